@@ -1,0 +1,58 @@
+//! Channels and the events that a webhook can select.
+
+use serde::{Deserialize, Serialize};
+
+/// The way a delivery takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// An HTTP POST to the URL of an agent's push config.
+    Webhook,
+    /// An encrypted Web Push message to one browser.
+    BrowserPush,
+}
+
+impl Channel {
+    pub const ALL: [Self; 2] = [Self::Webhook, Self::BrowserPush];
+
+    /// The name in the API, in metrics and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::BrowserPush => "browser_push",
+        }
+    }
+
+    /// The channel of a name, as the API and the database spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.as_str() == name)
+    }
+}
+
+/// An event as a webhook names and selects it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookEvent {
+    NewSessionStarted,
+    AiAssistantMessage,
+    UserMessage,
+    TransferredToLiveAgent,
+}
+
+impl WebhookEvent {
+    pub const ALL: [Self; 4] =
+        [Self::NewSessionStarted, Self::AiAssistantMessage, Self::UserMessage, Self::TransferredToLiveAgent];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NewSessionStarted => "new_session_started",
+            Self::AiAssistantMessage => "ai_assistant_message",
+            Self::UserMessage => "user_message",
+            Self::TransferredToLiveAgent => "transferred_to_live_agent",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == name)
+    }
+}

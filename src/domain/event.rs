@@ -1,0 +1,247 @@
+//! Events: what a platform service may say, read from JSON with every fault, and what is stored of it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::endpoint::WebhookEvent;
+use super::fault::{Fault, FaultCode};
+use super::fields::Fields;
+use super::ids::EventId;
+use super::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
+
+/// Longest idempotency key, in bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Longest time that a delivery may wait: a week, so that no partition is dropped under a waiting delivery.
+pub const MAX_EXPIRES_IN_SECONDS: u64 = 7 * 24 * 3600;
+/// Largest `metadata`, in bytes of JSON.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// What happened in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    NewSessionStarted,
+    AiAssistantMessage,
+    HumanAgentMessage,
+    UserMessage,
+    TransferredToLiveAgent,
+    SessionAssigned,
+    SessionResolved,
+}
+
+impl EventType {
+    pub const ALL: [Self; 7] = [
+        Self::NewSessionStarted,
+        Self::AiAssistantMessage,
+        Self::HumanAgentMessage,
+        Self::UserMessage,
+        Self::TransferredToLiveAgent,
+        Self::SessionAssigned,
+        Self::SessionResolved,
+    ];
+
+    /// The name in the API, in metrics and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NewSessionStarted => "new_session_started",
+            Self::AiAssistantMessage => "ai_assistant_message",
+            Self::HumanAgentMessage => "human_agent_message",
+            Self::UserMessage => "user_message",
+            Self::TransferredToLiveAgent => "transferred_to_live_agent",
+            Self::SessionAssigned => "session_assigned",
+            Self::SessionResolved => "session_resolved",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event_type| event_type.as_str() == name)
+    }
+
+    /// Whether the event is a message and must carry its text.
+    pub const fn is_message(self) -> bool {
+        match self {
+            Self::AiAssistantMessage | Self::HumanAgentMessage | Self::UserMessage => true,
+            Self::NewSessionStarted | Self::TransferredToLiveAgent | Self::SessionAssigned | Self::SessionResolved => {
+                false
+            }
+        }
+    }
+
+    /// The event that a webhook must have selected to hear of this one; `None`: webhooks do not hear of it.
+    pub const fn webhook_event(self) -> Option<WebhookEvent> {
+        match self {
+            Self::NewSessionStarted => Some(WebhookEvent::NewSessionStarted),
+            Self::AiAssistantMessage | Self::HumanAgentMessage => Some(WebhookEvent::AiAssistantMessage),
+            Self::UserMessage => Some(WebhookEvent::UserMessage),
+            Self::TransferredToLiveAgent => Some(WebhookEvent::TransferredToLiveAgent),
+            Self::SessionAssigned | Self::SessionResolved => None,
+        }
+    }
+
+    /// Who wrote the message, as the webhook's `data.author` says it.
+    pub const fn author(self) -> Option<&'static str> {
+        match self {
+            Self::AiAssistantMessage => Some("ai_assistant"),
+            Self::HumanAgentMessage => Some("human_agent"),
+            Self::UserMessage => Some("customer"),
+            Self::NewSessionStarted | Self::TransferredToLiveAgent | Self::SessionAssigned | Self::SessionResolved => {
+                None
+            }
+        }
+    }
+}
+
+/// An event that passed every rule and may be accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    pub tenant_id: TenantId,
+    pub event_type: EventType,
+    pub agent_id: AgentId,
+    pub session_id: SessionId,
+    pub customer_id: Option<CustomerId>,
+    /// `None`: when it is accepted.
+    pub occurred_at: Option<DateTime<Utc>>,
+    pub text: Option<String>,
+    pub assignee_id: Option<UserId>,
+    /// A JSON object as text, as it was sent.
+    pub metadata: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// How long its deliveries may wait; `None`: the deployment's default.
+    pub expires_in_seconds: Option<u32>,
+}
+
+/// An accepted event as it is stored and sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    pub id: EventId,
+    pub tenant_id: TenantId,
+    pub event_type: EventType,
+    pub agent_id: AgentId,
+    pub session_id: SessionId,
+    pub customer_id: Option<CustomerId>,
+    pub occurred_at: DateTime<Utc>,
+    pub text: Option<String>,
+    pub assignee_id: Option<UserId>,
+    /// A JSON object as text; `None` is the empty object.
+    pub metadata: Option<String>,
+}
+
+impl NewEvent {
+    /// Reads an event. `tenant` is the caller's own; `None` means that the caller speaks for all tenants and must name
+    /// one. `pointer` is where the event stands in the body.
+    pub fn parse(value: Value, tenant: Option<&TenantId>, pointer: &str) -> Result<Self, Vec<Fault>> {
+        let mut fields = Fields::of(value, pointer).map_err(|fault| vec![fault])?;
+        let event_type = event_type(&mut fields);
+        let tenant_id = tenant_id(&mut fields, tenant);
+        let agent_id = fields.required_text("agent_id").and_then(|id| fields.parsed("agent_id", AgentId::parse(id)));
+        let session_id =
+            fields.required_text("session_id").and_then(|id| fields.parsed("session_id", SessionId::parse(id)));
+        let customer_id = fields.text("customer_id").and_then(|id| fields.parsed("customer_id", CustomerId::parse(id)));
+        let occurred_at = occurred_at(&mut fields);
+        let text = text(&mut fields, event_type);
+        let assignee_id = assignee_id(&mut fields, event_type);
+        let metadata = metadata(&mut fields);
+        let idempotency_key = idempotency_key(&mut fields);
+        let expires_in_seconds = fields
+            .integer("expires_in_seconds", 1..=MAX_EXPIRES_IN_SECONDS)
+            .and_then(|seconds| u32::try_from(seconds).ok());
+        let faults = fields.finish();
+        match (tenant_id, event_type, agent_id, session_id) {
+            (Some(tenant_id), Some(event_type), Some(agent_id), Some(session_id)) if faults.is_empty() => Ok(Self {
+                tenant_id,
+                event_type,
+                agent_id,
+                session_id,
+                customer_id,
+                occurred_at,
+                text,
+                assignee_id,
+                metadata,
+                idempotency_key,
+                expires_in_seconds,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+fn event_type(fields: &mut Fields) -> Option<EventType> {
+    let name = fields.required_text("type")?;
+    EventType::from_name(&name).or_else(|| {
+        let names = EventType::ALL.map(EventType::as_str).join(", ");
+        fields.fault("type", FaultCode::InvalidValue, format!("must be one of {names}"))
+    })
+}
+
+fn tenant_id(fields: &mut Fields, tenant: Option<&TenantId>) -> Option<TenantId> {
+    match tenant {
+        Some(tenant) if fields.has("tenant_id") => {
+            let _: Option<Value> = fields.take("tenant_id");
+            fields.fault::<()>("tenant_id", FaultCode::NotAllowed, "is only for tokens that speak for all tenants");
+            Some(tenant.clone())
+        }
+        Some(tenant) => Some(tenant.clone()),
+        None => fields.required_text("tenant_id").and_then(|id| fields.parsed("tenant_id", TenantId::parse(id))),
+    }
+}
+
+fn occurred_at(fields: &mut Fields) -> Option<DateTime<Utc>> {
+    let text = fields.text("occurred_at")?;
+    match DateTime::parse_from_rfc3339(&text) {
+        Ok(at) if (0..=9999).contains(&chrono::Datelike::year(&at)) => Some(at.with_timezone(&Utc)),
+        Ok(_) | Err(_) => fields.fault(
+            "occurred_at",
+            FaultCode::InvalidValue,
+            "must be an RFC 3339 time like 2026-01-01T00:00:00.123Z",
+        ),
+    }
+}
+
+fn text(fields: &mut Fields, event_type: Option<EventType>) -> Option<String> {
+    let is_message = event_type.is_some_and(EventType::is_message);
+    let text = if is_message { fields.required_text("text") } else { fields.text("text") }?;
+    if text.contains('\0') {
+        return fields.fault("text", FaultCode::InvalidValue, "must not contain the character U+0000");
+    }
+    if is_message && text.is_empty() {
+        return fields.fault("text", FaultCode::InvalidValue, "must not be empty");
+    }
+    Some(text)
+}
+
+fn assignee_id(fields: &mut Fields, event_type: Option<EventType>) -> Option<UserId> {
+    let id = match event_type {
+        Some(EventType::SessionAssigned) => fields.required_text("assignee_id"),
+        _ => fields.text("assignee_id"),
+    }?;
+    fields.parsed("assignee_id", UserId::parse(id))
+}
+
+fn metadata(fields: &mut Fields) -> Option<String> {
+    let value = fields.take("metadata")?;
+    if !value.is_object() {
+        return fields.fault("metadata", FaultCode::InvalidType, "must be a JSON object");
+    }
+    let json = value.to_string();
+    if json.len() > MAX_METADATA_BYTES {
+        let message = format!("must be at most {MAX_METADATA_BYTES} bytes of JSON");
+        return fields.fault("metadata", FaultCode::TooLong, message);
+    }
+    if json.contains("\\u0000") {
+        return fields.fault("metadata", FaultCode::InvalidValue, "must not contain the character U+0000");
+    }
+    Some(json).filter(|json| json != "{}")
+}
+
+fn idempotency_key(fields: &mut Fields) -> Option<String> {
+    let key = fields.text("idempotency_key")?;
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return fields.fault("idempotency_key", FaultCode::InvalidValue, "must be text without control characters");
+    }
+    if key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        let message = format!("must be at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+        return fields.fault("idempotency_key", FaultCode::TooLong, message);
+    }
+    Some(key)
+}

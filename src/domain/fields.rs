@@ -1,0 +1,140 @@
+//! Reads a JSON object field by field and remembers every fault, so that a caller learns all of them at once.
+//!
+//! serde stops at the first fault; this does not. It knows nothing of the objects that it reads.
+
+use serde_json::{Map, Value};
+
+use super::fault::{Fault, FaultCode};
+
+/// An object being read: take the fields, then `finish`.
+#[derive(Debug)]
+pub struct Fields {
+    pointer: String,
+    fields: Map<String, Value>,
+    faults: Vec<Fault>,
+}
+
+impl Fields {
+    /// Starts to read `value`, which stands at `pointer` ("" is the whole body).
+    pub fn of(value: Value, pointer: impl Into<String>) -> Result<Self, Fault> {
+        let pointer = pointer.into();
+        match value {
+            Value::Object(fields) => Ok(Self { pointer, fields, faults: Vec::new() }),
+            _ => Err(Fault::new(pointer, FaultCode::InvalidType, "must be a JSON object")),
+        }
+    }
+
+    /// Takes a field as it is; `None` when it is absent or null.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the field is there, even as null.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// Takes a text; a value of another type is a fault.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            _ => self.fault(name, FaultCode::InvalidType, "must be a string"),
+        }
+    }
+
+    /// Takes a text that must be there.
+    pub fn required_text(&mut self, name: &str) -> Option<String> {
+        if self.fields.get(name).is_none_or(Value::is_null) {
+            self.fields.remove(name);
+            return self.fault(name, FaultCode::Required, "is required");
+        }
+        self.text(name)
+    }
+
+    /// Takes true or false; a value of another type is a fault.
+    pub fn boolean(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(value) => Some(value),
+            _ => self.fault(name, FaultCode::InvalidType, "must be true or false"),
+        }
+    }
+
+    /// Takes a whole number from `range`.
+    pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let (low, high) = (*range.start(), *range.end());
+        let message = format!("must be a whole number from {low} to {high}");
+        match self.take(name)? {
+            Value::Number(number) => match number.as_u64().filter(|value| range.contains(value)) {
+                Some(value) => Some(value),
+                None => self.fault(name, FaultCode::InvalidValue, message),
+            },
+            _ => self.fault(name, FaultCode::InvalidType, message),
+        }
+    }
+
+    /// Takes a list; a value of another type is a fault.
+    pub fn list(&mut self, name: &str) -> Option<Vec<Value>> {
+        match self.take(name)? {
+            Value::Array(items) => Some(items),
+            _ => self.fault(name, FaultCode::InvalidType, "must be a list"),
+        }
+    }
+
+    /// Keeps the value of a `parse` that says in words what was wrong.
+    pub fn parsed<T, E: std::fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(error) => self.fault(name, FaultCode::InvalidValue, error.to_string()),
+        }
+    }
+
+    /// Remembers a fault of the field `name` (a path with `/` for something inside it).
+    pub fn fault<T>(&mut self, name: &str, code: FaultCode, message: impl Into<String>) -> Option<T> {
+        self.faults.push(Fault::new(format!("{}/{name}", self.pointer), code, message));
+        None
+    }
+
+    /// Remembers the faults of something inside this object.
+    pub fn faults(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.extend(faults);
+    }
+
+    /// Ends the reading: each field that was not taken is a fault.
+    pub fn finish(mut self) -> Vec<Fault> {
+        for name in std::mem::take(&mut self.fields).keys() {
+            let escaped = name.replace('~', "~0").replace('/', "~1");
+            self.faults.push(Fault::new(
+                format!("{}/{escaped}", self.pointer),
+                FaultCode::UnknownField,
+                "is not a field of this object",
+            ));
+        }
+        self.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_fault_is_reported_with_its_place() {
+        let mut fields = Fields::of(json!({"a": 1, "c": true, "d/e": 0, "n": 11}), "/events/3").unwrap();
+        assert_eq!(fields.required_text("a"), None);
+        assert_eq!(fields.required_text("b"), None);
+        assert_eq!(fields.boolean("c"), Some(true));
+        assert_eq!(fields.integer("n", 1..=10), None);
+        let faults: Vec<_> = fields.finish().into_iter().map(|fault| (fault.pointer, fault.code)).collect();
+        assert_eq!(
+            faults,
+            [
+                ("/events/3/a".into(), FaultCode::InvalidType),
+                ("/events/3/b".into(), FaultCode::Required),
+                ("/events/3/n".into(), FaultCode::InvalidValue),
+                ("/events/3/d~1e".into(), FaultCode::UnknownField),
+            ]
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Public ids: a prefix that tells the kind, then the 32 hex digits of a UUID.
+//!
+//! Events and deliveries carry the time of their acceptance (UUID version 7, RFC 9562), so that a lookup by id touches
+//! one partition. The ids of an event's deliveries are its own id with the last 16 bits counting from 1: they follow it
+//! in the index, which needs no further index to find them. A replay gets a fresh id.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is not an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected an id of the form `{prefix}_` and 32 hexadecimal digits")]
+pub struct ParseIdError {
+    prefix: &'static str,
+}
+
+macro_rules! public_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(Uuid);
+
+        impl $name {
+            pub const PREFIX: &'static str = $prefix;
+
+            pub const fn from_uuid(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), self.0.simple())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                text.strip_prefix(concat!($prefix, "_"))
+                    .filter(|hex| hex.len() == 32)
+                    .and_then(|hex| Uuid::try_parse(hex).ok())
+                    .map(Self)
+                    .ok_or(ParseIdError { prefix: $prefix })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseIdError;
+
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+    };
+}
+
+public_id!(
+    /// One accepted event. Also the `webhook-id` of every message about it, so that receivers can dedupe by it.
+    EventId,
+    "evt"
+);
+public_id!(
+    /// One event for one endpoint.
+    DeliveryId,
+    "dlv"
+);
+public_id!(
+    /// Where someone hears of events: an agent's webhook, or one browser's subscription.
+    EndpointId,
+    "end"
+);
+public_id!(
+    /// One API token. Not the secret.
+    TokenId,
+    "tok"
+);
+public_id!(
+    /// One start of a worker process: a restart is another worker.
+    WorkerId,
+    "wrk"
+);
+public_id!(
+    /// A worker's statement that it now begins a batch of deliveries.
+    ClaimId,
+    "clm"
+);
+
+/// The low bits of an event id that number its deliveries.
+const ORDINAL_MASK: u128 = 0xffff;
+
+impl DeliveryId {
+    /// The event that a first delivery (not a replay) belongs to.
+    pub fn first_event(self) -> EventId {
+        EventId(Uuid::from_u128(self.0.as_u128() & !ORDINAL_MASK))
+    }
+
+    /// Which delivery of its event this is, from 1; 0 is not a delivery.
+    pub fn ordinal(self) -> u16 {
+        (self.0.as_u128() & ORDINAL_MASK) as u16
+    }
+
+    /// When the event of a first delivery, or a replay, was accepted: the time in the id, to the millisecond.
+    pub fn accepted_at(self) -> Option<DateTime<Utc>> {
+        time_in(self.0)
+    }
+}
+
+impl EventId {
+    /// The id of the event's `ordinal`-th delivery, counted from 1.
+    pub fn delivery(self, ordinal: u16) -> DeliveryId {
+        DeliveryId(Uuid::from_u128((self.0.as_u128() & !ORDINAL_MASK) | u128::from(ordinal)))
+    }
+
+    /// When the event was accepted: the time in the id, to the millisecond.
+    pub fn accepted_at(self) -> Option<DateTime<Utc>> {
+        time_in(self.0)
+    }
+}
+
+fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
+    let milliseconds = i64::try_from(id.as_u128() >> 80).ok()?;
+    DateTime::from_timestamp_millis(milliseconds)
+}
+
+/// The smallest id that the moment `at` can have: the bound of a range of ids by time. Times before 1970 count as 1970.
+pub fn lower_bound(at: DateTime<Utc>) -> Uuid {
+    let milliseconds = u128::try_from(at.timestamp_millis()).unwrap_or(0);
+    Uuid::from_u128(milliseconds << 80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let id = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
+        assert_eq!(id.to_string(), "evt_01930000000070008000000000000000");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        for text in
+            ["dlv_01930000000070008000000000000000", "evt_", "evt_0193", "evt_0193000000007000800000000000000g", ""]
+        {
+            assert!(text.parse::<EventId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_delivery_tells_its_event_and_number() {
+        let event = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
+        let delivery = event.delivery(3);
+        assert_eq!((delivery.first_event(), delivery.ordinal()), (event, 3));
+    }
+
+    #[test]
+    fn the_time_in_an_id_is_the_bound_of_its_millisecond() {
+        let at = DateTime::from_timestamp_millis(1_767_225_600_123).unwrap();
+        assert_eq!(EventId::from_uuid(lower_bound(at)).accepted_at(), Some(at));
+    }
+}

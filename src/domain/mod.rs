@@ -1,0 +1,13 @@
+//! The words of the product and the rules that hold for them.
+//!
+//! Pure values and functions: no HTTP framework, database, queue or runtime is known here, and nothing reads a clock;
+//! whoever needs the time is given `now`.
+
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod fault;
+pub mod fields;
+pub mod ids;
+pub mod names;
+pub mod role;

@@ -1,0 +1,103 @@
+//! Opaque names that the platform gives its own things. They are compared byte by byte and never interpreted.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Longest name, in bytes: room for any platform's ids, small enough for index keys.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("must not be empty")]
+    Empty,
+    #[error("must be at most {MAX_NAME_BYTES} bytes")]
+    TooLong,
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NameError::ControlCharacter);
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// 1 to 128 bytes without control characters.
+            pub fn parse(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                check(&text)?;
+                Ok(Self(text))
+            }
+
+            /// A name that was checked when it was stored.
+            pub fn from_stored(text: String) -> Self {
+                Self(text)
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            pub fn into_string(self) -> String {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A customer company of the platform; nothing crosses from one to another.
+    TenantId
+);
+name!(
+    /// An AI assistant that a tenant configures.
+    AgentId
+);
+name!(
+    /// A conversation of a customer with an agent.
+    SessionId
+);
+name!(
+    /// The person who writes to an agent.
+    CustomerId
+);
+name!(
+    /// A person who works at the portal.
+    UserId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_bounds() {
+        assert_eq!(TenantId::parse(""), Err(NameError::Empty));
+        assert_eq!(TenantId::parse("a\u{0}"), Err(NameError::ControlCharacter));
+        assert_eq!(TenantId::parse("é".repeat(65)), Err(NameError::TooLong));
+        assert!(TenantId::parse("é".repeat(64)).is_ok());
+    }
+}

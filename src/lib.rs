@@ -1,0 +1,3 @@
+//! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
+
+pub mod domain;
