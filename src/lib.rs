@@ -5,3 +5,4 @@ pub mod ingest;
 pub mod queue;
 pub mod store;
 pub mod telemetry;
+pub mod worker;
