@@ -1,4 +1,5 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
+pub mod config;
 pub mod domain;
 pub mod telemetry;
