@@ -1,5 +1,6 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
+pub mod config;
 pub mod domain;
 pub mod ingest;
 pub mod queue;
