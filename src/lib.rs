@@ -1,9 +1,10 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
-pub mod config;
 pub mod domain;
-pub mod ingest;
-pub mod queue;
-pub mod store;
 pub mod telemetry;
+pub mod store;
+pub mod channels;
+pub mod queue;
+pub mod ingest;
 pub mod worker;
+pub mod config;
