@@ -25,7 +25,6 @@ use tokio_util::task::TaskTracker;
 
 pub use backend::ClaimedDeliveries;
 pub use claimed::Claimed;
-pub use lane::Verdict;
 pub use wakeup::Wakeup;
 
 use crate::domain::endpoint::Channel;
