@@ -12,3 +12,4 @@ pub mod ids;
 pub mod names;
 pub mod role;
 pub mod token;
+pub mod webhook_url;
