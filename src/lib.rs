@@ -1,11 +1,11 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
-pub mod domain;
-pub mod telemetry;
-pub mod store;
 pub mod channels;
-pub mod queue;
-pub mod ingest;
-pub mod worker;
-pub mod http;
 pub mod config;
+pub mod domain;
+pub mod http;
+pub mod ingest;
+pub mod queue;
+pub mod store;
+pub mod telemetry;
+pub mod worker;

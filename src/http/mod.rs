@@ -3,9 +3,14 @@
 
 pub mod auth;
 pub mod body;
+mod deliveries;
+mod delivery_view;
 mod edge;
+mod event_batch;
+mod events;
 mod health;
 mod openapi;
+pub mod parameters;
 pub mod problem;
 pub mod request_id;
 mod schemas;
@@ -56,6 +61,11 @@ impl Default for Settings {
 /// Every route, with its documentation: a route outside of this is not documented, so there is none.
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(events::post_event))
+        .routes(routes!(event_batch::post_batch))
+        .routes(routes!(deliveries::get_event))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::get_delivery))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))
