@@ -1,7 +1,7 @@
 //! Deliveries, read: the list, one with its request and answer, and an event with all of its own.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::delivery_view::{DeliveryDetailView, DeliveryView, RequestView, ResponseView, sent_body};
 use super::parameters::{NoParameters, Parameters};
+use super::path::PathName;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::state::ApiState;
 use crate::domain::delivery::Outcome;
@@ -108,12 +109,11 @@ pub(super) async fn get_delivery(
     State(state): State<ApiState>,
     caller: Caller,
     _: NoParameters,
-    Path(id): Path<String>,
+    name: PathName,
 ) -> Result<Json<DeliveryDetailView>, Problem> {
     caller.require(Permission::ReadDeliveries)?;
     let tenant = caller.own_tenant()?;
-    // What is no id names nothing.
-    let id: DeliveryId = id.parse().map_err(|_not_an_id| Problem::new(ProblemCode::NotFound))?;
+    let id: DeliveryId = name.id()?;
     match deliveries::find(&state.db, tenant, id).await? {
         Some(delivery) => finished(&state, tenant, delivery, caller.may(Permission::ReadBodies)).await,
         None => unfinished(&state, tenant, id).await,
@@ -203,11 +203,11 @@ pub(super) async fn get_event(
     State(state): State<ApiState>,
     caller: Caller,
     _: NoParameters,
-    Path(id): Path<String>,
+    name: PathName,
 ) -> Result<Json<EventView>, Problem> {
     caller.require(Permission::ReadDeliveries)?;
     let tenant = caller.own_tenant()?;
-    let id: EventId = id.parse().map_err(|_not_an_id| Problem::new(ProblemCode::NotFound))?;
+    let id: EventId = name.id()?;
     let found = events::find(&state.db, tenant, id).await?.ok_or_else(|| Problem::new(ProblemCode::NotFound))?;
     let finished = deliveries::of_event(&state.db, tenant, id).await?;
     let event = found.event;
