@@ -1,3 +1,4 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
 pub mod domain;
+pub mod secrets;
