@@ -10,5 +10,7 @@ pub mod fault;
 pub mod fields;
 pub mod ids;
 pub mod names;
+pub mod push_config;
 pub mod role;
+pub mod secret_text;
 pub mod webhook_url;
