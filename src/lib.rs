@@ -2,5 +2,10 @@
 
 pub mod domain;
 pub mod secrets;
+pub mod telemetry;
+
+pub mod store;
 
 pub mod channels;
+pub mod http;
+pub mod ingest;

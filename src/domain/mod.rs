@@ -13,4 +13,5 @@ pub mod names;
 pub mod push_config;
 pub mod role;
 pub mod secret_text;
+pub mod token;
 pub mod webhook_url;

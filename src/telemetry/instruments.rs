@@ -1,0 +1,103 @@
+//! Counters, gauges and histograms over labels of closed types.
+//!
+//! Thin wrappers around `prometheus`: every combination of labels exists at 0 from the start, so that an alert on a
+//! rate sees the first occurrence, and durations are given as `Duration` and shown in seconds.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+use super::labels::Labels;
+
+/// Registers a collector, or says why its definition is wrong.
+type Registered<T> = Result<T, prometheus::Error>;
+
+#[derive(Debug)]
+pub(super) struct Counter(IntCounterVec);
+
+impl Counter {
+    pub(super) fn register<L: Labels>(registry: &Registry, name: &str, help: &str) -> Registered<Self> {
+        let counter = registered(registry, IntCounterVec::new(Opts::new(name, help), L::NAMES)?)?;
+        for labels in L::all() {
+            counter.with_label_values(labels.values().as_ref());
+        }
+        Ok(Self(counter))
+    }
+
+    pub(super) fn add<L: Labels>(&self, labels: L, count: u64) {
+        self.0.with_label_values(labels.values().as_ref()).inc_by(count);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Gauge(GaugeVec);
+
+impl Gauge {
+    pub(super) fn register<L: Labels>(registry: &Registry, name: &str, help: &str) -> Registered<Self> {
+        let gauge = registered(registry, GaugeVec::new(Opts::new(name, help), L::NAMES)?)?;
+        for labels in L::all() {
+            gauge.with_label_values(labels.values().as_ref());
+        }
+        Ok(Self(gauge))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64; counts here stay far below 2^53")]
+    pub(super) fn set<L: Labels>(&self, labels: L, value: i64) {
+        self.0.with_label_values(labels.values().as_ref()).set(value as f64);
+    }
+
+    pub(super) fn set_duration<L: Labels>(&self, labels: L, value: Duration) {
+        self.0.with_label_values(labels.values().as_ref()).set(value.as_secs_f64());
+    }
+}
+
+/// The upper bounds of a histogram's buckets.
+pub(super) trait Scale {
+    const SECONDS: &'static [f64];
+}
+
+/// What is done while somebody waits: half a millisecond to the longest deadline of an attempt, 10 s.
+#[derive(Debug)]
+pub(super) struct Action;
+
+impl Scale for Action {
+    const SECONDS: &'static [f64] = &[
+        0.0005, 0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 5.0, 7.0, 10.0,
+    ];
+}
+
+/// What may lie in a queue: a millisecond to the longest wait of a delivery, 7 days.
+#[derive(Debug)]
+pub(super) struct Wait;
+
+impl Scale for Wait {
+    const SECONDS: &'static [f64] = &[
+        0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+        3_600.0, 86_400.0, 604_800.0,
+    ];
+}
+
+#[derive(Debug)]
+pub(super) struct Histogram<S>(HistogramVec, PhantomData<S>);
+
+impl<S: Scale> Histogram<S> {
+    pub(super) fn register<L: Labels>(registry: &Registry, name: &str, help: &str) -> Registered<Self> {
+        let options = HistogramOpts::new(name, help).buckets(S::SECONDS.to_vec());
+        let histogram = registered(registry, HistogramVec::new(options, L::NAMES)?)?;
+        for labels in L::all() {
+            histogram.with_label_values(labels.values().as_ref());
+        }
+        Ok(Self(histogram, PhantomData))
+    }
+
+    pub(super) fn observe<L: Labels>(&self, labels: L, duration: Duration) {
+        self.0.with_label_values(labels.values().as_ref()).observe(duration.as_secs_f64());
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Registered<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,172 @@
+//! The labels of metrics: closed sets of values, so that the number of series has a bound.
+//!
+//! An id, a URL or an error's text is never a label.
+
+use crate::domain::delivery::Outcome;
+use crate::domain::endpoint::Channel;
+use crate::domain::event::EventType;
+
+/// The label values of one series.
+pub(super) trait Labels: Sized {
+    const NAMES: &'static [&'static str];
+
+    /// The values in the order of `NAMES`.
+    fn values(&self) -> impl AsRef<[&str]>;
+
+    /// Every combination, made at the start; empty only where the values come from the router.
+    fn all() -> Vec<Self>;
+}
+
+impl Labels for () {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [""; 0]
+    }
+
+    fn all() -> Vec<Self> {
+        vec![()]
+    }
+}
+
+macro_rules! label {
+    ($type:ty, $name:literal) => {
+        impl Labels for $type {
+            const NAMES: &'static [&'static str] = &[$name];
+
+            fn values(&self) -> impl AsRef<[&str]> {
+                [self.as_str()]
+            }
+
+            fn all() -> Vec<Self> {
+                Self::ALL.to_vec()
+            }
+        }
+    };
+}
+
+label!(EventType, "type");
+label!(Channel, "channel");
+label!(RejectReason, "reason");
+label!(BlockReason, "reason");
+label!(RemovalReason, "reason");
+label!(PoolState, "state");
+
+impl Labels for (Channel, Outcome) {
+    const NAMES: &'static [&'static str] = &["channel", "outcome"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.0.as_str(), self.1.as_str()]
+    }
+
+    fn all() -> Vec<Self> {
+        Channel::ALL.into_iter().flat_map(|channel| Outcome::ALL.map(|outcome| (channel, outcome))).collect()
+    }
+}
+
+/// An enum whose values are label values.
+macro_rules! label_values {
+    ($(#[$doc:meta])* $visibility:vis enum $type:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        $visibility enum $type {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl $type {
+            $visibility const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            $visibility const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)+
+                }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// Why an event was not accepted.
+    pub enum RejectReason {
+        /// A rule of the event or of its body was broken.
+        Invalid = "invalid",
+        /// The idempotency key is known with another body.
+        Conflict = "conflict",
+        /// As many events as may wait for a transaction are waiting.
+        Overload = "overload",
+        /// The body or the batch is larger than its limit.
+        TooLarge = "too_large",
+        /// The tenant posts faster than it may.
+        RateLimited = "rate_limited",
+        /// The database did not answer.
+        Unavailable = "unavailable",
+    }
+}
+
+label_values! {
+    /// Where the guard found an address that the operator does not allow.
+    pub enum BlockReason {
+        /// In the URL itself.
+        Literal = "literal",
+        /// Among the addresses that the name resolved to.
+        Resolved = "resolved",
+        /// At the other end of the connection.
+        Peer = "peer",
+    }
+}
+
+label_values! {
+    /// Why a browser's push subscription was removed.
+    pub enum RemovalReason {
+        /// The push service said that it is gone.
+        Gone = "gone",
+        /// Its person has more than the limit; the one that was unseen longest went.
+        Evicted = "evicted",
+        /// Its person removed it.
+        Deleted = "deleted",
+    }
+}
+
+label_values! {
+    /// What a database connection of the pool is doing.
+    pub(super) enum PoolState {
+        Idle = "idle",
+        InUse = "in_use",
+    }
+}
+
+/// A route as the router names it, a method and the class of the answer's status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HttpAnswer<'a> {
+    route: &'a str,
+    method: &'static str,
+    status_class: &'static str,
+}
+
+impl<'a> HttpAnswer<'a> {
+    /// `method` comes from the client: what is none of the known ones becomes `other`.
+    pub(super) fn new(route: &'a str, method: &str, status: u16) -> Self {
+        let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+        let method = methods.into_iter().find(|known| *known == method).unwrap_or("other");
+        let status_class = match status {
+            0..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
+        Self { route, method, status_class }
+    }
+}
+
+impl Labels for HttpAnswer<'_> {
+    const NAMES: &'static [&'static str] = &["route", "method", "status_class"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.route, self.method, self.status_class]
+    }
+
+    fn all() -> Vec<Self> {
+        Vec::new()
+    }
+}

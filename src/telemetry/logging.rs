@@ -1,0 +1,73 @@
+//! Logs: a sentence and fields, to standard error; text for a person at a terminal, JSON lines for a collector.
+//!
+//! Standard output stays free for what a command was asked to print.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text if standard error is a terminal, else JSON.
+    ByTerminal,
+    Text,
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Directives like `info,flametree_notify::queue=debug`.
+    pub filter: String,
+    pub format: Format,
+}
+
+/// The logs cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the log filter cannot be read")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("logs are already set up in this process")]
+    Init(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Reads a filter without setting anything up.
+pub fn check_filter(filter: &str) -> Result<(), Error> {
+    parse_filter(filter).map(drop)
+}
+
+/// Starts logging for the whole process; once.
+pub fn init(settings: &Settings) -> Result<(), Error> {
+    let registry = tracing_subscriber::registry().with(parse_filter(&settings.filter)?);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let on_terminal = std::io::stderr().is_terminal();
+    let json = match settings.format {
+        Format::ByTerminal => !on_terminal,
+        Format::Text => false,
+        Format::Json => true,
+    };
+    if json {
+        registry.with(layer.json().flatten_event(true)).try_init()?;
+    } else {
+        registry.with(layer.with_ansi(on_terminal)).try_init()?;
+    }
+    Ok(())
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, Error> {
+    Ok(EnvFilter::builder().parse(filter)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_list_of_levels_by_module() {
+        assert!(check_filter("info,flametree_notify::queue=debug,sqlx=warn").is_ok());
+        assert!(check_filter("flametree_notify=loud").is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! Every metric of the service, each a typed function whose doc comment is its HELP text.
+//!
+//! `Metrics` is a cheap handle that is cloned to whoever records something; there is no global registry, so that
+//! two services in one test do not count together. Names are prefixed with `flametree_`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
+pub use super::labels::{BlockReason, RejectReason, RemovalReason};
+use super::labels::{HttpAnswer, PoolState};
+use crate::domain::delivery::Outcome;
+use crate::domain::endpoint::Channel;
+use crate::domain::event::EventType;
+
+/// The handle to all metrics; clones record into the same series.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    instruments: Instruments,
+}
+
+impl Metrics {
+    /// All series, at 0. `revision` is the commit that the binary was built from.
+    #[expect(clippy::expect_used, reason = "names and labels are constants of this file; a unit test builds them all")]
+    pub fn new(version: &str, revision: &str) -> Self {
+        let registry = Registry::new();
+        let instruments = Instruments::register(&registry).expect("each metric has its own valid name");
+        register_build_info(&registry, version, revision).expect("the name and the labels are valid");
+        Self(Arc::new(Inner { registry, instruments }))
+    }
+
+    /// Everything in Prometheus' text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(%error, "the metrics cannot be written as text");
+            String::new()
+        })
+    }
+
+    /// Records one answer of the API. `route` is the matched route's template, never the path that was asked for.
+    pub fn http_request(&self, route: &str, method: &str, status: u16, duration: Duration) {
+        let answer = HttpAnswer::new(route, method, status);
+        self.http_answered(answer);
+        self.http_answer_observed(answer, duration);
+    }
+
+    /// Sets how many connections the pool holds, by what they are doing.
+    pub fn set_pool_connections(&self, idle: i64, in_use: i64) {
+        self.set_pool_state(PoolState::Idle, idle);
+        self.set_pool_state(PoolState::InUse, in_use);
+    }
+}
+
+/// Which build runs, as labels of a series that is always 1.
+fn register_build_info(registry: &Registry, version: &str, revision: &str) -> Result<(), prometheus::Error> {
+    let options = Opts::new("flametree_build_info", "Which build runs; always 1.");
+    let build_info = IntGaugeVec::new(options, &["version", "revision"])?;
+    build_info.with_label_values(&[version, revision]).set(1);
+    registry.register(Box::new(build_info))
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Makes, of lines like functions, the struct of all instruments and the methods that record:
+/// `/// HELP` then `fn method(arguments) { name: Instrument by Labels => operation(labels, value) }`.
+macro_rules! metrics {
+    ($(
+        $(#[doc = $help:literal])+
+        $visibility:vis fn $method:ident($($argument:ident: $type:ty),*) {
+            $name:ident: $instrument:ty, by $labels:ty => $operation:ident($($value:expr),+)
+        }
+    )+) => {
+        struct Instruments {
+            $($name: $instrument,)+
+        }
+
+        impl Instruments {
+            fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+                Ok(Self {
+                    $($name: <$instrument>::register::<$labels>(
+                        registry,
+                        concat!("flametree_", stringify!($name)),
+                        concat!($($help),+).trim_start(),
+                    )?,)+
+                })
+            }
+        }
+
+        impl Metrics {
+            $(
+                $(#[doc = $help])+
+                $visibility fn $method(&self $(, $argument: $type)*) {
+                    self.0.instruments.$name.$operation($($value),+);
+                }
+            )+
+        }
+    };
+}
+
+metrics! {
+    /// Events that were accepted: stored with their deliveries.
+    pub fn event_accepted(event_type: EventType) {
+        events_accepted_total: Counter, by EventType => add(event_type, 1)
+    }
+    /// Events that were refused.
+    pub fn event_rejected(reason: RejectReason) {
+        events_rejected_total: Counter, by RejectReason => add(reason, 1)
+    }
+    /// From an event's arrival to the commit of its transaction.
+    pub fn ingest_observed(duration: Duration) {
+        ingest_duration_seconds: Histogram<Action>, by () => observe((), duration)
+    }
+
+    /// Deliveries that ended, by outcome.
+    pub fn delivery_recorded(channel: Channel, outcome: Outcome) {
+        deliveries_total: Counter, by (Channel, Outcome) => add((channel, outcome), 1)
+    }
+    /// How long attempts took, from the first action to the end of the answer.
+    pub fn attempt_observed(channel: Channel, duration: Duration) {
+        delivery_duration_seconds: Histogram<Action>, by Channel => observe(channel, duration)
+    }
+    /// From an event's acceptance to the outcome of a delivery of it.
+    pub fn latency_observed(channel: Channel, duration: Duration) {
+        delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
+    }
+
+    /// Deliveries that wait to be claimed, as last seen by this process.
+    pub fn set_ready(channel: Channel, deliveries: i64) {
+        queue_ready_deliveries: Gauge, by Channel => set(channel, deliveries)
+    }
+    /// Age of the delivery that has waited longest; 0 when none waits. The one to alert on.
+    pub fn set_oldest_ready(channel: Channel, age: Duration) {
+        queue_oldest_ready_seconds: Gauge, by Channel => set_duration(channel, age)
+    }
+    /// Attempts that this process has begun and not ended.
+    pub fn set_in_flight(channel: Channel, deliveries: i64) {
+        deliveries_in_flight: Gauge, by Channel => set(channel, deliveries)
+    }
+    /// Attempts that this process may have in flight at once.
+    pub fn set_permits(channel: Channel, permits: i64) {
+        delivery_permits: Gauge, by Channel => set(channel, permits)
+    }
+    /// How long one claim of a batch took in the database.
+    pub fn claim_observed(duration: Duration) {
+        claim_duration_seconds: Histogram<Action>, by () => observe((), duration)
+    }
+    /// How long recording one batch of outcomes took in the database.
+    pub fn finish_observed(duration: Duration) {
+        finish_duration_seconds: Histogram<Action>, by () => observe((), duration)
+    }
+    /// Deliveries that this process claimed.
+    pub fn deliveries_claimed(deliveries: u64) {
+        claimed_deliveries_total: Counter, by () => add((), deliveries)
+    }
+    /// Outcomes that came after the reaper had recorded the delivery as interrupted; the reaper's stands.
+    pub fn late_outcome() {
+        late_outcomes_total: Counter, by () => add((), 1)
+    }
+    /// Endpoints that are in the slow pool because their attempts time out.
+    pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
+        endpoints_slow: Gauge, by Channel => set(channel, endpoints)
+    }
+    /// Connections that the guard refused because of the address.
+    pub fn address_blocked(reason: BlockReason) {
+        blocked_addresses_total: Counter, by BlockReason => add(reason, 1)
+    }
+
+    /// Browser push subscriptions that are in use.
+    pub fn set_push_subscriptions(subscriptions: i64) {
+        push_subscriptions: Gauge, by () => set((), subscriptions)
+    }
+    /// Browser push subscriptions that were removed.
+    pub fn push_subscription_removed(reason: RemovalReason) {
+        push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
+    }
+    /// Sessions that wait for, or are with, human operators.
+    pub fn set_active_conversations(sessions: i64) {
+        workspace_active_conversations: Gauge, by () => set((), sessions)
+    }
+
+    /// Worker processes whose heartbeat is fresh, on all nodes.
+    pub fn set_workers_alive(workers: i64) {
+        workers_alive: Gauge, by () => set((), workers)
+    }
+    /// Answers of the API.
+    fn http_answered(answer: HttpAnswer<'_>) {
+        http_requests_total: Counter, by HttpAnswer<'_> => add(answer, 1)
+    }
+    /// How long the API took to answer.
+    fn http_answer_observed(answer: HttpAnswer<'_>, duration: Duration) {
+        http_request_duration_seconds: Histogram<Action>, by HttpAnswer<'_> => observe(answer, duration)
+    }
+    /// Database connections of the pool.
+    fn set_pool_state(state: PoolState, connections: i64) {
+        db_pool_connections: Gauge, by PoolState => set(state, connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_of_a_closed_set_exists_from_the_start() {
+        let text = Metrics::new("1.2.3", "abc").render();
+        for outcome in Outcome::ALL {
+            for channel in Channel::ALL {
+                let (channel, outcome) = (channel.as_str(), outcome.as_str());
+                let series = format!("flametree_deliveries_total{{channel=\"{channel}\",outcome=\"{outcome}\"}} 0\n");
+                assert!(text.contains(&series), "{series}");
+            }
+        }
+        for series in [
+            "flametree_events_accepted_total{type=\"session_resolved\"} 0\n",
+            "flametree_ingest_duration_seconds_count 0\n",
+            "flametree_queue_oldest_ready_seconds{channel=\"browser_push\"} 0\n",
+            "flametree_db_pool_connections{state=\"in_use\"} 0\n",
+            "flametree_build_info{revision=\"abc\",version=\"1.2.3\"} 1\n",
+        ] {
+            assert!(text.contains(series), "{series}");
+        }
+    }
+
+    #[test]
+    fn the_help_text_is_the_doc_comment() {
+        let text = Metrics::new("1", "a").render();
+        assert!(text.contains("# HELP flametree_deliveries_total Deliveries that ended, by outcome.\n"));
+    }
+
+    #[test]
+    fn what_is_recorded_is_rendered_in_seconds() {
+        let metrics = Metrics::new("1", "a");
+        let clone = metrics.clone();
+        clone.attempt_observed(Channel::Webhook, Duration::from_millis(3));
+        clone.http_request("/v1/events", "BREW", 418, Duration::from_millis(1));
+        clone.set_pool_connections(3, 4);
+        let text = metrics.render();
+        for line in [
+            "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.002\"} 0\n",
+            "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.004\"} 1\n",
+            "flametree_http_requests_total{method=\"other\",route=\"/v1/events\",status_class=\"4xx\"} 1\n",
+            "flametree_db_pool_connections{state=\"in_use\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
