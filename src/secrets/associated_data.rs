@@ -1,9 +1,7 @@
 //! What a sealed value belongs to. It is authenticated and not stored: sealed bytes that somebody copies to another
 //! tenant, agent or header do not open there.
 
-use uuid::Uuid;
-
-use crate::domain::ids::EndpointId;
+use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId};
 
 /// The place of a sealed value, as bytes that no other place has.
@@ -18,8 +16,8 @@ impl AssociatedData {
     }
 
     /// A signing secret of a webhook; `id` is the secret's own.
-    pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: Uuid) -> Self {
-        Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.as_bytes()])
+    pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: SigningSecretId) -> Self {
+        Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.uuid().as_bytes()])
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

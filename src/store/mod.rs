@@ -3,8 +3,14 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod push_configs;
 pub mod queue;
+mod sealed;
+pub mod signing_secrets;
 pub mod tokens;
+pub mod webhooks;
+
+pub use sealed::SealedError;
 
 /// A pool of connections.
 pub type Db = sqlx::PgPool;
