@@ -6,9 +6,13 @@ pub mod body;
 mod edge;
 mod health;
 mod openapi;
+mod preconditions;
 pub mod problem;
+mod push_config_answers;
+mod push_configs;
 pub mod request_id;
 mod schemas;
+mod signing_secrets;
 pub mod state;
 mod token_cache;
 
@@ -59,6 +63,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))
+        .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
+        .routes(routes!(signing_secrets::list))
+        .routes(routes!(signing_secrets::rotate))
 }
 
 /// The API.
