@@ -94,6 +94,12 @@ pub(super) struct Broken {
 #[derive(Clone)]
 pub struct HttpClient(Arc<Shared>);
 
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     pooled: reqwest::Client,
     /// Opens a connection for each request: for what a pooled connection's peer refused to process.

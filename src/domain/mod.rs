@@ -13,5 +13,7 @@ pub mod ids;
 pub mod names;
 pub mod page;
 pub mod role;
+pub mod push_config;
+pub mod secret_text;
 pub mod token;
 pub mod webhook_url;

@@ -15,6 +15,9 @@ use super::state::ApiState;
 /// answer instead of a reset connection.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
+const JSON: &str = "application/json";
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// A JSON body, not looked at yet: the domain's parsers report every fault of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonBody(pub Value);
@@ -29,10 +32,28 @@ impl FromRequest<ApiState> for JsonBody {
     }
 }
 
+/// A JSON Merge Patch (RFC 7396), declared as such or as JSON; not looked at yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergePatchBody(pub Value);
+
+impl FromRequest<ApiState> for MergePatchBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let media_types = [JSON, MERGE_PATCH];
+        let bytes = read(request, state, state.settings.event_body_bytes, &media_types).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
 /// The bytes of a body that says it is JSON: 415, 413 or 408 otherwise.
 pub(super) async fn read_json(request: Request, state: &ApiState, limit: usize) -> Result<Bytes, Problem> {
+    read(request, state, limit, &[JSON]).await
+}
+
+async fn read(request: Request, state: &ApiState, limit: usize, media_types: &[&str]) -> Result<Bytes, Problem> {
     let (parts, body) = request.into_parts();
-    check_media_type(&parts.headers)?;
+    check_media_type(&parts.headers, media_types)?;
     match timeout(state.settings.body_timeout, collect(body, declared_length(&parts.headers), limit)).await {
         Ok(collected) => collected,
         Err(_elapsed) => Err(Problem::new(ProblemCode::RequestTimeout).detail("the body did not arrive in time")),
@@ -48,10 +69,10 @@ pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Resu
     })
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_media_type(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Problem> {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = declared.split(';').next().unwrap_or_default().trim();
-    let is_json = essence.eq_ignore_ascii_case("application/json");
+    let is_json = media_types.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type));
     let is_plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
     if is_json && is_plain { Ok(()) } else { Err(Problem::new(ProblemCode::UnsupportedMediaType)) }
 }

@@ -15,10 +15,14 @@ mod health;
 mod openapi;
 pub mod parameters;
 pub mod path;
+mod preconditions;
 pub mod problem;
+mod push_config_answers;
+mod push_configs;
 pub mod request_id;
 mod schemas;
 mod serve;
+mod signing_secrets;
 pub mod state;
 mod token_cache;
 mod tokens;
@@ -94,6 +98,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(docs::docs))
         .routes(routes!(docs::docs_file))
+        .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
+        .routes(routes!(signing_secrets::list))
+        .routes(routes!(signing_secrets::rotate))
 }
 
 /// The API.

@@ -21,6 +21,7 @@ use super::state::ApiState;
     security(("token" = [])),
     tags(
         (name = "Events", description = "Posted by platform services."),
+        (name = "Push configs", description = "Where an agent's events go, set by admins."),
         (name = "Deliveries", description = "What became of events."),
         (name = "Tokens", description = "Who may use this API."),
         (name = "Service", description = "Health and documentation."),

@@ -49,6 +49,8 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The content breaks rules; `errors` lists every fault.
     Invalid,
+    /// The URL has another origin and headers keep secrets that were meant for the old one; `errors` lists them.
+    SecretReentryRequired,
     /// More requests than are allowed in this time.
     RateLimited,
     /// A fault of the service.
@@ -75,6 +77,7 @@ impl ProblemCode {
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Invalid => "invalid",
+            Self::SecretReentryRequired => "secret_reentry_required",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
@@ -94,7 +97,7 @@ impl ProblemCode {
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid | Self::SecretReentryRequired => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -117,6 +120,7 @@ impl ProblemCode {
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be uncompressed application/json",
             Self::Invalid => "The content breaks rules",
+            Self::SecretReentryRequired => "Secrets must be entered again for another origin",
             Self::RateLimited => "Too many requests",
             Self::Internal => "The service failed",
             Self::Overloaded => "The service is overloaded",

@@ -9,7 +9,10 @@ use tokio_util::task::TaskTracker;
 use super::Settings;
 use super::health::Readiness;
 use super::token_cache::TokenCache;
+use crate::channels::HttpClient;
+use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
+use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
 
@@ -18,6 +21,10 @@ use crate::telemetry::metrics::Metrics;
 pub struct Dependencies {
     pub db: Db,
     pub ingest: Ingest,
+    pub keyring: Arc<Keyring>,
+    /// Vets the URLs of push configs.
+    pub client: HttpClient,
+    pub push_config_rules: Rules,
     pub metrics: Metrics,
     pub settings: Settings,
     /// Canceled when the process begins to stop: from then on it is not ready.
@@ -30,6 +37,9 @@ pub struct Dependencies {
 pub struct ApiState {
     pub db: Db,
     pub ingest: Ingest,
+    pub keyring: Arc<Keyring>,
+    pub client: HttpClient,
+    pub push_config_rules: Rules,
     pub metrics: Metrics,
     pub settings: Arc<Settings>,
     pub shutdown: CancellationToken,
@@ -42,10 +52,14 @@ pub struct ApiState {
 
 impl ApiState {
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { db, ingest, metrics, settings, shutdown, tasks } = dependencies;
+        let Dependencies { db, ingest, keyring, client, push_config_rules, metrics, settings, shutdown, tasks } =
+            dependencies;
         Self {
             db,
             ingest,
+            keyring,
+            client,
+            push_config_rules,
             metrics,
             settings: Arc::new(settings),
             shutdown,

@@ -5,8 +5,14 @@
 pub mod accept;
 pub mod deliveries;
 pub mod events;
+pub mod push_configs;
 pub mod queue;
+mod sealed;
+pub mod signing_secrets;
 pub mod tokens;
+pub mod webhooks;
+
+pub use sealed::SealedError;
 
 /// A pool of connections.
 pub type Db = sqlx::PgPool;
