@@ -1,0 +1,6 @@
+//! All integration tests, in one binary: a module per topic, shared parts in `support`.
+
+mod address_rules;
+mod support;
+mod webhook_faults;
+mod webhook_message;

@@ -1,0 +1,6 @@
+//! Parts that several topics share.
+
+pub mod http2;
+pub mod messages;
+pub mod misbehaving;
+pub mod tls;
