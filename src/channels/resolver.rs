@@ -22,7 +22,7 @@ pub type Lookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// Why a host name gave no address to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
+pub(super) enum ResolveError {
     #[error("the host name did not resolve")]
     Unresolved,
     /// The address is for the log, not for the customer.

@@ -1,4 +1,4 @@
-//! What an integrator receives: headers, body and signature, as they come over the wire.
+//! What an integrator receives, as it comes over the wire: headers, body and signature; and what the answer means.
 
 use chrono::Utc;
 use flametree_notify::channels::webhook::{self, Endpoint, SigningSecret, payload};
@@ -6,8 +6,9 @@ use flametree_notify::domain::delivery::{Delivery, Outcome};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
 
-use crate::support::messages::{client, delivery, endpoint};
-use crate::support::misbehaving::{Behaviour, Receiver, Seen, answer};
+use crate::support::messages::{attempt, client, delivery, endpoint};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::wire::{Seen, answer};
 
 /// Sends a delivery and gives back what the receiver was sent.
 async fn received(delivery: &Delivery, configure: impl FnOnce(&mut Endpoint)) -> Seen {
@@ -119,4 +120,22 @@ async fn the_same_event_is_the_same_body_each_time() {
     assert_eq!(first.body, second.body);
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_ne!(first.header("x-flametree-delivery"), second.header("x-flametree-delivery"));
+}
+
+#[tokio::test]
+async fn a_status_becomes_its_outcome() {
+    for (status, outcome) in [
+        ("204 No Content", Outcome::Delivered),
+        ("304 Not Modified", Outcome::Redirect),
+        ("404 Not Found", Outcome::HttpError),
+        ("410 Gone", Outcome::Gone),
+        ("429 Too Many Requests", Outcome::Throttled),
+        ("503 Service Unavailable", Outcome::HttpError),
+    ] {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        let receiver = Receiver::start(Behaviour::Answers(head.into_bytes())).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, outcome, "{status}");
+        assert_eq!(receiver.seen().len(), 1, "{status}");
+    }
 }

@@ -22,18 +22,20 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-pub const NO_ERROR: u32 = 0;
-pub const INTERNAL_ERROR: u32 = 2;
-pub const REFUSED_STREAM: u32 = 7;
-pub const ENHANCE_YOUR_CALM: u32 = 11;
+pub(crate) const NO_ERROR: u32 = 0;
+pub(crate) const INTERNAL_ERROR: u32 = 2;
+pub(crate) const REFUSED_STREAM: u32 = 7;
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What a connection does; the last one of the script goes for all that follow.
 #[derive(Debug, Clone, Copy)]
-pub enum Step {
+pub(crate) enum Step {
     /// Answers every stream with 200.
     Answers,
     /// Answers the first stream, then says GOAWAY and keeps the connection open.
     AnswersThenGoesAway,
+    /// Says GOAWAY before any request, and keeps the connection open.
+    GoesAwayAtOnce,
     /// Says GOAWAY at the first headers, naming a last stream below, and keeps the connection open.
     GoesAway { code: u32 },
     /// Resets each stream at its headers.
@@ -53,7 +55,7 @@ struct Record {
     bodies: Mutex<Vec<Vec<u8>>>,
 }
 
-pub struct Http2Receiver {
+pub(crate) struct Http2Receiver {
     address: SocketAddr,
     record: Arc<Record>,
     task: JoinHandle<()>,
@@ -66,7 +68,7 @@ impl Drop for Http2Receiver {
 }
 
 impl Http2Receiver {
-    pub async fn start(script: &[Step]) -> Self {
+    pub(crate) async fn start(script: &[Step]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let record = Arc::new(Record::default());
@@ -75,21 +77,21 @@ impl Http2Receiver {
         Self { address, record, task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{HOST}:{}/hook", self.address.port())
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
     }
 
     /// Requests that began.
-    pub fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.record.streams.load(Ordering::SeqCst)
     }
 
     /// The bodies of the requests that came whole to a step that processes them.
-    pub fn bodies(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.record.bodies.lock().unwrap().clone()
     }
 }
@@ -118,6 +120,9 @@ struct Frame {
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, step: Step, record: &Record) -> io::Result<()> {
     stream.read_exact(&mut [0; 24]).await?;
     write(&mut stream, SETTINGS, 0, 0, &[]).await?;
+    if let Step::GoesAwayAtOnce = step {
+        go_away(&mut stream, 0, NO_ERROR).await?;
+    }
     let mut body = Vec::new();
     loop {
         let frame = read(&mut stream).await?;
@@ -153,7 +158,7 @@ async fn finish<S: AsyncWrite + Unpin>(
     let process = || record.bodies.lock().unwrap().push(body);
     match step {
         // Given up at the headers.
-        Step::GoesAway { .. } | Step::ResetsStreams { .. } => Ok(()),
+        Step::GoesAwayAtOnce | Step::GoesAway { .. } | Step::ResetsStreams { .. } => Ok(()),
         Step::Answers => {
             process();
             respond(stream, id).await

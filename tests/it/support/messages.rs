@@ -1,6 +1,5 @@
 //! A delivery to send, and a client that may reach this machine.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +19,11 @@ use uuid::Uuid;
 use super::tls;
 
 /// Long enough for a busy machine to answer in.
-pub const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT: Duration = Duration::from_secs(10);
 /// For receivers that never answer: the test waits this long.
-pub const IMPATIENT: Duration = Duration::from_millis(300);
+const IMPATIENT: Duration = Duration::from_millis(300);
 
-pub fn event() -> StoredEvent {
+fn event() -> StoredEvent {
     StoredEvent {
         id: EventId::from_uuid(Uuid::now_v7()),
         tenant_id: TenantId::parse("acme").unwrap(),
@@ -39,7 +38,7 @@ pub fn event() -> StoredEvent {
     }
 }
 
-pub fn delivery() -> Delivery {
+pub(crate) fn delivery() -> Delivery {
     let event = event();
     Delivery {
         id: event.id.delivery(1),
@@ -52,7 +51,7 @@ pub fn delivery() -> Delivery {
     }
 }
 
-pub fn endpoint(url: &str) -> Endpoint {
+pub(crate) fn endpoint(url: &str) -> Endpoint {
     Endpoint {
         url: WebhookUrl::parse(url, true).unwrap(),
         headers: HeaderMap::new(),
@@ -61,8 +60,13 @@ pub fn endpoint(url: &str) -> Endpoint {
     }
 }
 
+/// Of a receiver that never answers.
+pub(crate) fn impatient(url: &str) -> Endpoint {
+    Endpoint { timeout: IMPATIENT, ..endpoint(url) }
+}
+
 /// Allows loopback and plain http, and trusts the tests' authority.
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
         allow_http: true,
@@ -72,16 +76,12 @@ pub fn settings() -> Settings {
 }
 
 /// A client for which every name is this machine.
-pub fn client() -> HttpClient {
-    HttpClient::with_lookup(&settings(), this_machine).unwrap()
-}
-
-fn this_machine(_host: &str) -> io::Result<Vec<IpAddr>> {
-    Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+pub(crate) fn client() -> HttpClient {
+    HttpClient::with_lookup(&settings(), |_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])).unwrap()
 }
 
 /// Sends a fresh delivery. An attempt that outlives every deadline fails the test.
-pub async fn attempt(client: &HttpClient, endpoint: &Endpoint) -> Attempt {
+pub(crate) async fn attempt(client: &HttpClient, endpoint: &Endpoint) -> Attempt {
     let delivery = delivery();
     let attempt = webhook::send(client, endpoint, &delivery, false, Utc::now());
     tokio::time::timeout(3 * PATIENT, attempt).await.expect("the attempt outlived its deadline")

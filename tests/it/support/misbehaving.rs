@@ -2,7 +2,6 @@
 //!
 //! It speaks HTTP/1.1 in raw bytes, so that it can say what no HTTP library would.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,16 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tls::{Authority, Certificate, HOST};
+use super::waiting::eventually;
+use super::wire::{Seen, read_head};
 
 /// What the receiver does with each connection.
 #[derive(Debug, Clone)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Answers each request with these bytes and keeps the connection.
     Answers(Vec<u8>),
     /// Answers the first request and closes the connection, without having announced it.
@@ -42,37 +43,6 @@ pub enum Behaviour {
     SpeaksFirst(&'static str),
     /// Promises a gigabyte and sends it until the other side has enough.
     Floods,
-}
-
-/// An answer with a body and its length.
-pub fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
-    answer.extend_from_slice(body);
-    answer
-}
-
-/// A request as it came over the wire. The body is empty where the receiver did not read it.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub head: String,
-    pub body: Vec<u8>,
-}
-
-impl Seen {
-    /// The value of a header that must stand there once.
-    pub fn header<'a>(&'a self, name: &'a str) -> &'a str {
-        let values: Vec<&str> = self.headers(name).collect();
-        assert_eq!(values.len(), 1, "{name} in {}", self.head);
-        values[0]
-    }
-
-    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(": "))
-            .filter_map(move |(field, value)| field.eq_ignore_ascii_case(name).then_some(value))
-    }
 }
 
 struct Record {
@@ -99,8 +69,8 @@ impl Record {
     }
 }
 
-pub struct Receiver {
-    pub address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     record: Arc<Record>,
     task: JoinHandle<()>,
 }
@@ -112,16 +82,16 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    pub async fn start(behaviour: Behaviour) -> Self {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
         Self::listen("127.0.0.1:0", behaviour, None).await
     }
 
     /// On a certain address of this machine.
-    pub async fn start_on(address: &str, behaviour: Behaviour) -> Self {
+    pub(crate) async fn start_on(address: &str, behaviour: Behaviour) -> Self {
         Self::listen(address, behaviour, None).await
     }
 
-    pub async fn start_tls(behaviour: Behaviour, certificate: Certificate) -> Self {
+    pub(crate) async fn start_tls(behaviour: Behaviour, certificate: Certificate) -> Self {
         let server = Authority::shared().server(certificate, &[b"http/1.1"]);
         Self::listen("127.0.0.1:0", behaviour, Some(TlsAcceptor::from(server))).await
     }
@@ -134,45 +104,35 @@ impl Receiver {
         Self { address, record, task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/hook?key=a", self.address)
     }
 
-    pub fn tls_url(&self) -> String {
+    pub(crate) fn tls_url(&self) -> String {
         format!("https://{HOST}:{}/hook", self.address.port())
     }
 
     /// From the next request on, also of open connections.
-    pub fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.record.behaviour.lock().unwrap() = behaviour;
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.record.seen.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until this many connections have come to their end, on both sides.
-    pub async fn ended(&self, connections: usize) {
+    pub(crate) async fn ended(&self, connections: usize) {
         eventually("the connections end", || self.record.ended.load(Ordering::SeqCst) >= connections).await;
     }
 
-    pub fn flooded_bytes(&self) -> u64 {
+    pub(crate) fn flooded_bytes(&self) -> u64 {
         self.record.flooded_bytes.load(Ordering::SeqCst)
     }
-}
-
-/// Waits for a condition, for ten seconds.
-pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "waited in vain until {what}");
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, record: Arc<Record>) {
@@ -301,20 +261,6 @@ async fn until_closed<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
     Ok(())
 }
 
-/// The head as text, and what came after it.
-async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let rest = bytes.split_off(end + 4);
-            return Ok((String::from_utf8(bytes).unwrap(), rest));
-        }
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
 async fn read_body<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: String,
@@ -331,41 +277,4 @@ async fn read_body<S: AsyncRead + Unpin>(
     seen.body = body;
     record.seen.lock().unwrap().push(seen);
     Ok(())
-}
-
-/// A listener whose queue is full: it completes no further handshake, as a host that drops packets.
-pub struct NeverAccepts {
-    pub address: SocketAddr,
-    _listener: TcpListener,
-    fillers: Vec<JoinHandle<io::Result<TcpStream>>>,
-}
-
-impl NeverAccepts {
-    pub async fn start() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(1).unwrap();
-        let address = listener.local_addr().unwrap();
-        let fillers: Vec<_> = (0..6).map(|_| tokio::spawn(TcpStream::connect(address))).collect();
-        eventually("the queue is full", || fillers.iter().filter(|filler| filler.is_finished()).count() >= 2).await;
-        Self { address, _listener: listener, fillers }
-    }
-}
-
-impl Drop for NeverAccepts {
-    fn drop(&mut self) {
-        self.fillers.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Runs attempts at once and gives their results in order.
-pub async fn all<T: Send + 'static>(
-    attempts: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
-    let running: Vec<_> = attempts.into_iter().map(tokio::spawn).collect();
-    let mut results = Vec::with_capacity(running.len());
-    for attempt in running {
-        results.push(attempt.await.unwrap());
-    }
-    results
 }

@@ -1,6 +1,9 @@
 //! Parts that several topics share.
 
-pub mod http2;
-pub mod messages;
-pub mod misbehaving;
-pub mod tls;
+pub(crate) mod http2;
+pub(crate) mod messages;
+pub(crate) mod misbehaving;
+pub(crate) mod never_accepts;
+pub(crate) mod tls;
+pub(crate) mod waiting;
+pub(crate) mod wire;

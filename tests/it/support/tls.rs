@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// What is wrong with a receiver's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Certificate {
+pub(crate) enum Certificate {
     Good,
     SelfSigned,
     OtherName,
@@ -16,16 +16,16 @@ pub enum Certificate {
 }
 
 /// The name that a good certificate is for.
-pub const HOST: &str = "receiver.test";
+pub(crate) const HOST: &str = "receiver.test";
 
-pub struct Authority {
+pub(crate) struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// One for the whole run: clients are made before their receivers.
-    pub fn shared() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Authority> = OnceLock::new();
         SHARED.get_or_init(|| {
             let key = KeyPair::generate().unwrap();
@@ -37,12 +37,12 @@ impl Authority {
         })
     }
 
-    pub fn certificate(&self) -> CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.clone()
     }
 
     /// A server's settings with such a certificate, offering these protocols by ALPN.
-    pub fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
