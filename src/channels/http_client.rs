@@ -152,6 +152,9 @@ impl HttpClient {
             .map_err(|failure| Broken { status: Some(status), failure })
     }
 
+    /// One request, but for what was certainly not processed. (What is left: when a connection ends in the very instant
+    /// in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
+    /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
     async fn exchange(&self, post: &Post<'_>) -> Result<Response, reqwest::Error> {
         match self.0.pooled.execute(post.request()).await {
             Err(error) if classify::was_never_processed(&error) => self.0.fresh.execute(post.request()).await,
