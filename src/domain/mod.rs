@@ -11,3 +11,4 @@ pub mod fields;
 pub mod ids;
 pub mod names;
 pub mod role;
+pub mod webhook_url;

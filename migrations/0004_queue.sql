@@ -1,0 +1,290 @@
+-- The delivery queue's protocol: claim, finish, release, reap. Each function is one transaction and one round trip.
+--
+-- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
+-- and huge when it matters. Hence the planner settings on each function.
+
+CREATE FUNCTION flametree.waiting_lanes(
+    p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
+) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE sql STABLE
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+    WITH RECURSIVE lane AS (
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE r.channel = p_channel AND (r.tenant_id, r.endpoint_id) > (p_tenant, p_endpoint)
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.endpoint_id, n.position, n.id
+        FROM lane AS l
+        CROSS JOIN LATERAL (
+            SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+            FROM flametree.ready_deliveries AS r
+            WHERE r.channel = p_channel AND (r.tenant_id, r.endpoint_id) > (l.tenant_id, l.endpoint_id)
+            ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
+        ) AS n
+    )
+    SELECT l.tenant_id, l.endpoint_id, l.position, l.id FROM lane AS l LIMIT p_limit
+$$;
+COMMENT ON FUNCTION flametree.waiting_lanes IS
+    'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each.';
+
+CREATE FUNCTION flametree.claim_deliveries(
+    p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
+    p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
+) RETURNS TABLE (
+    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
+    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
+    occurred_at timestamptz, event_text text, metadata text
+) LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_lanes smallint[];
+    v_positions bigint[];
+    v_ids uuid[];
+    v_events uuid[];
+    v_expiries timestamptz[];
+    v_versions integer[];
+BEGIN
+    PERFORM 1 FROM flametree.workers AS w WHERE w.id = p_worker_id AND w.fenced_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'worker % is fenced', p_worker_id USING ERRCODE = 'FT001';
+    END IF;
+
+    WITH picked AS MATERIALIZED (
+        SELECT l.lane, l.tenant_id, l.endpoint_id, r.position
+        FROM unnest(p_tenants, p_endpoints, p_after, p_quotas) WITH ORDINALITY
+            AS l (tenant_id, endpoint_id, after, quota, lane)
+        CROSS JOIN LATERAL (
+            SELECT r.position
+            FROM flametree.ready_deliveries AS r
+            WHERE r.channel = p_channel AND r.tenant_id = l.tenant_id AND r.endpoint_id = l.endpoint_id
+              AND r.position > l.after
+            ORDER BY r.position
+            LIMIT l.quota
+            FOR UPDATE SKIP LOCKED
+        ) AS r
+    ), taken AS (
+        DELETE FROM flametree.ready_deliveries AS r
+        USING picked AS p
+        WHERE r.channel = p_channel AND r.tenant_id = p.tenant_id AND r.endpoint_id = p.endpoint_id
+          AND r.position = p.position
+        RETURNING p.lane::smallint, r.position, r.id, r.event_id, r.expires_at
+    )
+    SELECT array_agg(t.lane), array_agg(t.position), array_agg(t.id), array_agg(t.event_id), array_agg(t.expires_at)
+    INTO v_lanes, v_positions, v_ids, v_events, v_expiries
+    FROM taken AS t;
+
+    IF v_ids IS NULL THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(CASE p_channel
+        WHEN 'webhook' THEN (
+            SELECT c.version FROM flametree.push_configs AS c
+            WHERE c.tenant_id = l.tenant_id AND c.endpoint_id = l.endpoint_id AND c.enabled)
+        WHEN 'browser_push' THEN (
+            SELECT s.version FROM flametree.push_subscriptions AS s
+            WHERE s.tenant_id = l.tenant_id AND s.id = l.endpoint_id AND s.active)
+        END ORDER BY l.lane)
+    INTO v_versions
+    FROM unnest(p_tenants, p_endpoints) WITH ORDINALITY AS l (tenant_id, endpoint_id, lane);
+
+    v_now := clock_timestamp();
+    INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
+        lanes, positions, delivery_ids, event_ids, expiries)
+    VALUES (p_claim_id, p_worker_id, p_channel, v_now, p_tenants, p_endpoints, v_versions,
+        v_lanes, v_positions, v_ids, v_events, v_expiries);
+
+    RETURN QUERY SELECT * FROM flametree.claimed_deliveries(
+        v_now, p_tenants, v_versions, v_lanes, v_positions, v_ids, v_events, v_expiries);
+END
+$$;
+COMMENT ON FUNCTION flametree.claim_deliveries IS
+    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the ledger row and answers the deliveries with their events. Raises FT001 when the worker is fenced.';
+
+CREATE FUNCTION flametree.claimed_deliveries(
+    p_claimed_at timestamptz, p_tenants text[], p_versions integer[], p_lanes smallint[], p_positions bigint[],
+    p_ids uuid[], p_events uuid[], p_expiries timestamptz[]
+) RETURNS TABLE (
+    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
+    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
+    occurred_at timestamptz, event_text text, metadata text
+) LANGUAGE plpgsql STABLE
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    -- Bounds known before execution let the executor leave out the partitions of other days.
+    v_first uuid := (SELECT u FROM unnest(p_events) AS u ORDER BY u LIMIT 1);
+    v_last uuid := (SELECT u FROM unnest(p_events) AS u ORDER BY u DESC LIMIT 1);
+BEGIN
+    RETURN QUERY
+    SELECT d.lane, d.position, d.id, d.event_id, d.expires_at, p_claimed_at, p_versions[d.lane], e.type::text, e.agent_id,
+           e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata
+    FROM unnest(p_lanes, p_positions, p_ids, p_events, p_expiries) AS d (lane, position, id, event_id, expires_at)
+    -- LEFT: a delivery whose event is gone is still answered, else its claim could never be completed.
+    LEFT JOIN LATERAL (
+        SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata
+        FROM flametree.events AS e
+        WHERE e.tenant_id = p_tenants[d.lane] AND e.id = d.event_id AND e.id >= v_first AND e.id <= v_last
+        LIMIT 1
+    ) AS e ON true;
+END
+$$;
+COMMENT ON FUNCTION flametree.claimed_deliveries IS 'The deliveries of a ledger row with their events.';
+
+CREATE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id uuid) RETURNS TABLE (
+    tenant_id text, endpoint_id uuid,
+    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
+    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
+    occurred_at timestamptz, event_text text, metadata text
+) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_claim flametree.claims;
+BEGIN
+    -- Writing the same key waits for a claim that is still under way, and forbids one that would come later.
+    INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
+        lanes, positions, delivery_ids, event_ids, expiries)
+    VALUES (p_claim_id, p_worker_id, 'webhook', clock_timestamp(), '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')
+    ON CONFLICT (claim_id) DO NOTHING;
+
+    SELECT c.* INTO v_claim FROM flametree.claims AS c WHERE c.claim_id = p_claim_id AND c.worker_id = p_worker_id;
+    IF NOT FOUND OR cardinality(v_claim.delivery_ids) = 0 THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT v_claim.lane_tenants[d.lane], v_claim.lane_endpoints[d.lane], d.*
+    FROM flametree.claimed_deliveries(v_claim.claimed_at, v_claim.lane_tenants, v_claim.lane_versions, v_claim.lanes,
+        v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries) AS d;
+END
+$$;
+COMMENT ON FUNCTION flametree.resolve_claim IS
+    'After a lost answer: the deliveries of the claim if it happened; if not, none, and it cannot happen any more.';
+
+CREATE FUNCTION flametree.finish_deliveries(
+    p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
+    p_events uuid[], p_claimed timestamptz[], p_outcomes text[], p_versions integer[], p_durations_us integer[],
+    p_statuses smallint[], p_details text[]
+) RETURNS uuid[] LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_recorded uuid[];
+    v_late uuid[] := '{}';
+BEGIN
+    -- Ledger first, then the log: the reaper takes its locks in the same order.
+    DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
+
+    WITH recorded AS (
+        INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+            endpoint_version, duration_us, http_status, detail)
+        SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
+               g.outcome::flametree.outcome, g.version, g.duration_us, g.status, g.detail
+        FROM unnest(p_tenants, p_ids, p_endpoints, p_events, p_claimed, p_outcomes, p_versions, p_durations_us, p_statuses,
+                    p_details)
+            AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail)
+        ON CONFLICT (tenant_id, id) DO NOTHING
+        RETURNING d.id
+    )
+    SELECT array_agg(r.id) INTO v_recorded FROM recorded AS r;
+
+    IF coalesce(cardinality(v_recorded), 0) < cardinality(p_ids) THEN
+        -- Somebody was first: the reaper (its outcome stays), or this very call, sent again after a lost answer.
+        v_late := ARRAY(
+            SELECT g.id FROM unnest(p_tenants, p_ids, p_outcomes) AS g (tenant_id, id, outcome)
+            CROSS JOIN LATERAL (
+                SELECT d.outcome FROM flametree.deliveries AS d
+                WHERE d.tenant_id = g.tenant_id AND d.id = g.id LIMIT 1
+            ) AS d
+            WHERE g.id <> ALL (coalesce(v_recorded, '{}')) AND d.outcome::text <> g.outcome
+        );
+    END IF;
+
+    IF 'gone' = ANY (p_outcomes) THEN
+        IF p_channel = 'webhook' THEN
+            UPDATE flametree.push_configs AS c
+            SET enabled = false, disabled_reason = 'gone', version = c.version + 1, updated_at = v_now
+            FROM unnest(p_tenants, p_endpoints, p_versions, p_outcomes) AS g (tenant_id, endpoint_id, version, outcome)
+            WHERE g.outcome = 'gone' AND c.tenant_id = g.tenant_id AND c.endpoint_id = g.endpoint_id
+              AND c.version = g.version;
+        ELSE
+            DELETE FROM flametree.push_subscriptions AS s
+            USING unnest(p_tenants, p_endpoints, p_versions, p_outcomes) AS g (tenant_id, endpoint_id, version, outcome)
+            WHERE g.outcome = 'gone' AND s.tenant_id = g.tenant_id AND s.id = g.endpoint_id AND s.version = g.version;
+        END IF;
+    END IF;
+    RETURN v_late;
+END
+$$;
+COMMENT ON FUNCTION flametree.finish_deliveries IS
+    'Records outcomes and removes the ledger rows that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+
+CREATE FUNCTION flametree.release_deliveries(p_claim_id uuid, p_ids uuid[]) RETURNS integer LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_claim flametree.claims;
+    v_kept smallint[];
+BEGIN
+    SELECT c.* INTO v_claim FROM flametree.claims AS c WHERE c.claim_id = p_claim_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+
+    INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+    SELECT v_claim.channel, v_claim.lane_tenants[d.lane], v_claim.lane_endpoints[d.lane], d.position, d.id, d.event_id,
+           d.expires_at
+    FROM unnest(v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries)
+        AS d (lane, position, id, event_id, expires_at)
+    WHERE d.id = ANY (p_ids);
+
+    v_kept := ARRAY(
+        SELECT o.n FROM unnest(v_claim.delivery_ids) WITH ORDINALITY AS o (id, n) WHERE o.id <> ALL (p_ids) ORDER BY o.n);
+    IF v_kept = '{}' THEN
+        DELETE FROM flametree.claims AS c WHERE c.claim_id = p_claim_id;
+    ELSE
+        UPDATE flametree.claims AS c
+        SET lanes = ARRAY(SELECT c.lanes[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            positions = ARRAY(SELECT c.positions[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            delivery_ids = ARRAY(SELECT c.delivery_ids[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            event_ids = ARRAY(SELECT c.event_ids[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            expiries = ARRAY(SELECT c.expiries[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o)
+        WHERE c.claim_id = p_claim_id;
+    END IF;
+    RETURN cardinality(v_claim.delivery_ids) - cardinality(v_kept);
+END
+$$;
+COMMENT ON FUNCTION flametree.release_deliveries IS
+    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim.';
+
+CREATE FUNCTION flametree.reap_claims(p_limit integer) RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH dead AS (
+        DELETE FROM flametree.claims AS c
+        WHERE c.claim_id IN (
+            SELECT x.claim_id FROM flametree.claims AS x
+            LEFT JOIN flametree.workers AS w ON w.id = x.worker_id
+            WHERE w.id IS NULL OR w.fenced_at IS NOT NULL
+            LIMIT p_limit
+            FOR UPDATE OF x SKIP LOCKED
+        )
+        RETURNING c.channel, c.claimed_at, c.lane_tenants, c.lane_endpoints, c.lane_versions, c.lanes, c.delivery_ids,
+                  c.event_ids
+    ), recorded AS (
+        INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+            endpoint_version, duration_us)
+        SELECT c.lane_tenants[u.lane], u.id, c.lane_endpoints[u.lane], u.event_id, c.claimed_at, clock_timestamp(),
+               c.channel, 'interrupted', c.lane_versions[u.lane], 0
+        FROM dead AS c
+        CROSS JOIN LATERAL unnest(c.lanes, c.delivery_ids, c.event_ids) AS u (lane, id, event_id)
+        ON CONFLICT (tenant_id, id) DO NOTHING
+        RETURNING d.channel
+    )
+    SELECT r.channel::text, count(*) FROM recorded AS r GROUP BY r.channel;
+END
+$$;
+COMMENT ON FUNCTION flametree.reap_claims IS
+    'Records what fenced workers had begun and not recorded as interrupted, up to p_limit ledger rows. An outcome that is there stays.';

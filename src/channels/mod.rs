@@ -1,0 +1,38 @@
+//! Ways to an endpoint: one message, one attempt, one outcome.
+//!
+//! A channel is given everything that it sends and needs no database, queue or environment. Whatever goes wrong is an
+//! [`Outcome`](crate::domain::delivery::Outcome), never an error. Every request of every channel leaves through
+//! [`HttpClient`], which decides where messages may go.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+
+pub mod address;
+mod classify;
+mod http_client;
+mod resolver;
+pub mod webhook;
+
+pub use http_client::{Answer, BuildError, HttpClient, VetError};
+pub use resolver::{Lookup, system_lookup};
+
+/// Longest deadline that an endpoint may have.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How every message introduces itself.
+pub const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSION"));
+
+/// What the operator decides about sending.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Networks that may be reached besides the public internet.
+    pub allowed_networks: Vec<IpNet>,
+    /// Whether messages may go over plain `http`.
+    pub allow_http: bool,
+    /// The deadline of an attempt where its endpoint names none; also of the check of a URL when it is saved.
+    pub default_timeout: Duration,
+    /// Certificate authorities that are trusted besides the public ones.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}

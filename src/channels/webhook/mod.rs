@@ -1,0 +1,203 @@
+//! The webhook channel: a signed POST to the URL of an agent's push config.
+//!
+//! One call is one attempt. Nothing here decides whether a delivery is due or what its outcome leads to.
+
+mod payload;
+mod signature;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue, USER_AGENT};
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+pub use self::payload::payload;
+pub use self::signature::{NoRandomness, SecretError, SigningSecret};
+
+use super::HttpClient;
+use super::http_client::{Answer, Broken, Post};
+use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
+use crate::domain::webhook_url::WebhookUrl;
+
+/// How much of an answer's body is kept.
+const MAX_EXCERPT_BYTES: usize = 1024;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const EVENT: HeaderName = HeaderName::from_static("x-flametree-event");
+const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Headers that frame or route the message. The rules of push configs refuse them long before; here they are passed over.
+const TRANSPORT_HEADERS: [&str; 8] =
+    ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
+
+/// Where and how an agent wants to hear of events.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub url: WebhookUrl,
+    /// The configured headers, their values marked sensitive.
+    pub headers: HeaderMap,
+    /// Live ones, the newest first; empty: messages are not signed.
+    pub secrets: Vec<SigningSecret>,
+    /// Spans the whole attempt.
+    pub timeout: Duration,
+}
+
+/// Attempts the delivery. Never panics, and never fails otherwise than by the outcome. Not cancel-safe: when the future
+/// is dropped, the endpoint may or may not have received the message.
+pub async fn send(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    delivery: &Delivery,
+    test: bool,
+    now: DateTime<Utc>,
+) -> Attempt {
+    let body = payload(&delivery.event, test);
+    let Ok(headers) = headers(endpoint, delivery, now, &body) else {
+        // The ids and names are visible ASCII by their types; without them nothing may be sent.
+        return Attempt::not_sent(Outcome::ConfigError, Some("The message's headers could not be written.".to_owned()));
+    };
+    let post = Post { url: endpoint.url.as_url(), headers, body: body.into(), timeout: endpoint.timeout };
+    fail::fail_point!("send::before_request");
+    let begun = Instant::now();
+    let result = client.post(&post).await;
+    let duration = begun.elapsed();
+    let attempt = match result {
+        Ok(answer) => answered(&answer, duration),
+        Err(broken) => unanswered(broken, duration),
+    };
+    fail::fail_point!("send::after_response");
+    attempt
+}
+
+/// What the answer's status means.
+fn outcome_of(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        200..=299 => Outcome::Delivered,
+        300..=399 => Outcome::Redirect,
+        410 => Outcome::Gone,
+        429 => Outcome::Throttled,
+        _ => Outcome::HttpError,
+    }
+}
+
+fn answered(answer: &Answer, duration: Duration) -> Attempt {
+    let excerpt = excerpt(&answer.body);
+    let detail = (!answer.body.is_empty()).then(|| AttemptDetail {
+        note: None,
+        response_truncated: answer.truncated || answer.body.len() > MAX_EXCERPT_BYTES,
+        response_body: Some(excerpt),
+    });
+    Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
+}
+
+fn unanswered(broken: Broken, duration: Duration) -> Attempt {
+    Attempt {
+        outcome: broken.failure.outcome,
+        http_status: broken.status.map(|status| status.as_u16()),
+        duration,
+        detail: Some(AttemptDetail { note: Some(broken.failure.note.to_owned()), ..AttemptDetail::default() }),
+    }
+}
+
+/// The beginning of a body as text that any database stores.
+fn excerpt(body: &[u8]) -> String {
+    let mut kept = &body[..body.len().min(MAX_EXCERPT_BYTES)];
+    if kept.len() < body.len() {
+        // A character that the cut went through is not broken, only left out.
+        if let Some(error) = kept.utf8_chunks().last().filter(|last| is_unfinished(last.invalid())) {
+            kept = &kept[..kept.len() - error.invalid().len()];
+        }
+    }
+    String::from_utf8_lossy(kept).replace('\0', "\u{fffd}")
+}
+
+/// Whether these bytes are the beginning of a longer character.
+fn is_unfinished(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+fn headers(
+    endpoint: &Endpoint,
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+    body: &[u8],
+) -> Result<HeaderMap, InvalidHeaderValue> {
+    let id = delivery.event.id.to_string();
+    let timestamp = now.timestamp().to_string();
+    let mut headers = HeaderMap::with_capacity(12 + endpoint.headers.len());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(signatures) = signature::signatures(&endpoint.secrets, &id, &timestamp, body) {
+        headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signatures)?);
+    }
+    headers.insert(WEBHOOK_ID, HeaderValue::try_from(id)?);
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp)?);
+    headers.insert(EVENT, HeaderValue::from_static(payload::event_name(&delivery.event)));
+    headers.insert(DELIVERY, HeaderValue::try_from(delivery.id.to_string())?);
+    headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent(delivery))?);
+    for (name, value) in &endpoint.headers {
+        if !headers.contains_key(name) && !is_reserved(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    Ok(headers)
+}
+
+/// Names that stay ours even in a message that does not carry them.
+fn is_reserved(name: &HeaderName) -> bool {
+    name == WEBHOOK_SIGNATURE || TRANSPORT_HEADERS.contains(&name.as_str())
+}
+
+/// W3C Trace Context: the event is the trace and the delivery the span, so that both sides' logs meet by ids that the
+/// API shows anyway. Marked as sampled: the record of the delivery exists.
+fn traceparent(delivery: &Delivery) -> String {
+    let trace = delivery.event.id.uuid().as_u128().max(1);
+    // All zeros is not a valid id.
+    let (_, span) = delivery.id.uuid().as_u64_pair();
+    format!("00-{trace:032x}-{:016x}-01", span.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_one_meaning() {
+        for (status, outcome) in [
+            (200, Outcome::Delivered),
+            (204, Outcome::Delivered),
+            (299, Outcome::Delivered),
+            (301, Outcome::Redirect),
+            (304, Outcome::Redirect),
+            (308, Outcome::Redirect),
+            (400, Outcome::HttpError),
+            (404, Outcome::HttpError),
+            (410, Outcome::Gone),
+            (413, Outcome::HttpError),
+            (429, Outcome::Throttled),
+            (500, Outcome::HttpError),
+            (503, Outcome::HttpError),
+            (999, Outcome::HttpError),
+        ] {
+            assert_eq!(outcome_of(StatusCode::from_u16(status).unwrap()), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_excerpt_is_text_without_nul() {
+        assert_eq!(excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
+    }
+
+    #[test]
+    fn an_excerpt_does_not_end_in_half_a_character() {
+        let body = format!("{}é and more", "a".repeat(MAX_EXCERPT_BYTES - 1));
+        assert_eq!(excerpt(body.as_bytes()), "a".repeat(MAX_EXCERPT_BYTES - 1));
+        // A body that itself ends so is shown as it is.
+        assert_eq!(excerpt(b"a\xc3"), "a\u{fffd}");
+    }
+}

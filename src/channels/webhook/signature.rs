@@ -1,0 +1,146 @@
+//! Signatures by Standard Webhooks, version 1: HMAC-SHA-256 over id, time and body.
+//!
+//! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::{Zeroize, Zeroizing};
+
+const PREFIX: &str = "whsec_";
+
+/// Bytes of a secret that is made here.
+const SECRET_BYTES: usize = 32;
+/// What the specification allows of secrets that are brought along.
+const SECRET_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// Bytes that SHA-256 takes at once: HMAC extends shorter keys to it with zeros.
+const BLOCK_BYTES: usize = 64;
+
+/// Why a text is not a signing secret. Says nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    #[error("must begin with {PREFIX}")]
+    MissingPrefix,
+    #[error("must be {PREFIX} and base64")]
+    NotBase64,
+    #[error("must hold {} to {} bytes", SECRET_RANGE.start(), SECRET_RANGE.end())]
+    WrongLength,
+}
+
+/// The system gave no random bytes.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the system gave no random bytes")]
+pub struct NoRandomness;
+
+/// A key that an endpoint and this service share. Wiped from memory when dropped; `Debug` does not show it.
+#[derive(Clone)]
+pub struct SigningSecret {
+    bytes: Zeroizing<Vec<u8>>,
+    /// The key's part of every signature, computed once.
+    mac: Hmac<Sha256>,
+}
+
+impl SigningSecret {
+    /// A new secret from the system's random source.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        let mut bytes = Zeroizing::new(vec![0; SECRET_BYTES]);
+        getrandom::fill(&mut bytes).map_err(|_unavailable| NoRandomness)?;
+        Ok(Self::from_bytes(bytes))
+    }
+
+    /// Reads `whsec_` and the base64 of 24 to 64 bytes.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(SecretError::MissingPrefix)?;
+        let bytes = STANDARD.decode(encoded).map(Zeroizing::new).map_err(|_position| SecretError::NotBase64)?;
+        if !SECRET_RANGE.contains(&bytes.len()) {
+            return Err(SecretError::WrongLength);
+        }
+        Ok(Self::from_bytes(bytes))
+    }
+
+    fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Self {
+        let mut key = [0; BLOCK_BYTES];
+        key[..bytes.len()].copy_from_slice(&bytes);
+        let mac = Hmac::new(&key.into());
+        key.zeroize();
+        Self { bytes, mac }
+    }
+
+    /// The text that an integrator is shown once and that is stored, encrypted.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(self.bytes.as_slice())))
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(..)")
+    }
+}
+
+impl PartialEq for SigningSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for SigningSecret {}
+
+/// The value of `webhook-signature`: one signature for each secret, so that the receiver may know either during a
+/// rotation. `None` without secrets.
+pub(super) fn signatures(secrets: &[SigningSecret], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+    let mut value = String::new();
+    for secret in secrets {
+        let mut mac = secret.mac.clone();
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        if !value.is_empty() {
+            value.push(' ');
+        }
+        value.push_str("v1,");
+        STANDARD.encode_string(mac.finalize().into_bytes(), &mut value);
+    }
+    Some(value).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specifications_example_is_signed_as_published() {
+        let secret = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let value = signatures(&[secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
+        assert_eq!(value.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    }
+
+    #[test]
+    fn a_secret_reads_back_as_it_was_shown() {
+        let secret = SigningSecret::generate().unwrap();
+        assert_eq!(secret.reveal().len(), PREFIX.len() + 44);
+        assert_eq!(SigningSecret::parse(&secret.reveal()), Ok(secret));
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        for (text, error) in [
+            ("C2FVsBQIhrscChlQIMV+b5sSYspob7oD", SecretError::MissingPrefix),
+            ("whsec_###", SecretError::NotBase64),
+            ("whsec_", SecretError::WrongLength),
+            ("whsec_AAAA", SecretError::WrongLength),
+        ] {
+            assert_eq!(SigningSecret::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_the_secret() {
+        let secret = SigningSecret::generate().unwrap();
+        assert_eq!(format!("{secret:?}"), "SigningSecret(..)");
+    }
+}

@@ -1,0 +1,136 @@
+//! Where an agent's events are posted.
+//!
+//! Only what the text itself shows is judged here. Which addresses the host has, and whether they may be reached, is
+//! asked by `channels` when the URL is saved and again at every send.
+
+use std::fmt;
+
+use url::{ParseError, Url};
+
+/// Longest URL, in bytes, as it was given and as it is sent.
+pub const MAX_URL_BYTES: usize = 2_048;
+
+/// Why a text is not the URL of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    #[error("must be at most {MAX_URL_BYTES} bytes")]
+    TooLong,
+    /// The URL standard drops some of them silently: the stored URL would not be the one that was typed.
+    #[error("must not contain spaces or control characters")]
+    InvalidCharacter,
+    #[error("is not a URL: {0}")]
+    Malformed(ParseError),
+    #[error("must begin with https://")]
+    UnknownScheme,
+    #[error("must begin with https://, this service does not send over plain http")]
+    HttpNotAllowed,
+    #[error("must not contain a user name or password; use a header")]
+    UserInfo,
+    #[error("must not contain a fragment")]
+    Fragment,
+    #[error("must not contain port 0")]
+    PortZero,
+}
+
+/// An `https` URL (or `http`, where the operator allows it) with a host, without user info and fragment.
+///
+/// `Debug` shows the origin alone: paths and queries of webhooks often carry a token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct WebhookUrl(Url);
+
+impl WebhookUrl {
+    pub fn parse(text: &str, allow_http: bool) -> Result<Self, UrlError> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(UrlError::TooLong);
+        }
+        if text.chars().any(|character| character.is_control() || character.is_whitespace()) {
+            return Err(UrlError::InvalidCharacter);
+        }
+        let url = Url::parse(text).map_err(UrlError::Malformed)?;
+        match url.scheme() {
+            "https" => {}
+            "http" if allow_http => {}
+            "http" => return Err(UrlError::HttpNotAllowed),
+            _ => return Err(UrlError::UnknownScheme),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(UrlError::UserInfo);
+        }
+        if url.fragment().is_some() {
+            return Err(UrlError::Fragment);
+        }
+        if url.port() == Some(0) {
+            return Err(UrlError::PortZero);
+        }
+        // Percent-encoding and punycode make the sent form longer than the typed one.
+        if url.as_str().len() > MAX_URL_BYTES {
+            return Err(UrlError::TooLong);
+        }
+        Ok(Self(url))
+    }
+
+    /// The normalised form, which is the one that is stored and sent to.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Scheme, host and port: kept secrets stay valid only while this does not change.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WebhookUrl").field(&self.origin()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> UrlError {
+        WebhookUrl::parse(text, false).unwrap_err()
+    }
+
+    #[test]
+    fn a_url_is_kept_in_its_normal_form() {
+        let url = WebhookUrl::parse("HTTPS://Example.COM:443/hook?token=a", false).unwrap();
+        assert_eq!(url.as_str(), "https://example.com/hook?token=a");
+        assert_eq!(url.origin(), "https://example.com");
+        assert_eq!(format!("{url:?}"), "WebhookUrl(\"https://example.com\")");
+    }
+
+    #[test]
+    fn each_rule_has_its_own_error() {
+        assert_eq!(refused("http://example.com/"), UrlError::HttpNotAllowed);
+        assert_eq!(refused("ftp://example.com/"), UrlError::UnknownScheme);
+        assert_eq!(refused("https://user@example.com/"), UrlError::UserInfo);
+        assert_eq!(refused("https://:pass@example.com/"), UrlError::UserInfo);
+        assert_eq!(refused("https://example.com/#top"), UrlError::Fragment);
+        assert_eq!(refused("https://example.com:0/"), UrlError::PortZero);
+        assert_eq!(refused("https://exa\nmple.com/"), UrlError::InvalidCharacter);
+        assert_eq!(refused(" https://example.com/"), UrlError::InvalidCharacter);
+        assert_eq!(refused("https://"), UrlError::Malformed(ParseError::EmptyHost));
+        assert_eq!(refused("/hook"), UrlError::Malformed(ParseError::RelativeUrlWithoutBase));
+        assert_eq!(refused("https://1.2.3.256/"), UrlError::Malformed(ParseError::InvalidIpv4Address));
+        assert_eq!(refused(&format!("https://example.com/{}", "a".repeat(2_048))), UrlError::TooLong);
+    }
+
+    #[test]
+    fn the_length_of_the_sent_form_counts() {
+        let text = format!("https://example.com/{}", "é".repeat(700));
+        assert!(text.len() < MAX_URL_BYTES);
+        assert_eq!(refused(&text), UrlError::TooLong);
+    }
+
+    #[test]
+    fn plain_http_is_the_operators_choice() {
+        assert!(WebhookUrl::parse("http://example.com/", true).is_ok());
+    }
+}

@@ -1,0 +1,91 @@
+//! Outcomes into the log, and deliveries that were not begun back into the queue.
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use crate::domain::delivery::Attempt;
+use crate::domain::endpoint::Channel;
+use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId};
+use crate::domain::names::TenantId;
+use crate::store::Db;
+
+/// One outcome to record.
+#[derive(Debug, Clone)]
+pub struct FinishedDelivery {
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub tenant_id: TenantId,
+    pub endpoint_id: EndpointId,
+    pub endpoint_version: Option<i32>,
+    pub claimed_at: DateTime<Utc>,
+    pub attempt: Attempt,
+}
+
+/// Records outcomes and removes the ledger rows of `complete` claims, in one transaction. Answers the deliveries whose
+/// outcome the reaper had written before: that one stays. Idempotent: may be sent again after a lost answer.
+pub async fn finish(
+    db: &Db,
+    channel: Channel,
+    complete: &[ClaimId],
+    finished: &[FinishedDelivery],
+) -> Result<Vec<DeliveryId>, Error> {
+    let complete: Vec<Uuid> = complete.iter().map(|claim| claim.uuid()).collect();
+    let tenants: Vec<&str> = finished.iter().map(|one| one.tenant_id.as_str()).collect();
+    let ids: Vec<Uuid> = finished.iter().map(|one| one.id.uuid()).collect();
+    let endpoints: Vec<Uuid> = finished.iter().map(|one| one.endpoint_id.uuid()).collect();
+    let events: Vec<Uuid> = finished.iter().map(|one| one.event_id.uuid()).collect();
+    let claimed: Vec<DateTime<Utc>> = finished.iter().map(|one| one.claimed_at).collect();
+    let outcomes: Vec<&str> = finished.iter().map(|one| one.attempt.outcome.as_str()).collect();
+    let versions: Vec<Option<i32>> = finished.iter().map(|one| one.endpoint_version).collect();
+    let durations: Vec<i32> = finished.iter().map(|one| microseconds(one.attempt.duration)).collect();
+    let statuses: Vec<Option<i16>> = finished.iter().map(|one| status(one.attempt.http_status)).collect();
+    let details: Vec<Option<String>> = finished.iter().map(|one| detail(&one.attempt)).collect::<Result<_, _>>()?;
+    let late = sqlx::query_scalar!(
+        r#"-- queue::finish
+        SELECT flametree.finish_deliveries($1, $2::text::flametree.channel, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            AS "late!""#,
+        &complete,
+        channel.as_str(),
+        &tenants as &[&str],
+        &ids,
+        &endpoints,
+        &events,
+        &claimed,
+        &outcomes as &[&str],
+        &versions as &[Option<i32>],
+        &durations,
+        &statuses as &[Option<i16>],
+        &details as &[Option<String>],
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(late.into_iter().map(DeliveryId::from_uuid).collect())
+}
+
+/// Puts deliveries of a claim that were not begun back at their old positions. Answers how many; 0 when the reaper has
+/// taken the claim, or when this was done before: may be sent again after a lost answer.
+pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId]) -> Result<u32, Error> {
+    let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
+    let released = sqlx::query_scalar!(
+        r#"-- queue::release
+        SELECT flametree.release_deliveries($1, $2) AS "released!""#,
+        claim.uuid(),
+        &ids,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(released.unsigned_abs())
+}
+
+fn microseconds(duration: std::time::Duration) -> i32 {
+    i32::try_from(duration.as_micros()).unwrap_or(i32::MAX)
+}
+
+fn status(status: Option<u16>) -> Option<i16> {
+    status.and_then(|status| i16::try_from(status).ok())
+}
+
+fn detail(attempt: &Attempt) -> Result<Option<String>, Error> {
+    attempt.detail.as_ref().map(serde_json::to_string).transpose().map_err(|error| Error::Encode(error.into()))
+}

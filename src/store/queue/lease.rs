@@ -1,0 +1,39 @@
+//! Work that one process at a time does, by the database's clock. No session lock: it would not survive a pooler.
+
+use std::time::Duration;
+
+use sqlx::Error;
+
+use crate::domain::ids::WorkerId;
+use crate::store::Db;
+
+/// Takes the lease `name` for `holder`, or prolongs it; false while another holds it. Safe to repeat.
+pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Result<bool, Error> {
+    let taken = sqlx::query_scalar!(
+        r#"-- leases::take
+        INSERT INTO flametree.leases AS l (name, holder, expires_at)
+        VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+        WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
+        RETURNING true AS "taken!""#,
+        name,
+        holder.uuid(),
+        length.as_secs_f64(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(taken.unwrap_or(false))
+}
+
+/// Gives the lease up, so that another need not wait for its end. Nothing happens if it is not held.
+pub async fn give_up(db: &Db, name: &str, holder: WorkerId) -> Result<(), Error> {
+    sqlx::query!(
+        "-- leases::give_up
+        DELETE FROM flametree.leases WHERE name = $1 AND holder = $2",
+        name,
+        holder.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The queue's protocol: each function is one call of a database function of `migrations/0004_queue.sql`, one transaction.
+
+pub mod claim;
+pub mod finish;
+pub mod lanes;
+pub mod lease;
+pub mod reap;
+pub mod workers;

@@ -1,0 +1,108 @@
+//! Workers: registration, heartbeat, fencing. A restart is another worker.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+
+use crate::domain::ids::WorkerId;
+use crate::store::Db;
+
+/// A worker that is not fenced, as last seen by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenWorker {
+    pub id: WorkerId,
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// Makes a worker known. `description` is for people: host and process.
+pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "-- workers::register
+        INSERT INTO flametree.workers (id, started_at, last_seen_at, description)
+        VALUES ($1, clock_timestamp(), clock_timestamp(), $2)
+        ON CONFLICT (id) DO NOTHING",
+        id.uuid(),
+        description,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Says that the worker lives; false when it was fenced and must register anew.
+pub async fn heartbeat(db: &Db, id: WorkerId) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- workers::heartbeat
+        UPDATE flametree.workers SET last_seen_at = clock_timestamp() WHERE id = $1 AND fenced_at IS NULL",
+        id.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Every worker that is not fenced.
+pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
+    let rows = sqlx::query!(
+        "-- workers::seen
+        SELECT id, last_seen_at FROM flametree.workers WHERE fenced_at IS NULL"
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SeenWorker { id: WorkerId::from_uuid(row.id), last_seen_at: row.last_seen_at })
+        .collect())
+}
+
+/// Fences a worker if it was not seen again since; false when it was.
+pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- workers::fence
+        UPDATE flametree.workers SET fenced_at = clock_timestamp()
+        WHERE id = $1 AND last_seen_at = $2 AND fenced_at IS NULL",
+        worker.id.uuid(),
+        worker.last_seen_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Fences every worker. Only for a caller that knows that no other process uses this database.
+pub async fn fence_all(db: &Db) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- workers::fence_all
+        UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE fenced_at IS NULL"
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Ends a worker that stops by itself. What it leaves in the ledger, if anything, falls to the reaper.
+pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
+    sqlx::query!(
+        "-- workers::end
+        UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE id = $1 AND fenced_at IS NULL",
+        id.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Forgets workers that were fenced longer ago than `age` and have nothing left in the ledger.
+pub async fn forget(db: &Db, age: Duration) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- workers::forget
+        DELETE FROM flametree.workers AS w
+        WHERE w.fenced_at < clock_timestamp() - make_interval(secs => $1)
+          AND NOT EXISTS (SELECT 1 FROM flametree.claims AS c WHERE c.worker_id = w.id)",
+        age.as_secs_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
