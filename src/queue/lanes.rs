@@ -115,6 +115,9 @@ impl Lanes {
             let Some(endpoint) = self.turns.pop_front() else { break };
             let Some(lane) = self.known.get_mut(&endpoint) else { continue };
             lane.queued = false;
+            if !lane.has_work {
+                continue;
+            }
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };

@@ -11,6 +11,8 @@ mod completer;
 mod discovery;
 mod lane;
 mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 mod members;
 mod pool;
 mod reaper;
