@@ -130,9 +130,11 @@ async fn tests_have_databases_of_their_own_with_the_schema_and_leave_none() {
         assert!(is_own);
         sqlx::raw_sql("CREATE TABLE own ()").execute(&database.pool).await.unwrap();
     }
-    let (name, url) = (one.name.clone(), one.url());
-    let mut connection = PgConnectOptions::from_str(&url).unwrap().connect().await.unwrap();
-    connection.ping().await.unwrap();
+    for options in [one.connect_options(), PgConnectOptions::from_str(&one.url()).unwrap()] {
+        assert_eq!(options.get_database(), Some(one.name.as_str()));
+        options.connect().await.unwrap().ping().await.unwrap();
+    }
+    let name = one.name.clone();
     drop(one);
     assert!(!exists(&mut server().await, &name).await);
 }
