@@ -11,6 +11,7 @@
 mod address_guard;
 mod address_rules;
 mod embedded_postgres;
+mod queue_protocol;
 mod support;
 mod webhook_faults;
 mod webhook_http2;
