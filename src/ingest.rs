@@ -1,40 +1,189 @@
-//! Acceptance of events for callers inside the process.
+//! Accepts events: stored, fanned out and ready to send, in one transaction. Concurrent callers share transactions.
+//!
+//! A committer takes what waits as soon as it is free; so a lone caller waits for nobody, and under load the
+//! transactions grow by themselves. What waits is bounded; beyond it callers are told to come back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::event::NewEvent;
+use crate::queue::Wakeup;
+use crate::store::Db;
 pub use crate::store::accept::Acceptance;
-use crate::store::{Db, accept};
+use crate::store::accept::{self, Accepted};
+use crate::telemetry::metrics::Metrics;
 
-/// Why events were not accepted; none of them was.
+/// Transactions under way at once: while one commits, the next one is filled.
+const COMMITTERS: usize = 3;
+/// Events of one transaction; a caller's own batch is never split.
+const GROUP: usize = 256;
+/// A transaction that takes longer is answered as unavailable.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The bounds of ingest.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Events that may wait for their transaction.
+    pub queue_events: usize,
+    /// How long deliveries of an event wait at most, if the event does not say.
+    pub default_expiry: Duration,
+}
+
+/// Why nothing is known to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
-    /// As many events as may wait are waiting.
-    #[error("too many events are waiting")]
+    /// Too many events wait; nothing was accepted.
+    #[error("too many events wait to be accepted")]
     Overloaded,
-    /// The database did not answer; whether the events were accepted is not known.
-    #[error("the database did not answer")]
+    /// The database did not confirm; the events may have been accepted or not: repeat them with their idempotency keys.
+    #[error("the database did not confirm the events")]
     Unavailable,
 }
 
 /// The way in for events.
 #[derive(Debug, Clone)]
 pub struct Ingest {
-    db: Db,
+    jobs: mpsc::UnboundedSender<Job>,
+    room: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Job {
+    events: Vec<NewEvent>,
+    answer: oneshot::Sender<Result<Vec<Acceptance>, IngestError>>,
+    /// Room in the queue, given back when the job is answered.
+    room: OwnedSemaphorePermit,
 }
 
 impl Ingest {
-    pub fn new(db: Db) -> Self {
-        Self { db }
+    /// Starts the committers on `tasks`; they end when `stop` is canceled and what waited is answered.
+    pub fn start(
+        db: &Db,
+        settings: &Settings,
+        wakeup: &Wakeup,
+        metrics: &Metrics,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let default_expiry_seconds = u32::try_from(settings.default_expiry.as_secs()).unwrap_or(u32::MAX);
+        for _ in 0..COMMITTERS {
+            let committer = Committer { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds };
+            tasks.spawn(committer.run(Arc::clone(&receiver), stop.clone()));
+        }
+        Self { jobs, room: Arc::new(Semaphore::new(settings.queue_events)), metrics: metrics.clone() }
     }
 
-    /// Accepts `events` all together, in their order; answers in the same order.
+    /// Accepts `events` together, and answers each in its order, after the commit. Not canceled by dropping.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Acceptance>, IngestError> {
-        let events: Vec<&NewEvent> = events.iter().collect();
-        match accept::accept(&self.db, &events, 86_400).await {
-            Ok(accepted) => Ok(accepted.into_iter().map(|accepted| accepted.result).collect()),
-            Err(error) => {
-                tracing::warn!(%error, "events were not accepted");
-                Err(IngestError::Unavailable)
-            }
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
+        let started = Instant::now();
+        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(count) else {
+            return Err(IngestError::Overloaded);
+        };
+        let (answer, answered) = oneshot::channel();
+        if self.jobs.send(Job { events, answer, room }).is_err() {
+            return Err(IngestError::Unavailable);
+        }
+        let result = answered.await.unwrap_or(Err(IngestError::Unavailable));
+        self.metrics.ingest_observed(started.elapsed());
+        result
+    }
+}
+
+#[derive(Debug)]
+struct Committer {
+    db: Db,
+    wakeup: Wakeup,
+    default_expiry_seconds: u32,
+}
+
+impl Committer {
+    async fn run(self, jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, stop: CancellationToken) {
+        loop {
+            let group = {
+                let mut jobs = jobs.lock().await;
+                let first = tokio::select! {
+                    biased;
+                    first = jobs.recv() => first,
+                    () = stop.cancelled() => None,
+                };
+                let Some(first) = first else { return };
+                gather(first, &mut jobs)
+            };
+            self.commit(group).await;
+        }
+    }
+
+    async fn commit(&self, group: Vec<Job>) {
+        match self.accept(&group).await {
+            Ok(accepted) => self.answer(group, accepted),
+            Err(error) if group.len() > 1 && is_about_the_events(&error) => {
+                // One caller's key or lock must not cost the others their answer: each alone now.
+                tracing::warn!(%error, events = group.len(), "a shared transaction failed; each caller gets its own");
+                for job in group {
+                    let group = vec![job];
+                    match self.accept(&group).await {
+                        Ok(accepted) => self.answer(group, accepted),
+                        Err(error) => refuse(group, &error),
+                    }
+                }
+            }
+            Err(error) => refuse(group, &error),
+        }
+    }
+
+    async fn accept(&self, group: &[Job]) -> Result<Vec<Accepted>, sqlx::Error> {
+        let events: Vec<&NewEvent> = group.iter().flat_map(|job| &job.events).collect();
+        match tokio::time::timeout(PATIENCE, accept::accept(&self.db, &events, self.default_expiry_seconds)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    fn answer(&self, group: Vec<Job>, accepted: Vec<Accepted>) {
+        let mut accepted = accepted.into_iter();
+        for Job { events, answer, room } in group {
+            let mut results = Vec::with_capacity(events.len());
+            for (event, one) in events.iter().zip(accepted.by_ref()) {
+                self.wakeup.ready(&event.tenant_id, &one.ready);
+                results.push(one.result);
+            }
+            // A caller that has gone away does not undo what is accepted.
+            drop(answer.send(Ok(results)));
+            drop(room);
+        }
+    }
+}
+
+fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Vec<Job> {
+    let mut events = first.events.len();
+    let mut group = vec![first];
+    while events < GROUP {
+        let Ok(job) = jobs.try_recv() else { break };
+        events += job.events.len();
+        group.push(job);
+    }
+    group
+}
+
+/// Whether the database answered and did not like the statement: another grouping may succeed.
+fn is_about_the_events(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some()
+}
+
+fn refuse(group: Vec<Job>, error: &sqlx::Error) {
+    tracing::error!(%error, callers = group.len(), "events could not be accepted");
+    for job in group {
+        drop(job.answer.send(Err(IngestError::Unavailable)));
     }
 }

@@ -10,7 +10,7 @@ use super::fault::{Fault, FaultCode};
 #[derive(Debug)]
 pub struct Fields {
     pointer: String,
-    fields: Map<String, Value>,
+    unread: Map<String, Value>,
     faults: Vec<Fault>,
 }
 
@@ -19,19 +19,19 @@ impl Fields {
     pub fn of(value: Value, pointer: impl Into<String>) -> Result<Self, Fault> {
         let pointer = pointer.into();
         match value {
-            Value::Object(fields) => Ok(Self { pointer, fields, faults: Vec::new() }),
+            Value::Object(fields) => Ok(Self { pointer, unread: fields, faults: Vec::new() }),
             _ => Err(Fault::new(pointer, FaultCode::InvalidType, "must be a JSON object")),
         }
     }
 
     /// Takes a field as it is; `None` when it is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.fields.remove(name).filter(|value| !value.is_null())
+        self.unread.remove(name).filter(|value| !value.is_null())
     }
 
     /// Whether the field is there, even as null.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.contains_key(name)
+        self.unread.contains_key(name)
     }
 
     /// Takes a text; a value of another type is a fault.
@@ -44,8 +44,8 @@ impl Fields {
 
     /// Takes a text that must be there.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
-        if self.fields.get(name).is_none_or(Value::is_null) {
-            self.fields.remove(name);
+        if self.unread.get(name).is_none_or(Value::is_null) {
+            self.unread.remove(name);
             return self.fault(name, FaultCode::Required, "is required");
         }
         self.text(name)
@@ -101,7 +101,7 @@ impl Fields {
 
     /// Ends the reading: each field that was not taken is a fault.
     pub fn finish(mut self) -> Vec<Fault> {
-        for name in std::mem::take(&mut self.fields).keys() {
+        for name in std::mem::take(&mut self.unread).keys() {
             let escaped = name.replace('~', "~0").replace('/', "~1");
             self.faults.push(Fault::new(
                 format!("{}/{escaped}", self.pointer),

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
@@ -42,12 +43,15 @@ fn too_slow() -> Problem {
     Problem::unavailable().detail("the request took too long; it may have been done")
 }
 
-/// Tells the client the id, in the header and in the document of a problem.
+/// Tells the client the id, in the header and in the document of a problem. What is answered is for this client alone.
 fn name_request(response: &mut Response, id: RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.document(Some(id.as_str()));
     }
-    response.headers_mut().insert(REQUEST_ID.clone(), id.into_header());
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), id.into_header());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// Success is the rule and is told only to those who ask for it; the faults of clients are theirs.

@@ -22,12 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the service says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Health {
+pub(super) enum Health {
     Ok,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct HealthDocument {
+pub(super) struct HealthDocument {
     status: Health,
 }
 

@@ -17,7 +17,7 @@ use crate::domain::fault::Fault;
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// When to come back after a failure that passes by itself within moments.
-const RETRY_SOON: Duration = Duration::from_secs(1);
+pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// The kinds of errors; a closed list that clients may match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -202,6 +202,10 @@ impl Problem {
 
     pub fn code(&self) -> ProblemCode {
         self.code
+    }
+
+    pub fn into_faults(self) -> Vec<Fault> {
+        self.faults
     }
 
     /// The document, with the id of the request where it is known.

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::problem::Problem;
+use crate::domain::ids::TokenId;
 use crate::domain::token::{Token, TokenHash};
 use crate::store::{Db, tokens};
 
@@ -77,7 +78,7 @@ impl TokenCache {
     }
 
     /// Forgets a token, so that this process refuses it at once.
-    pub(super) fn forget(&self, id: crate::domain::ids::TokenId) {
+    pub(super) fn forget(&self, id: TokenId) {
         self.entries().retain(|_, entry| entry.token.id != id);
     }
 

@@ -3,6 +3,8 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod deliveries;
+pub mod events;
 pub mod push_configs;
 pub mod queue;
 mod sealed;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Db;
 use crate::domain::ids::TokenId;
 use crate::domain::names::TenantId;
+use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::role::Role;
 use crate::domain::token::{NewToken, Token, TokenHash, TokenName, TokenScope, TokenSecret};
 
@@ -101,4 +102,46 @@ pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     .execute(db)
     .await
     .map(|_| ())
+}
+
+/// Tokens, the newest first, behind the cursor. `tenant` is whose; `None` is everyone's, those for all tenants too.
+pub async fn list(
+    db: &Db,
+    tenant: Option<&TenantId>,
+    behind: Option<Cursor>,
+    page_rows: PageRows,
+) -> Result<Page<Token>, Error> {
+    let rows = sqlx::query_as!(
+        TokenRow,
+        "-- tokens::list
+        SELECT id, tenant_id, name, role, created_at, expires_at, revoked_at, last_used_at
+        FROM flametree.tokens
+        WHERE ($1::text IS NULL OR tenant_id = $1) AND id < $2
+        ORDER BY id DESC
+        LIMIT $3",
+        tenant.map(TenantId::as_str),
+        behind.map_or(Uuid::max(), Cursor::id),
+        i64::from(page_rows.get()) + 1,
+    )
+    .fetch_all(db)
+    .await?;
+    let page_rows = usize::from(page_rows.get());
+    let next = (rows.len() > page_rows).then(|| Cursor::behind(rows[page_rows - 1].id));
+    let rows = rows.into_iter().take(page_rows).map(Token::try_from).collect::<Result<_, _>>()?;
+    Ok(Page { rows, next })
+}
+
+/// Revokes a token; false: there is none in the scope (`tenant` as for `list`). Idempotent: the first time stays.
+pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
+    sqlx::query!(
+        "-- tokens::revoke
+        UPDATE flametree.tokens
+        SET revoked_at = coalesce(revoked_at, now())
+        WHERE id = $1 AND ($2::text IS NULL OR tenant_id = $2)",
+        id.uuid(),
+        tenant.map(TenantId::as_str),
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
 }

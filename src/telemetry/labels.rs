@@ -7,7 +7,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
 
 /// The label values of one series.
-pub(super) trait Labels: Sized {
+pub(super) trait Labels: Copy {
     const NAMES: &'static [&'static str];
 
     /// The values in the order of `NAMES`.

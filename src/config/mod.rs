@@ -1,0 +1,118 @@
+//! The settings: read from the environment once, whole, before anything starts.
+//!
+//! The only module that reads the environment. Nothing below imports it; the composition root hands each module its
+//! part. Every fault is told at once, relations between settings are checked here, and secrets are never printed.
+
+mod parse;
+mod reader;
+mod secret;
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+pub use self::reader::{ConfigErrors, ConfigFault};
+pub use self::secret::{DatabaseUrl, Secret};
+pub use self::settings::{SETTINGS, Setting, example};
+use crate::telemetry::logging;
+
+/// All settings of one process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub database: Database,
+    /// Where the API listens.
+    pub listen_addr: SocketAddr,
+    /// Where the metrics are served.
+    pub metrics_addr: SocketAddr,
+    /// An origin: scheme, host, port.
+    pub public_url: Url,
+    pub channels: Channels,
+    pub queue: Queue,
+    pub ingest: Ingest,
+    pub limits: Limits,
+    pub retention_days: u32,
+    /// The keyring as it was set; `None` only with the embedded server, which keeps one in its data directory.
+    pub encryption_keys: Option<Secret>,
+    /// How long a stop waits for attempts in flight.
+    pub shutdown_grace: Duration,
+    pub log: logging::Settings,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A server that somebody else runs.
+    External {
+        url: DatabaseUrl,
+        /// A direct connection, past any pooler.
+        listen_url: Option<DatabaseUrl>,
+        max_connections: u32,
+    },
+    /// A private server that this binary runs.
+    Embedded { data_dir: PathBuf, max_connections: u32 },
+}
+
+/// What the senders may do.
+#[derive(Debug, Clone)]
+pub struct Channels {
+    /// Reachable besides the public internet.
+    pub allowed_networks: Vec<IpNet>,
+    pub allow_http: bool,
+    /// The deadline where a push config names none.
+    pub webhook_timeout: Duration,
+    /// Root certificates in PEM, trusted besides the public ones.
+    pub ca_certificates: Option<String>,
+}
+
+/// How much is delivered at once, and when a worker counts as dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Attempts at once, per process and channel.
+    pub max_in_flight: usize,
+    /// Attempts at once, per process and endpoint.
+    pub endpoint_max_in_flight: usize,
+    pub workers_per_channel: usize,
+    /// How long a silent worker is trusted.
+    pub lease: Duration,
+}
+
+/// How events are taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ingest {
+    /// Events that may wait for their transaction.
+    pub queue_events: usize,
+    /// How long a delivery may wait where its event does not say.
+    pub expires: Duration,
+}
+
+/// What a request may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub event_bytes: usize,
+    pub batch_bytes: usize,
+    pub batch_events: usize,
+}
+
+impl Config {
+    /// Reads this process's environment.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn from_env() -> Result<Self, ConfigErrors> {
+        // A value that is not UTF-8 keeps its place with U+FFFD in it; the rule of its setting then refuses it.
+        Self::from_vars(
+            std::env::vars_os()
+                .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())),
+        )
+    }
+
+    /// Reads settings from the given variables; besides them only the certificate file that they name.
+    pub fn from_vars(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        parse::config(variables)
+    }
+}
+
+#[cfg(test)]
+mod tests;

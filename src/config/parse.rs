@@ -1,0 +1,223 @@
+//! From variables to `Config`: a function per group, each reading all of its settings before it gives up.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::reader::{ConfigErrors, Reader};
+use super::settings::{
+    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, DATA_DIR, DATABASE_LISTEN_URL,
+    DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES,
+    INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS,
+    SHUTDOWN_GRACE, Setting, WEBHOOK_TIMEOUT, WORKERS_PER_CHANNEL,
+};
+use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue};
+use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
+use crate::telemetry::logging;
+
+/// The data directory of root: the user `postgres`, who runs root's server, cannot enter root's home.
+const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
+
+pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
+    let mut reader = Reader::new(variables);
+    let config = read(&mut reader);
+    match config {
+        Some(config) if !reader.has_faults() => Ok(config),
+        Some(_) | None => Err(reader.finish()),
+    }
+}
+
+/// `None` only if a fault was noted.
+fn read(reader: &mut Reader) -> Option<Config> {
+    let database = database(reader);
+    let listen_addr = address(reader, LISTEN_ADDR);
+    let metrics_addr = address(reader, METRICS_ADDR);
+    if listen_addr.is_some_and(|address| address.port() != 0 && Some(address) == metrics_addr) {
+        reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
+    }
+    let public_url = public_url(reader, listen_addr);
+    let encryption_keys = reader.secret(ENCRYPTION_KEYS);
+    if encryption_keys.is_none() && matches!(database, Some(Database::External { .. })) {
+        reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
+    }
+    let channels = channels(reader);
+    let queue = queue(reader);
+    let ingest = ingest(reader);
+    let limits = limits(reader, ingest);
+    // Longer than the longest wait of a delivery, so that no partition is dropped under a waiting one.
+    let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
+    let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
+    let log = log(reader);
+    Some(Config {
+        database: database?,
+        listen_addr: listen_addr?,
+        metrics_addr: metrics_addr?,
+        public_url: public_url?,
+        channels: channels?,
+        queue: queue?,
+        ingest: ingest?,
+        limits: limits?,
+        retention_days: retention_days?,
+        encryption_keys,
+        shutdown_grace: shutdown_grace?,
+        log: log?,
+    })
+}
+
+fn database(reader: &mut Reader) -> Option<Database> {
+    let max_connections = reader.number(DATABASE_MAX_CONNECTIONS, 4..=1_000);
+    let is_external = reader.is_set(DATABASE_URL);
+    let url = database_url(reader, DATABASE_URL);
+    let listen_url = database_url(reader, DATABASE_LISTEN_URL);
+    if is_external {
+        return Some(Database::External { url: url?, listen_url, max_connections: max_connections? });
+    }
+    if reader.is_set(DATABASE_LISTEN_URL) {
+        reader.fault(DATABASE_LISTEN_URL, format!("is only of use together with {}", DATABASE_URL.name));
+    }
+    let data_dir = data_dir(reader);
+    Some(Database::Embedded { data_dir: data_dir?, max_connections: max_connections? })
+}
+
+fn database_url(reader: &mut Reader, setting: Setting) -> Option<DatabaseUrl> {
+    reader.parsed(setting, "a URL like postgres://user:password@host:5432/database", DatabaseUrl::parse)
+}
+
+fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
+    if reader.is_set(DATA_DIR) {
+        return reader
+            .parsed(DATA_DIR, "an absolute path", |path| Some(PathBuf::from(path)).filter(|p| p.is_absolute()));
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Some(PathBuf::from(ROOT_DATA_DIR));
+    }
+    // https://specifications.freedesktop.org/basedir-spec: relative paths are to be ignored.
+    let user_data = reader.system_variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home_data = || reader.system_variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let directory = user_data.or_else(home_data).map(|data| data.join("flametree-notify"));
+    if directory.is_none() {
+        reader.fault(DATA_DIR, "must be set, for HOME is not");
+    }
+    directory
+}
+
+fn address(reader: &mut Reader, setting: Setting) -> Option<SocketAddr> {
+    reader.parsed(setting, "an address and port like 127.0.0.1:8080", |text| text.parse().ok())
+}
+
+fn public_url(reader: &mut Reader, listen_addr: Option<SocketAddr>) -> Option<Url> {
+    if reader.is_set(PUBLIC_URL) {
+        return reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
+    }
+    let address = listen_addr?;
+    let host =
+        if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() };
+    Url::parse(&format!("http://{host}")).ok()
+}
+
+fn origin(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    (matches!(url.scheme(), "http" | "https") && bare && anonymous).then_some(url)
+}
+
+fn channels(reader: &mut Reader) -> Option<Channels> {
+    let allowed_networks = if reader.is_set(ALLOWED_NETWORKS) {
+        reader.parsed(ALLOWED_NETWORKS, "CIDRs like 10.0.0.0/8,fd00::/8", networks)
+    } else {
+        Some(Vec::new())
+    };
+    let allow_http = reader.parsed(ALLOW_HTTP, "true or false", |text| text.parse().ok());
+    let webhook_timeout = reader.number(WEBHOOK_TIMEOUT, 1_000..=10_000).map(Duration::from_millis);
+    let ca_certificates = ca_certificates(reader);
+    Some(Channels {
+        allowed_networks: allowed_networks?,
+        allow_http: allow_http?,
+        webhook_timeout: webhook_timeout?,
+        ca_certificates,
+    })
+}
+
+fn networks(text: &str) -> Option<Vec<IpNet>> {
+    text.split(',').map(|network| network.trim().parse().ok()).collect()
+}
+
+fn ca_certificates(reader: &mut Reader) -> Option<String> {
+    let path = reader.text(CA_FILE)?;
+    match std::fs::read_to_string(&path) {
+        Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Some(pem),
+        Ok(_) => {
+            reader.fault(CA_FILE, format!("names a file without a certificate in PEM form, {path:?}"));
+            None
+        }
+        Err(error) => {
+            reader.fault(CA_FILE, format!("names a file that cannot be read, {path:?}: {error}"));
+            None
+        }
+    }
+}
+
+fn queue(reader: &mut Reader) -> Option<Queue> {
+    let max_in_flight = reader.number(MAX_IN_FLIGHT, 1..=100_000);
+    let endpoint_max_in_flight = reader.number(ENDPOINT_MAX_IN_FLIGHT, 1..=100_000);
+    let workers_per_channel = reader.number(WORKERS_PER_CHANNEL, 1..=64);
+    // A worker is silent for as long as its longest attempt at least: 10 s, channels' longest deadline.
+    let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
+    let mut queue = Queue {
+        max_in_flight: max_in_flight?,
+        endpoint_max_in_flight: endpoint_max_in_flight?,
+        workers_per_channel: workers_per_channel?,
+        lease: lease?,
+    };
+    if queue.endpoint_max_in_flight > queue.max_in_flight && reader.is_set(ENDPOINT_MAX_IN_FLIGHT) {
+        reader.fault(ENDPOINT_MAX_IN_FLIGHT, format!("must be at most {}", MAX_IN_FLIGHT.name));
+    }
+    queue.endpoint_max_in_flight = queue.endpoint_max_in_flight.min(queue.max_in_flight);
+    Some(queue)
+}
+
+fn ingest(reader: &mut Reader) -> Option<Ingest> {
+    let queue_events = reader.number(INGEST_QUEUE_EVENTS, 1..=1_000_000);
+    let expires = reader.number(EVENT_EXPIRES, 1..=MAX_EXPIRES_IN_SECONDS).map(Duration::from_secs);
+    Some(Ingest { queue_events: queue_events?, expires: expires? })
+}
+
+fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
+    let event_bytes = reader.number(EVENT_MAX_BYTES, 1_024..=1_048_576);
+    let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
+    let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
+    let mut limits = Limits { event_bytes: event_bytes?, batch_bytes: batch_bytes?, batch_events: batch_events? };
+    if limits.batch_bytes < limits.event_bytes {
+        reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));
+    }
+    // A batch that is larger than the queue would be refused as overload for ever.
+    let queue_events = ingest.map_or(usize::MAX, |ingest| ingest.queue_events);
+    if limits.batch_events > queue_events && reader.is_set(BATCH_MAX_EVENTS) {
+        reader.fault(BATCH_MAX_EVENTS, format!("must be at most {}", INGEST_QUEUE_EVENTS.name));
+    }
+    limits.batch_events = limits.batch_events.min(queue_events);
+    Some(limits)
+}
+
+fn log(reader: &mut Reader) -> Option<logging::Settings> {
+    let expected = "a level or directives like info,flametree_notify::queue=debug";
+    let filter = reader.parsed(LOG, expected, |text| logging::check_filter(text).is_ok().then(|| text.to_owned()));
+    let format = if reader.is_set(LOG_FORMAT) {
+        reader.parsed(LOG_FORMAT, "text or json", log_format)
+    } else {
+        Some(logging::Format::ByTerminal)
+    };
+    Some(logging::Settings { filter: filter?, format: format? })
+}
+
+fn log_format(text: &str) -> Option<logging::Format> {
+    match text {
+        "text" => Some(logging::Format::Text),
+        "json" => Some(logging::Format::Json),
+        _ => None,
+    }
+}

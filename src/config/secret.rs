@@ -1,0 +1,53 @@
+//! Values that are never printed.
+
+use std::fmt;
+
+use sqlx::postgres::PgConnectOptions;
+use zeroize::Zeroizing;
+
+/// A secret as it was set; wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value, for the module that needs it; never for a log, an error or an answer.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// How to reach a database; may hold a password, so that it is never printed.
+#[derive(Clone)]
+pub struct DatabaseUrl(Box<PgConnectOptions>);
+
+impl DatabaseUrl {
+    pub(super) fn parse(url: &str) -> Option<Self> {
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+        if !matches!(scheme, Some("postgres" | "postgresql")) {
+            return None;
+        }
+        // pgbouncer refuses connections that set extra_float_digits at their start.
+        let options: PgConnectOptions = url.parse().ok()?;
+        Some(Self(Box::new(options.extra_float_digits(None))))
+    }
+
+    pub fn connect_options(&self) -> PgConnectOptions {
+        PgConnectOptions::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,115 @@
+//! The list of all settings: names, defaults, units, meanings.
+//!
+//! `Config` is read by it, `config check` prints it, and `docker/.env.example` is its copy; a test compares them.
+
+/// One environment variable that the service reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    /// The value when the variable is not set or empty; `None`: see the meaning.
+    pub default: Option<&'static str>,
+    /// Whether its value is never printed.
+    pub secret: bool,
+    /// What it is for, with its unit.
+    pub meaning: &'static str,
+}
+
+const fn with_default(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default: Some(default), secret: false, meaning }
+}
+
+const fn optional(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default: None, secret: false, meaning }
+}
+
+const fn secret(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default: None, secret: true, meaning }
+}
+
+macro_rules! settings {
+    ($($constant:ident = $kind:ident($name:literal, $($rest:literal),+);)+) => {
+        $(pub(super) const $constant: Setting = $kind($name, $($rest),+);)+
+
+        /// Every setting, in the order in which a reader wants to meet them.
+        pub const SETTINGS: &[Setting] = &[$($constant),+];
+    };
+}
+
+settings! {
+    DATABASE_URL = secret("DATABASE_URL",
+        "URL of a PostgreSQL server, 15 or newer, also through pgbouncer in transaction mode; unset: a private server is run by the binary itself");
+    DATABASE_LISTEN_URL = secret("DATABASE_LISTEN_URL",
+        "URL of a direct connection to the same database, for faster wake-ups; unset: workers only poll");
+    DATABASE_MAX_CONNECTIONS = with_default("FLAMETREE_DATABASE_MAX_CONNECTIONS", "20",
+        "connections that one process opens to the database, 4 to 1000");
+    DATA_DIR = optional("FLAMETREE_DATA_DIR",
+        "directory of the private server's data; unset: /var/lib/flametree-notify for root, else flametree-notify in the user's data directory");
+    LISTEN_ADDR = with_default("FLAMETREE_LISTEN_ADDR", "127.0.0.1:8080",
+        "address and port of the API");
+    METRICS_ADDR = with_default("FLAMETREE_METRICS_ADDR", "127.0.0.1:9464",
+        "address and port of the metrics");
+    PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
+        "origin under which people reach the service, such as https://notify.example.com; unset: from the listen address");
+    ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
+        "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
+    ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
+        "networks that webhooks may reach besides the public internet, as CIDRs separated by commas; unset: none");
+    ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
+        "true or false: whether webhooks may use plain http, for development");
+    CA_FILE = optional("FLAMETREE_CA_FILE",
+        "PEM file of root certificates that are trusted for webhooks besides the public ones; unset: none");
+    WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
+        "deadline of an attempt where the push config names none, in milliseconds, 1000 to 10000");
+    MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
+        "attempts at once per process and channel, 1 to 100000");
+    ENDPOINT_MAX_IN_FLIGHT = with_default("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "100",
+        "attempts at once per process and endpoint, 1 to 100000; at most FLAMETREE_MAX_IN_FLIGHT, which also bounds the default");
+    WORKERS_PER_CHANNEL = with_default("FLAMETREE_WORKERS_PER_CHANNEL", "2",
+        "workers that share the attempts of a channel, 1 to 64");
+    LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",
+        "how long a silent worker is trusted before its deliveries count as interrupted, in seconds, 11 to 3600: longer than the longest deadline, 10 s");
+    INGEST_QUEUE_EVENTS = with_default("FLAMETREE_INGEST_QUEUE_EVENTS", "10000",
+        "events that may wait for their transaction before the API answers 503, 1 to 1000000");
+    EVENT_EXPIRES = with_default("FLAMETREE_EVENT_EXPIRES_SECONDS", "86400",
+        "how long a delivery may wait where the event does not say, in seconds, 1 to 604800");
+    EVENT_MAX_BYTES = with_default("FLAMETREE_EVENT_MAX_BYTES", "65536",
+        "largest body of one posted event, in bytes, 1024 to 1048576");
+    BATCH_MAX_BYTES = with_default("FLAMETREE_BATCH_MAX_BYTES", "1048576",
+        "largest body of a posted batch, in bytes, up to 67108864 and at least FLAMETREE_EVENT_MAX_BYTES");
+    BATCH_MAX_EVENTS = with_default("FLAMETREE_BATCH_MAX_EVENTS", "500",
+        "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
+    RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
+        "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
+    SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",
+        "how long a stop waits for attempts in flight, in seconds, 1 to 3600; attempts still open then are recorded as interrupted");
+    LOG = with_default("FLAMETREE_LOG", "info",
+        "what is logged: a level, or directives such as info,flametree_notify::queue=debug");
+    LOG_FORMAT = optional("FLAMETREE_LOG_FORMAT",
+        "text or json; unset: text if standard error is a terminal, else json");
+}
+
+/// The settings as an env file: each with its meaning and, commented out, its default.
+pub fn example() -> String {
+    let heading = "# All settings of flametree-notify. What is commented out shows the default.\n".to_owned();
+    let entries = SETTINGS.iter().map(|setting| {
+        format!("\n# {}\n#{}={}\n", sentence(setting.meaning), setting.name, setting.default.unwrap_or(""))
+    });
+    std::iter::once(heading).chain(entries).collect()
+}
+
+fn sentence(meaning: &str) -> String {
+    let mut characters = meaning.chars();
+    let first = characters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(characters).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_is_a_copy_of_the_list() {
+        let file = include_str!("../../docker/.env.example");
+        assert!(file == example(), "docker/.env.example should be:\n{}", example());
+    }
+}

@@ -1,0 +1,130 @@
+//! What settings mean and how their faults are told.
+
+use super::*;
+
+fn config_of(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let home = ("HOME".to_owned(), "/home/someone".to_owned());
+    Config::from_vars(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain([home]))
+}
+
+fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
+    let errors = config_of(variables).unwrap_err();
+    errors.faults().iter().map(|fault| format!("{} {}", fault.variable, fault.message)).collect()
+}
+
+const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAAA-very-secret");
+
+#[test]
+fn without_any_setting_there_is_an_embedded_server_and_the_defaults() {
+    let config = config_of(&[]).unwrap();
+    assert!(matches!(config.database, Database::Embedded { .. }));
+    assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!(config.queue.lease, Duration::from_secs(30));
+    assert_eq!(config.channels.webhook_timeout, Duration::from_secs(5));
+    assert_eq!(config.limits.batch_bytes, 1024 * 1024);
+    assert_eq!(config.log.format, logging::Format::ByTerminal);
+}
+
+#[test]
+fn an_empty_value_counts_as_not_set() {
+    let config = config_of(&[("DATABASE_URL", ""), ("FLAMETREE_LEASE_SECONDS", "")]).unwrap();
+    assert!(matches!(config.database, Database::Embedded { .. }));
+}
+
+#[test]
+fn a_database_url_means_an_external_server() {
+    let url = ("DATABASE_URL", "postgres://me:pa55word@db.internal:6432/notify");
+    let config = config_of(&[url, KEYS]).unwrap();
+    let Database::External { url, listen_url: None, max_connections: 20 } = &config.database else {
+        panic!("{:?}", config.database)
+    };
+    assert_eq!(url.connect_options().get_host(), "db.internal");
+    assert_eq!(url.connect_options().get_database(), Some("notify"));
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let faults = faults_of(&[
+        ("FLAMETREE_LEASE_SECONDS", "10"),
+        ("FLAMETREE_LISTEN_ADDR", "8080"),
+        ("FLAMETREE_RETENTION_DAYS", "7"),
+        ("FLAMETREE_ALLOWED_NETWORKS", "10.0.0.0/8, 10.0.0.1/33"),
+        ("FLAMETREE_ALLOW_HTTP", "yes"),
+        ("FLAMETREE_LOG", "flametree_notify=loud"),
+        ("FLAMETREE_LOG_FORMAT", "xml"),
+        ("FLAMETREE_LISTEN_ADRR", "127.0.0.1:1"),
+        ("FLAMETREE_CA_FILE", "/does/not/exist.pem"),
+        ("FLAMETREE_PUBLIC_URL", "https://example.com/path"),
+    ]);
+    let expected = [
+        "FLAMETREE_LISTEN_ADRR is not a setting of flametree-notify",
+        "FLAMETREE_LISTEN_ADDR must be an address and port like 127.0.0.1:8080, not \"8080\"",
+        "FLAMETREE_PUBLIC_URL must be an origin like https://notify.example.com, not \"https://example.com/path\"",
+        "FLAMETREE_ALLOWED_NETWORKS must be CIDRs like 10.0.0.0/8,fd00::/8, not \"10.0.0.0/8, 10.0.0.1/33\"",
+        "FLAMETREE_ALLOW_HTTP must be true or false, not \"yes\"",
+        "FLAMETREE_CA_FILE names a file that cannot be read, \"/does/not/exist.pem\": No such file or directory (os error 2)",
+        "FLAMETREE_LEASE_SECONDS must be a whole number from 11 to 3600, not \"10\"",
+        "FLAMETREE_RETENTION_DAYS must be a whole number from 8 to 3650, not \"7\"",
+        "FLAMETREE_LOG must be a level or directives like info,flametree_notify::queue=debug, not \"flametree_notify=loud\"",
+        "FLAMETREE_LOG_FORMAT must be text or json, not \"xml\"",
+    ];
+    assert_eq!(faults, expected);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    for (variables, expected) in [
+        (
+            &[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "11")],
+            "FLAMETREE_ENDPOINT_MAX_IN_FLIGHT must be at most FLAMETREE_MAX_IN_FLIGHT",
+        ),
+        (
+            &[("FLAMETREE_EVENT_MAX_BYTES", "4096"), ("FLAMETREE_BATCH_MAX_BYTES", "2048")],
+            "FLAMETREE_BATCH_MAX_BYTES must be at least FLAMETREE_EVENT_MAX_BYTES",
+        ),
+        (
+            &[("FLAMETREE_INGEST_QUEUE_EVENTS", "100"), ("FLAMETREE_BATCH_MAX_EVENTS", "101")],
+            "FLAMETREE_BATCH_MAX_EVENTS must be at most FLAMETREE_INGEST_QUEUE_EVENTS",
+        ),
+        (
+            &[("FLAMETREE_LISTEN_ADDR", "127.0.0.1:80"), ("FLAMETREE_METRICS_ADDR", "127.0.0.1:80")],
+            "FLAMETREE_METRICS_ADDR must not be the address of the API, FLAMETREE_LISTEN_ADDR",
+        ),
+    ] {
+        assert_eq!(faults_of(variables), [expected]);
+    }
+    let listen_only = faults_of(&[("DATABASE_LISTEN_URL", "postgres://db/notify")]);
+    assert_eq!(listen_only, ["DATABASE_LISTEN_URL is only of use together with DATABASE_URL"]);
+    let no_keys = faults_of(&[("DATABASE_URL", "postgres://db/notify")]);
+    assert_eq!(no_keys, ["FLAMETREE_ENCRYPTION_KEYS must be set together with DATABASE_URL"]);
+}
+
+#[test]
+fn a_default_gives_way_to_a_smaller_bound() {
+    let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
+    assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (10, 5));
+}
+
+#[test]
+fn a_secret_is_never_printed() {
+    let url = ("DATABASE_URL", "postgres://me:pa55word@db.internal/notify");
+    let debug = format!("{:?}", config_of(&[url, KEYS]).unwrap());
+    assert!(!debug.contains("pa55word") && !debug.contains("very-secret"), "{debug}");
+
+    let wrong = [("DATABASE_URL", "mysql://me:pa55word@db.internal/notify"), ("FLAMETREE_ALLOW_HTTP", "1")];
+    let errors = config_of(&wrong).unwrap_err();
+    assert!(!format!("{errors} {errors:?}").contains("pa55word"));
+    assert_eq!(errors.faults().len(), 2, "{errors}");
+}
+
+#[test]
+fn both_the_api_and_the_metrics_may_take_any_free_port() {
+    let any_port = "127.0.0.1:0";
+    assert!(config_of(&[("FLAMETREE_LISTEN_ADDR", any_port), ("FLAMETREE_METRICS_ADDR", any_port)]).is_ok());
+}
+
+#[test]
+fn the_public_url_of_a_server_on_all_addresses_is_localhost() {
+    let config = config_of(&[("FLAMETREE_LISTEN_ADDR", "0.0.0.0:9000")]).unwrap();
+    assert_eq!(config.public_url.as_str(), "http://localhost:9000/");
+}

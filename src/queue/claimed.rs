@@ -1,0 +1,136 @@
+//! A claimed delivery in the hands of a worker. However its way ends, it ends in the completer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use super::lane::Verdict;
+use super::pool::ChannelQueue;
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::ids::ClaimId;
+use crate::store::queue::claim::ClaimedDelivery;
+use crate::store::queue::finish::FinishedDelivery;
+
+/// A ledger row of this worker and how many of its deliveries are not recorded yet.
+#[derive(Debug)]
+pub struct OpenClaim {
+    pub id: ClaimId,
+    open: AtomicU32,
+}
+
+impl OpenClaim {
+    pub fn new(id: ClaimId, deliveries: u32) -> Self {
+        Self { id, open: AtomicU32::new(deliveries) }
+    }
+
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Only the claim's completer calls this, after its transaction.
+    pub fn closed(&self, deliveries: u32) {
+        self.open.fetch_sub(deliveries, Ordering::AcqRel);
+    }
+}
+
+/// How a claimed delivery ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub claim: Arc<OpenClaim>,
+    pub end: End,
+    pub finished: FinishedDelivery,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The outcome is to be recorded.
+    Record,
+    /// It was not begun and goes back into the queue.
+    PutBack,
+}
+
+/// One claimed delivery. Dropped without a word it is recorded as `interrupted`.
+#[derive(Debug)]
+pub struct Claimed {
+    queue: Arc<ChannelQueue>,
+    claim: Arc<OpenClaim>,
+    delivery: Option<Delivery>,
+    /// `None` once it has ended.
+    place: Option<ClaimedDelivery>,
+    started: Instant,
+}
+
+impl Claimed {
+    pub(super) fn new(queue: Arc<ChannelQueue>, claim: Arc<OpenClaim>, mut place: ClaimedDelivery) -> Self {
+        let delivery = place.delivery.take();
+        Self { queue, claim, delivery, place: Some(place), started: Instant::now() }
+    }
+
+    /// `None`: its event is gone, there is nothing to send.
+    pub fn delivery(&self) -> Option<&Delivery> {
+        self.delivery.as_ref()
+    }
+
+    /// Whether the process is stopping: what was not begun should be put back.
+    pub fn is_draining(&self) -> bool {
+        self.queue.is_draining()
+    }
+
+    /// The attempt begins now.
+    pub fn begin(&mut self) {
+        self.started = Instant::now();
+    }
+
+    /// Ends with the outcome of the attempt.
+    pub fn record(mut self, attempt: Attempt) {
+        let verdict = verdict(attempt.outcome);
+        self.end(End::Record, attempt, verdict);
+    }
+
+    /// Ends without having begun: the delivery goes back into the queue.
+    pub fn put_back(mut self) {
+        self.end(End::PutBack, Attempt::not_sent(Outcome::Interrupted, None), Verdict::Neutral);
+    }
+
+    fn end(&mut self, end: End, attempt: Attempt, verdict: Verdict) {
+        let Some(place) = self.place.take() else { return };
+        self.queue.answered(place.endpoint_id, verdict, self.started);
+        let finished = FinishedDelivery {
+            id: place.id,
+            event_id: place.event_id,
+            tenant_id: place.tenant_id,
+            endpoint_id: place.endpoint_id,
+            endpoint_version: place.endpoint_version,
+            claimed_at: place.claimed_at,
+            attempt,
+        };
+        self.queue.end(Ended { claim: Arc::clone(&self.claim), end, finished });
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.end(End::Record, Attempt::not_sent(Outcome::Interrupted, None), Verdict::Neutral);
+    }
+}
+
+fn verdict(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Timeout => Verdict::TimedOut,
+        Outcome::Delivered
+        | Outcome::HttpError
+        | Outcome::Redirect
+        | Outcome::ProtocolError
+        | Outcome::ConnectError
+        | Outcome::TlsError
+        | Outcome::Gone
+        | Outcome::PayloadTooLarge
+        | Outcome::Throttled => Verdict::Answered,
+        Outcome::DnsError
+        | Outcome::BlockedAddress
+        | Outcome::Expired
+        | Outcome::Interrupted
+        | Outcome::Canceled
+        | Outcome::ConfigError => Verdict::Neutral,
+    }
+}

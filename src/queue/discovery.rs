@@ -1,0 +1,132 @@
+//! The search for work that nobody told this node of: events of other processes and of SQL callers, late commits, work
+//! from before the start. Adaptive: often while it finds something new, seldom when all is quiet.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::pool::ChannelQueue;
+use crate::store::Db;
+use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
+use crate::telemetry::metrics::Metrics;
+
+/// Endpoints of one search.
+const LANES: i32 = 256;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A search takes at most this part of the time: with a snapshot held open elsewhere it walks over dead rows.
+const REST_FACTOR: u32 = 10;
+/// When searching is dear, lanes that had work this recently are looked at directly instead.
+const RECENT: Duration = Duration::from_secs(10);
+const DEAR_SEARCH: Duration = Duration::from_millis(5);
+/// How often the number of ready deliveries is read from the statistics.
+const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the search works with.
+#[derive(Debug)]
+pub struct Discovery {
+    pub db: Db,
+    pub queue: Arc<ChannelQueue>,
+    pub metrics: Metrics,
+}
+
+/// One walk through all endpoints, in steps of `LANES`.
+#[derive(Debug, Default)]
+struct Walk {
+    cursor: LaneCursor,
+    found: usize,
+    oldest: Option<DateTime<Utc>>,
+}
+
+impl Discovery {
+    /// Searches until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut pause = SHORTEST_PAUSE;
+        let mut walk = Walk::default();
+        let mut last_found = 0;
+        let mut estimated_at: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            let started = Instant::now();
+            let ended = self.step(&mut walk).await;
+            let cost = started.elapsed();
+            if ended {
+                pause = next_pause(pause, walk.found > 0 && walk.found != last_found);
+                last_found = walk.found;
+                self.report_oldest(&walk);
+                walk = Walk::default();
+            }
+            if estimated_at.is_none_or(|at| at.elapsed() >= ESTIMATE_EVERY) {
+                estimated_at = Some(Instant::now());
+                self.report_ready().await;
+            }
+            let rest = if ended { pause.max(cost * REST_FACTOR) } else { cost };
+            if cost > DEAR_SEARCH {
+                self.queue.recall(RECENT);
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.queue.search_wanted() => pause = SHORTEST_PAUSE,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Looks at the next endpoints; true at the end of the walk.
+    async fn step(&self, walk: &mut Walk) -> bool {
+        let waiting = match lanes::waiting(&self.db, self.queue.channel(), &walk.cursor, LANES).await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::debug!(%error, "the search for ready deliveries failed");
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                return true;
+            }
+        };
+        walk.note(&waiting);
+        if !waiting.is_empty() {
+            self.queue.found(&waiting);
+        }
+        waiting.len() < LANES as usize
+    }
+
+    fn report_oldest(&self, walk: &Walk) {
+        let age = walk.oldest.and_then(|oldest| (now() - oldest).to_std().ok());
+        self.metrics.set_oldest_ready(self.queue.channel(), age.unwrap_or_default());
+        let (held, slow) = self.queue.load();
+        self.metrics.set_in_flight(self.queue.channel(), i64::from(held));
+        self.metrics.set_slow_endpoints(self.queue.channel(), i64::try_from(slow).unwrap_or(i64::MAX));
+    }
+
+    async fn report_ready(&self) {
+        if let Ok(ready) = lanes::ready_estimate(&self.db, self.queue.channel()).await {
+            self.metrics.set_ready(self.queue.channel(), ready);
+        }
+    }
+}
+
+impl Walk {
+    fn note(&mut self, waiting: &[WaitingLane]) {
+        self.found += waiting.len();
+        self.oldest = waiting.iter().filter_map(|lane| lane.first_delivery.accepted_at()).chain(self.oldest).min();
+        if let Some(last) = waiting.last() {
+            self.cursor =
+                LaneCursor { tenant_id: last.tenant_id.as_str().to_owned(), endpoint_id: last.endpoint_id.uuid() };
+        }
+    }
+}
+
+fn next_pause(pause: Duration, something_new: bool) -> Duration {
+    if something_new {
+        SHORTEST_PAUSE
+    } else if pause < MIDDLE_PAUSE {
+        (pause * 2).min(MIDDLE_PAUSE)
+    } else {
+        (pause + MIDDLE_PAUSE).min(LONGEST_PAUSE)
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from(std::time::SystemTime::now())
+}

@@ -1,0 +1,149 @@
+//! One lane: an endpoint's place in its work, its cap, and what its answers say of it. Pure state.
+//!
+//! The cap follows the answers: one more for each success, half of it after a timeout (additive increase, multiplicative
+//! decrease), so that an endpoint gets what it can take and a hanging one falls to a single attempt at a time.
+
+use std::time::{Duration, Instant};
+
+use crate::domain::ids::EndpointId;
+use crate::domain::names::TenantId;
+use crate::store::queue::claim::LaneQuota;
+
+/// What a new endpoint may have in flight, before anything is known of it.
+pub const FIRST_CAP: u32 = 16;
+/// Without any answer for this long an endpoint counts as slow, while its attempts still run.
+pub const STALL_AFTER: Duration = Duration::from_secs(1);
+/// An endpoint that answers faster than this is not slow any more.
+const FAST_ANSWER: Duration = Duration::from_secs(1);
+/// How far back a claim starts, in time and in deliveries: a transaction may commit after a later one, and its
+/// deliveries then lie behind what was reached. What is later still is found by the search for waiting lanes.
+const LOOK_BACK: Duration = Duration::from_secs(1);
+const LOOK_BACK_DELIVERIES: u32 = 256;
+
+/// What an attempt says of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered, whatever the answer was.
+    Answered,
+    /// It did not answer in time.
+    TimedOut,
+    /// Nothing was sent, or it says nothing of the endpoint's pace.
+    Neutral,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    tenant: TenantId,
+    /// Where the next claim starts; follows `settling`, which follows `reached`, the furthest position that was taken.
+    settled: i64,
+    settling: i64,
+    reached: i64,
+    /// How many were taken since the three moved, and when that was.
+    taken_since: u32,
+    settled_at: Instant,
+    /// Whether there may be work.
+    pub(super) has_work: bool,
+    /// Counts the times that work was seen: an answer to an older question does not hide newer work.
+    pub(super) generation: u64,
+    /// Whether the lane has a place in the turns.
+    pub(super) queued: bool,
+    pub(super) waits_for_slow_pool: bool,
+    pub(super) slow: bool,
+    /// Permits held: reserved, in flight or not yet recorded.
+    pub(super) held: u32,
+    /// Attempts that were begun and not answered.
+    in_flight: u32,
+    cap: u32,
+    /// When the cap was halved last: the attempts begun before say nothing new.
+    cut_at: Instant,
+    /// The last answer, or the start of the first attempt since all was quiet.
+    progress_at: Instant,
+    pub(super) active_at: Instant,
+}
+
+impl Lane {
+    /// A lane whose work begins at `position`.
+    pub(super) fn new(tenant: TenantId, position: i64, now: Instant) -> Self {
+        Self {
+            tenant,
+            settled: position - 1,
+            settling: position - 1,
+            reached: position - 1,
+            taken_since: 0,
+            settled_at: now,
+            has_work: true,
+            generation: 0,
+            queued: false,
+            waits_for_slow_pool: false,
+            slow: false,
+            held: 0,
+            in_flight: 0,
+            cap: FIRST_CAP,
+            cut_at: now,
+            progress_at: now,
+            active_at: now,
+        }
+    }
+
+    pub(super) fn work_seen(&mut self, position: i64) {
+        self.has_work = true;
+        self.generation += 1;
+        if position <= self.settled {
+            self.settled = position - 1;
+            self.settling = self.settling.min(self.settled);
+        }
+    }
+
+    pub(super) fn room(&self) -> u32 {
+        self.cap.saturating_sub(self.held)
+    }
+
+    pub(super) fn quota(&mut self, endpoint: EndpointId, quota: u32, now: Instant) -> LaneQuota {
+        if now.duration_since(self.settled_at) >= LOOK_BACK || self.taken_since >= LOOK_BACK_DELIVERIES {
+            self.settled = self.settled.max(self.settling);
+            self.settling = self.reached;
+            self.taken_since = 0;
+            self.settled_at = now;
+        }
+        LaneQuota { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled, quota }
+    }
+
+    pub(super) fn took(&mut self, positions: &[i64], now: Instant) {
+        if let Some(last) = positions.iter().max() {
+            let count = u32::try_from(positions.len()).unwrap_or(u32::MAX);
+            self.reached = self.reached.max(*last);
+            self.taken_since = self.taken_since.saturating_add(count);
+            if self.in_flight == 0 {
+                self.progress_at = now;
+            }
+            self.in_flight += count;
+            self.active_at = now;
+        }
+    }
+
+    /// Whether attempts are in flight and none was answered for long.
+    pub(super) fn stalled(&self, now: Instant) -> bool {
+        self.in_flight > 0 && now.duration_since(self.progress_at) >= STALL_AFTER
+    }
+
+    pub(super) fn judge(&mut self, verdict: Verdict, started: Instant, now: Instant, most: u32) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match verdict {
+            Verdict::Answered => {
+                self.progress_at = now;
+                self.cap = self.cap.saturating_add(1).min(most);
+                if now.duration_since(started) < FAST_ANSWER {
+                    self.slow = false;
+                }
+            }
+            Verdict::TimedOut => {
+                self.slow = true;
+                if started > self.cut_at {
+                    self.cap = (self.cap / 2).max(1);
+                    self.cut_at = now;
+                }
+            }
+            Verdict::Neutral => {}
+        }
+    }
+}

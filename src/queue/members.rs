@@ -1,0 +1,147 @@
+//! This process as a worker of the queue: registered, seen by heartbeats, and silent when it cannot be seen.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Settings;
+use crate::domain::ids::WorkerId;
+use crate::store::Db;
+use crate::store::queue::workers;
+
+/// Heartbeats per lease.
+const BEATS_PER_LEASE: u32 = 6;
+/// Between attempts to register anew.
+const REGISTER_PAUSE: Duration = Duration::from_millis(200);
+
+/// Who this process is to the others.
+#[derive(Debug)]
+pub struct Membership {
+    db: Db,
+    lease: Duration,
+    description: String,
+    state: Mutex<State>,
+    allowed: Notify,
+    beat_now: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    id: WorkerId,
+    /// When the database last confirmed that we are seen.
+    confirmed_at: Instant,
+    /// The last time that the database failed us.
+    failed_at: Option<Instant>,
+}
+
+impl Membership {
+    pub async fn register(db: Db, settings: &Settings) -> Result<Self, sqlx::Error> {
+        let id = WorkerId::from_uuid(Uuid::now_v7());
+        workers::register(&db, id, &settings.description).await?;
+        Ok(Self {
+            db,
+            lease: settings.lease,
+            description: settings.description.clone(),
+            state: Mutex::new(State { id, confirmed_at: Instant::now(), failed_at: None }),
+            allowed: Notify::new(),
+            beat_now: Notify::new(),
+        })
+    }
+
+    pub fn id(&self) -> WorkerId {
+        self.state().id
+    }
+
+    /// A worker that was not seen for half a lease must not begin anything: it may be found dead any moment.
+    pub fn may_claim(&self) -> bool {
+        self.state().confirmed_at.elapsed() < self.lease / 2
+    }
+
+    /// Waits until claiming may be allowed again.
+    pub async fn claiming_allowed(&self) {
+        let allowed = self.allowed.notified();
+        if !self.may_claim() {
+            allowed.await;
+        }
+    }
+
+    /// The database failed; whoever judges other workers by their silence starts to watch anew.
+    pub fn database_failed(&self) {
+        self.state().failed_at = Some(Instant::now());
+    }
+
+    pub fn last_failure(&self) -> Option<Instant> {
+        self.state().failed_at
+    }
+
+    /// This worker was found dead: it takes a new id. `id` is the one that was fenced; a newer one stays.
+    pub async fn lost(&self, id: WorkerId) {
+        if self.id() != id {
+            return;
+        }
+        tracing::warn!(worker = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
+        let new = WorkerId::from_uuid(Uuid::now_v7());
+        while let Err(error) = workers::register(&self.db, new, &self.description).await {
+            tracing::warn!(%error, "the worker cannot register anew");
+            tokio::time::sleep(REGISTER_PAUSE).await;
+        }
+        let mut state = self.state();
+        state.id = new;
+        state.confirmed_at = Instant::now();
+        drop(state);
+        self.allowed.notify_waiters();
+    }
+
+    /// Heartbeats until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let pause = self.lease / BEATS_PER_LEASE;
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = self.beat_now.notified() => {}
+            }
+            self.beat().await;
+        }
+    }
+
+    async fn beat(&self) {
+        let id = self.id();
+        let asked_at = Instant::now();
+        match tokio::time::timeout(self.lease / 2, workers::heartbeat(&self.db, id)).await {
+            Ok(Ok(true)) => {
+                self.state().confirmed_at = asked_at;
+                self.allowed.notify_waiters();
+            }
+            Ok(Ok(false)) => self.lost(id).await,
+            Ok(Err(error)) => {
+                self.database_failed();
+                tracing::warn!(%error, "the heartbeat failed");
+                self.retry_soon().await;
+            }
+            Err(_) => {
+                self.database_failed();
+                tracing::warn!("the heartbeat was not answered");
+            }
+        }
+    }
+
+    async fn retry_soon(&self) {
+        tokio::time::sleep(REGISTER_PAUSE).await;
+        self.beat_now.notify_one();
+    }
+
+    /// Says that this worker has stopped.
+    pub async fn end(&self) {
+        if let Err(error) = workers::end(&self.db, self.id()).await {
+            tracing::warn!(%error, "the worker could not say that it ends; the others will find out");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

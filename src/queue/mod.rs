@@ -1,0 +1,154 @@
+//! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a death.
+//!
+//! It knows deliveries and their endpoints' ids, not what an endpoint is or how one sends. A claimed delivery counts as
+//! begun: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::put_back`], and a `Claimed` that is
+//! dropped is recorded as `interrupted`.
+
+mod backend;
+mod claimed;
+mod claimer;
+mod completer;
+mod discovery;
+mod lane;
+mod lanes;
+mod members;
+mod pool;
+mod reaper;
+mod wakeup;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use backend::ClaimedDeliveries;
+pub use claimed::Claimed;
+pub use lane::Verdict;
+pub use wakeup::Wakeup;
+
+use crate::domain::endpoint::Channel;
+use crate::store::Db;
+use crate::telemetry::metrics::Metrics;
+use claimer::{CLAIMERS, Claimer};
+use completer::{COMPLETERS, Completer};
+use discovery::Discovery;
+use members::Membership;
+use pool::ChannelQueue;
+use reaper::Reaper;
+
+/// The bounds of the queue on one node.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Deliveries of one channel that may be begun and not recorded at once.
+    pub max_in_flight: u32,
+    /// How many of them one endpoint may have; `None`: a third.
+    pub endpoint_max_in_flight: Option<u32>,
+    /// How long a silent worker is trusted.
+    pub lease: Duration,
+    /// For people: host and process.
+    pub description: String,
+}
+
+/// The queue of this node: one pool of claimed deliveries per channel.
+#[derive(Debug)]
+pub struct Queue {
+    pools: Vec<(Arc<ChannelQueue>, ClaimedDeliveries)>,
+    membership: Arc<Membership>,
+    claiming: Stage,
+    recording: Stage,
+}
+
+/// Tasks that end together.
+#[derive(Debug, Default)]
+struct Stage {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stage {
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Queue {
+    /// Registers this process as a worker and starts to claim.
+    pub async fn start(db: Db, settings: &Settings, metrics: &Metrics) -> Result<Self, sqlx::Error> {
+        let membership = Arc::new(Membership::register(db.clone(), settings).await?);
+        let mut queue = Self {
+            pools: Vec::new(),
+            membership: Arc::clone(&membership),
+            claiming: Stage::default(),
+            recording: Stage::default(),
+        };
+        for channel in Channel::ALL {
+            queue.start_channel(channel, &db, settings, metrics);
+        }
+        let heartbeat = Arc::clone(&membership);
+        let stop = queue.recording.stop.clone();
+        queue.recording.tasks.spawn(async move { heartbeat.run(stop).await });
+        let reaper = Reaper { db, membership, lease: settings.lease, metrics: metrics.clone() };
+        queue.claiming.tasks.spawn(reaper.run(queue.claiming.stop.clone()));
+        Ok(queue)
+    }
+
+    fn start_channel(&mut self, channel: Channel, db: &Db, settings: &Settings, metrics: &Metrics) {
+        let (begun, begun_receiver) = mpsc::unbounded_channel();
+        let (ended, ended_receivers): (Vec<_>, Vec<_>) = (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
+        let queue = Arc::new(ChannelQueue::new(channel, settings, begun, ended));
+        metrics.set_permits(channel, i64::from(queue.permits()));
+        for ended in ended_receivers {
+            let completer = Completer { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone(), ended };
+            self.recording.tasks.spawn(completer.run(self.recording.stop.clone()));
+        }
+        for _ in 0..CLAIMERS {
+            let claimer = Claimer {
+                db: db.clone(),
+                queue: Arc::clone(&queue),
+                membership: Arc::clone(&self.membership),
+                metrics: metrics.clone(),
+            };
+            self.claiming.tasks.spawn(claimer.run(self.claiming.stop.clone()));
+        }
+        let discovery = Discovery { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
+        self.claiming.tasks.spawn(discovery.run(self.claiming.stop.clone()));
+        self.pools.push((queue, ClaimedDeliveries::new(begun_receiver)));
+    }
+
+    /// The claimed deliveries of each channel, for the workers.
+    pub fn pools(&self) -> impl Iterator<Item = (Channel, ClaimedDeliveries)> {
+        self.pools.iter().map(|(queue, claimed)| (queue.channel(), claimed.clone()))
+    }
+
+    /// How others tell this node's claimers of new work.
+    pub fn wakeup(&self) -> Wakeup {
+        Wakeup::new(self.pools.iter().map(|(queue, _)| Arc::clone(queue)).collect())
+    }
+
+    /// Stops to claim; what is claimed still runs, what was not begun is to be put back. Returns when the last claim is
+    /// answered.
+    pub async fn stop_claiming(&self) {
+        for (queue, _) in &self.pools {
+            queue.drain();
+        }
+        self.claiming.end().await;
+    }
+
+    /// Waits until every claimed delivery is recorded or put back.
+    pub async fn drained(&self) {
+        for (queue, _) in &self.pools {
+            queue.wait_idle().await;
+        }
+    }
+
+    /// Ends the worker, when nothing is claimed any more or the patience for it has ended. Outcomes that are known are
+    /// still recorded; what is then left in the ledger falls to the reaper.
+    pub async fn close(&self) {
+        self.recording.end().await;
+        self.membership.end().await;
+    }
+}

@@ -1,0 +1,223 @@
+//! One channel's part of the queue on this node: its lanes behind a lock, and the ends of the pipes that claimers,
+//! workers and completers share. What the pipes hold is bounded by the permits: each delivery in them has one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::Settings;
+use super::claimed::{Claimed, Ended};
+use super::lane::Verdict;
+use super::lanes::{LaneLimits, Lanes, Planned};
+use crate::domain::endpoint::Channel;
+use crate::domain::ids::{ClaimId, EndpointId};
+use crate::domain::names::TenantId;
+use crate::store::accept::ReadyDelivery;
+use crate::store::queue::lanes::WaitingLane;
+
+#[derive(Debug)]
+pub struct ChannelQueue {
+    channel: Channel,
+    permits: u32,
+    lanes: Mutex<Lanes>,
+    /// There may be a claim to plan.
+    work: Notify,
+    /// Somebody said that there is work which this node does not know.
+    search: Notify,
+    /// The last claimed delivery was recorded.
+    idle: Notify,
+    draining: AtomicBool,
+    begun: mpsc::UnboundedSender<Claimed>,
+    /// One pipe per completer; a claim's deliveries all go through the same.
+    ended: Vec<mpsc::UnboundedSender<Ended>>,
+}
+
+impl ChannelQueue {
+    pub fn new(
+        channel: Channel,
+        settings: &Settings,
+        begun: mpsc::UnboundedSender<Claimed>,
+        ended: Vec<mpsc::UnboundedSender<Ended>>,
+    ) -> Self {
+        let permits = settings.max_in_flight.max(1);
+        let endpoint_permits = settings.endpoint_max_in_flight.unwrap_or(permits / 3).clamp(1, permits);
+        Self {
+            channel,
+            permits,
+            lanes: Mutex::new(Lanes::new(LaneLimits { permits, endpoint_permits })),
+            work: Notify::new(),
+            search: Notify::new(),
+            idle: Notify::new(),
+            draining: AtomicBool::new(false),
+            begun,
+            ended,
+        }
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    pub fn permits(&self) -> u32 {
+        self.permits
+    }
+
+    /// Deliveries that hold a permit, and endpoints in the slow pool.
+    pub fn load(&self) -> (u32, usize) {
+        let lanes = self.lanes();
+        (lanes.held(), lanes.slow_lanes())
+    }
+
+    /// New work of this node's own API.
+    pub fn ready(&self, tenant: &TenantId, delivery: ReadyDelivery) {
+        self.lanes().hint(tenant, delivery.endpoint_id, delivery.position, Instant::now());
+        self.work.notify_one();
+    }
+
+    /// Work that the search found.
+    pub fn found(&self, waiting: &[WaitingLane]) {
+        let now = Instant::now();
+        let mut lanes = self.lanes();
+        for lane in waiting {
+            lanes.hint(&lane.tenant_id, lane.endpoint_id, lane.first_position, now);
+        }
+        lanes.forget_idle(now);
+        drop(lanes);
+        self.work.notify_one();
+    }
+
+    /// Looks again at the lanes that had work within `age`.
+    pub fn recall(&self, age: Duration) {
+        self.lanes().recall(age, Instant::now());
+        self.work.notify_one();
+    }
+
+    /// Work may have come from another process.
+    pub fn search(&self) {
+        self.search.notify_one();
+    }
+
+    pub async fn search_wanted(&self) {
+        self.search.notified().await;
+    }
+
+    pub async fn work_wanted(&self) {
+        self.work.notified().await;
+    }
+
+    /// Plans a claim and reserves its permits. `None`: no work, or no room. With `patient`, also `None` while more than
+    /// half of a batch could be had by waiting for permits to come back.
+    pub fn plan(&self, batch: u32, patient: bool) -> Plan {
+        let mut lanes = self.lanes();
+        if !lanes.has_turns() {
+            return Plan::Nothing;
+        }
+        let wanted = batch.min(self.permits) / 2;
+        if patient && lanes.free() < wanted {
+            return Plan::Crowded;
+        }
+        let planned = lanes.plan(batch, Instant::now());
+        let more = lanes.has_turns() && lanes.free() > 0;
+        drop(lanes);
+        if more {
+            self.work.notify_one();
+        }
+        if planned.is_empty() { Plan::Nothing } else { Plan::Claim(planned) }
+    }
+
+    /// The answer to a planned claim: the positions that each lane gave.
+    pub fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
+        let now = Instant::now();
+        let mut lanes = self.lanes();
+        for one in planned {
+            let endpoint = one.quota.endpoint_id;
+            let positions: Vec<i64> =
+                taken.iter().filter(|(of, _)| *of == endpoint).map(|(_, position)| *position).collect();
+            lanes.settle(one, &positions, now);
+        }
+        let again = lanes.has_turns();
+        drop(lanes);
+        if again {
+            self.work.notify_one();
+        }
+        self.note_idle();
+    }
+
+    /// Hands a claimed delivery to the workers.
+    pub fn begin(&self, claimed: Claimed) {
+        // The workers' end is as old as the queue; if it is gone, the drop records the delivery as interrupted.
+        drop(self.begun.send(claimed));
+    }
+
+    pub fn answered(&self, endpoint: EndpointId, verdict: Verdict, started: Instant) {
+        self.lanes().answered(endpoint, verdict, started, Instant::now());
+    }
+
+    /// Hands an ended delivery to the completer of its claim.
+    pub fn end(&self, ended: Ended) {
+        let completer = completer_of(ended.claim.id, self.ended.len());
+        if self.ended[completer].send(ended).is_err() {
+            tracing::error!(channel = self.channel.as_str(), "an outcome came after the completers had ended");
+        }
+    }
+
+    /// Outcomes are recorded, or deliveries are back in the queue: their permits are free.
+    pub fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
+        let mut lanes = self.lanes();
+        for endpoint in endpoints {
+            lanes.release(endpoint, 1);
+        }
+        let again = lanes.has_turns();
+        drop(lanes);
+        if again {
+            self.work.notify_one();
+        }
+        self.note_idle();
+    }
+
+    /// From now on what was claimed and not begun goes back.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Waits until no delivery holds a permit.
+    pub async fn wait_idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.lanes().held() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn note_idle(&self) {
+        if self.is_draining() && self.lanes().held() == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a claimer may do now.
+#[derive(Debug)]
+pub enum Plan {
+    Claim(Vec<Planned>),
+    /// There is work and too little room: a claim now would be a small one.
+    Crowded,
+    Nothing,
+}
+
+fn completer_of(claim: ClaimId, completers: usize) -> usize {
+    // The last bits of a random UUID.
+    usize::try_from(claim.uuid().as_u128() & 0xff).unwrap_or(0) % completers.max(1)
+}

@@ -1,0 +1,98 @@
+//! One attempt per claimed delivery, on a task of its own, which always ends in the queue's ledger.
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::task::{Context, Poll};
+
+use apalis::prelude::Task;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::queue::Claimed;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With an outcome.
+    Outcome(Attempt),
+    /// Nothing was begun, and it is nobody's fault but ours: the delivery goes back into the queue.
+    NotBegun,
+}
+
+/// The service that an apalis worker calls: it spawns the attempt and is ready for the next one at once. The queue's
+/// permits bound how many run.
+#[derive(Debug, Clone)]
+pub struct Attempts<F> {
+    attempt: F,
+    tasks: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl<F> Attempts<F> {
+    /// Attempts run on `tasks`; `abort` ends those that still run as interrupted.
+    pub fn new(attempt: F, tasks: TaskTracker, abort: CancellationToken) -> Self {
+        Self { attempt, tasks, abort }
+    }
+}
+
+impl<F, Fut> Service<Task<Claimed>> for Attempts<F>
+where
+    F: Fn(Delivery) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Ending> + Send + 'static,
+{
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+        let attempt = self.attempt.clone();
+        let abort = self.abort.clone();
+        self.tasks.spawn(async move {
+            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
+            abort.run_until_cancelled(run(task.args, attempt)).await;
+        });
+        ready(Ok(()))
+    }
+}
+
+async fn run<F, Fut>(mut claimed: Claimed, attempt: F)
+where
+    F: Fn(Delivery) -> Fut,
+    Fut: Future<Output = Ending>,
+{
+    if claimed.is_draining() {
+        return claimed.put_back();
+    }
+    let delivery = match sendable(&claimed) {
+        Ok(delivery) => delivery,
+        Err(not_sent) => return claimed.record(not_sent),
+    };
+    claimed.begin();
+    match attempt(delivery).await {
+        Ending::Outcome(attempt) => {
+            fail::fail_point!("record::before");
+            claimed.record(attempt);
+        }
+        Ending::NotBegun => claimed.put_back(),
+    }
+}
+
+/// The delivery, if it is still to be sent; else how it ends unsent.
+fn sendable(claimed: &Claimed) -> Result<Delivery, Attempt> {
+    let Some(delivery) = claimed.delivery() else {
+        return Err(Attempt::not_sent(Outcome::Canceled, Some("The event is no longer stored.".to_owned())));
+    };
+    if delivery.expires_at <= delivery.claimed_at {
+        return Err(Attempt::not_sent(Outcome::Expired, None));
+    }
+    if delivery.endpoint_version.is_none() {
+        return Err(Attempt::not_sent(Outcome::Canceled, None));
+    }
+    Ok(delivery.clone())
+}
