@@ -1,12 +1,33 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
-pub mod channels;
-pub mod config;
+// The words and rules.
 pub mod domain;
-pub mod http;
-pub mod ingest;
-pub mod queue;
+
+// What everybody may use.
 pub mod secrets;
-pub mod store;
+
 pub mod telemetry;
+
+// SQL, and nowhere else.
+pub mod store;
+
+// One message to one endpoint.
+pub mod channels;
+
+// The way of an event: accepted, queued, attempted.
+pub mod queue;
+
+pub mod ingest;
+
 pub mod worker;
+
+// What people and services ask.
+pub mod http;
+
+// The database that needs no administrator.
+pub mod postgres;
+
+// The settings, and everything put together.
+pub mod config;
+
+pub mod app;

@@ -96,11 +96,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))
+        .routes(routes!(docs::docs))
+        .routes(routes!(docs::docs_file))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
-        .routes(routes!(docs::docs))
-        .routes(routes!(docs::docs_file))
 }
 
 /// The API.

@@ -13,36 +13,36 @@ use crate::store::queue::finish::FinishedDelivery;
 
 /// A ledger row of this worker and how many of its deliveries are not recorded yet.
 #[derive(Debug)]
-pub struct OpenClaim {
-    pub id: ClaimId,
+pub(super) struct OpenClaim {
+    pub(super) id: ClaimId,
     open: AtomicU32,
 }
 
 impl OpenClaim {
-    pub fn new(id: ClaimId, deliveries: u32) -> Self {
+    pub(super) fn new(id: ClaimId, deliveries: u32) -> Self {
         Self { id, open: AtomicU32::new(deliveries) }
     }
 
-    pub fn open(&self) -> u32 {
+    pub(super) fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
     }
 
     /// Only the claim's completer calls this, after its transaction.
-    pub fn closed(&self, deliveries: u32) {
+    pub(super) fn closed(&self, deliveries: u32) {
         self.open.fetch_sub(deliveries, Ordering::AcqRel);
     }
 }
 
 /// How a claimed delivery ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub claim: Arc<OpenClaim>,
-    pub end: End,
-    pub finished: FinishedDelivery,
+pub(super) struct Ended {
+    pub(super) claim: Arc<OpenClaim>,
+    pub(super) end: End,
+    pub(super) finished: FinishedDelivery,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// The outcome is to be recorded.
     Record,
     /// It was not begun and goes back into the queue.

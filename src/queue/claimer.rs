@@ -16,7 +16,7 @@ use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use crate::telemetry::metrics::Metrics;
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
-pub const CLAIMERS: usize = 2;
+pub(super) const CLAIMERS: usize = 2;
 /// Deliveries of one claim: its ledger row then fits a page of the database.
 const BATCH: u32 = 128;
 /// How long a claimer waits for more permits when only a small claim could be made.
@@ -28,16 +28,16 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a claimer works with.
 #[derive(Debug, Clone)]
-pub struct Claimer {
-    pub db: Db,
-    pub queue: Arc<ChannelQueue>,
-    pub membership: Arc<Membership>,
-    pub metrics: Metrics,
+pub(super) struct Claimer {
+    pub(super) db: Db,
+    pub(super) queue: Arc<ChannelQueue>,
+    pub(super) membership: Arc<Membership>,
+    pub(super) metrics: Metrics,
 }
 
 impl Claimer {
     /// Claims until `stop`; a claim that is under way is answered first.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let mut patient = true;
         while !stop.is_cancelled() {
             if !self.membership.may_claim() {

@@ -17,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
 /// that the ledger row is never removed before all of them are in the log.
-pub const COMPLETERS: usize = 2;
+pub(super) const COMPLETERS: usize = 2;
 /// Outcomes of one transaction.
 const BATCH: usize = 512;
 /// How long the first outcome of a batch waits for others.
@@ -29,16 +29,16 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a completer works with.
 #[derive(Debug)]
-pub struct Completer {
-    pub db: Db,
-    pub queue: Arc<ChannelQueue>,
-    pub metrics: Metrics,
-    pub ended: mpsc::UnboundedReceiver<Ended>,
+pub(super) struct Completer {
+    pub(super) db: Db,
+    pub(super) queue: Arc<ChannelQueue>,
+    pub(super) metrics: Metrics,
+    pub(super) ended: mpsc::UnboundedReceiver<Ended>,
 }
 
 impl Completer {
     /// Records until `stop`, and then what is still there.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let stopped = tokio::select! {

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
@@ -27,10 +26,10 @@ const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
 
 /// What the search works with.
 #[derive(Debug)]
-pub struct Discovery {
-    pub db: Db,
-    pub queue: Arc<ChannelQueue>,
-    pub metrics: Metrics,
+pub(super) struct Discovery {
+    pub(super) db: Db,
+    pub(super) queue: Arc<ChannelQueue>,
+    pub(super) metrics: Metrics,
 }
 
 /// One walk through all endpoints, in steps of `LANES`.
@@ -38,12 +37,12 @@ pub struct Discovery {
 struct Walk {
     cursor: LaneCursor,
     found: usize,
-    oldest: Option<DateTime<Utc>>,
+    longest_wait: Duration,
 }
 
 impl Discovery {
     /// Searches until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let mut pause = SHORTEST_PAUSE;
         let mut walk = Walk::default();
         let mut last_found = 0;
@@ -92,8 +91,7 @@ impl Discovery {
     }
 
     fn report_oldest(&self, walk: &Walk) {
-        let age = walk.oldest.and_then(|oldest| (now() - oldest).to_std().ok());
-        self.metrics.set_oldest_ready(self.queue.channel(), age.unwrap_or_default());
+        self.metrics.set_oldest_ready(self.queue.channel(), walk.longest_wait);
         let (held, slow) = self.queue.load();
         self.metrics.set_in_flight(self.queue.channel(), i64::from(held));
         self.metrics.set_slow_endpoints(self.queue.channel(), i64::try_from(slow).unwrap_or(i64::MAX));
@@ -109,7 +107,7 @@ impl Discovery {
 impl Walk {
     fn note(&mut self, waiting: &[WaitingLane]) {
         self.found += waiting.len();
-        self.oldest = waiting.iter().filter_map(|lane| lane.first_delivery.accepted_at()).chain(self.oldest).min();
+        self.longest_wait = waiting.iter().map(|lane| lane.waited).fold(self.longest_wait, Duration::max);
         if let Some(last) = waiting.last() {
             self.cursor =
                 LaneCursor { tenant_id: last.tenant_id.as_str().to_owned(), endpoint_id: last.endpoint_id.uuid() };
@@ -125,8 +123,4 @@ fn next_pause(pause: Duration, something_new: bool) -> Duration {
     } else {
         (pause + MIDDLE_PAUSE).min(LONGEST_PAUSE)
     }
-}
-
-fn now() -> DateTime<Utc> {
-    DateTime::from(std::time::SystemTime::now())
 }

@@ -10,9 +10,9 @@ use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
 
 /// What a new endpoint may have in flight, before anything is known of it.
-pub const FIRST_CAP: u32 = 16;
+pub(super) const FIRST_CAP: u32 = 16;
 /// Without any answer for this long an endpoint counts as slow, while its attempts still run.
-pub const STALL_AFTER: Duration = Duration::from_secs(1);
+pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
 /// An endpoint that answers faster than this is not slow any more.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
 /// How far back a claim starts, in time and in deliveries: a transaction may commit after a later one, and its
@@ -22,7 +22,7 @@ const LOOK_BACK_DELIVERIES: u32 = 256;
 
 /// What an attempt says of its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It answered, whatever the answer was.
     Answered,
     /// It did not answer in time.
@@ -32,6 +32,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, each with its own reader")]
 pub(super) struct Lane {
     tenant: TenantId,
     /// Where the next claim starts; follows `settling`, which follows `reached`, the furthest position that was taken.

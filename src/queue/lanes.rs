@@ -17,32 +17,32 @@ const FORGET_AFTER: Duration = Duration::from_mins(10);
 
 /// The bounds of one channel on one node.
 #[derive(Debug, Clone, Copy)]
-pub struct LaneLimits {
+pub(super) struct LaneLimits {
     /// Deliveries that may be begun and not recorded at once.
-    pub permits: u32,
+    pub(super) permits: u32,
     /// The most that one endpoint may have of them.
-    pub endpoint_permits: u32,
+    pub(super) endpoint_permits: u32,
 }
 
 impl LaneLimits {
     /// What the slow endpoints share.
-    pub fn slow_permits(self) -> u32 {
+    pub(super) fn slow_permits(self) -> u32 {
         (self.permits / 3).max(1)
     }
 }
 
 /// One lane's part of a planned claim. Its quota is reserved until `settle`.
 #[derive(Debug, Clone)]
-pub struct Planned {
-    pub quota: LaneQuota,
+pub(super) struct Planned {
+    pub(super) quota: LaneQuota,
     generation: u64,
 }
 
 /// All lanes of a channel.
 #[derive(Debug)]
-pub struct Lanes {
+pub(super) struct Lanes {
     limits: LaneLimits,
-    lanes: HashMap<EndpointId, Lane>,
+    known: HashMap<EndpointId, Lane>,
     /// Lanes that may have work and room, in the order of their turns.
     turns: VecDeque<EndpointId>,
     /// Slow lanes with work that wait for room in the slow pool.
@@ -52,10 +52,10 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(limits: LaneLimits) -> Self {
+    pub(super) fn new(limits: LaneLimits) -> Self {
         Self {
             limits,
-            lanes: HashMap::new(),
+            known: HashMap::new(),
             turns: VecDeque::new(),
             waiting_slow: VecDeque::new(),
             held: 0,
@@ -63,34 +63,34 @@ impl Lanes {
         }
     }
 
-    pub fn held(&self) -> u32 {
+    pub(super) fn held(&self) -> u32 {
         self.held
     }
 
-    pub fn free(&self) -> u32 {
+    pub(super) fn free(&self) -> u32 {
         self.limits.permits.saturating_sub(self.held)
     }
 
-    pub fn slow_lanes(&self) -> usize {
-        self.lanes.values().filter(|lane| lane.slow).count()
+    pub(super) fn slow_lanes(&self) -> usize {
+        self.known.values().filter(|lane| lane.slow).count()
     }
 
     /// Whether a claim could be planned now.
-    pub fn has_turns(&self) -> bool {
+    pub(super) fn has_turns(&self) -> bool {
         !self.turns.is_empty()
     }
 
     /// Work was seen: a delivery of this endpoint is ready at `position`.
-    pub fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
-        let lane = self.lanes.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, now));
+    pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
+        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, now));
         lane.work_seen(position);
         self.queue(endpoint);
     }
 
     /// Looks again at lanes that had work within `age`: for nodes that cannot afford the search for new work.
-    pub fn recall(&mut self, age: Duration, now: Instant) {
+    pub(super) fn recall(&mut self, age: Duration, now: Instant) {
         let recent: Vec<EndpointId> = self
-            .lanes
+            .known
             .iter_mut()
             .filter(|(_, lane)| !lane.queued && now.duration_since(lane.active_at) < age)
             .map(|(id, lane)| {
@@ -104,7 +104,7 @@ impl Lanes {
     }
 
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
-    pub fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
+    pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut left = batch.min(self.free());
         let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1));
         let mut planned = Vec::new();
@@ -113,8 +113,11 @@ impl Lanes {
                 break;
             }
             let Some(endpoint) = self.turns.pop_front() else { break };
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            let Some(lane) = self.known.get_mut(&endpoint) else { continue };
             lane.queued = false;
+            if !lane.has_work {
+                continue;
+            }
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
@@ -140,10 +143,10 @@ impl Lanes {
 
     /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is
     /// free again; a lane that gave less than asked has no more work, unless work was seen meanwhile.
-    pub fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
+    pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
         let endpoint = planned.quota.endpoint_id;
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+        if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
             if emptied && lane.generation == planned.generation {
@@ -158,9 +161,9 @@ impl Lanes {
     }
 
     /// An attempt ended: what it says of the endpoint. To be called once for each delivery that was taken.
-    pub fn answered(&mut self, endpoint: EndpointId, verdict: Verdict, started: Instant, now: Instant) {
+    pub(super) fn answered(&mut self, endpoint: EndpointId, verdict: Verdict, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let Some(lane) = self.known.get_mut(&endpoint) else { return };
         let was_slow = lane.slow;
         lane.judge(verdict, started, now, most);
         match (was_slow, lane.slow) {
@@ -172,9 +175,9 @@ impl Lanes {
     }
 
     /// `count` deliveries of this endpoint are recorded (or were never taken): their permits are free.
-    pub fn release(&mut self, endpoint: EndpointId, count: u32) {
+    pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
         self.held = self.held.saturating_sub(count);
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+        if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.held = lane.held.saturating_sub(count);
             if lane.slow {
                 self.held_by_slow = self.held_by_slow.saturating_sub(count);
@@ -183,7 +186,7 @@ impl Lanes {
         }
         while self.held_by_slow < self.limits.slow_permits() {
             let Some(waiting) = self.waiting_slow.pop_front() else { break };
-            if let Some(lane) = self.lanes.get_mut(&waiting) {
+            if let Some(lane) = self.known.get_mut(&waiting) {
                 lane.waits_for_slow_pool = false;
                 self.queue(waiting);
                 break;
@@ -192,15 +195,15 @@ impl Lanes {
     }
 
     /// Forgets lanes that were idle for long, so that their number is bounded by the endpoints in use.
-    pub fn forget_idle(&mut self, now: Instant) {
-        self.lanes.retain(|_, lane| {
+    pub(super) fn forget_idle(&mut self, now: Instant) {
+        self.known.retain(|_, lane| {
             lane.held > 0 || lane.queued || lane.slow || now.duration_since(lane.active_at) < FORGET_AFTER
         });
     }
 
     /// Gives the lane its place in the turns if it has work and room and no place yet.
     fn queue(&mut self, endpoint: EndpointId) {
-        if let Some(lane) = self.lanes.get_mut(&endpoint)
+        if let Some(lane) = self.known.get_mut(&endpoint)
             && lane.has_work
             && !lane.queued
             && !lane.waits_for_slow_pool

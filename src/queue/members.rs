@@ -19,7 +19,7 @@ const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Who this process is to the others.
 #[derive(Debug)]
-pub struct Membership {
+pub(super) struct Membership {
     db: Db,
     lease: Duration,
     description: String,
@@ -38,7 +38,7 @@ struct State {
 }
 
 impl Membership {
-    pub async fn register(db: Db, settings: &Settings) -> Result<Self, sqlx::Error> {
+    pub(super) async fn register(db: Db, settings: &Settings) -> Result<Self, sqlx::Error> {
         let id = WorkerId::from_uuid(Uuid::now_v7());
         workers::register(&db, id, &settings.description).await?;
         Ok(Self {
@@ -51,17 +51,17 @@ impl Membership {
         })
     }
 
-    pub fn id(&self) -> WorkerId {
+    pub(super) fn id(&self) -> WorkerId {
         self.state().id
     }
 
     /// A worker that was not seen for half a lease must not begin anything: it may be found dead any moment.
-    pub fn may_claim(&self) -> bool {
+    pub(super) fn may_claim(&self) -> bool {
         self.state().confirmed_at.elapsed() < self.lease / 2
     }
 
     /// Waits until claiming may be allowed again.
-    pub async fn claiming_allowed(&self) {
+    pub(super) async fn claiming_allowed(&self) {
         let allowed = self.allowed.notified();
         if !self.may_claim() {
             allowed.await;
@@ -69,16 +69,16 @@ impl Membership {
     }
 
     /// The database failed; whoever judges other workers by their silence starts to watch anew.
-    pub fn database_failed(&self) {
+    pub(super) fn database_failed(&self) {
         self.state().failed_at = Some(Instant::now());
     }
 
-    pub fn last_failure(&self) -> Option<Instant> {
+    pub(super) fn last_failure(&self) -> Option<Instant> {
         self.state().failed_at
     }
 
     /// This worker was found dead: it takes a new id. `id` is the one that was fenced; a newer one stays.
-    pub async fn lost(&self, id: WorkerId) {
+    pub(super) async fn lost(&self, id: WorkerId) {
         if self.id() != id {
             return;
         }
@@ -96,7 +96,7 @@ impl Membership {
     }
 
     /// Heartbeats until `stop`.
-    pub async fn run(&self, stop: CancellationToken) {
+    pub(super) async fn run(&self, stop: CancellationToken) {
         let pause = self.lease / BEATS_PER_LEASE;
         while !stop.is_cancelled() {
             tokio::select! {
@@ -135,7 +135,7 @@ impl Membership {
     }
 
     /// Says that this worker has stopped.
-    pub async fn end(&self) {
+    pub(super) async fn end(&self) {
         if let Err(error) = workers::end(&self.db, self.id()).await {
             tracing::warn!(%error, "the worker could not say that it ends; the others will find out");
         }

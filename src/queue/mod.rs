@@ -11,6 +11,8 @@ mod completer;
 mod discovery;
 mod lane;
 mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 mod members;
 mod pool;
 mod reaper;
@@ -25,7 +27,6 @@ use tokio_util::task::TaskTracker;
 
 pub use backend::ClaimedDeliveries;
 pub use claimed::Claimed;
-pub use lane::Verdict;
 pub use wakeup::Wakeup;
 
 use crate::domain::endpoint::Channel;

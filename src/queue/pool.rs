@@ -18,7 +18,7 @@ use crate::store::accept::ReadyDelivery;
 use crate::store::queue::lanes::WaitingLane;
 
 #[derive(Debug)]
-pub struct ChannelQueue {
+pub(super) struct ChannelQueue {
     channel: Channel,
     permits: u32,
     lanes: Mutex<Lanes>,
@@ -35,7 +35,7 @@ pub struct ChannelQueue {
 }
 
 impl ChannelQueue {
-    pub fn new(
+    pub(super) fn new(
         channel: Channel,
         settings: &Settings,
         begun: mpsc::UnboundedSender<Claimed>,
@@ -56,28 +56,28 @@ impl ChannelQueue {
         }
     }
 
-    pub fn channel(&self) -> Channel {
+    pub(super) fn channel(&self) -> Channel {
         self.channel
     }
 
-    pub fn permits(&self) -> u32 {
+    pub(super) fn permits(&self) -> u32 {
         self.permits
     }
 
     /// Deliveries that hold a permit, and endpoints in the slow pool.
-    pub fn load(&self) -> (u32, usize) {
+    pub(super) fn load(&self) -> (u32, usize) {
         let lanes = self.lanes();
         (lanes.held(), lanes.slow_lanes())
     }
 
     /// New work of this node's own API.
-    pub fn ready(&self, tenant: &TenantId, delivery: ReadyDelivery) {
+    pub(super) fn ready(&self, tenant: &TenantId, delivery: ReadyDelivery) {
         self.lanes().hint(tenant, delivery.endpoint_id, delivery.position, Instant::now());
         self.work.notify_one();
     }
 
     /// Work that the search found.
-    pub fn found(&self, waiting: &[WaitingLane]) {
+    pub(super) fn found(&self, waiting: &[WaitingLane]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
         for lane in waiting {
@@ -89,27 +89,27 @@ impl ChannelQueue {
     }
 
     /// Looks again at the lanes that had work within `age`.
-    pub fn recall(&self, age: Duration) {
+    pub(super) fn recall(&self, age: Duration) {
         self.lanes().recall(age, Instant::now());
         self.work.notify_one();
     }
 
     /// Work may have come from another process.
-    pub fn search(&self) {
+    pub(super) fn search(&self) {
         self.search.notify_one();
     }
 
-    pub async fn search_wanted(&self) {
+    pub(super) async fn search_wanted(&self) {
         self.search.notified().await;
     }
 
-    pub async fn work_wanted(&self) {
+    pub(super) async fn work_wanted(&self) {
         self.work.notified().await;
     }
 
     /// Plans a claim and reserves its permits. `None`: no work, or no room. With `patient`, also `None` while more than
     /// half of a batch could be had by waiting for permits to come back.
-    pub fn plan(&self, batch: u32, patient: bool) -> Plan {
+    pub(super) fn plan(&self, batch: u32, patient: bool) -> Plan {
         let mut lanes = self.lanes();
         if !lanes.has_turns() {
             return Plan::Nothing;
@@ -128,7 +128,7 @@ impl ChannelQueue {
     }
 
     /// The answer to a planned claim: the positions that each lane gave.
-    pub fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
+    pub(super) fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
         for one in planned {
@@ -146,17 +146,17 @@ impl ChannelQueue {
     }
 
     /// Hands a claimed delivery to the workers.
-    pub fn begin(&self, claimed: Claimed) {
+    pub(super) fn begin(&self, claimed: Claimed) {
         // The workers' end is as old as the queue; if it is gone, the drop records the delivery as interrupted.
         drop(self.begun.send(claimed));
     }
 
-    pub fn answered(&self, endpoint: EndpointId, verdict: Verdict, started: Instant) {
+    pub(super) fn answered(&self, endpoint: EndpointId, verdict: Verdict, started: Instant) {
         self.lanes().answered(endpoint, verdict, started, Instant::now());
     }
 
     /// Hands an ended delivery to the completer of its claim.
-    pub fn end(&self, ended: Ended) {
+    pub(super) fn end(&self, ended: Ended) {
         let completer = completer_of(ended.claim.id, self.ended.len());
         if self.ended[completer].send(ended).is_err() {
             tracing::error!(channel = self.channel.as_str(), "an outcome came after the completers had ended");
@@ -164,7 +164,7 @@ impl ChannelQueue {
     }
 
     /// Outcomes are recorded, or deliveries are back in the queue: their permits are free.
-    pub fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
+    pub(super) fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
         let mut lanes = self.lanes();
         for endpoint in endpoints {
             lanes.release(endpoint, 1);
@@ -178,16 +178,16 @@ impl ChannelQueue {
     }
 
     /// From now on what was claimed and not begun goes back.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    pub fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
     /// Waits until no delivery holds a permit.
-    pub async fn wait_idle(&self) {
+    pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
             if self.lanes().held() == 0 {
@@ -210,7 +210,7 @@ impl ChannelQueue {
 
 /// What a claimer may do now.
 #[derive(Debug)]
-pub enum Plan {
+pub(super) enum Plan {
     Claim(Vec<Planned>),
     /// There is work and too little room: a claim now would be a small one.
     Crowded,

@@ -26,11 +26,11 @@ const REMEMBER: Duration = Duration::from_hours(24);
 
 /// What the reaper works with.
 #[derive(Debug)]
-pub struct Reaper {
-    pub db: Db,
-    pub membership: Arc<Membership>,
-    pub lease: Duration,
-    pub metrics: Metrics,
+pub(super) struct Reaper {
+    pub(super) db: Db,
+    pub(super) membership: Arc<Membership>,
+    pub(super) lease: Duration,
+    pub(super) metrics: Metrics,
 }
 
 /// When each worker was first seen with the heartbeat that it still has.
@@ -38,7 +38,7 @@ type Sightings = HashMap<WorkerId, (DateTime<Utc>, Instant)>;
 
 impl Reaper {
     /// Watches until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let mut sightings = Sightings::new();
         while !stop.is_cancelled() {
             if let Err(error) = self.round(&mut sightings).await {

@@ -6,6 +6,7 @@ use super::Db;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::names::{CustomerId, UserId};
 
 /// What became of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let agents: Vec<&str> = events.iter().map(|event| event.agent_id.as_str()).collect();
     let sessions: Vec<&str> = events.iter().map(|event| event.session_id.as_str()).collect();
-    let customers: Vec<_> = events.iter().map(|event| event.customer_id.as_ref().map(|id| id.as_str())).collect();
-    let assignees: Vec<_> = events.iter().map(|event| event.assignee_id.as_ref().map(|id| id.as_str())).collect();
+    let customers: Vec<_> = events.iter().map(|event| event.customer_id.as_ref().map(CustomerId::as_str)).collect();
+    let assignees: Vec<_> = events.iter().map(|event| event.assignee_id.as_ref().map(UserId::as_str)).collect();
     let occurred: Vec<_> = events.iter().map(|event| event.occurred_at).collect();
     let texts: Vec<_> = events.iter().map(|event| event.text.as_deref()).collect();
     let metadata: Vec<_> = events.iter().map(|event| event.metadata.as_deref()).collect();

@@ -1,5 +1,8 @@
 //! Which endpoints have ready deliveries.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
@@ -14,7 +17,8 @@ pub struct WaitingLane {
     pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
     pub first_position: i64,
-    pub first_delivery: DeliveryId,
+    /// How long its first delivery has waited, by the database's clock.
+    pub waited: Duration,
 }
 
 /// A place in the order of endpoints.
@@ -30,7 +34,7 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     let rows = sqlx::query!(
         r#"-- queue::waiting_lanes
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
-               first_id AS "first_id!"
+               first_id AS "first_id!", clock_timestamp() AS "now!"
         FROM flametree.waiting_lanes($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &cursor.tenant_id,
@@ -45,9 +49,13 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
             tenant_id: TenantId::from_stored(row.tenant_id),
             endpoint_id: EndpointId::from_uuid(row.endpoint_id),
             first_position: row.first_position,
-            first_delivery: DeliveryId::from_uuid(row.first_id),
+            waited: waited(DeliveryId::from_uuid(row.first_id), row.now),
         })
         .collect())
+}
+
+fn waited(delivery: DeliveryId, now: DateTime<Utc>) -> Duration {
+    delivery.accepted_at().and_then(|accepted| (now - accepted).to_std().ok()).unwrap_or_default()
 }
 
 /// How many deliveries wait, as the database's statistics say: right within a second or so, an estimate after a crash

@@ -1,0 +1,62 @@
+//! Why the embedded server cannot run, each with what a person can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "no PostgreSQL {minimum} or newer is installed: install it (Debian: apt-get install postgresql), \
+         or set DATABASE_URL to a server that runs elsewhere"
+    )]
+    NotInstalled { minimum: u32 },
+    #[error(
+        "the data directory was made by PostgreSQL {version}, which is not installed: install that version \
+         (Debian: apt-get install postgresql-{version}), or move the data with pg_upgrade"
+    )]
+    OtherVersion { version: u32 },
+    #[error(
+        "PostgreSQL does not run as root and there is no user `postgres` to run it as: install PostgreSQL from your \
+         system's packages, or start flametree-notify as another user"
+    )]
+    NoAccount,
+    #[error(
+        "the user `postgres`, as whom root's server runs, cannot enter {}: set FLAMETREE_DATA_DIR to another directory",
+        path.display()
+    )]
+    NotEnterable { path: PathBuf },
+    #[error(
+        "another flametree-notify uses the data directory {}: stop it, or set FLAMETREE_DATA_DIR to another directory",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("{} is not a directory that only the server's user can enter: remove it", path.display())]
+    UnsafeSocketDirectory { path: PathBuf },
+    #[error("an earlier server in {} does not stop: end process {pid}", path.display())]
+    LeftBehind { path: PathBuf, pid: i32 },
+    #[error("the data directory cannot be initialized: {output}")]
+    Initialize { output: String },
+    #[error("the embedded PostgreSQL ended while it started; its log is in {}: {output}", log.display())]
+    Ended { log: PathBuf, output: String },
+    #[error("the embedded PostgreSQL accepts no connections; its log is in {}", log.display())]
+    NotReady {
+        log: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was being done, and with what.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}

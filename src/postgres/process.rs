@@ -1,0 +1,149 @@
+//! The server's process: start, readiness, stop.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tokio::process::Child;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::NAME;
+use super::directory::Directory;
+use super::error::Error;
+use super::installation::Installation;
+
+/// Only a part of the socket's name: the server does not listen on TCP.
+pub(super) const PORT: u16 = 5432;
+
+/// The name of the socket's file.
+pub(super) const SOCKET: &str = ".s.PGSQL.5432";
+
+/// How long a start may take: after a crash up to a gigabyte of WAL is replayed.
+const READY_DEADLINE: Duration = Duration::from_mins(5);
+/// How long the last checkpoint may take before the stop is made immediate, which the next start repairs.
+const STOP_DEADLINE: Duration = Duration::from_mins(1);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// PostgreSQL's code for a database that does not exist.
+const INVALID_CATALOG_NAME: &str = "3D000";
+
+/// The first process of the server, our child.
+#[derive(Debug)]
+pub(super) struct Postmaster {
+    child: Child,
+}
+
+impl Postmaster {
+    pub(super) fn spawn(
+        installation: &Installation,
+        directory: &Directory,
+        max_connections: u32,
+    ) -> Result<Self, Error> {
+        let start_log = directory.log().join("start.log");
+        let output = File::create(&start_log).map_err(Error::io("make", &start_log))?;
+        let errors = output.try_clone().map_err(Error::io("open", &start_log))?;
+        let postgres = installation.program("postgres");
+        let child = directory
+            .account()
+            .command(&postgres)
+            .arg("-D")
+            .arg(directory.cluster())
+            .args(parameters(directory, max_connections).iter().flat_map(|parameter| ["-c", parameter]))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            // A group of its own: Ctrl-C at our terminal must reach us alone, for the server has to outlive our last
+            // statement.
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io("run", &postgres))?;
+        Ok(Self { child })
+    }
+
+    /// Waits until the server accepts connections, and makes the database if it is not there.
+    pub(super) async fn ready(&mut self, options: &PgConnectOptions, directory: &Directory) -> Result<(), Error> {
+        let deadline = Instant::now() + READY_DEADLINE;
+        loop {
+            let source = match connect(options).await {
+                Ok(connection) => return connection.close().await.or(Ok(())),
+                Err(error) => error,
+            };
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return Err(ended(directory));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::NotReady { log: directory.log().to_owned(), source });
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// PostgreSQL's fast stop; immediate if it takes too long. Does nothing if the server is already gone.
+    pub(super) async fn stop(&mut self) -> Result<(), Error> {
+        self.signal(Signal::SIGINT);
+        if let Ok(ended) = timeout(STOP_DEADLINE, self.child.wait()).await {
+            return ended.map(drop).map_err(Error::io("wait for", Path::new("postgres")));
+        }
+        tracing::warn!("the embedded PostgreSQL does not stop in time: stopping it at once");
+        self.signal(Signal::SIGQUIT);
+        self.child.wait().await.map(drop).map_err(Error::io("wait for", Path::new("postgres")))
+    }
+
+    /// Has no effect once the child was waited for: its id is `None` then, and never another process's.
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(Err(error)) = id.map(|id| kill(Pid::from_raw(id), signal)) {
+            tracing::warn!(%error, "the embedded PostgreSQL could not be signalled");
+        }
+    }
+}
+
+impl Drop for Postmaster {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGINT);
+    }
+}
+
+/// What differs from PostgreSQL's defaults; durability does not.
+fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
+    let mut socket = directory.socket().display().to_string();
+    // A list of quoted names: a comma or a quote in the path must not end it.
+    socket = socket.replace('"', "\"\"");
+    vec![
+        "listen_addresses=".to_owned(),
+        format!("unix_socket_directories=\"{socket}\""),
+        "unix_socket_permissions=0700".to_owned(),
+        format!("port={PORT}"),
+        format!("max_connections={max_connections}"),
+        format!("cluster_name={NAME}"),
+        "logging_collector=on".to_owned(),
+        format!("log_directory={}", directory.log().display()),
+        "log_filename=postgresql-%a.log".to_owned(),
+        "log_truncate_on_rotation=on".to_owned(),
+        "log_rotation_age=1d".to_owned(),
+        "log_rotation_size=0".to_owned(),
+    ]
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    match options.connect().await {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INVALID_CATALOG_NAME) => {
+            let mut connection = options.clone().database("postgres").connect().await?;
+            sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await?;
+            connection.close().await?;
+            options.connect().await
+        }
+        result => result,
+    }
+}
+
+fn ended(directory: &Directory) -> Error {
+    let output = fs::read_to_string(directory.log().join("start.log")).unwrap_or_default();
+    Error::Ended { log: directory.log().to_owned(), output: output.trim().to_owned() }
+}
