@@ -9,4 +9,7 @@
 )]
 
 mod embedded_postgres;
+mod push_config_secrets;
+mod push_configs;
+mod signing_secrets;
 mod support;

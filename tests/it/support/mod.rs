@@ -1,4 +1,5 @@
 //! What several topics need.
 
+pub mod api;
 pub mod postgres;
 pub mod temp_dir;
