@@ -9,6 +9,7 @@
 )]
 
 mod embedded_postgres;
+mod push_config_races;
 mod push_config_secrets;
 mod push_configs;
 mod signing_secrets;
