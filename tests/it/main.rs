@@ -11,7 +11,11 @@
 mod address_guard;
 mod address_rules;
 mod embedded_postgres;
+mod push_config_races;
+mod push_config_secrets;
+mod push_configs;
 mod queue_protocol;
+mod signing_secrets;
 mod support;
 mod webhook_faults;
 mod webhook_http2;

@@ -1,5 +1,6 @@
 //! What several topics need.
 
+pub mod api;
 pub(crate) mod http2;
 pub(crate) mod messages;
 pub(crate) mod misbehaving;
