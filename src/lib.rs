@@ -4,6 +4,8 @@
 pub mod domain;
 
 // What everybody may use.
+pub mod secrets;
+
 pub mod telemetry;
 
 // SQL, and nowhere else.
@@ -19,8 +21,13 @@ pub mod ingest;
 
 pub mod worker;
 
-// The embedded default: a private server.
+// What people and services ask.
+pub mod http;
+
+// The database that needs no administrator.
 pub mod postgres;
 
-// The settings, for the composition root alone.
+// The settings, and everything put together.
 pub mod config;
+
+pub mod app;

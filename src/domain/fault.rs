@@ -24,6 +24,33 @@ pub enum FaultCode {
     SecretReentryRequired,
 }
 
+impl FaultCode {
+    pub const ALL: [Self; 8] = [
+        Self::Required,
+        Self::InvalidType,
+        Self::InvalidValue,
+        Self::TooLong,
+        Self::UnknownField,
+        Self::NotAllowed,
+        Self::Duplicate,
+        Self::SecretReentryRequired,
+    ];
+
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::InvalidType => "invalid_type",
+            Self::InvalidValue => "invalid_value",
+            Self::TooLong => "too_long",
+            Self::UnknownField => "unknown_field",
+            Self::NotAllowed => "not_allowed",
+            Self::Duplicate => "duplicate",
+            Self::SecretReentryRequired => "secret_reentry_required",
+        }
+    }
+}
+
 /// One fault of a body or of parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {

@@ -87,6 +87,11 @@ public_id!(
     "end"
 );
 public_id!(
+    /// One signing secret of a webhook. Not the secret itself.
+    SigningSecretId,
+    "sec"
+);
+public_id!(
     /// One API token. Not the secret.
     TokenId,
     "tok"

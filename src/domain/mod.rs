@@ -4,11 +4,16 @@
 //! whoever needs the time is given `now`.
 
 pub mod delivery;
+pub mod delivery_log;
 pub mod endpoint;
 pub mod event;
 pub mod fault;
 pub mod fields;
 pub mod ids;
 pub mod names;
+pub mod page;
+pub mod push_config;
 pub mod role;
+pub mod secret_text;
+pub mod token;
 pub mod webhook_url;

@@ -34,7 +34,7 @@ impl Role {
         match permission {
             Permission::PostEvents => matches!(self, Self::Service | Self::Admin),
             Permission::ReadConfigs | Permission::ReadDeliveries => matches!(self, Self::Admin | Self::Viewer),
-            Permission::EditConfigs | Permission::ReadBodies => matches!(self, Self::Admin),
+            Permission::EditConfigs | Permission::ReadBodies | Permission::ManageTokens => matches!(self, Self::Admin),
         }
     }
 }
@@ -48,9 +48,16 @@ pub enum Permission {
     ReadDeliveries,
     /// Message texts and answers of endpoints, which may hold what customers wrote.
     ReadBodies,
+    ManageTokens,
 }
 
 impl Permission {
-    pub const ALL: [Self; 5] =
-        [Self::PostEvents, Self::ReadConfigs, Self::EditConfigs, Self::ReadDeliveries, Self::ReadBodies];
+    pub const ALL: [Self; 6] = [
+        Self::PostEvents,
+        Self::ReadConfigs,
+        Self::EditConfigs,
+        Self::ReadDeliveries,
+        Self::ReadBodies,
+        Self::ManageTokens,
+    ];
 }

@@ -3,7 +3,19 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod connection;
+pub mod deliveries;
+pub mod events;
+pub mod idempotency;
+pub mod partitions;
+pub mod push_configs;
 pub mod queue;
+mod sealed;
+pub mod signing_secrets;
+pub mod tokens;
+pub mod webhooks;
+
+pub use sealed::SealedError;
 
 /// A pool of connections.
 pub type Db = sqlx::PgPool;
@@ -12,3 +24,15 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// The schema's versions, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// Whether the newest migration of this release was applied. Only reads.
+pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {
+    use sqlx::migrate::Migrate;
+
+    let Some(newest) = MIGRATOR.iter().map(|migration| migration.version).max() else {
+        return Ok(true);
+    };
+    let mut connection = db.acquire().await?;
+    let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
+    Ok(applied.iter().any(|migration| migration.version == newest))
+}

@@ -1,0 +1,99 @@
+//! Pages of lists: how many rows, and where to go on.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+/// Rows of a page when the caller does not say.
+pub const DEFAULT_PAGE_ROWS: u16 = 50;
+/// Most rows of a page.
+pub const MAX_PAGE_ROWS: u16 = 250;
+
+/// How many rows a page may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRows(u16);
+
+/// Why a text is not a number of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a whole number from 1 to {MAX_PAGE_ROWS}")]
+pub struct PageRowsError;
+
+impl PageRows {
+    pub fn parse(text: &str) -> Result<Self, PageRowsError> {
+        // `u16::from_str` would take a plus sign.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let rows = text.parse().ok().filter(|rows| digits && (1..=MAX_PAGE_ROWS).contains(rows));
+        rows.map(Self).ok_or(PageRowsError)
+    }
+
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for PageRows {
+    fn default() -> Self {
+        Self(DEFAULT_PAGE_ROWS)
+    }
+}
+
+/// The place behind the last row that was looked at, in a list that falls by id. Opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(Uuid);
+
+/// Why a text is not a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be the next_cursor of an earlier page")]
+pub struct CursorError;
+
+impl Cursor {
+    /// Goes on behind this row.
+    pub const fn behind(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    pub fn parse(text: &str) -> Result<Self, CursorError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(|bytes| Self(Uuid::from_bytes(bytes))).ok_or(CursorError)
+    }
+
+    pub const fn id(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+/// Rows, and where to go on; no cursor: this was the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub next: Option<Cursor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back() {
+        let cursor = Cursor::behind(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001));
+        assert_eq!(Cursor::parse(&cursor.to_string()), Ok(cursor));
+        for text in ["", "AA", "not a cursor", "01930000000070008000000000000001"] {
+            assert_eq!(Cursor::parse(text), Err(CursorError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_1_to_250_rows() {
+        for (text, rows) in [("1", Some(1)), ("250", Some(250)), ("0", None), ("251", None), ("+5", None), ("", None)] {
+            assert_eq!(PageRows::parse(text).ok().map(PageRows::get), rows, "{text}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! From what somebody sent, and what is stored, to the next config: a pure decision that reports every fault.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::headers::{self, Keeping, Stored};
+use super::merge_patch::merge;
+use super::readable::ReadablePushConfig;
+use super::{DisabledReason, Header, PushConfig, TIMEOUT_MS};
+use crate::domain::endpoint::WebhookEvent;
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::fields::Fields;
+use crate::domain::webhook_url::{UrlError, WebhookUrl};
+
+/// Fields that reads carry and nobody sets: what was read may be sent back.
+const READ_ONLY: [&str; 2] = ["disabled_reason", "warnings"];
+
+/// A change as it was sent.
+#[derive(Debug, Clone)]
+pub enum Draft {
+    /// The whole config; what is absent becomes the default, but for the values of kept secrets.
+    Replacement(Value),
+    /// A JSON Merge Patch (RFC 7396) on what a read shows.
+    MergePatch(Value),
+}
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether a new URL may be plain `http`.
+    pub allow_http: bool,
+}
+
+/// The next config, and what it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub config: PushConfig,
+    /// Which settings differ; empty when all stays as it was.
+    pub settings: Vec<Setting>,
+}
+
+/// A part of a push config, as the API names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    Enabled,
+    Url,
+    TimeoutMs,
+    Signing,
+    Headers,
+    Events,
+}
+
+impl Setting {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Url => "url",
+            Self::TimeoutMs => "timeout_ms",
+            Self::Signing => "signing",
+            Self::Headers => "headers",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Decides what `draft` makes of `current`; `None`: nothing is set yet.
+pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
+    let body = match draft {
+        Draft::Replacement(body) => body,
+        Draft::MergePatch(patch) => merge(readable(current), patch),
+    };
+    let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
+    for name in READ_ONLY {
+        let _: Option<Value> = fields.take(name);
+    }
+    let enabled = fields.boolean("enabled").unwrap_or(false);
+    let url = url(&mut fields, current, rules);
+    let timeout = fields.integer("timeout_ms", TIMEOUT_MS).map(Duration::from_millis);
+    let signing = fields.boolean("signing").unwrap_or(true);
+    let headers = headers(&mut fields, current, url.as_ref());
+    let events = events(&mut fields);
+    let mut faults = fields.finish();
+    if enabled {
+        require(&mut faults, "/url", url.is_some());
+        require(&mut faults, "/events", !events.is_empty());
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let disabled_reason = disabled_reason(current, enabled, url.as_ref());
+    let config = PushConfig { enabled, disabled_reason, url, timeout, signing, headers, events };
+    let settings = differences(current, &config);
+    Ok(Change { config, settings })
+}
+
+/// What a merge patch applies to. An unset config has nothing but defaults, which need not be written out.
+fn readable(current: Option<&PushConfig>) -> Value {
+    current.map_or_else(|| json!({}), |config| json!(ReadablePushConfig::from(config)))
+}
+
+fn url(fields: &mut Fields, current: Option<&PushConfig>, rules: Rules) -> Option<WebhookUrl> {
+    let text = fields.text("url")?;
+    // A URL that was allowed once stays, so that a config can be paused after the operator's rules became stricter.
+    // What may be reached is decided at every send.
+    if let Some(stored) = current.and_then(|config| config.url.as_ref()).filter(|url| url.as_str() == text) {
+        return Some(stored.clone());
+    }
+    match WebhookUrl::parse(&text, rules.allow_http) {
+        Ok(url) => Some(url),
+        Err(error) => fields.fault("url", url_fault(error), error.to_string()),
+    }
+}
+
+fn url_fault(error: UrlError) -> FaultCode {
+    match error {
+        UrlError::TooLong => FaultCode::TooLong,
+        UrlError::UserInfo | UrlError::Fragment | UrlError::HttpNotAllowed => FaultCode::NotAllowed,
+        UrlError::InvalidCharacter | UrlError::Malformed(_) | UrlError::UnknownScheme | UrlError::PortZero => {
+            FaultCode::InvalidValue
+        }
+    }
+}
+
+fn headers(fields: &mut Fields, current: Option<&PushConfig>, url: Option<&WebhookUrl>) -> Vec<Header> {
+    let Some(items) = fields.list("headers") else { return Vec::new() };
+    let stored = Stored {
+        headers: current.map_or(&[], |config| &config.headers),
+        keeping: keeping(current.and_then(|config| config.url.as_ref()), url),
+    };
+    let (headers, faults) = headers::read(items, &stored);
+    fields.faults(faults);
+    headers
+}
+
+/// Without a URL nothing is sent, so that secrets may stay; but they then belong to no origin, and the next URL, even
+/// the same one as before, needs them again. Otherwise the way through "no URL" would lead them anywhere.
+fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
+    match (before, after) {
+        (_, None) => Keeping::Allowed,
+        (Some(before), Some(after)) if before.origin() == after.origin() => Keeping::Allowed,
+        (_, Some(_)) => Keeping::RefusedForNewOrigin,
+    }
+}
+
+fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
+    let mut events = Vec::new();
+    for (index, item) in fields.list("events").unwrap_or_default().into_iter().enumerate() {
+        // More entries than there are events repeat one: the first such fault tells enough.
+        if index > WebhookEvent::ALL.len() {
+            break;
+        }
+        let place = format!("events/{index}");
+        match item.as_str().map(WebhookEvent::from_name) {
+            None => {
+                fields.fault::<()>(&place, FaultCode::InvalidType, "must be a string");
+            }
+            Some(None) => {
+                let names = WebhookEvent::ALL.map(WebhookEvent::as_str).join(", ");
+                fields.fault::<()>(&place, FaultCode::InvalidValue, format!("must be one of {names}"));
+            }
+            Some(Some(event)) if events.contains(&event) => {
+                fields.fault::<()>(&place, FaultCode::Duplicate, "is already in the list");
+            }
+            Some(Some(event)) => events.push(event),
+        }
+    }
+    events
+}
+
+/// Remembers that an enabled config lacks something, unless a fault of it was already found.
+fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
+    let is_faulty = faults.iter().any(|fault| fault.pointer.starts_with(pointer));
+    if !present && !is_faulty {
+        faults.push(Fault::new(pointer, FaultCode::Required, "is required for the config to be enabled"));
+    }
+}
+
+/// The service's own reason lasts until the config is enabled again or points elsewhere.
+fn disabled_reason(current: Option<&PushConfig>, enabled: bool, url: Option<&WebhookUrl>) -> Option<DisabledReason> {
+    current.filter(|config| !enabled && config.url.as_ref() == url).and_then(|config| config.disabled_reason)
+}
+
+fn differences(current: Option<&PushConfig>, next: &PushConfig) -> Vec<Setting> {
+    let differs = |setting: Setting| {
+        let Some(current) = current else { return true };
+        match setting {
+            Setting::Enabled => current.enabled != next.enabled,
+            Setting::Url => current.url != next.url,
+            Setting::TimeoutMs => current.timeout != next.timeout,
+            Setting::Signing => current.signing != next.signing,
+            Setting::Headers => current.headers != next.headers,
+            Setting::Events => current.events != next.events,
+        }
+    };
+    [Setting::Enabled, Setting::Url, Setting::TimeoutMs, Setting::Signing, Setting::Headers, Setting::Events]
+        .into_iter()
+        .filter(|setting| differs(*setting))
+        .collect()
+}

@@ -1,0 +1,68 @@
+//! The push config: where an agent's events go, which of them, and with which headers.
+//!
+//! Only valid configs exist as values. [`apply`] is the one way from what somebody sent to a config; what a config
+//! shows of itself is in [`readable`]. How it is stored, and whether its host may be reached, is not known here.
+
+mod apply;
+mod header;
+mod headers;
+mod merge_patch;
+mod readable;
+#[cfg(test)]
+mod sequence_tests;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use apply::{Change, Draft, Rules, Setting, apply};
+pub use header::{Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError};
+pub use readable::{ReadableHeader, ReadablePushConfig};
+
+use super::endpoint::WebhookEvent;
+use super::webhook_url::WebhookUrl;
+
+/// The most headers that a config may have.
+pub const MAX_HEADERS: usize = 20;
+/// What a config may set as the deadline of an attempt, in milliseconds.
+pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=10_000;
+
+/// An agent's settings for webhooks. An enabled one has a URL and at least one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushConfig {
+    pub enabled: bool,
+    /// Why the service itself disabled the config; `None` while it is enabled, or when a person paused it.
+    pub disabled_reason: Option<DisabledReason>,
+    pub url: Option<WebhookUrl>,
+    /// The deadline of an attempt; `None`: the deployment's default.
+    pub timeout: Option<Duration>,
+    /// Whether messages are signed.
+    pub signing: bool,
+    /// Unique by name without regard to case, in the order that was given.
+    pub headers: Vec<Header>,
+    /// Without duplicates, in the order that was given.
+    pub events: Vec<WebhookEvent>,
+}
+
+/// Why the service disabled a config by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DisabledReason {
+    /// The endpoint answered 410.
+    Gone,
+}
+
+impl DisabledReason {
+    pub const ALL: [Self; 1] = [Self::Gone];
+
+    /// The name in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}

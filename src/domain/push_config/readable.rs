@@ -1,0 +1,54 @@
+//! What a push config shows of itself: everything but the values of secret headers.
+
+use serde::Serialize;
+
+use super::{DisabledReason, Header, HeaderValue, PushConfig};
+use crate::domain::endpoint::WebhookEvent;
+
+/// A push config as it is read, and as a merge patch applies to it. May be sent back whole as a replacement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadablePushConfig {
+    pub enabled: bool,
+    pub url: Option<String>,
+    /// `None`: the deployment's default.
+    pub timeout_ms: Option<u64>,
+    pub signing: bool,
+    pub headers: Vec<ReadableHeader>,
+    pub events: Vec<WebhookEvent>,
+    pub disabled_reason: Option<DisabledReason>,
+}
+
+/// A header as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadableHeader {
+    pub name: String,
+    pub secret: bool,
+    /// `None` for a secret one.
+    pub value: Option<String>,
+    /// Whether there is a value, shown or not.
+    pub value_set: bool,
+}
+
+impl From<&PushConfig> for ReadablePushConfig {
+    fn from(config: &PushConfig) -> Self {
+        Self {
+            enabled: config.enabled,
+            url: config.url.as_ref().map(|url| url.as_str().to_owned()),
+            timeout_ms: config.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok()),
+            signing: config.signing,
+            headers: config.headers.iter().map(ReadableHeader::from).collect(),
+            events: config.events.clone(),
+            disabled_reason: config.disabled_reason,
+        }
+    }
+}
+
+impl From<&Header> for ReadableHeader {
+    fn from(header: &Header) -> Self {
+        let value = match &header.value {
+            HeaderValue::Plain(text) => Some(text.expose().to_owned()),
+            HeaderValue::Secret(_) => None,
+        };
+        Self { name: header.name.to_string(), secret: header.value.is_secret(), value, value_set: true }
+    }
+}

@@ -1,0 +1,117 @@
+//! Bodies of requests: declared as JSON, of bounded size, arriving in bounded time.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::problem::{Problem, ProblemCode};
+use super::state::ApiState;
+
+/// How much of a body that is too large is read and thrown away, so that a client that writes before it reads gets the
+/// answer instead of a reset connection.
+const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+
+const JSON: &str = "application/json";
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// A JSON body, not looked at yet: the domain's parsers report every fault of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonBody(pub Value);
+
+impl FromRequest<ApiState> for JsonBody {
+    type Rejection = Problem;
+
+    /// Bodies of this kind share the limit of a single event.
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let bytes = read_json(request, state, state.settings.event_body_bytes).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// A JSON Merge Patch (RFC 7396), declared as such or as JSON; not looked at yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergePatchBody(pub Value);
+
+impl FromRequest<ApiState> for MergePatchBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let media_types = [JSON, MERGE_PATCH];
+        let bytes = read(request, state, state.settings.event_body_bytes, &media_types).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// The bytes of a body that says it is JSON: 415, 413 or 408 otherwise.
+pub(super) async fn read_json(request: Request, state: &ApiState, limit: usize) -> Result<Bytes, Problem> {
+    read(request, state, limit, &[JSON]).await
+}
+
+async fn read(request: Request, state: &ApiState, limit: usize, media_types: &[&str]) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    check_media_type(&parts.headers, media_types)?;
+    match timeout(state.settings.body_timeout, collect(body, declared_length(&parts.headers), limit)).await {
+        Ok(collected) => collected,
+        Err(_elapsed) => Err(Problem::new(ProblemCode::RequestTimeout).detail("the body did not arrive in time")),
+    }
+}
+
+/// 400 with the place where it breaks.
+pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Of serde's error only the place is told: its text can repeat what was sent.
+        let place = format!("it breaks at line {}, column {}", error.line(), error.column());
+        Problem::new(ProblemCode::InvalidJson).detail(place)
+    })
+}
+
+fn check_media_type(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Problem> {
+    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = declared.split(';').next().unwrap_or_default().trim();
+    let is_json = media_types.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type));
+    let is_plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    if is_json && is_plain { Ok(()) } else { Err(Problem::new(ProblemCode::UnsupportedMediaType)) }
+}
+
+fn declared_length(headers: &HeaderMap) -> usize {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Bytes, Problem> {
+    let mut bytes = Vec::with_capacity(declared.min(limit));
+    while let Some(data) = next_data(&mut body).await? {
+        if bytes.len() + data.len() > limit {
+            discard(body).await;
+            let detail = format!("a body may have {limit} bytes here");
+            return Err(Problem::new(ProblemCode::PayloadTooLarge).detail(detail));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+/// The next piece; trailers are passed over.
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_error| Problem::new(ProblemCode::RequestTimeout).detail("the body broke off before its end"))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+async fn discard(mut body: Body) {
+    let mut discarded = 0;
+    while discarded < DISCARDED_BYTES {
+        match next_data(&mut body).await {
+            Ok(Some(data)) => discarded += data.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Deliveries as JSON. Secrets are left out by construction: values of headers and queries of URLs never get here.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::channels::webhook;
+use crate::domain::delivery::Outcome;
+use crate::domain::delivery_log::{EventSummary, FinishedDelivery, WebhookTarget};
+use crate::domain::endpoint::Channel;
+use crate::domain::event::{EventType, StoredEvent};
+use crate::domain::ids::{DeliveryId, EndpointId, EventId};
+
+/// One event for one endpoint: one attempt, one outcome.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct DeliveryView {
+    #[schema(value_type = String, example = "dlv_01930000000070008000000000000001")]
+    id: DeliveryId,
+    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
+    event_id: EventId,
+    /// Null, as the agent and the session, once retention has taken the event.
+    event_type: Option<EventType>,
+    agent_id: Option<String>,
+    session_id: Option<String>,
+    /// Null until the delivery has its outcome, as all that follows.
+    channel: Option<Channel>,
+    #[schema(value_type = Option<String>, example = "end_01930000000070008000000000000000")]
+    endpoint_id: Option<EndpointId>,
+    /// Null: not finished yet.
+    outcome: Option<Outcome>,
+    /// The status of the answer, where there was one.
+    http_status: Option<u16>,
+    /// How long the attempt took.
+    duration_ms: Option<f64>,
+    accepted_at: Option<DateTime<Utc>>,
+    claimed_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl DeliveryView {
+    pub(super) fn finished(delivery: &FinishedDelivery, event: Option<EventSummary>) -> Self {
+        let event = event.map(|event| (event.event_type, event.agent_id.into_string(), event.session_id.into_string()));
+        let (event_type, agent_id, session_id) = match event {
+            Some((event_type, agent, session)) => (Some(event_type), Some(agent), Some(session)),
+            None => (None, None, None),
+        };
+        Self {
+            id: delivery.id,
+            event_id: delivery.event_id,
+            event_type,
+            agent_id,
+            session_id,
+            channel: Some(delivery.channel),
+            endpoint_id: Some(delivery.endpoint_id),
+            outcome: Some(delivery.attempt.outcome),
+            http_status: delivery.attempt.http_status,
+            duration_ms: Some(delivery.attempt.duration.as_secs_f64() * 1_000.0),
+            accepted_at: delivery.id.accepted_at(),
+            claimed_at: Some(delivery.claimed_at),
+            finished_at: Some(delivery.finished_at),
+        }
+    }
+
+    /// A delivery that waits, or is under way.
+    pub(super) fn unfinished(id: DeliveryId, event: &StoredEvent) -> Self {
+        Self {
+            id,
+            event_id: event.id,
+            event_type: Some(event.event_type),
+            agent_id: Some(event.agent_id.as_str().to_owned()),
+            session_id: Some(event.session_id.as_str().to_owned()),
+            channel: None,
+            endpoint_id: None,
+            outcome: None,
+            http_status: None,
+            duration_ms: None,
+            accepted_at: id.accepted_at(),
+            claimed_at: None,
+            finished_at: None,
+        }
+    }
+}
+
+/// A delivery with what was sent and what came back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryDetailView {
+    #[serde(flatten)]
+    pub(super) delivery: DeliveryView,
+    /// What went wrong, in words.
+    pub(super) note: Option<String>,
+    /// Null where nothing can be told: browser push, or the webhook was deleted.
+    pub(super) request: Option<RequestView>,
+    /// Null where there was no answer.
+    pub(super) response: Option<ResponseView>,
+}
+
+/// What was sent, without secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RequestView {
+    #[schema(value_type = String, example = "POST")]
+    method: &'static str,
+    /// Today's URL, without its query.
+    url: Option<String>,
+    /// The names of today's configured headers.
+    header_names: Vec<String>,
+    /// Whether the settings of today are those of the attempt.
+    settings_unchanged: bool,
+    /// The bytes that were sent, as text; null for callers who may not see messages.
+    body: Option<String>,
+}
+
+/// What the endpoint answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ResponseView {
+    pub(super) status: u16,
+    /// The beginning of the body; null where it was empty and for callers who may not see messages.
+    pub(super) body: Option<String>,
+    /// Whether the body went on.
+    pub(super) truncated: bool,
+}
+
+impl RequestView {
+    pub(super) fn new(target: WebhookTarget, delivery: &FinishedDelivery, body: Option<String>) -> Self {
+        Self {
+            method: "POST",
+            url: target.url.as_deref().and_then(without_secrets),
+            header_names: target.header_names,
+            settings_unchanged: delivery.endpoint_version == Some(target.version),
+            body,
+        }
+    }
+}
+
+/// A URL without the parts that often hold secrets; `None` for what is no URL.
+fn without_secrets(url: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    // A URL that cannot have user information has none to remove.
+    let removed = url.set_username("").and_then(|()| url.set_password(None));
+    removed.ok().map(|()| url.into())
+}
+
+/// The body that was sent: the same event gives the same bytes.
+pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
+    String::from_utf8(webhook::payload(event, false)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_query_and_user() {
+        let shown = without_secrets("https://user:pass@example.com:8443/hook?token=s3cret#part");
+        assert_eq!(shown.as_deref(), Some("https://example.com:8443/hook"));
+        assert_eq!(without_secrets("no url"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! The documentation for people: Swagger UI out of the binary, over the OpenAPI document that is served.
+
+use std::sync::Arc;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use utoipa_swagger_ui::Config;
+
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode};
+
+/// Nothing from elsewhere, and no script in the page itself. Swagger UI sets styles on elements, and draws with data URLs.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The documentation.
+#[utoipa::path(get, path = "/docs", tag = "Service", security(),
+    responses((status = 303, description = "See /docs/index.html")))]
+pub(super) async fn docs() -> Redirect {
+    Redirect::to("/docs/index.html")
+}
+
+/// A file of the documentation.
+#[utoipa::path(get, path = "/docs/{file}", tag = "Service", security(),
+    params(("file" = String, Path, example = "index.html")),
+    responses((status = 200, description = "The file"), (status = 404, description = "No such file")))]
+pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
+    // Swagger UI would validate the document at a server of its makers.
+    let config = Config::from("/v1/openapi.json").validator_url("none");
+    let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {
+        tracing::error!(%error, "the documentation cannot be shown");
+        Problem::new(ProblemCode::Internal)
+    })?;
+    let file = file.ok_or_else(|| Problem::new(ProblemCode::NotFound))?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_str(&file.content_type).unwrap_or(HeaderValue::from_static("text/plain"))),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    let mut response = (StatusCode::OK, headers, file.bytes.into_owned()).into_response();
+    if file.gzpipped {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,81 @@
+//! What every request goes through: its id, its span, its metrics, a bound of time, and no panic that gets out.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use super::problem::{Problem, ProblemCode};
+use super::request_id::{REQUEST_ID, RequestId};
+use super::state::ApiState;
+
+/// The `route` label of what the router does not know.
+const NO_ROUTE: &str = "none";
+
+/// Runs a request under its id, with a bound of time, and tells logs and metrics of it.
+pub(super) async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let started_at = Instant::now();
+    let id = RequestId::of(request.headers());
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let span = tracing::info_span!("http_request", request.id = %id, http.method = %method, http.route = route);
+
+    let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
+    let mut response = answer.unwrap_or_else(|_elapsed| too_slow().into_response());
+    name_request(&mut response, id);
+
+    let status = response.status();
+    let duration = started_at.elapsed();
+    state.metrics.http_request(route, method.as_str(), status.as_u16(), duration);
+    span.in_scope(|| log(status, duration.as_micros()));
+    response
+}
+
+/// The handler itself was slow: what it began may have happened.
+fn too_slow() -> Problem {
+    Problem::unavailable().detail("the request took too long; it may have been done")
+}
+
+/// Tells the client the id, in the header and in the document of a problem. What is answered is for this client alone.
+fn name_request(response: &mut Response, id: RequestId) {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        *response.body_mut() = problem.document(Some(id.as_str()));
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), id.into_header());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Success is the rule and is told only to those who ask for it; the faults of clients are theirs.
+fn log(status: StatusCode, duration_us: u128) {
+    let status = status.as_u16();
+    if status >= 500 {
+        tracing::warn!(http.status = status, duration_us, "answered a request with a failure");
+    } else {
+        tracing::debug!(http.status = status, duration_us, "answered a request");
+    }
+}
+
+/// A panic is a fault of ours: logged here, told to the client as any other.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer calls")]
+pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("no text"), "a handler panicked");
+    Problem::new(ProblemCode::Internal).into_response()
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::new(ProblemCode::NotFound)
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(ProblemCode::MethodNotAllowed)
+}

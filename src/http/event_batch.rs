@@ -1,0 +1,165 @@
+//! Many events in one request: each has its own answer, and a bad one costs the others nothing.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::{parse_json, read_json};
+use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_rejected, refused};
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::state::ApiState;
+use crate::domain::event::{EventType, NewEvent};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::role::Permission;
+
+/// Events of one request.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: the handler reads the list piece by piece, to find every fault")]
+pub(super) struct EventBatch {
+    /// At most 500, together at most 1 MiB.
+    #[schema(min_items = 1, max_items = 500)]
+    events: Vec<PostedEvent>,
+}
+
+/// The answers to a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchAnswer {
+    results: Vec<BatchResult>,
+}
+
+/// The answer to one event of a batch: what posting it alone would have answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchResult {
+    /// The event's place in the request, from 0.
+    index: usize,
+    /// 202 accepted, 200 accepted before, otherwise the status of the problem.
+    status: u16,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    accepted: Option<AcceptedEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<ProblemCode>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Fault>,
+}
+
+/// Accepts the good events of a batch, all together; each event has its own answer.
+#[utoipa::path(
+    post,
+    path = "/v1/events/batch",
+    tag = "Events",
+    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    request_body = EventBatch,
+    responses(
+        (status = 200, description = "An answer for each event", body = BatchAnswer),
+        (status = "4XX", description = "Refused as a whole", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn post_batch(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    request: Request,
+) -> Result<Json<BatchAnswer>, Problem> {
+    caller.require(Permission::PostEvents)?;
+    let results =
+        accept(&state, &caller, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
+    Ok(Json(BatchAnswer { results }))
+}
+
+async fn accept(state: &ApiState, caller: &Caller, request: Request) -> Result<Vec<BatchResult>, Problem> {
+    if request.headers().contains_key(&IDEMPOTENCY_KEY) {
+        let message = "is for a single event; in a batch each event has its own idempotency_key";
+        return Err(Problem::invalid(vec![Fault::new("Idempotency-Key", FaultCode::NotAllowed, message)]));
+    }
+    let bytes = read_json(request, state, state.settings.batch_body_bytes).await?;
+    let bodies = bodies(&bytes, state.settings.batch_events)?;
+
+    let mut good = Vec::with_capacity(bodies.len());
+    let mut places: Vec<Result<EventType, Problem>> = Vec::with_capacity(bodies.len());
+    for (index, body) in bodies.into_iter().enumerate() {
+        places.push(parse(body, index, state, caller).map(|event| {
+            let event_type = event.event_type;
+            good.push(event);
+            event_type
+        }));
+    }
+    let mut acceptances = state.ingest.accept(good).await.map_err(refused)?.into_iter();
+
+    let results = places.into_iter().enumerate().map(|(index, place)| {
+        let answered = place.and_then(|event_type| {
+            let acceptance = acceptances.next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+            answer(&acceptance).map(|answer| (event_type, answer))
+        });
+        result(state, index, answered)
+    });
+    Ok(results.collect())
+}
+
+/// The events as they stand in the body, each still unread.
+fn bodies(bytes: &[u8], most: usize) -> Result<Vec<&RawValue>, Problem> {
+    let raw: &RawValue = parse_json(bytes)?;
+    let Ok(mut fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        return Err(Problem::invalid(vec![Fault::new("", FaultCode::InvalidType, "must be a JSON object")]));
+    };
+    let events = list(fields.remove("events"), most);
+    let unknown = fields.keys().map(|name| {
+        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        Fault::new(pointer, FaultCode::UnknownField, "is not a field of this object")
+    });
+    let faults: Vec<Fault> = events.as_ref().err().cloned().into_iter().chain(unknown).collect();
+    events.ok().filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
+}
+
+fn list(events: Option<&RawValue>, most: usize) -> Result<Vec<&RawValue>, Fault> {
+    let fault = |code, message: String| Fault::new("/events", code, message);
+    let events = events.ok_or_else(|| fault(FaultCode::Required, "is required".into()))?;
+    match serde_json::from_str::<Vec<&RawValue>>(events.get()) {
+        Err(_) => Err(fault(FaultCode::InvalidType, "must be a list".into())),
+        Ok(events) if events.is_empty() => Err(fault(FaultCode::Required, "must not be empty".into())),
+        Ok(events) if events.len() > most => Err(fault(FaultCode::TooLong, format!("must be at most {most} events"))),
+        Ok(events) => Ok(events),
+    }
+}
+
+fn parse(body: &RawValue, index: usize, state: &ApiState, caller: &Caller) -> Result<NewEvent, Problem> {
+    let pointer = format!("/events/{index}");
+    let limit = state.settings.event_body_bytes;
+    if body.get().len() > limit {
+        let message = format!("must be at most {limit} bytes");
+        let fault = Fault::new(pointer, FaultCode::TooLong, message);
+        return Err(Problem::new(ProblemCode::PayloadTooLarge).faults(vec![fault]));
+    }
+    let value = parse_json(body.get().as_bytes())?;
+    NewEvent::parse(value, caller.tenant(), &pointer).map_err(Problem::invalid)
+}
+
+fn result(
+    state: &ApiState,
+    index: usize,
+    answered: Result<(EventType, (StatusCode, AcceptedEvent)), Problem>,
+) -> BatchResult {
+    match answered {
+        Ok((event_type, (status, accepted))) => {
+            if status == StatusCode::ACCEPTED {
+                state.metrics.event_accepted(event_type);
+            }
+            BatchResult { index, status: status.as_u16(), accepted: Some(accepted), code: None, errors: Vec::new() }
+        }
+        Err(problem) => {
+            let code = problem.code();
+            count_rejected(state, code);
+            let errors = problem.into_faults();
+            BatchResult { index, status: code.status().as_u16(), accepted: None, code: Some(code), errors }
+        }
+    }
+}

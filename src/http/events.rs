@@ -1,0 +1,209 @@
+//! One event in one request: the way in for platform services.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::{parse_json, read_json};
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::state::ApiState;
+use crate::domain::event::{EventType, NewEvent};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::ids::EventId;
+use crate::domain::role::Permission;
+use crate::ingest::{Acceptance, IngestError};
+use crate::telemetry::metrics::RejectReason;
+
+pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// An event as platform services post it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "customer_id": "c-1",
+    "occurred_at": "2026-01-01T00:00:00.123Z", "text": "Where is my order?", "metadata": {}, "idempotency_key": "m-4711",
+}))]
+pub(super) struct PostedEvent {
+    #[serde(rename = "type")]
+    pub(super) event_type: EventType,
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) agent_id: &'static str,
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) session_id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) customer_id: Option<&'static str>,
+    /// When it happened; without it, when it is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) occurred_at: Option<DateTime<Utc>>,
+    /// The message; required for the three message types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) text: Option<&'static str>,
+    /// Who is to handle the session; required for `session_assigned`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) assignee_id: Option<&'static str>,
+    /// Passed on to webhooks as it is; at most 16 KiB of JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(super) metadata: Option<Value>,
+    /// The same key and body again is the same event; also as the header `Idempotency-Key`. Kept for a day at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255)]
+    pub(super) idempotency_key: Option<&'static str>,
+    /// How long its deliveries may wait to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub(super) expires_in_seconds: Option<u32>,
+    /// Required with a token for all tenants that names none by `?tenant_id=`, refused otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) tenant_id: Option<&'static str>,
+}
+
+/// An accepted event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AcceptedEvent {
+    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
+    id: EventId,
+    /// Whether it was accepted before, under the same idempotency key.
+    duplicate: bool,
+    /// How many deliveries it was fanned out to.
+    deliveries: u16,
+}
+
+/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "Events",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Instead of the field `idempotency_key`."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    request_body = PostedEvent,
+    responses(
+        (status = 202, description = "Accepted", body = AcceptedEvent),
+        (status = 200, description = "Accepted before", body = AcceptedEvent),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn post_event(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(Permission::PostEvents)?;
+    let accepted = accept(&state, &caller, request).await;
+    match &accepted {
+        Ok((event_type, (StatusCode::ACCEPTED, _))) => state.metrics.event_accepted(*event_type),
+        Ok(_) => {}
+        Err(problem) => count_rejected(&state, problem.code()),
+    }
+    accepted.map(|(_, (status, body))| (status, Json(body)).into_response())
+}
+
+async fn accept(
+    state: &ApiState,
+    caller: &Caller,
+    request: Request,
+) -> Result<(EventType, (StatusCode, AcceptedEvent)), Problem> {
+    let header_key = idempotency_key(request.headers())?;
+    let bytes = read_json(request, state, state.settings.event_body_bytes).await?;
+    let mut body = parse_json(&bytes)?;
+    let contradiction = header_key.and_then(|key| take_over_key(&mut body, key));
+    let event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
+        (Ok(event), None) => event,
+        (parsed, contradiction) => {
+            let faults = parsed.err().into_iter().flatten().chain(contradiction).collect();
+            return Err(Problem::invalid(faults));
+        }
+    };
+    let event_type = event.event_type;
+    let acceptances = state.ingest.accept(vec![event]).await.map_err(refused)?;
+    let acceptance = acceptances.into_iter().next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+    answer(&acceptance).map(|answer| (event_type, answer))
+}
+
+/// The header's key, where there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| {
+        let message = "must be given once, in visible ASCII";
+        Problem::invalid(vec![Fault::new("Idempotency-Key", FaultCode::InvalidValue, message)])
+    })
+}
+
+/// Writes the header's key into the body, where the event's rules see it. The body may repeat it, not contradict it.
+fn take_over_key(body: &mut Value, key: String) -> Option<Fault> {
+    let fields = body.as_object_mut()?;
+    match fields.get("idempotency_key") {
+        None | Some(Value::Null) => {
+            fields.insert("idempotency_key".to_owned(), Value::String(key));
+            None
+        }
+        Some(Value::String(same)) if *same == key => None,
+        Some(_) => {
+            let message = "differs from the header Idempotency-Key";
+            Some(Fault::new("/idempotency_key", FaultCode::NotAllowed, message))
+        }
+    }
+}
+
+/// What an acceptance is over HTTP.
+pub(super) fn answer(acceptance: &Acceptance) -> Result<(StatusCode, AcceptedEvent), Problem> {
+    match *acceptance {
+        Acceptance::Accepted { id, deliveries } => {
+            Ok((StatusCode::ACCEPTED, AcceptedEvent { id, duplicate: false, deliveries }))
+        }
+        Acceptance::Duplicate { id, deliveries } => {
+            Ok((StatusCode::OK, AcceptedEvent { id, duplicate: true, deliveries }))
+        }
+        Acceptance::Conflict => Err(Problem::new(ProblemCode::IdempotencyConflict)),
+    }
+}
+
+pub(super) fn refused(error: IngestError) -> Problem {
+    match error {
+        IngestError::Overloaded => {
+            Problem::new(ProblemCode::Overloaded).detail("nothing was accepted").retry_after(RETRY_SOON)
+        }
+        IngestError::Unavailable => {
+            Problem::unavailable().detail("the event may have been accepted: repeat it with its idempotency key")
+        }
+    }
+}
+
+/// Counts an event that was refused. What never was about an event, such as a missing right, is not counted.
+pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
+    let reason = match code {
+        ProblemCode::InvalidJson | ProblemCode::UnsupportedMediaType | ProblemCode::Invalid => RejectReason::Invalid,
+        ProblemCode::PayloadTooLarge => RejectReason::TooLarge,
+        ProblemCode::IdempotencyConflict | ProblemCode::Conflict => RejectReason::Conflict,
+        ProblemCode::RateLimited => RejectReason::RateLimited,
+        ProblemCode::Overloaded => RejectReason::Overload,
+        ProblemCode::Unavailable | ProblemCode::Internal => RejectReason::Unavailable,
+        ProblemCode::Unauthorized
+        | ProblemCode::Forbidden
+        | ProblemCode::TenantRequired
+        | ProblemCode::NotFound
+        | ProblemCode::MethodNotAllowed
+        | ProblemCode::RequestTimeout
+        | ProblemCode::PreconditionFailed
+        | ProblemCode::SecretReentryRequired => return,
+    };
+    state.metrics.event_rejected(reason);
+}

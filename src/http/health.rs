@@ -1,0 +1,102 @@
+//! Whether the process lives, and whether it should be sent requests.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::state::ApiState;
+use crate::store::{self, Db};
+
+/// How long an answer stands, so that strangers cannot keep the database busy with it.
+const FRESH_FOR: Duration = Duration::from_millis(500);
+/// A database that takes longer is as good as absent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the service says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Health {
+    Ok,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HealthDocument {
+    status: Health,
+}
+
+/// Whether the database was found fit, and when.
+#[derive(Debug)]
+pub(super) struct Readiness(Mutex<Option<(Instant, Result<(), Unready>)>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Unready {
+    #[error("the database does not answer")]
+    NoDatabase,
+    #[error("the database's schema is older than this release; run `flametree-notify migrate`")]
+    OldSchema,
+}
+
+impl Readiness {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    async fn check(&self, db: &Db) -> Result<(), Unready> {
+        let mut last = self.0.lock().await;
+        match *last {
+            Some((at, result)) if at.elapsed() < FRESH_FOR => result,
+            Some(_) | None => {
+                let result = look(db).await;
+                *last = Some((Instant::now(), result));
+                result
+            }
+        }
+    }
+}
+
+async fn look(db: &Db) -> Result<(), Unready> {
+    match timeout(PATIENCE, store::is_migrated(db)).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Unready::OldSchema),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database is not ready");
+            Err(Unready::NoDatabase)
+        }
+        Err(_elapsed) => Err(Unready::NoDatabase),
+    }
+}
+
+/// Whether the process lives. Says nothing of the database: a restart would not mend that.
+#[utoipa::path(get, path = "/livez", tag = "Service", security(), responses((status = 200, body = HealthDocument)))]
+pub(super) async fn livez() -> Json<HealthDocument> {
+    Json(HealthDocument { status: Health::Ok })
+}
+
+/// Whether to send requests here: the database answers, its schema is that of this release, the process is not stopping.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "Service",
+    security(),
+    responses(
+        (status = 200, body = HealthDocument),
+        (status = 503, description = "Not ready; the detail says why", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
+    if state.shutdown.is_cancelled() {
+        return Problem::unavailable().detail("the process is stopping").into_response();
+    }
+    match state.readiness.check(&state.db).await {
+        Ok(()) => Json(HealthDocument { status: Health::Ok }).into_response(),
+        Err(unready) => Problem::new(ProblemCode::Unavailable).detail(unready.to_string()).into_response(),
+    }
+}

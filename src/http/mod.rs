@@ -1,0 +1,126 @@
+//! The HTTP API: a file per resource. Knows who asks and what JSON looks like; the rules are the domain's, the SQL is
+//! the store's, and events go in through `ingest` alone.
+
+pub mod auth;
+pub mod body;
+mod bounded_writes;
+mod deliveries;
+mod delivery_view;
+mod docs;
+mod edge;
+mod event_batch;
+mod event_types;
+mod events;
+mod health;
+mod openapi;
+pub mod parameters;
+pub mod path;
+mod preconditions;
+pub mod problem;
+mod push_config_answers;
+mod push_configs;
+pub mod request_id;
+mod schemas;
+mod serve;
+mod signing_secrets;
+pub mod state;
+mod token_cache;
+mod tokens;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use serve::serve;
+
+use crate::telemetry::metrics::Metrics;
+use state::ApiState;
+
+/// The bounds of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Largest body of a request other than a batch, in bytes.
+    pub event_body_bytes: usize,
+    /// Largest body of a batch, in bytes.
+    pub batch_body_bytes: usize,
+    /// Most events in a batch.
+    pub batch_events: usize,
+    /// Longest time for the head of a request to arrive, and for a connection to be idle.
+    pub head_timeout: Duration,
+    /// Longest time for a request from its head to its answer.
+    pub request_timeout: Duration,
+    /// Longest time for the body of a request to arrive.
+    pub body_timeout: Duration,
+    /// Longest time that an answer waits for its client to read on.
+    pub write_timeout: Duration,
+    /// Longest time for requests to end when the process stops.
+    pub drain_timeout: Duration,
+    /// Most connections at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            event_body_bytes: 64 * 1024,
+            batch_body_bytes: 1024 * 1024,
+            batch_events: 500,
+            head_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(20),
+            max_connections: 10_000,
+        }
+    }
+}
+
+/// Every route, with its documentation: a route outside of this is not documented, so there is none.
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(events::post_event))
+        .routes(routes!(event_batch::post_batch))
+        .routes(routes!(deliveries::get_event))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::get_delivery))
+        .routes(routes!(event_types::list_event_types))
+        .routes(routes!(tokens::create_token, tokens::list_tokens))
+        .routes(routes!(tokens::revoke_token))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(openapi::openapi_json))
+        .routes(routes!(docs::docs))
+        .routes(routes!(docs::docs_file))
+        .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
+        .routes(routes!(signing_secrets::list))
+        .routes(routes!(signing_secrets::rotate))
+}
+
+/// The API.
+pub fn router(state: ApiState) -> Router {
+    Router::from(routes())
+        .fallback(edge::not_found)
+        .method_not_allowed_fallback(edge::method_not_allowed)
+        .layer(CatchPanicLayer::custom(edge::panicked))
+        .layer(from_fn_with_state(state.clone(), edge::observe))
+        .with_state(state)
+}
+
+/// The metrics, for a listener of their own: they are for operators, not for callers.
+pub fn metrics_router(metrics: Metrics) -> Router {
+    let render = || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()) };
+    Router::new().route("/metrics", get(render)).fallback(edge::not_found)
+}
+
+/// The OpenAPI document as JSON text.
+pub fn openapi_json() -> String {
+    // Text keys only: this cannot fail, and the tests read the document.
+    routes().into_openapi().to_pretty_json().unwrap_or_default()
+}

@@ -1,0 +1,55 @@
+//! The OpenAPI document, made from the handlers themselves.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::problem::ProblemDocument;
+use super::state::ApiState;
+
+/// What the document says besides the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "flametree-notify",
+        description = "Turns session events into webhooks and browser pushes. Each delivery is attempted once and ends \
+            in exactly one outcome.",
+    ),
+    components(schemas(ProblemDocument<'static>)),
+    security(("token" = [])),
+    tags(
+        (name = "Events", description = "Posted by platform services."),
+        (name = "Push configs", description = "Where an agent's events go, set by admins."),
+        (name = "Deliveries", description = "What became of events."),
+        (name = "Tokens", description = "Who may use this API."),
+        (name = "Service", description = "Health and documentation."),
+    ),
+    modifiers(&BearerTokens),
+)]
+pub(super) struct Document;
+
+struct BearerTokens;
+
+impl Modify for BearerTokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API token: `ftn_` and 43 characters."))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    tag = "Service",
+    security(),
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)),
+)]
+pub(super) async fn openapi_json(State(state): State<ApiState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], state.document)
+}

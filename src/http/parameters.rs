@@ -1,0 +1,131 @@
+//! Query parameters, read one by one with every fault, as `domain::fields` does for bodies.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
+use url::form_urlencoded;
+
+use super::auth::TENANT_PARAMETER;
+use super::problem::Problem;
+use crate::domain::fault::{Fault, FaultCode};
+
+/// The parameters being read: take them, then `finish`. The tenant's is the caller's matter and is not among them.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters {
+    values: Vec<(String, String)>,
+    faults: Vec<Fault>,
+}
+
+impl Parameters {
+    pub fn of(query: &str) -> Self {
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+        Self { values: pairs.filter(|(name, _)| name != TENANT_PARAMETER).collect(), faults: Vec::new() }
+    }
+
+    /// Takes a parameter; given twice it is a fault.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let index = self.values.iter().position(|(known, _)| known == name)?;
+        let (_, value) = self.values.remove(index);
+        let before = self.values.len();
+        self.values.retain(|(known, _)| known != name);
+        if self.values.len() < before {
+            self.fault(name, FaultCode::Duplicate, "must be given once");
+            return None;
+        }
+        Some(value)
+    }
+
+    /// Takes a parameter through a `parse` that says in words what was wrong.
+    pub fn parsed<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(String) -> Result<T, E>) -> Option<T> {
+        match parse(self.take(name)?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(name, FaultCode::InvalidValue, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes one name of a closed list.
+    pub fn one_of<T: Copy, const N: usize>(
+        &mut self,
+        name: &str,
+        all: [T; N],
+        as_str: impl Fn(T) -> &'static str,
+    ) -> Option<T> {
+        self.parsed(name, |text| {
+            all.into_iter()
+                .find(|value| as_str(*value) == text)
+                .ok_or_else(|| format!("must be one of {}", all.map(&as_str).join(", ")))
+        })
+    }
+
+    /// Takes a moment.
+    pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
+        self.parsed(name, |text| {
+            DateTime::parse_from_rfc3339(&text)
+                .ok()
+                .filter(|at| (0..=9999).contains(&chrono::Datelike::year(at)))
+                .map(|at| at.with_timezone(&Utc))
+                .ok_or("must be an RFC 3339 time like 2026-01-01T00:00:00.123Z")
+        })
+    }
+
+    pub fn fault(&mut self, name: &str, code: FaultCode, message: impl Into<String>) {
+        self.faults.push(Fault::new(name, code, message));
+    }
+
+    /// Ends the reading: each parameter that was not taken is a fault.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in std::mem::take(&mut self.values) {
+            self.fault(&name, FaultCode::UnknownField, "is not a parameter of this route");
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+/// For routes without parameters: any is a fault.
+#[derive(Debug, Clone, Copy)]
+pub struct NoParameters;
+
+impl<S: Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None => Ok(Self),
+            Some(query) => Parameters::of(query).finish().map(|()| Self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::endpoint::Channel;
+
+    #[test]
+    fn every_fault_of_the_parameters_is_found() {
+        let mut parameters = Parameters::of("channel=fax&from=today&limit=1&limit=2&x=1&tenant_id=acme");
+        assert_eq!(parameters.one_of("channel", Channel::ALL, Channel::as_str), None);
+        assert_eq!(parameters.time("from"), None);
+        assert_eq!(parameters.take("limit"), None);
+        assert_eq!(
+            parameters.faults.iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect::<Vec<_>>(),
+            [("channel", FaultCode::InvalidValue), ("from", FaultCode::InvalidValue), ("limit", FaultCode::Duplicate)]
+        );
+        assert_eq!(parameters.values, [("x".to_owned(), "1".to_owned())]);
+        assert!(parameters.finish().is_err());
+    }
+}

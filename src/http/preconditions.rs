@@ -1,0 +1,122 @@
+//! `If-Match`: a change only of the state that the client has read (RFC 9110, section 13.1.1).
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
+use axum::http::header::IF_MATCH;
+use axum::http::request::Parts;
+
+use super::problem::{Problem, ProblemCode};
+use crate::store::push_configs::Revision;
+
+/// A strong entity tag, with its quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EntityTag(String);
+
+impl EntityTag {
+    /// The tag of what is not set. It may be read, so it has a tag: that is how to set it only if nobody else has.
+    const UNSET: &str = "\"unset\"";
+
+    /// The version, and enough of the endpoint's random bits that a config set anew has other tags.
+    pub(super) fn of(revision: Option<Revision>) -> Self {
+        let Some(Revision { endpoint_id, version }) = revision else { return Self(Self::UNSET.to_owned()) };
+        let (_, random) = endpoint_id.uuid().as_u64_pair();
+        Self(format!("\"{version}-{:012x}\"", random & 0xffff_ffff_ffff))
+    }
+
+    pub(super) fn to_header(&self) -> HeaderValue {
+        // Digits, letters and quotes are always a header value.
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static(Self::UNSET))
+    }
+}
+
+/// What a request demands of the present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum IfMatch {
+    /// Nothing: the change is wanted whatever there is.
+    Absent,
+    /// `*`: that something is set.
+    Anything,
+    /// That the state is one of these. What is not a strong tag is no state's.
+    Tags(Vec<String>),
+}
+
+impl IfMatch {
+    /// 412 unless the present state is what the client demands.
+    pub(super) fn check(&self, revision: Option<Revision>) -> Result<(), Problem> {
+        let holds = match self {
+            Self::Absent => true,
+            Self::Anything => revision.is_some(),
+            Self::Tags(tags) => tags.contains(&EntityTag::of(revision).0),
+        };
+        if holds { Ok(()) } else { Err(Problem::new(ProblemCode::PreconditionFailed)) }
+    }
+
+    /// The answer when somebody else's change came between reading and writing: 412 for who had named a state, else 409.
+    pub(super) fn overtaken(&self) -> Problem {
+        match self {
+            Self::Absent => Problem::new(ProblemCode::Conflict).detail("somebody else changed it at the same moment"),
+            Self::Anything | Self::Tags(_) => Problem::new(ProblemCode::PreconditionFailed),
+        }
+    }
+
+    /// Tags hold no commas here, so that the list may be split at each.
+    fn parse<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
+        let texts: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        match texts.as_slice() {
+            [] => Self::Absent,
+            ["*"] => Self::Anything,
+            texts => {
+                Self::Tags(texts.iter().flat_map(|text| text.split(',')).map(|tag| tag.trim().to_owned()).collect())
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self::parse(parts.headers.get_all(IF_MATCH).iter()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::ids::EndpointId;
+
+    fn revision(endpoint: u128, version: i32) -> Option<Revision> {
+        Some(Revision { endpoint_id: EndpointId::from_uuid(Uuid::from_u128(endpoint)), version })
+    }
+
+    #[test]
+    fn a_state_matches_its_own_tag_alone() {
+        let tag = EntityTag::of(revision(7, 3)).0;
+        assert_eq!(tag, "\"3-000000000007\"");
+        let table = [
+            (None, revision(7, 3), true),
+            (None, None, true),
+            (Some("*"), revision(7, 3), true),
+            (Some("*"), None, false),
+            (Some(tag.as_str()), revision(7, 3), true),
+            (Some(tag.as_str()), revision(7, 4), false),
+            (Some(tag.as_str()), revision(8, 3), false),
+            (Some(tag.as_str()), None, false),
+            (Some("\"x\" , \"3-000000000007\""), revision(7, 3), true),
+            (Some("W/\"3-000000000007\""), revision(7, 3), false),
+            (Some("3-000000000007"), revision(7, 3), false),
+            (Some(""), revision(7, 3), false),
+            (Some("\"unset\""), None, true),
+            (Some("\"unset\""), revision(7, 3), false),
+        ];
+        for (header, present, holds) in table {
+            let header = header.map(|text| HeaderValue::from_str(text).unwrap());
+            let if_match = IfMatch::parse(header.iter());
+            assert_eq!(if_match.check(present).is_ok(), holds, "{header:?} {present:?}");
+        }
+    }
+}

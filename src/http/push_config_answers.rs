@@ -1,0 +1,215 @@
+//! What the API says of push configs and their signing secrets, and how it is documented.
+
+use axum::Json;
+use axum::http::header::{CACHE_CONTROL, ETAG};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::preconditions::EntityTag;
+use crate::channels::VetError;
+use crate::domain::endpoint::WebhookEvent;
+use crate::domain::ids::SigningSecretId;
+use crate::domain::push_config::{DisabledReason, ReadableHeader, ReadablePushConfig};
+use crate::domain::secret_text::SecretText;
+use crate::store::push_configs::Revision;
+use crate::store::signing_secrets::SigningSecretInfo;
+
+/// A push config as it is read. Unset, it has only `enabled`, `url`, `headers` and `events`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PushConfigDocument {
+    enabled: bool,
+    url: Option<String>,
+    /// The deadline of an attempt, 1000 to 10000; null: the deployment's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<Option<u64>>,
+    /// Whether messages are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing: Option<bool>,
+    headers: Vec<HeaderDocument>,
+    events: Vec<WebhookEvent>,
+    /// Why the service itself disabled the config; null: it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_reason: Option<Option<DisabledReason>>,
+    /// Only in answers to changes: what would keep messages from being sent now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<WarningDocument>>,
+    /// Only in the answer that created it; keep it, it is never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whsec_...")]
+    signing_secret: Option<String>,
+}
+
+/// A push config as it is sent. What is absent has its default; a read config may be sent back as it is.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
+#[schema(example = json!({
+    "enabled": true, "url": "https://example.com/webhook", "timeout_ms": 5_000, "signing": true,
+    "headers": [{"name": "Authorization", "value": "Bearer x", "secret": true}],
+    "events": ["new_session_started", "user_message"],
+}))]
+pub(super) struct PushConfigDraft {
+    /// Needs a URL and at least one event.
+    #[schema(default = false)]
+    enabled: Option<bool>,
+    /// https, at most 2048 bytes, without user info and fragment.
+    url: Option<String>,
+    /// Null: the deployment's default.
+    #[schema(minimum = 1_000, maximum = 10_000)]
+    timeout_ms: Option<u64>,
+    #[schema(default = true)]
+    signing: Option<bool>,
+    #[schema(max_items = 20)]
+    headers: Option<Vec<HeaderDraft>>,
+    events: Option<Vec<WebhookEvent>>,
+}
+
+/// A header as it is sent.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
+pub(super) struct HeaderDraft {
+    /// A token of RFC 9110, unique without regard to case; some names are the service's own.
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
+    /// Visible ASCII, spaces and tabs. A secret header without it keeps the stored one.
+    #[schema(min_length = 1, max_length = 4_096)]
+    value: Option<String>,
+    /// `authorization` and `cookie` always are. Absent: as it is stored, else false.
+    secret: Option<bool>,
+}
+
+/// A header of a push config.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeaderDocument {
+    name: String,
+    secret: bool,
+    /// Null for a secret header.
+    value: Option<String>,
+    /// Whether there is a value, shown or not.
+    value_set: bool,
+}
+
+/// Something that was saved and will not work as it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct WarningDocument {
+    /// Where: a JSON Pointer (RFC 6901) into the config.
+    #[schema(value_type = String, example = "/url")]
+    pointer: &'static str,
+    code: WarningCode,
+    message: String,
+}
+
+/// The kinds of warnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WarningCode {
+    /// The host has an address that this deployment does not send to.
+    BlockedAddress,
+    /// The host's name does not resolve.
+    UnresolvedHost,
+    /// The host's name did not resolve in time.
+    ResolutionTimeout,
+}
+
+/// The signing secrets of a webhook, without the secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SigningSecretsDocument {
+    /// Those that sign messages now, the current one first.
+    pub(super) secrets: Vec<SigningSecretDocument>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SigningSecretDocument {
+    #[schema(value_type = String, example = "sec_01930000000070008000000000000000")]
+    id: SigningSecretId,
+    created_at: DateTime<Utc>,
+    /// When it stops signing; null: the current one.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// A rotated secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RotatedSecretDocument {
+    /// The new secret; keep it, it is never shown again.
+    #[schema(example = "whsec_...")]
+    pub(super) signing_secret: String,
+    #[serde(flatten)]
+    pub(super) info: SigningSecretDocument,
+}
+
+impl PushConfigDocument {
+    pub(super) fn unset() -> Self {
+        Self {
+            enabled: false,
+            url: None,
+            timeout_ms: None,
+            signing: None,
+            headers: Vec::new(),
+            events: Vec::new(),
+            disabled_reason: None,
+            warnings: None,
+            signing_secret: None,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn with_warnings(mut self, warnings: Vec<WarningDocument>) -> Self {
+        self.warnings = Some(warnings);
+        self
+    }
+
+    /// Shows the secret that was just made, if one was.
+    #[must_use]
+    pub(super) fn with_signing_secret(mut self, secret: Option<&SecretText>) -> Self {
+        self.signing_secret = secret.map(|secret| secret.expose().to_owned());
+        self
+    }
+}
+
+impl From<ReadablePushConfig> for PushConfigDocument {
+    fn from(config: ReadablePushConfig) -> Self {
+        Self {
+            enabled: config.enabled,
+            url: config.url,
+            timeout_ms: Some(config.timeout_ms),
+            signing: Some(config.signing),
+            headers: config.headers.into_iter().map(HeaderDocument::from).collect(),
+            events: config.events,
+            disabled_reason: Some(config.disabled_reason),
+            warnings: None,
+            signing_secret: None,
+        }
+    }
+}
+
+impl From<ReadableHeader> for HeaderDocument {
+    fn from(header: ReadableHeader) -> Self {
+        Self { name: header.name, secret: header.secret, value: header.value, value_set: header.value_set }
+    }
+}
+
+impl From<VetError> for WarningDocument {
+    fn from(error: VetError) -> Self {
+        let code = match error {
+            VetError::BlockedAddress => WarningCode::BlockedAddress,
+            VetError::Unresolved => WarningCode::UnresolvedHost,
+            VetError::TimedOut => WarningCode::ResolutionTimeout,
+        };
+        Self { pointer: "/url", code, message: error.to_string() }
+    }
+}
+
+impl From<SigningSecretInfo> for SigningSecretDocument {
+    fn from(info: SigningSecretInfo) -> Self {
+        Self { id: info.id, created_at: info.created_at, expires_at: info.expires_at }
+    }
+}
+
+/// An answer with the tag of the state that it shows. No cache keeps it: it may hold a secret.
+pub(super) fn tagged(revision: Option<Revision>, document: impl Serialize) -> Response {
+    let headers: [(HeaderName, HeaderValue); 2] =
+        [(ETAG, EntityTag::of(revision).to_header()), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (headers, Json(document)).into_response()
+}

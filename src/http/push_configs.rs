@@ -1,0 +1,245 @@
+//! An agent's push config: read, replaced, patched, removed.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::auth::Caller;
+use super::body::{JsonBody, MergePatchBody};
+use super::preconditions::IfMatch;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::push_config_answers::{PushConfigDocument, PushConfigDraft, WarningDocument, tagged};
+use super::state::ApiState;
+use crate::channels::webhook::SigningSecret;
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::push_config::{Change, Draft, PushConfig, ReadablePushConfig, Setting, apply};
+use crate::domain::role::Permission;
+use crate::domain::secret_text::SecretText;
+use crate::domain::webhook_url::WebhookUrl;
+use crate::store::push_configs::Revision;
+use crate::store::{SealedError, push_configs, signing_secrets};
+
+/// The agent that a path names.
+#[derive(Debug)]
+pub(super) struct AgentPath(pub(super) AgentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let fault = |message: String| Problem::invalid(vec![Fault::new("agent_id", FaultCode::InvalidValue, message)]);
+        let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let Path(id) = path.map_err(|_not_utf8| fault("must be percent-encoded UTF-8".to_owned()))?;
+        AgentId::parse(id).map(Self).map_err(|error| fault(error.to_string()))
+    }
+}
+
+/// An agent's push config. Secrets show as set, never their values.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{agent_id}/push-config",
+    tag = "Push configs",
+    params(("agent_id" = String, Path)),
+    responses(
+        (status = 200, description = "The config and its ETag; unset, only its four main fields",
+            body = PushConfigDocument, headers(("ETag" = String))),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+) -> Result<Response, Problem> {
+    caller.require(Permission::ReadConfigs)?;
+    let stored = push_configs::read(&state.db, &state.keyring, caller.own_tenant()?, &agent).await?;
+    let revision = stored.as_ref().map(|stored| stored.revision);
+    let document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    Ok(tagged(revision, document))
+}
+
+/// Replaces the push config. A secret header without `value` keeps the stored one, unless the URL's origin changes.
+#[utoipa::path(
+    put,
+    path = "/v1/agents/{agent_id}/push-config",
+    tag = "Push configs",
+    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body = PushConfigDraft,
+    responses(
+        (status = 200, description = "Saved; with the signing secret, if this created it",
+            body = PushConfigDocument, headers(("ETag" = String))),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn replace(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    if_match: IfMatch,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    change(&state, &caller, &agent, &if_match, Draft::Replacement(body)).await
+}
+
+/// Changes the push config by a JSON Merge Patch (RFC 7396) on what a read shows; lists are replaced whole.
+#[utoipa::path(
+    patch,
+    path = "/v1/agents/{agent_id}/push-config",
+    tag = "Push configs",
+    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body(
+        content((PushConfigDraft = "application/merge-patch+json"), (PushConfigDraft = "application/json")),
+    ),
+    responses(
+        (status = 200, description = "Saved; with the signing secret, if this created it",
+            body = PushConfigDocument, headers(("ETag" = String))),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn patch(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    if_match: IfMatch,
+    MergePatchBody(patch): MergePatchBody,
+) -> Result<Response, Problem> {
+    change(&state, &caller, &agent, &if_match, Draft::MergePatch(patch)).await
+}
+
+/// Removes the push config with its secrets. Idempotent.
+#[utoipa::path(
+    delete,
+    path = "/v1/agents/{agent_id}/push-config",
+    tag = "Push configs",
+    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "The config is unset now"),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    if_match: IfMatch,
+) -> Result<StatusCode, Problem> {
+    caller.require(Permission::EditConfigs)?;
+    let tenant = caller.own_tenant()?;
+    match if_match {
+        IfMatch::Absent => push_configs::delete(&state.db, tenant, &agent).await?,
+        IfMatch::Anything | IfMatch::Tags(_) => {
+            let revision = push_configs::revision(&state.db, tenant, &agent).await?;
+            if_match.check(revision)?;
+            if let Some(revision) = revision
+                && !push_configs::delete_revision(&state.db, tenant, &agent, revision).await?
+            {
+                return Err(if_match.overtaken());
+            }
+        }
+    }
+    tracing::info!(tenant.id = %tenant, agent.id = %agent, actor = caller.actor(), "a push config was removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn change(
+    state: &ApiState,
+    caller: &Caller,
+    agent: &AgentId,
+    if_match: &IfMatch,
+    draft: Draft,
+) -> Result<Response, Problem> {
+    caller.require(Permission::EditConfigs)?;
+    let tenant = caller.own_tenant()?;
+    let stored = push_configs::read(&state.db, &state.keyring, tenant, agent).await?;
+    if_match.check(stored.as_ref().map(|stored| stored.revision))?;
+    let change =
+        apply(stored.as_ref().map(|stored| &stored.config), draft, state.push_config_rules).map_err(refused)?;
+    let written = match stored {
+        None => create(state, tenant, agent, &change.config).await?,
+        Some(stored) => push_configs::update(&state.db, &state.keyring, tenant, agent, stored.revision, &change.config)
+            .await?
+            .map(|revision| (revision, None)),
+    };
+    let (revision, signing_secret) = written.ok_or_else(|| if_match.overtaken())?;
+    log_change(tenant, agent, caller, revision, &change);
+    let warnings = warnings(state, change.config.url.as_ref()).await;
+    let document = document(&change.config).with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
+    Ok(tagged(Some(revision), document))
+}
+
+/// Stores the first config of an agent and its signing secret; `None`: somebody else was faster.
+async fn create(
+    state: &ApiState,
+    tenant: &TenantId,
+    agent: &AgentId,
+    config: &PushConfig,
+) -> Result<Option<(Revision, Option<SecretText>)>, Problem> {
+    let secret = new_signing_secret()?;
+    let mut tx = state.db.begin().await?;
+    let Some(revision) = push_configs::create(&mut tx, &state.keyring, tenant, agent, config).await? else {
+        return Ok(None);
+    };
+    signing_secrets::create(&mut tx, &state.keyring, tenant, revision.endpoint_id, &secret).await?;
+    tx.commit().await?;
+    Ok(Some((revision, Some(secret))))
+}
+
+pub(super) fn new_signing_secret() -> Result<SecretText, Problem> {
+    let secret = SigningSecret::generate().map_err(|error| {
+        tracing::error!(%error, "no signing secret was made");
+        Problem::new(ProblemCode::Internal)
+    })?;
+    Ok(SecretText::new(secret.reveal().as_str()))
+}
+
+fn document(config: &PushConfig) -> PushConfigDocument {
+    ReadablePushConfig::from(config).into()
+}
+
+/// What keeps messages from the URL's host as it resolves now. It may be set up later, so that this is no fault.
+async fn warnings(state: &ApiState, url: Option<&WebhookUrl>) -> Vec<WarningDocument> {
+    let Some(url) = url else { return Vec::new() };
+    state.client.vet(url.as_url()).await.err().into_iter().map(WarningDocument::from).collect()
+}
+
+/// Where nothing but secrets is missing, the code says so: a form then asks for just them.
+fn refused(faults: Vec<Fault>) -> Problem {
+    let only_secrets = faults.iter().all(|fault| fault.code == FaultCode::SecretReentryRequired);
+    let code = if only_secrets { ProblemCode::SecretReentryRequired } else { ProblemCode::Invalid };
+    Problem::new(code).faults(faults)
+}
+
+fn log_change(tenant: &TenantId, agent: &AgentId, caller: &Caller, revision: Revision, change: &Change) {
+    let settings: Vec<&str> = change.settings.iter().copied().map(Setting::as_str).collect();
+    tracing::info!(
+        tenant.id = %tenant,
+        agent.id = %agent,
+        endpoint.id = %revision.endpoint_id,
+        endpoint.version = revision.version,
+        actor = caller.actor(),
+        settings = settings.join(","),
+        "a push config was changed"
+    );
+}
+
+impl From<SealedError> for Problem {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::Database(error) => error.into(),
+            SealedError::Unopened { .. } => {
+                tracing::error!(%error, "a push config cannot be read with the present keyring");
+                Self::new(ProblemCode::Internal)
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The signing secrets of an agent's webhook: which there are, and a new one.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::Value;
+
+use super::auth::Caller;
+use super::body::JsonBody;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::push_config_answers::{RotatedSecretDocument, SigningSecretsDocument, tagged};
+use super::push_configs::{AgentPath, new_signing_secret};
+use super::state::ApiState;
+use crate::domain::fault::Fault;
+use crate::domain::fields::Fields;
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::role::Permission;
+use crate::domain::secret_text::SecretText;
+use crate::store::push_configs::Revision;
+use crate::store::signing_secrets::SigningSecretInfo;
+use crate::store::{push_configs, signing_secrets};
+
+/// Longest time that a retired secret may sign along: a week.
+const MAX_GRACE_SECONDS: u64 = 7 * 24 * 3600;
+/// How long a retired secret signs along where nothing is said: a day.
+const DEFAULT_GRACE_SECONDS: u64 = 24 * 3600;
+/// Most secrets that sign at once: each adds a signature to every message.
+const MAX_LIVE_SECRETS: usize = 5;
+
+/// Which signing secrets there are. Their values are never shown again.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{agent_id}/push-config/signing-secret",
+    tag = "Push configs",
+    params(("agent_id" = String, Path)),
+    responses(
+        (status = 200, body = SigningSecretsDocument),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+) -> Result<Json<SigningSecretsDocument>, Problem> {
+    caller.require(Permission::ReadConfigs)?;
+    let secrets = signing_secrets::list(&state.db, caller.own_tenant()?, &agent).await?.ok_or_else(unset)?;
+    Ok(Json(SigningSecretsDocument { secrets: secrets.into_iter().map(Into::into).collect() }))
+}
+
+/// Makes a new signing secret, shown in this answer alone. The ones before it sign along for `grace_seconds`, then end.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{agent_id}/push-config/signing-secret/rotate",
+    tag = "Push configs",
+    params(("agent_id" = String, Path)),
+    request_body(content = serde_json::Value, example = json!({"grace_seconds": 86_400})),
+    responses(
+        (status = 200, body = RotatedSecretDocument, headers(("ETag" = String))),
+        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn rotate(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    caller.require(Permission::EditConfigs)?;
+    let tenant = caller.own_tenant()?;
+    let grace = grace(body).map_err(Problem::invalid)?;
+    let secret = new_signing_secret()?;
+    let (revision, info) = store(&state, tenant, &agent, grace, &secret).await?;
+    tracing::info!(
+        tenant.id = %tenant,
+        agent.id = %agent,
+        actor = caller.actor(),
+        secret.id = %info.id,
+        grace_s = grace.as_secs(),
+        "a signing secret was rotated"
+    );
+    let document = RotatedSecretDocument { signing_secret: secret.expose().to_owned(), info: info.into() };
+    Ok(tagged(Some(revision), document))
+}
+
+/// Retires what there is and stores the new secret, in one transaction that ends nothing if it fails.
+async fn store(
+    state: &ApiState,
+    tenant: &TenantId,
+    agent: &AgentId,
+    grace: Duration,
+    secret: &SecretText,
+) -> Result<(Revision, SigningSecretInfo), Problem> {
+    let mut tx = state.db.begin().await?;
+    let revision = push_configs::renew(&mut tx, tenant, agent).await?.ok_or_else(unset)?;
+    let signing_along = signing_secrets::retire(&mut tx, tenant, revision.endpoint_id, grace).await?;
+    if signing_along >= MAX_LIVE_SECRETS {
+        let detail = format!(
+            "{signing_along} secrets would sign along: wait until one ends, or rotate with grace_seconds 0, which \
+             ends them all"
+        );
+        return Err(Problem::new(ProblemCode::Conflict).detail(detail));
+    }
+    let info = signing_secrets::create(&mut tx, &state.keyring, tenant, revision.endpoint_id, secret).await?;
+    tx.commit().await?;
+    Ok((revision, info))
+}
+
+fn grace(body: Value) -> Result<Duration, Vec<Fault>> {
+    let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
+    let seconds = fields.integer("grace_seconds", 0..=MAX_GRACE_SECONDS).unwrap_or(DEFAULT_GRACE_SECONDS);
+    let faults = fields.finish();
+    if faults.is_empty() { Ok(Duration::from_secs(seconds)) } else { Err(faults) }
+}
+
+fn unset() -> Problem {
+    Problem::new(ProblemCode::NotFound).detail("the agent has no push config")
+}

@@ -1,0 +1,72 @@
+//! What handlers share. Cheap to clone: axum clones it for every request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Settings;
+use super::health::Readiness;
+use super::token_cache::TokenCache;
+use crate::channels::HttpClient;
+use crate::domain::push_config::Rules;
+use crate::ingest::Ingest;
+use crate::secrets::Keyring;
+use crate::store::Db;
+use crate::telemetry::metrics::Metrics;
+
+/// What the composition root gives to the API.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    pub db: Db,
+    pub ingest: Ingest,
+    pub keyring: Arc<Keyring>,
+    /// Vets the URLs of push configs.
+    pub client: HttpClient,
+    pub push_config_rules: Rules,
+    pub metrics: Metrics,
+    pub settings: Settings,
+    /// Canceled when the process begins to stop: from then on it is not ready.
+    pub shutdown: CancellationToken,
+    /// Takes what outlives a request; the process waits for it when it stops.
+    pub tasks: TaskTracker,
+}
+
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    pub db: Db,
+    pub ingest: Ingest,
+    pub keyring: Arc<Keyring>,
+    pub client: HttpClient,
+    pub push_config_rules: Rules,
+    pub metrics: Metrics,
+    pub settings: Arc<Settings>,
+    pub shutdown: CancellationToken,
+    pub tasks: TaskTracker,
+    pub(super) tokens: Arc<TokenCache>,
+    pub(super) readiness: Arc<Readiness>,
+    /// The OpenAPI document as it is served.
+    pub(super) document: Bytes,
+}
+
+impl ApiState {
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { db, ingest, keyring, client, push_config_rules, metrics, settings, shutdown, tasks } =
+            dependencies;
+        Self {
+            db,
+            ingest,
+            keyring,
+            client,
+            push_config_rules,
+            metrics,
+            settings: Arc::new(settings),
+            shutdown,
+            tasks,
+            tokens: Arc::new(TokenCache::new()),
+            readiness: Arc::new(Readiness::new()),
+            document: super::openapi_json().into(),
+        }
+    }
+}

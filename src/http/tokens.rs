@@ -1,0 +1,205 @@
+//! API tokens: made, listed and revoked by admins.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::JsonBody;
+use super::parameters::{NoParameters, Parameters};
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::state::ApiState;
+use crate::domain::fault::FaultCode;
+use crate::domain::fields::Fields;
+use crate::domain::ids::TokenId;
+use crate::domain::names::TenantId;
+use crate::domain::page::{Cursor, PageRows};
+use crate::domain::role::{Permission, Role};
+use crate::domain::token::{NewToken, Token, TokenName, TokenScope};
+use crate::store::tokens::{self, CreateTokenError};
+
+/// Longest life of a token that expires.
+const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
+
+/// A token to be made.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
+pub(super) struct TokenRequest {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    role: Role,
+    /// Without it the token is good until it is revoked.
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    expires_in_seconds: Option<u32>,
+}
+
+/// A token without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TokenView {
+    #[schema(value_type = String, example = "tok_01930000000070008000000000000000")]
+    id: TokenId,
+    name: String,
+    role: Role,
+    /// Null: it speaks for all tenants.
+    tenant_id: Option<String>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+    /// To the minute.
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+impl From<Token> for TokenView {
+    fn from(token: Token) -> Self {
+        Self {
+            id: token.id,
+            name: token.name.as_str().to_owned(),
+            role: token.role,
+            tenant_id: token.scope.tenant().map(|tenant| tenant.as_str().to_owned()),
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            revoked_at: token.revoked_at,
+            last_used_at: token.last_used_at,
+        }
+    }
+}
+
+/// A new token; the only answer that ever holds its text.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CreatedToken {
+    #[schema(value_type = String, example = "tok_01930000000070008000000000000000")]
+    id: TokenId,
+    /// What to send as `Authorization: Bearer ...`. Shown now and never again.
+    token: String,
+}
+
+/// A page of tokens, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TokenPage {
+    data: Vec<TokenView>,
+    /// Where to go on; null: this was the end.
+    next_cursor: Option<String>,
+}
+
+/// Makes a token of the caller's scope: of its tenant, or of all tenants where the caller speaks for all and names none.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    tag = "Tokens",
+    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    request_body = TokenRequest,
+    responses(
+        (status = 201, description = "Made", body = CreatedToken),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create_token(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
+    caller.require(Permission::ManageTokens)?;
+    let new = new_token(body, caller.tenant(), Utc::now())?;
+    let (id, secret) = tokens::create(&state.db, &new).await.map_err(|error| match error {
+        CreateTokenError::Database(error) => Problem::from(error),
+        CreateTokenError::Random(error) => {
+            tracing::error!(%error, "a token could not be made: no random bytes");
+            Problem::new(ProblemCode::Internal)
+        }
+    })?;
+    tracing::info!(token.id = %id, token.role = new.role.as_str(), actor = caller.actor(), "made a token");
+    Ok((StatusCode::CREATED, Json(CreatedToken { id, token: secret.expose() })))
+}
+
+fn new_token(body: Value, tenant: Option<&TenantId>, now: DateTime<Utc>) -> Result<NewToken, Problem> {
+    let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
+    let name = fields.required_text("name").and_then(|name| fields.parsed("name", TokenName::parse(name)));
+    let role = fields.required_text("role").and_then(|role| {
+        Role::from_name(&role).or_else(|| {
+            let names = Role::ALL.map(Role::as_str).join(", ");
+            fields.fault("role", FaultCode::InvalidValue, format!("must be one of {names}"))
+        })
+    });
+    let life = fields.integer("expires_in_seconds", 1..=MAX_LIFE_SECONDS);
+    let expires_at =
+        life.and_then(|seconds| i64::try_from(seconds).ok()).map(|seconds| now + TimeDelta::seconds(seconds));
+    let faults = fields.finish();
+    match (name, role) {
+        (Some(name), Some(role)) if faults.is_empty() => {
+            Ok(NewToken { name, role, scope: TokenScope::from_tenant(tenant.cloned()), expires_at })
+        }
+        _ => Err(Problem::invalid(faults)),
+    }
+}
+
+/// Tokens, revoked and expired ones too; of all tenants where the caller speaks for all and names none.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    tag = "Tokens",
+    params(
+        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 200, body = TokenPage),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list_tokens(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<TokenPage>, Problem> {
+    caller.require(Permission::ManageTokens)?;
+    let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
+    let cursor = parameters.parsed("cursor", |text| Cursor::parse(&text));
+    parameters.finish()?;
+    let page = tokens::list(&state.db, caller.tenant(), cursor, rows).await?;
+    Ok(Json(TokenPage {
+        data: page.rows.into_iter().map(TokenView::from).collect(),
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+    }))
+}
+
+/// Revokes a token: refused by this process at once, by the others within a second. Revoking it again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    tag = "Tokens",
+    params(
+        ("id" = String, Path, example = "tok_01930000000070008000000000000000"),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn revoke_token(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    name: PathName,
+) -> Result<StatusCode, Problem> {
+    caller.require(Permission::ManageTokens)?;
+    let id: TokenId = name.id()?;
+    if !tokens::revoke(&state.db, caller.tenant(), id).await? {
+        return Err(Problem::new(ProblemCode::NotFound));
+    }
+    state.tokens.forget(id);
+    tracing::info!(token.id = %id, actor = caller.actor(), "revoked a token");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,84 @@
+//! What is sealed in rows: header values and signing secrets, opened and sealed at the border of the store.
+
+use sqlx::Error;
+use uuid::Uuid;
+
+use crate::domain::ids::{EndpointId, SigningSecretId};
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::push_config::{Header, HeaderName, HeaderValue};
+use crate::domain::secret_text::SecretText;
+use crate::secrets::{AssociatedData, Keyring, OpenError};
+
+/// Why rows with sealed values were not read.
+#[derive(Debug, thiserror::Error)]
+pub enum SealedError {
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// A key is missing from the keyring, or the bytes are not what was stored.
+    #[error("a sealed value of the endpoint {endpoint_id} does not open: {source}")]
+    Unopened { endpoint_id: EndpointId, source: OpenError },
+}
+
+/// Headers as the columns of `push_configs`.
+pub(super) struct HeaderColumns {
+    pub(super) names: Vec<String>,
+    pub(super) values: Vec<Vec<u8>>,
+    pub(super) secrets: Vec<bool>,
+}
+
+impl HeaderColumns {
+    /// Every value is sealed, the plain ones too: only the secret ones are never shown.
+    pub(super) fn seal(keyring: &Keyring, tenant: &TenantId, agent: &AgentId, headers: &[Header]) -> Self {
+        let seal = |header: &Header| {
+            let place = AssociatedData::header_value(tenant, agent, header.name.as_str());
+            keyring.seal(header.value.text().expose().as_bytes(), &place)
+        };
+        Self {
+            names: headers.iter().map(|header| header.name.to_string()).collect(),
+            values: headers.iter().map(seal).collect(),
+            secrets: headers.iter().map(|header| header.value.is_secret()).collect(),
+        }
+    }
+
+    pub(super) fn open(
+        self,
+        keyring: &Keyring,
+        tenant: &TenantId,
+        agent: &AgentId,
+        endpoint_id: EndpointId,
+    ) -> Result<Vec<Header>, SealedError> {
+        let columns = self.names.into_iter().zip(self.values).zip(self.secrets);
+        columns
+            .map(|((name, sealed), secret)| {
+                let place = AssociatedData::header_value(tenant, agent, &name);
+                let text = open_text(keyring, &sealed, &place, endpoint_id)?;
+                let value = if secret { HeaderValue::Secret(text) } else { HeaderValue::Plain(text) };
+                Ok(Header { name: HeaderName::from_stored(name), value })
+            })
+            .collect()
+    }
+}
+
+/// A signing secret of a row.
+pub(super) fn open_signing_secret(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    endpoint_id: EndpointId,
+    id: Uuid,
+    sealed: &[u8],
+) -> Result<SecretText, SealedError> {
+    let place = AssociatedData::signing_secret(tenant, endpoint_id, SigningSecretId::from_uuid(id));
+    open_text(keyring, sealed, &place, endpoint_id)
+}
+
+fn open_text(
+    keyring: &Keyring,
+    sealed: &[u8],
+    place: &AssociatedData,
+    endpoint_id: EndpointId,
+) -> Result<SecretText, SealedError> {
+    let bytes = keyring.open(sealed, place).map_err(|source| SealedError::Unopened { endpoint_id, source })?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|_not_utf8| Error::Decode(format!("a sealed value of {endpoint_id} is not text").into()))?;
+    Ok(SecretText::new(text))
+}

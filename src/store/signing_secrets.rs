@@ -1,0 +1,116 @@
+//! The table `signing_secrets`. Times are the database's, so that all nodes agree when a secret ends.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::{Db, Tx};
+use crate::domain::ids::{EndpointId, SigningSecretId};
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::secret_text::SecretText;
+use crate::secrets::{AssociatedData, Keyring};
+
+/// A signing secret without the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningSecretInfo {
+    pub id: SigningSecretId,
+    pub created_at: DateTime<Utc>,
+    /// When it stops signing; `None`: the current one.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Makes `secret` the current one of an endpoint. There must be none: the one before was retired.
+pub async fn create(
+    tx: &mut Tx,
+    keyring: &Keyring,
+    tenant: &TenantId,
+    endpoint: EndpointId,
+    secret: &SecretText,
+) -> Result<SigningSecretInfo, Error> {
+    let id = SigningSecretId::from_uuid(Uuid::now_v7());
+    let place = AssociatedData::signing_secret(tenant, endpoint, id);
+    let row = sqlx::query!(
+        "-- signing_secrets::create
+        INSERT INTO flametree.signing_secrets (tenant_id, endpoint_id, id, ciphertext, created_at)
+        VALUES ($1, $2, $3, $4, clock_timestamp())
+        RETURNING created_at",
+        tenant.as_str(),
+        endpoint.uuid(),
+        id.uuid(),
+        keyring.seal(secret.expose().as_bytes(), &place),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(SigningSecretInfo { id, created_at: row.created_at, expires_at: None })
+}
+
+/// Lets every secret of an endpoint end after `grace` at the latest, removes those that have ended, and tells how many
+/// sign on.
+pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace: Duration) -> Result<usize, Error> {
+    // LEAST passes over NULL, which is the current secret's.
+    sqlx::query!(
+        "-- signing_secrets::retire
+        UPDATE flametree.signing_secrets
+        SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => $3))
+        WHERE tenant_id = $1
+          AND endpoint_id = $2",
+        tenant.as_str(),
+        endpoint.uuid(),
+        grace.as_secs_f64(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "-- signing_secrets::remove_expired
+        DELETE FROM flametree.signing_secrets
+        WHERE tenant_id = $1
+          AND endpoint_id = $2
+          AND expires_at <= clock_timestamp()",
+        tenant.as_str(),
+        endpoint.uuid(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    let row = sqlx::query!(
+        r#"-- signing_secrets::count
+        SELECT count(*) AS "count!"
+        FROM flametree.signing_secrets
+        WHERE tenant_id = $1
+          AND endpoint_id = $2"#,
+        tenant.as_str(),
+        endpoint.uuid(),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(usize::try_from(row.count).unwrap_or(usize::MAX))
+}
+
+/// The secrets that sign for an agent, the current one first; `None`: the agent has no config.
+pub async fn list(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Vec<SigningSecretInfo>>, Error> {
+    let rows = sqlx::query!(
+        r#"-- signing_secrets::list
+        SELECT s.id AS "id?", s.created_at AS "created_at?", s.expires_at
+        FROM flametree.push_configs AS c
+        LEFT JOIN flametree.signing_secrets AS s
+            ON s.tenant_id = c.tenant_id
+            AND s.endpoint_id = c.endpoint_id
+            AND (s.expires_at IS NULL OR s.expires_at > now())
+        WHERE c.tenant_id = $1
+          AND c.agent_id = $2
+        ORDER BY s.expires_at IS NOT NULL, s.created_at DESC, s.id DESC"#,
+        tenant.as_str(),
+        agent.as_str(),
+    )
+    .fetch_all(db)
+    .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let secrets = rows.into_iter().filter_map(|row| {
+        let (id, created_at) = row.id.zip(row.created_at)?;
+        Some(SigningSecretInfo { id: SigningSecretId::from_uuid(id), created_at, expires_at: row.expires_at })
+    });
+    Ok(Some(secrets.collect()))
+}

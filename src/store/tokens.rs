@@ -1,0 +1,147 @@
+//! The table `tokens`.
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::Db;
+use crate::domain::ids::TokenId;
+use crate::domain::names::TenantId;
+use crate::domain::page::{Cursor, Page, PageRows};
+use crate::domain::role::Role;
+use crate::domain::token::{NewToken, Token, TokenHash, TokenName, TokenScope, TokenSecret};
+
+/// Why a token was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateTokenError {
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Database(#[from] Error),
+}
+
+/// Makes a token; its text is in no other place than the answer.
+pub async fn create(db: &Db, new: &NewToken) -> Result<(TokenId, TokenSecret), CreateTokenError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(CreateTokenError::Random)?;
+    let secret = TokenSecret::from_random(bytes);
+    let hash = secret.hash();
+    let id = TokenId::from_uuid(Uuid::now_v7());
+    sqlx::query!(
+        "-- tokens::create
+        INSERT INTO flametree.tokens (id, tenant_id, name, role, hash, created_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, now(), $6)",
+        id.uuid(),
+        new.scope.tenant().map(TenantId::as_str),
+        new.name.as_str(),
+        new.role.as_str(),
+        hash.as_bytes(),
+        new.expires_at,
+    )
+    .execute(db)
+    .await?;
+    Ok((id, secret))
+}
+
+struct TokenRow {
+    id: Uuid,
+    tenant_id: Option<String>,
+    name: String,
+    role: String,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<TokenRow> for Token {
+    type Error = Error;
+
+    fn try_from(row: TokenRow) -> Result<Self, Error> {
+        let role = Role::from_name(&row.role)
+            .ok_or_else(|| Error::Decode(format!("a token has the unknown role {}", row.role).into()))?;
+        Ok(Self {
+            id: TokenId::from_uuid(row.id),
+            name: TokenName::from_stored(row.name),
+            role,
+            scope: TokenScope::from_tenant(row.tenant_id.map(TenantId::from_stored)),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            last_used_at: row.last_used_at,
+        })
+    }
+}
+
+/// The token of a hash, whether it is still valid or not.
+pub async fn find(db: &Db, hash: &TokenHash) -> Result<Option<Token>, Error> {
+    sqlx::query_as!(
+        TokenRow,
+        "-- tokens::find
+        SELECT id, tenant_id, name, role, created_at, expires_at, revoked_at, last_used_at
+        FROM flametree.tokens
+        WHERE hash = $1",
+        hash.as_bytes(),
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Token::try_from)
+    .transpose()
+}
+
+/// Notes that the token was used, at most once a minute however many processes see it.
+pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
+    sqlx::query!(
+        "-- tokens::record_use
+        UPDATE flametree.tokens
+        SET last_used_at = now()
+        WHERE id = $1
+          AND (last_used_at IS NULL OR last_used_at <= now() - interval '1 minute')",
+        id.uuid(),
+    )
+    .execute(db)
+    .await
+    .map(|_| ())
+}
+
+/// Tokens, the newest first, behind the cursor. `tenant` is whose; `None` is everyone's, those for all tenants too.
+pub async fn list(
+    db: &Db,
+    tenant: Option<&TenantId>,
+    behind: Option<Cursor>,
+    page_rows: PageRows,
+) -> Result<Page<Token>, Error> {
+    let rows = sqlx::query_as!(
+        TokenRow,
+        "-- tokens::list
+        SELECT id, tenant_id, name, role, created_at, expires_at, revoked_at, last_used_at
+        FROM flametree.tokens
+        WHERE ($1::text IS NULL OR tenant_id = $1) AND id < $2
+        ORDER BY id DESC
+        LIMIT $3",
+        tenant.map(TenantId::as_str),
+        behind.map_or(Uuid::max(), Cursor::id),
+        i64::from(page_rows.get()) + 1,
+    )
+    .fetch_all(db)
+    .await?;
+    let page_rows = usize::from(page_rows.get());
+    let next = (rows.len() > page_rows).then(|| Cursor::behind(rows[page_rows - 1].id));
+    let rows = rows.into_iter().take(page_rows).map(Token::try_from).collect::<Result<_, _>>()?;
+    Ok(Page { rows, next })
+}
+
+/// Revokes a token; false: there is none in the scope (`tenant` as for `list`). Idempotent: the first time stays.
+pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
+    sqlx::query!(
+        "-- tokens::revoke
+        UPDATE flametree.tokens
+        SET revoked_at = coalesce(revoked_at, now())
+        WHERE id = $1 AND ($2::text IS NULL OR tenant_id = $2)",
+        id.uuid(),
+        tenant.map(TenantId::as_str),
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
