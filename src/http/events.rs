@@ -202,6 +202,7 @@ pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
         | ProblemCode::NotFound
         | ProblemCode::MethodNotAllowed
         | ProblemCode::RequestTimeout
+        | ProblemCode::SecretReentryRequired
         | ProblemCode::PreconditionFailed => return,
     };
     state.metrics.event_rejected(reason);
