@@ -72,10 +72,9 @@ pub struct Channels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
     /// Attempts at once, per process and channel.
-    pub max_in_flight: usize,
-    /// Attempts at once, per process and endpoint.
-    pub endpoint_max_in_flight: usize,
-    pub workers_per_channel: usize,
+    pub max_in_flight: u32,
+    /// Attempts at once, per process and endpoint; `None`: a third.
+    pub endpoint_max_in_flight: Option<u32>,
     /// How long a silent worker is trusted.
     pub lease: Duration,
 }
@@ -106,6 +105,12 @@ impl Config {
             std::env::vars_os()
                 .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())),
         )
+    }
+
+    /// Every setting as the environment has it: `NAME=value`, a line each; of a secret only whether it is set.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn in_force() -> String {
+        SETTINGS.iter().map(|setting| format!("{}\n", setting.in_force(std::env::var(setting.name).ok()))).collect()
     }
 
     /// Reads settings from the given variables; besides them only the certificate file that they name.

@@ -12,7 +12,7 @@ use super::settings::{
     ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, DATA_DIR, DATABASE_LISTEN_URL,
     DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES,
     INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS,
-    SHUTDOWN_GRACE, Setting, WEBHOOK_TIMEOUT, WORKERS_PER_CHANNEL,
+    SHUTDOWN_GRACE, Setting, WEBHOOK_TIMEOUT,
 };
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
@@ -163,20 +163,17 @@ fn ca_certificates(reader: &mut Reader) -> Option<String> {
 
 fn queue(reader: &mut Reader) -> Option<Queue> {
     let max_in_flight = reader.number(MAX_IN_FLIGHT, 1..=100_000);
-    let endpoint_max_in_flight = reader.number(ENDPOINT_MAX_IN_FLIGHT, 1..=100_000);
-    let workers_per_channel = reader.number(WORKERS_PER_CHANNEL, 1..=64);
+    let endpoint_max_in_flight = if reader.is_set(ENDPOINT_MAX_IN_FLIGHT) {
+        Some(reader.number(ENDPOINT_MAX_IN_FLIGHT, 1..=100_000)?)
+    } else {
+        None
+    };
     // A worker is silent for as long as its longest attempt at least: 10 s, channels' longest deadline.
     let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
-    let mut queue = Queue {
-        max_in_flight: max_in_flight?,
-        endpoint_max_in_flight: endpoint_max_in_flight?,
-        workers_per_channel: workers_per_channel?,
-        lease: lease?,
-    };
-    if queue.endpoint_max_in_flight > queue.max_in_flight && reader.is_set(ENDPOINT_MAX_IN_FLIGHT) {
+    let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };
+    if endpoint_max_in_flight.is_some_and(|most| most > queue.max_in_flight) {
         reader.fault(ENDPOINT_MAX_IN_FLIGHT, format!("must be at most {}", MAX_IN_FLIGHT.name));
     }
-    queue.endpoint_max_in_flight = queue.endpoint_max_in_flight.min(queue.max_in_flight);
     Some(queue)
 }
 

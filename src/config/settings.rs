@@ -14,6 +14,19 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
+impl Setting {
+    /// What is in force where the variable has `value`, as a person may see it.
+    pub(super) fn in_force(&self, value: Option<String>) -> String {
+        let value = value.filter(|value| !value.is_empty());
+        match (value, self.default) {
+            (Some(_), _) if self.secret => format!("{}=(set)", self.name),
+            (Some(value), _) => format!("{}={value}", self.name),
+            (None, Some(default)) => format!("{}={default}", self.name),
+            (None, None) => format!("{}= (unset)", self.name),
+        }
+    }
+}
+
 const fn with_default(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default: Some(default), secret: false, meaning }
 }
@@ -62,10 +75,8 @@ settings! {
         "deadline of an attempt where the push config names none, in milliseconds, 1000 to 10000");
     MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
         "attempts at once per process and channel, 1 to 100000");
-    ENDPOINT_MAX_IN_FLIGHT = with_default("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "100",
-        "attempts at once per process and endpoint, 1 to 100000; at most FLAMETREE_MAX_IN_FLIGHT, which also bounds the default");
-    WORKERS_PER_CHANNEL = with_default("FLAMETREE_WORKERS_PER_CHANNEL", "2",
-        "workers that share the attempts of a channel, 1 to 64");
+    ENDPOINT_MAX_IN_FLIGHT = optional("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT",
+        "attempts at once per process and endpoint, at most FLAMETREE_MAX_IN_FLIGHT; unset: a third of it");
     LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",
         "how long a silent worker is trusted before its deliveries count as interrupted, in seconds, 11 to 3600: longer than the longest deadline, 10 s");
     INGEST_QUEUE_EVENTS = with_default("FLAMETREE_INGEST_QUEUE_EVENTS", "10000",

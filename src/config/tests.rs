@@ -102,7 +102,7 @@ fn settings_that_contradict_each_other_are_refused() {
 #[test]
 fn a_default_gives_way_to_a_smaller_bound() {
     let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
-    assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (10, 5));
+    assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (None, 5));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn lock(directory: &Path) -> Result<File, Error> {
     }
 }
 
-fn socket_directory(directory: &Path) -> PathBuf {
+pub(super) fn socket_directory(directory: &Path) -> PathBuf {
     let socket = directory.join("socket");
     if socket.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES {
         return socket;

@@ -70,12 +70,13 @@ impl EmbeddedServer {
 
     /// How to connect, as the owner of everything.
     pub fn connect_options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(self.socket_dir())
-            .port(process::PORT)
-            .username(NAME)
-            .database(NAME)
-            .extra_float_digits(None)
+        options(self.socket_dir())
+    }
+
+    /// How to connect to the server that another process runs in `data_dir`: what to do after [`Error::InUse`].
+    pub fn of_other_process(data_dir: &Path) -> Result<PgConnectOptions, Error> {
+        let data_dir = std::fs::canonicalize(data_dir).map_err(Error::io("find", data_dir))?;
+        Ok(options(&directory::socket_directory(&data_dir)))
     }
 
     /// The directory of the socket, for `psql --host`.
@@ -90,4 +91,13 @@ impl EmbeddedServer {
         tracing::info!("the embedded PostgreSQL has stopped");
         Ok(())
     }
+}
+
+fn options(socket_dir: &Path) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(process::PORT)
+        .username(NAME)
+        .database(NAME)
+        .extra_float_digits(None)
 }

@@ -3,8 +3,11 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod connection;
 pub mod deliveries;
 pub mod events;
+pub mod idempotency;
+pub mod partitions;
 pub mod push_configs;
 pub mod queue;
 mod sealed;

@@ -4,6 +4,8 @@
 //! decided before a delivery comes here; apalis' own limits would stop a whole pool for one endpoint.
 
 mod attempts;
+mod upkeep;
+mod webhooks;
 
 use std::future::Future;
 
@@ -12,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use attempts::{Attempts, Ending};
+pub use upkeep::{Upkeep, prepare};
+pub use webhooks::Webhooks;
 
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;

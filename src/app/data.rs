@@ -1,0 +1,154 @@
+//! The database as this process uses it: the embedded server or another one, the pools, and who listens for hints.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::postgres::{PgConnectOptions, PgListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Database, DatabaseUrl};
+use crate::postgres::{self, EmbeddedServer};
+use crate::queue::Wakeup;
+use crate::store::queue::workers;
+use crate::store::{self, Db, connection};
+use crate::telemetry::metrics::Metrics;
+
+/// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers.
+const QUEUE_CONNECTIONS: u32 = 12;
+/// How often the pools are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// Between attempts to listen again.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+/// The channel of hints that deliveries are ready. Without payload: a listener searches by itself.
+const READY_CHANNEL: &str = "flametree_ready";
+
+/// An open database with this build's schema.
+#[derive(Debug)]
+pub struct Data {
+    /// For the API.
+    pub db: Db,
+    /// For the queue.
+    pub worker_db: Db,
+    embedded: Option<EmbeddedServer>,
+}
+
+impl Data {
+    /// Starts or finds the database. The embedded one is migrated; another one must have been.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        match &config.database {
+            Database::Embedded { data_dir, max_connections } => {
+                let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
+                let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
+                let data = Self::connect(server.connect_options(), *max_connections, Some(server));
+                connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+                // The data directory is ours alone, so whoever worked on it before is gone.
+                workers::fence_all(&data.db).await.context("workers of earlier processes cannot be ended")?;
+                Ok(data)
+            }
+            Database::External { url, max_connections, .. } => {
+                let data = Self::connect(url.connect_options(), *max_connections, None);
+                let migrated = store::is_migrated(&data.db).await.context("the database cannot be asked")?;
+                anyhow::ensure!(
+                    migrated,
+                    "the database's schema is older than this build: run `flametree-notify migrate`"
+                );
+                Ok(data)
+            }
+        }
+    }
+
+    /// Opens the database for a short visit: the embedded server may be running in another process.
+    pub async fn visit(config: &Config) -> anyhow::Result<Self> {
+        if let Database::Embedded { data_dir, max_connections } = &config.database {
+            let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
+            match EmbeddedServer::start(&settings).await {
+                Ok(server) => {
+                    let data = Self::connect(server.connect_options(), *max_connections, Some(server));
+                    connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+                    return Ok(data);
+                }
+                Err(postgres::Error::InUse { .. }) => {
+                    let options = EmbeddedServer::of_other_process(data_dir)?;
+                    return Ok(Self::connect(options, *max_connections, None));
+                }
+                Err(error) => return Err(error).context("the embedded PostgreSQL cannot run"),
+            }
+        }
+        Self::open(config).await
+    }
+
+    /// Opens the database and brings its schema to this build's version.
+    pub async fn migrate(config: &Config) -> anyhow::Result<Self> {
+        if let Database::External { url, max_connections, .. } = &config.database {
+            let data = Self::connect(url.connect_options(), *max_connections, None);
+            connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+            return Ok(data);
+        }
+        Self::open(config).await
+    }
+
+    fn connect(options: PgConnectOptions, connections: u32, embedded: Option<EmbeddedServer>) -> Self {
+        let queue_connections = QUEUE_CONNECTIONS.min(connections / 2).max(1);
+        let api_connections = connections.saturating_sub(queue_connections).max(1);
+        Self {
+            db: connection::pool(options.clone(), api_connections, "flametree-notify"),
+            worker_db: connection::pool(options, queue_connections, "flametree-notify queue"),
+            embedded,
+        }
+    }
+
+    /// Counts connections until `stop`.
+    pub fn observe(&self, metrics: Metrics, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let pools = [self.db.clone(), self.worker_db.clone()];
+        async move {
+            while !stop.is_cancelled() {
+                let size: u32 = pools.iter().map(Db::size).sum();
+                let idle: usize = pools.iter().map(Db::num_idle).sum();
+                let idle = i64::try_from(idle).unwrap_or(i64::MAX);
+                metrics.set_pool_connections(idle, i64::from(size) - idle);
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(COUNT_EVERY) => {}
+                }
+            }
+        }
+    }
+
+    /// Listens for hints where a direct connection is configured. Losing it costs only speed.
+    pub fn listen(&self, config: &Config, wakeup: &Wakeup, tasks: &TaskTracker, stop: &CancellationToken) {
+        if let Database::External { listen_url: Some(url), .. } = &config.database {
+            tasks.spawn(listen(url.clone(), wakeup.clone(), stop.clone()));
+        }
+    }
+
+    /// Closes the pools, and then the embedded server.
+    pub async fn close(self) {
+        self.db.close().await;
+        self.worker_db.close().await;
+        if let Some(server) = self.embedded
+            && let Err(error) = server.stop().await
+        {
+            tracing::error!(%error, "the embedded PostgreSQL did not stop");
+        }
+    }
+}
+
+async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let listening = async {
+            let pool = connection::pool(url.connect_options(), 1, "flametree-notify listener");
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(READY_CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                wakeup.search();
+            }
+        };
+        let ended: Option<Result<(), sqlx::Error>> = stop.run_until_cancelled(listening).await;
+        if let Some(Err(error)) = ended {
+            tracing::warn!(%error, "hints of ready deliveries cannot be heard; the search goes on without them");
+            tokio::time::sleep(LISTEN_PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The composition root: builds the service from its settings, runs it until it is told to stop, and stops it in order.
+
+mod data;
+mod keys;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use data::Data;
+pub use keys::keyring;
+
+use crate::channels::{self, HttpClient};
+use crate::config::{self, Config};
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::endpoint::Channel;
+use crate::domain::push_config::Rules;
+use crate::http;
+use crate::ingest::{self, Ingest};
+use crate::queue::{self, Queue, Wakeup};
+use crate::secrets::Keyring;
+use crate::telemetry::metrics::Metrics;
+use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The API and the workers.
+    All,
+    Api,
+    Worker,
+}
+
+impl Part {
+    fn has_api(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    fn has_workers(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+}
+
+/// Where a process listens. The API's address stays unused by a worker.
+#[derive(Debug)]
+pub struct Listeners {
+    pub api: Option<TcpListener>,
+    pub metrics: TcpListener,
+}
+
+impl Listeners {
+    /// Binds the addresses that this part needs.
+    pub async fn bind(config: &Config, part: Part) -> anyhow::Result<Self> {
+        let api = match part.has_api() {
+            true => Some(bind(config.listen_addr, "the API").await?),
+            false => None,
+        };
+        Ok(Self { api, metrics: bind(config.metrics_addr, "the metrics").await? })
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
+}
+
+/// The running service.
+struct Service {
+    data: Data,
+    queue: Option<Queue>,
+    api: TaskTracker,
+    ingest: Stage,
+    workers: Stage,
+    attempts: TaskTracker,
+    abort: CancellationToken,
+    metrics: Stage,
+    grace: Duration,
+}
+
+/// Tasks that are told to stop together.
+#[derive(Default)]
+struct Stage {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stage {
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Runs `part` until `shutdown`, then drains it. Returns an error only if it could not start.
+pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
+    let data = Data::open(&config).await?;
+    let service = Service::start(&config, part, listeners, data, &metrics, &shutdown).await?;
+    tracing::info!(part = ?part, "the service runs");
+    shutdown.cancelled().await;
+    service.stop().await;
+    Ok(())
+}
+
+impl Service {
+    async fn start(
+        config: &Config,
+        part: Part,
+        listeners: Listeners,
+        data: Data,
+        metrics: &Metrics,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        prepare(&data).await?;
+        let keyring = Arc::new(keyring(config)?);
+        let client = HttpClient::new(&channel_settings(config)?).context("the HTTP client cannot be built")?;
+        let mut service = Self {
+            data,
+            queue: None,
+            api: TaskTracker::new(),
+            ingest: Stage::default(),
+            workers: Stage::default(),
+            attempts: TaskTracker::new(),
+            abort: CancellationToken::new(),
+            metrics: Stage::default(),
+            grace: config.shutdown_grace,
+        };
+        service.serve_metrics(listeners.metrics, metrics);
+        let wakeup = match part.has_workers() {
+            true => service.start_workers(config, &keyring, &client, metrics).await?,
+            false => Wakeup::default(),
+        };
+        if let Some(listener) = listeners.api {
+            let ingest = Ingest::start(
+                &service.data.db,
+                &ingest_settings(config),
+                &wakeup,
+                metrics,
+                &service.ingest.tasks,
+                &service.ingest.stop,
+            );
+            service.serve_api(config, listener, ingest, keyring, client, metrics, shutdown);
+        }
+        Ok(service)
+    }
+
+    async fn start_workers(
+        &mut self,
+        config: &Config,
+        keyring: &Arc<Keyring>,
+        client: &HttpClient,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Wakeup> {
+        let db = &self.data.worker_db;
+        let queue = Queue::start(db.clone(), &queue_settings(config), metrics)
+            .await
+            .context("no worker could be registered")?;
+        let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
+        let mut workers = Workers::default();
+        for (channel, claimed) in queue.pools() {
+            workers = match channel {
+                Channel::Webhook => {
+                    let webhooks = webhooks.clone();
+                    let attempt = move |delivery| attempt_webhook(webhooks.clone(), delivery);
+                    let attempts = Attempts::new(attempt, self.attempts.clone(), self.abort.clone());
+                    workers.with(Pool { channel, claimed, attempts })
+                }
+                Channel::BrowserPush => {
+                    let attempts = Attempts::new(refuse_push, self.attempts.clone(), self.abort.clone());
+                    workers.with(Pool { channel, claimed, attempts })
+                }
+            };
+        }
+        workers.start(&self.workers.tasks, self.workers.stop.clone());
+        let upkeep = Upkeep { db: db.clone(), retention_days: config.retention_days };
+        self.workers.tasks.spawn(upkeep.run(self.workers.stop.clone()));
+        let wakeup = queue.wakeup();
+        self.data.listen(config, &wakeup, &self.workers.tasks, &self.workers.stop);
+        self.queue = Some(queue);
+        Ok(wakeup)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]
+    fn serve_api(
+        &self,
+        config: &Config,
+        listener: TcpListener,
+        ingest: Ingest,
+        keyring: Arc<Keyring>,
+        client: HttpClient,
+        metrics: &Metrics,
+        shutdown: &CancellationToken,
+    ) {
+        let settings = http_settings(config);
+        let state = http::state::ApiState::new(http::state::Dependencies {
+            db: self.data.db.clone(),
+            ingest,
+            keyring,
+            client,
+            push_config_rules: Rules { allow_http: config.channels.allow_http },
+            metrics: metrics.clone(),
+            settings: settings.clone(),
+            shutdown: shutdown.clone(),
+            tasks: self.api.clone(),
+        });
+        let shutdown = shutdown.clone();
+        self.api.spawn(async move { http::serve(listener, http::router(state), &settings, shutdown).await });
+    }
+
+    fn serve_metrics(&self, listener: TcpListener, metrics: &Metrics) {
+        let router = http::metrics_router(metrics.clone());
+        let stop = self.metrics.stop.clone();
+        self.metrics.tasks.spawn(async move { http::serve(listener, router, &http::Settings::default(), stop).await });
+        self.metrics.tasks.spawn(self.data.observe(metrics.clone(), self.metrics.stop.clone()));
+    }
+
+    /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
+    /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the database
+    /// is closed last.
+    async fn stop(self) {
+        tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
+        self.api.close();
+        self.api.wait().await;
+        self.ingest.end().await;
+        if let Some(queue) = &self.queue {
+            queue.stop_claiming().await;
+            if tokio::time::timeout(self.grace, queue.drained()).await.is_err() {
+                tracing::warn!("attempts still run at the end of the grace and are recorded as interrupted");
+                self.abort.cancel();
+            }
+            self.attempts.close();
+            self.attempts.wait().await;
+            self.workers.end().await;
+            queue.close().await;
+        }
+        self.metrics.end().await;
+        self.data.close().await;
+        tracing::info!("the service has stopped");
+    }
+}
+
+async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
+    webhooks.attempt(delivery, now()).await
+}
+
+/// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
+async fn refuse_push(_: Delivery) -> Ending {
+    let note = "Browser push is not configured on this deployment.".to_owned();
+    Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
+}
+
+/// The time, for those below who must not read a clock.
+#[expect(clippy::disallowed_methods, reason = "the composition root reads the clock for those below")]
+pub fn now() -> chrono::DateTime<Utc> {
+    Utc::now()
+}
+
+/// Makes what accepting and recording need from the database today.
+pub async fn prepare(data: &Data) -> anyhow::Result<()> {
+    worker::prepare(&data.db, now()).await.context("the partitions of today cannot be made")
+}
+
+/// What the channels need of the settings.
+pub fn channel_settings(config: &Config) -> anyhow::Result<channels::Settings> {
+    let config::Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
+    let pem = ca_certificates.as_deref().unwrap_or_default();
+    let extra_roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")?;
+    Ok(channels::Settings {
+        allowed_networks: allowed_networks.clone(),
+        allow_http: *allow_http,
+        default_timeout: *webhook_timeout,
+        extra_roots,
+    })
+}
+
+fn queue_settings(config: &Config) -> queue::Settings {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    queue::Settings {
+        max_in_flight: config.queue.max_in_flight,
+        endpoint_max_in_flight: config.queue.endpoint_max_in_flight,
+        lease: config.queue.lease,
+        description: format!("{host} {}", std::process::id()),
+    }
+}
+
+fn ingest_settings(config: &Config) -> ingest::Settings {
+    ingest::Settings { queue_events: config.ingest.queue_events, default_expiry: config.ingest.expires }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        event_body_bytes: config.limits.event_bytes,
+        batch_body_bytes: config.limits.batch_bytes,
+        batch_events: config.limits.batch_events,
+        ..http::Settings::default()
+    }
+}

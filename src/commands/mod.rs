@@ -1,0 +1,104 @@
+//! What the program can be told to do. Each command reads the settings first, and says all that is wrong with them.
+
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use flametree_notify::app::{self, Data, Part};
+use flametree_notify::config::Config;
+use flametree_notify::telemetry::logging;
+
+/// Durable delivery of session events: webhooks and browser push.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run the API and the workers in one process.
+    Run,
+    /// Run the API only.
+    Api,
+    /// Run the workers only.
+    Worker,
+    /// Bring the database's schema to this version (over a direct connection, not through a pooler).
+    Migrate,
+    /// Manage API tokens.
+    #[command(subcommand)]
+    Token(token::TokenAction),
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(ConfigAction),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigAction {
+    /// Check all settings and print what is in force; exit code 0 or 1.
+    Check,
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> ExitCode {
+        match self.action.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Debug of anyhow is the error and its causes, for people.
+                complain(&format!("{error:?}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl Action {
+    fn run(self) -> anyhow::Result<()> {
+        if let Self::Openapi = self {
+            print(&flametree_notify::http::openapi_json());
+            return Ok(());
+        }
+        let config = Config::from_env()?;
+        if let Self::Config(ConfigAction::Check) = self {
+            print(&Config::in_force());
+            return Ok(());
+        }
+        logging::init(&config.log).context("the logs cannot be set up")?;
+        let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
+        runtime.block_on(async {
+            match self {
+                Self::Run => serve::run(config, Part::All).await,
+                Self::Api => serve::run(config, Part::Api).await,
+                Self::Worker => serve::run(config, Part::Worker).await,
+                Self::Migrate => migrate(&config).await,
+                Self::Token(action) => action.run(&config).await,
+                Self::Config(ConfigAction::Check) | Self::Openapi => Ok(()),
+            }
+        })
+    }
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let data = Data::migrate(config).await?;
+    app::prepare(&data).await?;
+    data.close().await;
+    Ok(())
+}
+
+/// Standard output is only for what was asked for.
+#[expect(clippy::print_stdout, reason = "the command was asked to print")]
+fn print(text: &str) {
+    println!("{}", text.trim_end());
+}
+
+#[expect(clippy::print_stderr, reason = "the logs may not be set up yet")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

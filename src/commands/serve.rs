@@ -1,0 +1,44 @@
+//! `run`, `api` and `worker`: until a signal says stop; a second one ends at once.
+
+use anyhow::Context as _;
+use flametree_notify::app::{self, Listeners, Part};
+use flametree_notify::config::Config;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub(super) async fn run(config: Config, part: Part) -> anyhow::Result<()> {
+    let listeners = Listeners::bind(&config, part).await?;
+    let shutdown = CancellationToken::new();
+    let mut signals = Signals::new()?;
+    let watch = async {
+        signals.received().await;
+        shutdown.cancel();
+        signals.received().await;
+        tracing::warn!("a second signal ends the process at once");
+        std::process::exit(1);
+    };
+    tokio::select! {
+        result = app::run(config, part, listeners, shutdown.clone()) => result,
+        () = watch => Ok(()),
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
+        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

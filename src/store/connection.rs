@@ -1,0 +1,38 @@
+//! Pools of connections, and the schema's migration.
+//!
+//! Everything here and in the rest of the store works through a transaction pooler: no session state, no `SET`, and
+//! `extra_float_digits` stays out of the startup parameters, which pgbouncer refuses.
+
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use super::{Db, MIGRATOR};
+
+/// How long a caller waits for a connection. Longer than a burst, shorter than a client's patience.
+const ACQUIRE_PATIENCE: Duration = Duration::from_secs(3);
+/// Connections that nobody needed for so long are closed.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+/// Statements slower than this are logged.
+const SLOW_STATEMENT: Duration = Duration::from_secs(1);
+
+/// A pool that connects when it is used, so that a database which is away only delays.
+pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
+    let options = options
+        .application_name(name)
+        .extra_float_digits(None)
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW_STATEMENT);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_PATIENCE)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// Brings the schema to this build's version. Needs a direct connection: it takes a session lock.
+pub async fn migrate(db: &Db) -> Result<(), sqlx::migrate::MigrateError> {
+    MIGRATOR.run(db).await
+}

@@ -1,0 +1,123 @@
+//! Attempts of the webhook channel: finds what the endpoint's settings are, decrypted, and hands both to the channel.
+//!
+//! A delivery carries the version that its endpoint had when it was claimed. Settings are kept by version, so a change is
+//! in force with the first claim after it, on every node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use moka::future::Cache;
+
+use super::Ending;
+use crate::channels::HttpClient;
+use crate::channels::webhook::{self, Endpoint, SigningSecret};
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::ids::EndpointId;
+use crate::secrets::Keyring;
+use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
+use crate::store::{Db, SealedError};
+
+/// Endpoints whose settings are kept in memory.
+const KEPT_ENDPOINTS: u64 = 10_000;
+/// Decrypted settings that nobody needed for so long are forgotten.
+const KEEP_UNUSED: Duration = Duration::from_mins(5);
+
+/// The sender of webhooks. Clones share their memory.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    db: Db,
+    keyring: Arc<Keyring>,
+    client: HttpClient,
+    default_timeout: Duration,
+    endpoints: Cache<(EndpointId, i32), Found>,
+}
+
+/// What became of the search for an endpoint's settings.
+#[derive(Debug, Clone)]
+enum Found {
+    Ready(Arc<Endpoint>, Option<DateTime<Utc>>),
+    /// Deleted or paused since the claim.
+    Gone,
+    /// The stored settings cannot be used.
+    Unusable(&'static str),
+}
+
+impl Webhooks {
+    pub fn new(db: Db, keyring: Arc<Keyring>, client: HttpClient, default_timeout: Duration) -> Self {
+        let endpoints = Cache::builder().max_capacity(KEPT_ENDPOINTS).time_to_idle(KEEP_UNUSED).build();
+        Self { db, keyring, client, default_timeout, endpoints }
+    }
+
+    /// Attempts one delivery.
+    pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> Ending {
+        match self.endpoint(&delivery, now).await {
+            Ok(Found::Ready(endpoint, _)) => {
+                Ending::Outcome(webhook::send(&self.client, &endpoint, &delivery, false, now).await)
+            }
+            Ok(Found::Gone) => Ending::Outcome(Attempt::not_sent(Outcome::Canceled, None)),
+            Ok(Found::Unusable(note)) => {
+                Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
+            }
+            Err(error) => {
+                tracing::warn!(%error, delivery = %delivery.id, "an endpoint's settings could not be read; the delivery goes back");
+                Ending::NotBegun
+            }
+        }
+    }
+
+    async fn endpoint(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<Found, Arc<sqlx::Error>> {
+        let Some(version) = delivery.endpoint_version else { return Ok(Found::Gone) };
+        let key = (delivery.endpoint_id, version);
+        let found = self.endpoints.try_get_with(key, self.find(delivery, now)).await?;
+        match found {
+            Found::Ready(_, Some(until)) if now >= until => {
+                // A signing secret's grace has ended.
+                self.endpoints.invalidate(&key).await;
+                self.endpoints.try_get_with(key, self.find(delivery, now)).await
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn find(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<Found, sqlx::Error> {
+        let tenant = &delivery.event.tenant_id;
+        match webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id).await {
+            Ok(Some(stored)) => Ok(self.prepare(&stored, now)),
+            Ok(None) => Ok(Found::Gone),
+            Err(SealedError::Database(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, tenant = %tenant, endpoint = %delivery.endpoint_id, "an endpoint's settings cannot be decrypted");
+                Ok(Found::Unusable("The stored settings of this endpoint cannot be decrypted."))
+            }
+        }
+    }
+
+    fn prepare(&self, stored: &StoredWebhook, now: DateTime<Utc>) -> Found {
+        let Some(url) = stored.url.clone().filter(|_| stored.enabled) else { return Found::Gone };
+        let Some(headers) = headers(stored) else {
+            return Found::Unusable("A stored header of this endpoint cannot be sent.");
+        };
+        let secrets: Result<Vec<_>, _> =
+            stored.live_secrets(now).map(|secret| SigningSecret::parse(secret.expose())).collect();
+        let Ok(secrets) = secrets else {
+            return Found::Unusable("A stored signing secret of this endpoint cannot be used.");
+        };
+        let until = stored.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min();
+        let timeout = stored.timeout.unwrap_or(self.default_timeout);
+        Found::Ready(Arc::new(Endpoint { url, headers, secrets, timeout }), until)
+    }
+}
+
+/// `None`: a name or value is not one that HTTP can carry, though it was checked when it was stored.
+fn headers(stored: &StoredWebhook) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(stored.headers.len());
+    for header in &stored.headers {
+        let name = http::HeaderName::try_from(header.name.as_str()).ok()?;
+        let mut value = http::HeaderValue::try_from(header.value.text().expose()).ok()?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Some(headers)
+}
