@@ -202,8 +202,8 @@ pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
         | ProblemCode::NotFound
         | ProblemCode::MethodNotAllowed
         | ProblemCode::RequestTimeout
-        | ProblemCode::SecretReentryRequired
-        | ProblemCode::PreconditionFailed => return,
+        | ProblemCode::PreconditionFailed
+        | ProblemCode::SecretReentryRequired => return,
     };
     state.metrics.event_rejected(reason);
 }
