@@ -8,5 +8,10 @@
     reason = "a test that cannot go on fails; clippy.toml's exceptions end at functions that are not tests themselves"
 )]
 
+mod api_access;
+mod api_batches;
+mod api_deliveries;
+mod api_events;
+mod api_service;
 mod embedded_postgres;
 mod support;

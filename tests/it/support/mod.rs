@@ -1,4 +1,6 @@
 //! What several topics need.
 
+pub mod api;
 pub mod postgres;
+pub mod seed;
 pub mod temp_dir;
