@@ -10,6 +10,11 @@
 
 mod address_guard;
 mod address_rules;
+mod api_access;
+mod api_batches;
+mod api_deliveries;
+mod api_events;
+mod api_service;
 mod embedded_postgres;
 mod push_config_races;
 mod push_config_secrets;

@@ -7,6 +7,7 @@ pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;
 pub mod postgres;
 pub mod queue;
+pub mod seed;
 pub mod temp_dir;
 pub(crate) mod tls;
 pub(crate) mod waiting;
