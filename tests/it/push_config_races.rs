@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::push_configs::{PATH, full_body, get, put, put_if_match, started};
-use crate::support::api::Answer;
+use crate::support::config_api::Answer;
 
 #[tokio::test]
 async fn a_change_of_another_state_than_the_present_one_is_refused() {

@@ -14,7 +14,7 @@ use serde_json::json;
 use sqlx::Row as _;
 
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
-use crate::support::api::TestApi;
+use crate::support::config_api::TestApi;
 
 /// The only endpoint of the database, whose tenant is acme.
 pub async fn endpoint(api: &TestApi) -> EndpointId {

@@ -4,7 +4,7 @@ use flametree_notify::domain::role::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::api::{Answer, TestApi};
+use crate::support::config_api::{Answer, TestApi};
 
 pub const PATH: &str = "/v1/agents/agent-1/push-config";
 

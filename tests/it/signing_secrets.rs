@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::push_config_secrets::webhook;
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
-use crate::support::api::{Answer, TestApi};
+use crate::support::config_api::{Answer, TestApi};
 
 async fn rotate(api: &TestApi, token: &str, body: &Value) -> Answer {
     api.send(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await

@@ -1,99 +1,53 @@
-//! The API as a client meets it: a real listener, a database of its own, tokens, and answers in parts.
+//! A running API on a port of its own, over a database of its own, and a client that shows what came back.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flametree_notify::channels::{self, HttpClient};
-//! A running API on a port of its own, over a database of its own, and a client that shows what came back.
-use std::net::SocketAddr;
 use ::http::{HeaderMap, Method, Request, StatusCode};
+use flametree_notify::channels::{self, HttpClient};
 use flametree_notify::domain::ids::TokenId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
 use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
-use flametree_notify::http::state::{ApiState, Dependencies};
 use flametree_notify::http::{self, state::ApiState, state::Dependencies};
 use flametree_notify::ingest::{self, Ingest};
 use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
 use flametree_notify::telemetry::metrics::Metrics;
-use flametree_notify::{http, store};
-use reqwest::Method;
-use reqwest::header::{ETAG, HeaderMap};
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::postgres::TestDatabase;
 
-/// An API node and its database; both end with it.
-pub struct TestApi {
-    pub database: TestDatabase,
-    pub keyring: Arc<Keyring>,
-    origin: String,
-    client: reqwest::Client,
-    _stop: DropGuard,
-}
-
-/// An answer, read to its end.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub fn etag(&self) -> &str {
-        self.headers[ETAG].to_str().unwrap()
-    }
-
-    /// Pointers and codes of a problem's faults, sorted.
-    pub fn faults(&self) -> Vec<(String, String)> {
-        let json = self.json();
-        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
-        let faults = json["errors"].as_array().unwrap();
-        let mut faults: Vec<_> = faults.iter().map(|fault| (text(fault, "pointer"), text(fault, "code"))).collect();
-        faults.sort();
-        faults
-    }
-}
-
-/// Names of `test` have a public address, `private.test` a private one; no other name resolves. Nothing is asked.
-fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
-    match host {
-        "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
-        host if host.split('.').next_back() == Some("test") => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
-        _ => Err(io::Error::other("no such host")),
 /// The tenant that most tests speak of.
 pub const ACME: &str = "acme";
+
 /// A served API; it stops with the value.
+pub struct TestApi {
     pub address: SocketAddr,
     pub metrics: Metrics,
     /// Begins the orderly stop.
     pub shutdown: CancellationToken,
     pub tasks: TaskTracker,
     pub db: TestDatabase,
+}
+
 /// What a test may want to have otherwise.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub http: http::Settings,
     /// Events that may wait for their transaction.
     pub queue_events: usize,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { http: http::Settings::default(), queue_events: 10_000 }
@@ -102,78 +56,9 @@ impl Default for Options {
 
 impl TestApi {
     pub async fn start() -> Self {
-        let database = TestDatabase::new().await;
-        let keyring = Arc::new(Keyring::generate().0);
-        let stop = CancellationToken::new();
-        let state = state(database.pool.clone(), Arc::clone(&keyring), &stop);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
-        // Ends with the guard below, or with the test's runtime.
-        TaskTracker::new().spawn(async move { http::serve(listener, router, &settings, shutdown).await });
-        Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
-    }
-
-    /// The text of a new token; `None`: for all tenants.
-    pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
-        let scope = tenant.map_or(TokenScope::AllTenants, |name| TokenScope::Tenant(TenantId::parse(name).unwrap()));
-        let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None };
-        tokens::create(&self.database, &new).await.unwrap().1.expose()
-    }
-
-    /// Sends a request, with a JSON body if there is one; `headers` come after, and instead of, the usual ones.
-    pub async fn send(
-        &self,
-        token: &str,
-        method: Method,
-        path: &str,
-        headers: &[(&'static str, &str)],
-        body: Option<&Value>,
-    ) -> Answer {
-        let mut all = HeaderMap::new();
-        all.insert("authorization", format!("Bearer {token}").parse().unwrap());
-        all.insert("content-type", "application/json".parse().unwrap());
-        for (name, value) in headers {
-            all.insert(*name, value.parse().unwrap());
-        }
-        let mut request = self.client.request(method, format!("{}{path}", self.origin)).headers(all);
-        if let Some(body) = body {
-            request = request.body(body.to_string());
-        }
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
-    }
-}
-
-fn state(db: store::Db, keyring: Arc<Keyring>, stop: &CancellationToken) -> ApiState {
-    let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
-    let ingest = ingest::Settings { queue_events: 1_000, default_expiry: Duration::from_hours(1) };
-    let channels = channels::Settings {
-        allowed_networks: Vec::new(),
-        allow_http: false,
-        default_timeout: Duration::from_secs(5),
-        extra_roots: Vec::new(),
-    };
-    ApiState::new(Dependencies {
-        ingest: Ingest::start(&db, &ingest, &Wakeup::default(), &metrics, &tasks, stop),
-        db,
-        keyring,
-        client: HttpClient::with_lookup(&channels, lookup).unwrap(),
-        push_config_rules: Rules { allow_http: false },
-        metrics,
-        settings: http::Settings::default(),
-        shutdown: stop.clone(),
-        tasks,
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test is the client; the guarded one reaches no loopback")]
-fn plain_client() -> reqwest::Client {
-    // Another test may have been first.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
         Self::with(Options::default()).await
+    }
+
     pub async fn with(options: Options) -> Self {
         let db = TestDatabase::new().await;
         super::seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
@@ -201,8 +86,13 @@ fn plain_client() -> reqwest::Client {
         let (settings, stop) = (options.http, shutdown.clone());
         tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
         Self { address, metrics, shutdown, tasks, db }
+    }
+
     /// A token that is good for an hour; `None` speaks for all tenants.
+    pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
+    }
+
     pub async fn token_with_id(&self, role: Role, tenant: Option<&str>) -> (TokenId, String) {
         let new = NewToken {
             name: TokenName::parse("test").unwrap(),
@@ -212,23 +102,39 @@ fn plain_client() -> reqwest::Client {
         };
         let (id, secret) = tokens::create(&self.db.pool, &new).await.unwrap();
         (id, secret.expose())
+    }
+
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.request(Method::GET, path, token, None).await
+    }
+
     pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
         self.request(Method::POST, path, token, Some(body)).await
+    }
+
     pub async fn request(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> Answer {
         let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
         let request = if body.is_some() { request.header("content-type", "application/json") } else { request };
         let bytes = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
         self.send(request.body(bytes.into()).unwrap()).await
+    }
+
     /// Sends exactly this, on a connection of its own.
     pub async fn send(&self, request: Request<Bytes>) -> Answer {
         send(self.address, request).await
+    }
+
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
 impl Drop for TestApi {
     fn drop(&mut self) {
         self.shutdown.cancel();
+    }
+}
+
 /// One request on a connection of its own.
 pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
@@ -238,27 +144,39 @@ pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
         let response = sender.send_request(request.map(Full::new)).await.unwrap();
         let (head, body) = response.into_parts();
         Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    };
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
         // The server may close its side as soon as it has answered.
         _closed = connection => exchange.await,
+    }
+}
+
 /// What came back.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
     /// The body of a success.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
     /// The document of a problem, checked for the form that all have.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
@@ -272,6 +190,8 @@ impl Answer {
         assert_eq!(document["request_id"], self.header("x-request-id").unwrap());
         assert!(document["errors"].is_array());
         document
+    }
+
     /// The places and codes of the faults of a 422.
     #[track_caller]
     pub fn faults(&self) -> Vec<(String, String)> {
@@ -279,4 +199,5 @@ impl Answer {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let errors = document["errors"].as_array().unwrap().iter();
         errors.map(|fault| (text(&fault["pointer"]), text(&fault["code"]))).collect()
+    }
 }

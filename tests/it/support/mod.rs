@@ -1,6 +1,7 @@
 //! What several topics need.
 
 pub mod api;
+pub mod config_api;
 pub(crate) mod http2;
 pub(crate) mod messages;
 pub(crate) mod misbehaving;
