@@ -1,5 +1,10 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, reason = "a bench may panic, and asks its own questions")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench may panic, and asks its own questions"
+)]
 
 mod drain;
 mod engine;

@@ -12,12 +12,8 @@ use nix::unistd::{Pid, User, chown, geteuid};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// Where distributions put the server's programs, the newest version that is wanted first.
-const PROGRAM_DIRS: [&str; 4] = [
-    "/usr/lib/postgresql/15/bin",
-    "/usr/lib/postgresql/16/bin",
-    "/usr/lib/postgresql/17/bin",
-    "/usr/local/pgsql/bin",
-];
+const PROGRAM_DIRS: [&str; 4] =
+    ["/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin", "/usr/local/pgsql/bin"];
 
 /// A running server; stopped and removed when dropped.
 #[derive(Debug)]
@@ -88,7 +84,10 @@ impl Server {
     pub async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
         MIGRATOR.run(&db).await.unwrap();
-        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)").execute(&db).await.unwrap();
+        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
+            .execute(&db)
+            .await
+            .unwrap();
         if std::env::var("BENCH_PROFILE").is_ok() {
             sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&db).await.unwrap();
         }

@@ -19,6 +19,7 @@ mod embedded_postgres;
 mod push_config_races;
 mod push_config_secrets;
 mod push_configs;
+mod queue_endings;
 mod queue_protocol;
 mod signing_secrets;
 mod support;
