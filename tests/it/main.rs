@@ -10,7 +10,18 @@
 
 mod address_guard;
 mod address_rules;
+mod api_access;
+mod api_batches;
+mod api_deliveries;
+mod api_events;
+mod api_service;
 mod embedded_postgres;
+mod push_config_races;
+mod push_config_secrets;
+mod push_configs;
+mod queue_endings;
+mod queue_protocol;
+mod signing_secrets;
 mod support;
 mod webhook_faults;
 mod webhook_http2;
