@@ -2,14 +2,13 @@
 
 mod data;
 mod keys;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,14 +16,14 @@ use tokio_util::task::TaskTracker;
 pub use data::Data;
 pub use keys::keyring;
 
-use crate::channels::{self, HttpClient};
+use crate::channels::HttpClient;
 use crate::config::{self, Config};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::endpoint::Channel;
 use crate::domain::push_config::Rules;
 use crate::http;
-use crate::ingest::{self, Ingest};
-use crate::queue::{self, Queue, Wakeup};
+use crate::ingest::Ingest;
+use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
@@ -58,10 +57,7 @@ pub struct Listeners {
 impl Listeners {
     /// Binds the addresses that this part needs.
     pub async fn bind(config: &Config, part: Part) -> anyhow::Result<Self> {
-        let api = match part.has_api() {
-            true => Some(bind(config.listen_addr, "the API").await?),
-            false => None,
-        };
+        let api = if part.has_api() { Some(bind(config.listen_addr, "the API").await?) } else { None };
         Ok(Self { api, metrics: bind(config.metrics_addr, "the metrics").await? })
     }
 }
@@ -120,7 +116,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         prepare(&data).await?;
         let keyring = Arc::new(keyring(config)?);
-        let client = HttpClient::new(&channel_settings(config)?).context("the HTTP client cannot be built")?;
+        let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
         let mut service = Self {
             data,
             queue: None,
@@ -133,14 +129,15 @@ impl Service {
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
-        let wakeup = match part.has_workers() {
-            true => service.start_workers(config, &keyring, &client, metrics).await?,
-            false => Wakeup::default(),
+        let wakeup = if part.has_workers() {
+            service.start_workers(config, &keyring, &client, metrics).await?
+        } else {
+            service.hint_others(config)
         };
         if let Some(listener) = listeners.api {
             let ingest = Ingest::start(
                 &service.data.db,
-                &ingest_settings(config),
+                &settings::ingest(config),
                 &wakeup,
                 metrics,
                 &service.ingest.tasks,
@@ -159,7 +156,7 @@ impl Service {
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
-        let queue = Queue::start(db.clone(), &queue_settings(config), metrics)
+        let queue = Queue::start(db.clone(), &settings::queue(config), metrics)
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
@@ -187,6 +184,16 @@ impl Service {
         Ok(wakeup)
     }
 
+    /// Workers elsewhere are told of ready deliveries where they listen.
+    fn hint_others(&self, config: &Config) -> Wakeup {
+        if !matches!(&config.database, config::Database::External { listen_url: Some(_), .. }) {
+            return Wakeup::default();
+        }
+        let (wakeup, hinting) = Wakeup::of_others(self.data.db.clone(), self.ingest.stop.clone());
+        self.ingest.tasks.spawn(hinting);
+        wakeup
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]
     fn serve_api(
         &self,
@@ -198,7 +205,7 @@ impl Service {
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) {
-        let settings = http_settings(config);
+        let settings = settings::http(config);
         let state = http::state::ApiState::new(http::state::Dependencies {
             db: self.data.db.clone(),
             ingest,
@@ -265,42 +272,4 @@ pub fn now() -> chrono::DateTime<Utc> {
 /// Makes what accepting and recording need from the database today.
 pub async fn prepare(data: &Data) -> anyhow::Result<()> {
     worker::prepare(&data.db, now()).await.context("the partitions of today cannot be made")
-}
-
-/// What the channels need of the settings.
-pub fn channel_settings(config: &Config) -> anyhow::Result<channels::Settings> {
-    let config::Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
-    let pem = ca_certificates.as_deref().unwrap_or_default();
-    let extra_roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")?;
-    Ok(channels::Settings {
-        allowed_networks: allowed_networks.clone(),
-        allow_http: *allow_http,
-        default_timeout: *webhook_timeout,
-        extra_roots,
-    })
-}
-
-fn queue_settings(config: &Config) -> queue::Settings {
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    queue::Settings {
-        max_in_flight: config.queue.max_in_flight,
-        endpoint_max_in_flight: config.queue.endpoint_max_in_flight,
-        lease: config.queue.lease,
-        description: format!("{host} {}", std::process::id()),
-    }
-}
-
-fn ingest_settings(config: &Config) -> ingest::Settings {
-    ingest::Settings { queue_events: config.ingest.queue_events, default_expiry: config.ingest.expires }
-}
-
-fn http_settings(config: &Config) -> http::Settings {
-    http::Settings {
-        event_body_bytes: config.limits.event_bytes,
-        batch_body_bytes: config.limits.batch_bytes,
-        batch_events: config.limits.batch_events,
-        ..http::Settings::default()
-    }
 }

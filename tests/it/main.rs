@@ -8,10 +8,20 @@
     reason = "a test that cannot go on fails; clippy.toml's exceptions end at functions that are not tests themselves"
 )]
 
+mod address_guard;
+mod address_rules;
 mod api_access;
 mod api_batches;
 mod api_deliveries;
 mod api_events;
 mod api_service;
 mod embedded_postgres;
+mod push_config_races;
+mod push_config_secrets;
+mod push_configs;
+mod queue_protocol;
+mod signing_secrets;
 mod support;
+mod webhook_faults;
+mod webhook_http2;
+mod webhook_message;

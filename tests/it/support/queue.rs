@@ -1,0 +1,67 @@
+//! Deliveries in a database, without a running service.
+
+use flametree_notify::domain::event::{EventType, NewEvent};
+use flametree_notify::domain::ids::{EndpointId, WorkerId};
+use flametree_notify::domain::names::{AgentId, SessionId, TenantId};
+use flametree_notify::store::accept;
+use flametree_notify::store::queue::workers;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::postgres::TestDatabase;
+
+/// A database with today's partitions.
+pub async fn prepared() -> TestDatabase {
+    let db = TestDatabase::new().await;
+    prepare(&db).await;
+    db
+}
+
+pub async fn prepare(db: &PgPool) {
+    sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 1)").execute(db).await.unwrap();
+}
+
+/// An enabled webhook of the tenant `acme` for customers' messages.
+pub async fn agent_with_webhook(db: &PgPool, agent: &str) -> EndpointId {
+    let endpoint = Uuid::now_v7();
+    sqlx::query(
+        "INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, url, signing, events,
+             header_names, header_values, header_secrets, created_at, updated_at)
+         VALUES ('acme', $1, $2, 1, true, 'http://127.0.0.1:9/', false, '{user_message}', '{}', '{}', '{}', now(), now())",
+    )
+    .bind(agent)
+    .bind(endpoint)
+    .execute(db)
+    .await
+    .unwrap();
+    EndpointId::from_uuid(endpoint)
+}
+
+/// A message of a customer of the tenant `acme`.
+pub fn message(agent: &str, text: String) -> NewEvent {
+    NewEvent {
+        tenant_id: TenantId::parse("acme").unwrap(),
+        event_type: EventType::UserMessage,
+        agent_id: AgentId::parse(agent).unwrap(),
+        session_id: SessionId::parse("session-1").unwrap(),
+        customer_id: None,
+        occurred_at: None,
+        text: Some(text),
+        assignee_id: None,
+        metadata: None,
+        idempotency_key: None,
+        expires_in_seconds: None,
+    }
+}
+
+/// Accepts messages of customers, `message 0` and on, in one transaction.
+pub async fn accept_messages(db: &PgPool, agent: &str, count: usize) {
+    let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
+    accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600).await.unwrap();
+}
+
+pub async fn worker(db: &PgPool) -> WorkerId {
+    let id = WorkerId::from_uuid(Uuid::now_v7());
+    workers::register(db, id, "test").await.unwrap();
+    id
+}
