@@ -6,15 +6,16 @@ $$;
 COMMENT ON FUNCTION flametree.delivery_id IS
     'The id of the p_ordinal-th delivery of an event: its id with the last 16 bits counting from 1.';
 
--- Plans are made once and kept. A table that was empty when its plan was made must not be scanned whole when it is not:
--- hence enable_seqscan = off, and lateral lookups that can only be walked by key.
+-- Plans are made once and kept (force_generic_plan: planning these statements costs as much as running them for twenty
+-- events). A table that was empty when its plan was made must not be scanned whole when it is not: hence
+-- enable_seqscan = off, and lateral lookups that can only be walked by key.
 CREATE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[]
 ) RETURNS TABLE (
     ordinal integer, result text, event_id uuid, deliveries smallint,
     lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := clock_timestamp();
@@ -172,7 +173,8 @@ COMMENT ON FUNCTION flametree.event_hash IS 'What makes two bodies under one ide
 CREATE FUNCTION flametree.apply_effects(
     p_results text[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
     p_occurred timestamptz[], p_now timestamptz
-) RETURNS void LANGUAGE sql SET enable_seqscan = off AS $$
+) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
     INSERT INTO flametree.sessions AS s
         (tenant_id, id, agent_id, handler_id, handler_changed_at, in_workspace, workspace_changed_at)
     SELECT e.tenant, e.session, min(e.agent),
@@ -197,5 +199,6 @@ CREATE FUNCTION flametree.apply_effects(
         handler_changed_at = greatest(excluded.handler_changed_at, s.handler_changed_at),
         in_workspace = CASE WHEN excluded.workspace_changed_at >= s.workspace_changed_at
                             THEN excluded.in_workspace ELSE s.in_workspace END,
-        workspace_changed_at = greatest(excluded.workspace_changed_at, s.workspace_changed_at)
+        workspace_changed_at = greatest(excluded.workspace_changed_at, s.workspace_changed_at);
+END
 $$;

@@ -39,6 +39,10 @@ async fn the_process_is_ready_with_its_database_and_schema_until_it_stops() {
     let api = TestApi::start().await;
     assert_eq!(api.send(bare("/livez")).await.expect(200), json!({"status": "ok"}));
     assert_eq!(api.send(bare("/readyz")).await.expect(200), json!({"status": "ok"}));
+    api.draining.cancel();
+    let document = api.send(bare("/readyz")).await.problem(503, "unavailable");
+    assert_eq!(document["detail"], "the process is stopping");
+    api.send(bare("/livez")).await.expect(200);
 }
 
 #[tokio::test]

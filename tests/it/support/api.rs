@@ -34,9 +34,10 @@ pub const ACME: &str = "acme";
 pub struct TestApi {
     pub address: SocketAddr,
     pub metrics: Metrics,
-    /// Begins the orderly stop.
+    /// Makes the process unready, as the first step of a stop.
+    pub draining: CancellationToken,
+    /// Stops the server.
     pub shutdown: CancellationToken,
-    pub tasks: TaskTracker,
     pub db: TestDatabase,
 }
 
@@ -62,7 +63,8 @@ impl TestApi {
     pub async fn with(options: Options) -> Self {
         let db = TestDatabase::new().await;
         super::seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
-        let (metrics, shutdown, tasks) = (Metrics::new("test", "test"), CancellationToken::new(), TaskTracker::new());
+        let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
         let client = channels::Settings {
             allowed_networks: Vec::new(),
@@ -78,14 +80,14 @@ impl TestApi {
             push_config_rules: Rules { allow_http: false },
             metrics: metrics.clone(),
             settings: options.http.clone(),
-            shutdown: shutdown.clone(),
+            shutdown: draining.clone(),
             tasks: tasks.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (settings, stop) = (options.http, shutdown.clone());
         tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
-        Self { address, metrics, shutdown, tasks, db }
+        Self { address, metrics, draining, shutdown, db }
     }
 
     /// A token that is good for an hour; `None` speaks for all tenants.
