@@ -10,6 +10,7 @@
 
 mod address_guard;
 mod address_rules;
+mod demo;
 mod embedded_postgres;
 mod queue_protocol;
 mod support;
