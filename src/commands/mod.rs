@@ -1,8 +1,10 @@
 //! What the program can be told to do. Each command reads the settings first, and says all that is wrong with them.
 
+mod demo;
 mod serve;
 mod token;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use clap::{Parser, Subcommand};
 use flametree_notify::app::{self, Data, Part};
 use flametree_notify::config::Config;
 use flametree_notify::telemetry::logging;
+use tokio::runtime::Runtime;
 
 /// How long the end waits for threads that are stuck in the system.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,6 +36,8 @@ enum Action {
     Worker,
     /// Bring the database's schema to this version (over a direct connection, not through a pooler).
     Migrate,
+    /// Show the service at work on this machine: nothing needs to be set up.
+    Demo(demo::Demo),
     /// Manage API tokens.
     #[command(subcommand)]
     Token(token::TokenAction),
@@ -89,7 +94,35 @@ impl Action {
         // A look-up of a name cannot be canceled; nobody needs its answer any more.
         runtime.shutdown_timeout(RUNTIME_PATIENCE);
         result
+        match self {
+            Self::Run => with_config(|config| serve::run(config, Part::All)),
+            Self::Api => with_config(|config| serve::run(config, Part::Api)),
+            Self::Worker => with_config(|config| serve::run(config, Part::Worker)),
+            Self::Migrate => with_config(|config| async move { migrate(&config).await }),
+            Self::Demo(demo) => runtime()?.block_on(demo.run()),
+            Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
+            Self::Config(ConfigAction::Check) => {
+                Config::from_env()?;
+                print(&Config::in_force());
+                Ok(())
+            Self::Openapi => {
+                print(&flametree_notify::http::openapi_json());
+                Ok(())
     }
+}
+
+/// Runs `work` with the settings of the environment, and with logs.
+fn with_config<F>(work: impl FnOnce(Config) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let config = Config::from_env()?;
+    logging::init(&config.log).context("the logs cannot be set up")?;
+    runtime()?.block_on(work(config))
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("the runtime cannot start")
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -100,9 +133,9 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Standard output is only for what was asked for.
-#[expect(clippy::print_stdout, reason = "the command was asked to print")]
 fn print(text: &str) {
-    println!("{}", text.trim_end());
+    // Whoever has stopped to read needs no more.
+    drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
 }
 
 #[expect(clippy::print_stderr, reason = "the logs may not be set up yet")]
