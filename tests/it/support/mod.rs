@@ -1,3 +1,4 @@
 //! What several topics need.
 
+pub mod postgres;
 pub mod temp_dir;

@@ -1,0 +1,6 @@
+//! A file per kind of convention.
+
+mod documents;
+mod modules;
+mod sizes;
+mod source;

@@ -1,0 +1,114 @@
+//! Who may import whom: the order in which the modules build upon each other, and that they do so in no circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::conventions::source::{code, rust_files};
+
+/// Each module of the crate with those that it may import, from the bottom to the top.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("telemetry", &["domain"]),
+    ("secrets", &["domain"]),
+    ("postgres", &[]),
+    ("store", &["domain", "telemetry", "secrets"]),
+    // Knows no database: what it sends is given to it.
+    ("channels", &["domain", "telemetry"]),
+    ("queue", &["domain", "telemetry", "store"]),
+    // Wakes the queue where both are in one process.
+    ("ingest", &["domain", "telemetry", "store", "queue"]),
+    ("worker", &["domain", "telemetry", "secrets", "store", "channels", "queue"]),
+    ("portal", &["domain", "telemetry"]),
+    ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "portal"]),
+    // Fills what the modules below define as their settings.
+    ("config", &["domain", "telemetry", "postgres"]),
+];
+
+/// The composition root and the command line, which may import everything and are imported by nothing.
+const ROOTS: &[&str] = &["app", "command", "demo", "lib", "main"];
+
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn a_module_imports_only_what_it_builds_upon() {
+    let allowed: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut faults = Vec::new();
+    for (module, imports) in imports() {
+        if ROOTS.contains(&module.as_str()) {
+            continue;
+        }
+        let Some(allowed) = allowed.get(module.as_str()) else {
+            faults.push(format!("src/{module} has no line in MAY_IMPORT"));
+            continue;
+        };
+        let forbidden = imports.iter().filter(|import| !allowed.contains(&import.as_str()));
+        faults.extend(forbidden.map(|import| format!("{module} must not import {import}")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    let mut rest = imports();
+    loop {
+        let known: BTreeSet<_> = rest.keys().cloned().collect();
+        let before = rest.len();
+        rest.retain(|_, imports| imports.iter().any(|import| known.contains(import)));
+        if rest.len() == before {
+            break;
+        }
+    }
+    assert!(rest.is_empty(), "these import each other, or what does: {:?}", rest.keys());
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    let text = "use crate::store::{Db, Tx};\nuse crate::{domain::ids, queue};\nuse crate::{\n    telemetry::{metrics, \
+                logging},\n    worker,\n};\nfn f() -> crate::http::Answer { crate::ingest::accept() } // crate::app\n";
+    let found = imports_in(text);
+    let expected = ["domain", "http", "ingest", "queue", "store", "telemetry", "worker"];
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+/// The modules of the crate and what each imports of the others.
+fn imports() -> Imports {
+    let mut imports = Imports::new();
+    for file in rust_files(&["src"]) {
+        let path = file.path.trim_start_matches("src/").trim_end_matches(".rs");
+        let module = path.split('/').next().unwrap_or(path).to_owned();
+        let mut found = imports_in(&file.text);
+        found.remove(&module);
+        imports.entry(module).or_default().extend(found);
+    }
+    imports
+}
+
+fn imports_in(text: &str) -> BTreeSet<String> {
+    let code = code(text);
+    let after_crate = code.split("crate::").skip(1);
+    after_crate.flat_map(|path| if path.starts_with('{') { first_names(path) } else { vec![name(path)] }).collect()
+}
+
+/// The first name of each path of a group: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
+fn first_names(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut depth = 0;
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 1 && matches!(character, '{' | ',') {
+            names.push(name(group[at + 1..].trim_start()));
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+fn name(path: &str) -> String {
+    path.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect()
+}

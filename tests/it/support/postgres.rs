@@ -1,0 +1,140 @@
+//! A fresh database for each test, on the server that `scripts/with-postgres` has made.
+//!
+//! The migrations run once per schema, into a template; a test's database is a copy of it, which takes milliseconds.
+//! Templates are named after the migrations they hold, so that one from before a change is never used.
+
+use std::ops::Deref;
+use std::str::FromStr as _;
+
+use flametree_notify::store::MIGRATOR;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+/// Guards the making of the template against other test processes: any number that nobody else uses.
+const TEMPLATE_LOCK: i64 = 0x0066_6c61_6d65_7472;
+
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+
+/// A database with the current schema and nothing in it, dropped at the end of the test.
+pub struct TestDatabase {
+    pub pool: PgPool,
+    options: PgConnectOptions,
+    name: String,
+}
+
+impl TestDatabase {
+    pub async fn new() -> Self {
+        Self::with_connections(10).await
+    }
+
+    pub async fn with_connections(max_connections: u32) -> Self {
+        let template = TEMPLATE.get_or_init(migrated_template).await;
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        // PostgreSQL copies a template only while nobody is connected to it, and nobody is.
+        run(&mut server().await, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
+        let options = server_options().database(&name);
+        let pool = PgPoolOptions::new().max_connections(max_connections).connect_with(options.clone()).await.unwrap();
+        Self { pool, options, name }
+    }
+
+    /// For a second pool, and for one connection past it.
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// For a process of its own: `DATABASE_URL`.
+    pub fn url(&self) -> String {
+        let url = server_url();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        format!("{server}/{}", self.name)
+    }
+}
+
+impl Deref for TestDatabase {
+    type Target = PgPool;
+
+    fn deref(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl Drop for TestDatabase {
+    /// Also when the test has failed, and whatever is still connected.
+    fn drop(&mut self) {
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // The test's runtime ends with it: a thread with a runtime of its own does not.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { run(&mut server().await, statement).await });
+        });
+        if dropped.join().is_err() {
+            eprintln!("the database {} remains", self.name);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which server is theirs")]
+fn server_url() -> String {
+    std::env::var("TEST_DATABASE_URL")
+        .expect("TEST_DATABASE_URL is not set: run `make test`, or `scripts/with-postgres cargo test ...`")
+}
+
+fn server_options() -> PgConnectOptions {
+    PgConnectOptions::from_str(&server_url()).unwrap().extra_float_digits(None)
+}
+
+async fn server() -> PgConnection {
+    server_options().connect().await.unwrap()
+}
+
+async fn run(connection: &mut PgConnection, statement: String) {
+    let statement = sqlx::AssertSqlSafe(statement);
+    sqlx::raw_sql(statement).execute(connection).await.unwrap();
+}
+
+/// The name of a database with the current schema; made if it is not there.
+async fn migrated_template() -> String {
+    let checksums = MIGRATOR.iter().flat_map(|migration| migration.checksum.iter());
+    let digest = checksums
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let name = format!("template_{digest:016x}");
+    let mut server = server().await;
+    // Held by this connection until it closes.
+    run(&mut server, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
+    if !exists(&mut server, &name).await {
+        // Renamed when it is whole: a test process that was killed in between leaves no half of a template.
+        run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
+        run(&mut server, format!("CREATE DATABASE {name}_new")).await;
+        let mut connection = server_options().database(&format!("{name}_new")).connect().await.unwrap();
+        MIGRATOR.run_direct(None, &mut connection, false).await.unwrap();
+        connection.close().await.unwrap();
+        run(&mut server, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;
+    }
+    server.close().await.unwrap();
+    name
+}
+
+async fn exists(server: &mut PgConnection, name: &str) -> bool {
+    let query = format!("SELECT count(*) = 1 FROM pg_database WHERE datname = '{name}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_one(server).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn tests_have_databases_of_their_own_with_the_schema_and_leave_none() {
+    let (one, other) = tokio::join!(TestDatabase::new(), TestDatabase::new());
+    for database in [&one, &other] {
+        let statement = "SELECT to_regclass('flametree.events') IS NOT NULL AND to_regclass('own') IS NULL";
+        let is_own: bool = sqlx::raw_sql(statement).fetch_one(&database.pool).await.unwrap().get(0);
+        assert!(is_own);
+        sqlx::raw_sql("CREATE TABLE own ()").execute(&database.pool).await.unwrap();
+    }
+    for options in [one.connect_options(), PgConnectOptions::from_str(&one.url()).unwrap()] {
+        assert_eq!(options.get_database(), Some(one.name.as_str()));
+        options.connect().await.unwrap().ping().await.unwrap();
+    }
+    let name = one.name.clone();
+    drop(one);
+    assert!(!exists(&mut server().await, &name).await);
+}
