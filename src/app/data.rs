@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Database, DatabaseUrl};
 use crate::postgres::{self, EmbeddedServer};
 use crate::queue::Wakeup;
-use crate::store::queue::workers;
+use crate::store::queue::{hints, workers};
 use crate::store::{self, Db, connection};
 use crate::telemetry::metrics::Metrics;
 
@@ -20,8 +20,6 @@ const QUEUE_CONNECTIONS: u32 = 12;
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Between attempts to listen again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
-/// The channel of hints that deliveries are ready. Without payload: a listener searches by itself.
-const READY_CHANNEL: &str = "flametree_ready";
 
 /// An open database with this build's schema.
 #[derive(Debug)]
@@ -139,7 +137,7 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
         let listening = async {
             let pool = connection::pool(url.connect_options(), 1, "flametree-notify listener");
             let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(READY_CHANNEL).await?;
+            listener.listen(hints::READY_CHANNEL).await?;
             loop {
                 listener.recv().await?;
                 wakeup.search();

@@ -58,10 +58,7 @@ pub struct Listeners {
 impl Listeners {
     /// Binds the addresses that this part needs.
     pub async fn bind(config: &Config, part: Part) -> anyhow::Result<Self> {
-        let api = match part.has_api() {
-            true => Some(bind(config.listen_addr, "the API").await?),
-            false => None,
-        };
+        let api = if part.has_api() { Some(bind(config.listen_addr, "the API").await?) } else { None };
         Ok(Self { api, metrics: bind(config.metrics_addr, "the metrics").await? })
     }
 }
@@ -133,9 +130,10 @@ impl Service {
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
-        let wakeup = match part.has_workers() {
-            true => service.start_workers(config, &keyring, &client, metrics).await?,
-            false => Wakeup::default(),
+        let wakeup = if part.has_workers() {
+            service.start_workers(config, &keyring, &client, metrics).await?
+        } else {
+            service.hint_others(config)
         };
         if let Some(listener) = listeners.api {
             let ingest = Ingest::start(
@@ -185,6 +183,16 @@ impl Service {
         self.data.listen(config, &wakeup, &self.workers.tasks, &self.workers.stop);
         self.queue = Some(queue);
         Ok(wakeup)
+    }
+
+    /// Workers elsewhere are told of ready deliveries where they listen.
+    fn hint_others(&self, config: &Config) -> Wakeup {
+        if !matches!(&config.database, config::Database::External { listen_url: Some(_), .. }) {
+            return Wakeup::default();
+        }
+        let (wakeup, hinting) = Wakeup::of_others(self.data.db.clone(), self.ingest.stop.clone());
+        self.ingest.tasks.spawn(hinting);
+        wakeup
     }
 
     #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]

@@ -53,7 +53,7 @@ const FORBIDDEN_V6: [Ipv6Net; 11] = [
     v6([0xff00, 0, 0], 8),      // multicast
 ];
 
-/// The parts of 2001::/23 that the registry calls globally reachable.
+/// The parts of `2001::/23` that the registry calls globally reachable.
 const GLOBAL_IN_2001: [Ipv6Net; 7] = [
     v6_host([0x2001, 1], 1),    // port control protocol anycast
     v6_host([0x2001, 1], 2),    // TURN anycast

@@ -55,18 +55,25 @@ pub(super) fn failure(error: &reqwest::Error) -> Failure {
     verdict
 }
 
-/// Whether the other side has, by protocol, certainly not processed the request (RFC 9113, section 8.7): it may be
-/// sent once more without being a second attempt.
+/// Whether the other side has certainly not processed the request: it may be sent once more without being a second
+/// attempt.
+pub(super) fn was_never_processed(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        cause.downcast_ref::<h2::Error>().is_some_and(was_refused)
+            // The connection ended while the request still waited for its turn on it: not a byte has left.
+            || cause.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
+    })
+}
+
+/// The guarantees of HTTP/2 (RFC 9113, section 8.7).
 ///
 /// h2 fails a stream with the peer's GOAWAY only if the stream is above the last one that the peer names, or if it was
 /// not begun when the frame came. (Between these two there is a window of instructions in which the headers may have
 /// left; the body never has, and without it there is no event to process.) A stream that the peer may have processed
 /// ends with an I/O error instead.
-pub(super) fn was_never_processed(error: &reqwest::Error) -> bool {
-    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
-        error.is_remote()
-            && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
-    })
+fn was_refused(error: &h2::Error) -> bool {
+    let refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (error.is_go_away() || refused_stream)
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -85,7 +92,7 @@ fn verdict_of(cause: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(Failure::new(Outcome::TlsError, tls_note(error)));
     }
     if let Some(error) = cause.downcast_ref::<h2::Error>() {
-        return http2(error);
+        return Some(http2(error));
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return http1(error);
@@ -103,16 +110,16 @@ fn http1(error: &hyper::Error) -> Option<Failure> {
     None
 }
 
-fn http2(error: &h2::Error) -> Option<Failure> {
+fn http2(error: &h2::Error) -> Failure {
     if error.is_io() {
-        return Some(Failure::new(Outcome::ConnectError, "The connection was closed before the answer."));
+        return Failure::new(Outcome::ConnectError, "The connection was closed before the answer.");
     }
     let note = if error.is_remote() {
         "The host gave the request up with an HTTP/2 error."
     } else {
         "The answer broke the rules of HTTP/2."
     };
-    Some(Failure::new(Outcome::ProtocolError, note))
+    Failure::new(Outcome::ProtocolError, note)
 }
 
 fn io(error: &io::Error) -> Failure {

@@ -15,7 +15,7 @@ mod http_client;
 mod resolver;
 pub mod webhook;
 
-pub use http_client::{Answer, BuildError, HttpClient, VetError};
+pub use http_client::{BuildError, HttpClient, VetError};
 pub use resolver::{Lookup, system_lookup};
 
 /// Longest deadline that an endpoint may have.

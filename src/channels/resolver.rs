@@ -22,7 +22,7 @@ pub type Lookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// Why a host name gave no address to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
+pub(super) enum ResolveError {
     #[error("the host name did not resolve")]
     Unresolved,
     /// The address is for the log, not for the customer.
@@ -87,7 +87,8 @@ impl GuardedResolver {
         let (sender, receiver) = watch::channel(None);
         running.insert(host.to_owned(), receiver.clone());
         drop(running);
-        let lookup = RunningLookup { shared: Arc::clone(&self.0), host: host.to_owned(), sender, _permit: permit };
+        let (shared, host) = (Arc::clone(&self.0), host.to_owned());
+        let lookup = RunningLookup { shared, host, answer: None, sender, _permit: permit };
         // Not awaited: the answer comes through the channel, to everyone who waits by then.
         drop(tokio::task::spawn_blocking(move || lookup.run()));
         Ok(receiver)
@@ -116,22 +117,24 @@ impl Shared {
 struct RunningLookup {
     shared: Arc<Shared>,
     host: String,
+    answer: Option<Answer>,
     sender: watch::Sender<Option<Answer>>,
     /// Held by the thread and not by who waits: deliveries that gave up must not let more threads begin.
     _permit: OwnedSemaphorePermit,
 }
 
 impl RunningLookup {
-    fn run(self) {
-        let answer = self.shared.vetted(&self.host, (self.shared.lookup)(&self.host));
-        self.sender.send_replace(Some(answer));
+    fn run(mut self) {
+        self.answer = Some(self.shared.vetted(&self.host, (self.shared.lookup)(&self.host)));
     }
 }
 
 impl Drop for RunningLookup {
-    /// Also when the look-up panics, so that the next delivery asks again.
+    /// Also when the look-up panics. Gone from the map before anyone knows the answer: who asks after that wants to know
+    /// how the name resolves then.
     fn drop(&mut self) {
         self.shared.running().remove(&self.host);
+        self.sender.send_replace(self.answer.take());
     }
 }
 

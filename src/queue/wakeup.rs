@@ -1,21 +1,38 @@
 //! How claimers learn of new work without asking the database.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
 use crate::domain::names::TenantId;
+use crate::store::Db;
 use crate::store::accept::ReadyDelivery;
+use crate::store::queue::hints;
 
-/// Tells the claimers of this process that deliveries are ready. Without claimers in this process nobody is told, and
-/// the claimers of others find the deliveries by their search.
+/// Between two hints to other processes: what comes meanwhile is in the next one.
+const HINT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Tells claimers that deliveries are ready: those of this process where they are, those of others that there is work.
+/// Whoever is not told finds the deliveries by the search.
 #[derive(Debug, Clone, Default)]
 pub struct Wakeup {
     channels: Vec<Arc<ChannelQueue>>,
+    others: Option<Arc<Notify>>,
 }
 
 impl Wakeup {
     pub(super) fn new(channels: Vec<Arc<ChannelQueue>>) -> Self {
-        Self { channels }
+        Self { channels, others: None }
+    }
+
+    /// For a process without claimers. The future sends the hints to the others until `stop`.
+    pub fn of_others(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+        let others = Arc::new(Notify::new());
+        let hinting = send_hints(db, Arc::clone(&others), stop);
+        (Self { channels: Vec::new(), others: Some(others) }, hinting)
     }
 
     /// Deliveries of `tenant` are committed and ready.
@@ -25,6 +42,9 @@ impl Wakeup {
                 queue.ready(tenant, *delivery);
             }
         }
+        if let Some(others) = self.others.as_ref().filter(|_| !deliveries.is_empty()) {
+            others.notify_one();
+        }
     }
 
     /// Another process says that there is work.
@@ -32,5 +52,14 @@ impl Wakeup {
         for queue in &self.channels {
             queue.search();
         }
+    }
+}
+
+async fn send_hints(db: Db, wanted: Arc<Notify>, stop: CancellationToken) {
+    while stop.run_until_cancelled(wanted.notified()).await.is_some() {
+        if let Err(error) = hints::notify(&db).await {
+            tracing::debug!(%error, "a hint of ready deliveries was not sent; the search finds them");
+        }
+        tokio::time::sleep(HINT_PAUSE).await;
     }
 }

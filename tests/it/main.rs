@@ -8,5 +8,10 @@
     reason = "a test that cannot go on fails; clippy.toml's exceptions end at functions that are not tests themselves"
 )]
 
+mod address_guard;
+mod address_rules;
 mod embedded_postgres;
 mod support;
+mod webhook_faults;
+mod webhook_http2;
+mod webhook_message;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 pub use self::payload::payload;
 pub use self::signature::{NoRandomness, SecretError, SigningSecret};
 
-use super::HttpClient;
 use super::http_client::{Answer, Broken, Post};
+use super::{HttpClient, MAX_TIMEOUT};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::webhook_url::WebhookUrl;
 
@@ -42,7 +42,7 @@ pub struct Endpoint {
     pub headers: HeaderMap,
     /// Live ones, the newest first; empty: messages are not signed.
     pub secrets: Vec<SigningSecret>,
-    /// Spans the whole attempt.
+    /// Spans the whole attempt; at most [`MAX_TIMEOUT`] counts.
     pub timeout: Duration,
 }
 
@@ -60,7 +60,8 @@ pub async fn send(
         // The ids and names are visible ASCII by their types; without them nothing may be sent.
         return Attempt::not_sent(Outcome::ConfigError, Some("The message's headers could not be written.".to_owned()));
     };
-    let post = Post { url: endpoint.url.as_url(), headers, body: body.into(), timeout: endpoint.timeout };
+    let post =
+        Post { url: endpoint.url.as_url(), headers, body: body.into(), timeout: endpoint.timeout.min(MAX_TIMEOUT) };
     fail::fail_point!("send::before_request");
     let begun = Instant::now();
     let result = client.post(&post).await;
@@ -85,11 +86,10 @@ fn outcome_of(status: StatusCode) -> Outcome {
 }
 
 fn answered(answer: &Answer, duration: Duration) -> Attempt {
-    let excerpt = excerpt(&answer.body);
     let detail = (!answer.body.is_empty()).then(|| AttemptDetail {
         note: None,
+        response_body: Some(excerpt(&answer.body)),
         response_truncated: answer.truncated || answer.body.len() > MAX_EXCERPT_BYTES,
-        response_body: Some(excerpt),
     });
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }

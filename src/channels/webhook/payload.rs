@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::StoredEvent;
+use crate::domain::names::CustomerId;
 
 /// The fields stand in the order of the documentation. What an event does not have is `null`, so that the shape is
 /// always the same.
@@ -38,7 +39,7 @@ pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
             event_id: event.id.to_string(),
             agent_id: event.agent_id.as_str(),
             session_id: event.session_id.as_str(),
-            customer_id: event.customer_id.as_ref().map(|id| id.as_str()),
+            customer_id: event.customer_id.as_ref().map(CustomerId::as_str),
             text: event.text.as_deref(),
             author: event.event_type.author(),
             metadata: metadata(event),
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
     use crate::domain::event::EventType;
     use crate::domain::ids::EventId;
-    use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
+    use crate::domain::names::{AgentId, SessionId, TenantId};
 
     fn event(event_type: EventType) -> StoredEvent {
         StoredEvent {

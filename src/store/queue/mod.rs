@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod finish;
+pub mod hints;
 pub mod lanes;
 pub mod lease;
 pub mod reap;

@@ -1,0 +1,223 @@
+//! No message reaches an address that the operator did not allow: by literal, name, rebinding or redirect.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flametree_notify::channels::{HttpClient, Lookup, Settings, VetError};
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::webhook_url::WebhookUrl;
+use proptest::prelude::*;
+
+use crate::support::messages::{attempt, endpoint, impatient, settings};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::waiting::all;
+use crate::support::wire::answer;
+
+fn closed() -> Settings {
+    Settings { allowed_networks: Vec::new(), ..settings() }
+}
+
+async fn vet(url: &str) -> Result<(), VetError> {
+    let client = HttpClient::with_lookup(&closed(), never_asked).unwrap();
+    client.vet(WebhookUrl::parse(url, true).unwrap().as_url()).await
+}
+
+fn never_asked(host: &str) -> io::Result<Vec<IpAddr>> {
+    panic!("{host} is not a name")
+}
+
+const LITERALS: [&str; 16] = [
+    "0x7f.1",
+    "0177.0.0.1",
+    "2130706433",
+    "127.1",
+    "127.0.0.1.",
+    "0",
+    "１２７.０.０.１",
+    "127。0。0。1",
+    "%31%32%37.0.0.1",
+    "169.254.169.254",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+];
+
+#[tokio::test]
+async fn a_literal_in_any_notation_is_vetted_when_saved_and_when_sent_to() {
+    // Bound to every address, so that a connection would be seen.
+    let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&closed(), never_asked).unwrap();
+    for literal in LITERALS {
+        let url = format!("http://{literal}:{}/", receiver.address.port());
+        assert_eq!(vet(&url).await, Err(VetError::BlockedAddress), "{literal}");
+        let attempt = attempt(&client, &endpoint(&url)).await;
+        assert_eq!((attempt.outcome, attempt.http_status), (Outcome::BlockedAddress, None), "{literal}");
+        assert!(!format!("{:?}", attempt.detail).contains("127.0"), "{attempt:?}");
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn this_machines_own_name_is_refused() {
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::new(&closed()).unwrap();
+    for host in ["localhost", "LOCALHOST"] {
+        let url = format!("http://{host}:{}/", receiver.address.port());
+        let attempt = attempt(&client, &endpoint(&url)).await;
+        assert_eq!(attempt.outcome, Outcome::BlockedAddress, "{host}");
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_dns_error() {
+    let nowhere: Lookup = |_host| Err(io::ErrorKind::NotFound.into());
+    let empty: Lookup = |_host| Ok(Vec::new());
+    for lookup in [nowhere, empty] {
+        let client = HttpClient::with_lookup(&settings(), lookup).unwrap();
+        let attempt = attempt(&client, &endpoint("https://nowhere.test/")).await;
+        assert_eq!(attempt.outcome, Outcome::DnsError);
+        let url = endpoint("https://nowhere.test/").url;
+        assert_eq!(client.vet(url.as_url()).await, Err(VetError::Unresolved));
+    }
+}
+
+const OPENED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const CLOSED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// Opens one address of this machine and no other.
+fn half_open() -> Settings {
+    Settings { allowed_networks: vec!["127.0.0.1/32".parse().unwrap()], ..settings() }
+}
+
+#[tokio::test]
+async fn one_forbidden_address_among_good_ones_spoils_the_name() {
+    let mixed: Lookup = |_host| Ok(vec![OPENED, CLOSED]);
+    let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&half_open(), mixed).unwrap();
+    let url = format!("http://mixed.test:{}/", receiver.address.port());
+    assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
+    let client = HttpClient::with_lookup(&half_open(), rebinding).unwrap();
+    // Closes each connection, so that the next delivery needs a new one.
+    let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
+    let allowed = Receiver::start_on("127.0.0.1:0", closes.clone()).await;
+    let port = allowed.address.port();
+    let hidden = Receiver::start_on(&format!("127.0.0.2:{port}"), closes).await;
+    let url = format!("http://rebinding.test:{port}/");
+    // The one look-up serves check and connection: there is no second answer to fall for.
+    assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered);
+    assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+    allowed.ended(1).await;
+    for _ in 0..3 {
+        assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
+    }
+    assert_eq!((allowed.seen().len(), hidden.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_name_that_passed_when_saved_is_vetted_again_when_sent_to() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
+    let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&half_open(), rebinding).unwrap();
+    let endpoint = endpoint(&format!("http://rebinding.test:{}/", receiver.address.port()));
+    assert_eq!(client.vet(endpoint.url.as_url()).await, Ok(()));
+    assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::BlockedAddress);
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_forbidden_address_is_not_followed() {
+    let hidden = Receiver::start_on("127.0.0.2:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let redirect = answer("307 Temporary Redirect", &format!("location: {}\r\n", hidden.url()), b"");
+    let receiver = Receiver::start(Behaviour::Answers(redirect)).await;
+    let client = HttpClient::new(&half_open()).unwrap();
+    assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Redirect);
+    assert_eq!((receiver.seen().len(), hidden.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn deliveries_to_one_name_share_its_lookup() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let slow: Lookup = |_host| {
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(vec![OPENED])
+    };
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&settings(), slow).unwrap();
+    let url = format!("http://slow.test:{}/", receiver.address.port());
+    let attempts = (0..30).map(|_| {
+        let (client, endpoint) = (client.clone(), endpoint(&url));
+        async move { attempt(&client, &endpoint).await.outcome }
+    });
+    assert_eq!(all(attempts).await, vec![Outcome::Delivered; 30]);
+    assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_lookup_that_panics_costs_its_own_delivery_only() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let flaky: Lookup = |_host| {
+        assert!(ASKED.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
+        Ok(vec![OPENED])
+    };
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&settings(), flaky).unwrap();
+    let endpoint = endpoint(&format!("http://flaky.test:{}/", receiver.address.port()));
+    assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::DnsError);
+    assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::Delivered);
+}
+
+#[tokio::test]
+async fn a_lookup_counts_towards_the_deadline() {
+    let client = HttpClient::with_lookup(&settings(), |_host| {
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(vec![OPENED])
+    });
+    let attempt = attempt(&client.unwrap(), &impatient("https://slow.test/")).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
+}
+
+proptest! {
+    /// Whatever notation the URL parser takes for an address, it is the address that is judged.
+    #[test]
+    fn every_notation_of_a_loopback_address_is_refused(bits in 0x7f00_0000_u32..=0x7fff_ffff, notation in 0..9_usize) {
+        let [a, b, c, d] = Ipv4Addr::from_bits(bits).octets();
+        let low = bits & 0x00ff_ffff;
+        let host = [
+            format!("{bits}"),
+            format!("{bits:#x}"),
+            format!("{bits:#o}").replace("0o", "0"),
+            format!("{a:#x}.{low}"),
+            format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+            format!("{a}.{b}.{}", u16::from_be_bytes([c, d])),
+            format!("{a}.{b}.{c}.{d}."),
+            format!("{a}.{b}.{c}.{d}").chars().map(full_width).collect(),
+            format!("[::ffff:{a}.{b}.{c}.{d}]"),
+        ][notation].clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let verdict = runtime.block_on(vet(&format!("http://{host}/")));
+        prop_assert_eq!(verdict, Err(VetError::BlockedAddress), "{}", host);
+    }
+}
+
+/// `１` for `1`, and `。` for `.`: what IDNA maps back.
+fn full_width(character: char) -> char {
+    match character {
+        '.' => '\u{3002}',
+        digit => char::from_u32(u32::from(digit) - u32::from('0') + 0xff10).unwrap(),
+    }
+}

@@ -1,0 +1,88 @@
+//! A delivery to send, and a client that may reach this machine.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use flametree_notify::channels::webhook::{self, Endpoint};
+use flametree_notify::channels::{HttpClient, Settings};
+use flametree_notify::domain::delivery::{Attempt, Delivery};
+use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::domain::event::{EventType, StoredEvent};
+use flametree_notify::domain::ids::{EndpointId, EventId};
+use flametree_notify::domain::names::{AgentId, CustomerId, SessionId, TenantId};
+use flametree_notify::domain::webhook_url::WebhookUrl;
+use http::HeaderMap;
+use uuid::Uuid;
+
+use super::tls;
+
+/// Long enough for a busy machine to answer in.
+const PATIENT: Duration = Duration::from_secs(10);
+/// For receivers that never answer: the test waits this long.
+const IMPATIENT: Duration = Duration::from_millis(300);
+
+fn event() -> StoredEvent {
+    StoredEvent {
+        id: EventId::from_uuid(Uuid::now_v7()),
+        tenant_id: TenantId::parse("acme").unwrap(),
+        event_type: EventType::UserMessage,
+        agent_id: AgentId::parse("agent-1").unwrap(),
+        session_id: SessionId::parse("s-1").unwrap(),
+        customer_id: Some(CustomerId::parse("c-1").unwrap()),
+        occurred_at: Utc::now(),
+        text: Some("Wo ist meine Bestellung? 📦 \"dringend\"".to_owned()),
+        assignee_id: None,
+        metadata: Some(r#"{"b":1,"a":[2.50,null]}"#.to_owned()),
+    }
+}
+
+pub(crate) fn delivery() -> Delivery {
+    let event = event();
+    Delivery {
+        id: event.id.delivery(1),
+        channel: Channel::Webhook,
+        endpoint_id: EndpointId::from_uuid(Uuid::now_v7()),
+        endpoint_version: Some(1),
+        event: Arc::new(event),
+        expires_at: DateTime::<Utc>::MAX_UTC,
+        claimed_at: Utc::now(),
+    }
+}
+
+pub(crate) fn endpoint(url: &str) -> Endpoint {
+    Endpoint {
+        url: WebhookUrl::parse(url, true).unwrap(),
+        headers: HeaderMap::new(),
+        secrets: Vec::new(),
+        timeout: PATIENT,
+    }
+}
+
+/// Of a receiver that never answers.
+pub(crate) fn impatient(url: &str) -> Endpoint {
+    Endpoint { timeout: IMPATIENT, ..endpoint(url) }
+}
+
+/// Allows loopback and plain http, and trusts the tests' authority.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_http: true,
+        default_timeout: PATIENT,
+        extra_roots: vec![tls::Authority::shared().certificate()],
+    }
+}
+
+/// A client for which every name is this machine.
+pub(crate) fn client() -> HttpClient {
+    HttpClient::with_lookup(&settings(), |_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])).unwrap()
+}
+
+/// Sends a fresh delivery. An attempt that outlives every deadline fails the test.
+pub(crate) async fn attempt(client: &HttpClient, endpoint: &Endpoint) -> Attempt {
+    let delivery = delivery();
+    let attempt = webhook::send(client, endpoint, &delivery, false, Utc::now());
+    tokio::time::timeout(3 * PATIENT, attempt).await.expect("the attempt outlived its deadline")
+}

@@ -1,0 +1,26 @@
+//! Waiting for what must come, with a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Waits for a condition, for ten seconds.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "waited in vain until {what}");
+}
+
+/// Runs attempts at once and gives their results in order.
+pub(crate) async fn all<T: Send + 'static>(
+    attempts: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let running: Vec<_> = attempts.into_iter().map(tokio::spawn).collect();
+    let mut results = Vec::with_capacity(running.len());
+    for attempt in running {
+        results.push(attempt.await.unwrap());
+    }
+    results
+}

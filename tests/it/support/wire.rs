@@ -1,0 +1,50 @@
+//! HTTP/1.1 as it stands on the wire.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// An answer with a body and its length.
+pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// A request as it came over the wire. The body is empty where the receiver did not read it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Seen {
+    /// The value of a header that must stand there once.
+    pub(crate) fn header<'a>(&'a self, name: &'a str) -> &'a str {
+        let values: Vec<&str> = self.headers(name).collect();
+        assert_eq!(values.len(), 1, "{name} in {}", self.head);
+        values[0]
+    }
+
+    pub(crate) fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .filter_map(move |(field, value)| field.eq_ignore_ascii_case(name).then_some(value))
+    }
+}
+
+/// The head as text, and what came after it.
+pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Ok((String::from_utf8(bytes).unwrap(), rest));
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What receivers do wrong, each on a real socket: the outcome, and that the message was sent once.
+
+use std::sync::Arc;
+
+use flametree_notify::channels::{HttpClient, Settings};
+use flametree_notify::domain::delivery::{Attempt, Outcome};
+
+use crate::support::messages::{attempt, client, endpoint, impatient, settings};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::never_accepts::NeverAccepts;
+use crate::support::tls::Certificate;
+use crate::support::waiting::all;
+use crate::support::wire::answer;
+
+fn ok() -> Vec<u8> {
+    answer("200 OK", "", b"")
+}
+
+fn note(attempt: &Attempt) -> &str {
+    attempt.detail.as_ref().and_then(|detail| detail.note.as_deref()).unwrap_or_default()
+}
+
+fn body(attempt: &Attempt) -> &str {
+    attempt.detail.as_ref().and_then(|detail| detail.response_body.as_deref()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_is_delivered_to() {
+    let receiver = Receiver::start(Behaviour::Answers(ok())).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status, attempt.detail), (Outcome::Delivered, Some(200), None));
+    assert_eq!(receiver.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_accepts_times_out() {
+    let receiver = NeverAccepts::start().await;
+    let attempt = attempt(&client(), &impatient(&format!("http://{}/", receiver.address))).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
+    assert_eq!(note(&attempt), "No answer came within the time limit.");
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_a_connect_error() {
+    let receiver = NeverAccepts::start().await;
+    let address = receiver.address;
+    drop(receiver);
+    let attempt = attempt(&client(), &endpoint(&format!("http://{address}/"))).await;
+    assert_eq!((attempt.outcome, note(&attempt)), (Outcome::ConnectError, "The connection was refused."));
+    assert!(!format!("{attempt:?}").contains("127.0.0.1"), "{attempt:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_after_accept_times_out() {
+    let receiver = Receiver::start(Behaviour::HangsAfterAccept).await;
+    let attempt = attempt(&client(), &impatient(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
+    // The connection is closed and not given back with an answer still to come.
+    receiver.ended(1).await;
+    assert_eq!(receiver.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_in_the_tls_handshake_times_out() {
+    let receiver = Receiver::start(Behaviour::HangsAfterAccept).await;
+    let attempt = attempt(&client(), &impatient(&receiver.tls_url())).await;
+    assert_eq!(attempt.outcome, Outcome::Timeout);
+    assert_eq!(receiver.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_mid_headers_times_out() {
+    let receiver = Receiver::start(Behaviour::HangsMidHeaders).await;
+    let attempt = attempt(&client(), &impatient(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
+    assert_eq!(receiver.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn headers_that_drip_for_ever_end_with_the_deadline() {
+    let receiver = Receiver::start(Behaviour::Drips { head: "HTTP/1.1 200 OK\r\nx-long: ", drop: "a" }).await;
+    let attempt = attempt(&client(), &impatient(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
+    receiver.ended(1).await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_for_ever_ends_with_the_deadline() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let receiver = Receiver::start(Behaviour::Drips { head, drop: "1\r\na\r\n" }).await;
+    let attempt = attempt(&client(), &impatient(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, Some(200)));
+    assert_eq!(note(&attempt), "The answer began but did not end within the time limit.");
+    receiver.ended(1).await;
+    assert_eq!(receiver.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reset_is_a_connect_error_and_nothing_is_sent_again() {
+    for behaviour in [
+        Behaviour::ResetsAfterHead,
+        Behaviour::ResetsAfterRequest,
+        Behaviour::ResetsMidAnswer("HTTP/1.1 200 OK\r\ncontent-le"),
+    ] {
+        let receiver = Receiver::start(behaviour.clone()).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ConnectError, None), "{behaviour:?}");
+        assert_eq!((receiver.seen().len(), receiver.connections()), (1, 1), "{behaviour:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_before_the_request_is_tried_twice_at_most() {
+    let receiver = Receiver::start(Behaviour::ResetsOnAccept).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ConnectError, None));
+    assert!(receiver.connections() <= 2, "{}", receiver.connections());
+    assert_eq!(receiver.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_reset_in_the_answers_body_leaves_the_status() {
+    let beginning = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
+    let receiver = Receiver::start(Behaviour::ResetsMidAnswer(beginning)).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ConnectError, Some(200)));
+    assert_eq!((receiver.seen().len(), receiver.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_reset_on_a_reused_connection_is_not_sent_again() {
+    // The first connection answers once and, at the second request, breaks off: what hyper would call a stale connection.
+    let receiver = Receiver::start(Behaviour::Answers(ok())).await;
+    let client = client();
+    assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+    receiver.behave(Behaviour::ResetsAfterHead);
+    let second = attempt(&client, &endpoint(&receiver.url())).await;
+    assert_eq!(second.outcome, Outcome::ConnectError);
+    assert_eq!((receiver.seen().len(), receiver.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_bad_certificate_is_a_tls_error_and_nothing_is_sent() {
+    for (certificate, expected) in [
+        (
+            Certificate::SelfSigned,
+            "The host's certificate is not signed by a trusted authority, or its chain is incomplete.",
+        ),
+        (Certificate::OtherName, "The host's certificate is for another name."),
+        (Certificate::Expired, "The host's certificate has expired."),
+    ] {
+        let receiver = Receiver::start_tls(Behaviour::Answers(ok()), certificate).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.tls_url())).await;
+        assert_eq!((attempt.outcome, note(&attempt)), (Outcome::TlsError, expected));
+        assert_eq!(receiver.seen().len(), 0, "{certificate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_certificate_of_the_operators_authority_is_accepted() {
+    let receiver = Receiver::start_tls(Behaviour::Answers(ok()), Certificate::Good).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.tls_url())).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered, "{attempt:?}");
+}
+
+#[tokio::test]
+async fn plain_text_where_tls_is_expected_is_a_tls_error() {
+    let receiver = Receiver::start(Behaviour::SpeaksFirst("HTTP/1.1 400 Bad Request\r\n\r\n")).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.tls_url())).await;
+    assert_eq!((attempt.outcome, note(&attempt)), (Outcome::TlsError, "The host did not speak TLS."));
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_a_protocol_error() {
+    for (garbage, status) in [
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", None),
+        ("\u{0}\u{1}\u{2}\u{3}\r\n\r\n", None),
+        ("HTTP/1.1 999999 No\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnot a chunk\r\n", Some(200)),
+    ] {
+        let receiver = Receiver::start(Behaviour::Answers(garbage.as_bytes().to_vec())).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ProtocolError, status), "{garbage:?}");
+        assert_eq!((receiver.seen().len(), receiver.connections()), (1, 1), "{garbage:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gigabyte_is_not_read() {
+    let receiver = Receiver::start(Behaviour::Floods).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, body(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
+    assert!(attempt.detail.unwrap().response_truncated);
+    receiver.ended(1).await;
+    // What the two sockets' buffers take; none of it is memory of ours.
+    assert!(receiver.flooded_bytes() < 20_000_000, "{}", receiver.flooded_bytes());
+}
+
+#[tokio::test]
+async fn a_body_within_the_cap_keeps_its_connection_and_a_longer_one_does_not() {
+    for (bytes, connections) in [(8 * 1024, 1), (1024 * 1024, 2)] {
+        let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", &vec![b'a'; bytes]))).await;
+        let client = client();
+        for _ in 0..2 {
+            assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+        }
+        assert_eq!(receiver.connections(), connections, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_not_inflated() {
+    // A gzip stream: what stands in it is kept as it came, the zeros that it would become never appear.
+    let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, b'g', b'z', b'i', b'p'];
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "content-encoding: gzip\r\n", &bomb))).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered);
+    assert!(body(&attempt).ends_with("gzip"), "{attempt:?}");
+    assert_eq!(receiver.seen()[0].header("accept-encoding"), "identity");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_anywhere() {
+    let elsewhere = Receiver::start(Behaviour::Answers(ok())).await;
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        for location in ["/hook?key=a".to_owned(), elsewhere.url()] {
+            let redirect = answer(status, &format!("location: {location}\r\n"), b"");
+            let receiver = Receiver::start(Behaviour::Answers(redirect)).await;
+            let mut endpoint = endpoint(&receiver.url());
+            endpoint.headers.insert("authorization", "Bearer secret".parse().unwrap());
+            let attempt = attempt(&client(), &endpoint).await;
+            assert_eq!(attempt.outcome, Outcome::Redirect, "{status}");
+            assert_eq!(receiver.seen().len(), 1, "{status}");
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn headers_that_are_not_ascii_break_nothing() {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nx-name: caf\xc3\xa9 \xff\r\ncontent-length: 2\r\n\r\n".to_vec();
+    bytes.extend_from_slice(b"ok");
+    let receiver = Receiver::start(Behaviour::Answers(bytes)).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, body(&attempt)), (Outcome::Delivered, "ok"));
+}
+
+#[tokio::test]
+async fn a_body_of_any_bytes_is_kept_as_text_that_a_database_takes() {
+    let receiver = Receiver::start(Behaviour::Answers(answer("500 Oops", "", b"a\0b\xfe\xffc"))).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::HttpError);
+    assert_eq!(body(&attempt), "a\u{fffd}b\u{fffd}\u{fffd}c");
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_was_closed_does_not_burn_the_next_attempt() {
+    let receiver = Receiver::start(Behaviour::AnswersThenCloses(ok())).await;
+    let client = client();
+    for sent in 1..=20 {
+        assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+        assert_eq!(receiver.seen().len(), sent);
+        receiver.ended(sent).await;
+    }
+    assert_eq!(receiver.connections(), 20);
+}
+
+#[tokio::test]
+async fn many_deliveries_to_one_receiver_share_connections_and_arrive_once_each() {
+    let receiver = Arc::new(Receiver::start(Behaviour::Answers(ok())).await);
+    let client = client();
+    for _ in 0..5 {
+        let attempts = (0..40).map(|_| {
+            let (client, endpoint) = (client.clone(), endpoint(&receiver.url()));
+            async move { attempt(&client, &endpoint).await.outcome }
+        });
+        assert_eq!(all(attempts).await, vec![Outcome::Delivered; 40]);
+    }
+    assert_eq!(receiver.seen().len(), 200);
+    assert!(receiver.connections() <= 40, "{}", receiver.connections());
+}
+
+#[tokio::test]
+async fn an_https_only_client_refuses_plain_http() {
+    let receiver = Receiver::start(Behaviour::Answers(ok())).await;
+    let client = HttpClient::new(&Settings { allow_http: false, ..settings() }).unwrap();
+    let attempt = attempt(&client, &endpoint(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::ConfigError);
+    assert_eq!(receiver.connections(), 0);
+}

@@ -1,0 +1,83 @@
+//! HTTP/2: what a receiver provably did not process is sent once more, and nothing else.
+
+use flametree_notify::domain::delivery::Outcome;
+
+use crate::support::http2::{ENHANCE_YOUR_CALM, Http2Receiver, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Step};
+use crate::support::messages::{attempt, client, endpoint, impatient};
+use crate::support::waiting::eventually;
+
+#[tokio::test]
+async fn an_http2_receiver_is_delivered_to_over_one_connection() {
+    let receiver = Http2Receiver::start(&[Step::Answers]).await;
+    let client = client();
+    for _ in 0..3 {
+        assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+    }
+    assert_eq!((receiver.connections(), receiver.bodies().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn what_an_http2_receiver_did_not_process_goes_once_to_a_new_connection() {
+    for refusal in [
+        Step::GoesAway { code: NO_ERROR },
+        Step::GoesAway { code: ENHANCE_YOUR_CALM },
+        Step::ResetsStreams { code: REFUSED_STREAM },
+    ] {
+        let receiver = Http2Receiver::start(&[refusal, Step::Answers]).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, Outcome::Delivered, "{refusal:?}");
+        assert_eq!((receiver.connections(), receiver.bodies().len()), (2, 1), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_away_at_once_does_not_burn_the_attempt() {
+    for _ in 0..20 {
+        let receiver = Http2Receiver::start(&[Step::GoesAwayAtOnce, Step::Answers]).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, Outcome::Delivered, "{attempt:?}");
+        assert_eq!((receiver.connections(), receiver.bodies().len()), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_second_refusal_is_the_end() {
+    for refusal in [Step::GoesAway { code: NO_ERROR }, Step::ResetsStreams { code: REFUSED_STREAM }] {
+        let receiver = Http2Receiver::start(&[refusal]).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, Outcome::ProtocolError, "{refusal:?}");
+        assert_eq!((receiver.connections(), receiver.streams()), (2, 2), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_http2_receiver_may_have_processed_is_not_sent_again() {
+    for (step, outcome) in [
+        (Step::ResetsStreams { code: INTERNAL_ERROR }, Outcome::ProtocolError),
+        (Step::ResetsAfterRequest { code: INTERNAL_ERROR }, Outcome::ProtocolError),
+        (Step::GoesAwayAfterRequest, Outcome::ConnectError),
+    ] {
+        let receiver = Http2Receiver::start(&[step, Step::Answers]).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, outcome, "{step:?}");
+        assert_eq!((receiver.connections(), receiver.streams()), (1, 1), "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_went_away_after_an_answer_does_not_burn_the_next_attempt() {
+    let receiver = Http2Receiver::start(&[Step::AnswersThenGoesAway]).await;
+    let client = client();
+    for sent in 1..=10 {
+        assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+        assert_eq!(receiver.bodies().len(), sent);
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_spans_the_second_connection_too() {
+    let receiver = Http2Receiver::start(&[Step::GoesAway { code: NO_ERROR }, Step::NeverAnswers]).await;
+    let attempt = attempt(&client(), &impatient(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::Timeout);
+    eventually("the second request came", || receiver.bodies().len() == 1).await;
+}
