@@ -10,7 +10,17 @@
 
 mod address_guard;
 mod address_rules;
+mod crash_database;
+mod crash_embedded;
+mod crash_isolation;
+mod crash_rolling;
+mod crash_steps;
+mod crash_workers;
 mod embedded_postgres;
+mod idempotency;
+mod secrets;
+mod sql_events;
+mod sql_rules;
 mod support;
 mod webhook_faults;
 mod webhook_http2;
