@@ -176,21 +176,29 @@ BEGIN
     -- Ledger first, then the log: the reaper takes its locks in the same order.
     DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
 
-    WITH recorded AS (
-        INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+    BEGIN
+        INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
             endpoint_version, duration_us, http_status, detail)
         SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
                g.outcome::flametree.outcome, g.version, g.duration_us, g.status, g.detail
         FROM unnest(p_tenants, p_ids, p_endpoints, p_events, p_claimed, p_outcomes, p_versions, p_durations_us, p_statuses,
                     p_details)
-            AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail)
-        ON CONFLICT (tenant_id, id) DO NOTHING
-        RETURNING d.id
-    )
-    SELECT array_agg(r.id) INTO v_recorded FROM recorded AS r;
-
-    IF coalesce(cardinality(v_recorded), 0) < cardinality(p_ids) THEN
-        -- Somebody was first: the reaper (its outcome stays), or this very call, sent again after a lost answer.
+            AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail);
+    EXCEPTION WHEN unique_violation THEN
+        -- Somebody was first: the reaper (its outcome stays), or this very call, sent again after a lost answer. Seldom:
+        -- hence not ON CONFLICT at once, which takes twice the time and more WAL for each row.
+        WITH recorded AS (
+            INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
+                outcome, endpoint_version, duration_us, http_status, detail)
+            SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
+                   g.outcome::flametree.outcome, g.version, g.duration_us, g.status, g.detail
+            FROM unnest(p_tenants, p_ids, p_endpoints, p_events, p_claimed, p_outcomes, p_versions, p_durations_us,
+                        p_statuses, p_details)
+                AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail)
+            ON CONFLICT (tenant_id, id) DO NOTHING
+            RETURNING d.id
+        )
+        SELECT array_agg(r.id) INTO v_recorded FROM recorded AS r;
         v_late := ARRAY(
             SELECT g.id FROM unnest(p_tenants, p_ids, p_outcomes) AS g (tenant_id, id, outcome)
             CROSS JOIN LATERAL (
@@ -199,7 +207,7 @@ BEGIN
             ) AS d
             WHERE g.id <> ALL (coalesce(v_recorded, '{}')) AND d.outcome::text <> g.outcome
         );
-    END IF;
+    END;
 
     IF 'gone' = ANY (p_outcomes) THEN
         IF p_channel = 'webhook' THEN

@@ -2,32 +2,37 @@
 
 mod data;
 mod keys;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use data::Data;
 pub use keys::keyring;
 
-use crate::channels::{self, HttpClient};
+use crate::channels::HttpClient;
 use crate::config::{self, Config};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::endpoint::Channel;
 use crate::domain::push_config::Rules;
 use crate::http;
-use crate::ingest::{self, Ingest};
-use crate::queue::{self, Queue, Wakeup};
+use crate::ingest::Ingest;
+use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
+
+/// How long a stop waits for the last outcomes to be recorded.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stop waits for the database: the embedded server writes a checkpoint first.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +122,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         prepare(&data).await?;
         let keyring = Arc::new(keyring(config)?);
-        let client = HttpClient::new(&channel_settings(config)?).context("the HTTP client cannot be built")?;
+        let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
         let mut service = Self {
             data,
             queue: None,
@@ -138,7 +143,7 @@ impl Service {
         if let Some(listener) = listeners.api {
             let ingest = Ingest::start(
                 &service.data.db,
-                &ingest_settings(config),
+                &settings::ingest(config),
                 &wakeup,
                 metrics,
                 &service.ingest.tasks,
@@ -157,7 +162,7 @@ impl Service {
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
-        let queue = Queue::start(db.clone(), &queue_settings(config), metrics)
+        let queue = Queue::start(db.clone(), &settings::queue(config), metrics)
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
@@ -206,7 +211,7 @@ impl Service {
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) {
-        let settings = http_settings(config);
+        let settings = settings::http(config);
         let state = http::state::ApiState::new(http::state::Dependencies {
             db: self.data.db.clone(),
             ingest,
@@ -238,24 +243,38 @@ impl Service {
         self.api.wait().await;
         self.ingest.end().await;
         if let Some(queue) = &self.queue {
-            queue.stop_claiming().await;
-            if tokio::time::timeout(self.grace, queue.drained()).await.is_err() {
-                tracing::warn!("attempts still run at the end of the grace and are recorded as interrupted");
-                self.abort.cancel();
-            }
-            self.attempts.close();
-            self.attempts.wait().await;
-            self.workers.end().await;
-            queue.close().await;
+            self.stop_workers(queue).await;
         }
         self.metrics.end().await;
-        self.data.close().await;
+        if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
+            tracing::warn!("the database's connections did not close in time");
+        }
         tracing::info!("the service has stopped");
     }
 }
 
 async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
     webhooks.attempt(delivery, now()).await
+}
+
+impl Service {
+    /// Every step has a bound, for the database may be away: what is not recorded then falls to the reaper.
+    async fn stop_workers(&self, queue: &Queue) {
+        let drained = async {
+            queue.stop_claiming().await;
+            queue.drained().await;
+        };
+        if timeout(self.grace, drained).await.is_err() {
+            tracing::warn!("attempts still run at the end of the grace and are recorded as interrupted");
+        }
+        self.abort.cancel();
+        self.attempts.close();
+        self.attempts.wait().await;
+        self.workers.end().await;
+        if timeout(RECORD_PATIENCE, queue.close()).await.is_err() {
+            tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
+        }
+    }
 }
 
 /// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
@@ -273,42 +292,4 @@ pub fn now() -> chrono::DateTime<Utc> {
 /// Makes what accepting and recording need from the database today.
 pub async fn prepare(data: &Data) -> anyhow::Result<()> {
     worker::prepare(&data.db, now()).await.context("the partitions of today cannot be made")
-}
-
-/// What the channels need of the settings.
-pub fn channel_settings(config: &Config) -> anyhow::Result<channels::Settings> {
-    let config::Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
-    let pem = ca_certificates.as_deref().unwrap_or_default();
-    let extra_roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")?;
-    Ok(channels::Settings {
-        allowed_networks: allowed_networks.clone(),
-        allow_http: *allow_http,
-        default_timeout: *webhook_timeout,
-        extra_roots,
-    })
-}
-
-fn queue_settings(config: &Config) -> queue::Settings {
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    queue::Settings {
-        max_in_flight: config.queue.max_in_flight,
-        endpoint_max_in_flight: config.queue.endpoint_max_in_flight,
-        lease: config.queue.lease,
-        description: format!("{host} {}", std::process::id()),
-    }
-}
-
-fn ingest_settings(config: &Config) -> ingest::Settings {
-    ingest::Settings { queue_events: config.ingest.queue_events, default_expiry: config.ingest.expires }
-}
-
-fn http_settings(config: &Config) -> http::Settings {
-    http::Settings {
-        event_body_bytes: config.limits.event_bytes,
-        batch_body_bytes: config.limits.batch_bytes,
-        batch_events: config.limits.batch_events,
-        ..http::Settings::default()
-    }
 }

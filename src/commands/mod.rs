@@ -4,12 +4,16 @@ mod serve;
 mod token;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flametree_notify::app::{self, Data, Part};
 use flametree_notify::config::Config;
 use flametree_notify::telemetry::logging;
+
+/// How long the end waits for threads that are stuck in the system.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Durable delivery of session events: webhooks and browser push.
 #[derive(Debug, Parser)]
@@ -72,7 +76,7 @@ impl Action {
         }
         logging::init(&config.log).context("the logs cannot be set up")?;
         let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             match self {
                 Self::Run => serve::run(config, Part::All).await,
                 Self::Api => serve::run(config, Part::Api).await,
@@ -81,7 +85,10 @@ impl Action {
                 Self::Token(action) => action.run(&config).await,
                 Self::Config(ConfigAction::Check) | Self::Openapi => Ok(()),
             }
-        })
+        });
+        // A look-up of a name cannot be canceled; nobody needs its answer any more.
+        runtime.shutdown_timeout(RUNTIME_PATIENCE);
+        result
     }
 }
 

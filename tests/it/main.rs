@@ -10,6 +10,11 @@
 
 mod address_guard;
 mod address_rules;
+mod api_access;
+mod api_batches;
+mod api_deliveries;
+mod api_events;
+mod api_service;
 mod crash_database;
 mod crash_embedded;
 mod crash_isolation;
@@ -18,7 +23,13 @@ mod crash_steps;
 mod crash_workers;
 mod embedded_postgres;
 mod idempotency;
+mod push_config_races;
+mod push_config_secrets;
+mod push_configs;
+mod queue_endings;
+mod queue_protocol;
 mod secrets;
+mod signing_secrets;
 mod sql_events;
 mod sql_rules;
 mod support;

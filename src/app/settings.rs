@@ -1,0 +1,46 @@
+//! Each module's part of the settings.
+
+use anyhow::Context as _;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::config::{Channels, Config};
+use crate::{channels, http, ingest, queue};
+
+/// What the channels need of the settings.
+pub(super) fn channels(config: &Config) -> anyhow::Result<channels::Settings> {
+    let Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
+    let pem = ca_certificates.as_deref().unwrap_or_default();
+    let extra_roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")?;
+    Ok(channels::Settings {
+        allowed_networks: allowed_networks.clone(),
+        allow_http: *allow_http,
+        default_timeout: *webhook_timeout,
+        extra_roots,
+    })
+}
+
+pub(super) fn queue(config: &Config) -> queue::Settings {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    queue::Settings {
+        max_in_flight: config.queue.max_in_flight,
+        endpoint_max_in_flight: config.queue.endpoint_max_in_flight,
+        lease: config.queue.lease,
+        description: format!("{host} {}", std::process::id()),
+    }
+}
+
+pub(super) fn ingest(config: &Config) -> ingest::Settings {
+    ingest::Settings { queue_events: config.ingest.queue_events, default_expiry: config.ingest.expires }
+}
+
+pub(super) fn http(config: &Config) -> http::Settings {
+    http::Settings {
+        event_body_bytes: config.limits.event_bytes,
+        batch_body_bytes: config.limits.batch_bytes,
+        batch_events: config.limits.batch_events,
+        ..http::Settings::default()
+    }
+}

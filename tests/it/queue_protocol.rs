@@ -1,0 +1,223 @@
+//! The protocol of the queue, call by call, on a real database: who takes what, and who is told what.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::domain::ids::{ClaimId, WorkerId};
+use flametree_notify::domain::names::TenantId;
+use flametree_notify::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
+use flametree_notify::store::queue::lanes::{self, LaneCursor};
+use flametree_notify::store::queue::{finish, lease, workers};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::support::postgres::TestDatabase;
+use crate::support::queue::{
+    accept_messages, agent_with_webhook, claim_of, count, finished, prepare, prepared, worker,
+};
+
+#[tokio::test]
+async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 5).await;
+    let (_, taken) = claim_of(&db, worker(&db).await, endpoint, 3).await;
+    let texts: Vec<_> = taken.iter().filter_map(|one| one.delivery.as_ref()?.event.text.clone()).collect();
+    assert_eq!(texts, ["message 0", "message 1", "message 2"]);
+    assert!(taken.iter().all(|one| one.endpoint_version == Some(1)));
+    assert_eq!((count(&db, "ready_deliveries").await, count(&db, "claims").await), (2, 1));
+}
+
+#[tokio::test]
+async fn two_claims_at_once_share_nothing() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 40).await;
+    let by = worker(&db).await;
+    let mut claims = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let pool = db.pool.clone();
+        claims.spawn(async move { claim_of(&pool, by, endpoint, 10).await });
+    }
+    let taken: Vec<_> = claims.join_all().await.into_iter().flat_map(|(_, taken)| taken).collect();
+    let mut ids: Vec<_> = taken.iter().map(|one| one.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), taken.len());
+    let left = count(&db, "ready_deliveries").await;
+    assert_eq!(taken.len() + usize::try_from(left).unwrap(), 40);
+}
+
+#[tokio::test]
+async fn a_fenced_worker_can_claim_nothing() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 1).await;
+    let by = worker(&db).await;
+    workers::end(&db, by).await.unwrap();
+    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota: 1 };
+    let claim = claim::claim(&db, ClaimId::from_uuid(Uuid::new_v4()), by, Channel::Webhook, &[lane]).await;
+    assert!(matches!(claim, Err(ClaimError::Fenced)), "{claim:?}");
+    assert_eq!(count(&db, "ready_deliveries").await, 1);
+    assert!(!workers::heartbeat(&db, by).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_claim_that_happened_is_found_by_its_id() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 3).await;
+    let by = worker(&db).await;
+    let (id, taken) = claim_of(&db, by, endpoint, 3).await;
+    let found = claim::resolve(&db, id, by, Channel::Webhook).await.unwrap();
+    let places = |all: &[ClaimedDelivery]| all.iter().map(|one| (one.id, one.position)).collect::<Vec<_>>();
+    assert_eq!(places(&found), places(&taken));
+    assert_eq!(found[0].delivery.as_ref().unwrap().event, taken[0].delivery.as_ref().unwrap().event);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_asked_about_in_vain_cannot_happen_later() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 1).await;
+    let by = worker(&db).await;
+    let id = ClaimId::from_uuid(Uuid::new_v4());
+    assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
+    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota: 1 };
+    let answer = claim::claim(&db, id, by, Channel::Webhook, &[lane]).await;
+    assert!(matches!(answer, Err(ClaimError::Unknown(_))), "{answer:?}");
+    assert_eq!(count(&db, "ready_deliveries").await, 1);
+    assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn asking_about_a_claim_waits_for_one_that_is_under_way() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 1).await;
+    let by = worker(&db).await;
+    let id = ClaimId::from_uuid(Uuid::new_v4());
+    let mut under_way = db.begin().await.unwrap();
+    sqlx::query(
+        "SELECT id FROM flametree.claim_deliveries($1, $2, 'webhook', ARRAY['acme'], ARRAY[$3], ARRAY[0], ARRAY[1])",
+    )
+    .bind(id.uuid())
+    .bind(by.uuid())
+    .bind(endpoint.uuid())
+    .fetch_all(&mut *under_way)
+    .await
+    .unwrap();
+    let asked = claim::resolve(&db, id, by, Channel::Webhook);
+    let waited = async {
+        while !is_waiting(&db).await {
+            tokio::task::yield_now().await;
+        }
+        under_way.commit().await.unwrap();
+    };
+    let (found, ()) = tokio::join!(asked, waited);
+    assert_eq!(found.unwrap().len(), 1);
+}
+
+async fn is_waiting(db: &PgPool) -> bool {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+    )
+    .fetch_one(db)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_is_gone_is_still_answered() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 1).await;
+    sqlx::query("DELETE FROM flametree.events").execute(&*db).await.unwrap();
+    let (_, taken) = claim_of(&db, worker(&db).await, endpoint, 1).await;
+    assert_eq!(taken.len(), 1);
+    assert!(taken[0].delivery.is_none());
+}
+
+#[tokio::test]
+async fn the_search_finds_every_endpoint_with_work_in_steps() {
+    let db = prepared().await;
+    let mut endpoints = Vec::new();
+    for number in 0..7 {
+        let agent = format!("agent-{number}");
+        endpoints.push(agent_with_webhook(&db, &agent).await);
+        accept_messages(&db, &agent, 2).await;
+    }
+    let mut found = Vec::new();
+    let mut cursor = LaneCursor::default();
+    loop {
+        let step = lanes::waiting(&db, Channel::Webhook, &cursor, 3).await.unwrap();
+        let Some(last) = step.last() else { break };
+        cursor = LaneCursor { tenant_id: last.tenant_id.as_str().to_owned(), endpoint_id: last.endpoint_id.uuid() };
+        found.extend(step.into_iter().map(|lane| lane.endpoint_id));
+    }
+    endpoints.sort_unstable();
+    assert_eq!(found, endpoints);
+    assert!(lanes::waiting(&db, Channel::BrowserPush, &LaneCursor::default(), 3).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_until_it_ends_or_is_given_up() {
+    let db = prepared().await;
+    let (one, other) = (WorkerId::from_uuid(Uuid::new_v4()), WorkerId::from_uuid(Uuid::new_v4()));
+    let long = Duration::from_hours(1);
+    assert!(lease::take(&db, "test", one, long).await.unwrap());
+    assert!(lease::take(&db, "test", one, long).await.unwrap());
+    assert!(!lease::take(&db, "test", other, long).await.unwrap());
+    lease::give_up(&db, "test", other).await.unwrap();
+    assert!(!lease::take(&db, "test", other, long).await.unwrap());
+    lease::give_up(&db, "test", one).await.unwrap();
+    assert!(lease::take(&db, "test", other, Duration::ZERO).await.unwrap());
+    assert!(lease::take(&db, "test", one, long).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_worker_that_was_seen_again_is_not_fenced() {
+    let db = prepared().await;
+    let by = worker(&db).await;
+    let seen = workers::seen(&db).await.unwrap();
+    assert!(workers::heartbeat(&db, by).await.unwrap());
+    assert!(!workers::fence(&db, &seen[0]).await.unwrap());
+    let seen = workers::seen(&db).await.unwrap();
+    assert!(workers::fence(&db, &seen[0]).await.unwrap());
+    assert_eq!(workers::forget(&db, Duration::ZERO).await.unwrap(), 1);
+}
+
+/// Plans are made once and kept: one made on empty tables must not read them whole when they are full.
+#[tokio::test]
+async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
+    let db = TestDatabase::with_connections(1).await;
+    prepare(&db).await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    let other = agent_with_webhook(&db, "agent-2").await;
+    let by = worker(&db).await;
+    sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();
+    // More often than a prepared statement is planned anew.
+    for _ in 0..8 {
+        accept_messages(&db, "agent-1", 1).await;
+        let (id, taken) = claim_of(&db, by, endpoint, 1).await;
+        finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
+    }
+    for _ in 0..40 {
+        accept_messages(&db, "agent-2", 250).await;
+    }
+    sqlx::query("SELECT pg_stat_reset()").execute(&*db).await.unwrap();
+    let (id, taken) = claim_of(&db, by, other, 5).await;
+    let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
+    finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
+    accept_messages(&db, "agent-1", 1).await;
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&*db).await.unwrap();
+    let read: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'flametree'
+         AND relname ~ '^(ready_deliveries|events|deliveries|claims|push_configs|sessions)'",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    assert_eq!(read, 0, "rows were read by scanning a whole table");
+}
