@@ -177,7 +177,8 @@ CREATE TABLE flametree.push_configs (
     CONSTRAINT push_configs_enabled_is_complete CHECK (NOT enabled OR (url IS NOT NULL AND cardinality(events) > 0)),
     CONSTRAINT push_configs_reason_means_disabled CHECK (NOT enabled OR disabled_reason IS NULL),
     PRIMARY KEY (tenant_id, agent_id),
-    CONSTRAINT push_configs_endpoint UNIQUE (tenant_id, endpoint_id)
+    -- The endpoint first: a look-up by tenant and agent must find no second index that begins with the tenant.
+    CONSTRAINT push_configs_endpoint UNIQUE (endpoint_id, tenant_id)
 );
 COMMENT ON TABLE flametree.push_configs IS
     'An agent''s webhook. Every header value is encrypted (associated data: tenant, agent, header name); version counts changes.';
@@ -207,7 +208,7 @@ CREATE TABLE flametree.push_subscriptions (
     created_at   timestamptz NOT NULL,
     last_seen_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, user_id, id),
-    CONSTRAINT push_subscriptions_endpoint UNIQUE (tenant_id, id)
+    CONSTRAINT push_subscriptions_endpoint UNIQUE (id, tenant_id)
 );
 COMMENT ON TABLE flametree.push_subscriptions IS
     'Browsers of portal users. The id is the endpoint id of deliveries; the subscription itself is encrypted.';

@@ -6,53 +6,60 @@ $$;
 COMMENT ON FUNCTION flametree.delivery_id IS
     'The id of the p_ordinal-th delivery of an event: its id with the last 16 bits counting from 1.';
 
--- Plans are made once and kept. A table that was empty when its plan was made must not be scanned whole when it is not:
--- hence enable_seqscan = off, and lateral lookups that can only be walked by key.
+-- Plans are made once and kept (force_generic_plan: planning these statements costs as much as running them for twenty
+-- events). A table that was empty when its plan was made must not be scanned whole when it is not: hence
+-- enable_seqscan = off, and lateral lookups that can only be walked by key.
 CREATE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[]
 ) RETURNS TABLE (
     ordinal integer, result text, event_id uuid, deliveries smallint,
     lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := clock_timestamp();
     v_time text := lpad(to_hex((extract(epoch FROM v_now) * 1000)::bigint), 12, '0');
     v_ids uuid[];
     v_results text[] := array_fill('accepted'::text, ARRAY[v_count]);
+    v_hashes bytea[];
     v_stored_ids uuid[];
     v_people text[];
     v_has_effects boolean := p_types && ARRAY['session_assigned', 'transferred_to_live_agent', 'session_resolved'];
 BEGIN
     v_time := left(v_time, 8) || '-' || right(v_time, 4) || '-7';
     v_ids := ARRAY(
-        SELECT (v_time || substr(r.id, 16, 3) || '-' || substr(r.id, 20, 4) || '-' || substr(r.id, 25, 8) || '0000')::uuid
-        FROM (SELECT gen_random_uuid()::text AS id FROM generate_series(1, v_count)) AS r
+        SELECT (v_time || substr(gen_random_uuid()::text, 16, 17) || '0000')::uuid FROM generate_series(1, v_count)
     );
+
+    -- Arrays are unnested and never subscripted by row: to reach the n-th of an array of texts, PostgreSQL walks over the
+    -- n - 1 before it.
 
     -- Idempotency. Keys are written in their order, so that two transactions with the same keys cannot deadlock; the
     -- read after it sees who was first, because each statement has a snapshot of its own.
     IF array_remove(p_keys, NULL) <> '{}' THEN
+        v_hashes := ARRAY(
+            SELECT CASE WHEN i.key IS NOT NULL THEN flametree.event_hash(i.type, i.agent, i.session, i.customer, i.assignee,
+                       i.occurred, i.text, i.metadata, i.expires_seconds) END
+            FROM unnest(p_keys, p_types, p_agents, p_sessions, p_customers, p_assignees, p_occurred, p_texts, p_metadata,
+                        p_expires_seconds) WITH ORDINALITY
+                AS i (key, type, agent, session, customer, assignee, occurred, text, metadata, expires_seconds, ord)
+            ORDER BY i.ord
+        );
         INSERT INTO flametree.idempotency_keys (tenant_id, key, event_id, body_hash, created_at)
-        SELECT DISTINCT ON (i.tenant, i.key COLLATE "C") i.tenant, i.key, v_ids[i.ord],
-            flametree.event_hash(p_types[i.ord], p_agents[i.ord], p_sessions[i.ord], p_customers[i.ord],
-                p_assignees[i.ord], p_occurred[i.ord], p_texts[i.ord], p_metadata[i.ord], p_expires_seconds[i.ord]),
-            v_now
-        FROM unnest(p_tenants, p_keys) WITH ORDINALITY AS i (tenant, key, ord)
+        SELECT DISTINCT ON (i.tenant, i.key COLLATE "C") i.tenant, i.key, i.id, i.hash, v_now
+        FROM unnest(p_tenants, p_keys, v_ids, v_hashes) WITH ORDINALITY AS i (tenant, key, id, hash, ord)
         WHERE i.key IS NOT NULL
         ORDER BY i.tenant, i.key COLLATE "C", i.ord
         ON CONFLICT (tenant_id, key) DO NOTHING;
 
         SELECT array_agg(CASE
-                   WHEN k.event_id IS NULL OR k.event_id = v_ids[i.ord] THEN 'accepted'
-                   WHEN k.body_hash = flametree.event_hash(p_types[i.ord], p_agents[i.ord], p_sessions[i.ord],
-                       p_customers[i.ord], p_assignees[i.ord], p_occurred[i.ord], p_texts[i.ord], p_metadata[i.ord],
-                       p_expires_seconds[i.ord]) THEN 'duplicate'
+                   WHEN k.event_id IS NULL OR k.event_id = i.id THEN 'accepted'
+                   WHEN k.body_hash = i.hash THEN 'duplicate'
                    ELSE 'conflict' END ORDER BY i.ord),
                array_agg(k.event_id ORDER BY i.ord)
         INTO v_results, v_stored_ids
-        FROM unnest(p_tenants, p_keys) WITH ORDINALITY AS i (tenant, key, ord)
+        FROM unnest(p_tenants, p_keys, v_ids, v_hashes) WITH ORDINALITY AS i (tenant, key, id, hash, ord)
         LEFT JOIN LATERAL (
             SELECT s.event_id, s.body_hash FROM flametree.idempotency_keys AS s
             WHERE s.tenant_id = i.tenant AND s.key = i.key LIMIT 1
@@ -61,15 +68,16 @@ BEGIN
 
     -- Whom each event concerns in person: the assignee of an assignment; of a customer's message, the session's handler as
     -- the events before it left it, those of this call included.
-    IF p_types && ARRAY['session_assigned', 'user_message'] THEN
+    IF v_has_effects AND p_types && ARRAY['session_assigned', 'user_message'] THEN
         WITH effects AS MATERIALIZED (
-            SELECT i.ord, i.tenant, i.session, least(coalesce(p_occurred[i.ord], v_now), v_now) AS occurred,
-                   CASE i.type WHEN 'session_assigned' THEN p_assignees[i.ord] END AS handler
-            FROM unnest(p_tenants, p_sessions, p_types) WITH ORDINALITY AS i (tenant, session, type, ord)
-            WHERE v_has_effects AND i.type IN ('session_assigned', 'session_resolved') AND v_results[i.ord] = 'accepted'
+            SELECT i.ord, i.tenant, i.session, least(coalesce(i.occurred, v_now), v_now) AS occurred,
+                   CASE i.type WHEN 'session_assigned' THEN i.assignee END AS handler
+            FROM unnest(p_tenants, p_sessions, p_types, p_occurred, p_assignees, v_results) WITH ORDINALITY
+                AS i (tenant, session, type, occurred, assignee, result, ord)
+            WHERE i.type IN ('session_assigned', 'session_resolved') AND i.result = 'accepted'
         )
         SELECT array_agg(CASE i.type
-                   WHEN 'session_assigned' THEN p_assignees[i.ord]
+                   WHEN 'session_assigned' THEN i.assignee
                    WHEN 'user_message' THEN (
                        SELECT h.handler FROM (
                            SELECT s.handler_id AS handler, s.handler_changed_at AS occurred, 0 AS ord
@@ -80,72 +88,72 @@ BEGIN
                        ) AS h ORDER BY h.occurred DESC, h.ord DESC LIMIT 1)
                END ORDER BY i.ord)
         INTO v_people
-        FROM unnest(p_tenants, p_sessions, p_types) WITH ORDINALITY AS i (tenant, session, type, ord);
+        FROM unnest(p_tenants, p_sessions, p_types, p_assignees) WITH ORDINALITY
+            AS i (tenant, session, type, assignee, ord);
+    ELSIF 'user_message' = ANY (p_types) THEN
+        v_people := ARRAY(
+            SELECT CASE i.type WHEN 'user_message' THEN (
+                       SELECT s.handler_id FROM flametree.sessions AS s
+                       WHERE s.tenant_id = i.tenant AND s.id = i.session LIMIT 1)
+                   END
+            FROM unnest(p_tenants, p_sessions, p_types) WITH ORDINALITY AS i (tenant, session, type, ord)
+            ORDER BY i.ord
+        );
     END IF;
 
     IF v_has_effects THEN
         PERFORM flametree.apply_effects(
-            ARRAY(SELECT o FROM generate_series(1, v_count) AS o WHERE v_results[o] = 'accepted'),
-            p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
+            v_results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
     END IF;
 
     RETURN QUERY
     WITH fan AS MATERIALIZED (
-        SELECT i.ord, e.channel, e.endpoint_id,
-               row_number() OVER (PARTITION BY i.ord) AS n
-        FROM unnest(p_tenants, p_agents, p_types) WITH ORDINALITY AS i (tenant, agent, type, ord)
+        SELECT i.*, e.channels, e.endpoints, e.positions
+        FROM unnest(v_ids, v_results, v_stored_ids, v_people, p_tenants, p_types, p_agents, p_sessions, p_customers,
+                    p_assignees, p_occurred, p_texts, p_metadata, p_expires_seconds) WITH ORDINALITY
+            AS i (id, result, stored_id, person, tenant, type, agent, session, customer, assignee, occurred, text, metadata,
+                  expires_seconds, ord)
         CROSS JOIN LATERAL (
-            (SELECT 'webhook'::flametree.channel AS channel, c.endpoint_id
-             FROM flametree.push_configs AS c
-             WHERE c.tenant_id = i.tenant AND c.agent_id = i.agent AND c.enabled
-               AND CASE i.type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE i.type END::flametree.event_type
-                   = ANY (c.events)
-             LIMIT 1)
-            UNION ALL
-            (SELECT 'browser_push'::flametree.channel, s.id
-             FROM flametree.push_subscriptions AS s
-             WHERE s.tenant_id = i.tenant AND s.user_id = v_people[i.ord] AND s.active
-             LIMIT 100)
+            SELECT coalesce(array_agg(f.channel), '{}') AS channels, coalesce(array_agg(f.endpoint_id), '{}') AS endpoints,
+                   coalesce(array_agg(nextval('flametree.ready_positions')), '{}') AS positions
+            FROM (
+                (SELECT 'webhook' AS channel, c.endpoint_id
+                 FROM flametree.push_configs AS c
+                 WHERE i.result = 'accepted' AND c.tenant_id = i.tenant AND c.agent_id = i.agent AND c.enabled
+                   AND CASE i.type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE i.type END::flametree.event_type
+                       = ANY (c.events)
+                 LIMIT 1)
+                UNION ALL
+                (SELECT 'browser_push', s.id
+                 FROM flametree.push_subscriptions AS s
+                 WHERE i.result = 'accepted' AND s.tenant_id = i.tenant AND s.user_id = i.person AND s.active
+                 LIMIT 100)
+            ) AS f
         ) AS e
-        WHERE v_results[i.ord] = 'accepted'
-    ), counted AS (
-        SELECT f.ord, count(*)::smallint AS n FROM fan AS f GROUP BY f.ord
     ), stored AS (
-        INSERT INTO flametree.events AS e (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id,
+        INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id,
             assignee_id, text, metadata)
-        SELECT p_tenants[o.ord], v_ids[o.ord], p_types[o.ord]::flametree.event_type, coalesce(c.n, 0::smallint),
-               coalesce(p_occurred[o.ord], v_now), p_agents[o.ord], p_sessions[o.ord], p_customers[o.ord],
-               p_assignees[o.ord], p_texts[o.ord], p_metadata[o.ord]
-        FROM generate_series(1, v_count) AS o (ord)
-        LEFT JOIN counted AS c ON c.ord = o.ord
-        WHERE v_results[o.ord] = 'accepted'
-        RETURNING e.id, e.deliveries
+        SELECT f.tenant, f.id, f.type::flametree.event_type, cardinality(f.endpoints), coalesce(f.occurred, v_now), f.agent,
+               f.session, f.customer, f.assignee, f.text, f.metadata
+        FROM fan AS f WHERE f.result = 'accepted'
     ), ready AS (
-        INSERT INTO flametree.ready_deliveries AS r (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
-        SELECT f.channel, p_tenants[f.ord], f.endpoint_id, nextval('flametree.ready_positions'),
-               flametree.delivery_id(v_ids[f.ord], f.n), v_ids[f.ord],
-               v_now + make_interval(secs => p_expires_seconds[f.ord])
-        FROM fan AS f ORDER BY f.ord, f.n
-        RETURNING r.event_id, r.channel, r.endpoint_id, r.position
-    ), lanes AS (
-        SELECT r.event_id, array_agg(r.channel::text) AS channels, array_agg(r.endpoint_id) AS endpoints,
-               array_agg(r.position) AS positions
-        FROM ready AS r GROUP BY r.event_id
+        INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+        SELECT d.channel::flametree.channel, f.tenant, d.endpoint_id, d.position, flametree.delivery_id(f.id, d.n), f.id,
+               v_now + make_interval(secs => f.expires_seconds)
+        FROM fan AS f
+        CROSS JOIN LATERAL unnest(f.channels, f.endpoints, f.positions) WITH ORDINALITY
+            AS d (channel, endpoint_id, position, n)
     )
-    SELECT o.ord, v_results[o.ord],
-           CASE v_results[o.ord] WHEN 'accepted' THEN v_ids[o.ord] ELSE v_stored_ids[o.ord] END,
-           coalesce(s.deliveries, d.deliveries, 0::smallint),
-           coalesce(l.channels, '{}'), coalesce(l.endpoints, '{}'), coalesce(l.positions, '{}')
-    FROM generate_series(1, v_count) AS o (ord)
-    LEFT JOIN stored AS s ON s.id = v_ids[o.ord]
-    LEFT JOIN lanes AS l ON l.event_id = v_ids[o.ord]
+    SELECT f.ord::integer, f.result, CASE f.result WHEN 'accepted' THEN f.id ELSE f.stored_id END,
+           coalesce(d.deliveries, cardinality(f.endpoints)::smallint), f.channels, f.endpoints, f.positions
+    FROM fan AS f
     LEFT JOIN LATERAL (
         -- A repeated event answers with what its first acceptance answered, as long as that is kept. The first may stand
         -- in this very call, where this snapshot does not see it.
         SELECT e.deliveries FROM flametree.events AS e
-        WHERE v_results[o.ord] = 'duplicate' AND e.tenant_id = p_tenants[o.ord] AND e.id = v_stored_ids[o.ord] LIMIT 1
+        WHERE f.result = 'duplicate' AND e.tenant_id = f.tenant AND e.id = f.stored_id LIMIT 1
     ) AS d ON true
-    ORDER BY o.ord;
+    ORDER BY f.ord;
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events IS
@@ -163,9 +171,10 @@ COMMENT ON FUNCTION flametree.event_hash IS 'What makes two bodies under one ide
 -- A session has two facts: who handles it, and whether it is in the operator workspace. Each keeps the latest word by
 -- occurred_at, on a tie by arrival; a time in the future counts as now, else it would silence what follows.
 CREATE FUNCTION flametree.apply_effects(
-    p_ordinals integer[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
+    p_results text[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
     p_occurred timestamptz[], p_now timestamptz
-) RETURNS void LANGUAGE sql SET enable_seqscan = off AS $$
+) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
     INSERT INTO flametree.sessions AS s
         (tenant_id, id, agent_id, handler_id, handler_changed_at, in_workspace, workspace_changed_at)
     SELECT e.tenant, e.session, min(e.agent),
@@ -174,13 +183,13 @@ CREATE FUNCTION flametree.apply_effects(
            (array_agg(e.in_workspace ORDER BY e.occurred DESC, e.ord DESC))[1],
            max(e.occurred)
     FROM (
-        SELECT o.ord, p_tenants[o.ord] AS tenant, p_sessions[o.ord] AS session, p_agents[o.ord] AS agent,
-               least(coalesce(p_occurred[o.ord], p_now), p_now) AS occurred,
-               p_types[o.ord] IN ('session_assigned', 'session_resolved') AS sets_handler,
-               CASE p_types[o.ord] WHEN 'session_assigned' THEN p_assignees[o.ord] END AS handler,
-               p_types[o.ord] <> 'session_resolved' AS in_workspace
-        FROM unnest(p_ordinals) AS o (ord)
-        WHERE p_types[o.ord] IN ('session_assigned', 'transferred_to_live_agent', 'session_resolved')
+        SELECT i.ord, i.tenant, i.session, i.agent, least(coalesce(i.occurred, p_now), p_now) AS occurred,
+               i.type IN ('session_assigned', 'session_resolved') AS sets_handler,
+               CASE i.type WHEN 'session_assigned' THEN i.assignee END AS handler,
+               i.type <> 'session_resolved' AS in_workspace
+        FROM unnest(p_results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred) WITH ORDINALITY
+            AS i (result, tenant, type, agent, session, assignee, occurred, ord)
+        WHERE i.result = 'accepted' AND i.type IN ('session_assigned', 'transferred_to_live_agent', 'session_resolved')
     ) AS e
     GROUP BY e.tenant, e.session
     ORDER BY e.tenant, e.session
@@ -190,5 +199,6 @@ CREATE FUNCTION flametree.apply_effects(
         handler_changed_at = greatest(excluded.handler_changed_at, s.handler_changed_at),
         in_workspace = CASE WHEN excluded.workspace_changed_at >= s.workspace_changed_at
                             THEN excluded.in_workspace ELSE s.in_workspace END,
-        workspace_changed_at = greatest(excluded.workspace_changed_at, s.workspace_changed_at)
+        workspace_changed_at = greatest(excluded.workspace_changed_at, s.workspace_changed_at);
+END
 $$;

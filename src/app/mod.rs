@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::Utc;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,11 @@ use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
+
+/// How long a stop waits for the last outcomes to be recorded.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stop waits for the database: the embedded server writes a checkpoint first.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,24 +243,38 @@ impl Service {
         self.api.wait().await;
         self.ingest.end().await;
         if let Some(queue) = &self.queue {
-            queue.stop_claiming().await;
-            if tokio::time::timeout(self.grace, queue.drained()).await.is_err() {
-                tracing::warn!("attempts still run at the end of the grace and are recorded as interrupted");
-                self.abort.cancel();
-            }
-            self.attempts.close();
-            self.attempts.wait().await;
-            self.workers.end().await;
-            queue.close().await;
+            self.stop_workers(queue).await;
         }
         self.metrics.end().await;
-        self.data.close().await;
+        if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
+            tracing::warn!("the database's connections did not close in time");
+        }
         tracing::info!("the service has stopped");
     }
 }
 
 async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
     webhooks.attempt(delivery, now()).await
+}
+
+impl Service {
+    /// Every step has a bound, for the database may be away: what is not recorded then falls to the reaper.
+    async fn stop_workers(&self, queue: &Queue) {
+        let drained = async {
+            queue.stop_claiming().await;
+            queue.drained().await;
+        };
+        if timeout(self.grace, drained).await.is_err() {
+            tracing::warn!("attempts still run at the end of the grace and are recorded as interrupted");
+        }
+        self.abort.cancel();
+        self.attempts.close();
+        self.attempts.wait().await;
+        self.workers.end().await;
+        if timeout(RECORD_PATIENCE, queue.close()).await.is_err() {
+            tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
+        }
+    }
 }
 
 /// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.

@@ -248,6 +248,7 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, rustls::Error> {
     Ok(tls)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the client that guards addresses")]
 fn builder(settings: &Settings, resolver: GuardedResolver, tls: ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)

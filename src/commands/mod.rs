@@ -6,6 +6,7 @@ mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,6 +14,9 @@ use flametree_notify::app::{self, Data, Part};
 use flametree_notify::config::Config;
 use flametree_notify::telemetry::logging;
 use tokio::runtime::Runtime;
+
+/// How long the end waits for threads that are stuck in the system.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Durable delivery of session events: webhooks and browser push.
 #[derive(Debug, Parser)]
@@ -71,7 +75,7 @@ impl Action {
             Self::Api => with_config(|config| serve::run(config, Part::Api)),
             Self::Worker => with_config(|config| serve::run(config, Part::Worker)),
             Self::Migrate => with_config(|config| async move { migrate(&config).await }),
-            Self::Demo(demo) => runtime()?.block_on(demo.run()),
+            Self::Demo(demo) => run_to_end(demo.run()),
             Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
             Self::Config(ConfigAction::Check) => {
                 Config::from_env()?;
@@ -93,11 +97,15 @@ where
 {
     let config = Config::from_env()?;
     logging::init(&config.log).context("the logs cannot be set up")?;
-    runtime()?.block_on(work(config))
+    run_to_end(work(config))
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new().context("the runtime cannot start")
+fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("the runtime cannot start")?;
+    let result = runtime.block_on(work);
+    // A look-up of a name cannot be canceled; nobody needs its answer any more.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    result
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {

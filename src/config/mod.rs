@@ -110,7 +110,7 @@ impl Config {
     /// Every setting as the environment has it: `NAME=value`, a line each; of a secret only whether it is set.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn in_force() -> String {
-        SETTINGS.iter().map(|setting| format!("{}\n", setting.in_force(std::env::var(setting.name).ok()))).collect()
+        SETTINGS.iter().map(|setting| setting.in_force(std::env::var(setting.name).ok()) + "\n").collect()
     }
 
     /// Reads settings from the given variables; besides them only the certificate file that they name.

@@ -6,9 +6,9 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use chrono::Utc;
 use url::form_urlencoded;
 
+use super::now;
 use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::domain::fault::{Fault, FaultCode};
@@ -72,7 +72,7 @@ impl FromRequestParts<ApiState> for Caller {
         let secret = bearer(&parts.headers)?;
         let token = state.tokens.find(&state.db, &state.tasks, secret.hash()).await?;
         // Unknown, expired and revoked look the same from outside.
-        let token = token.filter(|token| token.is_valid(Utc::now())).ok_or_else(unauthorized)?;
+        let token = token.filter(|token| token.is_valid(now())).ok_or_else(unauthorized)?;
         let tenant = tenant(&token.scope, parts.uri.query())?;
         Ok(Self { actor: token.id.to_string(), token, tenant })
     }

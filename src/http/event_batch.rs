@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -71,19 +72,22 @@ pub(super) async fn post_batch(
     request: Request,
 ) -> Result<Json<BatchAnswer>, Problem> {
     caller.require(Permission::PostEvents)?;
-    let results =
-        accept(&state, &caller, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
+    let bytes = read(&state, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
+    let bodies = bodies(&bytes, state.settings.batch_events);
+    let bodies = bodies.inspect_err(|problem| count_rejected(&state, problem.code()))?;
+    let results = accept(&state, &caller, bodies).await?;
     Ok(Json(BatchAnswer { results }))
 }
 
-async fn accept(state: &ApiState, caller: &Caller, request: Request) -> Result<Vec<BatchResult>, Problem> {
-    if request.headers().contains_key(&IDEMPOTENCY_KEY) {
+async fn read(state: &ApiState, request: Request) -> Result<Bytes, Problem> {
+    if request.headers().contains_key(IDEMPOTENCY_KEY) {
         let message = "is for a single event; in a batch each event has its own idempotency_key";
         return Err(Problem::invalid(vec![Fault::new("Idempotency-Key", FaultCode::NotAllowed, message)]));
     }
-    let bytes = read_json(request, state, state.settings.batch_body_bytes).await?;
-    let bodies = bodies(&bytes, state.settings.batch_events)?;
+    read_json(request, state, state.settings.batch_body_bytes).await
+}
 
+async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Result<Vec<BatchResult>, Problem> {
     let mut good = Vec::with_capacity(bodies.len());
     let mut places: Vec<Result<EventType, Problem>> = Vec::with_capacity(bodies.len());
     for (index, body) in bodies.into_iter().enumerate() {
@@ -93,8 +97,11 @@ async fn accept(state: &ApiState, caller: &Caller, request: Request) -> Result<V
             event_type
         }));
     }
-    let mut acceptances = state.ingest.accept(good).await.map_err(refused)?.into_iter();
+    let offered = good.len();
+    let accepted = state.ingest.accept(good).await.map_err(refused);
+    let accepted = accepted.inspect_err(|problem| (0..offered).for_each(|_| count_rejected(state, problem.code())))?;
 
+    let mut acceptances = accepted.into_iter();
     let results = places.into_iter().enumerate().map(|(index, place)| {
         let answered = place.and_then(|event_type| {
             let acceptance = acceptances.next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;

@@ -21,7 +21,7 @@ use crate::domain::role::Permission;
 use crate::ingest::{Acceptance, IngestError};
 use crate::telemetry::metrics::RejectReason;
 
-pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// An event as platform services post it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -138,7 +138,7 @@ async fn accept(
 
 /// The header's key, where there is one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none());
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {

@@ -33,6 +33,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use chrono::{DateTime, Utc};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -123,4 +124,9 @@ pub fn metrics_router(metrics: Metrics) -> Router {
 pub fn openapi_json() -> String {
     // Text keys only: this cannot fail, and the tests read the document.
     routes().into_openapi().to_pretty_json().unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "requests happen now: here the clock is read for all that they lead to")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
 }

@@ -89,29 +89,29 @@ mod tests {
     use super::*;
     use crate::domain::ids::EndpointId;
 
-    fn revision(endpoint: u128, version: i32) -> Option<Revision> {
-        Some(Revision { endpoint_id: EndpointId::from_uuid(Uuid::from_u128(endpoint)), version })
+    fn revision(endpoint: u128, version: i32) -> Revision {
+        Revision { endpoint_id: EndpointId::from_uuid(Uuid::from_u128(endpoint)), version }
     }
 
     #[test]
     fn a_state_matches_its_own_tag_alone() {
-        let tag = EntityTag::of(revision(7, 3)).0;
+        let tag = EntityTag::of(Some(revision(7, 3))).0;
         assert_eq!(tag, "\"3-000000000007\"");
         let table = [
-            (None, revision(7, 3), true),
+            (None, Some(revision(7, 3)), true),
             (None, None, true),
-            (Some("*"), revision(7, 3), true),
+            (Some("*"), Some(revision(7, 3)), true),
             (Some("*"), None, false),
-            (Some(tag.as_str()), revision(7, 3), true),
-            (Some(tag.as_str()), revision(7, 4), false),
-            (Some(tag.as_str()), revision(8, 3), false),
+            (Some(tag.as_str()), Some(revision(7, 3)), true),
+            (Some(tag.as_str()), Some(revision(7, 4)), false),
+            (Some(tag.as_str()), Some(revision(8, 3)), false),
             (Some(tag.as_str()), None, false),
-            (Some("\"x\" , \"3-000000000007\""), revision(7, 3), true),
-            (Some("W/\"3-000000000007\""), revision(7, 3), false),
-            (Some("3-000000000007"), revision(7, 3), false),
-            (Some(""), revision(7, 3), false),
+            (Some("\"x\" , \"3-000000000007\""), Some(revision(7, 3)), true),
+            (Some("W/\"3-000000000007\""), Some(revision(7, 3)), false),
+            (Some("3-000000000007"), Some(revision(7, 3)), false),
+            (Some(""), Some(revision(7, 3)), false),
             (Some("\"unset\""), None, true),
-            (Some("\"unset\""), revision(7, 3), false),
+            (Some("\"unset\""), Some(revision(7, 3)), false),
         ];
         for (header, present, holds) in table {
             let header = header.map(|text| HeaderValue::from_str(text).unwrap());

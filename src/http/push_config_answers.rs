@@ -22,17 +22,10 @@ use crate::store::signing_secrets::SigningSecretInfo;
 pub(super) struct PushConfigDocument {
     enabled: bool,
     url: Option<String>,
-    /// The deadline of an attempt, 1000 to 10000; null: the deployment's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_ms: Option<Option<u64>>,
-    /// Whether messages are signed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signing: Option<bool>,
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
-    /// Why the service itself disabled the config; null: it did not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_reason: Option<Option<DisabledReason>>,
+    #[serde(flatten)]
+    further: Option<FurtherSettings>,
     /// Only in answers to changes: what would keep messages from being sent now.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
@@ -40,6 +33,17 @@ pub(super) struct PushConfigDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
+}
+
+/// What a config that is set has besides.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FurtherSettings {
+    /// The deadline of an attempt, 1000 to 10000; null: the deployment's default.
+    timeout_ms: Option<u64>,
+    /// Whether messages are signed.
+    signing: bool,
+    /// Why the service itself disabled the config; null: it did not.
+    disabled_reason: Option<DisabledReason>,
 }
 
 /// A push config as it is sent. What is absent has its default; a read config may be sent back as it is.
@@ -144,11 +148,9 @@ impl PushConfigDocument {
         Self {
             enabled: false,
             url: None,
-            timeout_ms: None,
-            signing: None,
             headers: Vec::new(),
             events: Vec::new(),
-            disabled_reason: None,
+            further: None,
             warnings: None,
             signing_secret: None,
         }
@@ -173,11 +175,13 @@ impl From<ReadablePushConfig> for PushConfigDocument {
         Self {
             enabled: config.enabled,
             url: config.url,
-            timeout_ms: Some(config.timeout_ms),
-            signing: Some(config.signing),
             headers: config.headers.into_iter().map(HeaderDocument::from).collect(),
             events: config.events,
-            disabled_reason: Some(config.disabled_reason),
+            further: Some(FurtherSettings {
+                timeout_ms: config.timeout_ms,
+                signing: config.signing,
+                disabled_reason: config.disabled_reason,
+            }),
             warnings: None,
             signing_secret: None,
         }

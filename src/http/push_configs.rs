@@ -1,13 +1,14 @@
 //! An agent's push config: read, replaced, patched, removed.
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::auth::Caller;
 use super::body::{JsonBody, MergePatchBody};
+use super::parameters::NoParameters;
+use super::path::PathName;
 use super::preconditions::IfMatch;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::push_config_answers::{PushConfigDocument, PushConfigDraft, WarningDocument, tagged};
@@ -22,7 +23,7 @@ use crate::domain::webhook_url::WebhookUrl;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_configs, signing_secrets};
 
-/// The agent that a path names.
+/// The agent that a path names. One that has no config yet is named for the first time, so that a bad name is told.
 #[derive(Debug)]
 pub(super) struct AgentPath(pub(super) AgentId);
 
@@ -30,10 +31,10 @@ impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let fault = |message: String| Problem::invalid(vec![Fault::new("agent_id", FaultCode::InvalidValue, message)]);
-        let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
-        let Path(id) = path.map_err(|_not_utf8| fault("must be percent-encoded UTF-8".to_owned()))?;
-        AgentId::parse(id).map(Self).map_err(|error| fault(error.to_string()))
+        let PathName(id) = PathName::from_request_parts(parts, state).await?;
+        AgentId::parse(id)
+            .map(Self)
+            .map_err(|error| Problem::invalid(vec![Fault::new("agent_id", FaultCode::InvalidValue, error.to_string())]))
     }
 }
 
@@ -53,6 +54,7 @@ pub(super) async fn read(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     caller.require(Permission::ReadConfigs)?;
     let stored = push_configs::read(&state.db, &state.keyring, caller.own_tenant()?, &agent).await?;
@@ -81,6 +83,7 @@ pub(super) async fn replace(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
     if_match: IfMatch,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
@@ -109,6 +112,7 @@ pub(super) async fn patch(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
     if_match: IfMatch,
     MergePatchBody(patch): MergePatchBody,
 ) -> Result<Response, Problem> {
@@ -131,6 +135,7 @@ pub(super) async fn delete(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     caller.require(Permission::EditConfigs)?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -15,7 +15,7 @@ pub struct RequestId(HeaderValue);
 impl RequestId {
     /// The client's own id if it is fit to be repeated, else a new one.
     pub fn of(headers: &HeaderMap) -> Self {
-        match headers.get(&REQUEST_ID) {
+        match headers.get(REQUEST_ID) {
             Some(value) if is_fit(value.as_bytes()) => Self(value.clone()),
             Some(_) | None => Self::random(),
         }
@@ -53,7 +53,7 @@ mod tests {
 
     fn of(value: &[u8]) -> String {
         let mut headers = HeaderMap::new();
-        headers.insert(&REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+        headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
         RequestId::of(&headers).to_string()
     }
 

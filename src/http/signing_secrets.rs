@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::auth::Caller;
 use super::body::JsonBody;
+use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
 use super::push_config_answers::{RotatedSecretDocument, SigningSecretsDocument, tagged};
 use super::push_configs::{AgentPath, new_signing_secret};
@@ -45,6 +46,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
 ) -> Result<Json<SigningSecretsDocument>, Problem> {
     caller.require(Permission::ReadConfigs)?;
     let secrets = signing_secrets::list(&state.db, caller.own_tenant()?, &agent).await?.ok_or_else(unset)?;
@@ -70,6 +72,7 @@ pub(super) async fn rotate(
     State(state): State<ApiState>,
     caller: Caller,
     AgentPath(agent): AgentPath,
+    _: NoParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     caller.require(Permission::EditConfigs)?;

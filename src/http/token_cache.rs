@@ -18,7 +18,7 @@ use crate::store::{Db, tokens};
 /// How long an answer of the database is believed.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the use of a token is noted.
-const NOTE_USE_EVERY: Duration = Duration::from_secs(60);
+const NOTE_USE_EVERY: Duration = Duration::from_mins(1);
 /// How many tokens are remembered; unknown ones are not.
 const CAPACITY: usize = 4_096;
 /// How many look-ups may be in the database at once.

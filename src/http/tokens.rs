@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::JsonBody;
+use super::now;
 use super::parameters::{NoParameters, Parameters};
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode, ProblemDocument};
@@ -108,7 +109,7 @@ pub(super) async fn create_token(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
     caller.require(Permission::ManageTokens)?;
-    let new = new_token(body, caller.tenant(), Utc::now())?;
+    let new = new_token(body, caller.tenant(), now())?;
     let (id, secret) = tokens::create(&state.db, &new).await.map_err(|error| match error {
         CreateTokenError::Database(error) => Problem::from(error),
         CreateTokenError::Random(error) => {

@@ -20,7 +20,7 @@ use super::process::SOCKET;
 /// How long a server that was left behind may take for its last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
 /// How long processes without their server may take to notice it, or any may take to obey an immediate stop.
-const EXIT_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -77,7 +77,7 @@ fn processes_in(working_directory: &Path) -> Option<Vec<Pid>> {
 }
 
 /// The processes that are still there at the deadline.
-async fn wait_for_end(working_directory: &Path, deadline: Duration) -> Vec<Pid> {
+pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -> Vec<Pid> {
     let deadline = Instant::now() + deadline;
     loop {
         let running = processes_in(working_directory).unwrap_or_default();

@@ -87,6 +87,8 @@ impl EmbeddedServer {
     /// Ends all sessions, writes a checkpoint and waits for the end of the server.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.postmaster.stop().await?;
+        // The process that writes the log ends after its server, when nobody can write to it any more.
+        left_behind::wait_for_end(self.directory.cluster(), left_behind::EXIT_DEADLINE).await;
         self.directory.remove_short_socket();
         tracing::info!("the embedded PostgreSQL has stopped");
         Ok(())

@@ -1,52 +1,21 @@
-//! The protocol of the queue, call by call, on a real database: who takes what, whose word stands, what comes back.
+//! The protocol of the queue, call by call, on a real database: who takes what, and who is told what.
 
 use std::time::Duration;
 
-use flametree_notify::domain::delivery::{Attempt, Outcome};
+use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
-use flametree_notify::domain::ids::{ClaimId, EndpointId, WorkerId};
+use flametree_notify::domain::ids::{ClaimId, WorkerId};
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
-use flametree_notify::store::queue::finish::{self, FinishedDelivery};
 use flametree_notify::store::queue::lanes::{self, LaneCursor};
-use flametree_notify::store::queue::{lease, reap, workers};
+use flametree_notify::store::queue::{finish, lease, workers};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::postgres::TestDatabase;
-use crate::support::queue::{accept_messages, agent_with_webhook, prepared, worker};
-
-async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
-    let id = ClaimId::from_uuid(Uuid::new_v4());
-    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota };
-    let taken = claim::claim(db, id, by, Channel::Webhook, &[lane]).await.unwrap();
-    (id, taken)
-}
-
-fn finished(one: &ClaimedDelivery, outcome: Outcome) -> FinishedDelivery {
-    let http_status = (outcome == Outcome::Delivered).then_some(200);
-    FinishedDelivery {
-        id: one.id,
-        event_id: one.event_id,
-        tenant_id: one.tenant_id.clone(),
-        endpoint_id: one.endpoint_id,
-        endpoint_version: one.endpoint_version,
-        claimed_at: one.claimed_at,
-        attempt: Attempt { outcome, http_status, duration: Duration::from_millis(3), detail: None },
-    }
-}
-
-async fn outcomes(db: &PgPool) -> Vec<(String, i64)> {
-    sqlx::query_as("SELECT outcome::text, count(*) FROM flametree.deliveries GROUP BY 1 ORDER BY 1")
-        .fetch_all(db)
-        .await
-        .unwrap()
-}
-
-async fn count(db: &PgPool, table: &str) -> i64 {
-    let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{table}"));
-    sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
-}
+use crate::support::queue::{
+    accept_messages, agent_with_webhook, claim_of, count, finished, prepare, prepared, worker,
+};
 
 #[tokio::test]
 async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
@@ -116,8 +85,8 @@ async fn a_claim_that_was_asked_about_in_vain_cannot_happen_later() {
     let id = ClaimId::from_uuid(Uuid::new_v4());
     assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
     let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota: 1 };
-    let late = claim::claim(&db, id, by, Channel::Webhook, &[lane]).await;
-    assert!(matches!(late, Err(ClaimError::Unknown(_))), "{late:?}");
+    let answer = claim::claim(&db, id, by, Channel::Webhook, &[lane]).await;
+    assert!(matches!(answer, Err(ClaimError::Unknown(_))), "{answer:?}");
     assert_eq!(count(&db, "ready_deliveries").await, 1);
     assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
 }
@@ -157,105 +126,6 @@ async fn is_waiting(db: &PgPool) -> bool {
     .fetch_one(db)
     .await
     .unwrap()
-}
-
-#[tokio::test]
-async fn a_finished_claim_leaves_its_outcomes_and_nothing_else() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 2).await;
-    let (id, taken) = claim_of(&db, worker(&db).await, endpoint, 2).await;
-    let results = [finished(&taken[0], Outcome::Delivered), finished(&taken[1], Outcome::Timeout)];
-    assert!(finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap().is_empty());
-    assert_eq!(outcomes(&db).await, [("delivered".to_owned(), 1), ("timeout".to_owned(), 1)]);
-    assert_eq!((count(&db, "ready_deliveries").await, count(&db, "claims").await), (0, 0));
-}
-
-#[tokio::test]
-async fn outcomes_that_are_sent_twice_are_recorded_once_and_are_not_late() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 1).await;
-    let (id, taken) = claim_of(&db, worker(&db).await, endpoint, 1).await;
-    let results = [finished(&taken[0], Outcome::Delivered)];
-    for _ in 0..2 {
-        assert!(finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap().is_empty());
-    }
-    assert_eq!(outcomes(&db).await, [("delivered".to_owned(), 1)]);
-}
-
-#[tokio::test]
-async fn what_a_dead_worker_had_begun_is_interrupted_and_its_late_word_does_not_count() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 3).await;
-    let by = worker(&db).await;
-    let (id, taken) = claim_of(&db, by, endpoint, 3).await;
-    // One outcome made it before the death; the claim is still open for the others.
-    finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
-    assert!(!reap::pending(&db).await.unwrap());
-    workers::end(&db, by).await.unwrap();
-    assert!(reap::pending(&db).await.unwrap());
-    assert_eq!(reap::reap(&db, 10).await.unwrap(), [(Channel::Webhook, 2)]);
-    let late = finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[1], Outcome::Delivered)]).await.unwrap();
-    assert_eq!(late, [taken[1].id]);
-    assert_eq!(outcomes(&db).await, [("delivered".to_owned(), 1), ("interrupted".to_owned(), 2)]);
-    assert_eq!(count(&db, "claims").await, 0);
-}
-
-#[tokio::test]
-async fn a_released_delivery_is_back_at_its_old_place() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 3).await;
-    let by = worker(&db).await;
-    let (id, taken) = claim_of(&db, by, endpoint, 2).await;
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 1);
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 0);
-    let (_, again) = claim_of(&db, by, endpoint, 1).await;
-    assert_eq!((again[0].id, again[0].position), (taken[0].id, taken[0].position));
-    finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[1], Outcome::Delivered)]).await.unwrap();
-    assert_eq!(count(&db, "claims").await, 1);
-}
-
-#[tokio::test]
-async fn nothing_is_released_once_the_reaper_has_taken_the_claim() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 1).await;
-    let by = worker(&db).await;
-    let (id, taken) = claim_of(&db, by, endpoint, 1).await;
-    workers::end(&db, by).await.unwrap();
-    reap::reap(&db, 10).await.unwrap();
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 0);
-    assert_eq!(count(&db, "ready_deliveries").await, 0);
-}
-
-#[tokio::test]
-async fn an_endpoint_that_is_gone_is_disabled_with_the_outcome() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 1).await;
-    let (id, taken) = claim_of(&db, worker(&db).await, endpoint, 1).await;
-    finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[0], Outcome::Gone)]).await.unwrap();
-    let config: (bool, Option<String>, i32) =
-        sqlx::query_as("SELECT enabled, disabled_reason, version FROM flametree.push_configs")
-            .fetch_one(&*db)
-            .await
-            .unwrap();
-    assert_eq!(config, (false, Some("gone".to_owned()), 2));
-}
-
-#[tokio::test]
-async fn an_endpoint_that_was_changed_since_is_not_disabled_by_an_old_answer() {
-    let db = prepared().await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    accept_messages(&db, "agent-1", 1).await;
-    let (id, taken) = claim_of(&db, worker(&db).await, endpoint, 1).await;
-    sqlx::query("UPDATE flametree.push_configs SET version = 2").execute(&*db).await.unwrap();
-    finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[0], Outcome::Gone)]).await.unwrap();
-    let enabled: bool = sqlx::query_scalar("SELECT enabled FROM flametree.push_configs").fetch_one(&*db).await.unwrap();
-    assert!(enabled);
 }
 
 #[tokio::test]
@@ -322,7 +192,7 @@ async fn a_worker_that_was_seen_again_is_not_fenced() {
 #[tokio::test]
 async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
     let db = TestDatabase::with_connections(1).await;
-    crate::support::queue::prepare(&db).await;
+    prepare(&db).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     let other = agent_with_webhook(&db, "agent-2").await;
     let by = worker(&db).await;

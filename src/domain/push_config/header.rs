@@ -5,9 +5,9 @@ use std::fmt;
 use crate::domain::secret_text::SecretText;
 
 /// Longest header name, in bytes.
-pub const MAX_NAME_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 /// Longest header value, in bytes.
-pub const MAX_VALUE_BYTES: usize = 4_096;
+const MAX_VALUE_BYTES: usize = 4_096;
 
 /// Names that frame or route the message, or that the service sets itself.
 const FORBIDDEN: [&str; 13] = [

@@ -1,9 +1,15 @@
 //! Deliveries in a database, without a running service.
 
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::{Attempt, Outcome};
+use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::event::{EventType, NewEvent};
-use flametree_notify::domain::ids::{EndpointId, WorkerId};
+use flametree_notify::domain::ids::{ClaimId, EndpointId, WorkerId};
 use flametree_notify::domain::names::{AgentId, SessionId, TenantId};
 use flametree_notify::store::accept;
+use flametree_notify::store::queue::claim::{self, ClaimedDelivery, LaneQuota};
+use flametree_notify::store::queue::finish::FinishedDelivery;
 use flametree_notify::store::queue::workers;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -64,4 +70,38 @@ pub async fn worker(db: &PgPool) -> WorkerId {
     let id = WorkerId::from_uuid(Uuid::now_v7());
     workers::register(db, id, "test").await.unwrap();
     id
+}
+
+/// Claims from the endpoint's beginning.
+pub async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
+    let id = ClaimId::from_uuid(Uuid::new_v4());
+    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota };
+    let taken = claim::claim(db, id, by, Channel::Webhook, &[lane]).await.unwrap();
+    (id, taken)
+}
+
+/// An outcome to record.
+pub fn finished(one: &ClaimedDelivery, outcome: Outcome) -> FinishedDelivery {
+    let http_status = (outcome == Outcome::Delivered).then_some(200);
+    FinishedDelivery {
+        id: one.id,
+        event_id: one.event_id,
+        tenant_id: one.tenant_id.clone(),
+        endpoint_id: one.endpoint_id,
+        endpoint_version: one.endpoint_version,
+        claimed_at: one.claimed_at,
+        attempt: Attempt { outcome, http_status, duration: Duration::from_millis(3), detail: None },
+    }
+}
+
+pub async fn outcomes(db: &PgPool) -> Vec<(String, i64)> {
+    sqlx::query_as("SELECT outcome::text, count(*) FROM flametree.deliveries GROUP BY 1 ORDER BY 1")
+        .fetch_all(db)
+        .await
+        .unwrap()
+}
+
+pub async fn count(db: &PgPool, table: &str) -> i64 {
+    let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{table}"));
+    sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }

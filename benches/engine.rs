@@ -1,0 +1,95 @@
+//! The queue and its workers as the service runs them, around any way to attempt a delivery.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::{Attempt, Delivery, Outcome};
+use flametree_notify::queue::{self, Queue};
+use flametree_notify::store::Db;
+use flametree_notify::telemetry::metrics::Metrics;
+use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The service's defaults.
+pub const MAX_IN_FLIGHT: u32 = 1_000;
+pub const ENDPOINT_MAX_IN_FLIGHT: u32 = 100;
+
+/// A running queue with workers.
+pub struct Engine {
+    queue: Queue,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    attempted: Arc<AtomicUsize>,
+    pub metrics: Metrics,
+}
+
+impl Engine {
+    /// Starts to deliver; each delivery is given to `attempt`.
+    pub async fn start<F, Fut>(db: &Db, attempt: F) -> Self
+    where
+        F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Attempt> + Send + 'static,
+    {
+        let settings = queue::Settings {
+            max_in_flight: MAX_IN_FLIGHT,
+            endpoint_max_in_flight: Some(ENDPOINT_MAX_IN_FLIGHT),
+            lease: Duration::from_secs(30),
+            description: "bench".to_owned(),
+        };
+        let metrics = Metrics::new("bench", "bench");
+        let queue = Queue::start(db.clone(), &settings, &metrics).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let attempted = Arc::new(AtomicUsize::new(0));
+        let mut workers = Workers::default();
+        for (channel, claimed) in queue.pools() {
+            let attempted = Arc::clone(&attempted);
+            let attempt = attempt.clone();
+            let counted = move |delivery| {
+                let attempting = attempt(delivery);
+                let attempted = Arc::clone(&attempted);
+                async move {
+                    let attempt = attempting.await;
+                    attempted.fetch_add(1, Ordering::Relaxed);
+                    Ending::Outcome(attempt)
+                }
+            };
+            let attempts = Attempts::new(counted, tasks.clone(), CancellationToken::new());
+            workers = workers.with(Pool { channel, claimed, attempts });
+        }
+        workers.start(&tasks, stop.clone());
+        Self { queue, tasks, stop, attempted, metrics }
+    }
+
+    pub fn attempted(&self) -> usize {
+        self.attempted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `count` deliveries were attempted and everything is recorded.
+    pub async fn wait_recorded(&self, db: &Db, count: usize) {
+        while self.attempted() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let open = "SELECT EXISTS (SELECT 1 FROM flametree.claims WHERE cardinality(delivery_ids) > 0)";
+        while sqlx::query_scalar::<_, bool>(open).fetch_one(db).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Stops in the service's order.
+    pub async fn stop(self) {
+        self.queue.stop_claiming().await;
+        self.queue.drained().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.queue.close().await;
+    }
+}
+
+/// The attempt that costs nothing.
+pub fn delivered() -> Attempt {
+    Attempt { outcome: Outcome::Delivered, http_status: Some(200), duration: Duration::from_micros(1), detail: None }
+}

@@ -1,0 +1,78 @@
+//! What the figures start from: endpoints, and events with one delivery each, accepted by the service's own function.
+
+use std::time::{Duration, Instant};
+
+use flametree_notify::domain::event::{EventType, NewEvent};
+use flametree_notify::domain::names::{AgentId, CustomerId, SessionId, TenantId};
+use flametree_notify::store::{Db, accept};
+use uuid::Uuid;
+
+/// Whose the endpoints are.
+pub const TENANT: &str = "bench";
+/// What people write: 106 bytes.
+const TEXT: &str =
+    "Hello, my parcel should have come on Monday and I have heard nothing since. Can you tell me where it is now?";
+const GROUP: usize = 500;
+const EXPIRY_SECONDS: u32 = 86_400;
+
+/// One agent and its endpoint.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub id: AgentId,
+    pub endpoint: Uuid,
+}
+
+/// Makes `count` agents with an endpoint each. The names start with `prefix`.
+pub async fn agents(db: &Db, prefix: &str, count: usize, url: &str) -> Vec<Agent> {
+    let names: Vec<String> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
+    let endpoints: Vec<Uuid> = names.iter().map(|_| Uuid::new_v4()).collect();
+    sqlx::query(
+        "INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, url, signing, events,
+            header_names, header_values, header_secrets, created_at, updated_at)
+        SELECT $1, a.name, a.endpoint, 1, true, $4, true, enum_range(NULL::flametree.event_type), '{}', '{}', '{}', now(), now()
+        FROM unnest($2::text[], $3::uuid[]) AS a (name, endpoint)",
+    )
+    .bind(TENANT)
+    .bind(&names)
+    .bind(&endpoints)
+    .bind(url)
+    .execute(db)
+    .await
+    .unwrap();
+    let name = |name| AgentId::parse(name).unwrap();
+    names.into_iter().zip(endpoints).map(|(id, endpoint)| Agent { id: name(id), endpoint }).collect()
+}
+
+/// Accepts `count` events, in turns for each agent, and answers how long that took.
+pub async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
+    let started = Instant::now();
+    let halves = [(0, count / 2), (count / 2, count)];
+    let writers = halves.map(|(from, to)| async move {
+        for first in (from..to).step_by(GROUP) {
+            let events: Vec<NewEvent> =
+                (first..to.min(first + GROUP)).map(|number| event(&agents[number % agents.len()].id, number)).collect();
+            let events: Vec<&NewEvent> = events.iter().collect();
+            accept::accept(db, &events, EXPIRY_SECONDS).await.unwrap();
+        }
+    });
+    let [first, second] = writers;
+    tokio::join!(first, second);
+    started.elapsed()
+}
+
+/// The `number`-th event: a customer's message of a session of ten.
+pub fn event(agent: &AgentId, number: usize) -> NewEvent {
+    NewEvent {
+        tenant_id: TenantId::parse(TENANT).unwrap(),
+        event_type: EventType::UserMessage,
+        agent_id: agent.clone(),
+        session_id: SessionId::parse(format!("session-{:06}", number / 10)).unwrap(),
+        customer_id: Some(CustomerId::parse(format!("customer-{:06}", number / 10)).unwrap()),
+        occurred_at: None,
+        text: Some(TEXT.to_owned()),
+        assignee_id: None,
+        metadata: None,
+        idempotency_key: None,
+        expires_in_seconds: None,
+    }
+}

@@ -1,0 +1,126 @@
+//! A private PostgreSQL for one run: fresh, on a unix socket, with the server's default settings, so with default
+//! durability (`fsync`, `synchronous_commit` and `full_page_writes` are on).
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flametree_notify::store::{Db, MIGRATOR};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown, geteuid};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+/// Where distributions put the server's programs, the newest version that is wanted first.
+const PROGRAM_DIRS: [&str; 4] =
+    ["/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin", "/usr/local/pgsql/bin"];
+
+/// A running server; stopped and removed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Creates and starts a server. Root may not run one: then it runs as the user `postgres`.
+    pub fn start() -> Self {
+        let programs = PROGRAM_DIRS.iter().map(Path::new).find(|dir| dir.join("initdb").exists());
+        let programs = programs.expect("PostgreSQL 15 or newer is installed");
+        let directory = std::env::temp_dir().join(format!("flametree-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let user = geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user postgres"));
+        if let Some(user) = &user {
+            chown(&directory, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let command = |program: &str| {
+            let mut command = Command::new(programs.join(program));
+            command.current_dir(&directory).stdout(Stdio::null()).stderr(Stdio::null());
+            if let Some(user) = &user {
+                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+            }
+            command
+        };
+        let data = directory.join("data");
+        let made = command("initdb")
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata"])
+            .arg(&data)
+            .status();
+        assert!(made.unwrap().success(), "initdb failed");
+        let mut postgres = command("postgres");
+        postgres.arg("-D").arg(&data).arg("-k").arg(&directory).args(["-c", "listen_addresses="]);
+        if std::env::var("BENCH_PROFILE").is_ok() {
+            postgres.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
+            postgres.args(["-c", "pg_stat_statements.track=all", "-c", "track_io_timing=on"]);
+        }
+        Self { process: postgres.spawn().unwrap(), directory }
+    }
+
+    /// How to connect to `database`.
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new().socket(&self.directory).username("postgres").database(database)
+    }
+
+    /// The same for other programs.
+    pub fn url(&self, database: &str) -> String {
+        let directory = self.directory.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://postgres@{directory}/{database}")
+    }
+
+    /// The same for programs that take the directory as a parameter.
+    pub fn url_with_host(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.directory.display())
+    }
+
+    /// A new empty database.
+    pub async fn create(&self, database: &str) -> Db {
+        let admin = self.connect("postgres", 1).await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
+        admin.close().await;
+        self.connect(database, 20).await
+    }
+
+    /// A new database with our tables, and partitions for the days of the run.
+    pub async fn create_migrated(&self, database: &str) -> Db {
+        let db = self.create(database).await;
+        MIGRATOR.run(&db).await.unwrap();
+        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
+            .execute(&db)
+            .await
+            .unwrap();
+        if std::env::var("BENCH_PROFILE").is_ok() {
+            sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&db).await.unwrap();
+        }
+        db
+    }
+
+    /// The end of a database, so that its vacuuming does not slow the next figure.
+    pub async fn drop(&self, database: &str) {
+        let admin = self.connect("postgres", 1).await;
+        let text = format!("DROP DATABASE {database} WITH (FORCE)");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&admin).await.unwrap();
+        sqlx::query("CHECKPOINT").execute(&admin).await.unwrap();
+        admin.close().await;
+    }
+
+    async fn connect(&self, database: &str, connections: u32) -> Db {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let options = self.options(database);
+            match PgPoolOptions::new().max_connections(connections).connect_with(options).await {
+                Ok(db) => return db,
+                Err(error) if Instant::now() > deadline => panic!("the server does not answer: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        self.process.wait().unwrap();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}

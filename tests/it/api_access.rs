@@ -1,0 +1,229 @@
+//! Who may do what: tokens, roles on every documented route, and tenants that do not see each other.
+
+use std::time::Duration;
+
+use ::http::{Method, Request};
+use flametree_notify::domain::role::{Permission, Role};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use sqlx::Row;
+use tokio::time::{Instant, sleep};
+
+use crate::api_events::message;
+use crate::support::api::{ACME, TestApi};
+use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Anyone,
+    AnyToken,
+    With(Permission),
+}
+
+/// Who may use each documented route.
+fn access(method: &str, path: &str) -> Access {
+    match (method, path) {
+        ("GET", "/livez" | "/readyz" | "/v1/openapi.json" | "/docs" | "/docs/{file}") => Access::Anyone,
+        ("GET", "/v1/event-types") => Access::AnyToken,
+        ("POST", "/v1/events" | "/v1/events/batch") => Access::With(Permission::PostEvents),
+        ("GET", "/v1/events/{id}" | "/v1/deliveries" | "/v1/deliveries/{id}") => {
+            Access::With(Permission::ReadDeliveries)
+        }
+        (_, "/v1/tokens" | "/v1/tokens/{id}") => Access::With(Permission::ManageTokens),
+        ("GET", path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::ReadConfigs),
+        (_, path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::EditConfigs),
+        _ => panic!("{method} {path} is documented, and this table does not know who may use it"),
+    }
+}
+
+/// Every documented route: method, template, and a path with names filled in.
+async fn documented_routes(api: &TestApi) -> Vec<(Method, String, String)> {
+    let document = api.get("/v1/openapi.json", "").await.expect(200);
+    let mut routes = Vec::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        let path = template
+            .replace("{id}", "evt_01930000000070008000000000000000")
+            .replace("{agent_id}", "agent-1")
+            .replace("{file}", "index.html");
+        assert!(!path.contains('{'), "a name for the parameter of {template} is missing here");
+        for method in item.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            routes.push((method, template.clone(), path.clone()));
+        }
+    }
+    routes
+}
+
+#[tokio::test]
+async fn every_route_lets_exactly_the_roles_in_that_may() {
+    let api = TestApi::start().await;
+    let routes = documented_routes(&api).await;
+    assert!(routes.len() >= 14, "{routes:?}");
+    for role in Role::ALL {
+        let token = api.token(role, Some(ACME)).await;
+        for (method, template, path) in &routes {
+            let body = (method != Method::GET).then(|| json!({"no": "such field"}));
+            let answer = api.request(method.clone(), path, &token, body.as_ref()).await;
+            let what = format!("{method} {template} as {role:?}: {answer:?}");
+            let access = access(method.as_str(), template);
+            match access {
+                Access::With(permission) if !role.may(permission) => {
+                    answer.problem(403, "forbidden");
+                }
+                Access::With(_) | Access::AnyToken | Access::Anyone => {
+                    assert!(![401, 403, 405].contains(&answer.status.as_u16()), "{what}");
+                }
+            }
+            let stranger = api.send(Request::builder().method(method).uri(path).body(Bytes::new()).unwrap()).await;
+            if access == Access::Anyone {
+                assert_ne!(stranger.status, 401, "{what}");
+            } else {
+                stranger.problem(401, "unauthorized");
+                assert_eq!(stranger.header("www-authenticate"), Some("Bearer"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_valid_token_opens_nothing() {
+    let api = TestApi::start().await;
+    let good = api.token(Role::Viewer, Some(ACME)).await;
+    let unknown = format!("ftn_{}", "A".repeat(43));
+    let (one_short, doubled) = (good[..good.len() - 1].to_owned(), format!("{good}{good}"));
+    for value in [
+        String::new(),
+        "Bearer".into(),
+        "Bearer ".into(),
+        format!("Basic {good}"),
+        good.clone(),
+        format!("Bearer {one_short}"),
+        format!("Bearer {doubled}"),
+        format!("Bearer {unknown}"),
+    ] {
+        let request = Request::builder().uri("/v1/deliveries").header("authorization", &value);
+        let document = api.send(request.body(Bytes::new()).unwrap()).await.problem(401, "unauthorized");
+        assert!(!document.to_string().contains("ftn_"), "a token is never repeated: {document}");
+    }
+    let two = Request::builder()
+        .uri("/v1/deliveries")
+        .header("authorization", format!("Bearer {good}"))
+        .header("authorization", format!("Bearer {good}"));
+    api.send(two.body(Bytes::new()).unwrap()).await.problem(401, "unauthorized");
+    let request = Request::builder().uri("/v1/deliveries").header("authorization", format!("bEARER {good}"));
+    api.send(request.body(Bytes::new()).unwrap()).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_expired_token_opens_nothing() {
+    let api = TestApi::start().await;
+    let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
+    let expire = format!("UPDATE flametree.tokens SET expires_at = now() WHERE id = '{}'", id.uuid());
+    seed::run(&api.db, expire).await;
+    api.get("/v1/deliveries", &token).await.problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_token_revoked_elsewhere_is_refused_within_moments() {
+    let api = TestApi::start().await;
+    let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
+    api.get("/v1/deliveries", &token).await.expect(200);
+    let revoke = format!("UPDATE flametree.tokens SET revoked_at = now() WHERE id = '{}'", id.uuid());
+    seed::run(&api.db, revoke).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while api.get("/v1/deliveries", &token).await.status != 401 {
+        assert!(Instant::now() < deadline, "the token is still good");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_admin_makes_lists_and_revokes_tokens_of_its_tenant() {
+    let api = TestApi::start().await;
+    let admin = api.token(Role::Admin, Some(ACME)).await;
+    let request = json!({"name": "billing", "role": "viewer", "expires_in_seconds": 3600});
+    let made = api.post("/v1/tokens", &admin, &request).await.expect(201);
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    api.get("/v1/deliveries", token).await.expect(200);
+
+    let answer = api.get("/v1/tokens", &admin).await;
+    let list = answer.expect(200);
+    assert_eq!(list["data"].as_array().unwrap().len(), 2);
+    let row = &list["data"][0];
+    assert_eq!((&row["id"], &row["name"], &row["role"]), (&made["id"], &json!("billing"), &json!("viewer")));
+    assert_eq!((&row["tenant_id"], &row["revoked_at"]), (&json!(ACME), &Value::Null));
+    assert!(row["expires_at"].is_string());
+    assert!(!String::from_utf8_lossy(&answer.body).contains("ftn_"));
+
+    let path = format!("/v1/tokens/{id}");
+    api.request(Method::DELETE, &path, &admin, None).await.expect(204);
+    api.get("/v1/deliveries", token).await.problem(401, "unauthorized");
+    let revoked_at = api.get("/v1/tokens", &admin).await.expect(200)["data"][0]["revoked_at"].clone();
+    api.request(Method::DELETE, &path, &admin, None).await.expect(204);
+    assert_eq!(api.get("/v1/tokens", &admin).await.expect(200)["data"][0]["revoked_at"], revoked_at);
+
+    let faults =
+        api.post("/v1/tokens", &admin, &json!({"role": "king", "expires_in_seconds": 0, "x": 1})).await.faults();
+    let pointers: Vec<_> = faults.iter().map(|(pointer, _)| pointer.as_str()).collect();
+    assert_eq!(pointers, ["/name", "/role", "/expires_in_seconds", "/x"]);
+}
+
+#[tokio::test]
+async fn a_token_is_stored_as_a_hash_and_its_use_is_noted() {
+    let api = TestApi::start().await;
+    let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
+    api.get("/v1/deliveries", &token).await.expect(200);
+    let query =
+        format!("SELECT last_used_at IS NOT NULL, t::text FROM flametree.tokens AS t WHERE id = '{}'", id.uuid());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(query.clone())).fetch_one(&api.db.pool).await.unwrap();
+        assert!(!row.get::<String, _>(1).contains(&token["ftn_".len()..]));
+        if row.get(0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the use was not noted");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let noted = format!("UPDATE flametree.tokens SET last_used_at = 'epoch' WHERE id = '{}' RETURNING 1", id.uuid());
+    seed::run(&api.db, noted).await;
+    for _ in 0..20 {
+        api.get("/v1/deliveries", &token).await.expect(200);
+    }
+    let row = sqlx::raw_sql(sqlx::AssertSqlSafe(query.replace("IS NOT NULL", "= 'epoch'")));
+    assert!(row.fetch_one(&api.db.pool).await.unwrap().get::<bool, _>(0), "once a minute, not at every request");
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_tenant_does_not_exist() {
+    let api = TestApi::start().await;
+    let noon = yesterday_noon(&api.db).await;
+    let event = seed::event(&api.db, noon, &SeededEvent { deliveries: 2, ..SeededEvent::default() }).await;
+    let delivery = seed::delivery(&api.db, ACME, event, 1, &SeededDelivery::default()).await;
+    seed::push_config(&api.db, ACME, "agent-1", uuid::Uuid::from_u128(7), "https://example.com/hook").await;
+    let (token_id, _) = api.token_with_id(Role::Viewer, Some(ACME)).await;
+    let unfinished = event.delivery(2);
+
+    let other = api.token(Role::Admin, Some("other")).await;
+    for path in
+        [format!("/v1/events/{event}"), format!("/v1/deliveries/{delivery}"), format!("/v1/deliveries/{unfinished}")]
+    {
+        api.get(&path, &other).await.problem(404, "not_found");
+        // A token for all tenants finds it under its own tenant alone.
+        let all = api.token(Role::Admin, None).await;
+        api.get(&path, &all).await.problem(403, "tenant_required");
+        api.get(&format!("{path}?tenant_id=other"), &all).await.problem(404, "not_found");
+        api.get(&format!("{path}?tenant_id={ACME}"), &all).await.expect(200);
+    }
+    api.request(Method::DELETE, &format!("/v1/tokens/{token_id}"), &other, None).await.problem(404, "not_found");
+    assert_eq!(api.get("/v1/deliveries", &other).await.expect(200)["data"], json!([]));
+    let tokens = api.get("/v1/tokens", &other).await.expect(200);
+    assert!(tokens["data"].as_array().unwrap().iter().all(|token| token["tenant_id"] == "other"), "{tokens}");
+    let config = api.get("/v1/agents/agent-1/push-config", &other).await.expect(200);
+    assert_eq!(config["url"], Value::Null);
+
+    // The other tenant's event of the same agent is not fanned out to this tenant's endpoint.
+    let accepted = api.post("/v1/events", &other, &message("x")).await.expect(202);
+    assert_eq!(accepted["deliveries"], 0);
+}

@@ -1,0 +1,253 @@
+//! Push configs over HTTP: what is saved, what is refused, who wins, and who may.
+
+use flametree_notify::domain::role::Role;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::config_api::{Answer, TestApi};
+
+pub const PATH: &str = "/v1/agents/agent-1/push-config";
+
+/// A complete config with one secret and one plain header.
+pub fn full_body() -> Value {
+    json!({
+        "enabled": true, "url": "https://hooks.test/webhook", "timeout_ms": 5000, "signing": true,
+        "headers": [
+            {"name": "Authorization", "value": "Bearer hunter2-first", "secret": true},
+            {"name": "X-Env", "value": "prod", "secret": false},
+        ],
+        "events": ["new_session_started", "user_message"],
+    })
+}
+
+/// An API and an admin of the tenant acme.
+pub async fn started() -> (TestApi, String) {
+    let api = TestApi::start().await;
+    let admin = api.token(Role::Admin, Some("acme")).await;
+    (api, admin)
+}
+
+pub async fn get(api: &TestApi, token: &str) -> Answer {
+    api.send(token, Method::GET, PATH, &[], None).await
+}
+
+pub async fn put(api: &TestApi, token: &str, body: &Value) -> Answer {
+    api.send(token, Method::PUT, PATH, &[], Some(body)).await
+}
+
+pub async fn patch(api: &TestApi, token: &str, body: &Value) -> Answer {
+    api.send(token, Method::PATCH, PATH, &[("content-type", "application/merge-patch+json")], Some(body)).await
+}
+
+pub async fn put_if_match(api: &TestApi, token: &str, tag: &str, body: &Value) -> Answer {
+    api.send(token, Method::PUT, PATH, &[("if-match", tag)], Some(body)).await
+}
+
+fn unset() -> Value {
+    json!({"enabled": false, "url": null, "headers": [], "events": []})
+}
+
+#[tokio::test]
+async fn a_config_is_set_read_patched_and_removed() {
+    let (api, admin) = started().await;
+    let answer = get(&api, &admin).await;
+    assert_eq!((answer.status, answer.json(), answer.etag()), (200, unset(), "\"unset\""));
+
+    let created = put(&api, &admin, &full_body()).await;
+    assert_eq!(created.status, 200, "{created:?}");
+    assert!(created.json()["signing_secret"].as_str().unwrap().starts_with("whsec_"));
+    assert_eq!(created.json()["warnings"], json!([]));
+    assert_eq!(created.headers["cache-control"], "no-store");
+
+    let mut expected = full_body();
+    expected["headers"] = json!([
+        {"name": "Authorization", "secret": true, "value": null, "value_set": true},
+        {"name": "X-Env", "secret": false, "value": "prod", "value_set": true},
+    ]);
+    expected["disabled_reason"] = Value::Null;
+    let read = get(&api, &admin).await;
+    assert_eq!((read.json(), read.etag()), (expected.clone(), created.etag()));
+
+    let patched = patch(&api, &admin, &json!({"enabled": false, "timeout_ms": null})).await;
+    assert_eq!(patched.status, 200, "{patched:?}");
+    assert_eq!(patched.json().get("signing_secret"), None);
+    assert_ne!(patched.etag(), read.etag());
+    expected["enabled"] = json!(false);
+    expected["timeout_ms"] = Value::Null;
+    assert_eq!(get(&api, &admin).await.json(), expected);
+
+    for _ in 0..2 {
+        assert_eq!(api.send(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+        assert_eq!(get(&api, &admin).await.json(), unset());
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_may_be_sent_back() {
+    let (api, admin) = started().await;
+    put(&api, &admin, &full_body()).await;
+    let read = get(&api, &admin).await;
+    let answer = put(&api, &admin, &read.json()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(get(&api, &admin).await.json(), read.json());
+}
+
+#[tokio::test]
+async fn every_fault_is_reported_with_its_place_and_nothing_is_saved() {
+    let (api, admin) = started().await;
+    let body = json!({
+        "enabled": true, "url": "https://user:hunter2@hooks.test/", "events": ["user_message", "user_message"],
+        "timeout_ms": 10, "retries": 3,
+        "headers": [{"name": "Host", "value": "a"}, {"name": "X-A", "value": "é"}, {"name": "x-a", "value": "b"}],
+    });
+    let answer = put(&api, &admin, &body).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("invalid")));
+    let expected = [
+        ("/events/1", "duplicate"),
+        ("/headers/0/name", "not_allowed"),
+        ("/headers/1/value", "invalid_value"),
+        ("/headers/2/name", "duplicate"),
+        ("/retries", "unknown_field"),
+        ("/timeout_ms", "invalid_value"),
+        ("/url", "not_allowed"),
+    ];
+    assert_eq!(answer.faults(), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+    assert_eq!(get(&api, &admin).await.json(), unset());
+}
+
+#[tokio::test]
+async fn each_forbidden_header_and_url_is_refused() {
+    let (api, admin) = started().await;
+    let names = [
+        "host",
+        "content-type",
+        "Content-Length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "user-agent",
+        "accept-encoding",
+        "date",
+        "via",
+        "forwarded",
+        "x-forwarded-for",
+        "proxy-authorization",
+        "webhook-id",
+        "webhook-signature",
+        "x-flametree-event",
+        "metadata",
+        "metadata-flavor",
+        "x-aws-ec2-metadata-token",
+        "x-aws-ec2-metadata-token-ttl-seconds",
+        "x-metadata-token",
+        "x-google-metadata-request",
+        "X Key",
+        "X-Key:",
+        "",
+        "X-\u{e9}",
+    ];
+    let headers: Vec<_> = names.iter().map(|name| json!({"name": name, "value": "a"})).collect();
+    // At most 20 at once: the rest would not be looked at.
+    for (start, headers) in headers.chunks(20).enumerate() {
+        let answer = put(&api, &admin, &json!({"headers": headers})).await;
+        assert_eq!(answer.status, 422, "{start}");
+        assert_eq!(answer.faults().len(), headers.len(), "{answer:?}");
+    }
+    let too_long = format!("https://hooks.test/{}", "x".repeat(2_048));
+    for url in ["http://hooks.test/", "ftp://hooks.test/", "https://u@hooks.test/", "https://hooks.test/#a", &too_long]
+    {
+        let answer = put(&api, &admin, &json!({"url": url})).await;
+        assert_eq!((answer.status, answer.faults()[0].0.as_str()), (422, "/url"), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_json_of_the_declared_kind() {
+    let (api, admin) = started().await;
+    let merge_patch = [("content-type", "application/merge-patch+json")];
+    let body = json!({"events": ["user_message"]});
+    assert_eq!(api.send(&admin, Method::PUT, PATH, &merge_patch, Some(&body)).await.status, 415);
+    assert_eq!(api.send(&admin, Method::PATCH, PATH, &[("content-type", "text/plain")], Some(&body)).await.status, 415);
+    assert_eq!(api.send(&admin, Method::PATCH, PATH, &[], Some(&body)).await.status, 200);
+    assert_eq!(api.send(&admin, Method::PATCH, PATH, &merge_patch, Some(&json!([]))).await.status, 422);
+    assert_eq!(api.send(&admin, Method::PUT, PATH, &[], None).await.status, 400);
+    let large = json!({"url": "x".repeat(70_000)});
+    assert_eq!(put(&api, &admin, &large).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
+    let (api, acme) = started().await;
+    let other = api.token(Role::Admin, Some("other")).await;
+    let created = put(&api, &acme, &full_body()).await;
+    assert_eq!(get(&api, &other).await.json(), unset());
+    assert_eq!(put_if_match(&api, &other, created.etag(), &full_body()).await.status, 412);
+    assert_eq!(api.send(&other, Method::DELETE, PATH, &[], None).await.status, 204);
+    let secret = format!("{PATH}/signing-secret");
+    assert_eq!(api.send(&other, Method::GET, &secret, &[], None).await.status, 404);
+    let rotate = format!("{secret}/rotate");
+    assert_eq!(api.send(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
+    // A kept secret is the tenant's own.
+    let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
+    assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
+    assert_eq!(get(&api, &acme).await.etag(), created.etag());
+
+    let all = api.token(Role::Admin, None).await;
+    assert_eq!(get(&api, &all).await.json()["code"], "tenant_required");
+    let named = format!("{PATH}?tenant_id=acme");
+    assert_eq!(api.send(&all, Method::GET, &named, &[], None).await.etag(), created.etag());
+}
+
+#[tokio::test]
+async fn a_viewer_reads_without_secrets_and_changes_nothing() {
+    let (api, admin) = started().await;
+    let created = put(&api, &admin, &full_body()).await;
+    let viewer = api.token(Role::Viewer, Some("acme")).await;
+    let read = get(&api, &viewer).await;
+    assert_eq!(read.status, 200);
+    assert!(!read.text.contains("hunter2") && !read.text.contains("whsec_"), "{}", read.text);
+    assert_eq!(put(&api, &viewer, &full_body()).await.status, 403);
+    assert_eq!(patch(&api, &viewer, &json!({"enabled": false})).await.status, 403);
+    assert_eq!(api.send(&viewer, Method::DELETE, PATH, &[], None).await.status, 403);
+    let rotate = format!("{PATH}/signing-secret/rotate");
+    assert_eq!(api.send(&viewer, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 403);
+    let service = api.token(Role::Service, Some("acme")).await;
+    assert_eq!(get(&api, &service).await.status, 403);
+    assert_eq!(api.send("ftn_none", Method::GET, PATH, &[], None).await.status, 401);
+    assert_eq!(get(&api, &admin).await.etag(), created.etag());
+}
+
+#[tokio::test]
+async fn a_host_that_would_be_refused_now_is_saved_with_a_warning() {
+    let (api, admin) = started().await;
+    let table = [
+        ("https://hooks.test/", None),
+        ("https://private.test/", Some("blocked_address")),
+        ("https://127.0.0.1/", Some("blocked_address")),
+        ("https://0x7f.1/", Some("blocked_address")),
+        ("https://nowhere.invalid/", Some("unresolved_host")),
+    ];
+    for (url, code) in table {
+        let answer = put(&api, &admin, &json!({"url": url})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let warnings = &answer.json()["warnings"];
+        assert_eq!(warnings.as_array().unwrap().len(), usize::from(code.is_some()), "{url}: {warnings}");
+        assert_eq!(warnings[0]["code"].as_str(), code, "{url}");
+        assert!(!warnings.to_string().contains("10.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_a_stop_is_shown_until_the_config_is_enabled_again() {
+    let (api, admin) = started().await;
+    put(&api, &admin, &full_body()).await;
+    let statement = "UPDATE flametree.push_configs SET enabled = false, disabled_reason = 'gone'";
+    sqlx::raw_sql(statement).execute(&api.database.pool).await.unwrap();
+    assert_eq!(get(&api, &admin).await.json()["disabled_reason"], "gone");
+    let answer = patch(&api, &admin, &json!({"enabled": true})).await;
+    assert_eq!((answer.status, &answer.json()["disabled_reason"]), (200, &Value::Null));
+}

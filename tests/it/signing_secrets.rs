@@ -1,0 +1,116 @@
+//! Signing secrets: shown once, rotated with a grace in which the old ones sign along.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::push_config_secrets::webhook;
+use crate::push_configs::{PATH, full_body, get, patch, put, started};
+use crate::support::config_api::{Answer, TestApi};
+
+async fn rotate(api: &TestApi, token: &str, body: &Value) -> Answer {
+    api.send(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await
+}
+
+async fn listed(api: &TestApi, token: &str) -> Answer {
+    api.send(token, Method::GET, &format!("{PATH}/signing-secret"), &[], None).await
+}
+
+fn secret(answer: &Answer) -> String {
+    answer.json()["signing_secret"].as_str().unwrap().to_owned()
+}
+
+/// What signs now, as a sender reads it.
+async fn live(api: &TestApi) -> Vec<String> {
+    webhook(api).await.secrets.iter().map(|stored| stored.secret.expose().to_owned()).collect()
+}
+
+fn time(value: &Value) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().to_utc()
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_then_only_described() {
+    let (api, admin) = started().await;
+    assert_eq!(listed(&api, &admin).await.status, 404);
+    assert_eq!(rotate(&api, &admin, &json!({})).await.status, 404);
+    let created = put(&api, &admin, &full_body()).await;
+    assert_eq!(live(&api).await, [secret(&created)]);
+    let answer = listed(&api, &admin).await;
+    let secrets = &answer.json()["secrets"];
+    assert_eq!(secrets.as_array().unwrap().len(), 1);
+    assert!(secrets[0]["id"].as_str().unwrap().starts_with("sec_"));
+    assert_eq!(secrets[0]["expires_at"], Value::Null);
+    let again = put(&api, &admin, &full_body()).await;
+    let read = get(&api, &admin).await;
+    for answer in [&answer, &again, &read] {
+        assert!(!answer.text.contains("whsec_"), "{}", answer.text);
+    }
+    assert_eq!(live(&api).await, [secret(&created)]);
+}
+
+#[tokio::test]
+async fn during_the_grace_all_sign_and_the_newest_is_first() {
+    let (api, admin) = started().await;
+    let first = put(&api, &admin, &full_body()).await;
+    let second = rotate(&api, &admin, &json!({"grace_seconds": 3600})).await;
+    assert_eq!(second.status, 200, "{second:?}");
+    assert_ne!(second.etag(), first.etag());
+    let third = rotate(&api, &admin, &json!({"grace_seconds": 600_000})).await;
+    assert_eq!(live(&api).await, [secret(&third), secret(&second), secret(&first)]);
+    let read = webhook(&api).await;
+    assert_eq!(read.version, 3);
+    assert_eq!(get(&api, &admin).await.etag(), third.etag());
+
+    // A later rotation does not lengthen the grace of an earlier one; a sender that remembers them drops them by the
+    // clock.
+    let secrets = listed(&api, &admin).await.json()["secrets"].clone();
+    let rotated_at = time(&secrets[0]["created_at"]);
+    assert_eq!(secrets[0]["id"], third.json()["id"]);
+    assert!(time(&secrets[2]["expires_at"]) <= rotated_at + TimeDelta::seconds(3600));
+    assert!(time(&secrets[1]["expires_at"]) > rotated_at + TimeDelta::seconds(599_000));
+    let later = rotated_at + TimeDelta::seconds(3601);
+    let still: Vec<_> = read.live_secrets(later).map(|secret| secret.expose().to_owned()).collect();
+    assert_eq!(still, [secret(&third), secret(&second)]);
+
+    assert_eq!(patch(&api, &admin, &json!({"signing": false})).await.status, 200);
+    assert_eq!(webhook(&api).await.live_secrets(rotated_at).count(), 0);
+}
+
+#[tokio::test]
+async fn without_grace_every_other_secret_ends_at_once() {
+    let (api, admin) = started().await;
+    put(&api, &admin, &full_body()).await;
+    rotate(&api, &admin, &json!({})).await;
+    let last = rotate(&api, &admin, &json!({"grace_seconds": 0})).await;
+    assert_eq!(live(&api).await, [secret(&last)]);
+    assert_eq!(listed(&api, &admin).await.json()["secrets"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_grace_and_too_many_secrets_are_refused() {
+    let (api, admin) = started().await;
+    put(&api, &admin, &full_body()).await;
+    for grace in [json!(-1), json!(604_801), json!("1"), json!(1.5)] {
+        let answer = rotate(&api, &admin, &json!({"grace_seconds": grace})).await;
+        assert_eq!((answer.status, answer.faults()[0].0.as_str()), (422, "/grace_seconds"), "{grace}");
+    }
+    assert_eq!(rotate(&api, &admin, &json!({"grace": 1})).await.status, 422);
+    for _ in 0..4 {
+        assert_eq!(rotate(&api, &admin, &json!({"grace_seconds": 604_800})).await.status, 200);
+    }
+    let before = live(&api).await;
+    assert_eq!((before.len(), rotate(&api, &admin, &json!({})).await.status), (5, 409));
+    assert_eq!(live(&api).await, before);
+    assert_eq!(rotate(&api, &admin, &json!({"grace_seconds": 0})).await.status, 200);
+}
+
+#[tokio::test]
+async fn removing_a_config_removes_its_secrets() {
+    let (api, admin) = started().await;
+    let first = put(&api, &admin, &full_body()).await;
+    api.send(&admin, Method::DELETE, PATH, &[], None).await;
+    let second = put(&api, &admin, &full_body()).await;
+    assert_ne!(secret(&first), secret(&second));
+    assert_eq!(live(&api).await, [secret(&second)]);
+}

@@ -1,0 +1,205 @@
+//! A running API on a port of its own, over a database of its own, and a client that shows what came back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, Method, Request, StatusCode};
+use flametree_notify::channels::{self, HttpClient};
+use flametree_notify::domain::ids::TokenId;
+use flametree_notify::domain::names::TenantId;
+use flametree_notify::domain::push_config::Rules;
+use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::http::{self, state::ApiState, state::Dependencies};
+use flametree_notify::ingest::{self, Ingest};
+use flametree_notify::queue::Wakeup;
+use flametree_notify::secrets::Keyring;
+use flametree_notify::store::tokens;
+use flametree_notify::telemetry::metrics::Metrics;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::postgres::TestDatabase;
+
+/// The tenant that most tests speak of.
+pub const ACME: &str = "acme";
+
+/// A served API; it stops with the value.
+pub struct TestApi {
+    pub address: SocketAddr,
+    pub metrics: Metrics,
+    /// Makes the process unready, as the first step of a stop.
+    pub draining: CancellationToken,
+    /// Stops the server.
+    pub shutdown: CancellationToken,
+    pub db: TestDatabase,
+}
+
+/// What a test may want to have otherwise.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub http: http::Settings,
+    /// Events that may wait for their transaction.
+    pub queue_events: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { http: http::Settings::default(), queue_events: 10_000 }
+    }
+}
+
+impl TestApi {
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let db = TestDatabase::new().await;
+        super::seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
+        let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
+        let client = channels::Settings {
+            allowed_networks: Vec::new(),
+            allow_http: false,
+            default_timeout: Duration::from_secs(5),
+            extra_roots: Vec::new(),
+        };
+        let state = ApiState::new(Dependencies {
+            db: db.pool.clone(),
+            ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &tasks, &CancellationToken::new()),
+            keyring: Arc::new(Keyring::generate().0),
+            client: HttpClient::new(&client).unwrap(),
+            push_config_rules: Rules { allow_http: false },
+            metrics: metrics.clone(),
+            settings: options.http.clone(),
+            shutdown: draining.clone(),
+            tasks: tasks.clone(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (settings, stop) = (options.http, shutdown.clone());
+        tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
+        Self { address, metrics, draining, shutdown, db }
+    }
+
+    /// A token that is good for an hour; `None` speaks for all tenants.
+    pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
+        self.token_with_id(role, tenant).await.1
+    }
+
+    pub async fn token_with_id(&self, role: Role, tenant: Option<&str>) -> (TokenId, String) {
+        let new = NewToken {
+            name: TokenName::parse("test").unwrap(),
+            role,
+            scope: TokenScope::from_tenant(tenant.map(|tenant| TenantId::parse(tenant).unwrap())),
+            expires_at: None,
+        };
+        let (id, secret) = tokens::create(&self.db.pool, &new).await.unwrap();
+        (id, secret.expose())
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.request(Method::GET, path, token, None).await
+    }
+
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
+        self.request(Method::POST, path, token, Some(body)).await
+    }
+
+    pub async fn request(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        let request = if body.is_some() { request.header("content-type", "application/json") } else { request };
+        let bytes = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
+        self.send(request.body(bytes.into()).unwrap()).await
+    }
+
+    /// Sends exactly this, on a connection of its own.
+    pub async fn send(&self, request: Request<Bytes>) -> Answer {
+        send(self.address, request).await
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+impl Drop for TestApi {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// One request on a connection of its own.
+pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    request.headers_mut().entry("host").or_insert("test".parse().unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    let exchange = async {
+        let response = sender.send_request(request.map(Full::new)).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        // The server may close its side as soon as it has answered.
+        _closed = connection => exchange.await,
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The body of a success.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The document of a problem, checked for the form that all have.
+    #[track_caller]
+    pub fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let document = self.json();
+        assert_eq!(document["code"], code, "{document}");
+        assert_eq!(document["status"], status);
+        assert_eq!(document["type"], format!("urn:flametree:problem:{code}"));
+        assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
+        assert_eq!(document["request_id"], self.header("x-request-id").unwrap());
+        assert!(document["errors"].is_array());
+        document
+    }
+
+    /// The places and codes of the faults of a 422.
+    #[track_caller]
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let document = self.problem(422, "invalid");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let errors = document["errors"].as_array().unwrap().iter();
+        errors.map(|fault| (text(&fault["pointer"]), text(&fault["code"]))).collect()
+    }
+}

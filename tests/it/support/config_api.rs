@@ -1,0 +1,148 @@
+//! The API as a client meets it: a real listener, a database of its own, tokens, and answers in parts.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flametree_notify::channels::{self, HttpClient};
+use flametree_notify::domain::names::TenantId;
+use flametree_notify::domain::push_config::Rules;
+use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::http::state::{ApiState, Dependencies};
+use flametree_notify::ingest::{self, Ingest};
+use flametree_notify::queue::Wakeup;
+use flametree_notify::secrets::Keyring;
+use flametree_notify::store::tokens;
+use flametree_notify::telemetry::metrics::Metrics;
+use flametree_notify::{http, store};
+use reqwest::Method;
+use reqwest::header::{ETAG, HeaderMap};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::postgres::TestDatabase;
+
+/// An API node and its database; both end with it.
+pub struct TestApi {
+    pub database: TestDatabase,
+    pub keyring: Arc<Keyring>,
+    origin: String,
+    client: reqwest::Client,
+    _stop: DropGuard,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn etag(&self) -> &str {
+        self.headers[ETAG].to_str().unwrap()
+    }
+
+    /// Pointers and codes of a problem's faults, sorted.
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let json = self.json();
+        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
+        let faults = json["errors"].as_array().unwrap();
+        let mut faults: Vec<_> = faults.iter().map(|fault| (text(fault, "pointer"), text(fault, "code"))).collect();
+        faults.sort();
+        faults
+    }
+}
+
+/// Names of `test` have a public address, `private.test` a private one; no other name resolves. Nothing is asked.
+fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
+    match host {
+        "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
+        host if host.split('.').next_back() == Some("test") => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
+        _ => Err(io::Error::other("no such host")),
+    }
+}
+
+impl TestApi {
+    pub async fn start() -> Self {
+        let database = TestDatabase::new().await;
+        let keyring = Arc::new(Keyring::generate().0);
+        let stop = CancellationToken::new();
+        let state = state(database.pool.clone(), Arc::clone(&keyring), &stop);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
+        // Ends with the guard below, or with the test's runtime.
+        TaskTracker::new().spawn(async move { http::serve(listener, router, &settings, shutdown).await });
+        Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
+    }
+
+    /// The text of a new token; `None`: for all tenants.
+    pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
+        let scope = tenant.map_or(TokenScope::AllTenants, |name| TokenScope::Tenant(TenantId::parse(name).unwrap()));
+        let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None };
+        tokens::create(&self.database, &new).await.unwrap().1.expose()
+    }
+
+    /// Sends a request, with a JSON body if there is one; `headers` come after, and instead of, the usual ones.
+    pub async fn send(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut all = HeaderMap::new();
+        all.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        all.insert("content-type", "application/json".parse().unwrap());
+        for (name, value) in headers {
+            all.insert(*name, value.parse().unwrap());
+        }
+        let mut request = self.client.request(method, format!("{}{path}", self.origin)).headers(all);
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.unwrap() }
+    }
+}
+
+fn state(db: store::Db, keyring: Arc<Keyring>, stop: &CancellationToken) -> ApiState {
+    let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
+    let ingest = ingest::Settings { queue_events: 1_000, default_expiry: Duration::from_hours(1) };
+    let channels = channels::Settings {
+        allowed_networks: Vec::new(),
+        allow_http: false,
+        default_timeout: Duration::from_secs(5),
+        extra_roots: Vec::new(),
+    };
+    ApiState::new(Dependencies {
+        ingest: Ingest::start(&db, &ingest, &Wakeup::default(), &metrics, &tasks, stop),
+        db,
+        keyring,
+        client: HttpClient::with_lookup(&channels, lookup).unwrap(),
+        push_config_rules: Rules { allow_http: false },
+        metrics,
+        settings: http::Settings::default(),
+        shutdown: stop.clone(),
+        tasks,
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test is the client; the guarded one reaches no loopback")]
+fn plain_client() -> reqwest::Client {
+    // Another test may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
+}

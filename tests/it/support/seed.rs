@@ -1,0 +1,117 @@
+//! Rows as acceptance and the queue would have written them, at times of the test's choice.
+
+use flametree_notify::domain::ids::{DeliveryId, EventId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// An event that happened at a time of the test's choice.
+#[derive(Debug, Clone)]
+pub struct SeededEvent {
+    pub tenant: &'static str,
+    pub event_type: &'static str,
+    pub agent: &'static str,
+    pub session: &'static str,
+    /// How many deliveries it was fanned out to.
+    pub deliveries: u16,
+}
+
+impl Default for SeededEvent {
+    fn default() -> Self {
+        Self { tenant: "acme", event_type: "user_message", agent: "agent-1", session: "s-1", deliveries: 1 }
+    }
+}
+
+/// A delivery that has its outcome.
+#[derive(Debug, Clone)]
+pub struct SeededDelivery {
+    pub channel: &'static str,
+    pub outcome: &'static str,
+    pub http_status: Option<u16>,
+    pub detail: Option<&'static str>,
+    pub endpoint: Uuid,
+}
+
+impl Default for SeededDelivery {
+    fn default() -> Self {
+        Self {
+            channel: "webhook",
+            outcome: "delivered",
+            http_status: Some(200),
+            detail: None,
+            endpoint: Uuid::from_u128(7),
+        }
+    }
+}
+
+/// Milliseconds since 1970 of noon, UTC, yesterday: its partition exists and nothing else is accepted then.
+pub async fn yesterday_noon(db: &PgPool) -> i64 {
+    let query = "SELECT (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - interval '12 hours') * 1000)::bigint";
+    sqlx::Row::get(&sqlx::raw_sql(query).fetch_one(db).await.unwrap(), 0)
+}
+
+/// The id that an event accepted at this millisecond has; one per millisecond.
+pub fn event_id(milliseconds: i64) -> EventId {
+    let time = u128::try_from(milliseconds).unwrap() << 80;
+    EventId::from_uuid(Uuid::from_u128(time | 0x7000_8000_0000_0000_0000))
+}
+
+pub async fn event(db: &PgPool, milliseconds: i64, event: &SeededEvent) -> EventId {
+    let id = event_id(milliseconds);
+    let SeededEvent { tenant, event_type, agent, session, deliveries } = event;
+    let uuid = id.uuid();
+    run(
+        db,
+        format!(
+            "INSERT INTO flametree.events
+                 (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, text, metadata)
+             VALUES ('{tenant}', '{uuid}', '{event_type}', {deliveries}, to_timestamp({milliseconds} / 1000.0),
+                 '{agent}', '{session}', 'a secret text', '{{\"order\":7}}')"
+        ),
+    )
+    .await;
+    id
+}
+
+/// Ends the `ordinal`-th delivery of a seeded event.
+pub async fn delivery(
+    db: &PgPool,
+    tenant: &str,
+    event: EventId,
+    ordinal: u16,
+    delivery: &SeededDelivery,
+) -> DeliveryId {
+    let id = event.delivery(ordinal);
+    let SeededDelivery { channel, outcome, http_status, detail, endpoint } = delivery;
+    let http_status = http_status.map_or("NULL".to_owned(), |status| status.to_string());
+    let detail = detail.map_or("NULL".to_owned(), |detail| format!("'{detail}'"));
+    let (uuid, event) = (id.uuid(), event.uuid());
+    run(
+        db,
+        format!(
+            "INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
+                 outcome, endpoint_version, duration_us, http_status, detail)
+             VALUES ('{tenant}', '{uuid}', '{endpoint}', '{event}', now(), now(), '{channel}', '{outcome}', 3, 12345,
+                 {http_status}, {detail})"
+        ),
+    )
+    .await;
+    id
+}
+
+/// A push config of version 3 behind the endpoint.
+pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
+    run(
+        db,
+        format!(
+            "INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, url, signing, events,
+                 header_names, header_values, header_secrets, created_at, updated_at)
+             VALUES ('{tenant}', '{agent}', '{endpoint}', 3, true, '{url}', false, '{{user_message}}',
+                 '{{X-Env}}', '{{\"\\\\x00\"}}', '{{true}}', now(), now())"
+        ),
+    )
+    .await;
+}
+
+pub async fn run(db: &PgPool, statement: String) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
+}
