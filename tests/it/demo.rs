@@ -56,7 +56,8 @@ fn it_stays_up_for_whoever_posts_to_it_until_it_is_interrupted() {
     let answer = request(origin, &format!("POST /v1/events HTTP/1.1\r\nAuthorization: Bearer {token}"), body);
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     running.read_until("customer: Hello from curl");
-    assert!(request(origin, "GET /docs HTTP/1.1", "").starts_with("HTTP/1.1 200"));
+    assert!(request(origin, "GET /docs HTTP/1.1", "").starts_with("HTTP/1.1 303"));
+    assert!(request(origin, "GET /v1/openapi.json HTTP/1.1", "").starts_with("HTTP/1.1 200"));
 
     running.interrupt();
     assert!(kept.join("cluster").exists());
