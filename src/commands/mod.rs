@@ -70,44 +70,23 @@ impl Command {
 
 impl Action {
     fn run(self) -> anyhow::Result<()> {
-        if let Self::Openapi = self {
-            print(&flametree_notify::http::openapi_json());
-            return Ok(());
-        }
-        let config = Config::from_env()?;
-        if let Self::Config(ConfigAction::Check) = self {
-            print(&Config::in_force());
-            return Ok(());
-        }
-        logging::init(&config.log).context("the logs cannot be set up")?;
-        let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-        let result = runtime.block_on(async {
-            match self {
-                Self::Run => serve::run(config, Part::All).await,
-                Self::Api => serve::run(config, Part::Api).await,
-                Self::Worker => serve::run(config, Part::Worker).await,
-                Self::Migrate => migrate(&config).await,
-                Self::Token(action) => action.run(&config).await,
-                Self::Config(ConfigAction::Check) | Self::Openapi => Ok(()),
-            }
-        });
-        // A look-up of a name cannot be canceled; nobody needs its answer any more.
-        runtime.shutdown_timeout(RUNTIME_PATIENCE);
-        result
         match self {
             Self::Run => with_config(|config| serve::run(config, Part::All)),
             Self::Api => with_config(|config| serve::run(config, Part::Api)),
             Self::Worker => with_config(|config| serve::run(config, Part::Worker)),
             Self::Migrate => with_config(|config| async move { migrate(&config).await }),
-            Self::Demo(demo) => runtime()?.block_on(demo.run()),
+            Self::Demo(demo) => run_to_end(demo.run()),
             Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
             Self::Config(ConfigAction::Check) => {
                 Config::from_env()?;
                 print(&Config::in_force());
                 Ok(())
+            }
             Self::Openapi => {
                 print(&flametree_notify::http::openapi_json());
                 Ok(())
+            }
+        }
     }
 }
 
@@ -118,11 +97,15 @@ where
 {
     let config = Config::from_env()?;
     logging::init(&config.log).context("the logs cannot be set up")?;
-    runtime()?.block_on(work(config))
+    run_to_end(work(config))
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new().context("the runtime cannot start")
+fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("the runtime cannot start")?;
+    let result = runtime.block_on(work);
+    // A look-up of a name cannot be canceled; nobody needs its answer any more.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    result
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {
