@@ -21,6 +21,7 @@ mod crash_isolation;
 mod crash_rolling;
 mod crash_steps;
 mod crash_workers;
+mod demo;
 mod embedded_postgres;
 mod idempotency;
 mod push_config_races;

@@ -38,7 +38,8 @@ fn endpoint(agent: &Agent) -> String {
 }
 
 pub(super) fn heading() -> String {
-    row("#", "event", "session", "agent", "status", "signature", "latency", "message")
+    // A blank line before the table.
+    row("\n   #", "event", "session", "agent", "status", "signature", "latency", "message")
 }
 
 /// One arrival. Without `latency`: posted by somebody else.
@@ -102,7 +103,7 @@ Look at
 
 Post an event (it appears below), and read what became of the last ones:
 
-curl {origin}/v1/events -H 'Authorization: Bearer {service}' -H 'Content-Type: application/json'   -d '{{"type":"user_message","agent_id":"shop-assistant","session_id":"s-mine","text":"Hello from curl 👋"}}'
+curl {origin}/v1/events -H 'Authorization: Bearer {service}' -H 'Content-Type: application/json' -d '{{"type":"user_message","agent_id":"shop-assistant","session_id":"s-mine","text":"Hello from curl 👋"}}'
 
 curl '{origin}/v1/deliveries?limit=3' -H 'Authorization: Bearer {admin}'
 
