@@ -32,7 +32,7 @@ use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stop waits for the database: the embedded server writes a checkpoint first.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
+const CLOSE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

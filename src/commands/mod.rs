@@ -1,8 +1,10 @@
 //! What the program can be told to do. Each command reads the settings first, and says all that is wrong with them.
 
+mod demo;
 mod serve;
 mod token;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use clap::{Parser, Subcommand};
 use flametree_notify::app::{self, Data, Part};
 use flametree_notify::config::Config;
 use flametree_notify::telemetry::logging;
+use tokio::runtime::Runtime;
 
 /// How long the end waits for threads that are stuck in the system.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,6 +36,8 @@ enum Action {
     Worker,
     /// Bring the database's schema to this version (over a direct connection, not through a pooler).
     Migrate,
+    /// Show the service at work on this machine: nothing needs to be set up.
+    Demo(demo::Demo),
     /// Manage API tokens.
     #[command(subcommand)]
     Token(token::TokenAction),
@@ -65,31 +70,42 @@ impl Command {
 
 impl Action {
     fn run(self) -> anyhow::Result<()> {
-        if let Self::Openapi = self {
-            print(&flametree_notify::http::openapi_json());
-            return Ok(());
-        }
-        let config = Config::from_env()?;
-        if let Self::Config(ConfigAction::Check) = self {
-            print(&Config::in_force());
-            return Ok(());
-        }
-        logging::init(&config.log).context("the logs cannot be set up")?;
-        let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-        let result = runtime.block_on(async {
-            match self {
-                Self::Run => serve::run(config, Part::All).await,
-                Self::Api => serve::run(config, Part::Api).await,
-                Self::Worker => serve::run(config, Part::Worker).await,
-                Self::Migrate => migrate(&config).await,
-                Self::Token(action) => action.run(&config).await,
-                Self::Config(ConfigAction::Check) | Self::Openapi => Ok(()),
+        match self {
+            Self::Run => with_config(|config| serve::run(config, Part::All)),
+            Self::Api => with_config(|config| serve::run(config, Part::Api)),
+            Self::Worker => with_config(|config| serve::run(config, Part::Worker)),
+            Self::Migrate => with_config(|config| async move { migrate(&config).await }),
+            Self::Demo(demo) => run_to_end(demo.run()),
+            Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
+            Self::Config(ConfigAction::Check) => {
+                Config::from_env()?;
+                print(&Config::in_force());
+                Ok(())
             }
-        });
-        // A look-up of a name cannot be canceled; nobody needs its answer any more.
-        runtime.shutdown_timeout(RUNTIME_PATIENCE);
-        result
+            Self::Openapi => {
+                print(&flametree_notify::http::openapi_json());
+                Ok(())
+            }
+        }
     }
+}
+
+/// Runs `work` with the settings of the environment, and with logs.
+fn with_config<F>(work: impl FnOnce(Config) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let config = Config::from_env()?;
+    logging::init(&config.log).context("the logs cannot be set up")?;
+    run_to_end(work(config))
+}
+
+fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("the runtime cannot start")?;
+    let result = runtime.block_on(work);
+    // A look-up of a name cannot be canceled; nobody needs its answer any more.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    result
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -100,9 +116,9 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Standard output is only for what was asked for.
-#[expect(clippy::print_stdout, reason = "the command was asked to print")]
 fn print(text: &str) {
-    println!("{}", text.trim_end());
+    // Whoever has stopped to read needs no more.
+    drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
 }
 
 #[expect(clippy::print_stderr, reason = "the logs may not be set up yet")]

@@ -9,18 +9,23 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn run(config: Config, part: Part) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config, part).await?;
     let shutdown = CancellationToken::new();
+    until_signals(&shutdown, app::run(config, part, listeners, shutdown.clone())).await?
+}
+
+/// Runs `work` to its end. The first signal cancels `shutdown`, a second one ends the process at once.
+pub(super) async fn until_signals<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut signals = Signals::new()?;
     let watch = async {
         signals.received().await;
         shutdown.cancel();
         signals.received().await;
         tracing::warn!("a second signal ends the process at once");
-        std::process::exit(1);
+        std::process::exit(1)
     };
-    tokio::select! {
-        result = app::run(config, part, listeners, shutdown.clone()) => result,
-        () = watch => Ok(()),
-    }
+    Ok(tokio::select! {
+        result = work => result,
+        never = watch => never,
+    })
 }
 
 struct Signals {

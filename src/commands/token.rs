@@ -8,7 +8,7 @@ use flametree_notify::app::{self, Data};
 use flametree_notify::config::Config;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::role::Role;
-use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::domain::token::{NewToken, TokenName, TokenScope, TokenSecret};
 use flametree_notify::store::tokens;
 
 #[derive(Debug, Subcommand)]
@@ -53,12 +53,17 @@ impl Create {
             scope: TokenScope::from_tenant(tenant),
             expires_at: self.expires_in.map(|lifetime| app::now() + lifetime),
         };
-        let data = Data::visit(config).await?;
-        let (_, secret) = tokens::create(&data.db, &new).await.context("the token cannot be stored")?;
-        data.close().await;
-        super::print(&secret.expose());
+        super::print(&create(config, &new).await?.expose());
         Ok(())
     }
+}
+
+/// Makes a token in the database, whether the service runs or not.
+pub(super) async fn create(config: &Config, new: &NewToken) -> anyhow::Result<TokenSecret> {
+    let data = Data::visit(config).await?;
+    let created = tokens::create(&data.db, new).await;
+    data.close().await;
+    Ok(created.context("the token cannot be stored")?.1)
 }
 
 fn role(text: &str) -> Result<Role, String> {

@@ -63,8 +63,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane whose work begins at `position`.
-    pub(super) fn new(tenant: TenantId, position: i64, now: Instant) -> Self {
+    /// A lane whose work begins at `position`, and which may never have more than `most` in flight.
+    pub(super) fn new(tenant: TenantId, position: i64, most: u32, now: Instant) -> Self {
         Self {
             tenant,
             settled: position - 1,
@@ -79,7 +79,7 @@ impl Lane {
             slow: false,
             held: 0,
             in_flight: 0,
-            cap: FIRST_CAP,
+            cap: FIRST_CAP.min(most),
             cut_at: now,
             progress_at: now,
             active_at: now,

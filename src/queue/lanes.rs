@@ -82,7 +82,8 @@ impl Lanes {
 
     /// Work was seen: a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
-        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, now));
+        let most = self.limits.endpoint_permits;
+        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, most, now));
         lane.work_seen(position);
         self.queue(endpoint);
     }

@@ -68,9 +68,9 @@ impl Reaper {
             let silent = sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
             if silent >= self.lease && workers::fence(&self.db, worker).await? {
                 tracing::warn!(worker = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
+                fail::fail_point!("reap::after_fence");
             }
         }
-        fail::fail_point!("reap::after_fence");
         self.reap().await?;
         workers::forget(&self.db, REMEMBER).await?;
         Ok(())

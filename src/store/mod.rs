@@ -15,7 +15,10 @@ pub mod signing_secrets;
 pub mod tokens;
 pub mod webhooks;
 
+use std::borrow::Cow;
+
 pub use sealed::SealedError;
+use sqlx::migrate::Migrator;
 
 /// A pool of connections.
 pub type Db = sqlx::PgPool;
@@ -23,7 +26,15 @@ pub type Db = sqlx::PgPool;
 pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// The schema's versions, compiled in.
-pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+///
+/// The table of applied versions is named with its schema. Without it the first migration decides where the second run
+/// looks: for a user named like our schema `flametree` comes to stand before `public`, and every migration would be
+/// run again.
+pub static MIGRATOR: Migrator = Migrator {
+    table_name: Cow::Borrowed("flametree._sqlx_migrations"),
+    create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
+    ..sqlx::migrate!()
+};
 
 /// Whether the newest migration of this release was applied. Only reads.
 pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {

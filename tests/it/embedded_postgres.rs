@@ -236,7 +236,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn postmaster_of(directory: &Path) -> Pid {
-    let text = fs::read_to_string(cluster(directory).join("postmaster.pid")).unwrap();
+    postmaster_in(&directory.join("data"))
+}
+
+/// The server's first process, by its data directory.
+pub fn postmaster_in(data_dir: &Path) -> Pid {
+    let text = fs::read_to_string(data_dir.join("cluster/postmaster.pid")).unwrap();
     Pid::from_raw(text.lines().next().unwrap().parse().unwrap())
 }
 
@@ -247,7 +252,7 @@ fn processes_in(directory: &Path) -> Vec<Pid> {
 }
 
 /// The inodes of the process's sockets that are also in the system's tables of TCP sockets.
-fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
+pub fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
     let sockets: HashSet<String> = fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())

@@ -70,15 +70,21 @@ pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Fences every worker. Only for a caller that knows that no other process uses this database.
+/// Fences every worker and ends every lease, so that what the workers had begun is reaped at once. Only for a caller
+/// that knows that no other process uses this database.
 pub async fn fence_all(db: &Db) -> Result<u64, Error> {
-    let result = sqlx::query!(
-        "-- workers::fence_all
-        UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE fenced_at IS NULL"
+    let fenced = sqlx::query_scalar!(
+        r#"-- workers::fence_all
+        WITH ended AS (
+            DELETE FROM flametree.leases
+        ), fenced AS (
+            UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE fenced_at IS NULL RETURNING id
+        )
+        SELECT count(*) AS "fenced!" FROM fenced"#
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    Ok(fenced.unsigned_abs())
 }
 
 /// Ends a worker that stops by itself. What it leaves in the ledger, if anything, falls to the reaper.

@@ -1,14 +1,20 @@
 //! What several topics need.
 
 pub mod api;
+pub mod client;
 pub mod config_api;
+pub mod deployment;
 pub(crate) mod http2;
+pub mod invariants;
 pub(crate) mod messages;
 pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;
+pub mod own_server;
 pub mod postgres;
 pub mod queue;
+pub mod receiver;
 pub mod seed;
+pub mod service;
 pub mod temp_dir;
 pub(crate) mod tls;
 pub(crate) mod waiting;

@@ -24,3 +24,13 @@ pub(crate) async fn all<T: Send + 'static>(
     }
     results
 }
+
+/// Waits for a condition that has to be asked for, for as long as `deadline`.
+pub(crate) async fn within(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(deadline, wait).await.is_ok(), "waited in vain until {what}");
+}

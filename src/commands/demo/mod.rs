@@ -1,0 +1,171 @@
+//! `demo`: the whole service on this machine, a receiver that verifies what it gets, and recorded conversations.
+//!
+//! It is seen from outside, by the HTTP API and the receiver's socket. Only the first token is made in the database, as
+//! `token create` makes it. It reads no settings: what it shows does not depend on the machine's environment.
+
+mod api;
+mod conversations;
+mod data_directory;
+mod play;
+mod receiver;
+mod screen;
+mod verdict;
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use flametree_notify::app::{self, Listeners, Part};
+use flametree_notify::config::Config;
+use flametree_notify::domain::names::TenantId;
+use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::telemetry::logging;
+use standardwebhooks::Webhook;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::api::Api;
+use self::conversations::{AGENTS, recording};
+use self::data_directory::DataDirectory;
+use self::play::Play;
+use self::receiver::{Endpoint, Receiver};
+use super::{print, serve, token};
+
+const TENANT: &str = "demo";
+const API_PORT: u16 = 8080;
+const METRICS_PORT: u16 = 9464;
+
+/// Start everything on this machine and deliver recorded conversations.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// End when all is delivered: exit code 0 only if everything arrived exactly once, signed, and is recorded.
+    #[arg(long)]
+    exit: bool,
+    /// Keep the data in this new directory. Without it the data is removed at the end.
+    #[arg(long, value_name = "DIRECTORY")]
+    keep: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let directory = DataDirectory::choose(self.keep.clone())?;
+        let api = bind("the API", API_PORT).await?;
+        let metrics = bind("the metrics", METRICS_PORT).await?;
+        let config = config(&directory, api.local_addr()?, metrics.local_addr()?)?;
+        logging::init(&config.log).context("the logs cannot be set up")?;
+        data_directory::remove_left_behind().await;
+        let fate = if directory.is_kept() { "kept" } else { "removed at the end" };
+        print(&format!("Data in {} ({fate})", directory.path().display()));
+        print("The private PostgreSQL starts...");
+
+        let shutdown = CancellationToken::new();
+        // Never stopped: the receiver ends with the process, after the service has sent its last.
+        let receiving = TaskTracker::new();
+        let listeners = Listeners { api: Some(api), metrics };
+        // Two large state machines, of which only pointers are moved.
+        let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
+        let show = Box::pin(async {
+            let shown = self.show(&config, &receiving, &shutdown).await;
+            shutdown.cancel();
+            shown
+        });
+        let (served, shown) = serve::until_signals(&shutdown, async { tokio::join!(service, show) }).await?;
+        directory.end()?;
+        served.and(shown)
+    }
+
+    /// Everything that is seen of the running service.
+    async fn show(&self, config: &Config, receiving: &TaskTracker, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let Some(played) = shutdown.run_until_cancelled(play(config, receiving)).await else {
+            anyhow::ensure!(!self.exit, "stopped before the end");
+            return Ok(());
+        };
+        let (mut play, verdict) = played?;
+        if self.exit {
+            return verdict;
+        }
+        if let Err(faults) = &verdict {
+            print(&format!("\n{faults}"));
+        }
+        print(&screen::places(config, play.service(), play.admin()));
+        shutdown.run_until_cancelled(play.go_on()).await;
+        verdict
+    }
+}
+
+/// Sets everything up by the API and plays the recording; the verdict comes with the play, which may go on.
+async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
+    let recording = recording()?;
+    let api = Api::new(&format!("http://{}", config.listen_addr));
+    api.ready().await.context("the service does not answer")?;
+    let admin = api.with_token(first_token(config).await?);
+    let service = api.with_token(admin.create_token("conversation service", Role::Service).await?);
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the receiver cannot listen")?;
+    let receiver_address = listener.local_addr()?;
+    let (sender, arrivals) = mpsc::unbounded_channel();
+    let receiver = Receiver::new(subscribe(&admin, receiver_address).await?, sender);
+    receiving.spawn(axum::serve(listener, receiver.router()).into_future());
+    print(&screen::scene(config, receiver_address));
+
+    let mut play = Play::new(service, admin, arrivals);
+    let verdict = play.run(&recording).await;
+    Ok((play, verdict))
+}
+
+/// The token from which all others come.
+async fn first_token(config: &Config) -> anyhow::Result<String> {
+    let new = NewToken {
+        name: TokenName::parse("demo")?,
+        role: Role::Admin,
+        scope: TokenScope::Tenant(TenantId::parse(TENANT)?),
+        expires_at: None,
+    };
+    Ok(token::create(config, &new).await?.expose())
+}
+
+/// Gives each agent its push config; the answers hold what the receiver needs to verify.
+async fn subscribe(admin: &Api, receiver: SocketAddr) -> anyhow::Result<HashMap<String, Endpoint>> {
+    let mut endpoints = HashMap::new();
+    for agent in &AGENTS {
+        let url = format!("http://{receiver}/webhooks/{}", agent.id);
+        let secret = admin.create_push_config(agent, &url).await?;
+        let webhook = Webhook::new(&secret).context("the signing secret cannot be read")?;
+        endpoints.insert(agent.id.to_owned(), Endpoint { webhook, answer: agent.answer });
+    }
+    Ok(endpoints)
+}
+
+/// Listens at the usual port of this machine, or says that it is taken and listens at a free one.
+async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port is free")?;
+            let instead = listener.local_addr()?;
+            print(&format!("Port {port} is in use by another program: {what} will be at {instead} instead."));
+            Ok(listener)
+        }
+        Err(error) => Err(error).with_context(|| format!("{what} cannot listen on port {port}")),
+    }
+}
+
+fn config(directory: &DataDirectory, api: SocketAddr, metrics: SocketAddr) -> anyhow::Result<Config> {
+    let data_dir = directory.path().to_str().context("the data directory's path is not UTF-8")?;
+    let variables = [
+        ("FLAMETREE_DATA_DIR", data_dir.to_owned()),
+        ("FLAMETREE_LISTEN_ADDR", api.to_string()),
+        ("FLAMETREE_METRICS_ADDR", metrics.to_string()),
+        // The receiver is on this machine, without TLS: neither is allowed unless it is asked for.
+        ("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
+        ("FLAMETREE_ALLOW_HTTP", "true".to_owned()),
+        ("FLAMETREE_LOG", "warn".to_owned()),
+    ];
+    Ok(Config::from_vars(variables.map(|(name, value)| (name.to_owned(), value)))?)
+}

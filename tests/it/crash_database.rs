@@ -1,0 +1,186 @@
+//! A database that crashes, cuts connections, goes away, refuses to write, or misses a partition.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use sqlx::PgPool;
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::own_server::Stop;
+use crate::support::service::{Part, Service};
+use crate::support::waiting::within;
+
+const DRAINED: Duration = Duration::from_secs(90);
+
+/// Nobody has died, so that every delivery is sent.
+async fn assert_all_delivered(
+    deployment: &Deployment,
+    api: &Service,
+    accepted: &[flametree_notify::domain::ids::EventId],
+) {
+    deployment.drained(DRAINED).await;
+    let tally = deployment.assert_drained(&deployment.client(api), accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+}
+
+async fn run(pool: &PgPool, statement: &'static str) {
+    sqlx::raw_sql(statement).execute(pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_crashes_again_and_again_loses_and_doubles_nothing() {
+    const EVENTS: usize = 6_000;
+    let deployment = Deployment::with_own_server().await;
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+
+    let apis = [deployment.client(&service)];
+    let crashing = async {
+        for _ in 0..4 {
+            let seen = deployment.receiver.count();
+            within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= seen + 300).await;
+            deployment.server().stop(Stop::Immediate);
+            deployment.server().start_again();
+        }
+    };
+    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, EVENTS), crashing);
+    assert_all_delivered(&deployment, &service, &accepted).await;
+}
+
+#[tokio::test]
+async fn connections_cut_twice_a_second_lose_and_double_nothing() {
+    const EVENTS: usize = 6_000;
+    const CUTS: usize = 8;
+    let deployment = Deployment::new().await;
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+
+    let apis = [deployment.client(&service)];
+    let cutting = async {
+        for _ in 0..CUTS {
+            let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                       WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
+            run(&deployment.pool, all).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let flowing = async {
+        let mut accepted = Vec::new();
+        for _ in 0..CUTS {
+            accepted.extend(deployment.post(&apis, &agents, EVENTS / CUTS).await);
+            deployment.assert_what_is_ready_was_never_seen().await;
+        }
+        accepted
+    };
+    let (accepted, ()) = tokio::join!(flowing, cutting);
+    assert_all_delivered(&deployment, &service, &accepted).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_for_longer_than_the_lease_stops_everything_cleanly() {
+    let idle = away_while_idle();
+    let busy = away_under_load();
+    tokio::join!(idle, busy);
+}
+
+/// Longer than the lease, so that workers which do not know that it is the database would take each other for dead.
+const AWAY: Duration = Duration::from_secs(15);
+
+async fn away_while_idle() {
+    let deployment = Deployment::with_own_server().await;
+    let agents = agents(3);
+    let service = deployment.settings.start(Part::Run).await;
+    let other = deployment.settings.start(Part::Worker).await;
+    deployment.configure(&service, &agents).await;
+    deployment.server().stop(Stop::Fast);
+    let since = tokio::time::Instant::now();
+    assert_unavailable(&deployment, &service).await;
+    tokio::time::sleep_until(since + AWAY).await;
+    deployment.server().start_again();
+    assert_available_again(&service).await;
+    let accepted = deployment.post(&[deployment.client(&service)], &agents, 300).await;
+    assert_all_delivered(&deployment, &service, &accepted).await;
+    assert!(!other.has_logged("found dead") && !service.has_logged("found dead"));
+}
+
+async fn away_under_load() {
+    let deployment = Deployment::with_own_server().await;
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    let other = deployment.settings.start(Part::Worker).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+    let away = async {
+        within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 300).await;
+        deployment.server().stop(Stop::Fast);
+        let since = tokio::time::Instant::now();
+        assert_unavailable(&deployment, &service).await;
+        tokio::time::sleep_until(since + AWAY).await;
+        deployment.server().start_again();
+        assert_available_again(&service).await;
+    };
+    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), away);
+    assert_all_delivered(&deployment, &service, &accepted).await;
+    assert!(!other.has_logged("found dead") && !service.has_logged("found dead"));
+}
+
+async fn assert_unavailable(deployment: &Deployment, service: &Service) {
+    within(DRAINED, "/readyz says so", async || service.readiness().await == Some(503)).await;
+    let event = crate::support::deployment::message("agent-1", usize::MAX);
+    let answer = deployment.client(service).post("/v1/events", &event).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("unavailable")), "{}", answer.text);
+}
+
+async fn assert_available_again(service: &Service) {
+    within(DRAINED, "/readyz says so", async || service.readiness().await == Some(200)).await;
+}
+
+#[tokio::test]
+async fn a_read_only_window_loses_and_doubles_nothing() {
+    let deployment = Deployment::with_own_server().await;
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+    let window = async {
+        within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 300).await;
+        run(&deployment.pool, "ALTER DATABASE flametree SET default_transaction_read_only = on").await;
+        // The setting is for new sessions.
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name LIKE 'flametree-notify%'";
+        run(&deployment.pool, all).await;
+        within(DRAINED, "/readyz says so", async || service.readiness().await == Some(503)).await;
+        let answer =
+            deployment.client(&service).post("/v1/events", &crate::support::deployment::message("agent-1", 0)).await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        run(&deployment.pool, "ALTER DATABASE flametree RESET default_transaction_read_only").await;
+    };
+    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), window);
+    assert_all_delivered(&deployment, &service, &accepted).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_missing_for_a_moment_loses_and_doubles_nothing() {
+    let deployment = Deployment::new().await;
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+    let missing = async {
+        within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 300).await;
+        let detach = "DO $$ BEGIN EXECUTE format('ALTER TABLE flametree.deliveries DETACH PARTITION flametree.%I',
+                      'deliveries_' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD')); END $$";
+        run(&deployment.pool, detach).await;
+        let refused = async || service.has_logged("no partition of relation");
+        within(DRAINED, "outcomes cannot be recorded", refused).await;
+        let attach = "DO $$ DECLARE v_day date := (clock_timestamp() AT TIME ZONE 'UTC')::date; BEGIN EXECUTE format(
+                      'ALTER TABLE flametree.deliveries ATTACH PARTITION flametree.%I FOR VALUES FROM (%L) TO (%L)',
+                      'deliveries_' || to_char(v_day, 'YYYYMMDD'), flametree.first_id_of(v_day),
+                      flametree.first_id_of(v_day + 1)); END $$";
+        run(&deployment.pool, attach).await;
+    };
+    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), missing);
+    assert_all_delivered(&deployment, &service, &accepted).await;
+}

@@ -1,0 +1,59 @@
+//! A hanging endpoint costs the others nothing: no permit that it holds is one that they wait for.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::receiver::Mode;
+use crate::support::service::Part;
+use crate::support::waiting::{eventually, within};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// A third of the permits.
+const HANGING_PERMITS: usize = 10;
+
+#[tokio::test]
+async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_all_that_it_may_have() {
+    let mut deployment = Deployment::new().await;
+    deployment.settings = deployment.settings.with("FLAMETREE_MAX_IN_FLIGHT", "30");
+    let agents = agents(4);
+    deployment.receiver.set("/agent-1", Mode::Hangs);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+
+    // Half of the deliveries to the one that hangs, half to the others.
+    let hanging = agents[..1].to_vec();
+    let mut accepted = deployment.post(&apis, &hanging, 100).await;
+    eventually("it holds what it may", || deployment.receiver.open_at("/agent-1") == HANGING_PERMITS).await;
+    accepted.extend(deployment.post(&apis, &agents[1..], 600).await);
+    accepted.extend(deployment.post(&apis, &hanging, 500).await);
+    let healthy = async || deployment.tally().await.count(Outcome::Delivered) == 600;
+    within(DEADLINE, "all healthy deliveries are delivered", healthy).await;
+    assert_eq!(deployment.receiver.open_at("/agent-1"), HANGING_PERMITS);
+    assert_eq!(deployment.receiver.count_at("/agent-1"), HANGING_PERMITS, "it got more than it may have");
+
+    deployment.receiver.let_go();
+    deployment.drained(DEADLINE).await;
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn an_endpoint_never_has_more_attempts_at_once_than_the_settings_allow() {
+    let mut deployment = Deployment::new().await;
+    deployment.settings = deployment.settings.with("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "2");
+    let agents = agents(2);
+    deployment.receiver.set("/agent-1", Mode::Hangs);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+    let accepted = deployment.post(&apis, &agents, 100).await;
+    let healthy = async || deployment.tally().await.count(Outcome::Delivered) == 50;
+    within(DEADLINE, "the others are delivered", healthy).await;
+    assert_eq!(deployment.receiver.count_at("/agent-1"), 2);
+    deployment.receiver.let_go();
+    deployment.drained(DEADLINE).await;
+    deployment.assert_drained(&apis[0], &accepted).await;
+}

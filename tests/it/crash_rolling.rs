@@ -1,0 +1,86 @@
+//! Every process replaced while events flow: a stop that is asked for finishes what was begun.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+
+use crate::support::client::Client;
+use crate::support::deployment::{Deployment, agents};
+use crate::support::receiver::Mode;
+use crate::support::service::{Part, Service};
+use crate::support::waiting::{eventually, within};
+
+const DRAINED: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_rolling_restart_of_all_processes_interrupts_loses_and_doubles_nothing() {
+    const ROUNDS: usize = 2;
+    let deployment = Deployment::new().await;
+    let agents = agents(10);
+    // Slow enough that a stop always finds attempts under way.
+    for agent in &agents {
+        deployment.receiver.set(&format!("/{agent}"), Mode::AnswersAfter(Duration::from_millis(30)));
+    }
+    let parts = [Part::Api, Part::Worker, Part::Api, Part::Worker];
+    let mut processes: Vec<(Part, Service)> = Vec::new();
+    for part in parts {
+        processes.push((part, deployment.settings.start(part).await));
+    }
+    deployment.configure(&processes[0].1, &agents).await;
+
+    let apis = Mutex::new(clients(&deployment, &processes));
+    let restarted = Mutex::new(false);
+    let restarting = async {
+        for _ in 0..ROUNDS {
+            for place in 0..processes.len() {
+                let seen = deployment.receiver.count();
+                within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= seen + 200).await;
+                let (part, old) = processes.remove(place);
+                let new = deployment.settings.start(part).await;
+                let output = old.stop().await;
+                assert!(!output.contains("interrupted"), "{output}");
+                processes.insert(place, (part, new));
+                *apis.lock().unwrap() = clients(&deployment, &processes);
+            }
+        }
+        *restarted.lock().unwrap() = true;
+    };
+    let flowing = async {
+        let mut accepted = Vec::new();
+        while !*restarted.lock().unwrap() {
+            let apis = apis.lock().unwrap().clone();
+            accepted.extend(deployment.post(&apis, &agents, 250).await);
+        }
+        accepted
+    };
+    let (accepted, ()) = tokio::join!(flowing, restarting);
+    deployment.drained(DRAINED).await;
+    let tally = deployment.assert_drained(&deployment.client(&processes[0].1), &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+    let live = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
+    let live: i64 = sqlx::Row::get(&sqlx::raw_sql(live).fetch_one(&deployment.pool).await.unwrap(), 0);
+    assert_eq!(live, 2, "a worker that has stopped did not say so");
+}
+
+fn clients(deployment: &Deployment, processes: &[(Part, Service)]) -> Vec<Client> {
+    processes.iter().filter(|(part, _)| *part == Part::Api).map(|(_, api)| deployment.client(api)).collect()
+}
+
+#[tokio::test]
+async fn what_has_not_ended_at_the_end_of_the_grace_is_recorded_as_interrupted() {
+    let mut deployment = Deployment::new().await;
+    deployment.settings = deployment.settings.with("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "1");
+    let agents = agents(2);
+    deployment.receiver.set("/agent-1", Mode::Hangs);
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let accepted = deployment.post(&[deployment.client(&api)], &agents, 20).await;
+    eventually("all are on their way", || deployment.receiver.count() == 20).await;
+
+    worker.stop().await;
+    // By itself, without a reaper.
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (10, 10));
+}

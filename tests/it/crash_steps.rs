@@ -1,0 +1,151 @@
+//! A crash at each step of claim, send, finish, release and reap, and an answer that is lost between two of them.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use nix::sys::signal::Signal;
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::invariants::Tally;
+use crate::support::service::{Part, Service};
+use crate::support::waiting::within;
+
+const EVENTS: usize = 400;
+const REAPED: Duration = Duration::from_secs(90);
+
+/// What a crash at a step must leave of deliveries that were not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// Nothing was begun.
+    None,
+    /// Begun, and nothing sent.
+    OnlyUnseen,
+    /// Begun, and some of it perhaps sent.
+    Some,
+    /// Perhaps: what the others of the process were doing.
+    Perhaps,
+}
+
+/// Two claimers may be at the same step.
+const STEPS: [(&str, &str, Leaves); 9] = [
+    ("claim::before", "panic(crash)", Leaves::None),
+    ("claim::after", "panic(crash)", Leaves::OnlyUnseen),
+    ("claim::before", "2*off->panic(crash)", Leaves::Perhaps),
+    ("claim::after", "2*off->panic(crash)", Leaves::Some),
+    ("send::before_request", "20*off->panic(crash)", Leaves::Some),
+    ("send::after_response", "20*off->panic(crash)", Leaves::Some),
+    ("record::before", "20*off->panic(crash)", Leaves::Some),
+    ("finish::before", "2*off->panic(crash)", Leaves::Some),
+    ("finish::after", "2*off->panic(crash)", Leaves::Perhaps),
+];
+
+/// Steps share nothing but time: all wait for a lease to end.
+#[tokio::test]
+async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_doubles_nothing() {
+    let [a, b, c, d, e, f, g, h, i] = STEPS.map(|(step, action, leaves)| crash_at(step, action, leaves));
+    tokio::join!(a, b, c, d, e, f, g, h, i);
+}
+
+async fn crash_at(step: &str, action: &str, leaves: Leaves) {
+    let step_is = format!("{step}={action}");
+    let (deployment, api, accepted) = with_events().await;
+    let crashing = deployment.settings.clone().with("FAILPOINTS", &step_is).spawn(Part::Worker);
+    crashing.crashed().await;
+    deployment.assert_what_is_ready_was_never_seen().await;
+    let _next = deployment.settings.start(Part::Worker).await;
+    let tally = drained(&deployment, &api, &accepted).await;
+    let interrupted = tally.count(Outcome::Interrupted);
+    let sent = tally.of(Outcome::Interrupted).filter(|id| tally.seen.contains(id)).count();
+    match leaves {
+        Leaves::None => assert_eq!(interrupted, 0, "{step_is}"),
+        Leaves::OnlyUnseen => assert!(interrupted > 0 && sent == 0, "{step_is}: {interrupted}, {sent} of them sent"),
+        Leaves::Some => assert!(interrupted > 0, "{step_is}"),
+        Leaves::Perhaps => {}
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_of_release_loses_and_doubles_nothing() {
+    tokio::join!(crash_in_release("release::before"), crash_in_release("release::after"));
+}
+
+async fn crash_in_release(step: &str) {
+    let failpoints = format!("{SLOW_CLAIM};{step}=panic(crash)");
+    let (deployment, api, accepted) = with_events().await;
+    let worker = deployment.settings.clone().with("FAILPOINTS", &failpoints).start(Part::Worker).await;
+    wait_for_claim(&deployment).await;
+    worker.signal(Signal::SIGTERM);
+    worker.crashed().await;
+    let _next = deployment.settings.start(Part::Worker).await;
+    drained(&deployment, &api, &accepted).await;
+}
+
+/// Between the commit of a claim and its answer there is time to be told to stop.
+const SLOW_CLAIM: &str = "claim::after=sleep(1000)";
+
+async fn wait_for_claim(deployment: &Deployment) {
+    let is_claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
+    within(REAPED, "something is claimed", is_claimed).await;
+}
+
+#[tokio::test]
+async fn what_was_claimed_and_not_begun_at_a_stop_goes_back_and_is_delivered_by_another() {
+    let (deployment, api, accepted) = with_events().await;
+    let worker = deployment.settings.clone().with("FAILPOINTS", SLOW_CLAIM).start(Part::Worker).await;
+    wait_for_claim(&deployment).await;
+    worker.stop().await;
+    assert_eq!(deployment.left().await.unwrap().1, 0, "a claim was left behind");
+    assert!(deployment.tally().await.outcomes.len() < EVENTS, "all was delivered: nothing is tested");
+    let _next = deployment.settings.start(Part::Worker).await;
+    let tally = drained(&deployment, &api, &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_of_reaping_loses_and_doubles_nothing() {
+    tokio::join!(crash_while_reaping("reap::after_fence"), crash_while_reaping("reap::between"));
+}
+
+async fn crash_while_reaping(step: &str) {
+    let (deployment, api, accepted) = with_events().await;
+    deployment.settings.clone().with("FAILPOINTS", "claim::after=panic(crash)").spawn(Part::Worker).crashed().await;
+    let reaper = deployment.settings.clone().with("FAILPOINTS", &format!("{step}=panic(crash)")).spawn(Part::Worker);
+    reaper.crashed().await;
+    let _next = deployment.settings.start(Part::Worker).await;
+    let tally = drained(&deployment, &api, &accepted).await;
+    assert!(tally.count(Outcome::Interrupted) > 0, "{step}: {:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn claims_whose_answers_are_lost_are_adopted() {
+    let (deployment, api, accepted) = with_events().await;
+    let lost = "claim::answer_lost=20*return";
+    let worker = deployment.settings.clone().with("FAILPOINTS", lost).start(Part::Worker).await;
+    let tally = drained(&deployment, &api, &accepted).await;
+    assert!(worker.has_logged("a claim was not answered"), "no answer was lost: nothing was tested");
+    assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn a_panic_in_an_attempt_interrupts_that_delivery_alone() {
+    let (deployment, api, accepted) = with_events().await;
+    let panics = "send::before_request=3*panic(a fault of ours)";
+    let _worker = deployment.settings.clone().with("FAILPOINTS", panics).start(Part::Worker).await;
+    let tally = drained(&deployment, &api, &accepted).await;
+    assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (3, EVENTS - 3));
+}
+
+/// A deployment with events for which there is no worker yet.
+async fn with_events() -> (Deployment, Service, Vec<flametree_notify::domain::ids::EventId>) {
+    let deployment = Deployment::new().await;
+    let agents = agents(40);
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let accepted = deployment.post(&[deployment.client(&api)], &agents, EVENTS).await;
+    (deployment, api, accepted)
+}
+
+async fn drained(deployment: &Deployment, api: &Service, accepted: &[flametree_notify::domain::ids::EventId]) -> Tally {
+    deployment.drained(REAPED).await;
+    deployment.assert_drained(&deployment.client(api), accepted).await
+}

@@ -1,0 +1,121 @@
+//! The demonstration, as a person starts it: the real binary with its private server, its receiver and its exit code.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::temp_dir::TempDir;
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flametree-notify"));
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn data_directory(output: &str) -> &Path {
+    let path = output.lines().find_map(|line| line.strip_prefix("Data in ")).unwrap();
+    Path::new(path.split(" (").next().unwrap())
+}
+
+#[test]
+fn every_delivery_of_the_recording_arrives_once_signed_and_recorded() {
+    // Whoever has the port, it is taken: the demonstration says so and takes another.
+    let _taken = TcpListener::bind("127.0.0.1:8080");
+    let output = demo(&["--exit"]).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    for expected in [
+        "Port 8080 is in use by another program: the API will be at 127.0.0.1:",
+        "66 events posted, 46 deliveries expected",
+        "46 arrived, 46 of them with a valid signature",
+        "46 recorded: 39 delivered, 7 http_error",
+        "every expected delivery arrived exactly once, with a valid signature, and is recorded",
+    ] {
+        assert!(stdout.contains(expected), "{expected:?} is missing in:\n{stdout}");
+    }
+    let rows = stdout.lines().filter(|line| line.contains("  valid  ")).count();
+    assert_eq!(rows, 46, "{stdout}");
+    assert!(!data_directory(&stdout).exists());
+}
+
+#[test]
+fn it_stays_up_for_whoever_posts_to_it_until_it_is_interrupted() {
+    let parent = TempDir::new();
+    let kept = parent.path().join("kept");
+    let mut running = Running::start(&["--keep", kept.to_str().unwrap()]);
+    running.read_until("Ctrl-C stops everything.");
+
+    let curl = running.line_with("Hello from curl").to_owned();
+    let between = |start: &str, end: &str| curl.split(start).nth(1).unwrap().split(end).next().unwrap();
+    let (origin, token, body) = (between("http://", "/v1"), between("Bearer ", "'"), between("-d '", "'"));
+    let answer = request(origin, &format!("POST /v1/events HTTP/1.1\r\nAuthorization: Bearer {token}"), body);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    running.read_until("customer: Hello from curl");
+    assert!(request(origin, "GET /docs HTTP/1.1", "").starts_with("HTTP/1.1 303"));
+    assert!(request(origin, "GET /v1/openapi.json HTTP/1.1", "").starts_with("HTTP/1.1 200"));
+
+    running.interrupt();
+    assert!(kept.join("cluster").exists());
+}
+
+/// One request, and the answer as it came.
+fn request(address: &str, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let rest = "Connection: close\r\nContent-Type: application/json";
+    write!(stream, "{head}\r\nHost: {address}\r\n{rest}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A demonstration that stays up.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    lines: Vec<String>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = demo(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout, lines: Vec::new() }
+    }
+
+    /// Reads on until a line contains `text`; its end is the demonstration's.
+    fn read_until(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let read = self.stdout.read_line(&mut line).unwrap();
+            assert!(read > 0, "ended before {text:?}:\n{}", self.lines.join(""));
+            self.lines.push(line.clone());
+        }
+    }
+
+    fn line_with(&self, text: &str) -> &str {
+        self.lines.iter().find(|line| line.contains(text)).unwrap()
+    }
+
+    /// As Ctrl-C does; waits for the orderly end.
+    fn interrupt(mut self) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of a test that failed: asked to stop in order, so that its server stops too.
+        if let (Ok(None), Ok(id)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            let asked = kill(Pid::from_raw(id), Signal::SIGINT);
+            drop(asked.map(|()| self.child.wait()));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A platform service: speaks to the API over HTTP, and knows that an answer may not come.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// Longer than the service itself waits for anything.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: SocketAddr,
+    token: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
+    }
+}
+
+impl Client {
+    pub fn new(address: SocketAddr, token: &str) -> Self {
+        Self { address, token: token.to_owned() }
+    }
+
+    /// The answer; an error when there was none, and nobody knows what has happened.
+    pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+        let body = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let exchange = tokio::time::timeout(PATIENCE, exchange(self.address, request)).await;
+        exchange.map_err(|_elapsed| "no answer in time".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, None).await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::POST, path, Some(body)).await.unwrap()
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::PUT, path, Some(body)).await.unwrap()
+    }
+}
+
+async fn exchange(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let answer = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let text = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
+        Ok(Answer { status: head.status.as_u16(), text })
+    };
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}

@@ -1,0 +1,157 @@
+//! A deployment under test: a database, an independent receiver, agents with webhooks, and events that flow.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flametree_notify::domain::ids::EventId;
+use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::store::tokens;
+use http::Method;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use super::client::Client;
+use super::own_server::OwnServer;
+use super::postgres::TestDatabase;
+use super::receiver::Receiver;
+use super::service::{Service, Settings};
+
+pub const TENANT: &str = "acme";
+/// How long a client tries to have its events accepted.
+const POST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where the database is; it lives as long as this.
+pub enum Database {
+    Shared(TestDatabase),
+    Own(OwnServer),
+    /// Somebody else runs it.
+    Foreign,
+}
+
+pub struct Deployment {
+    /// For the eyes of the test.
+    pub pool: PgPool,
+    pub receiver: Receiver,
+    pub settings: Settings,
+    /// For everything, in all tenants.
+    pub token: String,
+    posted: AtomicUsize,
+    pub database: Database,
+}
+
+impl Deployment {
+    /// On the server that all tests share.
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let (options, settings) = (database.connect_options(), Settings::on(&database.url()));
+        Self::on(options, settings, Database::Shared(database)).await
+    }
+
+    /// On a server of its own.
+    pub async fn with_own_server() -> Self {
+        let server = OwnServer::start().await;
+        let (options, settings) = (server.connect_options(), Settings::on(&server.url()));
+        Self::on(options, settings, Database::Own(server)).await
+    }
+
+    async fn on(options: PgConnectOptions, settings: Settings, database: Database) -> Self {
+        let pool = pool(options);
+        let token = token(&pool).await;
+        Self { pool, receiver: Receiver::start(), settings, token, posted: AtomicUsize::new(0), database }
+    }
+
+    /// Of the embedded server of a running process.
+    pub fn of_embedded(options: PgConnectOptions, settings: Settings, token: String) -> Self {
+        let (pool, receiver) = (pool(options), Receiver::start());
+        Self { pool, receiver, settings, token, posted: AtomicUsize::new(0), database: Database::Foreign }
+    }
+
+    pub fn server(&self) -> &OwnServer {
+        match &self.database {
+            Database::Own(server) => server,
+            Database::Shared(_) | Database::Foreign => panic!("the test did not ask for a server of its own"),
+        }
+    }
+
+    pub fn client(&self, service: &Service) -> Client {
+        service.client(&self.token)
+    }
+
+    /// Gives each agent a webhook at `/{agent}` that hears of all messages.
+    pub async fn configure(&self, api: &Service, agents: &[String]) {
+        let admin = self.client(api);
+        for agent in agents {
+            let config = json!({
+                "enabled": true, "url": self.receiver.url(&format!("/{agent}")), "timeout_ms": 10_000,
+                "events": ["new_session_started", "ai_assistant_message", "user_message", "transferred_to_live_agent"],
+            });
+            let answer = admin.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        }
+    }
+
+    /// Posts `count` events in turn to the agents, in batches through the APIs in turn, as a careful client: what was
+    /// not answered is posted again with the same idempotency keys.
+    pub async fn post(&self, apis: &[Client], agents: &[String], count: usize) -> Vec<EventId> {
+        let mut accepted = Vec::with_capacity(count);
+        let first = self.posted.fetch_add(count, Ordering::Relaxed);
+        let numbers: Vec<usize> = (first..first + count).collect();
+        for (turn, numbers) in numbers.chunks(250).enumerate() {
+            let events: Vec<Value> =
+                numbers.iter().map(|number| message(&agents[number % agents.len()], *number)).collect();
+            accepted.extend(post_until_accepted(apis, turn, &json!({"events": events})).await);
+        }
+        assert_eq!(accepted.len(), count);
+        accepted
+    }
+}
+
+/// A customer's message, different for each number.
+pub fn message(agent: &str, number: usize) -> Value {
+    json!({
+        "type": "user_message", "tenant_id": TENANT, "agent_id": agent, "session_id": format!("s-{}", number % 100),
+        "text": format!("Where is my order {number}? 📦"), "idempotency_key": format!("message-{number}"),
+    })
+}
+
+pub fn agents(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("agent-{number}")).collect()
+}
+
+async fn token(pool: &PgPool) -> String {
+    let new = NewToken {
+        name: TokenName::parse("test").unwrap(),
+        role: Role::Admin,
+        scope: TokenScope::from_tenant(None),
+        expires_at: None,
+    };
+    tokens::create(pool, &new).await.unwrap().1.expose()
+}
+
+/// Connections that a stopped server does not spoil.
+fn pool(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect_lazy_with(options)
+}
+
+async fn post_until_accepted(apis: &[Client], turn: usize, batch: &Value) -> Vec<EventId> {
+    let deadline = tokio::time::Instant::now() + POST_DEADLINE;
+    for api in apis.iter().cycle().skip(turn % apis.len()) {
+        let refusal = match api.request(Method::POST, "/v1/events/batch", Some(batch)).await {
+            Ok(answer) if answer.status == 200 => return ids(&answer.json()),
+            Ok(answer) if answer.status == 503 => answer.text,
+            Ok(answer) => panic!("{} {}", answer.status, answer.text),
+            Err(error) => error,
+        };
+        assert!(tokio::time::Instant::now() < deadline, "events are not accepted: {refusal}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Vec::new()
+}
+
+fn ids(answer: &Value) -> Vec<EventId> {
+    let results = answer["results"].as_array().unwrap();
+    let id = |result: &Value| result["id"].as_str().unwrap_or_else(|| panic!("{result}")).parse().unwrap();
+    results.iter().map(id).collect()
+}

@@ -1,0 +1,136 @@
+//! What must hold of every deployment, whatever was done to it.
+//!
+//! I1: at most one request per delivery, always. I2: each accepted delivery has exactly one outcome once drained, and
+//! nothing is left of it in the queue. I3: `delivered` means that the receiver saw it. I4: what is still ready was never
+//! seen. What is `interrupted` shows in the API.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::ids::{DeliveryId, EventId};
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use super::client::Client;
+use super::deployment::{Deployment, TENANT};
+use super::waiting::within;
+
+/// What became of the deliveries.
+#[derive(Debug)]
+pub struct Tally {
+    pub outcomes: HashMap<DeliveryId, Outcome>,
+    pub seen: HashSet<DeliveryId>,
+}
+
+impl Tally {
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.outcomes.values().filter(|one| **one == outcome).count()
+    }
+
+    pub fn of(&self, outcome: Outcome) -> impl Iterator<Item = DeliveryId> {
+        self.outcomes.iter().filter(move |(_, one)| **one == outcome).map(|(id, _)| *id)
+    }
+
+    pub fn summary(&self) -> BTreeMap<&'static str, usize> {
+        let mut summary = BTreeMap::new();
+        for outcome in self.outcomes.values() {
+            *summary.entry(outcome.as_str()).or_default() += 1;
+        }
+        summary
+    }
+}
+
+impl Deployment {
+    /// Waits until nothing is ready and nothing is begun.
+    pub async fn drained(&self, deadline: Duration) {
+        within(deadline, "all deliveries have their outcome", async || self.left().await == Some((0, 0))).await;
+    }
+
+    /// Deliveries that are ready, and ledger rows with deliveries; `None` while the database is away.
+    pub async fn left(&self) -> Option<(i64, i64)> {
+        let query = "SELECT (SELECT count(*) FROM flametree.ready_deliveries),
+                            (SELECT count(*) FROM flametree.claims WHERE delivery_ids <> '{}')";
+        let row = sqlx::raw_sql(query).fetch_one(&self.pool).await.ok()?;
+        Some((row.get(0), row.get(1)))
+    }
+
+    /// I4, at any moment.
+    pub async fn assert_what_is_ready_was_never_seen(&self) {
+        // In this order: what is seen now and ready later was seen while it was ready, or put back after it was sent.
+        let seen = self.receiver.seen_once();
+        let ready = ids(&self.pool, "SELECT id FROM flametree.ready_deliveries").await;
+        let both: Vec<_> = seen.intersection(&ready).collect();
+        assert!(both.is_empty(), "seen and still ready: {both:?}");
+    }
+
+    /// All invariants of a drained deployment; `accepted` is what clients were told.
+    pub async fn assert_drained(&self, api: &Client, accepted: &[EventId]) -> Tally {
+        assert_eq!(self.left().await, Some((0, 0)), "the queue is not empty");
+        let expected = self.expected(accepted).await;
+        let tally = self.tally().await;
+        let unfinished: Vec<_> = expected.iter().filter(|id| !tally.outcomes.contains_key(id)).collect();
+        assert!(unfinished.is_empty(), "{} without an outcome: {unfinished:?}", unfinished.len());
+        assert_eq!(tally.outcomes.len(), expected.len(), "outcomes of deliveries that nobody was told of");
+        let unseen: Vec<_> = tally.of(Outcome::Delivered).filter(|id| !tally.seen.contains(id)).collect();
+        assert!(unseen.is_empty(), "delivered and never seen: {unseen:?}");
+        let strange: Vec<_> = tally.seen.iter().filter(|id| !expected.contains(id)).collect();
+        assert!(strange.is_empty(), "seen and never accepted: {strange:?}");
+        for unsent in [Outcome::Expired, Outcome::Canceled, Outcome::ConfigError] {
+            let sent: Vec<_> = tally.of(unsent).filter(|id| tally.seen.contains(id)).collect();
+            assert!(sent.is_empty(), "{} and yet seen: {sent:?}", unsent.as_str());
+        }
+        let interrupted: HashSet<_> = tally.of(Outcome::Interrupted).collect();
+        assert_eq!(listed_as_interrupted(api).await, interrupted, "the API shows others as interrupted");
+        tally
+    }
+
+    pub async fn tally(&self) -> Tally {
+        let seen = self.receiver.seen_once();
+        let rows = sqlx::raw_sql("SELECT id, outcome::text FROM flametree.deliveries").fetch_all(&self.pool).await;
+        let rows = rows.unwrap();
+        let count = rows.len();
+        let outcomes: HashMap<_, _> = rows
+            .into_iter()
+            .map(|row| (DeliveryId::from_uuid(row.get(0)), Outcome::from_name(row.get(1)).unwrap()))
+            .collect();
+        assert_eq!(outcomes.len(), count, "two outcomes of one delivery");
+        Tally { outcomes, seen }
+    }
+
+    /// Every delivery that the accepted events were fanned out to. Events that the database has and no client was told
+    /// of are accepted too.
+    async fn expected(&self, accepted: &[EventId]) -> HashSet<DeliveryId> {
+        let rows = sqlx::raw_sql("SELECT id, deliveries FROM flametree.events").fetch_all(&self.pool).await.unwrap();
+        let events: HashMap<EventId, i16> =
+            rows.into_iter().map(|row| (EventId::from_uuid(row.get(0)), row.get(1))).collect();
+        let lost: Vec<_> = accepted.iter().filter(|id| !events.contains_key(id)).collect();
+        assert!(lost.is_empty(), "{} accepted events are lost: {lost:?}", lost.len());
+        let deliveries =
+            |(id, count): (EventId, i16)| (1..=count.unsigned_abs()).map(move |number| id.delivery(number));
+        events.into_iter().flat_map(deliveries).collect()
+    }
+}
+
+async fn ids(pool: &PgPool, query: &'static str) -> HashSet<DeliveryId> {
+    let rows = sqlx::raw_sql(query).fetch_all(pool).await.unwrap();
+    rows.into_iter().map(|row| DeliveryId::from_uuid(row.get::<Uuid, _>(0))).collect()
+}
+
+async fn listed_as_interrupted(api: &Client) -> HashSet<DeliveryId> {
+    let first = format!("/v1/deliveries?outcome=interrupted&limit=250&tenant_id={TENANT}");
+    let mut found = HashSet::new();
+    let mut path = first.clone();
+    loop {
+        let answer = api.get(&path).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let page = answer.json();
+        for delivery in page["data"].as_array().unwrap() {
+            assert!(found.insert(delivery["id"].as_str().unwrap().parse().unwrap()), "listed twice: {delivery}");
+        }
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("{first}&cursor={cursor}"),
+            None => return found,
+        }
+    }
+}

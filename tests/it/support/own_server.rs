@@ -1,0 +1,125 @@
+//! A PostgreSQL server of one test, for tests that stop it, crash it or change all of it.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use flametree_notify::store::MIGRATOR;
+use nix::unistd::{User, chown, geteuid};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::temp_dir::TempDir;
+
+const NAME: &str = "flametree";
+
+/// How PostgreSQL is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Ends all sessions and writes a checkpoint.
+    Fast,
+    /// As a crash: the next start replays the log.
+    Immediate,
+}
+
+impl Stop {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
+pub struct OwnServer {
+    directory: TempDir,
+    programs: PathBuf,
+}
+
+impl OwnServer {
+    /// A running server with the current schema, and PostgreSQL's default durability.
+    pub async fn start() -> Self {
+        let server = Self { directory: TempDir::new(), programs: programs() };
+        if let Some(user) = server_user() {
+            chown(server.directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let data = server.data();
+        let trust = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--username", NAME];
+        server.run("initdb", &[&["--pgdata", &data], trust.as_slice()].concat());
+        let socket = server.directory.path().display();
+        let options = format!("-c listen_addresses= -c unix_socket_directories={socket} -c max_connections=100");
+        std::fs::write(server.directory.path().join("options"), options).unwrap();
+        server.start_again();
+        let mut connection = server.connect_options().database("postgres").connect().await.unwrap();
+        sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let mut connection = server.connect_options().connect().await.unwrap();
+        MIGRATOR.run_direct(None, &mut connection, false).await.unwrap();
+        connection.close().await.unwrap();
+        server
+    }
+
+    pub fn connect_options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.directory.path())
+            .username(NAME)
+            .database(NAME)
+            .extra_float_digits(None)
+    }
+
+    /// `DATABASE_URL`
+    pub fn url(&self) -> String {
+        let socket = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres://{NAME}@{socket}:5432/{NAME}")
+    }
+
+    pub fn stop(&self, stop: Stop) {
+        self.run("pg_ctl", &["stop", "--silent", "--wait", "--pgdata", &self.data(), "--mode", stop.mode()]);
+    }
+
+    /// Comes back when connections are accepted.
+    pub fn start_again(&self) {
+        let options = std::fs::read_to_string(self.directory.path().join("options")).unwrap();
+        let log = format!("{}/log", self.data());
+        self.run("pg_ctl", &["start", "--silent", "--wait", "--pgdata", &self.data(), "--log", &log, "-o", &options]);
+    }
+
+    fn data(&self) -> String {
+        self.directory.path().join("data").display().to_string()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        assert!(self.try_run(program, arguments), "{program} {arguments:?} failed");
+    }
+
+    fn try_run(&self, program: &str, arguments: &[&str]) -> bool {
+        let mut command = Command::new(self.programs.join(program));
+        command.args(arguments).current_dir("/").env_remove("PGDATA").env_remove("PGPORT").env_remove("PGOPTIONS");
+        if let Some(user) = server_user() {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success()
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        // A test may have stopped it.
+        if Path::new(&self.data()).join("postmaster.pid").exists() {
+            self.try_run("pg_ctl", &["stop", "--silent", "--pgdata", &self.data(), "--mode", "immediate"]);
+        }
+    }
+}
+
+/// PostgreSQL refuses to run as root.
+fn server_user() -> Option<User> {
+    geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("the user postgres"))
+}
+
+/// Where the newest installed PostgreSQL has its programs.
+pub fn programs() -> PathBuf {
+    let output =
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-programs")).output().unwrap();
+    assert!(output.status.success(), "PostgreSQL is not installed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
