@@ -49,8 +49,8 @@ fn the_batch_is_shared_among_the_lanes() {
 fn turns_go_on_where_they_stopped() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
-    let first: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
-    let second: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
+    let first: Vec<_> = lanes.plan(8, now).iter().map(|one| one.quota.endpoint_id).collect();
+    let second: Vec<_> = lanes.plan(8, now).iter().map(|one| one.quota.endpoint_id).collect();
     assert_eq!(first, [endpoint(0), endpoint(1)]);
     assert_eq!(second, [endpoint(2), endpoint(3)]);
 }
