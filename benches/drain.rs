@@ -75,7 +75,7 @@ pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize) -> 
 /// Waits until the receiver has answered `count` requests and all outcomes are recorded.
 pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     while receiver.answered().await < count {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let open = "SELECT EXISTS (SELECT 1 FROM flametree.claims WHERE cardinality(delivery_ids) > 0)";
     while sqlx::query_scalar::<_, bool>(open).fetch_one(db).await.unwrap() {

@@ -1,6 +1,7 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
-//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these; `BENCH_PROFILE=1` shows the server's dearest
+//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no
+//! file; `BENCH_PROFILE=1` shows the server's dearest
 //! statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
 #![expect(
     clippy::cast_precision_loss,
@@ -118,8 +119,10 @@ async fn run(extent: Extent, quick: bool) -> Report {
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
     report.print();
-    let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
-    report.write(&server.version().await, &date, quick);
+    if chosen.is_none() {
+        let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
+        report.write(&server.version().await, &date, quick);
+    }
     report
 }
 
