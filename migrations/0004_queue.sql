@@ -58,7 +58,7 @@ BEGIN
     END IF;
 
     WITH picked AS MATERIALIZED (
-        SELECT l.lane::smallint, l.tenant_id, l.endpoint_id, ARRAY(
+        SELECT l.lane::smallint, p_channel AS channel, l.tenant_id, l.endpoint_id, ARRAY(
             SELECT r.position
             FROM flametree.ready_deliveries AS r
             WHERE r.channel = p_channel AND r.tenant_id = l.tenant_id AND r.endpoint_id = l.endpoint_id
@@ -71,10 +71,12 @@ BEGIN
             AS l (tenant_id, endpoint_id, after, quota, lane)
     ), taken AS (
         -- One walk over each lane's range instead of a descent for each row. Rows in between that others have locked are
-        -- not in the list, and are passed over before anything waits for them.
+        -- not in the list, and are passed over before anything waits for them. The channel comes from the list too: without
+        -- it the table has no index condition of its own, so the kept plan, made when the table was empty, cannot be to
+        -- read all of it.
         DELETE FROM flametree.ready_deliveries AS r
         USING picked AS p
-        WHERE r.channel = p_channel AND r.tenant_id = p.tenant_id AND r.endpoint_id = p.endpoint_id
+        WHERE r.channel = p.channel AND r.tenant_id = p.tenant_id AND r.endpoint_id = p.endpoint_id
           AND r.position >= p.positions[1] AND r.position <= p.positions[cardinality(p.positions)]
           AND array_position(p.positions, r.position) IS NOT NULL
         RETURNING p.lane, r.position, r.id, r.event_id, r.expires_at
