@@ -122,7 +122,7 @@ impl Lanes {
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
-            let quota = room.min(share).min(left);
+            let quota = room.min(share.max(lane.appetite)).min(left);
             if quota == 0 {
                 if lane.slow && lane.room() > 0 && !lane.waits_for_slow_pool {
                     lane.waits_for_slow_pool = true;
@@ -150,6 +150,7 @@ impl Lanes {
         if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
+            lane.gave_all(!emptied);
             if emptied && lane.generation == planned.generation {
                 lane.has_work = false;
             }
