@@ -21,16 +21,42 @@ CREATE FUNCTION flametree.name_faults(p_event jsonb, p_field text, p_required bo
 $$;
 
 CREATE FUNCTION flametree.event_time(p_text text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_parts text[] := regexp_match(p_text,
+        '^(\d{4}-\d{2}-\d{2})[T ]((?!24)\d{2}:\d{2}:\d{2})(\.\d+)?(?:Z|([+-](?:[01]\d|2[0-3]):[0-5]\d))$', 'i');
+    v_time timestamptz;
 BEGIN
-    IF p_text !~* '^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$' THEN
-        RETURN NULL;
-    END IF;
-    RETURN p_text::timestamptz;
+    -- In parts: offsets of PostgreSQL end at 15:59, those of RFC 3339 at 23:59; a leap second may have a fraction; and
+    -- what is finer than a microsecond is cut off, as the API does, not rounded.
+    v_time := (v_parts[1] || ' ' || v_parts[2] || 'Z')::timestamptz
+        + coalesce('0' || left(v_parts[3], 7), '0')::interval - coalesce(v_parts[4], '0')::interval;
+    RETURN CASE WHEN v_time >= '0001-01-01 00:00:00Z' AND v_time < '10000-01-01 00:00:00Z' THEN v_time END;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION flametree.event_time IS 'An RFC 3339 time, or NULL for any other text.';
+COMMENT ON FUNCTION flametree.event_time IS 'An RFC 3339 time of the years 1 to 9999, or NULL for any other text.';
+
+CREATE FUNCTION flametree.compact_json_bytes(p_json jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    WITH RECURSIVE part AS (
+        SELECT p_json AS value
+        UNION ALL
+        SELECT c.value
+        FROM part AS p
+        CROSS JOIN LATERAL (
+            SELECT e.value FROM jsonb_each(CASE jsonb_typeof(p.value) WHEN 'object' THEN p.value END) AS e
+            UNION ALL
+            SELECT a.value FROM jsonb_array_elements(CASE jsonb_typeof(p.value) WHEN 'array' THEN p.value END) AS a
+        ) AS c
+    )
+    SELECT octet_length(p_json::text) - sum(CASE jsonb_typeof(p.value)
+        WHEN 'object' THEN greatest(2 * (SELECT count(*) FROM jsonb_object_keys(p.value)) - 1, 0)
+        WHEN 'array' THEN greatest(jsonb_array_length(p.value) - 1, 0)
+        ELSE 0 END)::bigint
+    FROM part AS p
+$$;
+COMMENT ON FUNCTION flametree.compact_json_bytes IS
+    'The length of the JSON without the space that jsonb writes after each colon and comma.';
 
 -- The same rules as the API's (src/domain/event.rs), with the same pointers, codes and messages; a test compares them.
 CREATE FUNCTION flametree.event_faults(p_event jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
@@ -83,7 +109,10 @@ BEGIN
 
     IF coalesce(jsonb_typeof(p_event -> 'metadata'), 'null') NOT IN ('null', 'object') THEN
         v_faults := v_faults || flametree.event_fault('/metadata', 'invalid_type', 'must be a JSON object');
-    ELSIF octet_length((p_event -> 'metadata')::text) > 16384 THEN
+    -- Longer by half than is allowed, it is too long without its spaces too.
+    ELSIF octet_length((p_event -> 'metadata')::text) > 24576
+        OR (octet_length((p_event -> 'metadata')::text) > 16384
+            AND flametree.compact_json_bytes(p_event -> 'metadata') > 16384) THEN
         v_faults := v_faults || flametree.event_fault('/metadata', 'too_long', 'must be at most 16384 bytes of JSON');
     END IF;
 
@@ -142,7 +171,7 @@ BEGIN
         ARRAY[p_event ->> 'session_id'], ARRAY[p_event ->> 'customer_id'], ARRAY[p_event ->> 'assignee_id'],
         ARRAY[flametree.event_time(p_event ->> 'occurred_at')], ARRAY[p_event ->> 'text'],
         ARRAY[nullif(p_event -> 'metadata', '{}') #>> '{}'], ARRAY[p_event ->> 'idempotency_key'],
-        ARRAY[coalesce((p_event ->> 'expires_in_seconds')::integer, 86400)]) AS a;
+        ARRAY[coalesce((p_event ->> 'expires_in_seconds')::numeric::integer, 86400)]) AS a;
 
     IF v_accepted.result = 'conflict' THEN
         RAISE EXCEPTION 'the idempotency key belongs to another event'

@@ -1,6 +1,6 @@
 //! Events: what a platform service may say, read from JSON with every fault, and what is stored of it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -188,8 +188,10 @@ fn tenant_id(fields: &mut Fields, tenant: Option<&TenantId>) -> Option<TenantId>
 
 fn occurred_at(fields: &mut Fields) -> Option<DateTime<Utc>> {
     let text = fields.text("occurred_at")?;
+    // Neither the time there nor the moment in UTC leaves the years that RFC 3339 and PostgreSQL both can write.
+    let has_years = |year: i32| (1..=9999).contains(&year);
     match DateTime::parse_from_rfc3339(&text) {
-        Ok(at) if (0..=9999).contains(&chrono::Datelike::year(&at)) => Some(at.with_timezone(&Utc)),
+        Ok(at) if has_years(at.year()) && has_years(at.to_utc().year()) => Some(at.to_utc()),
         Ok(_) | Err(_) => fields.fault(
             "occurred_at",
             FaultCode::InvalidValue,

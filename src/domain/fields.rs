@@ -2,7 +2,7 @@
 //!
 //! serde stops at the first fault; this does not. It knows nothing of the objects that it reads.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::fault::{Fault, FaultCode};
 
@@ -64,7 +64,7 @@ impl Fields {
         let (low, high) = (*range.start(), *range.end());
         let message = format!("must be a whole number from {low} to {high}");
         match self.take(name)? {
-            Value::Number(number) => match number.as_u64().filter(|value| range.contains(value)) {
+            Value::Number(number) => match whole(&number).filter(|value| range.contains(value)) {
                 Some(value) => Some(value),
                 None => self.fault(name, FaultCode::InvalidValue, message),
             },
@@ -111,6 +111,15 @@ impl Fields {
         }
         self.faults
     }
+}
+
+/// The value of a whole number, however it is written: to JSON `1`, `1.0` and `1e0` are the same number.
+fn whole(number: &Number) -> Option<u64> {
+    // Beyond 2^53 a float does not tell whole numbers apart.
+    const LAST_EXACT: f64 = 9_007_199_254_740_991.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within these bounds")]
+    let of_float = |float: f64| (float.fract() == 0.0 && (0.0..=LAST_EXACT).contains(&float)).then_some(float as u64);
+    number.as_u64().or_else(|| number.as_f64().and_then(of_float))
 }
 
 #[cfg(test)]

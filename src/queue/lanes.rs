@@ -82,7 +82,8 @@ impl Lanes {
 
     /// Work was seen: a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
-        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, now));
+        let most = self.limits.endpoint_permits;
+        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, most, now));
         lane.work_seen(position);
         self.queue(endpoint);
     }
@@ -121,7 +122,7 @@ impl Lanes {
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
-            let quota = room.min(share).min(left);
+            let quota = room.min(share.max(lane.appetite)).min(left);
             if quota == 0 {
                 if lane.slow && lane.room() > 0 && !lane.waits_for_slow_pool {
                     lane.waits_for_slow_pool = true;
@@ -149,6 +150,7 @@ impl Lanes {
         if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
+            lane.gave_all(!emptied);
             if emptied && lane.generation == planned.generation {
                 lane.has_work = false;
             }

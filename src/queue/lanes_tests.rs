@@ -46,6 +46,37 @@ fn the_batch_is_shared_among_the_lanes() {
 }
 
 #[test]
+fn a_lane_that_gives_all_is_asked_for_more_and_one_that_does_not_for_one() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(100, now);
+    let mut next = 1;
+    for _ in 0..50 {
+        let plan = lanes.plan(4, now);
+        for one in settle_fully(&mut lanes, &plan, &mut next, now) {
+            lanes.answered(one, Verdict::Answered, now, now);
+            lanes.release(one, 1);
+        }
+    }
+    let plan = lanes.plan(16, now);
+    assert!(plan.len() < 16, "{plan:?}");
+    let emptied = plan[0].quota.endpoint_id;
+    for one in &plan {
+        lanes.settle(one, &[], now);
+    }
+    lanes.hint(&TenantId::parse("acme").unwrap(), emptied, next, now);
+    let mut asked = None;
+    while asked.is_none() {
+        let plan = lanes.plan(4, now);
+        assert!(!plan.is_empty(), "the lane never got its turn");
+        for one in &plan {
+            lanes.settle(one, &[], now);
+        }
+        asked = plan.iter().find(|one| one.quota.endpoint_id == emptied).map(|one| one.quota.quota);
+    }
+    assert_eq!(asked, Some(1));
+}
+
+#[test]
 fn turns_go_on_where_they_stopped() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);

@@ -3,10 +3,11 @@
 //! Everything here and in the rest of the store works through a transaction pooler: no session state, no `SET`, and
 //! `extra_float_digits` stays out of the startup parameters, which pgbouncer refuses.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection};
 
 use super::{Db, MIGRATOR};
 
@@ -29,7 +30,23 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .acquire_timeout(ACQUIRE_PATIENCE)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
         .connect_lazy_with(options)
+}
+
+/// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long
+/// as it lives, however long ago the database writes again; it is connected anew instead, until it can write.
+async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let read_only = sqlx::query_scalar!(
+        r#"-- connection::refuse_read_only
+        SELECT current_setting('transaction_read_only')::boolean AS "read_only!""#
+    )
+    .fetch_one(connection)
+    .await?;
+    if read_only {
+        return Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::ReadOnlyFilesystem, "the database is read-only")));
+    }
+    Ok(())
 }
 
 /// Brings the schema to this build's version. Needs a direct connection: it takes a session lock.

@@ -1,6 +1,7 @@
 //! Secrets are where they are needed and nowhere else: no read, log line, error or metric has them, and the database
 //! has them only sealed.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -230,7 +231,10 @@ async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(Strin
 
 fn dump(deployment: &Deployment) -> String {
     let Database::Shared(database) = &deployment.database else { panic!("another database") };
-    let output = Command::new(programs().join("pg_dump")).arg(database.url()).output().unwrap();
+    // Some distributions have the client's programs elsewhere than the server's.
+    let beside_the_server = programs().join("pg_dump");
+    let program = if beside_the_server.exists() { beside_the_server } else { PathBuf::from("pg_dump") };
+    let output = Command::new(program).arg(database.url()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("COPY flametree.push_configs") && text.contains("agent-1"), "the dump is not whole");
