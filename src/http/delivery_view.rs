@@ -55,7 +55,7 @@ impl DeliveryView {
             endpoint_id: Some(delivery.endpoint_id),
             outcome: Some(delivery.attempt.outcome),
             http_status: delivery.attempt.http_status,
-            duration_ms: Some(delivery.attempt.duration.as_secs_f64() * 1_000.0),
+            duration_ms: Some(milliseconds(delivery.attempt.duration)),
             accepted_at: delivery.id.accepted_at(),
             claimed_at: Some(delivery.claimed_at),
             finished_at: Some(delivery.finished_at),
@@ -157,4 +157,9 @@ mod tests {
         assert_eq!(shown.as_deref(), Some("https://example.com:8443/hook"));
         assert_eq!(without_secrets("no url"), None);
     }
+}
+
+/// To the microsecond, as it is stored, without the noise of a product of floats.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }
