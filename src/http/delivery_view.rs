@@ -147,6 +147,11 @@ pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
     String::from_utf8(webhook::payload(event, false)).ok()
 }
 
+/// To the microsecond, as it is stored, without the noise of a product of floats.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,9 +162,4 @@ mod tests {
         assert_eq!(shown.as_deref(), Some("https://example.com:8443/hook"));
         assert_eq!(without_secrets("no url"), None);
     }
-}
-
-/// To the microsecond, as it is stored, without the noise of a product of floats.
-fn milliseconds(duration: std::time::Duration) -> f64 {
-    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }
