@@ -1,4 +1,4 @@
-//! How fast prepared deliveries leave.
+//! How fast prepared deliveries leave, and what they cost the write-ahead log.
 
 use std::future::ready;
 use std::time::{Duration, Instant};
@@ -7,36 +7,91 @@ use flametree_notify::store::Db;
 
 use crate::engine::{Engine, delivered};
 use crate::prepare;
+use crate::receiver::Receiver;
 use crate::server::Server;
+use crate::service::Service;
 
-/// Deliveries per second through the whole engine with attempts that cost nothing.
-pub async fn noop(server: &Server, endpoints: usize, count: usize) -> f64 {
+/// Endpoints of the drain by HTTP.
+const ENDPOINTS: usize = 20;
+
+/// Deliveries per second through the whole engine with attempts that cost nothing: `count` of the `ready` ones.
+pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
-    let agents = prepare::agents(&db, "agent", endpoints, "http://127.0.0.1:1/").await;
-    let prepared = prepare::deliveries(&db, &agents, count).await;
-    eprintln!("  accepted {:.0}/s", rate(count, prepared));
-    sqlx::query("CHECKPOINT").execute(&db).await.unwrap();
+    let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
+    prepare::deliveries(&db, &agents, ready_deliveries).await;
+    checkpoint(&db).await;
     let started = Instant::now();
-    let engine = Engine::start(&db, |_| ready(delivered())).await;
-    engine.wait_recorded(&db, count).await;
-    let took = started.elapsed();
+    let engine = Engine::start(&db, endpoints, |_| ready(delivered())).await;
+    if count == ready_deliveries {
+        engine.wait_recorded(&db, count).await;
+    } else {
+        engine.wait_attempted(count).await;
+    }
+    let (took, attempted) = (started.elapsed(), engine.attempted());
     engine.stop().await;
-    assert_recorded(&db, count).await;
     crate::profile::print(&db).await;
     db.close().await;
     server.drop("noop").await;
-    rate(count, took)
+    rate(attempted, took)
 }
 
-/// Every delivery has its outcome, and it is `delivered`.
-pub async fn assert_recorded(db: &Db, count: usize) {
-    let recorded: i64 = sqlx::query_scalar("SELECT count(*) FROM flametree.deliveries WHERE outcome = 'delivered'")
-        .fetch_one(db)
-        .await
-        .unwrap();
+/// What a drain by HTTP shows.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    pub(crate) per_second: f64,
+    /// Bytes of write-ahead log for an event and its delivery: accepted, claimed, recorded.
+    pub(crate) wal_bytes: f64,
+}
+
+/// `count` signed deliveries to 20 endpoints of one receiver, by the shipped binary.
+pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize) -> Drained {
+    let db = server.create_migrated("drain").await;
+    let url = server.url("drain");
+    let api = Service::start("api", &url, &[]).await;
+    let agents = prepare::agents_by_api(&api, ENDPOINTS, &Receiver::url("/hook")).await;
+    api.stop();
+    checkpoint(&db).await;
+    let wal_before = wal(&db).await;
+    prepare::deliveries(&db, &agents, count).await;
+    receiver.reset().await;
+    let worker = Service::start("worker", &url, &[]).await;
+    wait_recorded(&db, receiver, count).await;
+    let wal_bytes = (wal(&db).await - wal_before) / count as f64;
+    worker.stop();
+    let (recorded, seconds): (i64, f64) = sqlx::query_as(
+        "SELECT count(*), extract(epoch FROM max(finished_at) - min(claimed_at))::float8
+        FROM flametree.deliveries WHERE outcome = 'delivered'",
+    )
+    .fetch_one(&db)
+    .await
+    .unwrap();
     assert_eq!(usize::try_from(recorded).unwrap(), count, "deliveries that were recorded as delivered");
+    crate::profile::print(&db).await;
+    db.close().await;
+    server.drop("drain").await;
+    Drained { per_second: count as f64 / seconds, wal_bytes }
 }
 
-pub fn rate(count: usize, took: Duration) -> f64 {
+/// Waits until the receiver has answered `count` requests and all outcomes are recorded.
+pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
+    while receiver.answered().await < count {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let open = "SELECT EXISTS (SELECT 1 FROM flametree.claims WHERE cardinality(delivery_ids) > 0)";
+    while sqlx::query_scalar::<_, bool>(open).fetch_one(db).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What preparing has left to write must not fall into the measurement.
+async fn checkpoint(db: &Db) {
+    sqlx::query("CHECKPOINT").execute(db).await.unwrap();
+}
+
+async fn wal(db: &Db) -> f64 {
+    sqlx::query_scalar("SELECT (pg_current_wal_lsn() - '0/0')::float8").fetch_one(db).await.unwrap()
+}
+
+pub(crate) fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }

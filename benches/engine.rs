@@ -14,28 +14,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The service's defaults.
-pub const MAX_IN_FLIGHT: u32 = 1_000;
-pub const ENDPOINT_MAX_IN_FLIGHT: u32 = 100;
+const MAX_IN_FLIGHT: u32 = 1_000;
+const ENDPOINT_MAX_IN_FLIGHT: u32 = 100;
 
 /// A running queue with workers.
-pub struct Engine {
+pub(crate) struct Engine {
     queue: Queue,
     tasks: TaskTracker,
     stop: CancellationToken,
     attempted: Arc<AtomicUsize>,
-    pub metrics: Metrics,
 }
 
 impl Engine {
-    /// Starts to deliver; each delivery is given to `attempt`.
-    pub async fn start<F, Fut>(db: &Db, attempt: F) -> Self
+    /// Starts to deliver; each delivery is given to `attempt`. Where `endpoints` are too few to use all permits with the
+    /// default bound of one endpoint, the bound is raised, as an operator of such a deployment would.
+    pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Attempt> + Send + 'static,
     {
         let settings = queue::Settings {
             max_in_flight: MAX_IN_FLIGHT,
-            endpoint_max_in_flight: Some(ENDPOINT_MAX_IN_FLIGHT),
+            endpoint_max_in_flight: Some(ENDPOINT_MAX_IN_FLIGHT.max(MAX_IN_FLIGHT / endpoints)),
             lease: Duration::from_secs(30),
             description: "bench".to_owned(),
         };
@@ -60,18 +60,22 @@ impl Engine {
             workers = workers.with(Pool { channel, claimed, attempts });
         }
         workers.start(&tasks, stop.clone());
-        Self { queue, tasks, stop, attempted, metrics }
+        Self { queue, tasks, stop, attempted }
     }
 
-    pub fn attempted(&self) -> usize {
+    pub(crate) fn attempted(&self) -> usize {
         self.attempted.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` deliveries were attempted and everything is recorded.
-    pub async fn wait_recorded(&self, db: &Db, count: usize) {
+    pub(crate) async fn wait_attempted(&self, count: usize) {
         while self.attempted() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Waits until `count` deliveries were attempted and everything is recorded.
+    pub(crate) async fn wait_recorded(&self, db: &Db, count: usize) {
+        self.wait_attempted(count).await;
         let open = "SELECT EXISTS (SELECT 1 FROM flametree.claims WHERE cardinality(delivery_ids) > 0)";
         while sqlx::query_scalar::<_, bool>(open).fetch_one(db).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -79,7 +83,7 @@ impl Engine {
     }
 
     /// Stops in the service's order.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.queue.stop_claiming().await;
         self.queue.drained().await;
         self.stop.cancel();
@@ -90,6 +94,6 @@ impl Engine {
 }
 
 /// The attempt that costs nothing.
-pub fn delivered() -> Attempt {
+pub(crate) fn delivered() -> Attempt {
     Attempt { outcome: Outcome::Delivered, http_status: Some(200), duration: Duration::from_micros(1), detail: None }
 }

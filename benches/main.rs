@@ -1,27 +1,157 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
+//!
+//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no
+//! file; `BENCH_PROFILE=1` shows the server's dearest
+//! statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
 #![expect(
+    clippy::cast_precision_loss,
     clippy::disallowed_methods,
-    clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a bench may panic, and asks its own questions"
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, asks its own questions of the database, and may panic"
 )]
 
 mod drain;
 mod engine;
+mod http;
+mod ingest;
+mod latency;
+mod limits;
+mod load;
+mod peers;
 mod prepare;
 mod profile;
+mod receiver;
+mod report;
 mod server;
+mod service;
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(run());
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mimalloc::MiMalloc;
+use receiver::Receiver;
+use report::Goal::{AtLeast, AtMost, Shown};
+use report::Report;
+use server::Server;
+
+/// The engine without sending runs in this process, and shall run as it does in the shipped binary.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// How much of everything is measured.
+struct Extent {
+    deliveries: usize,
+    peer_jobs: usize,
+    events: usize,
+    many_ready: usize,
+    paced: Duration,
+    snapshot: Duration,
 }
 
-async fn run() {
-    let server = server::Server::start();
-    let n: usize = std::env::var("N").map_or(100_000, |n| n.parse().unwrap());
-    for endpoints in [20, 1, 1000] {
-        let rate = drain::noop(&server, endpoints, n).await;
-        eprintln!("noop {endpoints}: {rate:.0}/s");
+const FULL: Extent = Extent {
+    deliveries: 100_000,
+    peer_jobs: 20_000,
+    events: 40_000,
+    many_ready: 2_000_000,
+    paced: Duration::from_secs(20),
+    snapshot: Duration::from_mins(5),
+};
+const QUICK: Extent = Extent {
+    deliveries: 30_000,
+    peer_jobs: 5_000,
+    events: 10_000,
+    many_ready: 200_000,
+    paced: Duration::from_secs(5),
+    snapshot: Duration::from_secs(30),
+};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(receiver::ARGUMENT) {
+        receiver::main();
+        return ExitCode::SUCCESS;
     }
+    let quick = std::env::var("QUICK").is_ok_and(|quick| !matches!(quick.as_str(), "" | "0"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(run(if quick { QUICK } else { FULL }, quick));
+    ExitCode::from(u8::from(report.is_short()))
+}
+
+async fn run(extent: Extent, quick: bool) -> Report {
+    let server = Server::start();
+    let receiver = Receiver::start().await;
+    let mut report = Report::default();
+    let chosen = std::env::var("FIGURES").ok();
+    let wanted = |figure: &str| chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|one| one == figure));
+    if wanted("noop") {
+        drains_without_sending(&mut report, &server, &extent).await;
+    }
+    if wanted("ready") {
+        drain_of_many(&mut report, &server, &extent).await;
+    }
+    if wanted("http") {
+        drains_by_http(&mut report, &server, &receiver, &extent, wanted("peers")).await;
+    }
+    if wanted("ingest") {
+        for (name, batch, goal) in [("single events", 1, 8_000.0), ("batches of 100 events", 100, 14_000.0)] {
+            let rate = ingest::to_endpoint(&server, &receiver, extent.events, batch).await;
+            report.add(format!("{name}, 64 connections, until all are delivered"), rate, "events/s", AtLeast(goal));
+        }
+    }
+    if wanted("latency") {
+        let latency = latency::alone(&server, &receiver, 500, extent.paced).await;
+        report.add("accepted to request at 500 events/s, p50", latency.p50, "ms", AtMost(4.0));
+        report.add("accepted to request at 500 events/s, p99", latency.p99, "ms", AtMost(20.0));
+    }
+    if wanted("isolation") {
+        let (without, with) = latency::beside_a_dead_endpoint(&server, &receiver, 250, extent.paced).await;
+        report.add("healthy p99 without a dead endpoint", without.p99, "ms", Shown);
+        report.add("healthy p99 with half the traffic to a dead endpoint", with.p99, "ms", Shown);
+        report.add("healthy p99 with a dead endpoint, relative", with.p99 / without.p99, "x", AtMost(1.2));
+    }
+    if wanted("memory") {
+        let memory = ingest::memory(&server, &receiver).await / f64::from(1 << 20);
+        report.add("resident memory with 5,000 hanging requests", memory, "MiB", AtMost(150.0));
+    }
+    if wanted("snapshot") {
+        let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
+        report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
+    }
+    report.print();
+    if chosen.is_none() {
+        let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
+        report.write(&server.version().await, &date, quick);
+    }
+    report
+}
+
+async fn drains_without_sending(report: &mut Report, server: &Server, extent: &Extent) {
+    for endpoints in [20, 1, 1_000] {
+        let rate = drain::noop(server, endpoints, extent.deliveries, extent.deliveries).await;
+        report.add(format!("drain without sending, {endpoints} endpoints"), rate, "deliveries/s", AtLeast(50_000.0));
+    }
+}
+
+async fn drain_of_many(report: &mut Report, server: &Server, extent: &Extent) {
+    let few = drain::noop(server, 20, extent.deliveries, extent.deliveries).await;
+    let many = drain::noop(server, 20, extent.many_ready, extent.deliveries).await;
+    report.add(format!("drain of {} ready, relative to {}", extent.many_ready, extent.deliveries), many / few, "x", AtLeast(0.9));
+}
+
+async fn drains_by_http(report: &mut Report, server: &Server, receiver: &Receiver, extent: &Extent, peers: bool) {
+    let drained = drain::http(server, receiver, extent.deliveries).await;
+    report.add("drain by signed HTTP POST", drained.per_second, "deliveries/s", AtLeast(18_000.0));
+    report.add("write-ahead log per event and delivery", drained.wal_bytes, "bytes", AtMost(1_200.0));
+    report.add("limit: reqwest alone", limits::reqwest_alone(extent.deliveries).await, "requests/s", Shown);
+    if !peers {
+        return;
+    }
+    let mut best = 0.0_f64;
+    for peer in &peers::PEERS {
+        let rate = peer.drain(server, extent.peer_jobs).await;
+        best = best.max(rate);
+        report.add(peer.name, rate, "deliveries/s", Shown);
+    }
+    report.add("drain by HTTP, relative to the best peer", drained.per_second / best, "x", AtLeast(2.0));
 }

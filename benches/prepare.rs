@@ -7,24 +7,25 @@ use flametree_notify::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use flametree_notify::store::{Db, accept};
 use uuid::Uuid;
 
+use crate::service::Service;
+
 /// Whose the endpoints are.
-pub const TENANT: &str = "bench";
+pub(crate) const TENANT: &str = "bench";
 /// What people write: 106 bytes.
-const TEXT: &str =
+pub(crate) const TEXT: &str =
     "Hello, my parcel should have come on Monday and I have heard nothing since. Can you tell me where it is now?";
 const GROUP: usize = 500;
 const EXPIRY_SECONDS: u32 = 86_400;
 
-/// One agent and its endpoint.
+/// One agent with a push config.
 #[derive(Debug, Clone)]
-pub struct Agent {
-    pub id: AgentId,
-    pub endpoint: Uuid,
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
 }
 
-/// Makes `count` agents with an endpoint each. The names start with `prefix`.
-pub async fn agents(db: &Db, prefix: &str, count: usize, url: &str) -> Vec<Agent> {
-    let names: Vec<String> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
+/// Makes `count` agents with an endpoint each, without secrets: for attempts that send nothing.
+pub(crate) async fn agents(db: &Db, count: usize, url: &str) -> Vec<Agent> {
+    let names: Vec<String> = (0..count).map(|number| format!("agent-{number}")).collect();
     let endpoints: Vec<Uuid> = names.iter().map(|_| Uuid::new_v4()).collect();
     sqlx::query(
         "INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, url, signing, events,
@@ -39,12 +40,25 @@ pub async fn agents(db: &Db, prefix: &str, count: usize, url: &str) -> Vec<Agent
     .execute(db)
     .await
     .unwrap();
-    let name = |name| AgentId::parse(name).unwrap();
-    names.into_iter().zip(endpoints).map(|(id, endpoint)| Agent { id: name(id), endpoint }).collect()
+    names.into_iter().map(agent).collect()
+}
+
+/// Makes `count` agents through the API: with signing secrets.
+pub(crate) async fn agents_by_api(service: &Service, count: usize, url: &str) -> Vec<Agent> {
+    let names: Vec<String> = (0..count).map(|number| format!("agent-{number}")).collect();
+    for name in &names {
+        service.set_push_config(name, url).await;
+    }
+    names.into_iter().map(agent).collect()
+}
+
+/// One agent by its name.
+pub(crate) fn agent(name: impl Into<String>) -> Agent {
+    Agent { id: AgentId::parse(name).unwrap() }
 }
 
 /// Accepts `count` events, in turns for each agent, and answers how long that took.
-pub async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
+pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
     let started = Instant::now();
     let halves = [(0, count / 2), (count / 2, count)];
     let writers = halves.map(|(from, to)| async move {
@@ -61,7 +75,7 @@ pub async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
 }
 
 /// The `number`-th event: a customer's message of a session of ten.
-pub fn event(agent: &AgentId, number: usize) -> NewEvent {
+pub(crate) fn event(agent: &AgentId, number: usize) -> NewEvent {
     NewEvent {
         tenant_id: TenantId::parse(TENANT).unwrap(),
         event_type: EventType::UserMessage,

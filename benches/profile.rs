@@ -3,7 +3,7 @@
 use flametree_notify::store::Db;
 
 /// Prints the dearest statements since the last call.
-pub async fn print(db: &Db) {
+pub(crate) async fn print(db: &Db) {
     if std::env::var("BENCH_PROFILE").is_err() {
         return;
     }

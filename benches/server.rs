@@ -2,31 +2,26 @@
 //! durability (`fsync`, `synchronous_commit` and `full_page_writes` are on).
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use flametree_notify::store::{Db, MIGRATOR};
+use flametree_notify::store::{Db, MIGRATOR, connection};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-
-/// Where distributions put the server's programs, the newest version that is wanted first.
-const PROGRAM_DIRS: [&str; 4] =
-    ["/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin", "/usr/local/pgsql/bin"];
+use sqlx::postgres::PgConnectOptions;
 
 /// A running server; stopped and removed when dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
     directory: PathBuf,
 }
 
 impl Server {
     /// Creates and starts a server. Root may not run one: then it runs as the user `postgres`.
-    pub fn start() -> Self {
-        let programs = PROGRAM_DIRS.iter().map(Path::new).find(|dir| dir.join("initdb").exists());
-        let programs = programs.expect("PostgreSQL 15 or newer is installed");
+    pub(crate) fn start() -> Self {
+        let programs = programs();
         let directory = std::env::temp_dir().join(format!("flametree-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let user = geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user postgres"));
@@ -57,23 +52,30 @@ impl Server {
     }
 
     /// How to connect to `database`.
-    pub fn options(&self, database: &str) -> PgConnectOptions {
+    pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new().socket(&self.directory).username("postgres").database(database)
     }
 
     /// The same for other programs.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         let directory = self.directory.to_str().unwrap().replace('/', "%2F");
         format!("postgres://postgres@{directory}/{database}")
     }
 
-    /// The same for programs that take the directory as a parameter.
-    pub fn url_with_host(&self, database: &str) -> String {
-        format!("postgres://postgres@localhost/{database}?host={}", self.directory.display())
+    /// An existing database.
+    pub(crate) async fn open(&self, database: &str) -> Db {
+        self.connect(database, 4).await
+    }
+
+    pub(crate) async fn version(&self) -> String {
+        let admin = self.connect("postgres", 1).await;
+        let version = sqlx::query_scalar("SHOW server_version").fetch_one(&admin).await.unwrap();
+        admin.close().await;
+        version
     }
 
     /// A new empty database.
-    pub async fn create(&self, database: &str) -> Db {
+    pub(crate) async fn create(&self, database: &str) -> Db {
         let admin = self.connect("postgres", 1).await;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
         admin.close().await;
@@ -81,13 +83,10 @@ impl Server {
     }
 
     /// A new database with our tables, and partitions for the days of the run.
-    pub async fn create_migrated(&self, database: &str) -> Db {
+    pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
         MIGRATOR.run(&db).await.unwrap();
-        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
-            .execute(&db)
-            .await
-            .unwrap();
+        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)").execute(&db).await.unwrap();
         if std::env::var("BENCH_PROFILE").is_ok() {
             sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&db).await.unwrap();
         }
@@ -95,7 +94,7 @@ impl Server {
     }
 
     /// The end of a database, so that its vacuuming does not slow the next figure.
-    pub async fn drop(&self, database: &str) {
+    pub(crate) async fn drop(&self, database: &str) {
         let admin = self.connect("postgres", 1).await;
         let text = format!("DROP DATABASE {database} WITH (FORCE)");
         sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&admin).await.unwrap();
@@ -104,16 +103,22 @@ impl Server {
     }
 
     async fn connect(&self, database: &str, connections: u32) -> Db {
+        let db = connection::pool(self.options(database), connections, "bench");
         let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let options = self.options(database);
-            match PgPoolOptions::new().max_connections(connections).connect_with(options).await {
-                Ok(db) => return db,
-                Err(error) if Instant::now() > deadline => panic!("the server does not answer: {error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+        while let Err(error) = sqlx::query("SELECT 1").execute(&db).await {
+            assert!(Instant::now() < deadline, "the server does not answer: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        db
     }
+}
+
+/// The directory of the newest installed PostgreSQL's programs.
+fn programs() -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres-programs");
+    let found = Command::new(script).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
 }
 
 impl Drop for Server {

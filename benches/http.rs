@@ -1,0 +1,61 @@
+//! As much HTTP/1.1 as the bench needs on both sides, and cheap: what it costs is taken from the service's two cores.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// A whole request or answer.
+#[derive(Debug)]
+pub(crate) struct Message {
+    head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// The first message of a buffer and its length, when it is all there.
+    pub(crate) fn read(buffer: &[u8]) -> Option<(Self, usize)> {
+        let head_length = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8_lossy(&buffer[..head_length]).into_owned();
+        let mut message = Self { head, body: Vec::new() };
+        let length = head_length + message.header("content-length").map_or(0, |text| text.parse().unwrap());
+        message.body = buffer.get(head_length..length)?.to_vec();
+        Some((message, length))
+    }
+
+    /// The path of a request.
+    pub(crate) fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The status of an answer.
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let named = |line: &&str| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
+        let line = self.head.split("\r\n").find(named)?;
+        Some(line[name.len() + 1..].trim().to_owned())
+    }
+}
+
+/// Sends a request and waits for the answer. The connection stays open.
+pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
+    stream.write_all(text).await.unwrap();
+    let mut buffer = Vec::with_capacity(1024);
+    loop {
+        if let Some((message, _)) = Message::read(&buffer) {
+            return message;
+        }
+        assert!(stream.read_buf(&mut buffer).await.unwrap() > 0, "the connection was closed before the answer");
+    }
+}
+
+/// The text of a request with a JSON body.
+pub(crate) fn json(method: &str, path: &str, token: &str, body: &str) -> Vec<u8> {
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+        content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,148 @@
+//! How long an event takes, from the answer that it is accepted to its request at the receiver, under an even load; alone,
+//! beside an endpoint that hangs, and beside a transaction that holds its snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::load::{self, Accepted};
+use crate::prepare::{self, Agent};
+use crate::receiver::Receiver;
+use crate::server::Server;
+use crate::service::Service;
+
+/// What passes before the measurement: connections, caches and plans are made once.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// The middle and the slow end, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// The latency of `per_second` events to healthy endpoints.
+pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32, duration: Duration) -> Latency {
+    let rig = Rig::start(server, "alone").await;
+    let latency = rig.measure(receiver, &rig.agents(&["healthy"]), per_second, duration).await;
+    rig.stop(server, "alone").await;
+    latency
+}
+
+/// The p99 of healthy deliveries with as many events again to an endpoint that hangs, relative to without them.
+pub(crate) async fn beside_a_dead_endpoint(
+    server: &Server,
+    receiver: &Receiver,
+    per_second: u32,
+    duration: Duration,
+) -> (Latency, Latency) {
+    let rig = Rig::start(server, "isolation").await;
+    let without = rig.measure(receiver, &rig.agents(&["healthy"]), per_second, duration).await;
+    receiver.hang().await;
+    let with = rig.measure(receiver, &rig.agents(&["healthy", "dead"]), 2 * per_second, duration).await;
+    rig.kill(server, "isolation").await;
+    (without, with)
+}
+
+/// The p99 of the service's own claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
+pub(crate) async fn claims_beside_a_snapshot(
+    server: &Server,
+    receiver: &Receiver,
+    per_second: u32,
+    duration: Duration,
+) -> f64 {
+    let rig = Rig::start(server, "snapshot").await;
+    let agents = rig.agents(&["healthy"]);
+    rig.measure(receiver, &agents, per_second, WARM_UP).await;
+    let before = histogram(&rig.service.metrics().await);
+    let db = server.open("snapshot").await;
+    let mut holder = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    sqlx::query("SELECT count(*) FROM flametree.workers").execute(&mut *holder).await.unwrap();
+    rig.measure(receiver, &agents, per_second, duration).await;
+    let after = histogram(&rig.service.metrics().await);
+    holder.rollback().await.unwrap();
+    db.close().await;
+    rig.stop(server, "snapshot").await;
+    quantile(&before, &after, 0.99) * 1_000.0
+}
+
+/// A service with a healthy and a dead agent.
+struct Rig {
+    service: Arc<Service>,
+}
+
+impl Rig {
+    async fn start(server: &Server, database: &str) -> Self {
+        server.create_migrated(database).await.close().await;
+        let service = Service::start("run", &server.url(database), &[]).await;
+        service.set_push_config("healthy", &Receiver::url("/timed")).await;
+        service.set_push_config("dead", &Receiver::url("/hang")).await;
+        Self { service: Arc::new(service) }
+    }
+
+    #[expect(clippy::unused_self, reason = "these agents exist only where a rig has started")]
+    fn agents(&self, names: &[&str]) -> Arc<[Agent]> {
+        names.iter().map(|name| prepare::agent(*name)).collect()
+    }
+
+    async fn measure(
+        &self,
+        receiver: &Receiver,
+        agents: &Arc<[Agent]>,
+        per_second: u32,
+        duration: Duration,
+    ) -> Latency {
+        load::pace(&self.service, agents, per_second, WARM_UP).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        receiver.arrivals().await;
+        let accepted = load::pace(&self.service, agents, per_second, duration).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        latency(&accepted, receiver).await
+    }
+
+    async fn stop(self, server: &Server, database: &str) {
+        Arc::into_inner(self.service).unwrap().stop();
+        server.drop(database).await;
+    }
+
+    /// Ends at once: requests to a dead endpoint would hold an orderly stop up.
+    async fn kill(self, server: &Server, database: &str) {
+        drop(self.service);
+        server.drop(database).await;
+    }
+}
+
+/// A request that came before its event's answer had no wait.
+async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
+    let arrivals = receiver.arrivals().await;
+    let mut waits: Vec<i64> =
+        arrivals.iter().filter_map(|(id, at)| accepted.get(id).map(|accepted| (at - accepted).max(0))).collect();
+    assert!(!waits.is_empty(), "no event arrived");
+    waits.sort_unstable();
+    let at = |part: usize| waits[(waits.len() - 1) * part / 100] as f64 / 1_000.0;
+    Latency { p50: at(50), p99: at(99) }
+}
+
+/// The cumulated buckets of the claims' histogram: upper bound in seconds, and count.
+fn histogram(metrics: &str) -> Vec<(f64, f64)> {
+    let bucket = |line: &str| {
+        let rest = line.strip_prefix("flametree_claim_duration_seconds_bucket{le=\"")?;
+        let (bound, count) = rest.split_once("\"} ")?;
+        Some((bound.replace("+Inf", "inf").parse().unwrap(), count.parse().unwrap()))
+    };
+    metrics.lines().filter_map(bucket).collect()
+}
+
+/// Interpolates within the bucket, as Prometheus does.
+fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], part: f64) -> f64 {
+    let counts: Vec<(f64, f64)> = before.iter().zip(after).map(|((bound, b), (_, a))| (*bound, a - b)).collect();
+    let wanted = counts.last().unwrap().1 * part;
+    let mut below = (0.0, 0.0);
+    for (bound, count) in counts {
+        if count >= wanted {
+            let share = (wanted - below.1) / (count - below.1).max(1.0);
+            return if bound.is_finite() { below.0 + (bound - below.0) * share } else { below.0 };
+        }
+        below = (bound, count);
+    }
+    below.0
+}

@@ -1,0 +1,155 @@
+//! The other side: a fast HTTP server in a process and on a thread of its own, and the handle to it.
+//!
+//! `/hook` answers at once; `/timed` does so too and notes when each event came; `/hang` answers only until it is told to
+//! hang. `/control/...` is for the bench itself.
+
+use std::collections::HashMap;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::http::{Message, request};
+
+/// Where the peers expect it.
+pub(crate) const ADDRESS: &str = "127.0.0.1:9901";
+/// The argument that makes the bench's own program the receiver.
+pub(crate) const ARGUMENT: &str = "receiver";
+
+/// A running receiver; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Receiver(Child);
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        let program = std::env::current_exe().unwrap();
+        let process = Command::new(program).arg(ARGUMENT).stdin(Stdio::null()).spawn().unwrap();
+        let receiver = Self(process);
+        while TcpStream::connect(ADDRESS).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        receiver
+    }
+
+    pub(crate) fn url(path: &str) -> String {
+        format!("http://{ADDRESS}{path}")
+    }
+
+    /// Requests that were answered since the last reset.
+    pub(crate) async fn answered(&self) -> usize {
+        control("answered").await.parse().unwrap()
+    }
+
+    /// Requests that hang now.
+    pub(crate) async fn hanging(&self) -> usize {
+        control("hanging").await.parse().unwrap()
+    }
+
+    /// From now on `/hang` does not answer.
+    pub(crate) async fn hang(&self) {
+        control("hang").await;
+    }
+
+    /// When each event's request came, in microseconds since 1970, by the event's id; forgets them.
+    pub(crate) async fn arrivals(&self) -> HashMap<String, i64> {
+        let text = control("arrivals").await;
+        let line = |line: &str| line.split_once(' ').map(|(id, at)| (id.to_owned(), at.parse().unwrap()));
+        text.lines().filter_map(line).collect()
+    }
+
+    pub(crate) async fn reset(&self) {
+        control("reset").await;
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+async fn control(what: &str) -> String {
+    let mut stream = TcpStream::connect(ADDRESS).await.unwrap();
+    let text = format!("GET /control/{what} HTTP/1.1\r\nhost: receiver\r\ncontent-length: 0\r\n\r\n");
+    String::from_utf8(request(&mut stream, text.as_bytes()).await.body).unwrap()
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    answered: usize,
+    hanging: usize,
+    hangs: bool,
+    arrivals: Vec<(String, i64)>,
+}
+
+/// The receiver's process.
+pub(crate) fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(serve(stream, Arc::clone(&seen)));
+        }
+    });
+}
+
+async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        while let Some((message, length)) = Message::read(&buffer) {
+            buffer.drain(..length);
+            let Some(answer) = answer(&message, &seen) else {
+                // Hangs until the other side closes.
+                let mut rest = [0; 64];
+                while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+                seen.lock().unwrap().hanging -= 1;
+                return;
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+            if stream.write_all(head.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+fn answer(message: &Message, seen: &Mutex<Seen>) -> Option<String> {
+    let mut seen = seen.lock().unwrap();
+    let path = message.path().to_owned();
+    match path.as_str() {
+        "/control/answered" => return Some(seen.answered.to_string()),
+        "/control/hanging" => return Some(seen.hanging.to_string()),
+        "/control/hang" => seen.hangs = true,
+        "/control/reset" => *seen = Seen { hanging: seen.hanging, ..Seen::default() },
+        "/control/arrivals" => {
+            let lines = std::mem::take(&mut seen.arrivals).into_iter().map(|(id, at)| format!("{id} {at}\n"));
+            return Some(lines.collect());
+        }
+        "/hang" if seen.hangs => {
+            seen.hanging += 1;
+            return None;
+        }
+        "/timed" => {
+            seen.answered += 1;
+            if let Some(id) = message.header("webhook-id") {
+                seen.arrivals.push((id, now_us()));
+            }
+        }
+        _ => seen.answered += 1,
+    }
+    Some(String::new())
+}
+
+/// Microseconds since 1970.
+pub(crate) fn now_us() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
