@@ -12,9 +12,6 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
 
-/// The least that a lane may take in its turn, if it has as much: to look for one delivery costs a claim nearly as much as
-/// to take four.
-const QUANTUM: u32 = 4;
 /// Lanes that have been idle for longer are forgotten; discovery finds them again.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 
@@ -110,7 +107,7 @@ impl Lanes {
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut left = batch.min(self.free());
-        let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1)).max(QUANTUM);
+        let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1));
         let mut planned = Vec::new();
         for _ in 0..self.turns.len() {
             if left == 0 {

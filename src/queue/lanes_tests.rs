@@ -79,8 +79,8 @@ fn a_lane_that_gives_all_is_asked_for_more_and_one_that_does_not_for_one() {
 fn turns_go_on_where_they_stopped() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
-    let first: Vec<_> = lanes.plan(8, now).iter().map(|one| one.quota.endpoint_id).collect();
-    let second: Vec<_> = lanes.plan(8, now).iter().map(|one| one.quota.endpoint_id).collect();
+    let first: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
+    let second: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
     assert_eq!(first, [endpoint(0), endpoint(1)]);
     assert_eq!(second, [endpoint(2), endpoint(3)]);
 }
