@@ -51,7 +51,12 @@ pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: 
 pub(crate) type Accepted = HashMap<String, i64>;
 
 /// Posts events evenly, `per_second` of them for `duration`, to the agents in turn.
-pub(crate) async fn pace(service: &Arc<Service>, agents: &Arc<[Agent]>, per_second: u32, duration: Duration) -> Accepted {
+pub(crate) async fn pace(
+    service: &Arc<Service>,
+    agents: &Arc<[Agent]>,
+    per_second: u32,
+    duration: Duration,
+) -> Accepted {
     let count = usize::try_from(per_second).unwrap() * usize::try_from(duration.as_secs()).unwrap();
     let started = Instant::now();
     let mut clients = JoinSet::new();
@@ -63,7 +68,10 @@ pub(crate) async fn pace(service: &Arc<Service>, agents: &Arc<[Agent]>, per_seco
             for number in (client..count).step_by(CONNECTIONS) {
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = service.request("POST", "/v1/events", &body);
-                tokio::time::sleep_until(started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second).await;
+                tokio::time::sleep_until(
+                    started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second,
+                )
+                .await;
                 let answer = request(&mut stream, &text).await;
                 let at = now_us();
                 assert_eq!(answer.status(), 202, "{}", String::from_utf8_lossy(&answer.body));

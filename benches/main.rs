@@ -136,7 +136,12 @@ async fn drains_without_sending(report: &mut Report, server: &Server, extent: &E
 async fn drain_of_many(report: &mut Report, server: &Server, extent: &Extent) {
     let few = drain::noop(server, 20, extent.deliveries, extent.deliveries).await;
     let many = drain::noop(server, 20, extent.many_ready, extent.deliveries).await;
-    report.add(format!("drain of {} ready, relative to {}", extent.many_ready, extent.deliveries), many / few, "x", AtLeast(0.9));
+    report.add(
+        format!("drain of {} ready, relative to {}", extent.many_ready, extent.deliveries),
+        many / few,
+        "x",
+        AtLeast(0.9),
+    );
 }
 
 async fn drains_by_http(report: &mut Report, server: &Server, receiver: &Receiver, extent: &Extent, peers: bool) {

@@ -18,7 +18,12 @@ pub(crate) struct Peer {
 
 /// Their versions stand in the lock files beside them, and in the names here.
 pub(crate) const PEERS: [Peer; 3] = [
-    Peer { name: "graphile-worker 0.17.3", database: "graphile", program: "node", arguments: &["node/graphile-worker.mjs"] },
+    Peer {
+        name: "graphile-worker 0.17.3",
+        database: "graphile",
+        program: "node",
+        arguments: &["node/graphile-worker.mjs"],
+    },
     Peer {
         name: "apalis-postgres 1.0.0",
         database: "apalis",
@@ -52,7 +57,8 @@ impl Peer {
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         let rate = printed.lines().last().and_then(|line| line.trim().parse().ok());
-        let rate = rate.unwrap_or_else(|| panic!("{}: {printed}{}", self.name, String::from_utf8_lossy(&output.stderr)));
+        let rate =
+            rate.unwrap_or_else(|| panic!("{}: {printed}{}", self.name, String::from_utf8_lossy(&output.stderr)));
         server.drop(self.database).await;
         rate
     }

@@ -64,7 +64,12 @@ impl Report {
         println!("\n{:width$}  {:>10}  {:12}  {:>11}", "figure", "measured", "unit", "must reach");
         for figure in &self.figures {
             let Figure { name, measured, unit, .. } = figure;
-            println!("{name:width$}  {:>10}  {unit:12}  {:>11}  {}", number(*measured), figure.goal(), figure.verdict());
+            println!(
+                "{name:width$}  {:>10}  {unit:12}  {:>11}  {}",
+                number(*measured),
+                figure.goal(),
+                figure.verdict()
+            );
         }
     }
 

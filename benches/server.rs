@@ -86,7 +86,10 @@ impl Server {
     pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
         MIGRATOR.run(&db).await.unwrap();
-        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)").execute(&db).await.unwrap();
+        sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
+            .execute(&db)
+            .await
+            .unwrap();
         if std::env::var("BENCH_PROFILE").is_ok() {
             sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&db).await.unwrap();
         }

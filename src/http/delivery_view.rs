@@ -55,7 +55,7 @@ impl DeliveryView {
             endpoint_id: Some(delivery.endpoint_id),
             outcome: Some(delivery.attempt.outcome),
             http_status: delivery.attempt.http_status,
-            duration_ms: Some(delivery.attempt.duration.as_secs_f64() * 1_000.0),
+            duration_ms: Some(milliseconds(delivery.attempt.duration)),
             accepted_at: delivery.id.accepted_at(),
             claimed_at: Some(delivery.claimed_at),
             finished_at: Some(delivery.finished_at),
@@ -145,6 +145,11 @@ fn without_secrets(url: &str) -> Option<String> {
 /// The body that was sent: the same event gives the same bytes.
 pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
     String::from_utf8(webhook::payload(event, false)).ok()
+}
+
+/// To the microsecond, as it is stored, without the noise of a product of floats.
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const FAST_ANSWER: Duration = Duration::from_secs(1);
 /// deliveries then lie behind what was reached. What is later still is found by the search for waiting lanes.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
+/// A turn's largest appetite: a claim of 128 still serves eight lanes.
+const MOST_APPETITE: u32 = 16;
 
 /// What an attempt says of its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,9 @@ pub(super) struct Lane {
     /// Attempts that were begun and not answered.
     in_flight: u32,
     cap: u32,
+    /// How many deliveries a turn may take when many lanes wait. To find a lane's work costs more than to take it, so a
+    /// lane that gave all it was asked for is asked for more.
+    pub(super) appetite: u32,
     /// When the cap was halved last: the attempts begun before say nothing new.
     cut_at: Instant,
     /// The last answer, or the start of the first attempt since all was quiet.
@@ -79,6 +84,7 @@ impl Lane {
             slow: false,
             held: 0,
             in_flight: 0,
+            appetite: 1,
             cap: FIRST_CAP.min(most),
             cut_at: now,
             progress_at: now,
@@ -120,6 +126,11 @@ impl Lane {
             self.in_flight += count;
             self.active_at = now;
         }
+    }
+
+    /// Whether the lane gave as much as it was asked for.
+    pub(super) fn gave_all(&mut self, all: bool) {
+        self.appetite = if all { (self.appetite * 2).min(MOST_APPETITE) } else { 1 };
     }
 
     /// Whether attempts are in flight and none was answered for long.

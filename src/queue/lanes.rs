@@ -12,9 +12,6 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
 
-/// The least that a lane may take in its turn, if it has as much: to look for one delivery costs a claim nearly as much as
-/// to take four.
-const QUANTUM: u32 = 4;
 /// Lanes that have been idle for longer are forgotten; discovery finds them again.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 
@@ -110,7 +107,7 @@ impl Lanes {
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut left = batch.min(self.free());
-        let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1)).max(QUANTUM);
+        let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1));
         let mut planned = Vec::new();
         for _ in 0..self.turns.len() {
             if left == 0 {
@@ -125,7 +122,7 @@ impl Lanes {
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
-            let quota = room.min(share).min(left);
+            let quota = room.min(share.max(lane.appetite)).min(left);
             if quota == 0 {
                 if lane.slow && lane.room() > 0 && !lane.waits_for_slow_pool {
                     lane.waits_for_slow_pool = true;
@@ -153,6 +150,7 @@ impl Lanes {
         if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
+            lane.gave_all(!emptied);
             if emptied && lane.generation == planned.generation {
                 lane.has_work = false;
             }

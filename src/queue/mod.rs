@@ -12,6 +12,8 @@ mod discovery;
 mod lane;
 mod lanes;
 #[cfg(test)]
+mod lanes_properties;
+#[cfg(test)]
 mod lanes_tests;
 mod members;
 mod pool;

@@ -138,6 +138,25 @@ async fn assert_available_again(service: &Service) {
 }
 
 #[tokio::test]
+async fn a_stop_while_the_database_is_away_ends_and_the_next_start_loses_and_doubles_nothing() {
+    let mut deployment = Deployment::with_own_server().await;
+    deployment.settings = deployment.settings.with("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "1");
+    let agents = agents(10);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let accepted = deployment.post(&[deployment.client(&service)], &agents, 1_000).await;
+    within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
+    deployment.server().stop(Stop::Immediate);
+    service.stop().await;
+
+    deployment.server().start_again();
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.drained(DRAINED).await;
+    let tally = deployment.assert_drained(&deployment.client(&service), &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered) + tally.count(Outcome::Interrupted), accepted.len());
+}
+
+#[tokio::test]
 async fn a_read_only_window_loses_and_doubles_nothing() {
     let deployment = Deployment::with_own_server().await;
     let agents = agents(10);

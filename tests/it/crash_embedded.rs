@@ -12,7 +12,7 @@ use crate::support::service::{Part, Settings};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
-const DRAINED: Duration = Duration::from_secs(60);
+const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn the_binary_killed_on_its_embedded_server_starts_again_and_loses_nothing() {

@@ -9,7 +9,7 @@ use crate::support::receiver::Mode;
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// A third of the permits.
 const HANGING_PERMITS: usize = 10;
 

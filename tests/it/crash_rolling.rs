@@ -11,7 +11,7 @@ use crate::support::receiver::Mode;
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-const DRAINED: Duration = Duration::from_secs(60);
+const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_rolling_restart_of_all_processes_interrupts_loses_and_doubles_nothing() {

@@ -11,7 +11,7 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 /// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
-const REAPED: Duration = Duration::from_secs(60);
+const REAPED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn workers_killed_in_a_loop_lose_and_double_nothing() {

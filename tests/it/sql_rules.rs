@@ -1,5 +1,7 @@
 //! Both ways in have the same rules: what the API says of an event, `flametree.enqueue_event` says too.
 
+use std::borrow::Cow;
+
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::names::{CustomerId, UserId};
 use proptest::prelude::*;
@@ -25,7 +27,7 @@ async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(
     let row = match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await {
         Ok(row) => row,
         Err(error) => {
-            let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+            let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
             assert_eq!(code.as_deref(), Some("22P05"), "{error} for {event}");
             return Err(Vec::new());
         }

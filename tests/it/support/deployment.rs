@@ -20,11 +20,11 @@ use super::service::{Service, Settings};
 
 pub const TENANT: &str = "acme";
 /// How long a client tries to have its events accepted.
-const POST_DEADLINE: Duration = Duration::from_secs(60);
+const POST_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Where the database is; it lives as long as this.
 pub enum Database {
-    Shared(TestDatabase),
+    Shared(Box<TestDatabase>),
     Own(OwnServer),
     /// Somebody else runs it.
     Foreign,
@@ -46,7 +46,7 @@ impl Deployment {
     pub async fn new() -> Self {
         let database = TestDatabase::new().await;
         let (options, settings) = (database.connect_options(), Settings::on(&database.url()));
-        Self::on(options, settings, Database::Shared(database)).await
+        Self::on(options, settings, Database::Shared(Box::new(database))).await
     }
 
     /// On a server of its own.

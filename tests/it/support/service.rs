@@ -103,7 +103,7 @@ pub struct Service {
 
 impl Service {
     async fn runs(&mut self) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         while !self.has_logged("the service runs") {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the process has ended with {status}:\n{}", self.output());
@@ -173,7 +173,7 @@ impl Service {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
