@@ -1,12 +1,14 @@
 //! Accepts events: stored, fanned out and ready to send, in one transaction. Concurrent callers share transactions.
 //!
-//! A committer takes what waits as soon as it is free; so a lone caller waits for nobody, and under load the
-//! transactions grow by themselves. What waits is bounded; beyond it callers are told to come back.
+//! A lone caller waits for nobody. While a transaction is under way, those who come wait for its end, for enough others
+//! or for 2 ms, whichever is first, and share the next one: a transaction costs far more than an event of it. What waits
+//! is bounded; beyond it callers are told to come back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,10 +19,14 @@ pub use crate::store::accept::Acceptance;
 use crate::store::accept::{self, Accepted};
 use crate::telemetry::metrics::Metrics;
 
-/// Transactions under way at once: while one commits, the next one is filled.
+/// Transactions under way at once: while one commits, the next ones are filled.
 const COMMITTERS: usize = 3;
 /// Events of one transaction; a caller's own batch is never split.
 const GROUP: usize = 256;
+/// So many events are worth a transaction beside one that is under way.
+const ENOUGH: usize = 32;
+/// The longest wait for them.
+const GATHER: Duration = Duration::from_millis(2);
 /// A transaction that takes longer is answered as unavailable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -73,8 +79,10 @@ impl Ingest {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let default_expiry_seconds = u32::try_from(settings.default_expiry.as_secs()).unwrap_or(u32::MAX);
+        let traffic = Arc::new(Traffic::default());
         for _ in 0..COMMITTERS {
-            let committer = Committer { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds };
+            let traffic = Arc::clone(&traffic);
+            let committer = Committer { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds, traffic };
             tasks.spawn(committer.run(Arc::clone(&receiver), stop.clone()));
         }
         Self { jobs, room: Arc::new(Semaphore::new(settings.queue_events)), metrics: metrics.clone() }
@@ -100,11 +108,19 @@ impl Ingest {
     }
 }
 
+/// The transactions under way.
+#[derive(Debug, Default)]
+struct Traffic {
+    under_way: AtomicUsize,
+    ended: Notify,
+}
+
 #[derive(Debug)]
 struct Committer {
     db: Db,
     wakeup: Wakeup,
     default_expiry_seconds: u32,
+    traffic: Arc<Traffic>,
 }
 
 impl Committer {
@@ -118,10 +134,41 @@ impl Committer {
                     () = stop.cancelled() => None,
                 };
                 let Some(first) = first else { return };
-                gather(first, &mut jobs)
+                let group = self.gather(first, &mut jobs).await;
+                self.traffic.under_way.fetch_add(1, Ordering::AcqRel);
+                group
             };
             self.commit(group).await;
+            self.traffic.under_way.fetch_sub(1, Ordering::AcqRel);
+            self.traffic.ended.notify_one();
         }
+    }
+
+    /// What goes into one transaction with `first`.
+    async fn gather(&self, first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Vec<Job> {
+        let deadline = tokio::time::Instant::now() + GATHER;
+        let mut events = first.events.len();
+        let mut group = vec![first];
+        while events < GROUP {
+            if let Ok(job) = jobs.try_recv() {
+                events += job.events.len();
+                group.push(job);
+                continue;
+            }
+            if events >= ENOUGH || self.traffic.under_way.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            tokio::select! {
+                job = jobs.recv() => {
+                    let Some(job) = job else { break };
+                    events += job.events.len();
+                    group.push(job);
+                }
+                () = self.traffic.ended.notified() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        group
     }
 
     async fn commit(&self, group: Vec<Job>) {
@@ -163,17 +210,6 @@ impl Committer {
             drop(room);
         }
     }
-}
-
-fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Vec<Job> {
-    let mut events = first.events.len();
-    let mut group = vec![first];
-    while events < GROUP {
-        let Ok(job) = jobs.try_recv() else { break };
-        events += job.events.len();
-        group.push(job);
-    }
-    group
 }
 
 /// Whether the database answered and did not like the statement: another grouping may succeed.
