@@ -101,6 +101,11 @@ impl Lane {
         }
     }
 
+    /// Whether the last claim got all that it asked for, so that there is probably more.
+    pub(super) fn is_deep(&self) -> bool {
+        self.appetite > 1
+    }
+
     pub(super) fn room(&self) -> u32 {
         self.cap.saturating_sub(self.held)
     }

@@ -49,7 +49,14 @@ pub(super) struct Lanes {
     waiting_slow: VecDeque<EndpointId>,
     held: u32,
     held_by_slow: u32,
+    /// Planned claims that are not answered.
+    claims: u32,
+    /// Deliveries that were seen since the last plan.
+    seen: u32,
 }
+
+/// So much work is worth a claim beside one that is under way.
+const ENOUGH: usize = 32;
 
 impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
@@ -60,6 +67,8 @@ impl Lanes {
             waiting_slow: VecDeque::new(),
             held: 0,
             held_by_slow: 0,
+            claims: 0,
+            seen: 0,
         }
     }
 
@@ -85,6 +94,7 @@ impl Lanes {
         let most = self.limits.endpoint_permits;
         let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, most, now));
         lane.work_seen(position);
+        self.seen = self.seen.saturating_add(1);
         self.queue(endpoint);
     }
 
@@ -137,9 +147,28 @@ impl Lanes {
             if lane.slow {
                 self.held_by_slow += quota;
             }
+            // Of a lane that is not known to have more than it was asked for, the answer or a hint will tell.
+            lane.has_work = lane.is_deep();
             self.queue(endpoint);
         }
+        self.seen = 0;
+        self.claims += u32::from(!planned.is_empty());
         planned
+    }
+
+    /// Whether another claim is under way and what is known to be left is little: a claim costs far more than a delivery
+    /// of it, and while the other one takes its time more will come.
+    pub(super) fn is_little_beside_a_claim(&self) -> bool {
+        let is_deep = |endpoint| self.known.get(endpoint).is_some_and(Lane::is_deep);
+        self.claims > 0
+            && self.turns.len() < ENOUGH
+            && usize::try_from(self.seen).is_ok_and(|seen| seen < ENOUGH)
+            && !self.turns.iter().any(is_deep)
+    }
+
+    /// All lanes of a planned claim are settled.
+    pub(super) fn claim_ended(&mut self) {
+        self.claims = self.claims.saturating_sub(1);
     }
 
     /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is

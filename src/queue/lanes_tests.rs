@@ -118,12 +118,39 @@ fn an_empty_answer_does_not_hide_what_another_claim_of_the_lane_found() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let first = lanes.plan(8, now);
+    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(0), 9, now);
     let second = lanes.plan(8, now);
     let positions: Vec<i64> = (1..=8).collect();
     lanes.settle(&first[0], &positions, now);
     lanes.settle(&second[0], &[], now);
     lanes.release(endpoint(0), 8);
     assert!(!lanes.plan(8, now).is_empty());
+}
+
+#[test]
+fn a_lane_is_not_asked_again_before_its_answer_unless_it_is_known_to_have_more() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(1, now);
+    let shallow = lanes.plan(4, now);
+    assert!(lanes.plan(4, now).is_empty());
+    lanes.settle(&shallow[0], &[1, 2, 3, 4], now);
+    assert!(!lanes.plan(4, now).is_empty());
+    assert!(!lanes.plan(4, now).is_empty(), "it gave all that was asked for");
+}
+
+#[test]
+fn little_work_waits_beside_a_claim_and_much_does_not() {
+    let now = Instant::now();
+    let tenant = TenantId::parse("acme").unwrap();
+    let mut lanes = lanes_with_work(1, now);
+    assert!(!lanes.is_little_beside_a_claim(), "no claim is under way");
+    lanes.plan(8, now);
+    lanes.hint(&tenant, endpoint(1), 2, now);
+    assert!(lanes.is_little_beside_a_claim());
+    for position in 3..40 {
+        lanes.hint(&tenant, endpoint(1), position, now);
+    }
+    assert!(!lanes.is_little_beside_a_claim());
 }
 
 #[test]

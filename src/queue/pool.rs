@@ -26,6 +26,8 @@ pub(super) struct ChannelQueue {
     work: Notify,
     /// Somebody said that there is work which this node does not know.
     search: Notify,
+    /// A claim was answered.
+    settled: Notify,
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
@@ -49,6 +51,7 @@ impl ChannelQueue {
             lanes: Mutex::new(Lanes::new(LaneLimits { permits, endpoint_permits })),
             work: Notify::new(),
             search: Notify::new(),
+            settled: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
             begun,
@@ -103,19 +106,23 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
+    pub(super) async fn claim_settled(&self) {
+        self.settled.notified().await;
+    }
+
     pub(super) async fn work_wanted(&self) {
         self.work.notified().await;
     }
 
-    /// Plans a claim and reserves its permits. `None`: no work, or no room. With `patient`, also `None` while more than
-    /// half of a batch could be had by waiting for permits to come back.
+    /// Plans a claim and reserves its permits. With `patient`, not while more than half of a batch could be had by waiting
+    /// for permits to come back, nor for little work beside a claim that is under way.
     pub(super) fn plan(&self, batch: u32, patient: bool) -> Plan {
         let mut lanes = self.lanes();
         if !lanes.has_turns() {
             return Plan::Nothing;
         }
         let wanted = batch.min(self.permits) / 2;
-        if patient && lanes.free() < wanted {
+        if patient && (lanes.free() < wanted || lanes.is_little_beside_a_claim()) {
             return Plan::Crowded;
         }
         let planned = lanes.plan(batch, Instant::now());
@@ -137,8 +144,10 @@ impl ChannelQueue {
                 taken.iter().filter(|(of, _)| *of == endpoint).map(|(_, position)| *position).collect();
             lanes.settle(one, &positions, now);
         }
+        lanes.claim_ended();
         let again = lanes.has_turns();
         drop(lanes);
+        self.settled.notify_one();
         if again {
             self.work.notify_one();
         }
