@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
 use super::{Db, MIGRATOR};
 
@@ -15,6 +15,9 @@ use super::{Db, MIGRATOR};
 const ACQUIRE_PATIENCE: Duration = Duration::from_secs(3);
 /// Connections that nobody needed for so long are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+/// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
+/// not, for that would be a round trip before each statement.
+const ASK_AFTER: Duration = Duration::from_millis(100);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
@@ -30,8 +33,17 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .acquire_timeout(ACQUIRE_PATIENCE)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
+        .before_acquire(|connection, age| Box::pin(is_alive(connection, age.idle_for)))
         .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
         .connect_lazy_with(options)
+}
+
+/// An error has the pool take another connection.
+async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
+    if idle >= ASK_AFTER {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 /// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long

@@ -5,12 +5,15 @@ use std::time::Duration;
 use flametree_notify::domain::delivery::Outcome;
 use sqlx::PgPool;
 
-use crate::support::deployment::{Deployment, agents};
+use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::own_server::Stop;
 use crate::support::service::{Part, Service};
-use crate::support::waiting::within;
+use crate::support::waiting::{all, within};
 
 const DRAINED: Duration = Duration::from_secs(90);
+/// Ends every connection of our processes.
+const CUT_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
 
 /// Nobody has died, so that every delivery is sent.
 async fn assert_all_delivered(
@@ -60,9 +63,7 @@ async fn connections_cut_twice_a_second_lose_and_double_nothing() {
     let apis = [deployment.client(&service)];
     let cutting = async {
         for _ in 0..CUTS {
-            let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                       WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
-            run(&deployment.pool, all).await;
+            run(&deployment.pool, CUT_ALL).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
@@ -76,6 +77,28 @@ async fn connections_cut_twice_a_second_lose_and_double_nothing() {
     };
     let (accepted, ()) = tokio::join!(flowing, cutting);
     assert_all_delivered(&deployment, &service, &accepted).await;
+}
+
+/// Longer than a connection may lie unused without being asked whether it still lives.
+const A_QUIET_MOMENT: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn after_connections_were_cut_nobody_is_answered_by_a_dead_one() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Api).await;
+    let client = deployment.client(&service);
+    let path = format!("/v1/deliveries?tenant_id={TENANT}");
+    let read = || {
+        let (client, path) = (client.clone(), path.clone());
+        async move { client.get(&path).await }
+    };
+    // At once, so that the pool has several connections.
+    all((0..16).map(|_| read())).await;
+    run(&deployment.pool, CUT_ALL).await;
+    tokio::time::sleep(A_QUIET_MOMENT).await;
+    for answer in all((0..16).map(|_| read())).await {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
 }
 
 #[tokio::test]

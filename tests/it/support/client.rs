@@ -55,6 +55,18 @@ impl Client {
         self.request(Method::GET, path, None).await.unwrap()
     }
 
+    /// The first answer that is not 503: where the database has just been cut off, readers are told to come back.
+    pub async fn get_when_available(&self, path: &str) -> Answer {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get(path).await;
+            if answer.status != 503 || tokio::time::Instant::now() > deadline {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::POST, path, Some(body)).await.unwrap()
     }

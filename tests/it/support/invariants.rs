@@ -122,7 +122,7 @@ async fn listed_as_interrupted(api: &Client) -> HashSet<DeliveryId> {
     let mut found = HashSet::new();
     let mut path = first.clone();
     loop {
-        let answer = api.get(&path).await;
+        let answer = api.get_when_available(&path).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let page = answer.json();
         for delivery in page["data"].as_array().unwrap() {
