@@ -18,6 +18,7 @@ pub mod path;
 mod preconditions;
 pub mod problem;
 mod push_config_answers;
+mod push_config_history;
 mod push_configs;
 pub mod request_id;
 mod schemas;
@@ -100,6 +101,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(docs::docs))
         .routes(routes!(docs::docs_file))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
+        .routes(routes!(push_config_history::list))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
 }

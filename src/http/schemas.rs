@@ -8,7 +8,7 @@ use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::EventType;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::push_config::DisabledReason;
+use crate::domain::push_config::{ChangeAction, DisabledReason};
 use crate::domain::role::Role;
 
 macro_rules! closed_enum {
@@ -37,6 +37,7 @@ closed_enum!(Channel, "Channel", "The way a delivery takes.");
 closed_enum!(Outcome, "Outcome", "What became of a delivery; final.");
 closed_enum!(Role, "Role", "What a caller may do.");
 closed_enum!(DisabledReason, "DisabledReason", "Why the service itself disabled a push config.");
+closed_enum!(ChangeAction, "ChangeAction", "What was done to a push config.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 
 impl PartialSchema for Fault {

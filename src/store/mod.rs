@@ -8,6 +8,7 @@ pub mod deliveries;
 pub mod events;
 pub mod idempotency;
 pub mod partitions;
+pub mod push_config_history;
 pub mod push_configs;
 pub mod queue;
 mod sealed;

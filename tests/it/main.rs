@@ -25,6 +25,7 @@ mod crash_workers;
 mod demo;
 mod embedded_postgres;
 mod idempotency;
+mod push_config_history;
 mod push_config_races;
 mod push_config_secrets;
 mod push_configs;
