@@ -52,3 +52,12 @@ COMMENT ON FUNCTION flametree.record_disabling IS 'Records that the service itse
 CREATE TRIGGER push_configs_disabled AFTER UPDATE OF disabled_reason ON flametree.push_configs
     FOR EACH ROW WHEN (OLD.disabled_reason IS NULL AND NEW.disabled_reason IS NOT NULL)
     EXECUTE FUNCTION flametree.record_disabling();
+
+CREATE TABLE flametree.endpoint_tests (
+    tenant_id text COLLATE "C" NOT NULL,
+    agent_id  text COLLATE "C" NOT NULL,
+    tested_at timestamptz[] NOT NULL CONSTRAINT endpoint_tests_bounded CHECK (cardinality(tested_at) BETWEEN 1 AND 10),
+    PRIMARY KEY (tenant_id, agent_id)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE flametree.endpoint_tests IS
+    'When the last ten test events of an agent were sent, the oldest first: ten a minute on all nodes together.';

@@ -4,10 +4,13 @@
 pub mod auth;
 pub mod body;
 mod bounded_writes;
+mod curl;
 mod deliveries;
 mod delivery_view;
 mod docs;
 mod edge;
+mod endpoint_test_view;
+mod endpoint_tests;
 mod event_batch;
 mod event_types;
 mod events;
@@ -102,6 +105,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(docs::docs_file))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
         .routes(routes!(push_config_history::list))
+        .routes(routes!(endpoint_tests::test))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
 }

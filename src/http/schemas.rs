@@ -4,6 +4,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::channels::webhook::DiagnosisCode;
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::EventType;
@@ -38,6 +39,7 @@ closed_enum!(Outcome, "Outcome", "What became of a delivery; final.");
 closed_enum!(Role, "Role", "What a caller may do.");
 closed_enum!(DisabledReason, "DisabledReason", "Why the service itself disabled a push config.");
 closed_enum!(ChangeAction, "ChangeAction", "What was done to a push config.");
+closed_enum!(DiagnosisCode, "DiagnosisCode", "What a test event has shown of an endpoint.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 
 impl PartialSchema for Fault {

@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod connection;
 pub mod deliveries;
+pub mod endpoint_tests;
 pub mod events;
 pub mod idempotency;
 pub mod partitions;

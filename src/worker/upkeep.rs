@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::WorkerId;
 use crate::store::queue::lease;
-use crate::store::{Db, idempotency, partitions, push_config_history};
+use crate::store::{Db, endpoint_tests, idempotency, partitions, push_config_history};
 
 const LEASE_NAME: &str = "upkeep";
 const EVERY: Duration = Duration::from_mins(10);
@@ -71,6 +71,7 @@ impl Upkeep {
         while push_config_history::forget(&self.db, KEEP_HISTORY, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs()
         {
         }
+        while endpoint_tests::forget(&self.db, EVERY, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs() {}
         while idempotency::forget(&self.db, KEEP_KEYS, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs() {}
         Ok(())
     }
