@@ -28,6 +28,7 @@ mod endpoint_test_curl;
 mod endpoint_test_secrets;
 mod endpoint_tests;
 mod idempotency;
+mod integrator_snippets;
 mod push_config_history;
 mod push_config_races;
 mod push_config_secrets;
