@@ -11,27 +11,104 @@ use rustls::CertificateError;
 use super::resolver::ResolveError;
 use crate::domain::delivery::Outcome;
 
-/// A request that brought no whole answer.
+/// Why a request brought no whole answer. Each has one outcome and one sentence for the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) outcome: Outcome,
-    pub(super) note: &'static str,
+pub(super) enum Failure {
+    UnusableUrl,
+    Unresolved,
+    BlockedAddress,
+    ConnectionFailed,
+    ConnectionRefused,
+    ConnectionReset,
+    ConnectionClosed,
+    Unreachable,
+    ConnectionTimedOut,
+    NoAnswerInTime,
+    UnfinishedAnswer,
+    NotHttp,
+    /// The host sent an HTTP/2 error.
+    GivenUp,
+    BrokenHttp2,
+    Tls(TlsFault),
+}
+
+/// What went wrong in a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TlsFault {
+    /// The certificate's last second since 1970, where it is known.
+    Expired(Option<u64>),
+    NotYetValid,
+    OtherName,
+    Untrusted,
+    InvalidCertificate,
+    Refused,
+    NotTls,
+    Incompatible,
+    Failed,
 }
 
 impl Failure {
-    const fn new(outcome: Outcome, note: &'static str) -> Self {
-        Self { outcome, note }
+    pub(super) const fn outcome(self) -> Outcome {
+        match self {
+            Self::UnusableUrl => Outcome::ConfigError,
+            Self::Unresolved => Outcome::DnsError,
+            Self::BlockedAddress => Outcome::BlockedAddress,
+            Self::ConnectionFailed
+            | Self::ConnectionRefused
+            | Self::ConnectionReset
+            | Self::ConnectionClosed
+            | Self::Unreachable => Outcome::ConnectError,
+            Self::ConnectionTimedOut | Self::NoAnswerInTime | Self::UnfinishedAnswer => Outcome::Timeout,
+            Self::NotHttp | Self::GivenUp | Self::BrokenHttp2 => Outcome::ProtocolError,
+            Self::Tls(_) => Outcome::TlsError,
+        }
+    }
+
+    /// What customers read.
+    pub(super) const fn note(self) -> &'static str {
+        match self {
+            Self::UnusableUrl => "The URL cannot be sent to.",
+            Self::Unresolved => "The host name did not resolve.",
+            Self::BlockedAddress => "The host has an address that this service does not send to. Nothing was sent.",
+            Self::ConnectionFailed => "The connection failed.",
+            Self::ConnectionRefused => "The connection was refused.",
+            Self::ConnectionReset => "The connection was reset before the answer.",
+            Self::ConnectionClosed => "The connection was closed before the answer.",
+            Self::Unreachable => "The host cannot be reached.",
+            Self::ConnectionTimedOut => "The connection timed out.",
+            Self::NoAnswerInTime => "No answer came within the time limit.",
+            Self::UnfinishedAnswer => "The answer began but did not end within the time limit.",
+            Self::NotHttp => "The answer was not HTTP.",
+            Self::GivenUp => "The host gave the request up with an HTTP/2 error.",
+            Self::BrokenHttp2 => "The answer broke the rules of HTTP/2.",
+            Self::Tls(fault) => fault.note(),
+        }
+    }
+}
+
+impl TlsFault {
+    const fn note(self) -> &'static str {
+        match self {
+            Self::Expired(_) => "The host's certificate has expired.",
+            Self::NotYetValid => "The host's certificate is not valid yet.",
+            Self::OtherName => "The host's certificate is for another name.",
+            Self::Untrusted => {
+                "The host's certificate is not signed by a trusted authority, or its chain is incomplete."
+            }
+            Self::InvalidCertificate => "The host's certificate is not valid.",
+            Self::Refused => "The host refused the TLS handshake.",
+            Self::NotTls => "The host did not speak TLS.",
+            Self::Incompatible => "The host offers no TLS version or cipher that this service accepts.",
+            Self::Failed => "The TLS handshake failed.",
+        }
     }
 }
 
 impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Unresolved => Self::new(Outcome::DnsError, "The host name did not resolve."),
-            ResolveError::Forbidden(_) => Self::new(
-                Outcome::BlockedAddress,
-                "The host has an address that this service does not send to. Nothing was sent.",
-            ),
+            ResolveError::Unresolved => Self::Unresolved,
+            ResolveError::Forbidden(_) => Self::BlockedAddress,
         }
     }
 }
@@ -39,18 +116,13 @@ impl From<ResolveError> for Failure {
 /// The meaning of a client's error.
 pub(super) fn failure(error: &reqwest::Error) -> Failure {
     if error.is_builder() {
-        return Failure::new(Outcome::ConfigError, "The URL cannot be sent to.");
+        return Failure::UnusableUrl;
     }
     // The innermost cause knows best: a TLS error, say, arrives inside an I/O error inside a connection error.
-    let mut verdict = Failure::new(Outcome::ConnectError, "The connection failed.");
-    for cause in causes(error) {
-        if let Some(failure) = verdict_of(cause) {
-            verdict = failure;
-        }
-    }
+    let verdict = causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed);
     // Last, because the client's own connection timeout is a private type, known only by this question.
-    if verdict.outcome == Outcome::ConnectError && error.is_timeout() {
-        return Failure::new(Outcome::Timeout, "The connection timed out.");
+    if verdict.outcome() == Outcome::ConnectError && error.is_timeout() {
+        return Failure::ConnectionTimedOut;
     }
     verdict
 }
@@ -89,7 +161,7 @@ fn verdict_of(cause: &(dyn Error + 'static)) -> Option<Failure> {
         return Some(Failure::from(*error));
     }
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-        return Some(Failure::new(Outcome::TlsError, tls_note(error)));
+        return Some(Failure::Tls(tls(error)));
     }
     if let Some(error) = cause.downcast_ref::<h2::Error>() {
         return Some(http2(error));
@@ -102,67 +174,49 @@ fn verdict_of(cause: &(dyn Error + 'static)) -> Option<Failure> {
 
 fn http1(error: &hyper::Error) -> Option<Failure> {
     if error.is_parse() {
-        return Some(Failure::new(Outcome::ProtocolError, "The answer was not HTTP."));
+        return Some(Failure::NotHttp);
     }
-    if error.is_incomplete_message() {
-        return Some(Failure::new(Outcome::ConnectError, "The connection was closed before the answer."));
-    }
-    None
+    error.is_incomplete_message().then_some(Failure::ConnectionClosed)
 }
 
 fn http2(error: &h2::Error) -> Failure {
     if error.is_io() {
-        return Failure::new(Outcome::ConnectError, "The connection was closed before the answer.");
+        return Failure::ConnectionClosed;
     }
-    let note = if error.is_remote() {
-        "The host gave the request up with an HTTP/2 error."
-    } else {
-        "The answer broke the rules of HTTP/2."
-    };
-    Failure::new(Outcome::ProtocolError, note)
+    if error.is_remote() { Failure::GivenUp } else { Failure::BrokenHttp2 }
 }
 
 fn io(error: &io::Error) -> Failure {
-    let note = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "The connection was refused.",
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            "The connection was reset before the answer."
+            Failure::ConnectionReset
         }
-        io::ErrorKind::UnexpectedEof => "The connection was closed before the answer.",
+        io::ErrorKind::UnexpectedEof => Failure::ConnectionClosed,
         // So hyper says it of a body whose chunks are not chunks.
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            return Failure::new(Outcome::ProtocolError, "The answer was not HTTP.");
-        }
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "The host cannot be reached.",
-        _ => "The connection failed.",
-    };
-    Failure::new(Outcome::ConnectError, note)
-}
-
-fn tls_note(error: &rustls::Error) -> &'static str {
-    match error {
-        rustls::Error::InvalidCertificate(error) => certificate_note(error),
-        rustls::Error::AlertReceived(_) => "The host refused the TLS handshake.",
-        rustls::Error::InvalidMessage(_) => "The host did not speak TLS.",
-        rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
-            "The host offers no TLS version or cipher that this service accepts."
-        }
-        _ => "The TLS handshake failed.",
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::NotHttp,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,
+        _ => Failure::ConnectionFailed,
     }
 }
 
-fn certificate_note(error: &CertificateError) -> &'static str {
+fn tls(error: &rustls::Error) -> TlsFault {
     match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "The host's certificate has expired.",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "The host's certificate is not valid yet."
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "The host's certificate is for another name."
-        }
-        CertificateError::UnknownIssuer => {
-            "The host's certificate is not signed by a trusted authority, or its chain is incomplete."
-        }
-        _ => "The host's certificate is not valid.",
+        rustls::Error::InvalidCertificate(error) => certificate(error),
+        rustls::Error::AlertReceived(_) => TlsFault::Refused,
+        rustls::Error::InvalidMessage(_) => TlsFault::NotTls,
+        rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => TlsFault::Incompatible,
+        _ => TlsFault::Failed,
+    }
+}
+
+fn certificate(error: &CertificateError) -> TlsFault {
+    match error {
+        CertificateError::Expired => TlsFault::Expired(None),
+        CertificateError::ExpiredContext { not_after, .. } => TlsFault::Expired(Some(not_after.as_secs())),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::OtherName,
+        CertificateError::UnknownIssuer => TlsFault::Untrusted,
+        _ => TlsFault::InvalidCertificate,
     }
 }

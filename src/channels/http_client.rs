@@ -14,16 +14,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use reqwest::dns::Resolve;
 use reqwest::{Request, Response, redirect, retry};
+use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
-use super::resolver::{GuardedResolver, Lookup, ResolveError, system_lookup};
+use super::measured::Stopwatch;
+use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, system_lookup};
 use super::{MAX_TIMEOUT, Settings, USER_AGENT};
-use crate::domain::delivery::Outcome;
 
 /// How much of an answer's body is read. A longer one costs its connection.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
@@ -51,17 +53,6 @@ pub enum BuildError {
     Tls(#[from] rustls::Error),
     #[error("the HTTP client could not be set up")]
     Client(#[from] reqwest::Error),
-}
-
-/// Why a URL that is about to be saved could not be sent to now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum VetError {
-    #[error("the host has an address that is not allowed")]
-    BlockedAddress,
-    #[error("the host name does not resolve")]
-    Unresolved,
-    #[error("the host name did not resolve in time")]
-    TimedOut,
 }
 
 /// A whole answer, or the beginning of one.
@@ -105,7 +96,9 @@ struct Shared {
     /// Opens a connection for each request: for what was not processed on a pooled one.
     fresh: reqwest::Client,
     resolver: GuardedResolver,
-    vet_timeout: Duration,
+    /// What a client of a single request is made of.
+    settings: Settings,
+    tls: ClientConfig,
 }
 
 impl HttpClient {
@@ -121,13 +114,29 @@ impl HttpClient {
             builder(settings, resolver.clone(), tls.clone()).pool_max_idle_per_host(max_idle_per_host).build()
         };
         let (pooled, fresh) = (client(MAX_IDLE_PER_HOST)?, client(0)?);
-        Ok(Self(Arc::new(Shared { pooled, fresh, resolver, vet_timeout: settings.default_timeout })))
+        Ok(Self(Arc::new(Shared { pooled, fresh, resolver, settings: settings.clone(), tls })))
+    }
+
+    /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
+    /// resumed, and `stopwatch` learns of each of its steps.
+    pub(super) fn of_one_request(&self, stopwatch: &Stopwatch) -> Result<reqwest::Client, reqwest::Error> {
+        let mut tls = self.0.tls.clone();
+        tls.resumption = Resumption::store(Arc::new(stopwatch.clone()));
+        builder(&self.0.settings, stopwatch.resolver(self.0.resolver.clone()), tls)
+            .connector_layer(stopwatch.clone())
+            .pool_max_idle_per_host(0)
+            .build()
+    }
+
+    /// The deadline where an endpoint names none.
+    pub fn default_timeout(&self) -> Duration {
+        self.0.settings.default_timeout
     }
 
     /// Whether messages may go to the URL's host as it resolves now. Sends nothing. A host that passes is vetted again
     /// at every send.
     pub async fn vet(&self, url: &Url) -> Result<(), VetError> {
-        let deadline = Instant::now() + self.0.vet_timeout;
+        let deadline = Instant::now() + self.0.settings.default_timeout;
         let found = match url.host() {
             Some(Host::Domain(name)) => {
                 timeout_at(deadline, self.0.resolver.addresses(name)).await.map_err(|_elapsed| VetError::TimedOut)?
@@ -145,15 +154,23 @@ impl HttpClient {
     /// Sends the message once and reads the answer. Dropping the future closes the connection (HTTP/1.1) or resets the
     /// stream (HTTP/2); the message may have been processed by then.
     pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, Broken> {
+        self.guarded(post, self.exchange(post)).await
+    }
+
+    /// What holds of every request, whichever client sends it: `exchange` begins only if the URL may be sent to, and
+    /// the deadline spans it and the reading of the answer.
+    pub(super) async fn guarded(
+        &self,
+        post: &Post<'_>,
+        exchange: impl Future<Output = Result<Response, reqwest::Error>>,
+    ) -> Result<Answer, Broken> {
         let deadline = Instant::now() + post.timeout;
         let before_answer = |failure| Broken { status: None, failure };
         self.vet_literal(post.url).map_err(Failure::from).map_err(before_answer)?;
-        let response = within(deadline, "No answer came within the time limit.", self.exchange(post))
-            .await
-            .map_err(before_answer)?;
+        let response = within(deadline, Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         self.vet_peer(post.url, response.remote_addr()).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        within(deadline, "The answer began but did not end within the time limit.", read(response))
+        within(deadline, Failure::UnfinishedAnswer, read(response))
             .await
             .map_err(|failure| Broken { status: Some(status), failure })
     }
@@ -193,7 +210,7 @@ impl HttpClient {
 }
 
 impl Post<'_> {
-    fn request(&self) -> Request {
+    pub(super) fn request(&self) -> Request {
         let mut request = Request::new(Method::POST, self.url.clone());
         request.headers_mut().clone_from(&self.headers);
         *request.body_mut() = Some(self.body.clone().into());
@@ -203,7 +220,7 @@ impl Post<'_> {
 
 async fn within<T>(
     deadline: Instant,
-    note: &'static str,
+    late: Failure,
     step: impl Future<Output = Result<T, reqwest::Error>>,
 ) -> Result<T, Failure> {
     match timeout_at(deadline, step).await {
@@ -214,7 +231,7 @@ async fn within<T>(
             tracing::debug!(error = &error as &dyn std::error::Error, "A request brought no answer");
             Err(classify::failure(&error))
         }
-        Err(_elapsed) => Err(Failure { outcome: Outcome::Timeout, note }),
+        Err(_elapsed) => Err(late),
     }
 }
 
@@ -249,7 +266,7 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, rustls::Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the client that guards addresses")]
-fn builder(settings: &Settings, resolver: GuardedResolver, tls: ClientConfig) -> reqwest::ClientBuilder {
+fn builder(settings: &Settings, resolver: impl Resolve + 'static, tls: ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .dns_resolver(resolver)

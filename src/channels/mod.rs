@@ -12,11 +12,13 @@ use rustls::pki_types::CertificateDer;
 pub mod address;
 mod classify;
 mod http_client;
+mod measured;
 mod resolver;
 pub mod webhook;
 
-pub use http_client::{BuildError, HttpClient, VetError};
-pub use resolver::{Lookup, system_lookup};
+pub use http_client::{BuildError, HttpClient};
+pub use measured::Timings;
+pub use resolver::{Lookup, VetError, system_lookup};
 
 /// Longest deadline that an endpoint may have.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);

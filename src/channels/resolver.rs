@@ -30,6 +30,17 @@ pub(super) enum ResolveError {
     Forbidden(IpAddr),
 }
 
+/// Why a URL that is about to be saved could not be sent to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VetError {
+    #[error("the host has an address that is not allowed")]
+    BlockedAddress,
+    #[error("the host name does not resolve")]
+    Unresolved,
+    #[error("the host name did not resolve in time")]
+    TimedOut,
+}
+
 type Answer = Result<Arc<[IpAddr]>, ResolveError>;
 
 /// Cheap to clone; clones share their look-ups.

@@ -34,7 +34,9 @@ impl Role {
         match permission {
             Permission::PostEvents => matches!(self, Self::Service | Self::Admin),
             Permission::ReadConfigs | Permission::ReadDeliveries => matches!(self, Self::Admin | Self::Viewer),
-            Permission::EditConfigs | Permission::ReadBodies | Permission::ManageTokens => matches!(self, Self::Admin),
+            Permission::EditConfigs | Permission::TestEndpoint | Permission::ReadBodies | Permission::ManageTokens => {
+                matches!(self, Self::Admin)
+            }
         }
     }
 }
@@ -45,6 +47,8 @@ pub enum Permission {
     PostEvents,
     ReadConfigs,
     EditConfigs,
+    /// Sends a test event, and is shown what the endpoint answers.
+    TestEndpoint,
     ReadDeliveries,
     /// Message texts and answers of endpoints, which may hold what customers wrote.
     ReadBodies,
@@ -52,10 +56,11 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::PostEvents,
         Self::ReadConfigs,
         Self::EditConfigs,
+        Self::TestEndpoint,
         Self::ReadDeliveries,
         Self::ReadBodies,
         Self::ManageTokens,

@@ -148,7 +148,7 @@ pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
 }
 
 /// To the microsecond, as it is stored, without the noise of a product of floats.
-fn milliseconds(duration: std::time::Duration) -> f64 {
+pub(super) fn milliseconds(duration: std::time::Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }
 

@@ -4,10 +4,13 @@
 pub mod auth;
 pub mod body;
 mod bounded_writes;
+mod curl;
 mod deliveries;
 mod delivery_view;
 mod docs;
 mod edge;
+mod endpoint_test_view;
+mod endpoint_tests;
 mod event_batch;
 mod event_types;
 mod events;
@@ -18,6 +21,7 @@ pub mod path;
 mod preconditions;
 pub mod problem;
 mod push_config_answers;
+mod push_config_history;
 mod push_configs;
 pub mod request_id;
 mod schemas;
@@ -100,6 +104,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(docs::docs))
         .routes(routes!(docs::docs_file))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
+        .routes(routes!(push_config_history::list))
+        .routes(routes!(endpoint_tests::test))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
 }

@@ -16,12 +16,12 @@ use super::state::ApiState;
 use crate::channels::webhook::SigningSecret;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, TenantId};
-use crate::domain::push_config::{Change, Draft, PushConfig, ReadablePushConfig, Setting, apply};
+use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, ReadablePushConfig, Setting, apply};
 use crate::domain::role::Permission;
 use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::store::push_configs::Revision;
-use crate::store::{SealedError, push_configs, signing_secrets};
+use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
 /// The agent that a path names. One that has no config yet is named for the first time, so that a bad name is told.
 #[derive(Debug)]
@@ -140,18 +140,25 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     caller.require(Permission::EditConfigs)?;
     let tenant = caller.own_tenant()?;
-    match if_match {
-        IfMatch::Absent => push_configs::delete(&state.db, tenant, &agent).await?,
+    let revision = match if_match {
+        IfMatch::Absent => None,
         IfMatch::Anything | IfMatch::Tags(_) => {
             let revision = push_configs::revision(&state.db, tenant, &agent).await?;
             if_match.check(revision)?;
-            if let Some(revision) = revision
-                && !push_configs::delete_revision(&state.db, tenant, &agent, revision).await?
-            {
-                return Err(if_match.overtaken());
-            }
+            revision
         }
+    };
+    let mut tx = state.db.begin().await?;
+    let is_deleted = match (&if_match, revision) {
+        (IfMatch::Absent, _) => push_configs::delete(&mut tx, tenant, &agent).await?,
+        (_, None) => false,
+        (_, Some(revision)) if push_configs::delete_revision(&mut tx, tenant, &agent, revision).await? => true,
+        (_, Some(_)) => return Err(if_match.overtaken()),
+    };
+    if is_deleted {
+        push_config_history::record(&mut tx, tenant, &agent, ChangeAction::Deleted, caller.actor(), &[]).await?;
     }
+    tx.commit().await?;
     tracing::info!(tenant.id = %tenant, agent.id = %agent, actor = caller.actor(), "a push config was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -170,8 +177,8 @@ async fn change(
     let change =
         apply(stored.as_ref().map(|stored| &stored.config), draft, state.push_config_rules).map_err(refused)?;
     let written = match stored {
-        None => create(state, tenant, agent, &change.config).await?,
-        Some(stored) => push_configs::update(&state.db, &state.keyring, tenant, agent, stored.revision, &change.config)
+        None => create(state, tenant, agent, &change, caller.actor()).await?,
+        Some(stored) => update(state, tenant, agent, stored.revision, &change, caller.actor())
             .await?
             .map(|revision| (revision, None)),
     };
@@ -187,16 +194,36 @@ async fn create(
     state: &ApiState,
     tenant: &TenantId,
     agent: &AgentId,
-    config: &PushConfig,
+    change: &Change,
+    actor: &str,
 ) -> Result<Option<(Revision, Option<SecretText>)>, Problem> {
     let secret = new_signing_secret()?;
     let mut tx = state.db.begin().await?;
-    let Some(revision) = push_configs::create(&mut tx, &state.keyring, tenant, agent, config).await? else {
+    let Some(revision) = push_configs::create(&mut tx, &state.keyring, tenant, agent, &change.config).await? else {
         return Ok(None);
     };
     signing_secrets::create(&mut tx, &state.keyring, tenant, revision.endpoint_id, &secret).await?;
+    push_config_history::record(&mut tx, tenant, agent, ChangeAction::Created, actor, &change.fields).await?;
     tx.commit().await?;
     Ok(Some((revision, Some(secret))))
+}
+
+/// Replaces the config of `replaced`; `None`: somebody else was faster. What changes nothing is not in the history.
+async fn update(
+    state: &ApiState,
+    tenant: &TenantId,
+    agent: &AgentId,
+    replaced: Revision,
+    change: &Change,
+    actor: &str,
+) -> Result<Option<Revision>, Problem> {
+    let mut tx = state.db.begin().await?;
+    let revision = push_configs::update(&mut tx, &state.keyring, tenant, agent, replaced, &change.config).await?;
+    if revision.is_some() && !change.fields.is_empty() {
+        push_config_history::record(&mut tx, tenant, agent, ChangeAction::Changed, actor, &change.fields).await?;
+    }
+    tx.commit().await?;
+    Ok(revision)
 }
 
 pub(super) fn new_signing_secret() -> Result<SecretText, Problem> {
@@ -218,7 +245,7 @@ async fn warnings(state: &ApiState, url: Option<&WebhookUrl>) -> Vec<WarningDocu
 }
 
 /// Where nothing but secrets is missing, the code says so: a form then asks for just them.
-fn refused(faults: Vec<Fault>) -> Problem {
+pub(super) fn refused(faults: Vec<Fault>) -> Problem {
     let only_secrets = faults.iter().all(|fault| fault.code == FaultCode::SecretReentryRequired);
     let code = if only_secrets { ProblemCode::SecretReentryRequired } else { ProblemCode::Invalid };
     Problem::new(code).faults(faults)

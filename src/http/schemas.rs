@@ -4,11 +4,12 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::channels::webhook::DiagnosisCode;
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::EventType;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::push_config::DisabledReason;
+use crate::domain::push_config::{ChangeAction, DisabledReason};
 use crate::domain::role::Role;
 
 macro_rules! closed_enum {
@@ -37,6 +38,8 @@ closed_enum!(Channel, "Channel", "The way a delivery takes.");
 closed_enum!(Outcome, "Outcome", "What became of a delivery; final.");
 closed_enum!(Role, "Role", "What a caller may do.");
 closed_enum!(DisabledReason, "DisabledReason", "Why the service itself disabled a push config.");
+closed_enum!(ChangeAction, "ChangeAction", "What was done to a push config.");
+closed_enum!(DiagnosisCode, "DiagnosisCode", "What a test event has shown of an endpoint.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 
 impl PartialSchema for Fault {

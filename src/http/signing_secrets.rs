@@ -17,11 +17,12 @@ use super::state::ApiState;
 use crate::domain::fault::Fault;
 use crate::domain::fields::Fields;
 use crate::domain::names::{AgentId, TenantId};
+use crate::domain::push_config::ChangeAction;
 use crate::domain::role::Permission;
 use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
-use crate::store::{push_configs, signing_secrets};
+use crate::store::{push_config_history, push_configs, signing_secrets};
 
 /// Longest time that a retired secret may sign along: a week.
 const MAX_GRACE_SECONDS: u64 = 7 * 24 * 3600;
@@ -79,7 +80,7 @@ pub(super) async fn rotate(
     let tenant = caller.own_tenant()?;
     let grace = grace(body).map_err(Problem::invalid)?;
     let secret = new_signing_secret()?;
-    let (revision, info) = store(&state, tenant, &agent, grace, &secret).await?;
+    let (revision, info) = store(&state, tenant, &agent, grace, &secret, caller.actor()).await?;
     tracing::info!(
         tenant.id = %tenant,
         agent.id = %agent,
@@ -99,6 +100,7 @@ async fn store(
     agent: &AgentId,
     grace: Duration,
     secret: &SecretText,
+    actor: &str,
 ) -> Result<(Revision, SigningSecretInfo), Problem> {
     let mut tx = state.db.begin().await?;
     let revision = push_configs::renew(&mut tx, tenant, agent).await?.ok_or_else(unset)?;
@@ -111,6 +113,8 @@ async fn store(
         return Err(Problem::new(ProblemCode::Conflict).detail(detail));
     }
     let info = signing_secrets::create(&mut tx, &state.keyring, tenant, revision.endpoint_id, secret).await?;
+    let fields = ["signing_secret".to_owned()];
+    push_config_history::record(&mut tx, tenant, agent, ChangeAction::SigningSecretRotated, actor, &fields).await?;
     tx.commit().await?;
     Ok((revision, info))
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Settings;
+use super::endpoint_tests::MAX_CONCURRENT_TESTS;
 use super::health::Readiness;
 use super::token_cache::TokenCache;
 use crate::channels::HttpClient;
@@ -46,6 +48,8 @@ pub struct ApiState {
     pub tasks: TaskTracker,
     pub(super) tokens: Arc<TokenCache>,
     pub(super) readiness: Arc<Readiness>,
+    /// A permit for each test event under way.
+    pub(super) endpoint_tests: Arc<Semaphore>,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
@@ -66,6 +70,7 @@ impl ApiState {
             tasks,
             tokens: Arc::new(TokenCache::new()),
             readiness: Arc::new(Readiness::new()),
+            endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             document: super::openapi_json().into(),
         }
     }

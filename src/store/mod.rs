@@ -5,9 +5,11 @@
 pub mod accept;
 pub mod connection;
 pub mod deliveries;
+pub mod endpoint_tests;
 pub mod events;
 pub mod idempotency;
 pub mod partitions;
+pub mod push_config_history;
 pub mod push_configs;
 pub mod queue;
 mod sealed;

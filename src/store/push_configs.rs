@@ -103,7 +103,7 @@ pub async fn create(
 
 /// Replaces the config of `revision`; `None`: it is no longer the present one, nothing is written.
 pub async fn update(
-    db: &Db,
+    tx: &mut Tx,
     keyring: &Keyring,
     tenant: &TenantId,
     agent: &AgentId,
@@ -136,7 +136,7 @@ pub async fn update(
         &columns.values,
         &columns.secrets,
     )
-    .fetch_optional(db)
+    .fetch_optional(&mut **tx)
     .await?;
     Ok(row.map(|row| Revision { endpoint_id: revision.endpoint_id, version: row.version }))
 }
@@ -159,9 +159,9 @@ pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Op
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Removes the config and its signing secrets, whatever they are now. Idempotent.
-pub async fn delete(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<(), Error> {
-    sqlx::query!(
+/// Removes the config and its signing secrets, whatever they are now; `false`: there was none.
+pub async fn delete(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<bool, Error> {
+    let deleted = sqlx::query!(
         "-- push_configs::delete
         DELETE FROM flametree.push_configs
         WHERE tenant_id = $1
@@ -169,9 +169,9 @@ pub async fn delete(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<(), E
         tenant.as_str(),
         agent.as_str(),
     )
-    .execute(db)
-    .await
-    .map(|_| ())
+    .execute(&mut **tx)
+    .await?;
+    Ok(deleted.rows_affected() == 1)
 }
 
 /// The present revision of an agent's config, for which no key is needed; `None`: unset.
@@ -191,7 +191,12 @@ pub async fn revision(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Opt
 }
 
 /// Removes the config of `revision` and its signing secrets; `false`: it is no longer the present one.
-pub async fn delete_revision(db: &Db, tenant: &TenantId, agent: &AgentId, revision: Revision) -> Result<bool, Error> {
+pub async fn delete_revision(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    agent: &AgentId,
+    revision: Revision,
+) -> Result<bool, Error> {
     let deleted = sqlx::query!(
         "-- push_configs::delete_revision
         DELETE FROM flametree.push_configs
@@ -204,7 +209,7 @@ pub async fn delete_revision(db: &Db, tenant: &TenantId, agent: &AgentId, revisi
         revision.endpoint_id.uuid(),
         revision.version,
     )
-    .execute(db)
+    .execute(&mut **tx)
     .await?;
     Ok(deleted.rows_affected() == 1)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::WorkerId;
 use crate::store::queue::lease;
-use crate::store::{Db, idempotency, partitions};
+use crate::store::{Db, endpoint_tests, idempotency, partitions, push_config_history};
 
 const LEASE_NAME: &str = "upkeep";
 const EVERY: Duration = Duration::from_mins(10);
@@ -18,6 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const DAYS_AHEAD: u64 = 2;
 /// Promised are 24 hours.
 const KEEP_KEYS: Duration = Duration::from_hours(48);
+/// Of push configs; each agent also has its own bound.
+const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
 const KEYS_PER_STEP: i64 = 5_000;
 
 /// What upkeep works with.
@@ -66,6 +68,10 @@ impl Upkeep {
         if dropped > 0 {
             tracing::info!(partitions = dropped, before = %oldest, "old events and deliveries were dropped");
         }
+        while push_config_history::forget(&self.db, KEEP_HISTORY, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs()
+        {
+        }
+        while endpoint_tests::forget(&self.db, EVERY, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs() {}
         while idempotency::forget(&self.db, KEEP_KEYS, KEYS_PER_STEP).await? >= KEYS_PER_STEP.unsigned_abs() {}
         Ok(())
     }

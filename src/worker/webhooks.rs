@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use http::HeaderMap;
 use moka::future::Cache;
 
 use super::Ending;
@@ -97,7 +96,7 @@ impl Webhooks {
 
     fn prepare(&self, stored: &StoredWebhook, now: DateTime<Utc>) -> Found {
         let Some(url) = stored.url.clone().filter(|_| stored.enabled) else { return Found::Gone };
-        let Some(headers) = headers(stored) else {
+        let Some(headers) = webhook::configured_headers(&stored.headers) else {
             return Found::Unusable("A stored header of this endpoint cannot be sent.");
         };
         let secrets: Result<Vec<_>, _> =
@@ -109,16 +108,4 @@ impl Webhooks {
         let timeout = stored.timeout.unwrap_or(self.default_timeout);
         Found::Ready(Arc::new(Endpoint { url, headers, secrets, timeout }), until)
     }
-}
-
-/// `None`: a name or value is not one that HTTP can carry, though it was checked when it was stored.
-fn headers(stored: &StoredWebhook) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(stored.headers.len());
-    for header in &stored.headers {
-        let name = http::HeaderName::try_from(header.name.as_str()).ok()?;
-        let mut value = http::HeaderValue::try_from(header.value.text().expose()).ok()?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Some(headers)
 }

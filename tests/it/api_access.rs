@@ -31,6 +31,7 @@ fn access(method: &str, path: &str) -> Access {
             Access::With(Permission::ReadDeliveries)
         }
         (_, "/v1/tokens" | "/v1/tokens/{id}") => Access::With(Permission::ManageTokens),
+        ("POST", "/v1/agents/{agent_id}/push-config/test") => Access::With(Permission::TestEndpoint),
         ("GET", path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::ReadConfigs),
         (_, path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::EditConfigs),
         _ => panic!("{method} {path} is documented, and this table does not know who may use it"),

@@ -2,8 +2,13 @@
 //!
 //! One call is one attempt. Nothing here decides whether a delivery is due or what its outcome leads to.
 
+mod configured;
+mod diagnosis;
+mod diagnosis_code;
 mod payload;
+mod redact;
 mod signature;
+mod trial;
 
 use std::time::Duration;
 
@@ -12,8 +17,12 @@ use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, Inval
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
+pub use self::configured::configured_headers;
+pub use self::diagnosis::Diagnosis;
+pub use self::diagnosis_code::DiagnosisCode;
 pub use self::payload::payload;
 pub use self::signature::{NoRandomness, SecretError, SigningSecret};
+pub use self::trial::{Trial, TrialResponse, try_out};
 
 use super::http_client::{Answer, Broken, Post};
 use super::{HttpClient, MAX_TIMEOUT};
@@ -96,16 +105,20 @@ fn answered(answer: &Answer, duration: Duration) -> Attempt {
 
 fn unanswered(broken: Broken, duration: Duration) -> Attempt {
     Attempt {
-        outcome: broken.failure.outcome,
+        outcome: broken.failure.outcome(),
         http_status: broken.status.map(|status| status.as_u16()),
         duration,
-        detail: Some(AttemptDetail { note: Some(broken.failure.note.to_owned()), ..AttemptDetail::default() }),
+        detail: Some(AttemptDetail { note: Some(broken.failure.note().to_owned()), ..AttemptDetail::default() }),
     }
 }
 
 /// The beginning of a body as text that any database stores.
 fn excerpt(body: &[u8]) -> String {
-    let mut kept = &body[..body.len().min(MAX_EXCERPT_BYTES)];
+    excerpt_of(body, MAX_EXCERPT_BYTES)
+}
+
+fn excerpt_of(body: &[u8], max_bytes: usize) -> String {
+    let mut kept = &body[..body.len().min(max_bytes)];
     if kept.len() < body.len() {
         // A character that the cut went through is not broken, only left out.
         if let Some(error) = kept.utf8_chunks().last().filter(|last| is_unfinished(last.invalid())) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::changed_fields::changed_fields;
 use super::headers::{self, Keeping, Stored};
 use super::merge_patch::merge;
 use super::readable::ReadablePushConfig;
@@ -38,6 +39,8 @@ pub struct Change {
     pub config: PushConfig,
     /// Which settings differ; empty when all stays as it was.
     pub settings: Vec<Setting>,
+    /// The same with the headers by their names, for the history: never a value.
+    pub fields: Vec<String>,
 }
 
 /// A part of a push config, as the API names it.
@@ -91,7 +94,8 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     let disabled_reason = disabled_reason(current, enabled, url.as_ref());
     let config = PushConfig { enabled, disabled_reason, url, timeout, signing, headers, events };
     let settings = differences(current, &config);
-    Ok(Change { config, settings })
+    let fields = changed_fields(current, &config, &settings);
+    Ok(Change { config, settings, fields })
 }
 
 /// What a merge patch applies to. An unset config has nothing but defaults, which need not be written out.

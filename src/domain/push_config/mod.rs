@@ -4,8 +4,10 @@
 //! shows of itself is in [`readable`]. How it is stored, and whether its host may be reached, is not known here.
 
 mod apply;
+mod changed_fields;
 mod header;
 mod headers;
+mod history;
 mod merge_patch;
 mod readable;
 #[cfg(test)]
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 pub use apply::{Change, Draft, Rules, Setting, apply};
 pub use header::{Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError};
+pub use history::{ChangeAction, PushConfigChange};
 pub use readable::{ReadableHeader, ReadablePushConfig};
 
 use super::endpoint::WebhookEvent;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flametree_notify::channels::{self, HttpClient};
+use flametree_notify::channels::{self, HttpClient, Lookup};
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
 use flametree_notify::domain::role::Role;
@@ -24,11 +24,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::messages;
 use super::postgres::TestDatabase;
 
-/// An API node and its database; both end with it.
+/// An API node and its database; both end with it, the database with the last of its nodes.
 pub struct TestApi {
-    pub database: TestDatabase,
+    pub database: Arc<TestDatabase>,
     pub keyring: Arc<Keyring>,
     origin: String,
     client: reqwest::Client,
@@ -72,12 +73,52 @@ fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
+/// As above, but that names of `test` are this machine; `slow.test` takes longer to resolve than an attempt may take.
+fn lookup_here(host: &str) -> io::Result<Vec<IpAddr>> {
+    if host == "slow.test" {
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    let found = lookup(host)?;
+    Ok(if host == "private.test" { found } else { vec![Ipv4Addr::LOCALHOST.into()] })
+}
+
 impl TestApi {
     pub async fn start() -> Self {
-        let database = TestDatabase::new().await;
-        let keyring = Arc::new(Keyring::generate().0);
+        let channels = channels::Settings {
+            allowed_networks: Vec::new(),
+            allow_http: false,
+            default_timeout: Duration::from_secs(5),
+            extra_roots: Vec::new(),
+        };
+        Self::with(&channels, lookup).await
+    }
+
+    /// One that may send to this machine, also by plain http, and trusts the tests' authority.
+    pub async fn that_sends() -> Self {
+        Self::with(&messages::settings(), lookup_here).await
+    }
+
+    async fn with(channels: &channels::Settings, lookup: Lookup) -> Self {
+        let database = Arc::new(TestDatabase::new().await);
+        Self::on(database, Arc::new(Keyring::generate().0), channels, lookup).await
+    }
+
+    /// Another node that may send, on the same database.
+    pub async fn another_that_sends(&self) -> Self {
+        let (database, keyring) = (Arc::clone(&self.database), Arc::clone(&self.keyring));
+        Self::on(database, keyring, &messages::settings(), lookup_here).await
+    }
+
+    async fn on(
+        database: Arc<TestDatabase>,
+        keyring: Arc<Keyring>,
+        channels: &channels::Settings,
+        lookup: Lookup,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let state = state(database.pool.clone(), Arc::clone(&keyring), &stop);
+        let client = HttpClient::with_lookup(channels, lookup).unwrap();
+        let rules = Rules { allow_http: channels.allow_http };
+        let state = state(database.pool.clone(), Arc::clone(&keyring), client, rules, &stop);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
@@ -118,21 +159,21 @@ impl TestApi {
     }
 }
 
-fn state(db: store::Db, keyring: Arc<Keyring>, stop: &CancellationToken) -> ApiState {
+fn state(
+    db: store::Db,
+    keyring: Arc<Keyring>,
+    client: HttpClient,
+    push_config_rules: Rules,
+    stop: &CancellationToken,
+) -> ApiState {
     let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
     let ingest = ingest::Settings { queue_events: 1_000, default_expiry: Duration::from_hours(1) };
-    let channels = channels::Settings {
-        allowed_networks: Vec::new(),
-        allow_http: false,
-        default_timeout: Duration::from_secs(5),
-        extra_roots: Vec::new(),
-    };
     ApiState::new(Dependencies {
         ingest: Ingest::start(&db, &ingest, &Wakeup::default(), &metrics, &tasks, stop),
         db,
         keyring,
-        client: HttpClient::with_lookup(&channels, lookup).unwrap(),
-        push_config_rules: Rules { allow_http: false },
+        client,
+        push_config_rules,
         metrics,
         settings: http::Settings::default(),
         shutdown: stop.clone(),
@@ -141,7 +182,7 @@ fn state(db: store::Db, keyring: Arc<Keyring>, stop: &CancellationToken) -> ApiS
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is the client; the guarded one reaches no loopback")]
-fn plain_client() -> reqwest::Client {
+pub fn plain_client() -> reqwest::Client {
     // Another test may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()

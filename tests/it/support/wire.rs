@@ -2,6 +2,7 @@
 
 use std::io;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// An answer with a body and its length.
@@ -47,4 +48,14 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Resul
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// The headers as a library for verifying signatures takes them.
+pub(crate) fn signed_headers(seen: &Seen) -> HeaderMap {
+    seen.head
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+        .collect()
 }

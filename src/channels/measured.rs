@@ -1,0 +1,220 @@
+//! One request whose steps are timed, for a person who asks what an endpoint does.
+//!
+//! It obeys what every request obeys ([`HttpClient::guarded`]), but has a client and so a connection of its own: look-up,
+//! connection and TLS really happen and are seen. Requests of deliveries are not timed and carry none of this.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::HeaderMap;
+use reqwest::dns::{Name, Resolve, Resolving};
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::HttpClient;
+use super::http_client::{Answer, Broken, Post};
+use super::resolver::GuardedResolver;
+
+/// How long each step took. `None`: it was not needed, or did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// The look-up of the host's name.
+    pub dns: Option<Duration>,
+    /// The TCP connection.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the connection to the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// Everything, to the end of the answer or the failure.
+    pub total: Duration,
+}
+
+/// What a request was about when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Lookup,
+    Connection,
+    Tls,
+    Answer,
+}
+
+/// A request with its times.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) result: Result<Answer, Broken>,
+    /// The answer's headers, where there was an answer.
+    pub(super) headers: HeaderMap,
+    pub(super) timings: Timings,
+    /// The last step that was begun.
+    pub(super) step: Step,
+}
+
+impl HttpClient {
+    /// Sends the message once, as [`HttpClient::post`] does, on a new connection.
+    pub(super) async fn post_measured(&self, post: &Post<'_>) -> Measured {
+        let stopwatch = Stopwatch::start();
+        let mut headers = HeaderMap::new();
+        let exchange = async {
+            let response = self.of_one_request(&stopwatch)?.execute(post.request()).await?;
+            stopwatch.note(|marks| &mut marks.answered);
+            headers.clone_from(response.headers());
+            Ok(response)
+        };
+        let result = self.guarded(post, exchange).await;
+        // An answer from an address that is not allowed has told nothing.
+        if matches!(result, Err(Broken { status: None, .. })) {
+            headers.clear();
+        }
+        let (timings, step) = stopwatch.read();
+        Measured { result, headers, timings, step }
+    }
+}
+
+/// Notes when the steps of one request happen. Clones note into the same place.
+#[derive(Debug, Clone)]
+pub(super) struct Stopwatch {
+    begun: Instant,
+    marks: Arc<Mutex<Marks>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    connecting: Option<Instant>,
+    looking_up: Option<Instant>,
+    looked_up: Option<Instant>,
+    handshaking: Option<Instant>,
+    connected: Option<Instant>,
+    answered: Option<Instant>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { begun: Instant::now(), marks: Arc::default() }
+    }
+
+    /// The first time counts.
+    fn note(&self, mark: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        mark(&mut marks).get_or_insert_with(Instant::now);
+    }
+
+    fn read(&self) -> (Timings, Step) {
+        let marks = *self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        (marks.timings(self.begun.elapsed()), marks.step())
+    }
+
+    /// A resolver that tells when it is asked and when it has answered.
+    pub(super) fn resolver(&self, inner: GuardedResolver) -> impl Resolve + use<> {
+        TimedResolver { inner, stopwatch: self.clone() }
+    }
+}
+
+impl Marks {
+    fn timings(&self, total: Duration) -> Timings {
+        let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.duration_since(from?));
+        Timings {
+            dns: between(self.looking_up, self.looked_up),
+            connect: between(self.looked_up.or(self.connecting), self.handshaking.or(self.connected)),
+            tls: between(self.handshaking, self.connected),
+            first_byte: between(self.connected, self.answered),
+            total,
+        }
+    }
+
+    fn step(&self) -> Step {
+        if self.connected.is_some() {
+            Step::Answer
+        } else if self.handshaking.is_some() {
+            Step::Tls
+        } else if self.looking_up.is_some() && self.looked_up.is_none() {
+            Step::Lookup
+        } else {
+            Step::Connection
+        }
+    }
+}
+
+struct TimedResolver {
+    inner: GuardedResolver,
+    stopwatch: Stopwatch,
+}
+
+impl Resolve for TimedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (answer, stopwatch) = (self.inner.resolve(name), self.stopwatch.clone());
+        Box::pin(async move {
+            stopwatch.note(|marks| &mut marks.looking_up);
+            let answer = answer.await;
+            stopwatch.note(|marks| &mut marks.looked_up);
+            answer
+        })
+    }
+}
+
+/// Around the connector, whose answer is a connection with its TLS.
+impl<S> Layer<S> for Stopwatch {
+    type Service = TimedConnector<S>;
+
+    fn layer(&self, inner: S) -> TimedConnector<S> {
+        TimedConnector { inner, stopwatch: self.clone() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TimedConnector<S> {
+    inner: S,
+    stopwatch: Stopwatch,
+}
+
+impl<S, Request> Service<Request> for TimedConnector<S>
+where
+    S: Service<Request>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.stopwatch.note(|marks| &mut marks.connecting);
+        let (connecting, stopwatch) = (self.inner.call(request), self.stopwatch.clone());
+        Box::pin(async move {
+            let connection = connecting.await?;
+            stopwatch.note(|marks| &mut marks.connected);
+            Ok(connection)
+        })
+    }
+}
+
+/// A memory of TLS sessions that remembers none, and is asked for one at the beginning of each handshake: the moment
+/// between TCP and TLS, which the connector does not show.
+impl ClientSessionStore for Stopwatch {
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.note(|marks| &mut marks.handshaking);
+        None
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.note(|marks| &mut marks.handshaking);
+        None
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.note(|marks| &mut marks.handshaking);
+        None
+    }
+
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {}
+}

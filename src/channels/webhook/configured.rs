@@ -1,0 +1,18 @@
+//! Configured headers as they go onto the wire.
+
+use http::HeaderMap;
+
+use crate::domain::push_config::Header;
+
+/// The headers, their values marked sensitive. `None`: a name or value is not one that HTTP can carry, though it was
+/// checked when it was stored.
+pub fn configured_headers(configured: &[Header]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(configured.len());
+    for header in configured {
+        let name = http::HeaderName::try_from(header.name.as_str()).ok()?;
+        let mut value = http::HeaderValue::try_from(header.value.text().expose()).ok()?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Some(headers)
+}

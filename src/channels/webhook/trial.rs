@@ -1,0 +1,167 @@
+//! A trial: one test event sent at once, with all that can be told about it to whoever configures the endpoint.
+//!
+//! It goes the way of every delivery and obeys the same guard; only its steps are timed, and nothing is recorded.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::header::{CONTENT_LOCATION, HeaderName, LOCATION, REFRESH, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use url::Url;
+
+use super::diagnosis::{self, Answered, Diagnosis};
+use super::redact::{REDACTED, Redactor};
+use super::{DiagnosisCode, Endpoint, excerpt_of, headers, outcome_of, payload};
+use crate::channels::http_client::{Broken, Post};
+use crate::channels::measured::Measured;
+use crate::channels::{HttpClient, MAX_TIMEOUT, Timings};
+use crate::domain::delivery::{Delivery, Outcome};
+use crate::domain::secret_text::SecretText;
+
+/// How much of an answer's body is shown.
+const MAX_SHOWN_BYTES: usize = 4 * 1024;
+
+/// How many of an answer's headers are shown, and how much of each.
+const MAX_SHOWN_HEADERS: usize = 64;
+const MAX_SHOWN_VALUE_BYTES: usize = 1024;
+
+/// Headers whose values are URLs, of which no more than the origin is shown.
+const TARGETS: [HeaderName; 2] = [LOCATION, CONTENT_LOCATION];
+/// Headers whose values are not shown at all: cookies are secrets, and a refresh is a redirect in other words.
+const HIDDEN: [HeaderName; 2] = [SET_COOKIE, REFRESH];
+
+/// A test event and what became of it.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub outcome: Outcome,
+    /// The headers that were sent; configured ones are marked sensitive.
+    pub headers: HeaderMap,
+    /// The bytes that were sent and signed.
+    pub body: Bytes,
+    /// `None`: there was no answer, or nothing was sent.
+    pub response: Option<TrialResponse>,
+    pub timings: Timings,
+    pub diagnosis: Diagnosis,
+}
+
+/// What the endpoint answered, as far as it may be shown: of a redirect's target the origin alone, and nothing that was
+/// sent to it in confidence.
+#[derive(Debug, Clone)]
+pub struct TrialResponse {
+    pub status: StatusCode,
+    /// Names and values, as text.
+    pub headers: Vec<(String, String)>,
+    /// The beginning, as text; `None` for a redirect, whose body repeats its target, and where it did not arrive.
+    pub body: Option<String>,
+    /// Whether the body went on.
+    pub truncated: bool,
+}
+
+/// Sends the delivery's event once, marked as a test. `secrets` are the configured values that nobody may read. Not
+/// cancel-safe, as [`send`](super::send).
+pub async fn try_out(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    secrets: &[SecretText],
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+) -> Trial {
+    let body = Bytes::from(payload(&delivery.event, true));
+    let Ok(headers) = headers(endpoint, delivery, now, &body) else {
+        return unsendable(body);
+    };
+    let timeout = endpoint.timeout.min(MAX_TIMEOUT);
+    let post = Post { url: endpoint.url.as_url(), headers, body: body.clone(), timeout };
+    let measured = client.post_measured(&post).await;
+    let redactor = Redactor::of(secrets);
+    let (outcome, mut diagnosis) = diagnose(endpoint, &measured, timeout);
+    diagnosis.hint = redactor.apply(diagnosis.hint);
+    let response = response(post.url, &measured, &redactor);
+    Trial { outcome, headers: post.headers, body, response, timings: measured.timings, diagnosis }
+}
+
+fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Outcome, Diagnosis) {
+    match &measured.result {
+        Ok(answer) => {
+            let (own, location) = (endpoint.url.origin(), measured.headers.get(LOCATION));
+            let target = location.and_then(|location| origin(endpoint.url.as_url(), location));
+            let target = target.as_deref().map(|target| (target, target == own));
+            let answered = Answered { status: answer.status, total: measured.timings.total, target };
+            (outcome_of(answer.status), diagnosis::of_answer(&answered))
+        }
+        Err(Broken { failure, .. }) => (failure.outcome(), diagnosis::of_failure(*failure, measured.step, timeout)),
+    }
+}
+
+/// The ids and names are visible ASCII by their types: this does not happen.
+fn unsendable(body: Bytes) -> Trial {
+    let hint = "The message's headers could not be written. Nothing was sent.";
+    Trial {
+        outcome: Outcome::ConfigError,
+        headers: HeaderMap::new(),
+        body,
+        response: None,
+        timings: Timings::default(),
+        diagnosis: Diagnosis::new(DiagnosisCode::UnusableUrl, hint),
+    }
+}
+
+fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<TrialResponse> {
+    let (status, body, truncated) = match &measured.result {
+        Ok(answer) if answer.status.is_redirection() => (answer.status, None, false),
+        Ok(answer) => {
+            // Redacted before it is cut: the cut might go through a secret.
+            let mut text = redactor.apply(excerpt_of(&answer.body, answer.body.len()));
+            let is_cut = text.len() > MAX_SHOWN_BYTES;
+            text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
+            (answer.status, Some(text), is_cut || answer.truncated)
+        }
+        Err(Broken { status, .. }) => ((*status)?, None, false),
+    };
+    let headers = measured.headers.iter().take(MAX_SHOWN_HEADERS).map(|(name, value)| {
+        let mut text = redactor.apply(shown(url, name, value));
+        text.truncate(text.floor_char_boundary(MAX_SHOWN_VALUE_BYTES));
+        (name.to_string(), text)
+    });
+    Some(TrialResponse { status, headers: headers.collect(), body, truncated })
+}
+
+/// The value of an answer's header without what it would give away.
+fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
+    if HIDDEN.contains(name) {
+        return REDACTED.to_owned();
+    }
+    if TARGETS.contains(name) {
+        return origin(url, value).unwrap_or_else(|| REDACTED.to_owned());
+    }
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The origin that a URL in an answer means, seen from the URL of the request.
+fn origin(url: &Url, value: &HeaderValue) -> Option<String> {
+    let target = url.join(str::from_utf8(value.as_bytes()).ok()?).ok()?;
+    target.has_host().then(|| target.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_target_the_origin_is_shown_and_nothing_else() {
+        let url = Url::parse("https://hooks.test/a?key=b").unwrap();
+        for (location, origin) in [
+            ("https://user:pass@New.Test:8443/login?token=s3cret#x", Some("https://new.test:8443")),
+            ("/elsewhere?token=s3cret", Some("https://hooks.test")),
+            ("//other.test/x", Some("https://other.test")),
+            ("http://hooks.test/", Some("http://hooks.test")),
+            ("javascript:alert('s3cret')", None),
+            ("http://", None),
+        ] {
+            let value = HeaderValue::from_static(location);
+            assert_eq!(super::origin(&url, &value).as_deref(), origin, "{location}");
+            assert_eq!(shown(&url, &LOCATION, &value), origin.unwrap_or(REDACTED));
+        }
+    }
+}

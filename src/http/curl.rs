@@ -1,0 +1,90 @@
+//! A request as a `curl` command for a POSIX shell, in which secrets are variables that whoever runs it sets.
+
+use std::collections::HashSet;
+
+/// A header of the command.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CurlHeader<'a> {
+    Plain {
+        name: &'a str,
+        value: &'a str,
+    },
+    /// Its value is a variable.
+    Secret {
+        name: &'a str,
+    },
+}
+
+/// The command, a line for each argument. A variable that is not set stops it before anything is sent.
+pub(super) fn curl(url: &str, headers: &[CurlHeader<'_>], body: &str, timeout_seconds: f64) -> String {
+    // --globoff: brackets in a URL are meant as they stand.
+    let mut lines =
+        vec![format!("curl --globoff --include --max-time {timeout_seconds} --request POST {}", quoted(url))];
+    let mut variables = HashSet::new();
+    for header in headers {
+        let argument = match header {
+            CurlHeader::Plain { name, value } => quoted(&format!("{name}: {value}")),
+            CurlHeader::Secret { name } => {
+                let variable = variable(name, &mut variables);
+                format!("{}\"${{{variable}:?}}\"", quoted(&format!("{name}: ")))
+            }
+        };
+        lines.push(format!("--header {argument}"));
+    }
+    lines.push(format!("--data-raw {}", quoted(body)));
+    lines.join(" \\\n  ")
+}
+
+/// One word of a shell: inside single quotes nothing is special but the quote itself.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// `SECRET_AUTHORIZATION`: the prefix keeps it apart from what a shell lives by, such as `PATH`. Two names that differ
+/// only in punctuation are told apart by a number.
+fn variable(name: &str, taken: &mut HashSet<String>) -> String {
+    let upper = name
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' });
+    let base = format!("SECRET_{}", upper.collect::<String>());
+    let mut variable = base.clone();
+    let mut number = 1;
+    while !taken.insert(variable.clone()) {
+        number += 1;
+        variable = format!("{base}_{number}");
+    }
+    variable
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_command_has_a_line_for_each_argument() {
+        let headers = [
+            CurlHeader::Plain { name: "x-env", value: "it's" },
+            CurlHeader::Secret { name: "x-key" },
+            CurlHeader::Secret { name: "x_key" },
+        ];
+        let expected = r#"curl --globoff --include --max-time 2.5 --request POST 'https://hooks.test/a' \
+  --header 'x-env: it'\''s' \
+  --header 'x-key: '"${SECRET_X_KEY:?}" \
+  --header 'x_key: '"${SECRET_X_KEY_2:?}" \
+  --data-raw '{}'"#;
+        assert_eq!(curl("https://hooks.test/a", &headers, "{}", 2.5), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever stands in a text, a shell gives it back unchanged as one word.
+        #[test]
+        fn a_quoted_text_is_one_word_of_a_shell(text in "[^\\x00]{0,40}") {
+            let script = format!("printf '%s.' {}", quoted(&text));
+            let output = std::process::Command::new("bash").arg("-c").arg(script).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{text}."));
+        }
+    }
+}

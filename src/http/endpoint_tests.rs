@@ -1,0 +1,226 @@
+//! The test of an agent's endpoint: one test event, sent at once and answered with all that can be told about it.
+//!
+//! Nothing of it is stored but how often it is done: it is no delivery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::auth::Caller;
+use super::body::JsonBody;
+use super::endpoint_test_view::EndpointTestView;
+use super::now;
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::push_config_answers::PushConfigDraft;
+use super::push_configs::{AgentPath, refused};
+use super::state::ApiState;
+use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, try_out};
+use crate::domain::delivery::Delivery;
+use crate::domain::endpoint::{Channel, WebhookEvent};
+use crate::domain::event::{EventType, StoredEvent};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::fields::Fields;
+use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
+use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
+use crate::domain::role::Permission;
+use crate::domain::secret_text::SecretText;
+use crate::store::push_configs::StoredPushConfig;
+use crate::store::webhooks::webhook_endpoint;
+use crate::store::{endpoint_tests, push_configs};
+
+/// Test events under way at once in this process, each for ten seconds at most.
+pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
+
+/// What a test message says: what receivers get wrong when they do not expect it.
+const TEXT: &str =
+    "This is a test message.\nIt isn't from a customer: \"quotes\", $signs and ünïcödé ✓ arrive as they are.";
+
+/// A test to be made.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
+#[schema(example = json!({"event": "user_message"}))]
+pub(super) struct EndpointTestRequest {
+    /// Which event; it need not be one that the config selects.
+    event: WebhookEvent,
+    /// A config to test instead of the saved one, by the rules of saving it: a secret header without `value` uses the
+    /// stored one, unless the URL has another origin.
+    config: Option<PushConfigDraft>,
+}
+
+/// Sends one test event at once (`"test":true` in its body), by the saved or by a draft config, also a paused one, and
+/// tells what became of it. At most 10 a minute for an agent. Nothing is stored; a 410 disables nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{agent_id}/push-config/test",
+    tag = "Push configs",
+    params(
+        ("agent_id" = String, Path),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    request_body = EndpointTestRequest,
+    responses(
+        (status = 200, description = "Sent, or refused to be sent: see the outcome", body = EndpointTestView),
+        (status = 404, description = "No config is saved and none was sent", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 409, description = "The saved config has no URL", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "More than 10 tests in a minute; see Retry-After", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn test(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    _: NoParameters,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    caller.require(Permission::TestEndpoint)?;
+    let tenant = caller.own_tenant()?;
+    let stored = push_configs::read(&state.db, &state.keyring, tenant, &agent).await?;
+    let (event, config) = asked(body, stored.as_ref().map(|stored| &stored.config), state.push_config_rules)?;
+    let now = now();
+    let endpoint = endpoint(&state, tenant, stored.as_ref(), &config, now).await?;
+    let _permit = state.endpoint_tests.try_acquire().map_err(|_none_left| {
+        Problem::new(ProblemCode::Overloaded).detail("too many tests are under way").retry_after(RETRY_SOON)
+    })?;
+    if let Some(wait) = endpoint_tests::count(&state.db, tenant, &agent).await? {
+        let detail = format!("an agent's endpoint is tested {} times a minute at most", endpoint_tests::MAX_PER_MINUTE);
+        // To whole seconds, upwards: who comes then is not refused again.
+        let wait = Duration::from_secs(wait.as_secs() + 1);
+        return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(wait));
+    }
+    let endpoint_id = stored.map_or(EndpointId::from_uuid(Uuid::nil()), |stored| stored.revision.endpoint_id);
+    let delivery = delivery(event, tenant, &agent, endpoint_id, now);
+    let trial = try_out(&state.client, &endpoint, &secret_values(&config), &delivery, now).await;
+    tracing::info!(
+        tenant.id = %tenant,
+        agent.id = %agent,
+        actor = caller.actor(),
+        outcome = trial.outcome.as_str(),
+        diagnosis = trial.diagnosis.code.as_str(),
+        "an endpoint was tested"
+    );
+    let view = EndpointTestView::new(&endpoint, &config, trial);
+    Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)).into_response())
+}
+
+/// The event to send and the config to send it by, which has a URL.
+fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(WebhookEvent, PushConfig), Problem> {
+    let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
+    let event = fields.required_text("event").and_then(|name| {
+        WebhookEvent::from_name(&name).or_else(|| {
+            let names = WebhookEvent::ALL.map(WebhookEvent::as_str).join(", ");
+            fields.fault("event", FaultCode::InvalidValue, format!("must be one of {names}"))
+        })
+    });
+    let draft = fields.take("config").map(|draft| draft_config(draft, stored, rules));
+    let is_draft = draft.is_some();
+    let draft = draft.and_then(|draft| draft.map_err(|faults| fields.faults(faults)).ok());
+    let faults = fields.finish();
+    let Some(event) = event.filter(|_| faults.is_empty()) else { return Err(refused(faults)) };
+    let config = if is_draft { draft } else { stored.cloned() };
+    let config = config.ok_or_else(|| Problem::new(ProblemCode::NotFound).detail("the agent has no push config"))?;
+    if config.url.is_none() {
+        return Err(Problem::new(ProblemCode::Conflict).detail("the push config has no URL to send to"));
+    }
+    Ok((event, config))
+}
+
+/// A draft by the rules of saving it; its faults stand under `/config`.
+fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<PushConfig, Vec<Fault>> {
+    let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|fault| Fault { pointer: format!("/config{}", fault.pointer), ..fault })
+            .collect::<Vec<_>>()
+    })?;
+    if change.config.url.is_none() {
+        return Err(vec![Fault::new("/config/url", FaultCode::Required, "is required for a test")]);
+    }
+    Ok(change.config)
+}
+
+/// Where and how to send. A draft of an agent that has no config yet has no signing secret to sign with.
+async fn endpoint(
+    state: &ApiState,
+    tenant: &TenantId,
+    stored: Option<&StoredPushConfig>,
+    config: &PushConfig,
+    now: DateTime<Utc>,
+) -> Result<Endpoint, Problem> {
+    let unusable = |what| {
+        tracing::error!(tenant.id = %tenant, what, "a push config cannot be tested");
+        Problem::new(ProblemCode::Internal)
+    };
+    let webhook = match stored.filter(|_| config.signing) {
+        Some(stored) => webhook_endpoint(&state.db, &state.keyring, tenant, stored.revision.endpoint_id).await?,
+        None => None,
+    };
+    let secrets = webhook.iter().flat_map(|webhook| &webhook.secrets);
+    let live = secrets.filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
+    let secrets = live.map(|secret| SigningSecret::parse(secret.secret.expose())).collect::<Result<_, _>>();
+    Ok(Endpoint {
+        url: config.url.clone().ok_or_else(|| unusable("it has no URL"))?,
+        headers: configured_headers(&config.headers).ok_or_else(|| unusable("a header cannot be sent"))?,
+        secrets: secrets.map_err(|_invalid| unusable("a signing secret is not valid"))?,
+        timeout: config.timeout.unwrap_or(state.client.default_timeout()),
+    })
+}
+
+fn secret_values(config: &PushConfig) -> Vec<SecretText> {
+    let secret = config.headers.iter().filter(|header| header.value.is_secret());
+    secret.map(|header| header.value.text().clone()).collect()
+}
+
+/// A delivery that no queue has seen, of an event that nobody has posted.
+fn delivery(
+    event: WebhookEvent,
+    tenant: &TenantId,
+    agent: &AgentId,
+    endpoint_id: EndpointId,
+    now: DateTime<Utc>,
+) -> Delivery {
+    let event_type = match event {
+        WebhookEvent::NewSessionStarted => EventType::NewSessionStarted,
+        WebhookEvent::AiAssistantMessage => EventType::AiAssistantMessage,
+        WebhookEvent::UserMessage => EventType::UserMessage,
+        WebhookEvent::TransferredToLiveAgent => EventType::TransferredToLiveAgent,
+    };
+    let id = EventId::from_uuid(Uuid::now_v7()).delivery(1);
+    let event = StoredEvent {
+        id: id.first_event(),
+        tenant_id: tenant.clone(),
+        event_type,
+        agent_id: agent.clone(),
+        session_id: SessionId::from_stored("test-session".to_owned()),
+        customer_id: Some(CustomerId::from_stored("test-customer".to_owned())),
+        occurred_at: now,
+        text: event_type.is_message().then(|| TEXT.to_owned()),
+        assignee_id: None,
+        metadata: None,
+    };
+    Delivery {
+        id,
+        channel: Channel::Webhook,
+        endpoint_id,
+        endpoint_version: None,
+        event: Arc::new(event),
+        expires_at: DateTime::<Utc>::MAX_UTC,
+        claimed_at: now,
+    }
+}

@@ -1,0 +1,86 @@
+//! Who changed an agent's push config, when, and which fields.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::parameters::Parameters;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::push_configs::AgentPath;
+use super::state::ApiState;
+use crate::domain::page::{Cursor, PageRows};
+use crate::domain::push_config::{ChangeAction, PushConfigChange};
+use crate::domain::role::Permission;
+use crate::store::{push_config_history, push_configs};
+
+/// One change of a push config.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PushConfigChangeView {
+    changed_at: DateTime<Utc>,
+    action: ChangeAction,
+    /// Who did it: the id of a token or a person; null: the service itself.
+    actor: Option<String>,
+    /// What was changed, by name and never by value: settings, `headers/` with the name of a header, `signing_secret`.
+    #[schema(example = json!(["url", "headers/Authorization"]))]
+    fields: Vec<String>,
+}
+
+impl From<PushConfigChange> for PushConfigChangeView {
+    fn from(change: PushConfigChange) -> Self {
+        let PushConfigChange { changed_at, action, actor, fields } = change;
+        Self { changed_at, action, actor, fields }
+    }
+}
+
+/// A page of changes, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PushConfigHistoryPage {
+    data: Vec<PushConfigChangeView>,
+    /// Where to go on; null: this was the end.
+    next_cursor: Option<String>,
+}
+
+/// Changes of an agent's push config, the newest first; also after its removal. The newest 500 are kept, for 400 days.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{agent_id}/push-config/history",
+    tag = "Push configs",
+    params(
+        ("agent_id" = String, Path),
+        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 200, body = PushConfigHistoryPage),
+        (status = 404, description = "The agent never had a push config that is remembered",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent): AgentPath,
+    mut parameters: Parameters,
+) -> Result<Json<PushConfigHistoryPage>, Problem> {
+    caller.require(Permission::ReadConfigs)?;
+    let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
+    let cursor = parameters.parsed("cursor", |text| Cursor::parse(&text));
+    parameters.finish()?;
+    let tenant = caller.own_tenant()?;
+    let page = push_config_history::list(&state.db, tenant, &agent, cursor, rows).await?;
+    // Nothing at all is known: then neither is the agent, unless its config is older than the history.
+    let is_unknown = page.rows.is_empty() && cursor.is_none();
+    if is_unknown && push_configs::revision(&state.db, tenant, &agent).await?.is_none() {
+        return Err(Problem::new(ProblemCode::NotFound).detail("the agent has no push config"));
+    }
+    Ok(Json(PushConfigHistoryPage {
+        data: page.rows.into_iter().map(Into::into).collect(),
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+    }))
+}

@@ -1,0 +1,62 @@
+//! The table `endpoint_tests`: how often test events are sent, on all nodes together.
+
+use std::time::Duration;
+
+use sqlx::Error;
+
+use super::Db;
+use crate::domain::names::{AgentId, TenantId};
+
+/// Test events of an agent in a minute.
+pub const MAX_PER_MINUTE: usize = 10;
+
+/// Counts a test event that is about to be sent; `Some`: there were enough in the last minute, nothing was counted, and
+/// so long it takes until the next one may be sent.
+pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Duration>, Error> {
+    let row = sqlx::query!(
+        r#"-- endpoint_tests::count
+        WITH counted AS (
+            INSERT INTO flametree.endpoint_tests AS t (tenant_id, agent_id, tested_at)
+            VALUES ($1, $2, ARRAY[clock_timestamp()])
+            ON CONFLICT (tenant_id, agent_id) DO UPDATE
+            SET tested_at = ARRAY(
+                SELECT at FROM unnest(t.tested_at) AS at
+                WHERE at > clock_timestamp() - interval '1 minute'
+                ORDER BY at
+            ) || clock_timestamp()
+            WHERE cardinality(t.tested_at) < 10
+               OR t.tested_at[1] <= clock_timestamp() - interval '1 minute'
+            RETURNING 1
+        )
+        SELECT EXISTS (SELECT 1 FROM counted) AS "counted!",
+               (SELECT extract(epoch FROM t.tested_at[1] + interval '1 minute' - clock_timestamp())::float8
+                FROM flametree.endpoint_tests AS t
+                WHERE t.tenant_id = $1 AND t.agent_id = $2) AS wait_seconds"#,
+        tenant.as_str(),
+        agent.as_str(),
+    )
+    .fetch_one(db)
+    .await?;
+    let wait = row.wait_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok((!row.counted).then(|| wait.unwrap_or_default()))
+}
+
+/// Forgets up to `limit` agents whose last test event is older than `age`; answers how many. Call it until it answers
+/// less than `limit`.
+pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- endpoint_tests::forget
+        DELETE FROM flametree.endpoint_tests AS t
+        USING (
+            SELECT tenant_id, agent_id FROM flametree.endpoint_tests
+            WHERE tested_at[cardinality(tested_at)] < clock_timestamp() - make_interval(secs => $1)
+            LIMIT $2
+        ) AS old
+        WHERE t.tenant_id = old.tenant_id AND t.agent_id = old.agent_id",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}

@@ -1,0 +1,100 @@
+//! The table `push_config_changes`: who changed what, in the transaction of the change. Holds no values.
+
+use std::time::Duration;
+
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::{Db, Tx};
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::page::{Cursor, Page, PageRows};
+use crate::domain::push_config::{ChangeAction, PushConfigChange};
+
+/// Remembers a change that `tx` makes. What the service itself changes is recorded by a trigger.
+pub async fn record(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    agent: &AgentId,
+    action: ChangeAction,
+    actor: &str,
+    fields: &[String],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "-- push_config_history::record
+        SELECT flametree.record_push_config_change($1, $2, $3, $4, $5)",
+        tenant.as_str(),
+        agent.as_str(),
+        action.as_str(),
+        actor,
+        fields,
+    )
+    .execute(&mut **tx)
+    .await
+    .map(|_| ())
+}
+
+/// Changes of an agent's config, the newest first, behind the cursor.
+pub async fn list(
+    db: &Db,
+    tenant: &TenantId,
+    agent: &AgentId,
+    behind: Option<Cursor>,
+    page_rows: PageRows,
+) -> Result<Page<PushConfigChange>, Error> {
+    let mut rows = sqlx::query!(
+        "-- push_config_history::list
+        SELECT position, changed_at, action, actor, fields
+        FROM flametree.push_config_changes
+        WHERE tenant_id = $1
+          AND agent_id = $2
+          AND position < $3
+        ORDER BY position DESC
+        LIMIT $4",
+        tenant.as_str(),
+        agent.as_str(),
+        behind.map_or(i64::MAX, position),
+        i64::from(page_rows.get()) + 1,
+    )
+    .fetch_all(db)
+    .await?;
+    let goes_on = rows.len() > usize::from(page_rows.get());
+    rows.truncate(page_rows.get().into());
+    let next = rows.last().filter(|_| goes_on).map(|row| cursor(row.position));
+    let change = |action: String, changed_at, actor, fields| {
+        let action = ChangeAction::from_name(&action)
+            .ok_or_else(|| Error::Decode(format!("a change has the unknown action {action}").into()))?;
+        Ok(PushConfigChange { changed_at, action, actor, fields })
+    };
+    let rows = rows.into_iter().map(|row| change(row.action, row.changed_at, row.actor, row.fields));
+    Ok(Page { rows: rows.collect::<Result<_, Error>>()?, next })
+}
+
+/// Forgets up to `limit` changes older than `age`; answers how many. Call it until it answers less than `limit`.
+pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- push_config_history::forget
+        DELETE FROM flametree.push_config_changes AS c
+        USING (
+            SELECT tenant_id, agent_id, position FROM flametree.push_config_changes
+            WHERE changed_at < clock_timestamp() - make_interval(secs => $1)
+            ORDER BY changed_at
+            LIMIT $2
+        ) AS old
+        WHERE c.tenant_id = old.tenant_id AND c.agent_id = old.agent_id AND c.position = old.position",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Positions are numbers; a cursor is opaque and has room for one.
+fn cursor(position: i64) -> Cursor {
+    Cursor::behind(Uuid::from_u128(position.unsigned_abs().into()))
+}
+
+/// A cursor of another list may hold more than a position: it then stands before every row.
+fn position(cursor: Cursor) -> i64 {
+    i64::try_from(cursor.id().as_u128()).unwrap_or(i64::MAX)
+}

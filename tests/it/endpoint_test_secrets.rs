@@ -1,0 +1,182 @@
+//! Tests of endpoints by drafts: which secrets they may use, who may make them, how often, and what is never shown.
+
+use flametree_notify::domain::role::Role;
+use flametree_notify::store::endpoint_tests;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::endpoint_tests::{path, save, started, test_draft, test_saved};
+use crate::support::config_api::Answer;
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::wire::answer;
+
+const SECRET: &str = "Bearer hunter2-\"quoted\"";
+
+async fn ok() -> Receiver {
+    Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await
+}
+
+fn config(url: &str) -> Value {
+    json!({"enabled": true, "url": url, "events": ["user_message"], "headers": [
+        {"name": "Authorization", "value": SECRET}, {"name": "X-Env", "value": "prod"},
+    ]})
+}
+
+fn keeping(url: &str) -> Value {
+    let mut config = config(url);
+    config["headers"][0]["value"].take();
+    config
+}
+
+#[tokio::test]
+async fn a_draft_uses_a_stored_secret_where_saving_it_would_keep_it() {
+    let (api, admin) = started().await;
+    let receiver = ok().await;
+    save(&api, &admin, "agent-1", &config(&receiver.url())).await;
+    let elsewhere = format!("http://{}/elsewhere", receiver.address);
+    let tested = test_draft(&api, &admin, "agent-1", keeping(&elsewhere)).await;
+    assert_eq!((tested.status, &tested.json()["outcome"]), (200, &json!("delivered")), "{tested:?}");
+    let seen = receiver.seen();
+    assert_eq!((seen.len(), seen[0].header("authorization")), (1, SECRET));
+    assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
+    // Stored secrets sign drafts too; and a draft that is tested is not saved.
+    assert_eq!(seen[0].headers("webhook-signature").count(), 1);
+    let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
+    assert_eq!(read["url"], receiver.url());
+}
+
+#[tokio::test]
+async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
+    let (api, admin) = started().await;
+    let (receiver, stranger) = (ok().await, ok().await);
+    save(&api, &admin, "agent-1", &config(&receiver.url())).await;
+    let refused = test_draft(&api, &admin, "agent-1", keeping(&stranger.url())).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("secret_reentry_required")));
+    let place = ("/config/headers/0/value".to_owned(), "secret_reentry_required".to_owned());
+    assert_eq!(refused.faults(), [place]);
+    assert_eq!(stranger.connections(), 0);
+    // Entered again it may go there.
+    let mut draft = config(&stranger.url());
+    draft["headers"][0]["value"] = json!("Bearer another");
+    assert_eq!(test_draft(&api, &admin, "agent-1", draft).await.status, 200);
+    assert_eq!(stranger.seen()[0].header("authorization"), "Bearer another");
+}
+
+#[tokio::test]
+async fn a_draft_of_an_agent_without_config_is_sent_unsigned() {
+    let (api, admin) = started().await;
+    let receiver = ok().await;
+    assert_eq!(test_draft(&api, &admin, "agent-1", config(&receiver.url())).await.status, 200);
+    assert_eq!(receiver.seen()[0].headers("webhook-signature").count(), 0);
+    let missing = test_draft(&api, &admin, "agent-1", keeping(&receiver.url())).await;
+    assert_eq!(missing.faults(), [("/config/headers/0/value".to_owned(), "required".to_owned())]);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_an_answer_even_if_the_endpoint_repeats_it() {
+    let (api, admin) = started().await;
+    // Across the place where the body is cut, as it is, as JSON writes it, and without its scheme.
+    let padding = "x".repeat(4_090);
+    let body = format!("{padding}{SECRET} {} hunter2-\"quoted\"", json!(SECRET));
+    let headers = format!("x-echo: {SECRET}\r\nset-cookie: session=c00kie\r\n");
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", &headers, body.as_bytes()))).await;
+    let saved = save(&api, &admin, "agent-1", &config(&receiver.url())).await.json();
+    let tested = test_saved(&api, &admin, "agent-1").await;
+    assert_eq!(tested.status, 200);
+    for secret in ["hunter2", "quoted", "c00kie", saved["signing_secret"].as_str().unwrap()] {
+        assert!(!tested.text.contains(secret), "{secret} in {}", tested.text);
+    }
+    let test = tested.json();
+    let expected = json!({"name": "authorization", "secret": true, "value": null});
+    assert!(test["request"]["headers"].as_array().unwrap().contains(&expected), "{test}");
+    assert!(
+        test["response"]["headers"].as_array().unwrap().contains(&json!({"name": "x-echo", "value": "[redacted]"}))
+    );
+    assert_eq!(test["response"]["body"], format!("{padding}[redac"));
+    assert_eq!(receiver.seen()[0].header("authorization"), SECRET);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_test_is_told_with_its_place() {
+    let (api, admin) = started().await;
+    let faults = async |body: Value| api.send(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await;
+    let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
+    let body =
+        json!({"event": "session_resolved", "config": {"url": "ftp://hooks.test/", "retries": 1}, "when": "now"});
+    let expected = [
+        fault("/config/retries", "unknown_field"),
+        fault("/config/url", "invalid_value"),
+        fault("/event", "invalid_value"),
+        fault("/when", "unknown_field"),
+    ];
+    assert_eq!(faults(body).await.faults(), expected);
+    let no_url = faults(json!({"config": {}})).await;
+    assert_eq!(no_url.faults(), [fault("/config/url", "required"), fault("/event", "required")]);
+    save(&api, &admin, "agent-1", &json!({"enabled": false})).await;
+    assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 409);
+}
+
+#[tokio::test]
+async fn a_test_is_for_admins_of_the_tenant() {
+    let (api, admin) = started().await;
+    let receiver = ok().await;
+    save(&api, &admin, "agent-1", &config(&receiver.url())).await;
+    for role in [Role::Viewer, Role::Service] {
+        let token = api.token(role, Some("acme")).await;
+        assert_eq!(test_saved(&api, &token, "agent-1").await.status, 403);
+    }
+    let other = api.token(Role::Admin, Some("other")).await;
+    assert_eq!(test_saved(&api, &other, "agent-1").await.status, 404);
+    let borrowed = test_draft(&api, &other, "agent-1", keeping(&receiver.url())).await;
+    assert_eq!(borrowed.faults(), [("/config/headers/0/value".to_owned(), "required".to_owned())]);
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_is_tested_ten_times_a_minute_on_all_nodes_together() {
+    let (api, admin) = started().await;
+    let another = api.another_that_sends().await;
+    let receiver = ok().await;
+    save(&api, &admin, "agent-1", &config(&receiver.url())).await;
+    // What is refused for another reason does not count.
+    assert_eq!(test_draft(&api, &admin, "agent-1", json!({})).await.status, 422);
+    for _ in 0..5 {
+        assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 200);
+        assert_eq!(test_saved(&another, &admin, "agent-1").await.status, 200);
+    }
+    for node in [&api, &another] {
+        let refused: Answer = test_saved(node, &admin, "agent-1").await;
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("rate_limited")));
+        let after: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&after), "{after}");
+    }
+    assert_eq!(receiver.seen().len(), 10);
+    // Another agent, and the same name at another tenant, have their own.
+    assert_eq!(test_draft(&api, &admin, "agent-2", config(&receiver.url())).await.status, 200);
+    let other = api.token(Role::Admin, Some("other")).await;
+    assert_eq!(test_draft(&api, &other, "agent-1", config(&receiver.url())).await.status, 200);
+    // A minute later it goes on, one for each that is a minute old.
+    let statement = "UPDATE flametree.endpoint_tests
+        SET tested_at = ARRAY(SELECT at - interval '59 s' FROM unnest(tested_at) AS at ORDER BY at)
+        WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";
+    sqlx::raw_sql(statement).execute(&api.database.pool).await.unwrap();
+    let statement = "UPDATE flametree.endpoint_tests SET tested_at[1] = tested_at[1] - interval '2 s'
+        WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";
+    sqlx::raw_sql(statement).execute(&api.database.pool).await.unwrap();
+    assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_tested_long_ago_is_forgotten() {
+    let (api, admin) = started().await;
+    let receiver = ok().await;
+    for agent in ["agent-1", "agent-2"] {
+        assert_eq!(test_draft(&api, &admin, agent, config(&receiver.url())).await.status, 200);
+    }
+    let age = "UPDATE flametree.endpoint_tests SET tested_at = ARRAY[tested_at[1] - interval '1 hour']
+        WHERE agent_id = 'agent-1'";
+    sqlx::raw_sql(age).execute(&api.database.pool).await.unwrap();
+    let minutes = std::time::Duration::from_mins(10);
+    assert_eq!(endpoint_tests::forget(&api.database, minutes, 10).await.unwrap(), 1);
+    assert_eq!(endpoint_tests::forget(&api.database, minutes, 10).await.unwrap(), 0);
+}

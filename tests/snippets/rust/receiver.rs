@@ -1,0 +1,41 @@
+//! Receives webhooks: verifies each one, answers at once, and hands the new ones on to be worked on afterwards.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use standardwebhooks::Webhook;
+use tokio::sync::mpsc::UnboundedSender;
+
+#[derive(Clone)]
+struct Receiver {
+    webhook: Arc<Webhook>,
+    /// In production: a table with a unique key, so that it outlives the process.
+    seen: Arc<Mutex<HashSet<String>>>,
+    work: UnboundedSender<serde_json::Value>,
+}
+
+/// To be served by `axum::serve`. What is new comes out of the other end of `work`.
+pub fn app(signing_secret: &str, work: UnboundedSender<serde_json::Value>) -> Router {
+    let webhook = Arc::new(Webhook::new(signing_secret).expect("a signing secret begins with whsec_"));
+    let receiver = Receiver { webhook, seen: Arc::default(), work };
+    Router::new().route("/webhook", post(receive)).with_state(receiver)
+}
+
+async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    // The bytes as they came: parsed and written again they would not be what was signed.
+    if receiver.webhook.verify(&body, &headers).is_err() {
+        return StatusCode::UNAUTHORIZED;
+    }
+    let Ok(message) = serde_json::from_slice(&body) else { return StatusCode::BAD_REQUEST };
+    let id = headers["webhook-id"].to_str().unwrap_or_default().to_owned();
+    let is_new = receiver.seen.lock().unwrap().insert(id);
+    if is_new && receiver.work.send(message).is_err() {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    StatusCode::NO_CONTENT
+}
