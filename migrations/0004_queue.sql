@@ -32,25 +32,36 @@ $$;
 COMMENT ON FUNCTION flametree.waiting_lanes IS
     'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each.';
 
+CREATE TYPE flametree.claimed AS (
+    claimed_at     timestamptz,
+    lane_tenants   text[],
+    lane_endpoints uuid[],
+    lane_versions  integer[],
+    lanes          smallint[],
+    positions      bigint[],
+    delivery_ids   uuid[],
+    event_ids      uuid[],
+    expiries       timestamptz[],
+    event_types    text[],
+    agents         text[],
+    sessions       text[],
+    customers      text[],
+    assignees      text[],
+    occurred       timestamptz[],
+    texts          text[],
+    metadata       text[]
+);
+COMMENT ON TYPE flametree.claimed IS
+    'A ledger row with its events: the n-th of each array from lanes on is of the n-th delivery. One row of arrays costs both sides half of what a row for each delivery does.';
+
 CREATE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
     p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
-) RETURNS TABLE (
-    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
-    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
-    occurred_at timestamptz, event_text text, metadata text
-) LANGUAGE plpgsql
+) RETURNS flametree.claimed LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
     SET plan_cache_mode = force_generic_plan AS $$
-#variable_conflict use_column
 DECLARE
-    v_now timestamptz;
-    v_lanes smallint[];
-    v_positions bigint[];
-    v_ids uuid[];
-    v_events uuid[];
-    v_expiries timestamptz[];
-    v_versions integer[];
+    v_claim flametree.claims;
 BEGIN
     PERFORM 1 FROM flametree.workers AS w WHERE w.id = p_worker_id AND w.fenced_at IS NULL;
     IF NOT FOUND THEN
@@ -82,11 +93,11 @@ BEGIN
         RETURNING p.lane, r.position, r.id, r.event_id, r.expires_at
     )
     SELECT array_agg(t.lane), array_agg(t.position), array_agg(t.id), array_agg(t.event_id), array_agg(t.expires_at)
-    INTO v_lanes, v_positions, v_ids, v_events, v_expiries
+    INTO v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries
     FROM taken AS t;
 
-    IF v_ids IS NULL THEN
-        RETURN;
+    IF v_claim.delivery_ids IS NULL THEN
+        RETURN NULL;
     END IF;
 
     SELECT array_agg(CASE p_channel
@@ -97,60 +108,67 @@ BEGIN
             SELECT s.version FROM flametree.push_subscriptions AS s
             WHERE s.tenant_id = l.tenant_id AND s.id = l.endpoint_id AND s.active)
         END ORDER BY l.lane)
-    INTO v_versions
+    INTO v_claim.lane_versions
     FROM unnest(p_tenants, p_endpoints) WITH ORDINALITY AS l (tenant_id, endpoint_id, lane);
 
-    v_now := clock_timestamp();
+    v_claim.claim_id := p_claim_id;
+    v_claim.worker_id := p_worker_id;
+    v_claim.channel := p_channel;
+    v_claim.claimed_at := clock_timestamp();
+    v_claim.lane_tenants := p_tenants;
+    v_claim.lane_endpoints := p_endpoints;
     INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
         lanes, positions, delivery_ids, event_ids, expiries)
-    VALUES (p_claim_id, p_worker_id, p_channel, v_now, p_tenants, p_endpoints, v_versions,
-        v_lanes, v_positions, v_ids, v_events, v_expiries);
+    VALUES (v_claim.claim_id, v_claim.worker_id, v_claim.channel, v_claim.claimed_at, v_claim.lane_tenants,
+        v_claim.lane_endpoints, v_claim.lane_versions, v_claim.lanes, v_claim.positions, v_claim.delivery_ids,
+        v_claim.event_ids, v_claim.expiries);
 
-    RETURN QUERY SELECT * FROM flametree.claimed_deliveries(
-        v_now, p_tenants, v_versions, v_lanes, v_positions, v_ids, v_events, v_expiries);
+    RETURN flametree.claimed_deliveries(v_claim);
 END
 $$;
 COMMENT ON FUNCTION flametree.claim_deliveries IS
-    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the ledger row and answers the deliveries with their events. Raises FT001 when the worker is fenced.';
+    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the ledger row and answers it with its events; NULL where nothing was ready. Raises FT001 when the worker is fenced.';
 
-CREATE FUNCTION flametree.claimed_deliveries(
-    p_claimed_at timestamptz, p_tenants text[], p_versions integer[], p_lanes smallint[], p_positions bigint[],
-    p_ids uuid[], p_events uuid[], p_expiries timestamptz[]
-) RETURNS TABLE (
-    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
-    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
-    occurred_at timestamptz, event_text text, metadata text
-) LANGUAGE plpgsql STABLE
+CREATE FUNCTION flametree.claimed_deliveries(p_claim flametree.claims) RETURNS flametree.claimed LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
     SET plan_cache_mode = force_generic_plan AS $$
-#variable_conflict use_column
 DECLARE
+    v_lanes smallint[] := p_claim.lanes;
+    v_events uuid[] := p_claim.event_ids;
+    v_tenants text[] := p_claim.lane_tenants;
     -- Bounds known before execution let the executor leave out the partitions of other days.
-    v_first uuid := (SELECT u FROM unnest(p_events) AS u ORDER BY u LIMIT 1);
-    v_last uuid := (SELECT u FROM unnest(p_events) AS u ORDER BY u DESC LIMIT 1);
+    v_first uuid := (SELECT u FROM unnest(v_events) AS u ORDER BY u LIMIT 1);
+    v_last uuid := (SELECT u FROM unnest(v_events) AS u ORDER BY u DESC LIMIT 1);
+    v_claimed flametree.claimed;
 BEGIN
-    RETURN QUERY
-    SELECT d.lane, d.position, d.id, d.event_id, d.expires_at, p_claimed_at, p_versions[d.lane], e.type::text, e.agent_id,
-           e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata
-    FROM unnest(p_lanes, p_positions, p_ids, p_events, p_expiries) AS d (lane, position, id, event_id, expires_at)
+    SELECT array_agg(e.type::text), array_agg(e.agent_id), array_agg(e.session_id), array_agg(e.customer_id),
+           array_agg(e.assignee_id), array_agg(e.occurred_at), array_agg(e.text), array_agg(e.metadata)
+    INTO v_claimed.event_types, v_claimed.agents, v_claimed.sessions, v_claimed.customers,
+         v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata
+    FROM unnest(v_lanes, v_events) AS d (lane, event_id)
     -- LEFT: a delivery whose event is gone is still answered, else its claim could never be completed.
     LEFT JOIN LATERAL (
         SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata
         FROM flametree.events AS e
-        WHERE e.tenant_id = p_tenants[d.lane] AND e.id = d.event_id AND e.id >= v_first AND e.id <= v_last
+        WHERE e.tenant_id = v_tenants[d.lane] AND e.id = d.event_id AND e.id >= v_first AND e.id <= v_last
         LIMIT 1
     ) AS e ON true;
+    v_claimed.claimed_at := p_claim.claimed_at;
+    v_claimed.lane_tenants := v_tenants;
+    v_claimed.lane_endpoints := p_claim.lane_endpoints;
+    v_claimed.lane_versions := p_claim.lane_versions;
+    v_claimed.lanes := v_lanes;
+    v_claimed.positions := p_claim.positions;
+    v_claimed.delivery_ids := p_claim.delivery_ids;
+    v_claimed.event_ids := v_events;
+    v_claimed.expiries := p_claim.expiries;
+    RETURN v_claimed;
 END
 $$;
-COMMENT ON FUNCTION flametree.claimed_deliveries IS 'The deliveries of a ledger row with their events.';
+COMMENT ON FUNCTION flametree.claimed_deliveries IS 'A ledger row with its events.';
 
-CREATE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id uuid) RETURNS TABLE (
-    tenant_id text, endpoint_id uuid,
-    lane smallint, "position" bigint, id uuid, event_id uuid, expires_at timestamptz, claimed_at timestamptz,
-    endpoint_version integer, event_type text, agent_id text, session_id text, customer_id text, assignee_id text,
-    occurred_at timestamptz, event_text text, metadata text
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
-#variable_conflict use_column
+CREATE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id uuid) RETURNS flametree.claimed LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
 DECLARE
     v_claim flametree.claims;
 BEGIN
@@ -162,16 +180,13 @@ BEGIN
 
     SELECT c.* INTO v_claim FROM flametree.claims AS c WHERE c.claim_id = p_claim_id AND c.worker_id = p_worker_id;
     IF NOT FOUND OR cardinality(v_claim.delivery_ids) = 0 THEN
-        RETURN;
+        RETURN NULL;
     END IF;
-    RETURN QUERY
-    SELECT v_claim.lane_tenants[d.lane], v_claim.lane_endpoints[d.lane], d.*
-    FROM flametree.claimed_deliveries(v_claim.claimed_at, v_claim.lane_tenants, v_claim.lane_versions, v_claim.lanes,
-        v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries) AS d;
+    RETURN flametree.claimed_deliveries(v_claim);
 END
 $$;
 COMMENT ON FUNCTION flametree.resolve_claim IS
-    'After a lost answer: the deliveries of the claim if it happened; if not, none, and it cannot happen any more.';
+    'After a lost answer: the claim with its deliveries if it happened; if not, NULL, and it cannot happen any more.';
 
 CREATE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],

@@ -15,6 +15,8 @@ use crate::domain::delivery::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     UnusableUrl,
+    /// Ids and names are visible ASCII by their types, so that this cannot be; without its headers nothing may be sent.
+    UnwritableHeaders,
     Unresolved,
     BlockedAddress,
     ConnectionFailed,
@@ -50,7 +52,7 @@ pub(super) enum TlsFault {
 impl Failure {
     pub(super) const fn outcome(self) -> Outcome {
         match self {
-            Self::UnusableUrl => Outcome::ConfigError,
+            Self::UnusableUrl | Self::UnwritableHeaders => Outcome::ConfigError,
             Self::Unresolved => Outcome::DnsError,
             Self::BlockedAddress => Outcome::BlockedAddress,
             Self::ConnectionFailed
@@ -68,6 +70,7 @@ impl Failure {
     pub(super) const fn note(self) -> &'static str {
         match self {
             Self::UnusableUrl => "The URL cannot be sent to.",
+            Self::UnwritableHeaders => "The message's headers could not be written.",
             Self::Unresolved => "The host name did not resolve.",
             Self::BlockedAddress => "The host has an address that this service does not send to. Nothing was sent.",
             Self::ConnectionFailed => "The connection failed.",

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::InvalidHeaderValue;
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::dns::Resolve;
 use reqwest::{Request, Response, redirect, retry};
@@ -68,7 +69,9 @@ pub(super) struct Answer {
 /// One message.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Url,
-    pub(super) headers: HeaderMap,
+    /// Writes the headers, the same ones each time. Written when they are needed and given away: thousands of messages
+    /// wait for their answers at once.
+    pub(super) headers: &'a (dyn Fn() -> Result<HeaderMap, InvalidHeaderValue> + Sync),
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
 }
@@ -154,7 +157,8 @@ impl HttpClient {
     /// Sends the message once and reads the answer. Dropping the future closes the connection (HTTP/1.1) or resets the
     /// stream (HTTP/2); the message may have been processed by then.
     pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, Broken> {
-        self.guarded(post, self.exchange(post)).await
+        let request = post.request().map_err(|failure| Broken { status: None, failure })?;
+        self.guarded(post, self.exchange(request, post)).await
     }
 
     /// What holds of every request, whichever client sends it: `exchange` begins only if the URL may be sent to, and
@@ -178,9 +182,12 @@ impl HttpClient {
     /// One request, but for what was certainly not processed. (What is left: when a connection ends in the very instant
     /// in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
     /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
-    async fn exchange(&self, post: &Post<'_>) -> Result<Response, reqwest::Error> {
-        match self.0.pooled.execute(post.request()).await {
-            Err(error) if classify::was_never_processed(&error) => self.0.fresh.execute(post.request()).await,
+    async fn exchange(&self, request: Request, post: &Post<'_>) -> Result<Response, reqwest::Error> {
+        match self.0.pooled.execute(request).await {
+            Err(error) if classify::was_never_processed(&error) => match post.request() {
+                Ok(request) => self.0.fresh.execute(request).await,
+                Err(_unwritable) => Err(error),
+            },
             answer => answer,
         }
     }
@@ -210,11 +217,11 @@ impl HttpClient {
 }
 
 impl Post<'_> {
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self) -> Result<Request, Failure> {
         let mut request = Request::new(Method::POST, self.url.clone());
-        request.headers_mut().clone_from(&self.headers);
+        *request.headers_mut() = (self.headers)().map_err(|_invalid| Failure::UnwritableHeaders)?;
         *request.body_mut() = Some(self.body.clone().into());
-        request
+        Ok(request)
     }
 }
 

@@ -59,8 +59,15 @@ impl HttpClient {
     pub(super) async fn post_measured(&self, post: &Post<'_>) -> Measured {
         let stopwatch = Stopwatch::start();
         let mut headers = HeaderMap::new();
+        let request = match post.request() {
+            Ok(request) => request,
+            Err(failure) => {
+                let ((timings, step), result) = (stopwatch.read(), Err(Broken { status: None, failure }));
+                return Measured { result, headers, timings, step };
+            }
+        };
         let exchange = async {
-            let response = self.of_one_request(&stopwatch)?.execute(post.request()).await?;
+            let response = self.of_one_request(&stopwatch)?.execute(request).await?;
             stopwatch.note(|marks| &mut marks.answered);
             headers.clone_from(response.headers());
             Ok(response)

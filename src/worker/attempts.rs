@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use apalis::prelude::Task;
@@ -53,9 +54,11 @@ where
     fn call(&mut self, task: Task<Claimed>) -> Self::Future {
         let attempt = self.attempt.clone();
         let abort = self.abort.clone();
+        let claimed = task.args;
         self.tasks.spawn(async move {
-            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
-            abort.run_until_cancelled(run(task.args, attempt)).await;
+            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted. Pinned here: a future
+            // that is moved into another takes its room twice, and thousands wait at once.
+            abort.run_until_cancelled(pin!(run(claimed, attempt))).await;
         });
         ready(Ok(()))
     }

@@ -100,7 +100,7 @@ async fn asking_about_a_claim_waits_for_one_that_is_under_way() {
     let id = ClaimId::from_uuid(Uuid::new_v4());
     let mut under_way = db.begin().await.unwrap();
     sqlx::query(
-        "SELECT id FROM flametree.claim_deliveries($1, $2, 'webhook', ARRAY['acme'], ARRAY[$3], ARRAY[0], ARRAY[1])",
+        "SELECT delivery_ids FROM flametree.claim_deliveries($1, $2, 'webhook', ARRAY['acme'], ARRAY[$3], ARRAY[0], ARRAY[1])",
     )
     .bind(id.uuid())
     .bind(by.uuid())

@@ -120,6 +120,9 @@ pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Dia
             Code::UnusableUrl,
             "The URL cannot be sent to. Nothing was sent. Enter it again, with https.",
         ),
+        Failure::UnwritableHeaders => {
+            Diagnosis::new(Code::UnusableUrl, "The message's headers could not be written. Nothing was sent.")
+        }
         Failure::Unresolved => Diagnosis::new(
             Code::NameNotResolved,
             "The host's name does not resolve. Check its spelling, and that it has a public DNS record.",

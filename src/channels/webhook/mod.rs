@@ -12,6 +12,7 @@ mod trial;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue, USER_AGENT};
 use http::{HeaderMap, StatusCode};
@@ -39,6 +40,9 @@ const EVENT: HeaderName = HeaderName::from_static("x-flametree-event");
 const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Room for ours, and for those that the client adds: host, accept and content-length.
+const OWN_HEADERS: usize = 12;
+
 /// Headers that frame or route the message. The rules of push configs refuse them long before; here they are passed over.
 const TRANSPORT_HEADERS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
@@ -64,13 +68,13 @@ pub async fn send(
     test: bool,
     now: DateTime<Utc>,
 ) -> Attempt {
-    let body = payload(&delivery.event, test);
-    let Ok(headers) = headers(endpoint, delivery, now, &body) else {
-        // The ids and names are visible ASCII by their types; without them nothing may be sent.
-        return Attempt::not_sent(Outcome::ConfigError, Some("The message's headers could not be written.".to_owned()));
+    let body = Bytes::from(payload(&delivery.event, test));
+    let post = Post {
+        url: endpoint.url.as_url(),
+        headers: &|| headers(endpoint, delivery, now, &body),
+        body: body.clone(),
+        timeout: endpoint.timeout.min(MAX_TIMEOUT),
     };
-    let post =
-        Post { url: endpoint.url.as_url(), headers, body: body.into(), timeout: endpoint.timeout.min(MAX_TIMEOUT) };
     fail::fail_point!("send::before_request");
     let begun = Instant::now();
     let result = client.post(&post).await;
@@ -141,7 +145,7 @@ fn headers(
 ) -> Result<HeaderMap, InvalidHeaderValue> {
     let id = delivery.event.id.to_string();
     let timestamp = now.timestamp().to_string();
-    let mut headers = HeaderMap::with_capacity(12 + endpoint.headers.len());
+    let mut headers = HeaderMap::with_capacity(OWN_HEADERS + endpoint.headers.len());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::diagnosis::{self, Answered, Diagnosis};
 use super::redact::{REDACTED, Redactor};
-use super::{DiagnosisCode, Endpoint, excerpt_of, headers, outcome_of, payload};
+use super::{Endpoint, excerpt_of, headers, outcome_of, payload};
 use crate::channels::http_client::{Broken, Post};
 use crate::channels::measured::Measured;
 use crate::channels::{HttpClient, MAX_TIMEOUT, Timings};
@@ -68,17 +68,16 @@ pub async fn try_out(
     now: DateTime<Utc>,
 ) -> Trial {
     let body = Bytes::from(payload(&delivery.event, true));
-    let Ok(headers) = headers(endpoint, delivery, now, &body) else {
-        return unsendable(body);
-    };
+    let write_headers = || headers(endpoint, delivery, now, &body);
     let timeout = endpoint.timeout.min(MAX_TIMEOUT);
-    let post = Post { url: endpoint.url.as_url(), headers, body: body.clone(), timeout };
+    let post = Post { url: endpoint.url.as_url(), headers: &write_headers, body: body.clone(), timeout };
     let measured = client.post_measured(&post).await;
     let redactor = Redactor::of(secrets);
     let (outcome, mut diagnosis) = diagnose(endpoint, &measured, timeout);
     diagnosis.hint = redactor.apply(diagnosis.hint);
     let response = response(post.url, &measured, &redactor);
-    Trial { outcome, headers: post.headers, body, response, timings: measured.timings, diagnosis }
+    let headers = write_headers().unwrap_or_default();
+    Trial { outcome, headers, body, response, timings: measured.timings, diagnosis }
 }
 
 fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Outcome, Diagnosis) {
@@ -95,18 +94,6 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
 }
 
 /// The ids and names are visible ASCII by their types: this does not happen.
-fn unsendable(body: Bytes) -> Trial {
-    let hint = "The message's headers could not be written. Nothing was sent.";
-    Trial {
-        outcome: Outcome::ConfigError,
-        headers: HeaderMap::new(),
-        body,
-        response: None,
-        timings: Timings::default(),
-        diagnosis: Diagnosis::new(DiagnosisCode::UnusableUrl, hint),
-    }
-}
-
 fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<TrialResponse> {
     let (status, body, truncated) = match &measured.result {
         Ok(answer) if answer.status.is_redirection() => (answer.status, None, false),

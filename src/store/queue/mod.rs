@@ -1,6 +1,7 @@
 //! The queue's protocol: each function is one call of a database function of `migrations/0004_queue.sql`, one transaction.
 
 pub mod claim;
+mod claim_row;
 pub mod finish;
 pub mod hints;
 pub mod lanes;

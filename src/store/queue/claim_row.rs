@@ -1,0 +1,163 @@
+//! A ledger row with its events, as the database answers it: one row of arrays.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::claim::ClaimedDelivery;
+use crate::domain::delivery::Delivery;
+use crate::domain::endpoint::Channel;
+use crate::domain::event::{EventType, StoredEvent};
+use crate::domain::ids::{DeliveryId, EndpointId, EventId};
+use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
+
+/// The type `flametree.claimed`. All columns are NULL where nothing was claimed. The n-th of each array from `lanes` on is
+/// of the n-th delivery; what belongs to its event is NULL where that is gone.
+#[derive(Debug)]
+pub(super) struct ClaimRow {
+    pub(super) claimed_at: Option<DateTime<Utc>>,
+    pub(super) lane_tenants: Option<Vec<String>>,
+    pub(super) lane_endpoints: Option<Vec<Uuid>>,
+    pub(super) lane_versions: Option<Vec<Option<i32>>>,
+    pub(super) lanes: Option<Vec<i16>>,
+    pub(super) positions: Option<Vec<i64>>,
+    pub(super) delivery_ids: Option<Vec<Uuid>>,
+    pub(super) event_ids: Option<Vec<Uuid>>,
+    pub(super) expiries: Option<Vec<DateTime<Utc>>>,
+    pub(super) event_types: Option<Vec<Option<String>>>,
+    pub(super) agents: Option<Vec<Option<String>>>,
+    pub(super) sessions: Option<Vec<Option<String>>>,
+    pub(super) customers: Option<Vec<Option<String>>>,
+    pub(super) assignees: Option<Vec<Option<String>>>,
+    pub(super) occurred: Option<Vec<Option<DateTime<Utc>>>>,
+    pub(super) texts: Option<Vec<Option<String>>>,
+    pub(super) metadata: Option<Vec<Option<String>>>,
+}
+
+impl ClaimRow {
+    pub(super) fn deliveries(self, channel: Channel) -> Result<Vec<ClaimedDelivery>, Error> {
+        let Some(claimed_at) = self.claimed_at else { return Ok(Vec::new()) };
+        let lanes = lanes(self.lane_tenants, self.lane_endpoints, self.lane_versions)?;
+        let mut lane_numbers = column(self.lanes);
+        let mut positions = column(self.positions);
+        let mut event_ids = column(self.event_ids);
+        let mut expiries = column(self.expiries);
+        let mut columns = EventColumns {
+            types: column(self.event_types),
+            agents: column(self.agents),
+            sessions: column(self.sessions),
+            customers: column(self.customers),
+            assignees: column(self.assignees),
+            occurred: column(self.occurred),
+            texts: column(self.texts),
+            metadata: column(self.metadata),
+        };
+        // The deliveries of one event share it.
+        let mut events: HashMap<EventId, Option<Arc<StoredEvent>>> = HashMap::new();
+        let one = |id: Uuid| {
+            let id = DeliveryId::from_uuid(id);
+            let lane = usize::try_from(next(&mut lane_numbers)?).ok().and_then(|lane| lanes.get(lane.checked_sub(1)?));
+            let lane = lane.ok_or_else(|| Error::Decode("a lane that the ledger row does not have".into()))?;
+            let event_id = EventId::from_uuid(next(&mut event_ids)?);
+            let event = columns.next(event_id, &lane.tenant_id)?;
+            let event = events.entry(event_id).or_insert_with(|| event.map(Arc::new)).clone();
+            let expires_at = next(&mut expiries)?;
+            let delivery = event.map(|event| Delivery {
+                id,
+                channel,
+                endpoint_id: lane.endpoint_id,
+                endpoint_version: lane.endpoint_version,
+                event,
+                expires_at,
+                claimed_at,
+            });
+            Ok(ClaimedDelivery {
+                delivery,
+                id,
+                event_id,
+                tenant_id: lane.tenant_id.clone(),
+                endpoint_id: lane.endpoint_id,
+                endpoint_version: lane.endpoint_version,
+                position: next(&mut positions)?,
+                claimed_at,
+            })
+        };
+        column(self.delivery_ids).map(one).collect()
+    }
+}
+
+/// One endpoint of the ledger row.
+struct Lane {
+    tenant_id: TenantId,
+    endpoint_id: EndpointId,
+    endpoint_version: Option<i32>,
+}
+
+fn lanes(
+    tenants: Option<Vec<String>>,
+    endpoints: Option<Vec<Uuid>>,
+    versions: Option<Vec<Option<i32>>>,
+) -> Result<Vec<Lane>, Error> {
+    let (mut endpoints, mut versions) = (column(endpoints), column(versions));
+    let lane = |tenant| {
+        Ok(Lane {
+            tenant_id: TenantId::from_stored(tenant),
+            endpoint_id: EndpointId::from_uuid(next(&mut endpoints)?),
+            endpoint_version: next(&mut versions)?,
+        })
+    };
+    column(tenants).map(lane).collect()
+}
+
+struct EventColumns {
+    types: IntoIter<Option<String>>,
+    agents: IntoIter<Option<String>>,
+    sessions: IntoIter<Option<String>>,
+    customers: IntoIter<Option<String>>,
+    assignees: IntoIter<Option<String>>,
+    occurred: IntoIter<Option<DateTime<Utc>>>,
+    texts: IntoIter<Option<String>>,
+    metadata: IntoIter<Option<String>>,
+}
+
+impl EventColumns {
+    /// The event of the next delivery; `None`: it is gone.
+    fn next(&mut self, id: EventId, tenant_id: &TenantId) -> Result<Option<StoredEvent>, Error> {
+        let (event_type, occurred_at) = (next(&mut self.types)?, next(&mut self.occurred)?);
+        let (agent_id, session_id) = (next(&mut self.agents)?, next(&mut self.sessions)?);
+        let (customer_id, assignee_id) = (next(&mut self.customers)?, next(&mut self.assignees)?);
+        let (text, metadata) = (next(&mut self.texts)?, next(&mut self.metadata)?);
+        let (Some(event_type), Some(occurred_at), Some(agent_id), Some(session_id)) =
+            (event_type, occurred_at, agent_id, session_id)
+        else {
+            return Ok(None);
+        };
+        let event_type = EventType::from_name(&event_type)
+            .ok_or_else(|| Error::Decode(format!("an event of the type {event_type}").into()))?;
+        Ok(Some(StoredEvent {
+            id,
+            tenant_id: tenant_id.clone(),
+            event_type,
+            agent_id: AgentId::from_stored(agent_id),
+            session_id: SessionId::from_stored(session_id),
+            customer_id: customer_id.map(CustomerId::from_stored),
+            occurred_at,
+            text,
+            assignee_id: assignee_id.map(UserId::from_stored),
+            metadata,
+        }))
+    }
+}
+
+fn column<T>(values: Option<Vec<T>>) -> IntoIter<T> {
+    values.unwrap_or_default().into_iter()
+}
+
+/// An array that is too short must not lose a delivery in silence.
+fn next<T>(column: &mut IntoIter<T>) -> Result<T, Error> {
+    column.next().ok_or_else(|| Error::Decode("a ledger row whose arrays are not of one length".into()))
+}
