@@ -159,7 +159,7 @@ impl Keeper {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "the keys of the identity provider cannot be fetched; the old ones are used");
+                tracing::warn!(%error, "the keys of the identity provider cannot be fetched");
                 self.publish.send_modify(|known| known.tried_at = Some(now));
                 false
             }
