@@ -22,6 +22,8 @@ pub mod ingest;
 pub mod worker;
 
 // What people and services ask.
+pub mod people;
+
 pub mod http;
 
 // The database that needs no administrator.

@@ -2,6 +2,7 @@
 
 mod data;
 mod keys;
+mod people;
 mod settings;
 
 use std::sync::Arc;
@@ -149,7 +150,7 @@ impl Service {
                 &service.ingest.tasks,
                 &service.ingest.stop,
             );
-            service.serve_api(config, listener, ingest, keyring, client, metrics, shutdown);
+            service.serve_api(config, listener, ingest, keyring, client, metrics, shutdown)?;
         }
         Ok(service)
     }
@@ -210,7 +211,7 @@ impl Service {
         client: HttpClient,
         metrics: &Metrics,
         shutdown: &CancellationToken,
-    ) {
+    ) -> anyhow::Result<()> {
         let settings = settings::http(config);
         let state = http::state::ApiState::new(http::state::Dependencies {
             db: self.data.db.clone(),
@@ -218,6 +219,7 @@ impl Service {
             keyring,
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
+            people: people::start(config, &self.api, shutdown)?,
             metrics: metrics.clone(),
             settings: settings.clone(),
             shutdown: shutdown.clone(),
@@ -225,6 +227,7 @@ impl Service {
         });
         let shutdown = shutdown.clone();
         self.api.spawn(async move { http::serve(listener, http::router(state), &settings, shutdown).await });
+        Ok(())
     }
 
     fn serve_metrics(&self, listener: TcpListener, metrics: &Metrics) {

@@ -10,16 +10,20 @@ use crate::{channels, http, ingest, queue};
 /// What the channels need of the settings.
 pub(super) fn channels(config: &Config) -> anyhow::Result<channels::Settings> {
     let Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
-    let pem = ca_certificates.as_deref().unwrap_or_default();
-    let extra_roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")?;
+    let extra_roots = extra_roots(ca_certificates.as_deref())?;
     Ok(channels::Settings {
         allowed_networks: allowed_networks.clone(),
         allow_http: *allow_http,
         default_timeout: *webhook_timeout,
         extra_roots,
     })
+}
+
+/// The certificates of `FLAMETREE_CA_FILE`.
+pub(super) fn extra_roots(pem: Option<&str>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.unwrap_or_default().as_bytes())
+        .collect::<Result<_, _>>()
+        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")
 }
 
 pub(super) fn queue(config: &Config) -> queue::Settings {
@@ -41,6 +45,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         event_body_bytes: config.limits.event_bytes,
         batch_body_bytes: config.limits.batch_bytes,
         batch_events: config.limits.batch_events,
+        tenant_events_per_second: config.limits.tenant_events_per_second,
         ..http::Settings::default()
     }
 }

@@ -22,8 +22,7 @@ pub(super) struct Create {
     /// What people call it.
     #[arg(long)]
     name: String,
-    /// What it may do: service, admin or viewer.
-    #[arg(long, value_parser = role)]
+    #[arg(long, value_parser = role, help = "What it may do: service, admin, agent_editor, operator or viewer")]
     role: Role,
     /// The tenant that it belongs to.
     #[arg(long, required_unless_present = "all_tenants", conflicts_with = "all_tenants")]
@@ -67,8 +66,7 @@ pub(super) async fn create(config: &Config, new: &NewToken) -> anyhow::Result<To
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    let names = Role::ALL.map(Role::as_str).join(", ");
-    Role::from_name(text).ok_or_else(|| format!("must be one of {names}"))
+    Role::from_name(text).ok_or_else(|| format!("must be one of {}", Role::names()))
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {

@@ -4,11 +4,13 @@
 //! part. Every fault is told at once, relations between settings are checked here, and secrets are never printed.
 
 mod parse;
+mod people;
 mod reader;
 mod secret;
 mod settings;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use url::Url;
 pub use self::reader::{ConfigErrors, ConfigFault};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::settings::{SETTINGS, Setting, example};
+use crate::people::Key;
 use crate::telemetry::logging;
 
 /// All settings of one process.
@@ -37,6 +40,8 @@ pub struct Config {
     pub retention_days: u32,
     /// The keyring as it was set; `None` only with the embedded server, which keeps one in its data directory.
     pub encryption_keys: Option<Secret>,
+    /// `None`: there are no portal users.
+    pub people: Option<People>,
     /// How long a stop waits for attempts in flight.
     pub shutdown_grace: Duration,
     pub log: logging::Settings,
@@ -54,6 +59,23 @@ pub enum Database {
     },
     /// A private server that this binary runs.
     Embedded { data_dir: PathBuf, max_connections: u32 },
+}
+
+/// Whose tokens are believed, of the portal's users.
+#[derive(Debug, Clone)]
+pub struct People {
+    pub keys: PeopleKeys,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+}
+
+/// Where the keys of their tokens are.
+#[derive(Debug, Clone)]
+pub enum PeopleKeys {
+    /// A secret or a public key.
+    One(Key),
+    /// Where the identity provider publishes its keys.
+    Jwks(Url),
 }
 
 /// What the senders may do.
@@ -94,6 +116,8 @@ pub struct Limits {
     pub event_bytes: usize,
     pub batch_bytes: usize,
     pub batch_events: usize,
+    /// Per tenant and process; `None`: no limit.
+    pub tenant_events_per_second: Option<NonZeroU32>,
 }
 
 impl Config {
@@ -113,7 +137,7 @@ impl Config {
         SETTINGS.iter().map(|setting| setting.in_force(std::env::var(setting.name).ok()) + "\n").collect()
     }
 
-    /// Reads settings from the given variables; besides them only the certificate file that they name.
+    /// Reads settings from the given variables; besides them only the files that they name.
     pub fn from_vars(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         parse::config(variables)
     }

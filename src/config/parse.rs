@@ -1,18 +1,20 @@
 //! From variables to `Config`: a function per group, each reading all of its settings before it gives up.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
 
+use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
     ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, DATA_DIR, DATABASE_LISTEN_URL,
     DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES,
     INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS,
-    SHUTDOWN_GRACE, Setting, WEBHOOK_TIMEOUT,
+    SHUTDOWN_GRACE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
 };
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
@@ -43,6 +45,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     if encryption_keys.is_none() && matches!(database, Some(Database::External { .. })) {
         reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
     }
+    let people = people(reader);
     let channels = channels(reader);
     let queue = queue(reader);
     let ingest = ingest(reader);
@@ -62,6 +65,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         limits: limits?,
         retention_days: retention_days?,
         encryption_keys,
+        people,
         shutdown_grace: shutdown_grace?,
         log: log?,
     })
@@ -187,7 +191,13 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     let event_bytes = reader.number(EVENT_MAX_BYTES, 1_024..=1_048_576);
     let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
     let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
-    let mut limits = Limits { event_bytes: event_bytes?, batch_bytes: batch_bytes?, batch_events: batch_events? };
+    let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 1..=1_000_000);
+    let mut limits = Limits {
+        event_bytes: event_bytes?,
+        batch_bytes: batch_bytes?,
+        batch_events: batch_events?,
+        tenant_events_per_second: tenant_events_per_second.and_then(NonZeroU32::new),
+    };
     if limits.batch_bytes < limits.event_bytes {
         reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));
     }

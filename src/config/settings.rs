@@ -65,12 +65,22 @@ settings! {
         "origin under which people reach the service, such as https://notify.example.com; unset: from the listen address");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
         "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
+    JWT_SECRET = secret("FLAMETREE_JWT_SECRET",
+        "secret of at least 32 bytes by which portal users' tokens are signed (HS256); this, a key file or a JWKS URL, or there are no portal users");
+    JWT_PUBLIC_KEY_FILE = optional("FLAMETREE_JWT_PUBLIC_KEY_FILE",
+        "PEM file of the public key of portal users' tokens: Ed25519 (EdDSA), RSA (RS256) or P-256 (ES256)");
+    JWKS_URL = optional("FLAMETREE_JWKS_URL",
+        "URL where the identity provider publishes the keys of portal users' tokens, https, with the algorithms as for a file");
+    JWT_ISSUER = optional("FLAMETREE_JWT_ISSUER",
+        "what the claim iss of portal users' tokens must be; unset: anything");
+    JWT_AUDIENCE = optional("FLAMETREE_JWT_AUDIENCE",
+        "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
         "networks that webhooks may reach besides the public internet, as CIDRs separated by commas; unset: none");
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
         "true or false: whether webhooks may use plain http, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",
-        "PEM file of root certificates that are trusted for webhooks besides the public ones; unset: none");
+        "PEM file of root certificates that are trusted besides the public ones, for webhooks and the JWKS URL; unset: none");
     WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
         "deadline of an attempt where the push config names none, in milliseconds, 1000 to 10000");
     MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
@@ -89,6 +99,8 @@ settings! {
         "largest body of a posted batch, in bytes, up to 67108864 and at least FLAMETREE_EVENT_MAX_BYTES");
     BATCH_MAX_EVENTS = with_default("FLAMETREE_BATCH_MAX_EVENTS", "500",
         "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
+    TENANT_EVENTS_PER_SECOND = optional("FLAMETREE_TENANT_EVENTS_PER_SECOND",
+        "events that a tenant may post per second to one process before the API answers 429, 1 to 1000000; unset: no limit");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
         "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
     SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",

@@ -100,6 +100,39 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn the_keys_of_portal_users_come_from_one_place() {
+    assert!(config_of(&[]).unwrap().people.is_none());
+    let secret = ("FLAMETREE_JWT_SECRET", "a secret of 32 bytes, or of more");
+    let url = ("FLAMETREE_JWKS_URL", "https://login.example/jwks?tenant=7");
+    let people = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
+    assert!(matches!(people.keys, PeopleKeys::One(_)) && people.issuer.as_deref() == Some("me"));
+    assert!(!format!("{people:?}").contains(secret.1));
+    let people = config_of(&[url]).unwrap().people.unwrap();
+    assert!(matches!(people.keys, PeopleKeys::Jwks(found) if found.as_str() == url.1));
+
+    let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
+    let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
+    assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE is only of use together with {one_of}")]);
+    assert_eq!(faults_of(&[secret, url]), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
+    let short = faults_of(&[("FLAMETREE_JWT_SECRET", "hunter2")]);
+    assert_eq!(short, ["FLAMETREE_JWT_SECRET must have at least 32 bytes"]);
+    let file = faults_of(&[("FLAMETREE_JWT_PUBLIC_KEY_FILE", "/dev/null")]);
+    let expected = "names a file that holds no public key in PEM form (BEGIN PUBLIC KEY), \"/dev/null\"";
+    assert_eq!(file, [format!("FLAMETREE_JWT_PUBLIC_KEY_FILE {expected}")]);
+}
+
+#[test]
+fn published_keys_come_over_tls_or_from_this_machine() {
+    let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url)]).is_ok();
+    for good in ["https://login.example/jwks", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/"] {
+        assert!(is_good(good), "{good}");
+    }
+    for wrong in ["http://login.example/", "http://10.0.0.1/", "https://me:pw@login.example/", "file:///keys", "keys"] {
+        assert!(!is_good(wrong), "{wrong}");
+    }
+}
+
+#[test]
 fn a_default_gives_way_to_a_smaller_bound() {
     let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
     assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (None, 5));

@@ -1,4 +1,4 @@
-//! Who may do what: one table, from which checks and documentation come.
+//! Who may do what: one table, from which the checks, the OpenAPI document and the README's table come.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,23 @@ pub enum Role {
     Service,
     /// Everything of its tenant.
     Admin,
+    /// Sets up the webhooks of agents and looks after their deliveries.
+    AgentEditor,
+    /// Answers customers in the operator workspace.
+    Operator,
     /// Reads configs without secrets and deliveries without bodies.
     Viewer,
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::Service, Self::Admin, Self::Viewer];
+    pub const ALL: [Self; 5] = [Self::Service, Self::Admin, Self::AgentEditor, Self::Operator, Self::Viewer];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "service",
             Self::Admin => "admin",
+            Self::AgentEditor => "agent_editor",
+            Self::Operator => "operator",
             Self::Viewer => "viewer",
         }
     }
@@ -29,40 +35,98 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// The table: whether this role has the permission.
-    pub const fn may(self, permission: Permission) -> bool {
-        match permission {
-            Permission::PostEvents => matches!(self, Self::Service | Self::Admin),
-            Permission::ReadConfigs | Permission::ReadDeliveries => matches!(self, Self::Admin | Self::Viewer),
-            Permission::EditConfigs | Permission::TestEndpoint | Permission::ReadBodies | Permission::ManageTokens => {
-                matches!(self, Self::Admin)
-            }
-        }
+    /// The names of all roles, for people.
+    pub fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+
+    /// Whether the table gives this role the permission.
+    pub fn may(self, permission: Permission) -> bool {
+        permission.roles().contains(&self)
     }
 }
 
-/// One thing that a route does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Permission {
-    PostEvents,
-    ReadConfigs,
-    EditConfigs,
-    /// Sends a test event, and is shown what the endpoint answers.
-    TestEndpoint,
-    ReadDeliveries,
-    /// Message texts and answers of endpoints, which may hold what customers wrote.
-    ReadBodies,
-    ManageTokens,
+/// Makes, of a line for each permission, the closed list with what it allows and who has it.
+macro_rules! permissions {
+    ($($(#[doc = $meaning:literal])+ $name:ident: $($role:ident),+;)+) => {
+        /// One thing that callers do.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Permission {
+            $($(#[doc = $meaning])+ $name,)+
+        }
+
+        impl Permission {
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// What it allows, in words.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($meaning),+).trim_ascii(),)+
+                }
+            }
+
+            /// The roles that have it.
+            pub const fn roles(self) -> &'static [Role] {
+                match self {
+                    $(Self::$name => &[$(Role::$role),+],)+
+                }
+            }
+        }
+    };
 }
 
-impl Permission {
-    pub const ALL: [Self; 7] = [
-        Self::PostEvents,
-        Self::ReadConfigs,
-        Self::EditConfigs,
-        Self::TestEndpoint,
-        Self::ReadDeliveries,
-        Self::ReadBodies,
-        Self::ManageTokens,
-    ];
+// The table. `admin` has everything of its tenant. Whoever may edit configs may send messages anywhere, so that hiding
+// their texts from an `agent_editor` would protect nobody.
+permissions! {
+    /// post events
+    PostEvents: Admin, Service;
+    /// read push configs, without secrets
+    ReadConfigs: Admin, AgentEditor, Viewer;
+    /// change push configs, make new signing secrets
+    EditConfigs: Admin, AgentEditor;
+    /// send a test event to an endpoint, and see what it answers
+    TestEndpoint: Admin, AgentEditor;
+    /// read events and deliveries
+    ReadDeliveries: Admin, AgentEditor, Viewer;
+    /// see the messages in events and deliveries, and what endpoints answered
+    ReadBodies: Admin, AgentEditor;
+    /// make, list and revoke API tokens
+    ManageTokens: Admin;
+}
+
+/// The table in Markdown, as it stands in the README.
+pub fn table() -> String {
+    let heading = format!("| may | {} |\n|---|---|---|---|---|---|\n", Role::ALL.map(Role::as_str).join(" | "));
+    let rows = Permission::ALL.iter().map(|permission| {
+        let marks = Role::ALL.map(|role| if role.may(*permission) { "yes" } else { "" });
+        format!("| {} | {} |\n", permission.meaning(), marks.join(" | "))
+    });
+    std::iter::once(heading).chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_reads_back_from_its_name() {
+        for role in Role::ALL {
+            assert_eq!(Role::from_name(role.as_str()), Some(role));
+        }
+        assert_eq!(Role::from_name("Admin"), None);
+    }
+
+    #[test]
+    fn the_contract_holds_whatever_is_added() {
+        for permission in Permission::ALL {
+            assert!(Role::Admin.may(*permission), "{permission:?}");
+            assert_eq!(Role::Service.may(*permission), *permission == Permission::PostEvents, "{permission:?}");
+        }
+        assert!(!Role::Viewer.may(Permission::ReadBodies) && !Role::Viewer.may(Permission::EditConfigs));
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        assert!(include_str!("../../README.md").contains(&table()), "README.md should have:\n{}", table());
+    }
 }

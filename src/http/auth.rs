@@ -1,6 +1,8 @@
-//! Who asks: the bearer token of a request, and what it may do.
+//! Who asks: a service by its API token, or a person by a JWT; and whether the route is for them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -8,40 +10,42 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use url::form_urlencoded;
 
+use super::access;
+use super::guesses::Peer;
 use super::now;
 use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::names::TenantId;
+use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::{Permission, Role};
 use crate::domain::token::{Token, TokenScope, TokenSecret};
+use crate::people::{Person, Refusal};
 
 /// The query parameter by which a token for all tenants names one.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
+/// Of a request that came over no connection, such as a test's.
+const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// The authenticated caller of a request.
+/// The authenticated caller of a request, who may use its route.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    token: Arc<Token>,
+    identity: Identity,
     actor: String,
     tenant: Option<TenantId>,
 }
 
+#[derive(Debug, Clone)]
+enum Identity {
+    Token(Arc<Token>),
+    Person(Person),
+}
+
 impl Caller {
     pub fn role(&self) -> Role {
-        self.token.role
+        self.identity.role()
     }
 
-    /// 403 unless the caller's role has the permission.
-    pub fn require(&self, permission: Permission) -> Result<(), Problem> {
-        if self.may(permission) {
-            return Ok(());
-        }
-        let detail = format!("the role {} may not do this", self.role().as_str());
-        Err(Problem::new(ProblemCode::Forbidden).detail(detail))
-    }
-
-    /// Whether the caller's role has the permission.
+    /// Whether the caller's role has the permission, for what depends on more than the route.
     pub fn may(&self, permission: Permission) -> bool {
         self.role().may(permission)
     }
@@ -59,9 +63,33 @@ impl Caller {
         })
     }
 
-    /// Who did it, for histories: the id of the token.
+    /// The person who asks, by `sub`; `None`: a service does.
+    pub fn user(&self) -> Option<&UserId> {
+        match &self.identity {
+            Identity::Token(_) => None,
+            Identity::Person(person) => Some(&person.user),
+        }
+    }
+
+    /// Who did it, for histories and logs: the id of a token (`tok_...`), or `user:` and the person's `sub`.
     pub fn actor(&self) -> &str {
         &self.actor
+    }
+}
+
+impl Identity {
+    fn role(&self) -> Role {
+        match self {
+            Self::Token(token) => token.role,
+            Self::Person(person) => person.role,
+        }
+    }
+
+    fn actor(&self) -> String {
+        match self {
+            Self::Token(token) => token.id.to_string(),
+            Self::Person(person) => format!("user:{}", person.user),
+        }
     }
 }
 
@@ -69,13 +97,43 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let secret = bearer(&parts.headers)?;
-        let token = state.tokens.find(&state.db, &state.tasks, secret.hash()).await?;
-        // Unknown, expired and revoked look the same from outside.
-        let token = token.filter(|token| token.is_valid(now())).ok_or_else(unauthorized)?;
-        let tenant = tenant(&token.scope, parts.uri.query())?;
-        Ok(Self { actor: token.id.to_string(), token, tenant })
+        let credential = bearer(&parts.headers)?;
+        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(NO_PEER);
+        let identity = match TokenSecret::parse(credential) {
+            Some(secret) => Identity::Token(service(state, peer, &secret).await?),
+            None => Identity::Person(person(state, peer, credential).await?),
+        };
+        access::check(parts, identity.role())?;
+        let tenant = match &identity {
+            Identity::Token(token) => tenant(&token.scope, parts.uri.query())?,
+            Identity::Person(person) => tenant(&TokenScope::Tenant(person.tenant.clone()), parts.uri.query())?,
+        };
+        Ok(Self { actor: identity.actor(), identity, tenant })
     }
+}
+
+/// The API token of a secret. Unknown, expired and revoked look the same from outside.
+async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
+    let may_look_up = || state.guesses.check(peer, Instant::now());
+    let token = state.tokens.find(&state.db, &state.tasks, secret.hash(), may_look_up).await?;
+    token.filter(|token| token.is_valid(now())).ok_or_else(|| wrong(state, peer, unauthorized()))
+}
+
+async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Problem> {
+    let Some(people) = &state.people else { return Err(wrong(state, peer, unauthorized())) };
+    people.identify(token).await.map_err(|refusal| {
+        tracing::debug!(reason = %refusal, "a person's token was refused");
+        match refusal {
+            Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified for now"),
+            // Only who had a good token is told so.
+            Refusal::Expired => Problem::new(ProblemCode::Unauthorized).detail("the token has expired"),
+            Refusal::Invalid(_) => wrong(state, peer, unauthorized()),
+        }
+    })
+}
+
+fn wrong(state: &ApiState, peer: Peer, refused: Problem) -> Problem {
+    state.guesses.wrong(peer, Instant::now(), refused)
 }
 
 fn unauthorized() -> Problem {
@@ -83,7 +141,7 @@ fn unauthorized() -> Problem {
 }
 
 /// The token of `Authorization: Bearer ...`; the scheme's name is without case (RFC 9110, 11.1).
-fn bearer(headers: &HeaderMap) -> Result<TokenSecret, Problem> {
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || Problem::new(ProblemCode::Unauthorized).detail("send Authorization: Bearer and a token");
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or_else(missing)?;
@@ -94,7 +152,7 @@ fn bearer(headers: &HeaderMap) -> Result<TokenSecret, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    TokenSecret::parse(text.trim()).ok_or_else(unauthorized)
+    Ok(text.trim())
 }
 
 /// The tenant that the request is about. Only a token for all tenants may name one.

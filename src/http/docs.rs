@@ -15,14 +15,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The documentation.
-#[utoipa::path(get, path = "/docs", tag = "Service", security(),
+#[utoipa::path(get, path = "/docs", tag = "Service",
     responses((status = 303, description = "See /docs/index.html")))]
 pub(super) async fn docs() -> Redirect {
     Redirect::to("/docs/index.html")
 }
 
 /// A file of the documentation.
-#[utoipa::path(get, path = "/docs/{file}", tag = "Service", security(),
+#[utoipa::path(get, path = "/docs/{file}", tag = "Service",
     params(("file" = String, Path, example = "index.html")),
     responses((status = 200, description = "The file"), (status = 404, description = "No such file")))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {

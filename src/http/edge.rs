@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::problem::{Problem, ProblemCode};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::state::ApiState;
 
@@ -27,14 +27,35 @@ pub(super) async fn observe(State(state): State<ApiState>, request: Request, nex
     let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = tracing::info_span!("http_request", request.id = %id, http.method = %method, http.route = route);
 
-    let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
-    let mut response = answer.unwrap_or_else(|_elapsed| too_slow().into_response());
+    let mut response = if head_bytes(&request) > state.settings.head_bytes {
+        let detail = format!("the path and the headers may have {} bytes together", state.settings.head_bytes);
+        Problem::new(ProblemCode::HeadersTooLarge).detail(detail).into_response()
+    } else {
+        let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
+        answer.unwrap_or_else(|_elapsed| too_slow().into_response())
+    };
     name_request(&mut response, id);
 
     let status = response.status();
     let duration = started_at.elapsed();
     state.metrics.http_request(route, method.as_str(), status.as_u16(), duration);
     span.in_scope(|| log(status, duration.as_micros()));
+    response
+}
+
+/// The size of a request's head as it was sent, but for the line breaks.
+fn head_bytes(request: &Request) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    target + headers.sum::<usize>()
+}
+
+/// Answers the connections beyond those that may be at once.
+pub(super) async fn too_many_connections(request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let problem = Problem::new(ProblemCode::Overloaded).detail("too many connections").retry_after(RETRY_SOON);
+    let mut response = problem.into_response();
+    name_request(&mut response, id);
     response
 }
 

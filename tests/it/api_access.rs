@@ -1,9 +1,9 @@
-//! Who may do what: tokens, roles on every documented route, and tenants that do not see each other.
+//! API tokens, and tenants that do not see each other. Who may use which route: `access_walk.rs`.
 
 use std::time::Duration;
 
 use ::http::{Method, Request};
-use flametree_notify::domain::role::{Permission, Role};
+use flametree_notify::domain::role::Role;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -12,80 +12,6 @@ use tokio::time::{Instant, sleep};
 use crate::api_events::message;
 use crate::support::api::{ACME, TestApi};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
-
-/// Who may use a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Anyone,
-    AnyToken,
-    With(Permission),
-}
-
-/// Who may use each documented route.
-fn access(method: &str, path: &str) -> Access {
-    match (method, path) {
-        ("GET", "/livez" | "/readyz" | "/v1/openapi.json" | "/docs" | "/docs/{file}") => Access::Anyone,
-        ("GET", "/v1/event-types") => Access::AnyToken,
-        ("POST", "/v1/events" | "/v1/events/batch") => Access::With(Permission::PostEvents),
-        ("GET", "/v1/events/{id}" | "/v1/deliveries" | "/v1/deliveries/{id}") => {
-            Access::With(Permission::ReadDeliveries)
-        }
-        (_, "/v1/tokens" | "/v1/tokens/{id}") => Access::With(Permission::ManageTokens),
-        ("POST", "/v1/agents/{agent_id}/push-config/test") => Access::With(Permission::TestEndpoint),
-        ("GET", path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::ReadConfigs),
-        (_, path) if path.starts_with("/v1/agents/{agent_id}/push-config") => Access::With(Permission::EditConfigs),
-        _ => panic!("{method} {path} is documented, and this table does not know who may use it"),
-    }
-}
-
-/// Every documented route: method, template, and a path with names filled in.
-async fn documented_routes(api: &TestApi) -> Vec<(Method, String, String)> {
-    let document = api.get("/v1/openapi.json", "").await.expect(200);
-    let mut routes = Vec::new();
-    for (template, item) in document["paths"].as_object().unwrap() {
-        let path = template
-            .replace("{id}", "evt_01930000000070008000000000000000")
-            .replace("{agent_id}", "agent-1")
-            .replace("{file}", "index.html");
-        assert!(!path.contains('{'), "a name for the parameter of {template} is missing here");
-        for method in item.as_object().unwrap().keys() {
-            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            routes.push((method, template.clone(), path.clone()));
-        }
-    }
-    routes
-}
-
-#[tokio::test]
-async fn every_route_lets_exactly_the_roles_in_that_may() {
-    let api = TestApi::start().await;
-    let routes = documented_routes(&api).await;
-    assert!(routes.len() >= 14, "{routes:?}");
-    for role in Role::ALL {
-        let token = api.token(role, Some(ACME)).await;
-        for (method, template, path) in &routes {
-            let body = (method != Method::GET).then(|| json!({"no": "such field"}));
-            let answer = api.request(method.clone(), path, &token, body.as_ref()).await;
-            let what = format!("{method} {template} as {role:?}: {answer:?}");
-            let access = access(method.as_str(), template);
-            match access {
-                Access::With(permission) if !role.may(permission) => {
-                    answer.problem(403, "forbidden");
-                }
-                Access::With(_) | Access::AnyToken | Access::Anyone => {
-                    assert!(![401, 403, 405].contains(&answer.status.as_u16()), "{what}");
-                }
-            }
-            let stranger = api.send(Request::builder().method(method).uri(path).body(Bytes::new()).unwrap()).await;
-            if access == Access::Anyone {
-                assert_ne!(stranger.status, 401, "{what}");
-            } else {
-                stranger.problem(401, "unauthorized");
-                assert_eq!(stranger.header("www-authenticate"), Some("Bearer"));
-            }
-        }
-    }
-}
 
 #[tokio::test]
 async fn what_is_no_valid_token_opens_nothing() {

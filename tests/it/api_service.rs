@@ -226,20 +226,6 @@ async fn a_body_that_does_not_come_is_told_so() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_one_to_end() {
-    let api = TestApi::with(with_settings(|http| http.max_connections = 1)).await;
-    let first = api.connect().await;
-    let mut second = api.connect().await;
-    second.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = [0; 12];
-    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut answer)).await;
-    assert!(early.is_err(), "the second connection was served beside the first");
-    drop(first);
-    second.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
-}
-
-#[tokio::test]
 async fn a_request_in_flight_is_finished_before_the_stop() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;

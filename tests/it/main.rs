@@ -9,12 +9,15 @@
     reason = "a test that cannot go on fails; clippy.toml's exceptions end at functions that are not tests themselves"
 )]
 
+mod access_walk;
 mod address_guard;
 mod address_rules;
 mod api_access;
 mod api_batches;
 mod api_deliveries;
 mod api_events;
+mod api_limits;
+mod api_people;
 mod api_service;
 mod crash_database;
 mod crash_embedded;
@@ -29,6 +32,7 @@ mod endpoint_test_secrets;
 mod endpoint_tests;
 mod idempotency;
 mod integrator_snippets;
+mod published_keys;
 mod push_config_history;
 mod push_config_races;
 mod push_config_secrets;

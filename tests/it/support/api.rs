@@ -13,6 +13,7 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
 use flametree_notify::http::{self, state::ApiState, state::Dependencies};
 use flametree_notify::ingest::{self, Ingest};
+use flametree_notify::people::{self, People};
 use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
@@ -47,11 +48,13 @@ pub struct Options {
     pub http: http::Settings,
     /// Events that may wait for their transaction.
     pub queue_events: usize,
+    /// Whose tokens are believed.
+    pub people: Option<people::Settings>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { http: http::Settings::default(), queue_events: 10_000 }
+        Self { http: http::Settings::default(), queue_events: 10_000, people: None }
     }
 }
 
@@ -72,12 +75,14 @@ impl TestApi {
             default_timeout: Duration::from_secs(5),
             extra_roots: Vec::new(),
         };
+        let people = options.people.map(|people| People::start(people, &tasks, &shutdown).unwrap());
         let state = ApiState::new(Dependencies {
             db: db.pool.clone(),
             ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &tasks, &CancellationToken::new()),
             keyring: Arc::new(Keyring::generate().0),
             client: HttpClient::new(&client).unwrap(),
             push_config_rules: Rules { allow_http: false },
+            people: people.map(Arc::new),
             metrics: metrics.clone(),
             settings: options.http.clone(),
             shutdown: draining.clone(),

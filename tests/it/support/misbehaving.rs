@@ -268,7 +268,7 @@ async fn read_body<S: AsyncRead + Unpin>(
     record: &Record,
 ) -> io::Result<()> {
     let mut seen = Seen { head, body: Vec::new() };
-    let length: usize = seen.header("content-length").parse().unwrap();
+    let length: usize = seen.headers("content-length").next().map_or(0, |length| length.parse().unwrap());
     while body.len() < length {
         if stream.read_buf(&mut body).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -6,6 +6,7 @@ pub mod config_api;
 pub mod deployment;
 pub(crate) mod http2;
 pub mod invariants;
+pub(crate) mod jwt;
 pub(crate) mod messages;
 pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;

@@ -1,0 +1,30 @@
+//! The portal's users: from the settings to whoever verifies their tokens.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::settings::extra_roots;
+use crate::config::{self, Config, PeopleKeys};
+use crate::people::{Bounds, KeySource, People, Settings};
+
+/// `None`: there are no portal users.
+pub(super) fn start(
+    config: &Config,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Arc<People>>> {
+    let Some(config::People { keys, issuer, audience }) = config.people.clone() else { return Ok(None) };
+    let keys = match keys {
+        PeopleKeys::One(key) => KeySource::One(key),
+        PeopleKeys::Jwks(url) => {
+            let extra_roots = extra_roots(config.channels.ca_certificates.as_deref())?;
+            KeySource::Published { url, extra_roots, bounds: Bounds::default() }
+        }
+    };
+    let people = People::start(Settings { keys, issuer, audience }, tasks, shutdown)
+        .context("the tokens of portal users cannot be verified")?;
+    Ok(Some(Arc::new(people)))
+}

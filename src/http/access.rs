@@ -1,0 +1,132 @@
+//! Who may use which route: one line each, from which the checks and the notes of the OpenAPI document come.
+//!
+//! A `Caller` comes into being only by this table; a route that is not in it is closed to everybody.
+
+use axum::extract::MatchedPath;
+use axum::http::request::Parts;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{OpenApi, PathItem, SecurityRequirement};
+
+use super::problem::{Problem, ProblemCode};
+use crate::domain::role::{Permission, Role};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Strangers too: there is nothing to protect.
+    Anyone,
+    /// Whoever has a valid token of any role.
+    AnyRole,
+    With(Permission),
+}
+
+use Access::{AnyRole, Anyone, With};
+use Permission::{EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, TestEndpoint};
+
+const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
+const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
+const ROTATE: &str = "/v1/agents/{agent_id}/push-config/signing-secret/rotate";
+
+/// Method, template of the path, access.
+const ROUTES: &[(&str, &str, Access)] = &[
+    // The busiest first: the table is read from its beginning.
+    ("POST", "/v1/events", With(PostEvents)),
+    ("POST", "/v1/events/batch", With(PostEvents)),
+    ("GET", "/v1/events/{id}", With(ReadDeliveries)),
+    ("GET", "/v1/deliveries", With(ReadDeliveries)),
+    ("GET", "/v1/deliveries/{id}", With(ReadDeliveries)),
+    ("GET", PUSH_CONFIG, With(ReadConfigs)),
+    ("PUT", PUSH_CONFIG, With(EditConfigs)),
+    ("PATCH", PUSH_CONFIG, With(EditConfigs)),
+    ("DELETE", PUSH_CONFIG, With(EditConfigs)),
+    ("GET", "/v1/agents/{agent_id}/push-config/history", With(ReadConfigs)),
+    ("POST", "/v1/agents/{agent_id}/push-config/test", With(TestEndpoint)),
+    ("GET", SIGNING_SECRET, With(ReadConfigs)),
+    ("POST", ROTATE, With(EditConfigs)),
+    ("POST", "/v1/tokens", With(ManageTokens)),
+    ("GET", "/v1/tokens", With(ManageTokens)),
+    ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),
+    ("GET", "/v1/event-types", AnyRole),
+    ("GET", "/v1/openapi.json", Anyone),
+    ("GET", "/docs", Anyone),
+    ("GET", "/docs/{file}", Anyone),
+    ("GET", "/livez", Anyone),
+    ("GET", "/readyz", Anyone),
+];
+
+/// The access of a route; `None`: it is not in the table.
+pub fn of(method: &str, template: &str) -> Option<Access> {
+    let line = ROUTES.iter().find(|(known, path, _)| *path == template && *known == method);
+    line.map(|(_, _, access)| *access)
+}
+
+/// The whole table: method, template of the path, access.
+pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
+    ROUTES
+}
+
+impl Access {
+    pub fn allows(self, role: Role) -> bool {
+        match self {
+            Anyone | AnyRole => true,
+            With(permission) => role.may(permission),
+        }
+    }
+}
+
+/// 403 unless the role may use the route that the request has met.
+pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
+    let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    // HEAD is answered as GET is, without the body.
+    let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
+    match of(method, template) {
+        Some(access) if access.allows(role) => Ok(()),
+        Some(_) => {
+            let detail = format!("the role {} may not do this", role.as_str());
+            Err(Problem::new(ProblemCode::Forbidden).detail(detail))
+        }
+        None => {
+            tracing::error!(http.method = method, http.route = template, "a route has no line in the table of access");
+            Err(Problem::new(ProblemCode::Internal))
+        }
+    }
+}
+
+/// Tells, at each route of the document, who may use it.
+pub(super) fn document(document: &mut OpenApi) {
+    for (template, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            if let Some(access) = of(method, template) {
+                note(operation, access);
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// The roles as the scopes that the route requires (OpenAPI 3.1, Security Requirement Object), and in words.
+fn note(operation: &mut Operation, access: Access) {
+    let (roles, words) = match access {
+        Anyone => {
+            operation.security = Some(Vec::new());
+            return;
+        }
+        AnyRole => (Role::ALL.as_slice(), "any".to_owned()),
+        With(permission) => {
+            let roles = permission.roles();
+            (roles, roles.iter().map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", "))
+        }
+    };
+    let names = roles.iter().map(|role| role.as_str());
+    operation.security = Some(["token", "person"].map(|kind| SecurityRequirement::new(kind, names.clone())).into());
+    let note = format!("Roles: {words}.");
+    operation.description = Some(match operation.description.take() {
+        Some(text) if !text.is_empty() => format!("{text}\n\n{note}"),
+        Some(_) | None => note,
+    });
+}

@@ -1,0 +1,113 @@
+//! A key by which tokens are verified. Its type decides the algorithm; a token has no say in it.
+
+use std::fmt;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::{PemObject as _, SectionKind};
+
+use super::der::{self, PublicKey};
+
+/// Shortest secret, in bytes: RFC 7518, 3.2. A shorter one could be guessed from a single token.
+pub const MIN_SECRET_BYTES: usize = 32;
+/// Sizes of RSA's modulus, in bytes: 2,048 to 8,192 bits.
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
+const RSA_EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
+const P256_POINT_BYTES: usize = 65;
+const ED25519_POINT_BYTES: usize = 32;
+
+/// Why something is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("must have at least {MIN_SECRET_BYTES} bytes")]
+    ShortSecret,
+    #[error("holds a private key; only its public key belongs here")]
+    Private,
+    #[error("holds no public key in PEM form (BEGIN PUBLIC KEY)")]
+    NotAKey,
+    #[error("holds a key of a type that is not known: it must be Ed25519, RSA or P-256")]
+    UnknownType,
+    #[error("holds an RSA key of less than 2048 or more than 8192 bits")]
+    RsaSize,
+}
+
+/// A key and the one algorithm that it is used with.
+#[derive(Clone)]
+pub struct Key {
+    algorithm: Algorithm,
+    decoding: DecodingKey,
+}
+
+impl Key {
+    /// A secret that is shared with the issuer: HS256.
+    pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err(KeyError::ShortSecret);
+        }
+        Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
+    }
+
+    /// A public key, `BEGIN PUBLIC KEY`: Ed25519 means `EdDSA`, RSA means RS256, P-256 means ES256.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
+        let is_private =
+            |kind| matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey);
+        if sections.flatten().any(|(kind, _)| is_private(kind)) {
+            return Err(KeyError::Private);
+        }
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_no_pem| KeyError::NotAKey)?;
+        match der::public_key(der.as_ref())? {
+            PublicKey::Rsa { modulus, exponent } => {
+                Self::checked(Algorithm::RS256, DecodingKey::from_rsa_raw_components(modulus, exponent))
+            }
+            PublicKey::P256(point) => Self::checked(Algorithm::ES256, DecodingKey::from_ec_der(point)),
+            PublicKey::Ed25519(point) => Self::checked(Algorithm::EdDSA, DecodingKey::from_ed_der(point)),
+        }
+    }
+
+    /// A published key; `None`: it is not for the signatures that are known here. A secret is never published.
+    pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
+        let algorithm = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+            _ => return None,
+        };
+        let common = &jwk.common;
+        let signs = common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
+        let verifies = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+        let fits = common.key_algorithm.is_none_or(|declared| declared == KeyAlgorithm::from(algorithm));
+        if !(signs && verifies && fits) {
+            return None;
+        }
+        Self::checked(algorithm, DecodingKey::from_jwk(jwk).ok()?).ok()
+    }
+
+    fn checked(algorithm: Algorithm, decoding: DecodingKey) -> Result<Self, KeyError> {
+        match (algorithm, decoding.kind()) {
+            (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+                let fits = RSA_MODULUS_BYTES.contains(&n.len()) && RSA_EXPONENT_BYTES.contains(&e.len());
+                fits.then_some(()).ok_or(KeyError::RsaSize)?;
+            }
+            (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) if point.len() == P256_POINT_BYTES => {}
+            (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) if point.len() == ED25519_POINT_BYTES => {}
+            _ => return Err(KeyError::NotAKey),
+        }
+        Ok(Self { algorithm, decoding })
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(super) fn decoding(&self) -> &DecodingKey {
+        &self.decoding
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}

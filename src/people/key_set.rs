@@ -1,0 +1,58 @@
+//! The keys of a JWK Set (RFC 7517), found by their `kid`.
+
+use jsonwebtoken::jwk::Jwk;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::key::Key;
+
+/// Most keys of a set: a provider has one in use, and a few that come or go.
+const MAX_KEYS: usize = 100;
+
+/// Why something is no set of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KeySetError {
+    #[error("the answer is no JWK Set")]
+    NotASet,
+    #[error("the JWK Set has more than {MAX_KEYS} keys")]
+    TooMany,
+    #[error("the JWK Set has no key for RS256, ES256 or EdDSA")]
+    NoKey,
+}
+
+#[derive(Debug)]
+pub(super) struct KeySet(Vec<(Option<String>, Key)>);
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Value>,
+}
+
+impl KeySet {
+    /// Keys of other kinds are passed over, as RFC 7517, 5 wants it.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
+        let document: Document = serde_json::from_slice(json).map_err(|_error| KeySetError::NotASet)?;
+        if document.keys.len() > MAX_KEYS {
+            return Err(KeySetError::TooMany);
+        }
+        let keys = document.keys.into_iter().filter_map(|key| {
+            let jwk: Jwk = serde_json::from_value(key).ok()?;
+            Some((jwk.common.key_id.clone(), Key::from_jwk(&jwk)?))
+        });
+        let keys: Vec<_> = keys.collect();
+        if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
+    }
+
+    /// The key of that name. A token that names none means the only key; where there are several, nobody can tell.
+    pub(super) fn find(&self, kid: Option<&str>) -> Option<&Key> {
+        match (kid, self.0.as_slice()) {
+            (Some(kid), keys) => keys.iter().find(|(name, _)| name.as_deref() == Some(kid)).map(|(_, key)| key),
+            (None, [(_, key)]) => Some(key),
+            (None, _) => None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,224 @@
+//! Every route, asked by everybody: each role, as a service and as a person, of its own tenant and of another one, and
+//! by whoever has no valid credential. The table of access and the table of roles say what must come.
+
+use ::http::{Method, Request};
+use flametree_notify::domain::ids::TokenId;
+use flametree_notify::domain::role::{Permission, Role};
+use flametree_notify::http::access::{self, Access};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use sqlx::Row;
+
+use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::jwt::{self, Signer, claims, in_seconds, with};
+use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
+
+/// What stands in things of ACME and nowhere else.
+const MARKS: [&str; 4] = ["a secret text", "acme.example", "agent of acme", ACME];
+
+/// A documented route, with the names of things that ACME has filled in.
+struct Route {
+    method: Method,
+    template: String,
+    path: String,
+    access: Access,
+}
+
+impl Route {
+    async fn ask(&self, api: &TestApi, token: &str) -> Answer {
+        // No route takes this, so that nothing is made by the walk.
+        let body = (self.method != Method::GET).then(|| json!({"no": "such field"}));
+        api.request(self.method.clone(), &self.path, token, body.as_ref()).await
+    }
+
+    /// Whether it is about one thing that ACME has.
+    fn names_a_thing(&self) -> bool {
+        self.template.contains("{id}")
+    }
+}
+
+/// A service with the walked routes, and what ACME has there.
+async fn walked() -> (TestApi, Vec<Route>) {
+    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
+    options.http.wrong_credentials = u32::MAX;
+    let api = TestApi::with(options).await;
+    let seeded = SeededEvent { agent: "agent of acme", ..SeededEvent::default() };
+    let event = seed::event(&api.db, yesterday_noon(&api.db).await, &seeded).await;
+    let delivery = seed::delivery(&api.db, ACME, event, 1, &SeededDelivery::default()).await;
+    let endpoint = uuid::Uuid::from_u128(7);
+    seed::push_config(&api.db, ACME, "agent-1", endpoint, "https://acme.example/hook").await;
+    let (token, _) = api.token_with_id(Role::Viewer, Some(ACME)).await;
+
+    let names = |template: &str| {
+        let things = [("/v1/events/", event.to_string()), ("/v1/deliveries/", delivery.to_string())];
+        let thing = things.into_iter().find(|(path, _)| template.starts_with(path));
+        template
+            .replace("{id}", &thing.map_or_else(|| token.to_string(), |(_, id)| id))
+            .replace("{agent_id}", "agent-1")
+            .replace("{file}", "index.html")
+    };
+    let document = api.get("/v1/openapi.json", "").await.expect(200);
+    let mut routes = Vec::new();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            let access = access::of(&method, template);
+            let access = access.unwrap_or_else(|| panic!("{method} {template} has no line in the table of access"));
+            let path = names(template);
+            assert!(!path.contains('{'), "a name for the parameter of {template} is missing in this test");
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            routes.push(Route { method, template: template.clone(), path, access });
+        }
+    }
+    (api, routes)
+}
+
+/// A service's token and a person's, of this role and tenant.
+async fn credentials(api: &TestApi, role: Role, tenant: &str) -> [String; 2] {
+    [api.token(role, Some(tenant)).await, jwt::person(role, tenant)]
+}
+
+#[tokio::test]
+async fn every_route_lets_exactly_the_roles_in_that_may() {
+    let (api, routes) = walked().await;
+    for role in Role::ALL {
+        for token in credentials(&api, role, ACME).await {
+            for route in &routes {
+                let answer = route.ask(&api, &token).await;
+                let what = format!("{} {} as {role:?}: {answer:?}", route.method, route.template);
+                if route.access.allows(role) {
+                    let status = answer.status.as_u16();
+                    assert!(
+                        status < 500 && ![401, 403, 404, 405].contains(&status) || is_gone(route, status),
+                        "{what}"
+                    );
+                } else {
+                    assert!(answer.problem(403, "forbidden")["detail"].as_str().unwrap().contains(role.as_str()));
+                }
+            }
+        }
+    }
+}
+
+/// The walk itself removes what `DELETE` names, and its next round asks again.
+fn is_gone(route: &Route, status: u16) -> bool {
+    status == 404 && route.template.starts_with("/v1/agents/")
+}
+
+#[tokio::test]
+async fn no_route_shows_or_changes_anything_of_another_tenant() {
+    let (api, routes) = walked().await;
+    let before = everything_of_acme(&api).await;
+    for role in Role::ALL {
+        for token in credentials(&api, role, "other").await {
+            for route in routes.iter().filter(|route| route.access != Access::Anyone) {
+                let answer = route.ask(&api, &token).await;
+                if !route.access.allows(role) {
+                    answer.problem(403, "forbidden");
+                } else if route.names_a_thing() {
+                    answer.problem(404, "not_found");
+                }
+                let text = String::from_utf8_lossy(&answer.body);
+                let seen: Vec<_> = MARKS.iter().filter(|mark| text.contains(**mark)).collect();
+                assert!(seen.is_empty(), "{} {} shows {seen:?}: {text}", route.method, route.template);
+            }
+        }
+    }
+    assert_eq!(everything_of_acme(&api).await, before);
+    assert!(before.contains("acme.example") && before.contains("a secret text"), "there was something to see");
+}
+
+async fn everything_of_acme(api: &TestApi) -> String {
+    let query = "SELECT string_agg(row, E'\\n' ORDER BY row) FROM (
+        SELECT e::text FROM flametree.events AS e WHERE tenant_id = 'acme'
+        UNION ALL SELECT d::text FROM flametree.deliveries AS d WHERE tenant_id = 'acme'
+        UNION ALL SELECT c::text FROM flametree.push_configs AS c WHERE tenant_id = 'acme'
+        UNION ALL SELECT h::text FROM flametree.push_config_changes AS h WHERE tenant_id = 'acme'
+        UNION ALL SELECT s::text FROM flametree.signing_secrets AS s WHERE tenant_id = 'acme'
+        UNION ALL SELECT t::text FROM flametree.tokens AS t WHERE tenant_id = 'acme') AS rows (row)";
+    sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn no_route_lets_anybody_in_without_a_valid_credential() {
+    let (api, routes) = walked().await;
+    let wrong = wrong_credentials(&api).await;
+    for route in &routes {
+        let request = Request::builder().method(&route.method).uri(&route.path);
+        let stranger = api.send(request.body(Bytes::new()).unwrap()).await;
+        if route.access == Access::Anyone {
+            assert!([200, 303].contains(&stranger.status.as_u16()), "{} {stranger:?}", route.template);
+            continue;
+        }
+        stranger.problem(401, "unauthorized");
+        assert_eq!(stranger.header("www-authenticate"), Some("Bearer"));
+        for (what, token) in &wrong {
+            let answer = route.ask(&api, token).await;
+            assert_eq!(answer.status, 401, "{what} opens {} {}", route.method, route.template);
+            answer.problem(401, "unauthorized");
+        }
+    }
+}
+
+/// Each would be an admin's, were it valid.
+async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
+    let (expired_id, expired) = api.token_with_id(Role::Admin, Some(ACME)).await;
+    let (revoked_id, revoked) = api.token_with_id(Role::Admin, Some(ACME)).await;
+    let set = |id: TokenId, column| format!("UPDATE flametree.tokens SET {column} = now() WHERE id = '{}'", id.uuid());
+    seed::run(&api.db, set(expired_id, "expires_at")).await;
+    seed::run(&api.db, set(revoked_id, "revoked_at")).await;
+    let (signer, admin) = (Signer::secret(jwt::SECRET), claims(Role::Admin, ACME));
+    let none = |alg: &str| format!("{}.", jwt::unsigned(&json!({"alg": alg}), &admin));
+    vec![
+        ("an unknown token", format!("ftn_{}", "A".repeat(43))),
+        ("an expired token", expired),
+        ("a revoked token", revoked),
+        ("an expired person", signer.token(&with(admin.clone(), "exp", json!(in_seconds(-90))))),
+        ("another secret", Signer::secret("another secret, which is as long as the first").token(&admin)),
+        ("another algorithm", Signer::ed25519().token(&admin)),
+        ("another algorithm by name", signer.token_with(&json!({"alg": "HS512"}), &admin)),
+        ("no signature", none("HS256")),
+        ("alg none", none("none")),
+        ("alg None", none("None")),
+        ("no token at all", "nonsense".into()),
+    ]
+}
+
+/// What the contract says of single roles, whatever lines are added.
+#[test]
+fn a_service_only_posts_events_and_a_viewer_changes_nothing() {
+    for (method, template, access) in access::routes() {
+        let posts_events = template.starts_with("/v1/events") && *method == "POST";
+        if let Access::With(_) = access {
+            assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
+            assert!(access.allows(Role::Admin), "{method} {template}");
+        }
+        assert!(*method == "GET" || !access.allows(Role::Viewer), "{method} {template}");
+    }
+}
+
+#[tokio::test]
+async fn the_tables_hold_what_there_is_and_nothing_else() {
+    let (api, routes) = walked().await;
+    for (method, template, _) in access::routes() {
+        let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
+        assert!(is_there, "the table of access has {method} {template}, and the API has not");
+    }
+    // The one permission that depends on more than the route.
+    let used = |permission: Permission| {
+        permission == Permission::ReadBodies || routes.iter().any(|route| route.access == Access::With(permission))
+    };
+    let unused: Vec<_> = Permission::ALL.iter().filter(|permission| !used(**permission)).collect();
+    assert!(unused.is_empty(), "no route needs {unused:?}");
+
+    let document = api.get("/v1/openapi.json", "").await.expect(200);
+    for route in &routes {
+        let operation = &document["paths"][&route.template][route.method.as_str().to_lowercase()];
+        let roles: Vec<&str> =
+            Role::ALL.into_iter().filter(|role| route.access.allows(*role)).map(Role::as_str).collect();
+        let mut noted: Vec<&str> =
+            operation["security"][0]["token"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        noted.sort_by_key(|name| Role::ALL.iter().position(|role| role.as_str() == *name));
+        let expected = if route.access == Access::Anyone { Vec::new() } else { roles };
+        assert_eq!(noted, expected, "{} {}", route.method, route.template);
+    }
+}

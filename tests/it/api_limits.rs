@@ -1,0 +1,166 @@
+//! Limits of the API: what is too much, too large, too often or too slow is told so, and when to come back.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ::http::Request;
+use flametree_notify::domain::role::Role;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+
+use crate::api_events::message;
+use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::jwt;
+use crate::support::waiting::within;
+
+/// One event per second, and a batch's worth saved up.
+async fn limited() -> TestApi {
+    let mut options = Options::default();
+    options.http.tenant_events_per_second = NonZeroU32::new(1);
+    options.http.batch_events = 100;
+    TestApi::with(options).await
+}
+
+fn of_tenant(mut event: Value, tenant: &str) -> Value {
+    event["tenant_id"] = tenant.into();
+    event
+}
+
+fn batch(events: &[Value]) -> Value {
+    json!({"events": events})
+}
+
+#[track_caller]
+fn seconds_to_wait(answer: &Answer) -> u64 {
+    answer.header("retry-after").expect("it says when to come back").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_others_are_not_concerned() {
+    let api = limited().await;
+    let token = api.token(Role::Service, Some(ACME)).await;
+    let full: Vec<Value> = (0..100).map(|number| message(&format!("message {number}"))).collect();
+    let full = batch(&full);
+    api.post("/v1/events/batch", &token, &full).await.expect(200);
+
+    // The allowance may have grown by an event or two meanwhile.
+    let mut answer = api.post("/v1/events", &token, &message("one more")).await;
+    for _ in 0..50 {
+        if answer.status == 202 {
+            answer = api.post("/v1/events", &token, &message("one more")).await;
+        }
+    }
+    answer.problem(429, "rate_limited");
+    assert_eq!(seconds_to_wait(&answer), 1);
+    let answer = api.post("/v1/events/batch", &token, &full).await;
+    answer.problem(429, "rate_limited");
+    assert!((90..=100).contains(&seconds_to_wait(&answer)), "{answer:?}");
+    let rejected = "flametree_events_rejected_total{reason=\"rate_limited\"} 101\n";
+    assert!(api.metrics.render().contains(rejected), "each event counts");
+
+    let other = api.token(Role::Service, Some("other")).await;
+    api.post("/v1/events", &other, &message("another tenant's")).await.expect(202);
+    // The allowance grows back.
+    let accepted = async || api.post("/v1/events", &token, &message("later")).await.status == 202;
+    within(Duration::from_secs(20), "an event is accepted again", accepted).await;
+}
+
+#[tokio::test]
+async fn in_a_batch_of_several_tenants_only_the_one_over_its_rate_is_refused() {
+    let api = limited().await;
+    let token = api.token(Role::Service, None).await;
+    let full: Vec<Value> = (0..100).map(|number| of_tenant(message(&format!("message {number}")), ACME)).collect();
+    api.post("/v1/events/batch", &token, &batch(&full)).await.expect(200);
+
+    let mixed: Vec<Value> = (0..60).map(|_| of_tenant(message("x"), ACME)).collect();
+    let mixed = batch(&[mixed, vec![of_tenant(message("y"), "other"), json!({"type": "no such"})]].concat());
+    let answer = api.post("/v1/events/batch", &token, &mixed).await.expect(200);
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), 62);
+    for refused in &results[..60] {
+        assert_eq!((&refused["status"], &refused["code"]), (&json!(429), &json!("rate_limited")));
+        assert!((40..=60).contains(&refused["retry_after_seconds"].as_u64().unwrap()), "{refused}");
+    }
+    assert_eq!(results[60]["status"], 202);
+    assert!(results[60].get("retry_after_seconds").is_none());
+    assert_eq!(results[61]["status"], 422);
+}
+
+#[tokio::test]
+async fn whoever_guesses_is_told_to_wait_and_those_who_are_known_go_on() {
+    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
+    options.http.wrong_credentials = 3;
+    let api = TestApi::with(options).await;
+    let known = api.token(Role::Viewer, Some(ACME)).await;
+    let new = api.token(Role::Viewer, Some(ACME)).await;
+    api.get("/v1/deliveries", &known).await.expect(200);
+
+    let guess =
+        |number: usize| format!("ftn_{}", char::from(b'A' + u8::try_from(number).unwrap()).to_string().repeat(43));
+    api.get("/v1/deliveries", "nonsense").await.problem(401, "unauthorized");
+    let forged = jwt::Signer::secret("a secret that somebody has thought of by himself");
+    let forged = forged.token(&jwt::claims(Role::Admin, ACME));
+    api.get("/v1/deliveries", &forged).await.problem(401, "unauthorized");
+    api.get("/v1/deliveries", &guess(0)).await.problem(401, "unauthorized");
+    for wrong in [&guess(1), &forged, "nonsense"] {
+        let answer = api.get("/v1/deliveries", wrong).await;
+        answer.problem(429, "rate_limited");
+        assert!((1..=10).contains(&seconds_to_wait(&answer)), "{answer:?}");
+    }
+    // A right token that nobody has shown before looks like a guess, for these seconds.
+    api.get("/v1/deliveries", &new).await.problem(429, "rate_limited");
+    api.get("/v1/deliveries", &jwt::person(Role::Viewer, ACME)).await.expect(200);
+    api.get("/livez", "").await.expect(200);
+    // Longer than a token is believed without a look into the database.
+    let end = Instant::now() + Duration::from_millis(1_500);
+    while Instant::now() < end {
+        api.get("/v1/deliveries", &known).await.expect(200);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_told_so() {
+    let api = TestApi::start().await;
+    let token = api.token(Role::Viewer, Some(ACME)).await;
+    let with_header = |bytes: usize| {
+        let request = Request::builder().uri("/v1/deliveries").header("authorization", format!("Bearer {token}"));
+        request.header("x-padding", "x".repeat(bytes)).body(Bytes::new()).unwrap()
+    };
+    api.send(with_header(15 * 1024)).await.expect(200);
+    api.send(with_header(17 * 1024)).await.problem(431, "headers_too_large");
+    let path = format!("/v1/deliveries?agent_id={}", "x".repeat(17 * 1024));
+    api.get(&path, &token).await.problem(431, "headers_too_large");
+
+    // Beyond all measure it is not read to its end.
+    let mut stream = api.connect().await;
+    let head = format!("GET /livez HTTP/1.1\r\nhost: test\r\nx-padding: {}", "x".repeat(40 * 1024));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_to_come_back() {
+    let mut options = Options::default();
+    options.http.max_connections = 1;
+    let api = TestApi::with(options).await;
+    let mut first = api.connect().await;
+    // Served, so that its place is taken for certain.
+    first.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut beginning = [0; 12];
+    first.read_exact(&mut beginning).await.unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200");
+
+    let answer = api.get("/livez", "").await;
+    let document = answer.problem(503, "overloaded");
+    assert_eq!(document["detail"], "too many connections");
+    assert_eq!(seconds_to_wait(&answer), 1);
+    assert_eq!(answer.header("connection"), Some("close"));
+    drop(first);
+    let served = async || api.get("/livez", "").await.status == 200;
+    within(Duration::from_secs(10), "there is room again", served).await;
+}

@@ -1,0 +1,169 @@
+//! Keys that an identity provider publishes: rotation, outages, and what the service does not let itself in for.
+
+use std::time::Duration;
+
+use flametree_notify::domain::role::Role;
+use flametree_notify::people::Bounds;
+use serde_json::Value;
+
+use crate::support::api::{ACME, Options, TestApi};
+use crate::support::jwt::{Signer, by_url, claims, published};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::waiting::within;
+use crate::support::wire::answer;
+
+const PATH: &str = "/v1/event-types";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// No fetch but the first one, within a test.
+const ONCE: Bounds = Bounds {
+    fresh_for: Duration::from_hours(1),
+    pause: Duration::from_hours(1),
+    keep_for: Duration::from_hours(1),
+    deadline: Duration::from_secs(5),
+};
+/// A fetch whenever there is a reason.
+const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
+
+async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
+    let people = Some(by_url(&provider.url(), bounds));
+    let mut options = Options { people, ..Options::default() };
+    options.http.wrong_credentials = u32::MAX;
+    TestApi::with(options).await
+}
+
+fn admin() -> Value {
+    claims(Role::Admin, ACME)
+}
+
+async fn status(api: &TestApi, token: &str) -> u16 {
+    api.get(PATH, token).await.status.as_u16()
+}
+
+#[tokio::test]
+async fn each_published_key_pins_its_own_algorithm() {
+    let (rsa, p256, ed25519) = (Signer::rsa(), Signer::p256(), Signer::ed25519());
+    let keys = [rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e")];
+    let provider = Receiver::start(Behaviour::Answers(published(&keys))).await;
+    let api = api(&provider, ONCE).await;
+    for (signer, kid) in [(&rsa, "r"), (&p256, "p"), (&ed25519, "e")] {
+        api.get(PATH, &signer.named(kid, &admin())).await.expect(200);
+        let wrong = if kid == "e" { "r" } else { "e" };
+        api.get(PATH, &signer.named(wrong, &admin())).await.problem(401, "unauthorized");
+        // Among several keys, one must be named.
+        api.get(PATH, &signer.token(&admin())).await.problem(401, "unauthorized");
+    }
+    let seen = provider.seen();
+    assert_eq!(seen.len(), 1, "keys are kept at hand");
+    assert!(seen[0].headers("authorization").next().is_none());
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_by_its_name_and_a_withdrawn_one_is_refused() {
+    let (old, new) = (Signer::ed25519(), Signer::p256());
+    let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("old")]))).await;
+    let api = api(&provider, EAGER).await;
+    let (by_old, by_new) = (old.named("old", &admin()), new.named("new", &admin()));
+    api.get(PATH, &by_old).await.expect(200);
+    provider.behave(Behaviour::Answers(published(&[old.jwk("old"), new.jwk("new")])));
+    within(PATIENCE, "the new key is known", async || status(&api, &by_new).await == 200).await;
+    api.get(PATH, &by_old).await.expect(200);
+    provider.behave(Behaviour::Answers(published(&[new.jwk("new")])));
+    let refused = async || {
+        // Whoever asks for a key that nobody knows makes the service look again.
+        api.get(PATH, &new.named("nobody", &admin())).await.problem(401, "unauthorized");
+        status(&api, &by_old).await == 401
+    };
+    within(PATIENCE, "the withdrawn key is refused", refused).await;
+    api.get(PATH, &by_new).await.expect(200);
+}
+
+#[tokio::test]
+async fn keys_are_fetched_again_when_they_are_no_longer_fresh() {
+    let (old, new) = (Signer::ed25519(), Signer::ed25519());
+    let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("a")]))).await;
+    let api = api(&provider, Bounds { fresh_for: Duration::from_millis(20), ..EAGER }).await;
+    api.get(PATH, &old.named("a", &admin())).await.expect(200);
+    // Under the same name, so that no unknown one gives the reason.
+    provider.behave(Behaviour::Answers(published(&[new.jwk("a")])));
+    let token = new.named("a", &admin());
+    within(PATIENCE, "the new key is known", async || status(&api, &token).await == 200).await;
+}
+
+#[tokio::test]
+async fn unknown_names_cause_no_more_fetches_than_one_in_the_pause() {
+    let signer = Signer::ed25519();
+    let provider = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
+    let api = api(&provider, ONCE).await;
+    api.get(PATH, &signer.named("a", &admin())).await.expect(200);
+    for guess in 0..50 {
+        api.get(PATH, &signer.named(&format!("guess {guess}"), &admin())).await.problem(401, "unauthorized");
+    }
+    assert_eq!(provider.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn while_the_provider_is_away_the_old_keys_are_used_for_a_bounded_time() {
+    let signer = Signer::ed25519();
+    let (good, unknown) = (signer.named("a", &admin()), signer.named("b", &admin()));
+    let provider = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
+    let (patient, strict) =
+        (api(&provider, EAGER).await, api(&provider, Bounds { keep_for: PATIENCE / 10, ..EAGER }).await);
+    for api in [&patient, &strict] {
+        api.get(PATH, &good).await.expect(200);
+    }
+    provider.behave(Behaviour::ResetsAfterHead);
+    // Nobody can tell whether there is such a key now.
+    let answer = patient.get(PATH, &unknown).await;
+    answer.problem(503, "unavailable");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    patient.get(PATH, &good).await.expect(200);
+    within(PATIENCE, "the keys are too old", async || status(&strict, &good).await == 503).await;
+    patient.get(PATH, &good).await.expect(200);
+    provider.behave(Behaviour::Answers(published(&[signer.jwk("a")])));
+    within(PATIENCE, "the keys are there again", async || status(&strict, &good).await == 200).await;
+    within(PATIENCE, "it is known that there is no such key", async || status(&patient, &unknown).await == 401).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_late_keeps_nobody_from_starting() {
+    let signer = Signer::ed25519();
+    let provider = Receiver::start(Behaviour::ResetsAfterHead).await;
+    let api = api(&provider, EAGER).await;
+    let token = signer.named("a", &admin());
+    api.get(PATH, &token).await.problem(503, "unavailable");
+    let service = api.token(Role::Viewer, Some(ACME)).await;
+    api.get(PATH, &service).await.expect(200);
+    provider.behave(Behaviour::Answers(published(&[signer.jwk("a")])));
+    within(PATIENCE, "the keys are there", async || status(&api, &token).await == 200).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_keys_themselves_is_refused() {
+    let signer = Signer::ed25519();
+    let token = signer.named("a", &admin());
+    let elsewhere = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
+    let moved = format!("location: {}\r\n", elsewhere.url());
+    let keys = published(&[signer.jwk("a")]);
+    let as_error = String::from_utf8(keys.clone()).unwrap().replace("200 OK", "203 Modified").into_bytes();
+    for behaviour in [
+        Behaviour::Answers(answer("302 Found", &moved, b"")),
+        Behaviour::Answers(answer("308 Permanent Redirect", &moved, b"")),
+        Behaviour::Answers(as_error),
+        Behaviour::Answers(answer("200 OK", "", b"<html>Sign in</html>")),
+        Behaviour::Floods,
+        Behaviour::HangsMidHeaders,
+        Behaviour::Drips { head: "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n", drop: " " },
+    ] {
+        let what = format!("{behaviour:?}");
+        let provider = Receiver::start(behaviour).await;
+        let api = api(&provider, Bounds { deadline: Duration::from_millis(300), ..ONCE }).await;
+        assert_eq!(status(&api, &token).await, 503, "{what}");
+        // The deadline, or the largest size, has ended it.
+        provider.ended(1).await;
+        assert!(provider.flooded_bytes() < 20_000_000, "{what}");
+        // No answer of that provider is the right one, so that it was asked and nothing else was.
+        assert_eq!(provider.connections(), 1, "{what}");
+    }
+    assert_eq!(elsewhere.connections(), 0, "a redirect was followed");
+}
