@@ -10,17 +10,20 @@ pub enum Role {
     Service,
     /// Everything of its tenant.
     Admin,
+    /// The operator workspace and its stream.
+    Operator,
     /// Reads configs without secrets and deliveries without bodies.
     Viewer,
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::Service, Self::Admin, Self::Viewer];
+    pub const ALL: [Self; 4] = [Self::Service, Self::Admin, Self::Operator, Self::Viewer];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "service",
             Self::Admin => "admin",
+            Self::Operator => "operator",
             Self::Viewer => "viewer",
         }
     }
@@ -34,6 +37,7 @@ impl Role {
         match permission {
             Permission::PostEvents => matches!(self, Self::Service | Self::Admin),
             Permission::ReadConfigs | Permission::ReadDeliveries => matches!(self, Self::Admin | Self::Viewer),
+            Permission::UseWorkspace => matches!(self, Self::Admin | Self::Operator),
             Permission::EditConfigs | Permission::TestEndpoint | Permission::ReadBodies | Permission::ManageTokens => {
                 matches!(self, Self::Admin)
             }
@@ -53,10 +57,12 @@ pub enum Permission {
     /// Message texts and answers of endpoints, which may hold what customers wrote.
     ReadBodies,
     ManageTokens,
+    /// The operator workspace and its stream.
+    UseWorkspace,
 }
 
 impl Permission {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PostEvents,
         Self::ReadConfigs,
         Self::EditConfigs,
@@ -64,5 +70,6 @@ impl Permission {
         Self::ReadDeliveries,
         Self::ReadBodies,
         Self::ManageTokens,
+        Self::UseWorkspace,
     ];
 }
