@@ -22,7 +22,7 @@ pub(super) struct Create {
     /// What people call it.
     #[arg(long)]
     name: String,
-    /// What it may do: service, admin or viewer.
+    /// What it may do: service, admin, operator or viewer.
     #[arg(long, value_parser = role)]
     role: Role,
     /// The tenant that it belongs to.

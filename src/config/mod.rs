@@ -88,12 +88,16 @@ pub struct Ingest {
     pub expires: Duration,
 }
 
-/// What a request may carry.
+/// What a request may carry, and how many may stay open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub event_bytes: usize,
     pub batch_bytes: usize,
     pub batch_events: usize,
+    /// Streams at once, per process.
+    pub streams: usize,
+    /// Streams at once, per process and caller.
+    pub caller_streams: usize,
 }
 
 impl Config {

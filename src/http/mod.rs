@@ -30,6 +30,7 @@ mod signing_secrets;
 pub mod state;
 mod token_cache;
 mod tokens;
+pub mod workspace;
 
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// The bounds of the operator workspace's streams, each of which is a connection.
+    pub workspace: workspace::Settings,
 }
 
 impl Default for Settings {
@@ -82,7 +85,8 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
-            max_connections: 10_000,
+            max_connections: 20_000,
+            workspace: workspace::Settings::default(),
         }
     }
 }
@@ -98,6 +102,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(workspace::active_conversations))
+        .routes(routes!(workspace::stream))
+        .routes(routes!(workspace::create_ticket))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))

@@ -23,6 +23,7 @@ use super::state::ApiState;
         (name = "Events", description = "Posted by platform services."),
         (name = "Push configs", description = "Where an agent's events go, set by admins."),
         (name = "Deliveries", description = "What became of events."),
+        (name = "Operator workspace", description = "What waits for human operators, or is with them."),
         (name = "Tokens", description = "Who may use this API."),
         (name = "Service", description = "Health and documentation."),
     ),

@@ -10,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -37,7 +38,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             () = &mut stopped => break,
             // Ended connections are let go of while others come.
             Some(_ended) = tasks.join_next() => continue,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &connections, settings.write_timeout) => accepted,
         };
         match accepted {
             Ok((stream, permit)) => {
@@ -68,11 +69,15 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
+    patience: Duration,
 ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Answers are small and whole: there is nothing to wait for.
     stream.set_nodelay(true)?;
+    // What the kernel has taken is not read yet: the same bound holds for it, so that a client that has gone without a
+    // word, or reads no more, does not keep its connection.
+    SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
     Ok((stream, permit))
 }
 

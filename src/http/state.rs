@@ -11,6 +11,7 @@ use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
 use super::health::Readiness;
 use super::token_cache::TokenCache;
+use super::workspace::Workspace;
 use crate::channels::HttpClient;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
@@ -50,12 +51,15 @@ pub struct ApiState {
     pub(super) readiness: Arc<Readiness>,
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
+    pub(super) workspace: Workspace,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
 
 impl ApiState {
+    /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
+        let workspace = Workspace::start(&dependencies);
         let Dependencies { db, ingest, keyring, client, push_config_rules, metrics, settings, shutdown, tasks } =
             dependencies;
         Self {
@@ -71,6 +75,7 @@ impl ApiState {
             tokens: Arc::new(TokenCache::new()),
             readiness: Arc::new(Readiness::new()),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
+            workspace,
             document: super::openapi_json().into(),
         }
     }
