@@ -43,3 +43,7 @@ mod support;
 mod webhook_faults;
 mod webhook_http2;
 mod webhook_message;
+mod workspace_counts;
+mod workspace_crash;
+mod workspace_stream;
+mod workspace_tickets;
