@@ -43,7 +43,8 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 /// With the `Last-Event-ID` of any process a stream resumes: if nothing has changed since, the next event is a `badge`,
 /// otherwise the first is a `snapshot` again. `data` of a snapshot is what `GET /v1/workspace/active-conversations`
 /// answers; a badge has `count` and `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the
-/// latest after half an hour: connect again, with a new ticket where one was used.
+/// latest after half an hour: connect again, with a new ticket where one was used. It ends within 5 s of the token that
+/// opened it, or that its ticket was made with.
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",

@@ -27,7 +27,7 @@ pub(super) const TICKET_PARAMETER: &str = "ticket";
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct TicketDocument {
     /// For `GET /v1/workspace/stream?ticket=...`, once.
-    #[schema(example = "ftt_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")]
+    #[schema(example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M")]
     ticket: String,
     expires_at: DateTime<Utc>,
 }
