@@ -41,11 +41,20 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
 }
 
 pub(super) fn http(config: &Config) -> http::Settings {
+    let defaults = http::Settings::default();
+    let streams = defaults.workspace.max_streams;
     http::Settings {
         event_body_bytes: config.limits.event_bytes,
         batch_body_bytes: config.limits.batch_bytes,
         batch_events: config.limits.batch_events,
         tenant_events_per_second: config.limits.tenant_events_per_second,
-        ..http::Settings::default()
+        // As many streams as there may be leave the requests their connections.
+        max_connections: defaults.max_connections - streams + config.limits.streams,
+        workspace: http::workspace::Settings {
+            max_streams: config.limits.streams,
+            max_streams_per_caller: config.limits.caller_streams,
+            ..defaults.workspace
+        },
+        ..defaults
     }
 }

@@ -110,7 +110,7 @@ pub struct Ingest {
     pub expires: Duration,
 }
 
-/// What a request may carry.
+/// What a request may carry, and how many may stay open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub event_bytes: usize,
@@ -118,6 +118,10 @@ pub struct Limits {
     pub batch_events: usize,
     /// Per tenant and process; `None`: no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
+    /// Streams at once, per process.
+    pub streams: usize,
+    /// Streams at once, per process and caller.
+    pub caller_streams: usize,
 }
 
 impl Config {

@@ -11,10 +11,11 @@ use url::Url;
 use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
-    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, DATA_DIR, DATABASE_LISTEN_URL,
-    DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES,
-    INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS,
-    SHUTDOWN_GRACE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
+    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
+    DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT,
+    EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT,
+    MAX_STREAMS, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS, SHUTDOWN_GRACE, Setting, TENANT_EVENTS_PER_SECOND,
+    WEBHOOK_TIMEOUT,
 };
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
@@ -192,11 +193,15 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
     let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
     let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 1..=1_000_000);
+    let streams = reader.number(MAX_STREAMS, 1..=100_000);
+    let caller_streams = reader.number(CALLER_MAX_STREAMS, 1..=100_000);
     let mut limits = Limits {
         event_bytes: event_bytes?,
         batch_bytes: batch_bytes?,
         batch_events: batch_events?,
         tenant_events_per_second: tenant_events_per_second.and_then(NonZeroU32::new),
+        streams: streams?,
+        caller_streams: caller_streams?,
     };
     if limits.batch_bytes < limits.event_bytes {
         reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));

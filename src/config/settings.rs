@@ -101,6 +101,10 @@ settings! {
         "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
     TENANT_EVENTS_PER_SECOND = optional("FLAMETREE_TENANT_EVENTS_PER_SECOND",
         "events that a tenant may post per second to one process before the API answers 429, 1 to 1000000; unset: no limit");
+    MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
+        "streams of operator workspaces that are open at once per process, 1 to 100000; each is a connection besides those of requests");
+    CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
+        "streams that one caller has open at once per process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
         "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
     SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",

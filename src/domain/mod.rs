@@ -15,5 +15,7 @@ pub mod page;
 pub mod push_config;
 pub mod role;
 pub mod secret_text;
+pub mod stream_ticket;
 pub mod token;
 pub mod webhook_url;
+pub mod workspace;

@@ -90,6 +90,8 @@ permissions! {
     ReadDeliveries: Admin, AgentEditor, Viewer;
     /// see the messages in events and deliveries, and what endpoints answered
     ReadBodies: Admin, AgentEditor;
+    /// see the operator workspace, and be told of its changes
+    UseWorkspace: Admin, Operator;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

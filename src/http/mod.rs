@@ -33,6 +33,7 @@ pub mod state;
 mod tenant_rates;
 mod token_cache;
 mod tokens;
+pub mod workspace;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
+    /// The bounds of the operator workspace's streams, each of which is a connection.
+    pub workspace: workspace::Settings,
 }
 
 impl Default for Settings {
@@ -95,7 +98,8 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
-            max_connections: 10_000,
+            max_connections: 20_000,
+            workspace: workspace::Settings::default(),
         }
     }
 }
@@ -111,6 +115,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(workspace::active_conversations))
+        .routes(routes!(workspace::stream))
+        .routes(routes!(workspace::create_ticket))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use super::problem::Problem;
@@ -65,8 +65,7 @@ impl TokenCache {
         if !self.entries().contains_key(&hash) {
             may_look_up()?;
         }
-        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
-        let _lookup = self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())?;
+        let _turn = self.turn().await?;
         // Whoever waited for a permit may find what the one before it has fetched.
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
@@ -80,6 +79,12 @@ impl TokenCache {
             note_use(db.clone(), tasks, &token);
         }
         Ok(Some(token))
+    }
+
+    /// A turn at the database for a look-up that anybody can ask for.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
+        self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())
     }
 
     /// Forgets a token, so that this process refuses it at once.

@@ -14,8 +14,10 @@ pub mod push_configs;
 pub mod queue;
 mod sealed;
 pub mod signing_secrets;
+pub mod stream_tickets;
 pub mod tokens;
 pub mod webhooks;
+pub mod workspace;
 
 use std::borrow::Cow;
 

@@ -1,5 +1,7 @@
 //! The table `tokens`.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
@@ -144,4 +146,19 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     .execute(db)
     .await
     .map(|done| done.rows_affected() == 1)
+}
+
+/// Those of the tokens that are still good: there, not revoked, not expired.
+pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let valid = sqlx::query_scalar!(
+        "-- tokens::still_valid
+        SELECT id
+        FROM flametree.tokens
+        WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(valid.into_iter().map(TokenId::from_uuid).collect())
 }

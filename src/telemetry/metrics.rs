@@ -183,9 +183,13 @@ metrics! {
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
     }
-    /// Sessions that wait for, or are with, human operators.
+    /// Sessions of all tenants that wait for, or are with, human operators, as last seen by this process.
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
+    }
+    /// Streams of the operator workspace that are open at this process.
+    pub fn set_stream_clients(streams: i64) {
+        workspace_stream_clients: Gauge, by () => set((), streams)
     }
 
     /// Worker processes whose heartbeat is fresh, on all nodes.

@@ -47,3 +47,8 @@ mod support;
 mod webhook_faults;
 mod webhook_http2;
 mod webhook_message;
+mod workspace_counts;
+mod workspace_crash;
+mod workspace_people;
+mod workspace_stream;
+mod workspace_tickets;
