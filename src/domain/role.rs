@@ -90,6 +90,8 @@ permissions! {
     ReadDeliveries: Admin, AgentEditor, Viewer;
     /// see the messages in events and deliveries, and what endpoints answered
     ReadBodies: Admin, AgentEditor;
+    /// replay deliveries; see and cancel what does so
+    Replay: Admin, AgentEditor;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

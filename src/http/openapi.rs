@@ -22,6 +22,7 @@ use super::state::ApiState;
         (name = "Events", description = "Posted by platform services."),
         (name = "Push configs", description = "Where an agent's events go, set by admins."),
         (name = "Deliveries", description = "What became of events."),
+        (name = "Operations", description = "Replays of many deliveries, and what schedules did."),
         (name = "Tokens", description = "Who may use this API."),
         (name = "Service", description = "Health and documentation."),
     ),
