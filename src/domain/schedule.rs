@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
@@ -11,7 +12,7 @@ const FIELDS_WITH_SECONDS: usize = 6;
 
 /// A cron expression: minute, hour, day, month and weekday, with seconds in front of them if there are six fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule(cron::Schedule);
+pub struct Schedule(Arc<cron::Schedule>);
 
 /// A text that is not a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +38,8 @@ impl Schedule {
             FIELDS_WITH_SECONDS => fields.join(" "),
             _ => return Err(ScheduleError::Fields),
         };
-        cron::Schedule::from_str(&expression).map(Self).map_err(|_error| ScheduleError::Expression)
+        let schedule = cron::Schedule::from_str(&expression).map_err(|_error| ScheduleError::Expression)?;
+        Ok(Self(Arc::new(schedule)))
     }
 
     /// The tick that came last: at `now` or before it. `None`: there was none yet.

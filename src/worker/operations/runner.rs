@@ -100,10 +100,10 @@ impl Operations {
         match timeout(self.settings.lease, self.record(operation, holder, ended)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, operation = %operation.id, "an operation's end could not be recorded; its lease ends by itself")
+                tracing::warn!(%error, operation = %operation.id, "an operation's end was not recorded; its lease ends by itself");
             }
             Err(_elapsed) => {
-                tracing::warn!(operation = %operation.id, "an operation's end was not recorded in time; its lease ends by itself")
+                tracing::warn!(operation = %operation.id, "an operation's end was not recorded in time; its lease ends by itself");
             }
         }
     }
@@ -165,20 +165,27 @@ impl Operations {
                 tracing::info!(operation = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
                 OperationResult::Lost
             }
-            Ended::Failed(failure) => match retry_after(attempts) {
-                Some(pause) => {
-                    tracing::warn!(error = %failure, operation = %id, kind = kind.as_str(), attempts, pause_s = pause.as_secs(), "an operation failed and is tried again");
-                    operations::give_back(&self.db, id, holder, attempts, pause, Some(failure.note())).await?;
-                    OperationResult::Retried
-                }
-                None => {
-                    tracing::error!(error = %failure, operation = %id, kind = kind.as_str(), attempts, "an operation failed for the last time");
-                    operations::end(&self.db, id, holder, OperationState::Failed, Some(failure.note())).await?;
-                    OperationResult::Failed
-                }
-            },
+            Ended::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
         };
         self.metrics.operation_ended(kind, result);
         Ok(())
+    }
+
+    async fn record_failure(
+        &self,
+        operation: HeldOperation,
+        holder: WorkerId,
+        failure: &Failure,
+    ) -> Result<OperationResult, sqlx::Error> {
+        let HeldOperation { id, kind, attempts, .. } = operation;
+        let (kind, note) = (kind.as_str(), Some(failure.note()));
+        if let Some(pause) = retry_after(attempts) {
+            tracing::warn!(error = %failure, operation = %id, kind, attempts, pause_s = pause.as_secs(), "an operation failed and is tried again");
+            operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
+            return Ok(OperationResult::Retried);
+        }
+        tracing::error!(error = %failure, operation = %id, kind, attempts, "an operation failed for the last time");
+        operations::end(&self.db, id, holder, OperationState::Failed, note).await?;
+        Ok(OperationResult::Failed)
     }
 }
