@@ -23,17 +23,16 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 #[cfg(feature = "failpoints")]
 #[tokio::test]
 async fn a_tick_whose_worker_dies_in_the_middle_is_taken_over() {
-    tokio::join!(dies_at("operation::before_end", "retention"), dies_at("rollup::step", "rollup"));
+    tokio::join!(dies_at("operation::before_end"), dies_at("rollup::step"));
 }
 
 #[cfg(feature = "failpoints")]
-async fn dies_at(step: &str, kind: &str) {
+async fn dies_at(step: &str) {
     let deployment = Deployment::new().await;
     let crashing = deployment.settings.clone().with("FAILPOINTS", &format!("{step}=panic(crash)"));
     crashing.spawn(Part::Worker).crashed().await;
-    let held = format!("SELECT count(*) > 0 FROM flametree.operations WHERE state = 'running' AND kind = '{kind}'");
-    let row = sqlx::raw_sql(sqlx::AssertSqlSafe(held)).fetch_one(&deployment.pool).await.unwrap();
-    assert!(kind == "retention" || row.get::<bool, _>(0), "the crash left nothing: nothing was tested");
+    let held = "SELECT count(*) FROM flametree.operations WHERE state = 'running'";
+    assert!(number(&deployment.pool, held).await > 0, "{step}: the crash left nothing: nothing was tested");
     let _next = deployment.settings.start(Part::Worker).await;
     let left = "SELECT count(*) FROM flametree.operations WHERE state IN ('waiting', 'running') AND attempts > 0";
     within(PATIENCE, "all is taken over and ends", async || number(&deployment.pool, left).await == 0).await;
@@ -118,4 +117,21 @@ async fn what_fails_is_tried_again_and_says_so() {
     let ended = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND state = 'succeeded' AND attempts >= 3 AND note IS NULL";
     within(PATIENCE, "it succeeds", async || number(db, ended).await >= 1).await;
+}
+
+#[tokio::test]
+async fn what_kills_each_worker_that_begins_it_ends_as_failed() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let killer = "INSERT INTO flametree.operations (id, kind, tick, state, due_at, holder, attempts, created_at)
+        VALUES (gen_random_uuid(), 'rollup', now() - interval '1 day', 'running', now(), gen_random_uuid(), 8, now())";
+    seed::run(db, killer.into()).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let failed = "SELECT count(*) FROM flametree.operations
+                  WHERE state = 'failed' AND attempts = 9 AND note LIKE 'Each worker%'";
+    within(PATIENCE, "it is given up", async || number(db, failed).await == 1).await;
+    let counted = "flametree_operations_total{operation=\"rollup\",result=\"failed\"}";
+    within(PATIENCE, "it is counted", async || worker.metric(counted).await >= 1.0).await;
+    let later = "SELECT count(*) FROM flametree.operations WHERE kind = 'rollup' AND state = 'succeeded'";
+    within(PATIENCE, "later ticks have their turn", async || number(db, later).await >= 1).await;
 }

@@ -159,6 +159,19 @@ async fn a_lost_key_is_named_at_the_start_with_what_needs_it() {
     }
 }
 
+#[tokio::test]
+async fn another_key_under_the_id_of_the_right_one_is_found_at_the_start() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents(1)).await;
+    service.stop().await;
+    let mistaken = NEW_KEY.replacen("k2", "k1", 1);
+    let output = run(&deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", &mistaken), &["keys", "rotate"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another key under the id `k1`"), "{said}");
+}
+
 #[test]
 fn a_key_pair_for_browsers_is_printed_and_is_a_new_one_each_time() {
     let generate = || {

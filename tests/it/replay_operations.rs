@@ -152,3 +152,29 @@ async fn a_canceled_replay_ends_where_it_is() {
     let tally = deployment.assert_drained(&api, &events).await;
     assert_eq!(tally.count(Outcome::Delivered) as u64, done, "{:?}", tally.summary());
 }
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_replay_is_handed_over_when_its_worker_stops() {
+    const FAILED: usize = 1_800;
+    let deployment = Deployment::new().await;
+    let api = deployment.settings.start(Part::Api).await;
+    let slow = deployment.settings.clone().with("FAILPOINTS", "replay::step=sleep(500)");
+    let worker = slow.start(Part::Worker).await;
+    let (agents, client) = (agents(1), deployment.client(&api));
+    let events = failures(&deployment, &api, &agents, FAILED).await;
+    deployment.configure(&api, &agents).await;
+    let path = ask(&client, "agent-1", &json!({})).await;
+    let replayed = async || client.get(&path).await.json()["replay"]["replayed"].as_u64().unwrap();
+    within(PATIENCE, "it has begun", async || replayed().await > 0).await;
+    worker.stop().await;
+    let left = client.get(&path).await.json();
+    assert_eq!((&left["state"], &left["attempts"]), (&json!("waiting"), &json!(0)), "{left}");
+
+    let _next = deployment.settings.start(Part::Worker).await;
+    let operation = ended(&client, &path).await;
+    assert_eq!((&operation["state"], &operation["attempts"]), (&json!("succeeded"), &json!(1)), "{operation}");
+    deployment.drained(PATIENCE).await;
+    let tally = deployment.assert_drained(&client, &events).await;
+    assert_eq!(tally.outcomes.len(), 2 * FAILED, "{:?}", tally.summary());
+}
