@@ -29,6 +29,26 @@ SELECT coalesce(min(d.finished_at), clock_timestamp()) FROM flametree.deliveries
 CREATE INDEX deliveries_by_end ON flametree.deliveries USING brin (finished_at)
     WITH (pages_per_range = 32, autosummarize = on);
 
+CREATE FUNCTION flametree.summarize_ends() RETURNS void LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
+DECLARE
+    v_index oid;
+BEGIN
+    FOR v_index IN
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i
+        WHERE i.inhparent = 'flametree.deliveries_by_end'::regclass ORDER BY i.inhrelid
+    LOOP
+        BEGIN
+            PERFORM pg_catalog.brin_summarize_new_values(v_index);
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
+            -- Being vacuumed, which summarizes too; or another's table: then it is read page by page until a vacuum comes.
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION flametree.summarize_ends IS
+    'Tells the index of finished_at of pages that it does not know yet: autosummarize may be late, and pages unknown to it are all read.';
+
 CREATE FUNCTION flametree.duration_bucket(p_duration_us integer) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN p_duration_us > 0 THEN floor(8 * ln(p_duration_us::float8) / ln(2::float8)) ELSE -1 END::smallint
 $$;
@@ -42,7 +62,7 @@ $$;
 COMMENT ON FUNCTION flametree.span_of_id IS 'The beginning of the span of p_minutes that the time in the id lies in.';
 
 CREATE FUNCTION flametree.roll_up(p_window interval) RETURNS TABLE (is_behind boolean, spans bigint) LANGUAGE plpgsql
-    SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_custom_plan AS $$
+    SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     v_from timestamptz;
     v_to timestamptz;
@@ -108,7 +128,7 @@ COMMENT ON FUNCTION flametree.rolled_up_deliveries IS
 CREATE FUNCTION flametree.fresh_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_to timestamptz, p_channel flametree.channel
 ) RETURNS TABLE (outcome flametree.outcome, bucket smallint, deliveries bigint) LANGUAGE plpgsql STABLE
-    SET plan_cache_mode = force_custom_plan AS $$
+    SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
     -- STABLE: the same snapshot as the caller's, so that a delivery is counted here or in the rollups, never in both.

@@ -44,6 +44,12 @@ pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
          or, with the embedded server, to the file `{FILE}` in the data directory",
         lost.join(", "),
     );
+    let mistaken = rotation::mistaken_keys(db, keyring).await.context("stored values cannot be read")?;
+    anyhow::ensure!(
+        mistaken.is_empty(),
+        "the keyring has another key under the id `{}` than the one that stored values are encrypted with",
+        mistaken.join("`, `"),
+    );
     Ok(())
 }
 

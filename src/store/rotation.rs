@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Db, SealedError};
 use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
-use crate::secrets::{AssociatedData, Keyring};
+use crate::secrets::{AssociatedData, Keyring, OpenError};
 
 /// Rows that are read at once.
 const ROWS: i64 = 200;
@@ -47,6 +47,28 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .into_iter()
         .map(|row| KeyUse { key_id: row.key_id, what: row.what, values: row.values.unsigned_abs() })
         .collect())
+}
+
+/// The ids of keys of the keyring that do not open what is sealed by a key of that id: another key has the name. Opens one
+/// signing secret of each.
+pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
+    let samples = sqlx::query!(
+        r#"-- rotation::mistaken_keys
+        SELECT DISTINCT ON (flametree.sealed_key_id(ciphertext)) flametree.sealed_key_id(ciphertext) AS "key_id!",
+               tenant_id, endpoint_id, id, ciphertext
+        FROM flametree.signing_secrets
+        WHERE flametree.sealed_key_id(ciphertext) IS NOT NULL
+        ORDER BY flametree.sealed_key_id(ciphertext)"#
+    )
+    .fetch_all(db)
+    .await?;
+    let mistaken = samples.into_iter().filter_map(|row| {
+        let (tenant, endpoint) = (TenantId::from_stored(row.tenant_id), EndpointId::from_uuid(row.endpoint_id));
+        let place = AssociatedData::signing_secret(&tenant, endpoint, SigningSecretId::from_uuid(row.id));
+        let opened = keyring.open(&row.ciphertext, &place);
+        matches!(opened, Err(OpenError::Forged)).then_some(row.key_id)
+    });
+    Ok(mistaken.collect())
 }
 
 /// Seals by the active key what is sealed by another one; answers how many values. What does not open stays as it is, and

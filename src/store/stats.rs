@@ -33,6 +33,12 @@ pub async fn roll_up(db: &Db, window: Duration) -> Result<RollUpStep, Error> {
     Ok(RollUpStep { is_behind: row.is_behind, spans: row.spans.unsigned_abs() })
 }
 
+/// Prepares the index that `roll_up` and `read` find the ends of deliveries by. Costs little where nothing is new.
+pub async fn summarize(db: &Db) -> Result<(), Error> {
+    sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_ends()").execute(db).await?;
+    Ok(())
+}
+
 /// An agent's finished deliveries in the range by outcome and bucket, those that are not rolled up yet included.
 pub async fn read(
     db: &Db,

@@ -13,6 +13,7 @@ const LONGEST_WINDOW: Duration = Duration::from_mins(2);
 
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
+        stats::summarize(&self.db).await?;
         let mut window = WINDOW;
         loop {
             let step = stats::roll_up(&self.db, window).await?;
