@@ -31,7 +31,8 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
     Ok(result.rows_affected() == 1)
 }
 
-/// Takes one operation that is due: one that waits, or one whose holder was silent for its lease. `None`: there is none.
+/// Takes one operation that is due: one that waits, or one whose holder was silent for its lease. `None`: there is none of
+/// a kind that this release knows.
 pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take
@@ -40,6 +41,7 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
             FROM flametree.operations AS o
             WHERE o.state IN ('waiting', 'running')
               AND o.due_at <= now()
+              AND o.kind = ANY ($3)
               AND (o.tick IS NULL OR o.state = 'running' OR NOT EXISTS (
                   SELECT 1 FROM flametree.operations AS r
                   WHERE r.kind = o.kind AND r.state = 'running' AND r.tick IS NOT NULL))
@@ -56,6 +58,7 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
         RETURNING o.id, o.kind, o.attempts, clock_timestamp() AS "now!""#,
         holder.uuid(),
         lease.as_secs_f64(),
+        &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
     )
     .fetch_optional(db)
     .await;

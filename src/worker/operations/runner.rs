@@ -153,13 +153,13 @@ impl Operations {
         let HeldOperation { id, kind, attempts, .. } = operation;
         let result = match ended {
             Ended::Done => {
-                operations::end(&self.db, id, holder, OperationState::Succeeded, None).await?;
-                OperationResult::Succeeded
+                let held = operations::end(&self.db, id, holder, OperationState::Succeeded, None).await?;
+                if held { OperationResult::Succeeded } else { OperationResult::Lost }
             }
             Ended::Stopped => {
                 let attempts_before = attempts.saturating_sub(1);
-                operations::give_back(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
-                OperationResult::HandedOver
+                let held = operations::give_back(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
+                if held { OperationResult::HandedOver } else { OperationResult::Lost }
             }
             Ended::Failed(Failure::Lost) => {
                 tracing::info!(operation = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
@@ -181,11 +181,11 @@ impl Operations {
         let (kind, note) = (kind.as_str(), Some(failure.note()));
         if let Some(pause) = retry_after(attempts) {
             tracing::warn!(error = %failure, operation = %id, kind, attempts, pause_s = pause.as_secs(), "an operation failed and is tried again");
-            operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
-            return Ok(OperationResult::Retried);
+            let held = operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
+            return Ok(if held { OperationResult::Retried } else { OperationResult::Lost });
         }
         tracing::error!(error = %failure, operation = %id, kind, attempts, "an operation failed for the last time");
-        operations::end(&self.db, id, holder, OperationState::Failed, note).await?;
-        Ok(OperationResult::Failed)
+        let held = operations::end(&self.db, id, holder, OperationState::Failed, note).await?;
+        Ok(if held { OperationResult::Failed } else { OperationResult::Lost })
     }
 }
