@@ -21,7 +21,7 @@ pub enum Access {
 }
 
 use Access::{AnyRole, Anyone, With};
-use Permission::{EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, TestEndpoint};
+use Permission::{EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, TestEndpoint};
 
 const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
 const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
@@ -35,6 +35,12 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/events/{id}", With(ReadDeliveries)),
     ("GET", "/v1/deliveries", With(ReadDeliveries)),
     ("GET", "/v1/deliveries/{id}", With(ReadDeliveries)),
+    ("POST", "/v1/deliveries/{id}/replay", With(Replay)),
+    ("GET", "/v1/agents/{agent_id}/stats", With(ReadDeliveries)),
+    ("POST", "/v1/agents/{agent_id}/replays", With(Replay)),
+    ("GET", "/v1/operations", With(Replay)),
+    ("GET", "/v1/operations/{id}", With(Replay)),
+    ("POST", "/v1/operations/{id}/cancel", With(Replay)),
     ("GET", PUSH_CONFIG, With(ReadConfigs)),
     ("PUT", PUSH_CONFIG, With(EditConfigs)),
     ("PATCH", PUSH_CONFIG, With(EditConfigs)),

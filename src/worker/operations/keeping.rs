@@ -6,13 +6,19 @@ use chrono::{DateTime, Days, Utc};
 
 use super::Operations;
 use super::runner::Failure;
-use crate::store::{Db, idempotency, operations, partitions, pruning, rotation, stats};
+use crate::store::{
+    Db, endpoint_tests, idempotency, operations, partitions, pruning, push_config_history, rotation, stats,
+};
 use crate::telemetry::metrics::RemovalReason;
 
 /// Days whose partitions exist ahead: a database or a person may be away for one.
 const DAYS_AHEAD: u64 = 2;
 /// Promised are 24 hours.
 const KEEP_KEYS: Duration = Duration::from_hours(48);
+/// Of push configs; each agent also has its own bound.
+const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
+/// They are counted by the minute.
+const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
 /// For people who look; replays are shown for as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
 /// A browser shows its subscription whenever the portal is opened in it.
@@ -56,6 +62,8 @@ impl Operations {
         if dropped > 0 {
             tracing::info!(partitions = dropped, before = %oldest, "old events and deliveries were dropped");
         }
+        in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP)).await?;
+        in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP)).await?;
         in_steps(|| idempotency::forget(db, KEEP_KEYS, ROWS_PER_STEP)).await?;
         in_steps(|| operations::forget(db, KEEP_OPERATIONS, ROWS_PER_STEP)).await?;
         in_steps(|| stats::forget(db, oldest, ROWS_PER_STEP)).await?;
