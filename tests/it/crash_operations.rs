@@ -20,13 +20,11 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.map_or(-1, |row| row.get(0))
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test]
 async fn a_tick_whose_worker_dies_in_the_middle_is_taken_over() {
     tokio::join!(dies_at("operation::before_end"), dies_at("rollup::step"));
 }
 
-#[cfg(feature = "failpoints")]
 async fn dies_at(step: &str) {
     let deployment = Deployment::new().await;
     let crashing = deployment.settings.clone().with("FAILPOINTS", &format!("{step}=panic(crash)"));
@@ -40,7 +38,6 @@ async fn dies_at(step: &str) {
     assert!(number(&deployment.pool, over).await > 0);
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test]
 async fn a_replay_whose_workers_die_in_the_middle_replays_each_delivery_once() {
     const EVENTS: usize = 3_000;

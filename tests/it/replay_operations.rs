@@ -127,7 +127,6 @@ async fn many_are_replayed_by_time_and_outcome_once_each() {
     assert!(counted >= 5.0, "{counted}");
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test]
 async fn a_canceled_replay_ends_where_it_is() {
     let deployment = Deployment::new().await;
@@ -153,7 +152,6 @@ async fn a_canceled_replay_ends_where_it_is() {
     assert_eq!(tally.count(Outcome::Delivered) as u64, done, "{:?}", tally.summary());
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test]
 async fn a_replay_is_handed_over_when_its_worker_stops() {
     const FAILED: usize = 1_800;
