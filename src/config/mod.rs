@@ -20,6 +20,7 @@ use url::Url;
 pub use self::reader::{ConfigErrors, ConfigFault};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::settings::{SETTINGS, Setting, example};
+use crate::domain::schedule::Schedule;
 use crate::people::Key;
 use crate::telemetry::logging;
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub limits: Limits,
     pub retention_days: u32,
+    pub schedules: Schedules,
     /// The keyring as it was set; `None` only with the embedded server, which keeps one in its data directory.
     pub encryption_keys: Option<Secret>,
     /// `None`: there are no portal users.
@@ -108,6 +110,16 @@ pub struct Ingest {
     pub queue_events: usize,
     /// How long a delivery may wait where its event does not say.
     pub expires: Duration,
+}
+
+/// When operations are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedules {
+    pub retention: Schedule,
+    pub workspace_repair: Schedule,
+    pub subscription_pruning: Schedule,
+    pub rollup: Schedule,
+    pub reencryption: Schedule,
 }
 
 /// What a request may carry, and how many may stay open.

@@ -107,6 +107,16 @@ settings! {
         "streams that one caller has open at once per process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
         "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
+    RETENTION_SCHEDULE = with_default("FLAMETREE_RETENTION_SCHEDULE", "*/10 * * * *",
+        "when partitions are made ahead and old data is dropped: a cron expression in UTC of minute, hour, day, month and weekday (by name)");
+    WORKSPACE_REPAIR_SCHEDULE = with_default("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "20 3 * * *",
+        "when sessions without events for the retention leave the operator workspace, as a cron expression");
+    SUBSCRIPTION_PRUNING_SCHEDULE = with_default("FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE", "40 3 * * *",
+        "when push subscriptions that no browser has shown for 180 days are removed, as a cron expression");
+    ROLLUP_SCHEDULE = with_default("FLAMETREE_ROLLUP_SCHEDULE", "* * * * *",
+        "when finished deliveries are added to the counts of statistics, as a cron expression");
+    REENCRYPTION_SCHEDULE = with_default("FLAMETREE_REENCRYPTION_SCHEDULE", "0 4 * * *",
+        "when values under other keys than the first one are encrypted anew, as a cron expression");
     SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",
         "how long a stop waits for attempts in flight, in seconds, 1 to 3600; attempts still open then are recorded as interrupted");
     LOG = with_default("FLAMETREE_LOG", "info",

@@ -92,6 +92,8 @@ permissions! {
     ReadBodies: Admin, AgentEditor;
     /// see the operator workspace, and be told of its changes
     UseWorkspace: Admin, Operator;
+    /// replay deliveries; see and cancel what does so
+    Replay: Admin, AgentEditor;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

@@ -23,7 +23,9 @@ pub enum Access {
 }
 
 use Access::{AnyRole, Anyone, ByTicket, With};
-use Permission::{EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, TestEndpoint, UseWorkspace};
+use Permission::{
+    EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, TestEndpoint, UseWorkspace,
+};
 
 const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
 const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
@@ -37,6 +39,12 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/events/{id}", With(ReadDeliveries)),
     ("GET", "/v1/deliveries", With(ReadDeliveries)),
     ("GET", "/v1/deliveries/{id}", With(ReadDeliveries)),
+    ("POST", "/v1/deliveries/{id}/replay", With(Replay)),
+    ("GET", "/v1/agents/{agent_id}/stats", With(ReadDeliveries)),
+    ("POST", "/v1/agents/{agent_id}/replays", With(Replay)),
+    ("GET", "/v1/operations", With(Replay)),
+    ("GET", "/v1/operations/{id}", With(Replay)),
+    ("POST", "/v1/operations/{id}/cancel", With(Replay)),
     ("GET", PUSH_CONFIG, With(ReadConfigs)),
     ("PUT", PUSH_CONFIG, With(EditConfigs)),
     ("PATCH", PUSH_CONFIG, With(EditConfigs)),

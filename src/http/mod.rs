@@ -18,6 +18,7 @@ mod events;
 mod guesses;
 mod health;
 mod openapi;
+mod operations;
 pub mod parameters;
 pub mod path;
 mod preconditions;
@@ -25,11 +26,13 @@ pub mod problem;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
+mod replays;
 pub mod request_id;
 mod schemas;
 mod serve;
 mod signing_secrets;
 pub mod state;
+mod stats;
 mod tenant_rates;
 mod token_cache;
 mod tokens;
@@ -68,6 +71,10 @@ pub struct Settings {
     pub wrong_credentials: u32,
     /// Largest head of a request, in bytes: its path and its headers.
     pub head_bytes: usize,
+    /// Events and deliveries are kept for so many days.
+    pub retention_days: u32,
+    /// How long a replayed delivery may wait.
+    pub replay_expires: Duration,
     /// Longest time for the head of a request to arrive, and for a connection to be idle.
     pub head_timeout: Duration,
     /// Longest time for a request from its head to its answer.
@@ -93,6 +100,8 @@ impl Default for Settings {
             tenant_events_per_second: None,
             wrong_credentials: 100,
             head_bytes: 16 * 1024,
+            retention_days: 30,
+            replay_expires: Duration::from_hours(24),
             head_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
@@ -128,6 +137,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(endpoint_tests::test))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
+        .routes(routes!(replays::replay_delivery))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::read))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(stats::read))
 }
 
 /// The API.

@@ -24,6 +24,7 @@ use super::workspace::TICKET_PARAMETER;
         (name = "Push configs", description = "Where an agent's events go, set by admins."),
         (name = "Deliveries", description = "What became of events."),
         (name = "Operator workspace", description = "What waits for human operators, or is with them."),
+        (name = "Operations", description = "Replays of many deliveries, and what schedules did."),
         (name = "Tokens", description = "Who may use this API."),
         (name = "Service", description = "Health and documentation."),
     ),

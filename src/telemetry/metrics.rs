@@ -10,11 +10,12 @@ use std::time::Duration;
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
-pub use super::labels::{BlockReason, RejectReason, RemovalReason};
+pub use super::labels::{BlockReason, OperationResult, RejectReason, RemovalReason};
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
+use crate::domain::operation::OperationKind;
 
 /// The handle to all metrics; clones record into the same series.
 #[derive(Clone)]
@@ -195,6 +196,10 @@ metrics! {
     /// Worker processes whose heartbeat is fresh, on all nodes.
     pub fn set_workers_alive(workers: i64) {
         workers_alive: Gauge, by () => set((), workers)
+    }
+    /// Runs of operations that this process ended.
+    pub fn operation_ended(kind: OperationKind, result: OperationResult) {
+        operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
     }
     /// Answers of the API.
     fn http_answered(answer: HttpAnswer<'_>) {

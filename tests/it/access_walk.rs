@@ -2,7 +2,7 @@
 //! by whoever has no valid credential. The table of access and the table of roles say what must come.
 
 use ::http::{Method, Request};
-use flametree_notify::domain::ids::TokenId;
+use flametree_notify::domain::ids::{OperationId, TokenId};
 use flametree_notify::domain::role::{Permission, Role};
 use flametree_notify::http::access::{self, Access};
 use hyper::body::Bytes;
@@ -47,10 +47,21 @@ async fn walked() -> (TestApi, Vec<Route>) {
     let delivery = seed::delivery(&api.db, ACME, event, 1, &SeededDelivery::default()).await;
     let endpoint = uuid::Uuid::from_u128(7);
     seed::push_config(&api.db, ACME, "agent-1", endpoint, "https://acme.example/hook").await;
+    let operation = OperationId::from_uuid(uuid::Uuid::from_u128(11));
+    let replay = format!(
+        "INSERT INTO flametree.operations (id, kind, tenant_id, agent_id, requested_by, state, due_at, created_at)
+         VALUES ('{}', 'replay', '{ACME}', 'agent of acme', 'tok', 'waiting', now(), now())",
+        operation.uuid()
+    );
+    seed::run(&api.db, replay).await;
     let (token, _) = api.token_with_id(Role::Viewer, Some(ACME)).await;
 
     let names = |template: &str| {
-        let things = [("/v1/events/", event.to_string()), ("/v1/deliveries/", delivery.to_string())];
+        let things = [
+            ("/v1/events/", event.to_string()),
+            ("/v1/deliveries/", delivery.to_string()),
+            ("/v1/operations/", operation.to_string()),
+        ];
         let thing = things.into_iter().find(|(path, _)| template.starts_with(path));
         template
             .replace("{id}", &thing.map_or_else(|| token.to_string(), |(_, id)| id))
@@ -137,6 +148,7 @@ async fn everything_of_acme(api: &TestApi) -> String {
         UNION ALL SELECT d::text FROM flametree.deliveries AS d WHERE tenant_id = 'acme'
         UNION ALL SELECT c::text FROM flametree.push_configs AS c WHERE tenant_id = 'acme'
         UNION ALL SELECT h::text FROM flametree.push_config_changes AS h WHERE tenant_id = 'acme'
+        UNION ALL SELECT o::text FROM flametree.operations AS o WHERE tenant_id = 'acme'
         UNION ALL SELECT s::text FROM flametree.signing_secrets AS s WHERE tenant_id = 'acme'
         UNION ALL SELECT t::text FROM flametree.tokens AS t WHERE tenant_id = 'acme') AS rows (row)";
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
