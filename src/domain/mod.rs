@@ -14,6 +14,7 @@ pub mod names;
 pub mod operation;
 pub mod page;
 pub mod push_config;
+pub mod random_secret;
 pub mod replay;
 pub mod role;
 pub mod schedule;

@@ -107,11 +107,7 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    let goes_on = rows.len() > usize::from(page_rows.get());
-    let rows: Vec<Operation> =
-        rows.into_iter().take(page_rows.get().into()).map(Operation::try_from).collect::<Result<_, _>>()?;
-    let next = rows.last().filter(|_| goes_on).map(|last| Cursor::behind(last.id.uuid()));
-    Ok(Page { rows, next })
+    Page::of(rows, page_rows, |row| Cursor::behind(row.id), Operation::try_from)
 }
 
 /// An operation of the tenant, or of the schedules.

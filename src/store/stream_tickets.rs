@@ -14,6 +14,7 @@ use crate::domain::workspace::Watcher;
 /// Keeps a ticket for `life`, but not longer than its watcher may watch, and answers when it ends. Clears away twice as many as it makes, so that the table stays as
 /// small as what was made lately.
 pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Duration) -> Result<DateTime<Utc>, Error> {
+    let hash = ticket.hash();
     sqlx::query_scalar!(
         "-- stream_tickets::create
         WITH expired AS (
@@ -26,7 +27,7 @@ pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Dur
         INSERT INTO flametree.stream_tickets (hash, tenant_id, role, actor, valid_until, expires_at)
         VALUES ($1, $2, $3, $4, $5, least(now() + make_interval(secs => $6), $5))
         RETURNING expires_at",
-        &ticket.hash(),
+        hash.as_bytes(),
         watcher.tenant.as_str(),
         watcher.role.as_str(),
         watcher.actor,
@@ -39,12 +40,13 @@ pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Dur
 
 /// Uses a ticket up; `None`: it is unknown, used or expired. Whoever is first has it.
 pub async fn redeem(db: &Db, ticket: &TicketSecret) -> Result<Option<Watcher>, Error> {
+    let hash = ticket.hash();
     let row = sqlx::query!(
         r#"-- stream_tickets::redeem
         DELETE FROM flametree.stream_tickets
         WHERE hash = $1
         RETURNING tenant_id, role, actor, valid_until, expires_at > now() AS "valid!""#,
-        &ticket.hash(),
+        hash.as_bytes(),
     )
     .fetch_optional(db)
     .await?;

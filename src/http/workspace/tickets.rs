@@ -102,6 +102,7 @@ async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
     // Unknown, used and expired look the same from outside.
     let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");
     let ticket = TicketSecret::parse(ticket).ok_or_else(refused)?;
+    // Not counted as a guess: browsers that come back show the tickets that they have used.
     let _turn = state.tokens.turn().await?;
     let watcher = stream_tickets::redeem(&state.db, &ticket).await?.ok_or_else(refused)?;
     if let Ok(token) = watcher.actor.parse::<TokenId>()

@@ -4,7 +4,6 @@
 //! row; another one takes it over when the holder falls silent. So each operation is made of steps that may be repeated.
 //! apalis gives the worker and the monitor, as for deliveries, and knows no error of the database.
 
-mod backend;
 mod counting;
 mod keeping;
 mod runner;

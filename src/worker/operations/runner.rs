@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::Operations;
-use super::backend::Held;
+use super::taker::Held;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, MAX_ATTEMPTS, OperationKind, OperationState, retry_after};
 use crate::store::replays::{self, Bounds, Step};

@@ -5,20 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Settings;
-use super::backend::{DueOperations, Held};
 use crate::domain::ids::WorkerId;
-use crate::domain::operation::OperationKind;
+use crate::domain::operation::{HeldOperation, OperationKind};
+use crate::queue::Taken;
 use crate::store::{Db, operations};
 
 /// Operations at once per process: a long replay must not keep the partitions from being made.
 const AT_ONCE: usize = 3;
 /// How often to look. A tick is to the second, and so is a person's patience.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// An operation that this process holds, with the permit to run it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) operation: HeldOperation,
+    /// Fresh for each taking, so that a process is fenced from what it held itself before.
+    pub(super) holder: WorkerId,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
 
 pub(super) struct Taker {
     db: Db,
@@ -31,10 +40,10 @@ pub(super) struct Taker {
 type Entered = HashMap<OperationKind, DateTime<Utc>>;
 
 impl Taker {
-    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, DueOperations) {
+    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, Taken<Held>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        (Self { db, settings, permits, sender }, DueOperations::new(receiver))
+        (Self { db, settings, permits, sender }, Taken::new(receiver))
     }
 
     /// Looks until `stop`.
