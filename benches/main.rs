@@ -26,6 +26,7 @@ mod receiver;
 mod report;
 mod server;
 mod service;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -114,6 +115,11 @@ async fn run(extent: Extent, quick: bool) -> Report {
     if wanted("memory") {
         let memory = ingest::memory(&server, &receiver).await / f64::from(1 << 20);
         report.add("resident memory with 5,000 hanging requests", memory, "MiB", AtMost(150.0));
+    }
+    if wanted("streams") {
+        let streams = streams::held(&server).await;
+        report.add("resident memory with 10,000 streams", streams.memory / f64::from(1 << 20), "MiB", AtMost(300.0));
+        report.add("an event posted until 10,000 streams have its badge", streams.told_all, "ms", Shown);
     }
     if wanted("snapshot") {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;

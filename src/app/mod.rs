@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use data::Data;
-pub use keys::keyring;
+pub use keys::{Rotated, keyring, rotate};
 
 use crate::channels::HttpClient;
 use crate::config::{self, Config};
@@ -28,7 +28,7 @@ use crate::ingest::Ingest;
 use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
+use crate::worker::{self, Attempts, Ending, Operations, Pool, Webhooks, Workers};
 
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -123,6 +123,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         prepare(&data).await?;
         let keyring = Arc::new(keyring(config)?);
+        keys::check(&data.db, &keyring).await?;
         let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
         let mut service = Self {
             data,
@@ -183,8 +184,9 @@ impl Service {
             };
         }
         workers.start(&self.workers.tasks, self.workers.stop.clone());
-        let upkeep = Upkeep { db: db.clone(), retention_days: config.retention_days };
-        self.workers.tasks.spawn(upkeep.run(self.workers.stop.clone()));
+        let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
+        let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
+        operations.start(&self.workers.tasks, &self.workers.stop);
         let wakeup = queue.wakeup();
         self.data.listen(config, &wakeup, &self.workers.tasks, &self.workers.stop);
         self.queue = Some(queue);
