@@ -94,6 +94,7 @@ CREATE TABLE flametree.claims (
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000);
+CREATE INDEX claims_of_worker ON flametree.claims (worker_id);
 -- A claim fits one page and lives for milliseconds: compressing ids, or moving them out of line, only costs.
 ALTER TABLE flametree.claims
     ALTER COLUMN lane_tenants SET STORAGE EXTERNAL,

@@ -24,6 +24,9 @@ const CLAIMS: i32 = 64;
 /// Fenced workers are remembered for this long, for people who look.
 const REMEMBER: Duration = Duration::from_hours(24);
 
+/// How often the ledger is searched for rows of workers that nobody knows.
+const SEARCH_UNKNOWN_EVERY: Duration = Duration::from_hours(1);
+
 /// What the reaper works with.
 #[derive(Debug)]
 pub(super) struct Reaper {
@@ -40,8 +43,9 @@ impl Reaper {
     /// Watches until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut sightings = Sightings::new();
+        let mut searched_at = None;
         while !stop.is_cancelled() {
-            if let Err(error) = self.round(&mut sightings).await {
+            if let Err(error) = self.round(&mut sightings, &mut searched_at).await {
                 self.membership.database_failed();
                 tracing::warn!(%error, "the reaper could not work");
             }
@@ -55,7 +59,7 @@ impl Reaper {
         }
     }
 
-    async fn round(&self, sightings: &mut Sightings) -> Result<(), sqlx::Error> {
+    async fn round(&self, sightings: &mut Sightings, searched_at: &mut Option<Instant>) -> Result<(), sqlx::Error> {
         let seen = workers::seen(&self.db).await?;
         self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
         if !lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease).await? {
@@ -70,6 +74,10 @@ impl Reaper {
                 tracing::warn!(worker = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
+        }
+        if searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
+            workers::fence_unknown(&self.db).await?;
+            *searched_at = Some(now);
         }
         self.reap().await?;
         workers::forget(&self.db, REMEMBER).await?;

@@ -53,6 +53,21 @@ async fn what_a_dead_worker_had_begun_is_interrupted_and_its_late_word_does_not_
 }
 
 #[tokio::test]
+async fn what_a_worker_had_begun_that_nobody_knows_is_interrupted_too() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 2).await;
+    let by = worker(&db).await;
+    claim_of(&db, by, endpoint, 2).await;
+    sqlx::raw_sql("DELETE FROM flametree.workers").execute(&*db).await.unwrap();
+    assert!(!reap::pending(&db).await.unwrap());
+    assert_eq!(workers::fence_unknown(&db).await.unwrap(), 1);
+    assert_eq!(workers::fence_unknown(&db).await.unwrap(), 0);
+    assert_eq!(reap::reap(&db, 10).await.unwrap(), [(Channel::Webhook, 2)]);
+    assert_eq!(count(&db, "claims").await, 0);
+}
+
+#[tokio::test]
 async fn a_released_delivery_is_back_at_its_old_place() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;

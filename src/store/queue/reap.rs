@@ -26,9 +26,9 @@ pub async fn pending(db: &Db) -> Result<bool, Error> {
     sqlx::query_scalar!(
         r#"-- queue::reap_pending
         SELECT EXISTS (
-            SELECT 1 FROM flametree.claims AS c
-            LEFT JOIN flametree.workers AS w ON w.id = c.worker_id
-            WHERE w.id IS NULL OR w.fenced_at IS NOT NULL
+            SELECT 1 FROM flametree.workers AS w
+            CROSS JOIN LATERAL (SELECT 1 FROM flametree.claims AS c WHERE c.worker_id = w.id LIMIT 1) AS c
+            WHERE w.fenced_at IS NOT NULL
         ) AS "pending!""#
     )
     .fetch_one(db)

@@ -87,6 +87,22 @@ pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     Ok(fenced.unsigned_abs())
 }
 
+/// Fences, by a row of their own, workers of whom nothing but ledger rows is known. Nobody forgets a worker that has some;
+/// this is for what was restored or removed by hand. Reads the whole ledger.
+pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- workers::fence_unknown
+        INSERT INTO flametree.workers (id, started_at, last_seen_at, fenced_at, description)
+        SELECT DISTINCT c.worker_id, clock_timestamp(), clock_timestamp(), clock_timestamp(), 'unknown'
+        FROM flametree.claims AS c
+        WHERE NOT EXISTS (SELECT 1 FROM flametree.workers AS w WHERE w.id = c.worker_id)
+        ON CONFLICT (id) DO NOTHING"
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 /// Ends a worker that stops by itself. What it leaves in the ledger, if anything, falls to the reaper.
 pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     sqlx::query!(
