@@ -2,6 +2,7 @@
 
 mod data;
 mod keys;
+mod observation;
 mod people;
 mod settings;
 
@@ -104,6 +105,7 @@ impl Stage {
 /// Runs `part` until `shutdown`, then drains it. Returns an error only if it could not start.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
+    metrics.set_started(now());
     let data = Data::open(&config).await?;
     let service = Service::start(&config, part, listeners, data, &metrics, &shutdown).await?;
     tracing::info!(part = ?part, "the service runs");
@@ -136,6 +138,7 @@ impl Service {
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
+        observation::start(config, &service.data, metrics, &service.metrics);
         let wakeup = if part.has_workers() {
             service.start_workers(config, &keyring, &client, metrics).await?
         } else {
@@ -234,7 +237,6 @@ impl Service {
         let router = http::metrics_router(metrics.clone());
         let stop = self.metrics.stop.clone();
         self.metrics.tasks.spawn(async move { http::serve(listener, router, &http::Settings::default(), stop).await });
-        self.metrics.tasks.spawn(self.data.observe(metrics.clone(), self.metrics.stop.clone()));
     }
 
     /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in

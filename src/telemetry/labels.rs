@@ -50,7 +50,20 @@ label!(Channel, "channel");
 label!(RejectReason, "reason");
 label!(BlockReason, "reason");
 label!(RemovalReason, "reason");
-label!(PoolState, "state");
+label!(PoolName, "pool");
+
+impl Labels for (PoolName, PoolState) {
+    const NAMES: &'static [&'static str] = &["pool", "state"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.0.as_str(), self.1.as_str()]
+    }
+
+    fn all() -> Vec<Self> {
+        let pools = PoolName::ALL.iter();
+        pools.flat_map(|pool| PoolState::ALL.iter().map(|state| (*pool, *state))).collect()
+    }
+}
 
 impl Labels for (Channel, Outcome) {
     const NAMES: &'static [&'static str] = &["channel", "outcome"];
@@ -128,7 +141,15 @@ label_values! {
 }
 
 label_values! {
-    /// What a database connection of the pool is doing.
+    /// Whose database connections these are.
+    pub enum PoolName {
+        Api = "api",
+        Queue = "queue",
+    }
+}
+
+label_values! {
+    /// What a database connection of a pool is doing.
     pub(super) enum PoolState {
         Idle = "idle",
         InUse = "in_use",
