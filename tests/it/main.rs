@@ -12,6 +12,7 @@
 mod access_walk;
 mod address_guard;
 mod address_rules;
+mod alerts;
 mod api_access;
 mod api_batches;
 mod api_deliveries;
@@ -25,6 +26,7 @@ mod crash_isolation;
 mod crash_rolling;
 mod crash_steps;
 mod crash_workers;
+mod dashboards;
 mod demo;
 mod embedded_postgres;
 mod endpoint_test_curl;

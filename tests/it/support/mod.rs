@@ -12,6 +12,7 @@ pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;
 pub mod own_server;
 pub mod postgres;
+pub mod prometheus;
 pub mod queue;
 pub mod receiver;
 pub mod seed;
