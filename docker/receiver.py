@@ -19,7 +19,9 @@ class Webhook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         event_id, timestamp = self.headers["webhook-id"], self.headers["webhook-timestamp"]
-        expected = base64.b64encode(hmac.digest(KEY, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)).decode()
+        expected = base64.b64encode(
+            hmac.digest(KEY, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
+        ).decode()
         signatures = [signature.removeprefix("v1,") for signature in self.headers["webhook-signature"].split()]
         genuine = any(hmac.compare_digest(expected, signature) for signature in signatures)
         fresh = abs(time.time() - int(timestamp)) < TOLERANCE_SECONDS

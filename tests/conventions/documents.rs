@@ -45,7 +45,7 @@ fn every_metric_stands_on_a_dashboard_and_every_metric_of_a_dashboard_or_a_rule_
 #[test]
 fn every_dashboard_shows_restarts_and_alerts_and_leads_to_the_others() {
     let dashboards = files_below(&root().join("dashboards/grafana"), "json");
-    assert_eq!(dashboards.len(), 5);
+    assert!(dashboards.len() >= 5, "only {dashboards:?} were found");
     for dashboard in dashboards {
         let text = read(&dashboard);
         for part in

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::deployment::{Deployment, TENANT};
 use crate::support::own_server::Stop;
-use crate::support::service::{Part, Settings};
+use crate::support::service::{Part, Settings, own_address};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
@@ -153,6 +153,36 @@ impl Drop for Running {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_rights_who_cannot_write_any_file_runs_the_service() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("only root can become the image's user");
+        return;
+    }
+    let deployment = Deployment::with_own_server().await;
+    let directory = TempDir::new();
+    // Where it was built, the user may not look.
+    let program = directory.path().join("flametree-notify");
+    std::fs::copy(env!("CARGO_BIN_EXE_flametree-notify"), &program).unwrap();
+    let address = own_address();
+    let settings = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_LISTEN_ADDR", &format!("{address}:8080"))
+        .with("FLAMETREE_METRICS_ADDR", &format!("{address}:9464"));
+    let user = said("USER").remove(0);
+    let (user, group) = user.split_once(':').unwrap();
+    let mut command = Command::new("prlimit");
+    command.args(["--fsize=0", "setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs"]);
+    command.arg(&program).args(list(&said("CMD")[0])).current_dir("/").env_clear();
+    command.envs(settings.command().get_envs().map(|(name, value)| (name, value.unwrap())));
+    let running = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let healthy = async || settings.command().arg("health").stderr(Stdio::null()).status().unwrap().success();
+    within(PATIENCE, "the process is healthy", healthy).await;
+    drop(running);
+    assert!(!healthy().await, "somebody else is healthy");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

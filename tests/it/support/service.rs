@@ -212,7 +212,7 @@ impl Drop for Service {
 
 /// An address of this machine that no other process of the tests has, so that ports need no searching: all of
 /// 127.0.0.0/8 is local, and outgoing connections come from 127.0.0.1.
-pub(super) fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
