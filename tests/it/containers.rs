@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::deployment::{Deployment, TENANT};
 use crate::support::own_server::Stop;
-use crate::support::service::{Part, Settings, own_address};
+use crate::support::service::{ENCRYPTION_KEYS, Part, Settings, own_address};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
@@ -107,6 +107,31 @@ fn every_file_that_compose_mounts_exists() {
     assert!(mounts.len() >= 5, "{mounts:?}");
     for mount in mounts {
         assert!(mount.exists(), "{}", mount.display());
+    }
+}
+
+#[test]
+fn the_settings_in_compose_and_kubernetes_files_are_valid() {
+    for (file, at_least) in [("compose.yaml", 5), ("compose.scale.yaml", 5), ("kubernetes/configuration.yaml", 2)] {
+        let text = read(&format!("docker/{file}"));
+        let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
+        // An argument of the build is no setting.
+        let settings: Vec<(&str, String)> = pairs
+            .filter(|(name, _)| name.starts_with("FLAMETREE_") || name.starts_with("DATABASE_"))
+            .filter(|(name, _)| *name != "FLAMETREE_REVISION")
+            .map(|(name, value)| (name, value.trim_matches('"').to_owned()))
+            .map(|(name, value)| (name, value.replace("${POSTGRES_PASSWORD:?see the top of compose.yaml}", "secret")))
+            .map(|(name, value)| {
+                (name, value.replace("${FLAMETREE_ENCRYPTION_KEYS:?see the top of compose.yaml}", ENCRYPTION_KEYS))
+            })
+            .collect();
+        assert!(settings.len() >= at_least, "{file}: {settings:?}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flametree-notify"));
+        command.args(["config", "check"]).env_clear();
+        // What Kubernetes has in a secret.
+        command.env("DATABASE_URL", "postgres://localhost/a").env("FLAMETREE_ENCRYPTION_KEYS", ENCRYPTION_KEYS);
+        let checked = command.envs(settings).output().unwrap();
+        assert!(checked.status.success(), "{file}: {}", String::from_utf8_lossy(&checked.stderr));
     }
 }
 

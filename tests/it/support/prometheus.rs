@@ -96,10 +96,10 @@ impl Prometheus {
 
     /// Waits until an alert fires, or did so in the last minute: some end by themselves. `fault` goes on meanwhile.
     pub async fn fires(&self, alert: &str, mut fault: impl AsyncFnMut()) {
-        let fired = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
+        let query = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
         let fires = async || {
             fault().await;
-            !self.query(&fired).await.is_empty()
+            !self.query(&query).await.is_empty()
         };
         within(PATIENCE, &format!("{alert} fires"), fires).await;
     }
