@@ -26,6 +26,7 @@ mod receiver;
 mod report;
 mod server;
 mod service;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,14 +106,20 @@ async fn run(extent: Extent, quick: bool) -> Report {
         report.add("accepted to request at 500 events/s, p99", latency.p99, "ms", AtMost(20.0));
     }
     if wanted("isolation") {
-        let (without, with) = latency::beside_a_dead_endpoint(&server, &receiver, 250, extent.paced).await;
-        report.add("healthy p99 without a dead endpoint", without.p99, "ms", Shown);
-        report.add("healthy p99 with half the traffic to a dead endpoint", with.p99, "ms", Shown);
-        report.add("healthy p99 with a dead endpoint, relative", with.p99 / without.p99, "x", AtMost(1.2));
+        let p99 = latency::isolation(&server, &receiver, 500, extent.paced / 2).await;
+        report.add("healthy p99, half of 500 events/s alone", p99.half_traffic, "ms", Shown);
+        report.add("healthy p99, 500 events/s to healthy endpoints", p99.all_healthy, "ms", Shown);
+        report.add("healthy p99, half of 500 events/s to a dead endpoint", p99.beside_dead, "ms", Shown);
+        report.add("healthy p99 with a dead endpoint, relative", p99.beside_dead / p99.all_healthy, "x", AtMost(1.2));
     }
     if wanted("memory") {
         let memory = ingest::memory(&server, &receiver).await / f64::from(1 << 20);
         report.add("resident memory with 5,000 hanging requests", memory, "MiB", AtMost(150.0));
+    }
+    if wanted("streams") {
+        let streams = streams::held(&server).await;
+        report.add("resident memory with 10,000 streams", streams.memory / f64::from(1 << 20), "MiB", AtMost(300.0));
+        report.add("an event posted until 10,000 streams have its badge", streams.told_all, "ms", Shown);
     }
     if wanted("snapshot") {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;

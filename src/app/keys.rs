@@ -1,5 +1,6 @@
 //! The keyring: from the settings, or made once and kept in the data directory of the embedded server.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,8 +10,12 @@ use anyhow::Context as _;
 
 use crate::config::{Config, Database};
 use crate::secrets::Keyring;
+use crate::store::Db;
+use crate::store::rotation::{self, KeyUse};
 
 const FILE: &str = "encryption-keys";
+/// Passes of a rotation over what others write meanwhile.
+const PASSES: usize = 5;
 
 /// The keys that protect what customers entrusted to the service. Without them it cannot be read again.
 pub fn keyring(config: &Config) -> anyhow::Result<Keyring> {
@@ -19,6 +24,64 @@ pub fn keyring(config: &Config) -> anyhow::Result<Keyring> {
         (None, Database::Embedded { data_dir, .. }) => kept(&data_dir.join(FILE)),
         (None, Database::External { .. }) => anyhow::bail!("FLAMETREE_ENCRYPTION_KEYS must be set"),
     }
+}
+
+/// Fails if something is stored that no key of the keyring opens: it is better not to start than to fail delivery by
+/// delivery. Names the keys and what is encrypted with them.
+pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
+    let in_use = rotation::keys_in_use(db).await.context("the keys of stored values cannot be read")?;
+    let mut lost: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for KeyUse { key_id, what, values } in &in_use {
+        let key_id = key_id.as_deref().unwrap_or("(unknown)");
+        if keyring.ids().all(|known| known != key_id) {
+            lost.entry(key_id).or_default().push(format!("{values} {what}"));
+        }
+    }
+    let lost: Vec<_> = lost.iter().map(|(id, what)| format!("`{id}` ({})", what.join(", "))).collect();
+    anyhow::ensure!(
+        lost.is_empty(),
+        "stored values are encrypted with keys that the keyring does not have: {}; add them to FLAMETREE_ENCRYPTION_KEYS \
+         or, with the embedded server, to the file `{FILE}` in the data directory",
+        lost.join(", "),
+    );
+    let mistaken = rotation::mistaken_keys(db, keyring).await.context("stored values cannot be read")?;
+    anyhow::ensure!(
+        mistaken.is_empty(),
+        "the keyring has another key under the id `{}` than the one that stored values are encrypted with",
+        mistaken.join("`, `"),
+    );
+    Ok(())
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// The key that everything is encrypted with now.
+    pub active: String,
+    /// Values that were encrypted anew.
+    pub values: u64,
+    /// Keys of the keyring that nothing is encrypted with any more.
+    pub unused: Vec<String>,
+}
+
+/// Encrypts anew, by the active key, what is encrypted with another one, while the service runs. Repeats itself until
+/// nothing is left, for others may write by the old key meanwhile.
+pub async fn rotate(db: &Db, keyring: &Keyring) -> anyhow::Result<Rotated> {
+    check(db, keyring).await?;
+    let mut values = 0;
+    for _ in 0..PASSES {
+        values += rotation::reencrypt(db, keyring).await.context("not everything could be encrypted anew")?;
+        let in_use = rotation::keys_in_use(db).await.context("the keys of stored values cannot be read")?;
+        let active = keyring.active_id();
+        if in_use.iter().all(|one| one.key_id.as_deref() == Some(active)) {
+            let unused = keyring.ids().skip(1).map(str::to_owned).collect();
+            return Ok(Rotated { active: active.to_owned(), values, unused });
+        }
+    }
+    anyhow::bail!(
+        "values are still written with other keys than `{}`: make it the first key of every process, then rotate again",
+        keyring.active_id()
+    )
 }
 
 fn kept(path: &Path) -> anyhow::Result<Keyring> {

@@ -5,6 +5,7 @@ mod keys;
 mod observation;
 mod people;
 mod settings;
+mod stage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use data::Data;
-pub use keys::keyring;
+pub use keys::{Rotated, keyring, rotate};
 
 use crate::channels::HttpClient;
 use crate::config::{self, Config};
@@ -29,7 +30,8 @@ use crate::ingest::Ingest;
 use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{self, Attempts, Ending, Pool, Upkeep, Webhooks, Workers};
+use crate::worker::{self, Attempts, Ending, Operations, Pool, Webhooks, Workers};
+use stage::Stage;
 
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -87,21 +89,6 @@ struct Service {
     grace: Duration,
 }
 
-/// Tasks that are told to stop together.
-#[derive(Default)]
-struct Stage {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Stage {
-    async fn end(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
 /// Runs `part` until `shutdown`, then drains it. Returns an error only if it could not start.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
@@ -125,6 +112,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         prepare(&data).await?;
         let keyring = Arc::new(keyring(config)?);
+        keys::check(&data.db, &keyring).await?;
         let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
         let mut service = Self {
             data,
@@ -186,8 +174,9 @@ impl Service {
             };
         }
         workers.start(&self.workers.tasks, self.workers.stop.clone());
-        let upkeep = Upkeep { db: db.clone(), retention_days: config.retention_days };
-        self.workers.tasks.spawn(upkeep.run(self.workers.stop.clone()));
+        let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
+        let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
+        operations.start(&self.workers.tasks, &self.workers.stop);
         let wakeup = queue.wakeup();
         self.data.listen(config, &wakeup, &self.workers.tasks, &self.workers.stop);
         self.queue = Some(queue);

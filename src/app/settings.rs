@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::config::{Channels, Config};
-use crate::{channels, http, ingest, queue};
+use crate::config::{Channels, Config, Schedules};
+use crate::domain::operation::OperationKind;
+use crate::{channels, http, ingest, queue, worker};
 
 /// What the channels need of the settings.
 pub(super) fn channels(config: &Config) -> anyhow::Result<channels::Settings> {
@@ -41,11 +42,39 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
 }
 
 pub(super) fn http(config: &Config) -> http::Settings {
+    let defaults = http::Settings::default();
+    let streams = defaults.workspace.max_streams;
     http::Settings {
         event_body_bytes: config.limits.event_bytes,
         batch_body_bytes: config.limits.batch_bytes,
         batch_events: config.limits.batch_events,
         tenant_events_per_second: config.limits.tenant_events_per_second,
-        ..http::Settings::default()
+        retention_days: config.retention_days,
+        replay_expires: config.ingest.expires,
+        // As many streams as there may be leave the requests their connections.
+        max_connections: defaults.max_connections - streams + config.limits.streams,
+        workspace: http::workspace::Settings {
+            max_streams: config.limits.streams,
+            max_streams_per_caller: config.limits.caller_streams,
+            ..defaults.workspace
+        },
+        ..defaults
+    }
+}
+
+pub(super) fn operations(config: &Config) -> worker::OperationSettings {
+    let Schedules { retention, workspace_repair, subscription_pruning, rollup, reencryption } =
+        config.schedules.clone();
+    worker::OperationSettings {
+        schedules: vec![
+            (OperationKind::Retention, retention),
+            (OperationKind::WorkspaceRepair, workspace_repair),
+            (OperationKind::SubscriptionPruning, subscription_pruning),
+            (OperationKind::Rollup, rollup),
+            (OperationKind::Reencryption, reencryption),
+        ],
+        lease: config.queue.lease,
+        retention_days: config.retention_days,
+        replay_expires: config.ingest.expires,
     }
 }

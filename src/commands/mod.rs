@@ -2,8 +2,10 @@
 
 mod demo;
 mod health;
+mod keys;
 mod serve;
 mod token;
+mod vapid;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -44,6 +46,12 @@ enum Action {
     /// Manage API tokens.
     #[command(subcommand)]
     Token(token::TokenAction),
+    /// Manage the keys that stored values are encrypted with.
+    #[command(subcommand)]
+    Keys(keys::KeysAction),
+    /// Manage the key pair of browser push.
+    #[command(subcommand)]
+    Vapid(vapid::VapidAction),
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigAction),
@@ -81,6 +89,8 @@ impl Action {
             Self::Health(health) => with_config(|config| async move { health.run(&config).await }),
             Self::Demo(demo) => run_to_end(demo.run()),
             Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
+            Self::Keys(action) => with_config(|config| async move { action.run(&config).await }),
+            Self::Vapid(action) => action.run(),
             Self::Config(ConfigAction::Check) => {
                 Config::from_env()?;
                 print(&Config::in_force());

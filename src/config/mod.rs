@@ -20,6 +20,7 @@ use url::Url;
 pub use self::reader::{ConfigErrors, ConfigFault};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::settings::{SETTINGS, Setting, example};
+use crate::domain::schedule::Schedule;
 use crate::people::Key;
 use crate::telemetry::logging;
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub limits: Limits,
     pub retention_days: u32,
+    pub schedules: Schedules,
     /// The keyring as it was set; `None` only with the embedded server, which keeps one in its data directory.
     pub encryption_keys: Option<Secret>,
     /// `None`: there are no portal users.
@@ -110,7 +112,17 @@ pub struct Ingest {
     pub expires: Duration,
 }
 
-/// What a request may carry.
+/// When operations are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedules {
+    pub retention: Schedule,
+    pub workspace_repair: Schedule,
+    pub subscription_pruning: Schedule,
+    pub rollup: Schedule,
+    pub reencryption: Schedule,
+}
+
+/// What a request may carry, and how many may stay open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub event_bytes: usize,
@@ -118,6 +130,10 @@ pub struct Limits {
     pub batch_events: usize,
     /// Per tenant and process; `None`: no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
+    /// Streams at once, per process.
+    pub streams: usize,
+    /// Streams at once, per process and caller.
+    pub caller_streams: usize,
 }
 
 impl Config {

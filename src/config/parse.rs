@@ -11,13 +11,16 @@ use url::Url;
 use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
-    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, DATA_DIR, DATABASE_LISTEN_URL,
-    DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES,
-    INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT, METRICS_ADDR, PUBLIC_URL, RETENTION_DAYS,
-    SHUTDOWN_GRACE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
+    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
+    DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT,
+    EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT,
+    MAX_STREAMS, METRICS_ADDR, PUBLIC_URL, REENCRYPTION_SCHEDULE, RETENTION_DAYS, RETENTION_SCHEDULE, ROLLUP_SCHEDULE,
+    SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
+    WORKSPACE_REPAIR_SCHEDULE,
 };
-use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue};
+use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
+use crate::domain::schedule::Schedule;
 use crate::telemetry::logging;
 
 /// The data directory of root: the user `postgres`, who runs root's server, cannot enter root's home.
@@ -52,6 +55,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let limits = limits(reader, ingest);
     // Longer than the longest wait of a delivery, so that no partition is dropped under a waiting one.
     let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
+    let schedules = schedules(reader);
     let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
     let log = log(reader);
     Some(Config {
@@ -64,6 +68,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         ingest: ingest?,
         limits: limits?,
         retention_days: retention_days?,
+        schedules: schedules?,
         encryption_keys,
         people,
         shutdown_grace: shutdown_grace?,
@@ -192,11 +197,15 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
     let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
     let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 1..=1_000_000);
+    let streams = reader.number(MAX_STREAMS, 1..=100_000);
+    let caller_streams = reader.number(CALLER_MAX_STREAMS, 1..=100_000);
     let mut limits = Limits {
         event_bytes: event_bytes?,
         batch_bytes: batch_bytes?,
         batch_events: batch_events?,
         tenant_events_per_second: tenant_events_per_second.and_then(NonZeroU32::new),
+        streams: streams?,
+        caller_streams: caller_streams?,
     };
     if limits.batch_bytes < limits.event_bytes {
         reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));
@@ -208,6 +217,23 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     }
     limits.batch_events = limits.batch_events.min(queue_events);
     Some(limits)
+}
+
+fn schedules(reader: &mut Reader) -> Option<Schedules> {
+    let mut schedule =
+        |setting| reader.parsed(setting, "a cron expression like 20 3 * * MON-FRI", |text| Schedule::parse(text).ok());
+    let retention = schedule(RETENTION_SCHEDULE);
+    let workspace_repair = schedule(WORKSPACE_REPAIR_SCHEDULE);
+    let subscription_pruning = schedule(SUBSCRIPTION_PRUNING_SCHEDULE);
+    let rollup = schedule(ROLLUP_SCHEDULE);
+    let reencryption = schedule(REENCRYPTION_SCHEDULE);
+    Some(Schedules {
+        retention: retention?,
+        workspace_repair: workspace_repair?,
+        subscription_pruning: subscription_pruning?,
+        rollup: rollup?,
+        reencryption: reencryption?,
+    })
 }
 
 fn log(reader: &mut Reader) -> Option<logging::Settings> {

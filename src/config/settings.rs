@@ -101,8 +101,22 @@ settings! {
         "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
     TENANT_EVENTS_PER_SECOND = optional("FLAMETREE_TENANT_EVENTS_PER_SECOND",
         "events that a tenant may post per second to one process before the API answers 429, 1 to 1000000; unset: no limit");
+    MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
+        "streams of operator workspaces that are open at once per process, 1 to 100000; each is a connection besides those of requests");
+    CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
+        "streams that one caller has open at once per process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
         "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
+    RETENTION_SCHEDULE = with_default("FLAMETREE_RETENTION_SCHEDULE", "*/10 * * * *",
+        "when partitions are made ahead and old data is dropped: a cron expression in UTC of minute, hour, day, month and weekday (by name)");
+    WORKSPACE_REPAIR_SCHEDULE = with_default("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "20 3 * * *",
+        "when sessions without events for the retention leave the operator workspace, as a cron expression");
+    SUBSCRIPTION_PRUNING_SCHEDULE = with_default("FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE", "40 3 * * *",
+        "when push subscriptions that no browser has shown for 180 days are removed, as a cron expression");
+    ROLLUP_SCHEDULE = with_default("FLAMETREE_ROLLUP_SCHEDULE", "* * * * *",
+        "when finished deliveries are added to the counts of statistics, as a cron expression");
+    REENCRYPTION_SCHEDULE = with_default("FLAMETREE_REENCRYPTION_SCHEDULE", "0 4 * * *",
+        "when values under other keys than the first one are encrypted anew, as a cron expression");
     SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",
         "how long a stop waits for attempts in flight, in seconds, 1 to 3600; attempts still open then are recorded as interrupted");
     LOG = with_default("FLAMETREE_LOG", "info",

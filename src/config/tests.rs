@@ -50,6 +50,7 @@ fn every_fault_is_told_at_once() {
         ("FLAMETREE_RETENTION_DAYS", "7"),
         ("FLAMETREE_ALLOWED_NETWORKS", "10.0.0.0/8, 10.0.0.1/33"),
         ("FLAMETREE_ALLOW_HTTP", "yes"),
+        ("FLAMETREE_ROLLUP_SCHEDULE", "hourly"),
         ("FLAMETREE_LOG", "flametree_notify=loud"),
         ("FLAMETREE_LOG_FORMAT", "xml"),
         ("FLAMETREE_LISTEN_ADRR", "127.0.0.1:1"),
@@ -65,6 +66,7 @@ fn every_fault_is_told_at_once() {
         "FLAMETREE_CA_FILE names a file that cannot be read, \"/does/not/exist.pem\": No such file or directory (os error 2)",
         "FLAMETREE_LEASE_SECONDS must be a whole number from 11 to 3600, not \"10\"",
         "FLAMETREE_RETENTION_DAYS must be a whole number from 8 to 3650, not \"7\"",
+        "FLAMETREE_ROLLUP_SCHEDULE must be a cron expression like 20 3 * * MON-FRI, not \"hourly\"",
         "FLAMETREE_LOG must be a level or directives like info,flametree_notify::queue=debug, not \"flametree_notify=loud\"",
         "FLAMETREE_LOG_FORMAT must be text or json, not \"xml\"",
     ];

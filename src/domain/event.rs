@@ -68,6 +68,14 @@ impl EventType {
         }
     }
 
+    /// Whether the event may change who handles its session, or whether that is in the operator workspace.
+    pub const fn moves_session(self) -> bool {
+        match self {
+            Self::TransferredToLiveAgent | Self::SessionAssigned | Self::SessionResolved => true,
+            Self::NewSessionStarted | Self::AiAssistantMessage | Self::HumanAgentMessage | Self::UserMessage => false,
+        }
+    }
+
     /// The event that a webhook must have selected to hear of this one; `None`: webhooks do not hear of it.
     pub const fn webhook_event(self) -> Option<WebhookEvent> {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! Events and deliveries carry the time of their acceptance (UUID version 7, RFC 9562), so that a lookup by id touches
 //! one partition. The ids of an event's deliveries are its own id with the last 16 bits counting from 1: they follow it
-//! in the index, which needs no further index to find them. A replay gets a fresh id.
+//! in the index, which needs no further index to find them. A replay takes the next number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -107,11 +107,17 @@ public_id!(
     "clm"
 );
 
+public_id!(
+    /// Work besides deliveries: one tick of a schedule, or one request.
+    OperationId,
+    "opr"
+);
+
 /// The low bits of an event id that number its deliveries.
 const ORDINAL_MASK: u128 = 0xffff;
 
 impl DeliveryId {
-    /// The event that a first delivery (not a replay) belongs to.
+    /// The event that the delivery belongs to.
     pub fn first_event(self) -> EventId {
         EventId(Uuid::from_u128(self.0.as_u128() & !ORDINAL_MASK))
     }
@@ -121,7 +127,7 @@ impl DeliveryId {
         (self.0.as_u128() & ORDINAL_MASK) as u16
     }
 
-    /// When the event of a first delivery, or a replay, was accepted: the time in the id, to the millisecond.
+    /// When the delivery's event was accepted: the time in the id, to the millisecond.
     pub fn accepted_at(self) -> Option<DateTime<Utc>> {
         time_in(self.0)
     }
@@ -139,7 +145,7 @@ impl EventId {
     }
 }
 
-fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
+pub fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
     let milliseconds = i64::try_from(id.as_u128() >> 80).ok()?;
     DateTime::from_timestamp_millis(milliseconds)
 }

@@ -77,6 +77,23 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
+impl<T> Page<T> {
+    /// A page of rows of which one more was read than it may have, to see whether it goes on.
+    pub fn of<R, E>(
+        mut rows: Vec<R>,
+        page_rows: PageRows,
+        cursor: impl FnOnce(&R) -> Cursor,
+        read: impl FnMut(R) -> Result<T, E>,
+    ) -> Result<Self, E> {
+        let page_rows = usize::from(page_rows.get());
+        let goes_on = rows.len() > page_rows;
+        rows.truncate(page_rows);
+        let next = rows.last().filter(|_| goes_on).map(cursor);
+        let rows = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { rows, next })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +105,19 @@ mod tests {
         for text in ["", "AA", "not a cursor", "01930000000070008000000000000001"] {
             assert_eq!(Cursor::parse(text), Err(CursorError), "{text}");
         }
+    }
+
+    #[test]
+    fn a_page_goes_on_behind_its_last_row_if_there_is_one_more() {
+        let page = |rows| {
+            let read = |row: u128| if row < 9 { Ok(row * 10) } else { Err("unreadable") };
+            Page::of(rows, PageRows(2), |row| Cursor::behind(Uuid::from_u128(*row)), read)
+        };
+        let behind = |row| Some(Cursor::behind(Uuid::from_u128(row)));
+        assert_eq!(page(vec![1, 2, 3]), Ok(Page { rows: vec![10, 20], next: behind(2) }));
+        assert_eq!(page(vec![1, 2]), Ok(Page { rows: vec![10, 20], next: None }));
+        assert_eq!(page(vec![]), Ok(Page { rows: vec![], next: None }));
+        assert_eq!(page(vec![9]), Err("unreadable"));
     }
 
     #[test]

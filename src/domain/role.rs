@@ -90,6 +90,10 @@ permissions! {
     ReadDeliveries: Admin, AgentEditor, Viewer;
     /// see the messages in events and deliveries, and what endpoints answered
     ReadBodies: Admin, AgentEditor;
+    /// see the operator workspace, and be told of its changes
+    UseWorkspace: Admin, Operator;
+    /// replay deliveries; see and cancel what does so
+    Replay: Admin, AgentEditor;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

@@ -1,62 +1,24 @@
 //! API tokens: the secret that a caller shows, its hash that is stored, and what a token stands for.
 
-use std::fmt;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 
 use super::ids::TokenId;
 use super::names::TenantId;
+use super::random_secret::{RandomSecret, SecretKind};
 use super::role::Role;
 
 /// Longest name of a token, in characters.
 pub const MAX_TOKEN_NAME_CHARS: usize = 100;
-/// Tells a token of this service from other secrets, for people and for scanners of leaked secrets.
-const PREFIX: &str = "ftn_";
-const SECRET_BYTES: usize = 32;
 
-/// The secret of a token. Shown once, when the token is made; never stored and never logged.
-pub struct TokenSecret([u8; SECRET_BYTES]);
+/// The secret of a token.
+pub type TokenSecret = RandomSecret<OfToken>;
 
-impl TokenSecret {
-    /// A secret of random bytes that the caller has drawn.
-    pub const fn from_random(bytes: [u8; SECRET_BYTES]) -> Self {
-        Self(bytes)
-    }
+/// Opens the API.
+#[derive(Debug)]
+pub enum OfToken {}
 
-    /// Reads a token's text; `None` when it cannot be a token, so that nobody needs to look for it.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The text that the caller sends.
-    pub fn expose(&self) -> String {
-        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(self.0))
-    }
-
-    /// What is stored. A fast hash is enough: 256 random bits cannot be guessed.
-    pub fn hash(&self) -> TokenHash {
-        TokenHash(Sha256::digest(self.0).into())
-    }
-}
-
-impl fmt::Debug for TokenSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenSecret(redacted)")
-    }
-}
-
-/// SHA-256 of a token's secret bytes. Finding a token by it is no comparison of secrets, so its time tells nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    pub const fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
+impl SecretKind for OfToken {
+    const PREFIX: &'static str = "ftn_";
 }
 
 /// Whose things a token may touch.
@@ -141,24 +103,6 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_reads_back_and_is_never_debugged() {
-        let secret = TokenSecret::from_random([7; 32]);
-        let text = secret.expose();
-        assert_eq!(text.len(), "ftn_".len() + 43);
-        assert_eq!(TokenSecret::parse(&text).unwrap().hash(), secret.hash());
-        assert_eq!(format!("{secret:?}"), "TokenSecret(redacted)");
-    }
-
-    #[test]
-    fn what_cannot_be_a_token_is_refused_unseen() {
-        let text = TokenSecret::from_random([7; 32]).expose();
-        for other in ["", "ftn_", &text[4..], &text[..text.len() - 1], &format!("{text}A"), &text.replace("ftn", "FTN")]
-        {
-            assert!(TokenSecret::parse(other).is_none(), "{other}");
-        }
-    }
 
     #[test]
     fn a_token_is_valid_until_the_moment_it_expires() {

@@ -18,10 +18,14 @@ pub enum Access {
     /// Whoever has a valid token of any role.
     AnyRole,
     With(Permission),
+    /// Whoever has the permission, or shows a ticket that was made for such a one.
+    ByTicket(Permission),
 }
 
-use Access::{AnyRole, Anyone, With};
-use Permission::{EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, TestEndpoint};
+use Access::{AnyRole, Anyone, ByTicket, With};
+use Permission::{
+    EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, TestEndpoint, UseWorkspace,
+};
 
 const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
 const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
@@ -35,6 +39,12 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/events/{id}", With(ReadDeliveries)),
     ("GET", "/v1/deliveries", With(ReadDeliveries)),
     ("GET", "/v1/deliveries/{id}", With(ReadDeliveries)),
+    ("POST", "/v1/deliveries/{id}/replay", With(Replay)),
+    ("GET", "/v1/agents/{agent_id}/stats", With(ReadDeliveries)),
+    ("POST", "/v1/agents/{agent_id}/replays", With(Replay)),
+    ("GET", "/v1/operations", With(Replay)),
+    ("GET", "/v1/operations/{id}", With(Replay)),
+    ("POST", "/v1/operations/{id}/cancel", With(Replay)),
     ("GET", PUSH_CONFIG, With(ReadConfigs)),
     ("PUT", PUSH_CONFIG, With(EditConfigs)),
     ("PATCH", PUSH_CONFIG, With(EditConfigs)),
@@ -43,6 +53,9 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/v1/agents/{agent_id}/push-config/test", With(TestEndpoint)),
     ("GET", SIGNING_SECRET, With(ReadConfigs)),
     ("POST", ROTATE, With(EditConfigs)),
+    ("GET", "/v1/workspace/active-conversations", With(UseWorkspace)),
+    ("GET", "/v1/workspace/stream", ByTicket(UseWorkspace)),
+    ("POST", "/v1/workspace/stream-tickets", With(UseWorkspace)),
     ("POST", "/v1/tokens", With(ManageTokens)),
     ("GET", "/v1/tokens", With(ManageTokens)),
     ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),
@@ -69,27 +82,37 @@ impl Access {
     pub fn allows(self, role: Role) -> bool {
         match self {
             Anyone | AnyRole => true,
-            With(permission) => role.may(permission),
+            With(permission) | ByTicket(permission) => role.may(permission),
         }
     }
 }
 
 /// 403 unless the role may use the route that the request has met.
 pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
+    let access = of_request(parts)?;
+    if access.allows(role) { Ok(()) } else { Err(forbidden(role)) }
+}
+
+/// The same for a ticket that was made for this role.
+pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
+    match of_request(parts)? {
+        ByTicket(permission) if role.may(permission) => Ok(()),
+        Anyone | AnyRole | With(_) | ByTicket(_) => Err(forbidden(role)),
+    }
+}
+
+fn of_request(parts: &Parts) -> Result<Access, Problem> {
     let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     // HEAD is answered as GET is, without the body.
     let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
-    match of(method, template) {
-        Some(access) if access.allows(role) => Ok(()),
-        Some(_) => {
-            let detail = format!("the role {} may not do this", role.as_str());
-            Err(Problem::new(ProblemCode::Forbidden).detail(detail))
-        }
-        None => {
-            tracing::error!(http.method = method, http.route = template, "a route has no line in the table of access");
-            Err(Problem::new(ProblemCode::Internal))
-        }
-    }
+    of(method, template).ok_or_else(|| {
+        tracing::error!(http.method = method, http.route = template, "a route has no line in the table of access");
+        Problem::new(ProblemCode::Internal)
+    })
+}
+
+fn forbidden(role: Role) -> Problem {
+    Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not do this", role.as_str()))
 }
 
 /// Tells, at each route of the document, who may use it.
@@ -117,13 +140,15 @@ fn note(operation: &mut Operation, access: Access) {
             return;
         }
         AnyRole => (Role::ALL.as_slice(), "any".to_owned()),
-        With(permission) => {
+        With(permission) | ByTicket(permission) => {
             let roles = permission.roles();
             (roles, roles.iter().map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", "))
         }
     };
     let names = roles.iter().map(|role| role.as_str());
-    operation.security = Some(["token", "person"].map(|kind| SecurityRequirement::new(kind, names.clone())).into());
+    let ticket = matches!(access, ByTicket(_)).then_some("ticket");
+    let kinds = ["token", "person"].into_iter().chain(ticket);
+    operation.security = Some(kinds.map(|kind| SecurityRequirement::new(kind, names.clone())).collect());
     let note = format!("Roles: {words}.");
     operation.description = Some(match operation.description.take() {
         Some(text) if !text.is_empty() => format!("{text}\n\n{note}"),

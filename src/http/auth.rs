@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
 use url::form_urlencoded;
 
 use super::access;
@@ -71,6 +72,14 @@ impl Caller {
         }
     }
 
+    /// When the caller's credential ends, if nobody ends it before; `None`: only then.
+    pub fn valid_until(&self) -> Option<DateTime<Utc>> {
+        match &self.identity {
+            Identity::Token(token) => token.expires_at,
+            Identity::Person(person) => Some(person.until),
+        }
+    }
+
     /// Who did it, for histories and logs: the id of a token (`tok_...`), or `user:` and the person's `sub`.
     pub fn actor(&self) -> &str {
         &self.actor
@@ -126,7 +135,7 @@ async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Pro
         match refusal {
             Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified for now"),
             // Only who had a good token is told so.
-            Refusal::Expired => Problem::new(ProblemCode::Unauthorized).detail("the token has expired"),
+            Refusal::Expired => expired(),
             Refusal::Invalid(_) => wrong(state, peer, unauthorized()),
         }
     })
@@ -134,6 +143,10 @@ async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Pro
 
 fn wrong(state: &ApiState, peer: Peer, refused: Problem) -> Problem {
     state.guesses.wrong(peer, Instant::now(), refused)
+}
+
+pub(super) fn expired() -> Problem {
+    Problem::new(ProblemCode::Unauthorized).detail("the token has expired")
 }
 
 fn unauthorized() -> Problem {

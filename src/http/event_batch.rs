@@ -16,6 +16,7 @@ use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_r
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode, ProblemDocument, whole_seconds};
 use super::state::ApiState;
+use super::workspace;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::TenantId;
@@ -102,9 +103,10 @@ async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Re
             event_type
         }));
     }
-    let offered = good.len();
+    let (offered, moved) = (good.len(), workspace::concerned(&good));
     let accepted = state.ingest.accept(good).await.map_err(refused);
     let accepted = accepted.inspect_err(|problem| (0..offered).for_each(|_| count_rejected(state, problem.code())))?;
+    state.workspace.moved(&moved);
 
     let mut acceptances = accepted.into_iter();
     let results = places.into_iter().enumerate().map(|(index, place)| {

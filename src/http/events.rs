@@ -14,6 +14,7 @@ use super::body::{parse_json, read_json};
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
 use super::state::ApiState;
+use super::workspace;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
@@ -132,13 +133,15 @@ async fn accept(
     };
     state.tenant_rates.take(&event.tenant_id, 1)?;
     let event_type = event.event_type;
+    let moved = workspace::concerned(std::slice::from_ref(&event));
     let acceptances = state.ingest.accept(vec![event]).await.map_err(refused)?;
+    state.workspace.moved(&moved);
     let acceptance = acceptances.into_iter().next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
     answer(&acceptance).map(|answer| (event_type, answer))
 }
 
 /// The header's key, where there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none());

@@ -18,6 +18,7 @@ mod events;
 mod guesses;
 mod health;
 mod openapi;
+mod operations;
 pub mod parameters;
 pub mod path;
 mod preconditions;
@@ -25,14 +26,17 @@ pub mod problem;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
+mod replays;
 pub mod request_id;
 mod schemas;
 mod serve;
 mod signing_secrets;
 pub mod state;
+mod stats;
 mod tenant_rates;
 mod token_cache;
 mod tokens;
+pub mod workspace;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -67,6 +71,10 @@ pub struct Settings {
     pub wrong_credentials: u32,
     /// Largest head of a request, in bytes: its path and its headers.
     pub head_bytes: usize,
+    /// Events and deliveries are kept for so many days.
+    pub retention_days: u32,
+    /// How long a replayed delivery may wait.
+    pub replay_expires: Duration,
     /// Longest time for the head of a request to arrive, and for a connection to be idle.
     pub head_timeout: Duration,
     /// Longest time for a request from its head to its answer.
@@ -79,6 +87,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
+    /// The bounds of the operator workspace's streams, each of which is a connection.
+    pub workspace: workspace::Settings,
 }
 
 impl Default for Settings {
@@ -90,12 +100,15 @@ impl Default for Settings {
             tenant_events_per_second: None,
             wrong_credentials: 100,
             head_bytes: 16 * 1024,
+            retention_days: 30,
+            replay_expires: Duration::from_hours(24),
             head_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
-            max_connections: 10_000,
+            max_connections: 20_000,
+            workspace: workspace::Settings::default(),
         }
     }
 }
@@ -111,6 +124,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(workspace::active_conversations))
+        .routes(routes!(workspace::stream))
+        .routes(routes!(workspace::create_ticket))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi_json))
@@ -121,6 +137,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(endpoint_tests::test))
         .routes(routes!(signing_secrets::list))
         .routes(routes!(signing_secrets::rotate))
+        .routes(routes!(replays::replay_delivery))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::read))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(stats::read))
 }
 
 /// The API.

@@ -9,6 +9,7 @@ use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::EventType;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::push_config::{ChangeAction, DisabledReason};
 use crate::domain::role::Role;
 
@@ -40,6 +41,8 @@ closed_enum!(Role, "Role", "What a caller may do.");
 closed_enum!(DisabledReason, "DisabledReason", "Why the service itself disabled a push config.");
 closed_enum!(ChangeAction, "ChangeAction", "What was done to a push config.");
 closed_enum!(DiagnosisCode, "DiagnosisCode", "What a test event has shown of an endpoint.");
+closed_enum!(OperationKind, "OperationKind", "What an operation does.");
+closed_enum!(OperationState, "OperationState", "Where an operation is; the last three are final.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 
 impl PartialSchema for Fault {

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -47,7 +48,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             () = &mut stopped => break,
             // Ended connections are let go of while others come.
             Some(_ended) = tasks.join_next() => continue,
-            accepted = room.accept(&listener) => accepted,
+            accepted = room.accept(&listener, settings.write_timeout) => accepted,
         };
         match accepted {
             Ok(Accepted { stream, peer, place, served }) => {
@@ -99,11 +100,14 @@ impl Room {
     }
 
     /// The next connection, once there may be one more.
-    async fn accept(&self, listener: &TcpListener) -> io::Result<Accepted> {
+    async fn accept(&self, listener: &TcpListener, patience: Duration) -> io::Result<Accepted> {
         let place = Arc::clone(&self.any).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
         // Answers are small and whole: there is nothing to wait for.
         stream.set_nodelay(true)?;
+        // What the kernel has taken is not read yet: the same bound holds for it, so that a client that has gone without a
+        // word, or reads no more, does not keep its connection.
+        SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
         let served = Arc::clone(&self.served).try_acquire_owned().ok();
         Ok(Accepted { stream, peer: peer.ip(), place, served })
     }

@@ -13,6 +13,7 @@ use super::guesses::Guesses;
 use super::health::Readiness;
 use super::tenant_rates::TenantRates;
 use super::token_cache::TokenCache;
+use super::workspace::Workspace;
 use crate::channels::HttpClient;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
@@ -58,12 +59,15 @@ pub struct ApiState {
     pub(super) readiness: Arc<Readiness>,
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
+    pub(super) workspace: Workspace,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
 
 impl ApiState {
+    /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
+        let workspace = Workspace::start(&dependencies);
         let Dependencies { db, ingest, keyring, client, push_config_rules, people, metrics, settings, shutdown, tasks } =
             dependencies;
         Self {
@@ -82,6 +86,7 @@ impl ApiState {
             tokens: Arc::new(TokenCache::new()),
             readiness: Arc::new(Readiness::new()),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
+            workspace,
             document: super::openapi_json().into(),
         }
     }

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use super::problem::Problem;
 use crate::domain::ids::TokenId;
-use crate::domain::token::{Token, TokenHash};
+use crate::domain::random_secret::SecretHash;
+use crate::domain::token::Token;
 use crate::store::{Db, tokens};
 
 /// How long an answer of the database is believed.
@@ -28,7 +29,7 @@ const WAITING_LOOKUPS: usize = 1_024;
 
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    entries: Mutex<HashMap<TokenHash, Entry>>,
+    entries: Mutex<HashMap<SecretHash, Entry>>,
     lookups: Semaphore,
     waiting: Semaphore,
 }
@@ -56,7 +57,7 @@ impl TokenCache {
         &self,
         db: &Db,
         tasks: &TaskTracker,
-        hash: TokenHash,
+        hash: SecretHash,
         may_look_up: impl FnOnce() -> Result<(), Problem>,
     ) -> Result<Option<Arc<Token>>, Problem> {
         if let Some(token) = self.fresh(&hash) {
@@ -65,8 +66,7 @@ impl TokenCache {
         if !self.entries().contains_key(&hash) {
             may_look_up()?;
         }
-        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
-        let _lookup = self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())?;
+        let _turn = self.turn().await?;
         // Whoever waited for a permit may find what the one before it has fetched.
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
@@ -82,19 +82,25 @@ impl TokenCache {
         Ok(Some(token))
     }
 
+    /// A turn at the database for a look-up that anybody can ask for.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
+        self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())
+    }
+
     /// Forgets a token, so that this process refuses it at once.
     pub(super) fn forget(&self, id: TokenId) {
         self.entries().retain(|_, entry| entry.token.id != id);
     }
 
-    fn fresh(&self, hash: &TokenHash) -> Option<Arc<Token>> {
+    fn fresh(&self, hash: &SecretHash) -> Option<Arc<Token>> {
         let entries = self.entries();
         let entry = entries.get(hash).filter(|entry| entry.seen_at.elapsed() < FRESH_FOR)?;
         Some(Arc::clone(&entry.token))
     }
 
     /// Keeps the token; answers whether its use is to be noted now.
-    fn remember(&self, hash: TokenHash, token: &Arc<Token>) -> bool {
+    fn remember(&self, hash: SecretHash, token: &Arc<Token>) -> bool {
         let now = Instant::now();
         let mut entries = self.entries();
         let noted_before = entries.get(&hash).and_then(|entry| entry.use_noted_at);
@@ -109,7 +115,7 @@ impl TokenCache {
         note_use
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<TokenHash, Entry>> {
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Entry>> {
         // Nothing that can panic happens under the lock; the map is whole even if it did.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

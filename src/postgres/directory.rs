@@ -35,9 +35,13 @@ pub(super) struct Directory {
     cluster: PathBuf,
     log: PathBuf,
     socket: PathBuf,
-    /// Released by the system when this process ends, however it ends.
-    _lock: File,
+    /// Released when it is dropped, and by the system when this process ends, however it ends.
+    _lock: Lock,
 }
+
+/// The lock of a data directory.
+#[derive(Debug)]
+struct Lock(File);
 
 impl Directory {
     /// Makes what is missing and takes the lock.
@@ -50,7 +54,7 @@ impl Directory {
         }
         let path = &fs::canonicalize(path).map_err(Error::io("find", path))?;
         account.check_can_enter(path)?;
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         let log = path.join("log");
         private_directory(&log, account)?;
         let socket = socket_directory(path);
@@ -124,14 +128,26 @@ impl Directory {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, Error> {
-    let path = directory.join("lock");
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: directory.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+impl Lock {
+    fn take(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: directory.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// A child that was forked at this moment has the open file too until it runs its program (`O_CLOEXEC`): to close the
+    /// file here would leave it locked for so long.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the data directory remains locked until this process ends");
+        }
     }
 }
 
@@ -169,6 +185,22 @@ fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_free_when_its_user_is_gone_though_a_child_still_has_the_file() {
+        let path = std::env::temp_dir().join(format!("flametree-lock-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&path).unwrap();
+        let first = Lock::take(&path).unwrap();
+        // What a fork gives to the child until it runs its program.
+        let child = first.0.try_clone().unwrap();
+        assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }));
+        drop(first);
+        let second = Lock::take(&path).unwrap();
+        drop(child);
+        assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }), "that was not the lock of the second");
+        drop(second);
+        fs::remove_dir_all(&path).unwrap();
+    }
 
     #[test]
     fn a_socket_lies_in_the_data_directory_unless_the_path_is_too_long() {

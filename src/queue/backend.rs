@@ -1,7 +1,7 @@
-//! The queue as an apalis backend: a stream of claimed deliveries that knows no error.
+//! What a process holds as an apalis backend: a stream of claimed deliveries, or of operations, that knows no error.
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight; so the database's errors stay
-//! with the claimers, and here a delivery is there or is not. There is nothing to close either: what was not begun when
+//! with whoever takes the work, and here it is there or is not. There is nothing to close either: what was not begun when
 //! the process stops is put back by whoever receives it.
 
 use std::convert::Infallible;
@@ -18,31 +18,36 @@ use tower::layer::util::Identity;
 
 use super::claimed::Claimed;
 
-/// The claimed deliveries of one channel. Clones share them; each delivery is received once.
-#[derive(Debug, Clone)]
-pub struct ClaimedDeliveries(Arc<Mutex<mpsc::UnboundedReceiver<Claimed>>>);
+/// The claimed deliveries of one channel.
+pub type ClaimedDeliveries = Taken<Claimed>;
 
-impl ClaimedDeliveries {
-    pub(super) fn new(receiver: mpsc::UnboundedReceiver<Claimed>) -> Self {
+/// What was taken and is to be worked on. Clones share it; each piece is received once.
+#[derive(Debug)]
+pub struct Taken<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
+
+impl<T> Taken<T> {
+    pub fn new(receiver: mpsc::UnboundedReceiver<T>) -> Self {
         Self(Arc::new(Mutex::new(receiver)))
     }
 }
 
-impl Backend for ClaimedDeliveries {
-    type Task = Task<Claimed>;
+impl<T> Clone for Taken<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Send + 'static> Backend for Taken<T> {
+    type Task = Task<T>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-        _: &WorkerContext,
-    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+    fn poll_next(&mut self, context: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<T>, Infallible>>> {
         let mut receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        receiver.poll_recv(context).map(|claimed| claimed.map(|claimed| Ok(Task::new(claimed))))
+        receiver.poll_recv(context).map(|taken| taken.map(|taken| Ok(Task::new(taken))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -50,9 +55,9 @@ impl Backend for ClaimedDeliveries {
     }
 }
 
-impl BackendConfig for ClaimedDeliveries {
+impl<T: Send + 'static> BackendConfig for Taken<T> {
     type Id = RandomId;
-    type Args = Claimed;
+    type Args = T;
     type Kind = Ephemeral;
     type Config = ();
     type Layer = Identity;

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use backend::ClaimedDeliveries;
+pub use backend::{ClaimedDeliveries, Taken};
 pub use claimed::Claimed;
 pub use wakeup::Wakeup;
 

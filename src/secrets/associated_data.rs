@@ -2,7 +2,7 @@
 //! tenant, agent or header do not open there.
 
 use crate::domain::ids::{EndpointId, SigningSecretId};
-use crate::domain::names::{AgentId, TenantId};
+use crate::domain::names::{AgentId, TenantId, UserId};
 
 /// The place of a sealed value, as bytes that no other place has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,14 @@ impl AssociatedData {
     /// A signing secret of a webhook; `id` is the secret's own.
     pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: SigningSecretId) -> Self {
         Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.uuid().as_bytes()])
+    }
+
+    /// A browser's push subscription; `endpoint` is the subscription's own id.
+    pub fn push_subscription(tenant: &TenantId, user: &UserId, endpoint: EndpointId) -> Self {
+        Self::of(
+            "push_subscription",
+            &[tenant.as_str().as_bytes(), user.as_str().as_bytes(), endpoint.uuid().as_bytes()],
+        )
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

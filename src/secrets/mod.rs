@@ -4,6 +4,10 @@
 
 mod associated_data;
 mod keyring;
+#[cfg(test)]
+mod keyring_tests;
+mod vapid;
 
 pub use associated_data::AssociatedData;
 pub use keyring::{Keyring, KeyringError, OpenError};
+pub use vapid::{VapidKeyError, VapidKeyPair};

@@ -8,14 +8,22 @@ pub mod deliveries;
 pub mod endpoint_tests;
 pub mod events;
 pub mod idempotency;
+pub mod operation_log;
+pub mod operations;
 pub mod partitions;
+pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
 pub mod queue;
+pub mod replays;
+pub mod rotation;
 mod sealed;
 pub mod signing_secrets;
+pub mod stats;
+pub mod stream_tickets;
 pub mod tokens;
 pub mod webhooks;
+pub mod workspace;
 
 use std::borrow::Cow;
 

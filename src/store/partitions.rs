@@ -19,11 +19,12 @@ pub async fn ensure(db: &Db, first: NaiveDate, last: NaiveDate) -> Result<u32, E
     Ok(created.unsigned_abs())
 }
 
-/// Drops the partitions of the days before `before`; answers how many. Gives up behind a long reader.
+/// Drops the partitions of the days before `before`, but for those that an unfinished replay needs; answers how many. Gives
+/// up behind a long reader.
 pub async fn drop_before(db: &Db, before: NaiveDate) -> Result<u32, Error> {
     let dropped = sqlx::query_scalar!(
         r#"-- partitions::drop_before
-        SELECT flametree.drop_partitions($1) AS "dropped!""#,
+        SELECT flametree.drop_old_partitions($1) AS "dropped!""#,
         before,
     )
     .fetch_one(db)

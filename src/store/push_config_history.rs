@@ -41,7 +41,7 @@ pub async fn list(
     behind: Option<Cursor>,
     page_rows: PageRows,
 ) -> Result<Page<PushConfigChange>, Error> {
-    let mut rows = sqlx::query!(
+    let rows = sqlx::query!(
         "-- push_config_history::list
         SELECT position, changed_at, action, actor, fields
         FROM flametree.push_config_changes
@@ -57,16 +57,17 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    let goes_on = rows.len() > usize::from(page_rows.get());
-    rows.truncate(page_rows.get().into());
-    let next = rows.last().filter(|_| goes_on).map(|row| cursor(row.position));
     let change = |action: String, changed_at, actor, fields| {
         let action = ChangeAction::from_name(&action)
             .ok_or_else(|| Error::Decode(format!("a change has the unknown action {action}").into()))?;
         Ok(PushConfigChange { changed_at, action, actor, fields })
     };
-    let rows = rows.into_iter().map(|row| change(row.action, row.changed_at, row.actor, row.fields));
-    Ok(Page { rows: rows.collect::<Result<_, Error>>()?, next })
+    Page::of(
+        rows,
+        page_rows,
+        |row| cursor(row.position),
+        |row| change(row.action, row.changed_at, row.actor, row.fields),
+    )
 }
 
 /// Forgets up to `limit` changes older than `age`; answers how many. Call it until it answers less than `limit`.

@@ -1,5 +1,7 @@
 //! The table `tokens`.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
@@ -8,8 +10,9 @@ use super::Db;
 use crate::domain::ids::TokenId;
 use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, PageRows};
+use crate::domain::random_secret::SecretHash;
 use crate::domain::role::Role;
-use crate::domain::token::{NewToken, Token, TokenHash, TokenName, TokenScope, TokenSecret};
+use crate::domain::token::{NewToken, Token, TokenName, TokenScope, TokenSecret};
 
 /// Why a token was not made.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +77,7 @@ impl TryFrom<TokenRow> for Token {
 }
 
 /// The token of a hash, whether it is still valid or not.
-pub async fn find(db: &Db, hash: &TokenHash) -> Result<Option<Token>, Error> {
+pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     sqlx::query_as!(
         TokenRow,
         "-- tokens::find
@@ -125,10 +128,7 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    let page_rows = usize::from(page_rows.get());
-    let next = (rows.len() > page_rows).then(|| Cursor::behind(rows[page_rows - 1].id));
-    let rows = rows.into_iter().take(page_rows).map(Token::try_from).collect::<Result<_, _>>()?;
-    Ok(Page { rows, next })
+    Page::of(rows, page_rows, |row| Cursor::behind(row.id), Token::try_from)
 }
 
 /// Revokes a token; false: there is none in the scope (`tenant` as for `list`). Idempotent: the first time stays.
@@ -144,4 +144,19 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     .execute(db)
     .await
     .map(|done| done.rows_affected() == 1)
+}
+
+/// Those of the tokens that are still good: there, not revoked, not expired.
+pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let valid = sqlx::query_scalar!(
+        "-- tokens::still_valid
+        SELECT id
+        FROM flametree.tokens
+        WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(valid.into_iter().map(TokenId::from_uuid).collect())
 }

@@ -5,6 +5,7 @@
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
+use crate::domain::operation::OperationKind;
 
 /// The label values of one series.
 pub(super) trait Labels: Copy {
@@ -77,6 +78,21 @@ impl Labels for (Channel, Outcome) {
     }
 }
 
+impl Labels for (OperationKind, OperationResult) {
+    const NAMES: &'static [&'static str] = &["operation", "result"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.0.as_str(), self.1.as_str()]
+    }
+
+    fn all() -> Vec<Self> {
+        OperationKind::ALL
+            .into_iter()
+            .flat_map(|kind| OperationResult::ALL.iter().map(move |result| (kind, *result)))
+            .collect()
+    }
+}
+
 /// An enum whose values are label values.
 macro_rules! label_values {
     ($(#[$doc:meta])* $visibility:vis enum $type:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
@@ -137,6 +153,23 @@ label_values! {
         Evicted = "evicted",
         /// Its person removed it.
         Deleted = "deleted",
+        /// No browser has shown it for long.
+        Unseen = "unseen",
+    }
+}
+
+label_values! {
+    /// How a run of an operation ended.
+    pub enum OperationResult {
+        Succeeded = "succeeded",
+        /// It failed as often as it may.
+        Failed = "failed",
+        /// It failed and is tried again.
+        Retried = "retried",
+        /// The process stops: another one goes on.
+        HandedOver = "handed_over",
+        /// It was canceled, or another process holds it.
+        Lost = "lost",
     }
 }
 

@@ -11,11 +11,12 @@ use chrono::{DateTime, Utc};
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
-pub use super::labels::{BlockReason, PoolName, RejectReason, RemovalReason};
+pub use super::labels::{BlockReason, OperationResult, PoolName, RejectReason, RemovalReason};
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
+use crate::domain::operation::OperationKind;
 
 /// The handle to all metrics; clones record into the same series.
 #[derive(Clone)]
@@ -184,14 +185,22 @@ metrics! {
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
     }
-    /// Sessions that wait for, or are with, human operators.
+    /// Sessions of all tenants that wait for, or are with, human operators, as last seen by this process.
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
+    }
+    /// Streams of the operator workspace that are open at this process.
+    pub fn set_stream_clients(streams: i64) {
+        workspace_stream_clients: Gauge, by () => set((), streams)
     }
 
     /// Worker processes whose heartbeat is fresh, on all nodes.
     pub fn set_workers_alive(workers: i64) {
         workers_alive: Gauge, by () => set((), workers)
+    }
+    /// Runs of operations that this process ended.
+    pub fn operation_ended(kind: OperationKind, result: OperationResult) {
+        operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
     }
     /// Answers of the API.
     fn http_answered(answer: HttpAnswer<'_>) {

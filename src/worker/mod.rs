@@ -4,7 +4,7 @@
 //! decided before a delivery comes here; apalis' own limits would stop a whole pool for one endpoint.
 
 mod attempts;
-mod upkeep;
+mod operations;
 mod webhooks;
 
 use std::future::Future;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use attempts::{Attempts, Ending};
-pub use upkeep::{Upkeep, prepare};
+pub use operations::{Operations, Settings as OperationSettings, prepare};
 pub use webhooks::Webhooks;
 
 use crate::domain::delivery::Delivery;

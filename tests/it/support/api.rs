@@ -39,7 +39,8 @@ pub struct TestApi {
     pub draining: CancellationToken,
     /// Stops the server.
     pub shutdown: CancellationToken,
-    pub db: TestDatabase,
+    /// Perhaps with another node beside this one.
+    pub db: Arc<TestDatabase>,
 }
 
 /// What a test may want to have otherwise.
@@ -64,8 +65,17 @@ impl TestApi {
     }
 
     pub async fn with(options: Options) -> Self {
-        let db = TestDatabase::new().await;
+        let db = Arc::new(TestDatabase::new().await);
         super::seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
+        Self::on(db, options).await
+    }
+
+    /// Another node over the same database.
+    pub async fn beside(&self, options: Options) -> Self {
+        Self::on(Arc::clone(&self.db), options).await
+    }
+
+    async fn on(db: Arc<TestDatabase>, options: Options) -> Self {
         let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };

@@ -36,6 +36,10 @@ impl Client {
         Self { address, token: token.to_owned() }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The answer; an error when there was none, and nobody knows what has happened.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let body = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod receiver;
 pub mod seed;
 pub mod service;
+pub(crate) mod sse;
 pub mod temp_dir;
 pub(crate) mod tls;
 pub(crate) mod waiting;

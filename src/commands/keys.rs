@@ -1,0 +1,35 @@
+//! `keys rotate`: stored values under the first key, while the service runs.
+
+use clap::Subcommand;
+use flametree_notify::app::{self, Data};
+use flametree_notify::config::Config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Encrypt anew, with the first key, every stored value that is encrypted with another one. Every process must have
+    /// the first key already.
+    Rotate,
+}
+
+impl KeysAction {
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
+        match self {
+            Self::Rotate => rotate(config).await,
+        }
+    }
+}
+
+async fn rotate(config: &Config) -> anyhow::Result<()> {
+    let data = Data::visit(config).await?;
+    let rotated = match app::keyring(config) {
+        Ok(keyring) => app::rotate(&data.db, &keyring).await,
+        Err(error) => Err(error),
+    };
+    data.close().await;
+    let app::Rotated { active, values, unused } = rotated?;
+    super::print(&format!("{values} stored values were encrypted anew; all are encrypted with `{active}`"));
+    for id in unused {
+        super::print(&format!("nothing is encrypted with `{id}` any more: it may be removed"));
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Replays: which old deliveries of an agent to deliver again, and what became of asking for one.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::delivery::Outcome;
+use super::fault::{Fault, FaultCode};
+use super::fields::Fields;
+use super::ids::DeliveryId;
+
+/// Deliveries of one request, where it names none.
+const DEFAULT_LIMIT: u64 = 10_000;
+const MAX_LIMIT: u64 = 100_000;
+/// Stands for every outcome but `delivered`.
+const FAILED: &str = "failed";
+
+/// Which deliveries to replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRequest {
+    /// Accepted at this moment or later.
+    pub from: DateTime<Utc>,
+    /// Accepted before this moment; `None`: before the request.
+    pub to: Option<DateTime<Utc>>,
+    /// One of these, in the order of their list.
+    pub outcomes: Vec<Outcome>,
+    /// At most so many.
+    pub limit: u64,
+    /// Only counts.
+    pub dry_run: bool,
+}
+
+impl ReplayRequest {
+    /// Reads a request and tells every fault of it.
+    pub fn parse(body: Value) -> Result<Self, Vec<Fault>> {
+        let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
+        let text = fields.required_text("from");
+        let from = time(&mut fields, "from", text);
+        let text = fields.text("to");
+        let to = time(&mut fields, "to", text);
+        if let (Some(from), Some(to)) = (from, to)
+            && from >= to
+        {
+            fields.fault::<()>("to", FaultCode::InvalidValue, "must be after from");
+        }
+        let outcomes = outcomes(&mut fields);
+        let limit = fields.integer("limit", 1..=MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
+        let dry_run = fields.boolean("dry_run").unwrap_or(false);
+        match (fields.finish(), from) {
+            (faults, Some(from)) if faults.is_empty() => Ok(Self { from, to, outcomes, limit, dry_run }),
+            (faults, _) => Err(faults),
+        }
+    }
+}
+
+fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTime<Utc>> {
+    let parsed = DateTime::parse_from_rfc3339(&text?).map(|at| at.with_timezone(&Utc));
+    fields.parsed(name, parsed.map_err(|_error| "must be an RFC 3339 time like 2026-01-01T00:00:00.123Z"))
+}
+
+/// Each once, in the order of the list of all outcomes; without the field those that failed.
+fn outcomes(fields: &mut Fields) -> Vec<Outcome> {
+    let Some(names) = fields.list("outcomes") else { return failed().collect() };
+    if names.is_empty() {
+        fields.fault::<()>("outcomes", FaultCode::Required, "must name at least one outcome");
+    }
+    let mut wanted = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match name.as_str().map(|name| (name, Outcome::from_name(name))) {
+            Some((FAILED, _)) => wanted.extend(failed()),
+            Some((_, Some(outcome))) => wanted.push(outcome),
+            Some((_, None)) | None => {
+                let message = "must be failed or the name of an outcome";
+                fields.fault::<()>(&format!("outcomes/{index}"), FaultCode::InvalidValue, message);
+            }
+        }
+    }
+    Outcome::ALL.into_iter().filter(|outcome| wanted.contains(outcome)).collect()
+}
+
+/// What `failed` stands for.
+fn failed() -> impl Iterator<Item = Outcome> {
+    Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Delivered)
+}
+
+/// What became of asking for the replay of one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// A new delivery of the same event is ready.
+    Ready(DeliveryId),
+    /// There is no such delivery.
+    Unknown,
+    /// It, or a replay to the same endpoint, has no outcome yet.
+    InFlight,
+    /// Today's settings do not want the event: no endpoint, paused, or the event is not selected.
+    Unwanted,
+    /// Retention is about to take the event.
+    TooOld,
+    /// The event was delivered as often as it can be numbered.
+    Exhausted,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let request = ReplayRequest::parse(json!({"from": "2026-01-01T00:00:00Z"})).unwrap();
+        assert_eq!((request.limit, request.dry_run, request.to), (10_000, false, None));
+        assert_eq!(request.outcomes.len(), Outcome::ALL.len() - 1);
+        assert!(!request.outcomes.contains(&Outcome::Delivered));
+    }
+
+    #[test]
+    fn outcomes_are_a_set() {
+        let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["timeout", "delivered", "timeout"]});
+        assert_eq!(ReplayRequest::parse(body).unwrap().outcomes, [Outcome::Delivered, Outcome::Timeout]);
+        let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["failed", "interrupted"]});
+        assert_eq!(ReplayRequest::parse(body).unwrap().outcomes, failed().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let body = json!({"to": "yesterday", "outcomes": ["failed", "lost", 1], "limit": 0, "dry_run": "no", "x": 1});
+        let faults = ReplayRequest::parse(body).unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(places, ["/from", "/to", "/outcomes/1", "/outcomes/2", "/limit", "/dry_run", "/x"]);
+    }
+
+    #[test]
+    fn a_range_has_an_order() {
+        let body = json!({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
+        assert_eq!(ReplayRequest::parse(body).unwrap_err()[0].pointer, "/to");
+        assert_eq!(ReplayRequest::parse(json!({"from": null})).unwrap_err()[0].code, FaultCode::Required);
+    }
+}

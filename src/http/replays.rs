@@ -1,0 +1,143 @@
+//! Replays: one delivery again, or many of an agent by time and outcome.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::JsonBody;
+use super::delivery_view::DeliveryView;
+use super::events::idempotency_key;
+use super::now;
+use super::operations::{OperationView, entered};
+use super::parameters::NoParameters;
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::push_configs::AgentPath;
+use super::state::ApiState;
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::ids::DeliveryId;
+use crate::domain::operation::NewReplay;
+use crate::domain::replay::{ReplayRequest, Replayed};
+use crate::store::replays::Bounds;
+use crate::store::{events, operation_log, replays};
+
+/// Longest idempotency key.
+const MAX_KEY_CHARACTERS: usize = 255;
+
+/// Delivers the event of a finished delivery again: a new delivery of the same event, so with the same `webhook-id`, by
+/// today's settings.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{id}/replay",
+    tag = "Deliveries",
+    params(
+        ("id" = String, Path, example = "dlv_01930000000070008000000000000001"),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 202, description = "The new delivery", body = DeliveryView),
+        (status = 409, description = "It is in flight, today's settings do not want it, or it is too old",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn replay_delivery(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    name: PathName,
+) -> Result<Response, Problem> {
+    let tenant = caller.own_tenant()?;
+    let id: DeliveryId = name.id()?;
+    let conflict = |detail: &str| Err(Problem::new(ProblemCode::Conflict).detail(detail));
+    let bounds = Bounds::new(state.settings.retention_days, state.settings.replay_expires, now());
+    let ready = match replays::replay(&state.db, tenant, id, bounds, caller.actor()).await? {
+        Replayed::Ready(ready) => ready,
+        Replayed::Unknown => return Err(Problem::new(ProblemCode::NotFound)),
+        Replayed::InFlight => return conflict("the delivery, or a replay of it, has no outcome yet"),
+        Replayed::Unwanted => {
+            return conflict("today's settings do not want it: no endpoint, paused, or the event is not selected");
+        }
+        Replayed::TooOld => return conflict("the event is too old: it may be gone before the replay has ended"),
+        Replayed::Exhausted => return conflict("the event was delivered as often as it can be"),
+    };
+    tracing::info!(delivery = %ready, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
+    let event = events::find(&state.db, tenant, ready.first_event()).await?;
+    let event = event.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
+    Ok((StatusCode::ACCEPTED, Json(DeliveryView::unfinished(ready, &event))).into_response())
+}
+
+/// Which deliveries to replay.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
+    "limit": 10_000, "dry_run": true}))]
+pub(super) struct ReplayBody {
+    /// Events that were accepted at this moment or later.
+    from: DateTime<Utc>,
+    /// Events that were accepted before this moment; without it, before the request.
+    to: Option<DateTime<Utc>>,
+    /// Names of outcomes, and `failed`, which stands for every outcome but `delivered`: `http_error`, `redirect`,
+    /// `timeout`, `dns_error`, `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`,
+    /// `interrupted`, `canceled`, `config_error`, `payload_too_large` and `throttled`. Without it: `failed`. What has no
+    /// outcome yet is in flight, and never replayed.
+    outcomes: Option<Vec<String>>,
+    /// At most so many deliveries.
+    #[schema(minimum = 1, maximum = 100_000)]
+    limit: Option<u32>,
+    /// Only counts what would be replayed.
+    dry_run: Option<bool>,
+}
+
+/// Replays deliveries of an agent's webhook by time and outcome. Of each event the last delivery counts: one that was
+/// replayed since is judged by that replay. Each has today's settings and the same `webhook-id`.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{agent_id}/replays",
+    tag = "Operations",
+    params(
+        ("agent_id" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and body again is the same operation."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    request_body = ReplayBody,
+    responses(
+        (status = 202, description = "Entered: watch it at `/v1/operations/{id}`", body = OperationView),
+        (status = 200, description = "Entered before, under the same key", body = OperationView),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn replay_many(
+    State(state): State<ApiState>,
+    caller: Caller,
+    AgentPath(agent_id): AgentPath,
+    _: NoParameters,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let tenant = caller.own_tenant()?;
+    let key = idempotency_key(&headers)?;
+    let overlong = key.as_ref().filter(|key| !(1..=MAX_KEY_CHARACTERS).contains(&key.len())).map(|_key| {
+        Fault::new("Idempotency-Key", FaultCode::TooLong, format!("must have 1 to {MAX_KEY_CHARACTERS} characters"))
+    });
+    let request = match (ReplayRequest::parse(body), overlong) {
+        (Ok(request), None) => request,
+        (parsed, overlong) => {
+            return Err(Problem::invalid(parsed.err().into_iter().flatten().chain(overlong).collect()));
+        }
+    };
+    let requested_by = caller.actor().to_owned();
+    let new = NewReplay { tenant_id: tenant.clone(), agent_id, requested_by, key, request };
+    let found = operation_log::enter_replay(&state.db, &new).await?;
+    let (id, is_new) = found.ok_or_else(|| Problem::new(ProblemCode::IdempotencyConflict))?;
+    if is_new {
+        tracing::info!(operation = %id, agent = %new.agent_id, actor = caller.actor(), "a replay was asked for");
+    }
+    entered(&state, tenant, id, is_new).await
+}

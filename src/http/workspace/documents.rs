@@ -1,0 +1,133 @@
+//! The workspace as JSON and as events of a stream. An event is written once, however many streams send it.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use crate::domain::names::{AgentId, SessionId, UserId};
+use crate::domain::workspace::{ActiveConversation, ActiveConversations};
+
+/// What is in the operator workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(in crate::http) struct ActiveConversationsDocument {
+    /// All of them, however many are listed.
+    count: u64,
+    /// The latest 100, the latest first.
+    conversations: Vec<ConversationDocument>,
+    /// When it was so.
+    as_of: DateTime<Utc>,
+}
+
+/// A conversation in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+struct ConversationDocument {
+    #[schema(value_type = String)]
+    session_id: SessionId,
+    #[schema(value_type = String)]
+    agent_id: AgentId,
+    /// Null: it waits for an operator.
+    #[schema(value_type = Option<String>)]
+    assignee_id: Option<UserId>,
+    /// When the latest event that put it here happened: its transfer, or its assignment to whom it is with now.
+    since: DateTime<Utc>,
+}
+
+/// How many conversations there are now: the data of the event `badge`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct BadgeDocument {
+    count: u64,
+    as_of: DateTime<Utc>,
+}
+
+impl From<ActiveConversations> for ActiveConversationsDocument {
+    fn from(active: ActiveConversations) -> Self {
+        let conversations = active.listed.into_iter().map(|conversation| {
+            let ActiveConversation { session_id, agent_id, assignee_id, since } = conversation;
+            ConversationDocument { session_id, agent_id, assignee_id, since }
+        });
+        Self { count: active.count, conversations: conversations.collect(), as_of: active.as_of }
+    }
+}
+
+/// A workspace as streams show it.
+#[derive(Debug)]
+pub(super) struct View {
+    /// What a client names as `Last-Event-ID`. It is made of what is shown, so that it means the same to every process,
+    /// and after any failure of the database: the same id is the same workspace.
+    pub(super) id: String,
+    pub(super) snapshot: Bytes,
+    pub(super) badge: Bytes,
+}
+
+impl View {
+    pub(super) fn new(active: ActiveConversations) -> Self {
+        let document = ActiveConversationsDocument::from(active);
+        let id = id(&document);
+        let badge = BadgeDocument { count: document.count, as_of: document.as_of };
+        Self { snapshot: event("snapshot", &id, &document), badge: event("badge", &id, &badge), id }
+    }
+}
+
+/// 64 bits of a hash over everything but the time of reading.
+fn id(document: &ActiveConversationsDocument) -> String {
+    let mut hash = Sha256::new();
+    hash.update(json(&(document.count, &document.conversations)));
+    hash.finalize()[..8].iter().fold(String::with_capacity(16), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>; JSON has no line breaks of its own.
+fn event(name: &str, id: &str, data: &impl Serialize) -> Bytes {
+    format!("event: {name}\nid: {id}\ndata: {}\n\n", json(data)).into()
+}
+
+fn json(value: &impl Serialize) -> String {
+    // Strings, numbers and times: this cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn active(count: u64, assignee: Option<&str>, as_of: i64) -> ActiveConversations {
+        let conversation = ActiveConversation {
+            session_id: SessionId::parse("s-\u{2028}1").unwrap(),
+            agent_id: AgentId::parse("agent-1").unwrap(),
+            assignee_id: assignee.map(|name| UserId::parse(name).unwrap()),
+            since: DateTime::from_timestamp(1_767_225_600, 0).unwrap(),
+        };
+        let as_of = DateTime::from_timestamp(as_of, 0).unwrap();
+        ActiveConversations { count, listed: vec![conversation], as_of }
+    }
+
+    #[test]
+    fn the_id_changes_with_what_is_shown_and_with_nothing_else() {
+        let view = |count, assignee, as_of| View::new(active(count, assignee, as_of)).id;
+        let id = view(1, None, 1);
+        assert_eq!(id.len(), 16);
+        assert_eq!(view(1, None, 2), id);
+        assert_ne!(view(2, None, 1), id);
+        assert_ne!(view(1, Some("user-7"), 1), id);
+    }
+
+    #[test]
+    fn an_event_is_of_one_line_of_data() {
+        let View { id, snapshot, badge } = View::new(active(1, Some("user-7"), 1_767_225_601));
+        let expected = format!(
+            "event: snapshot\nid: {id}\ndata: {{\"count\":1,\"conversations\":[{{\"session_id\":\"s-\u{2028}1\",\
+             \"agent_id\":\"agent-1\",\"assignee_id\":\"user-7\",\"since\":\"2026-01-01T00:00:00Z\"}}],\
+             \"as_of\":\"2026-01-01T00:00:01Z\"}}\n\n"
+        );
+        assert_eq!(snapshot, expected);
+        let expected = format!("event: badge\nid: {id}\ndata: {{\"count\":1,\"as_of\":\"2026-01-01T00:00:01Z\"}}\n\n");
+        assert_eq!(badge, expected);
+    }
+}

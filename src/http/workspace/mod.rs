@@ -1,0 +1,116 @@
+//! The operator workspace of a tenant: what is in it now, and a stream that tells when that changes.
+//!
+//! One watcher in each process (`hub.rs`) reads changes from the database, however many streams are open; each stream
+//! (`stream.rs`) shows the latest it knows, in a seat of a bounded number (`seats.rs`).
+
+mod documents;
+mod hub;
+mod seats;
+mod stream;
+mod tickets;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+
+use self::documents::ActiveConversationsDocument;
+use self::hub::Hub;
+use self::seats::Seats;
+use super::auth::Caller;
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemDocument};
+use super::state::{ApiState, Dependencies};
+use crate::domain::event::NewEvent;
+use crate::domain::names::TenantId;
+use crate::store::workspace;
+
+pub(super) use self::stream::{__path_stream, stream};
+pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ticket};
+
+/// The bounds of streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Streams of this process.
+    pub max_streams: usize,
+    /// Of these, streams of one caller.
+    pub max_streams_per_caller: usize,
+    /// Longest silence of a stream.
+    pub heartbeat: Duration,
+    /// How often changes are asked for while anybody watches: so late is a stream at most behind another process.
+    pub poll_every: Duration,
+    /// How long a ticket may wait to be used.
+    pub ticket_life: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_streams: 10_000,
+            max_streams_per_caller: 100,
+            heartbeat: Duration::from_secs(20),
+            poll_every: Duration::from_millis(200),
+            ticket_life: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What the streams of this process share.
+#[derive(Debug, Clone)]
+pub(super) struct Workspace {
+    hub: Hub,
+    seats: Seats,
+}
+
+impl Workspace {
+    /// Starts to watch, until the process stops.
+    pub(super) fn start(dependencies: &Dependencies) -> Self {
+        let Dependencies { db, metrics, settings, shutdown, tasks, .. } = dependencies;
+        let hub = Hub::new(db.clone());
+        let seats = Seats::new(&settings.workspace, metrics.clone(), shutdown.clone());
+        tasks.spawn(hub.clone().run(settings.workspace.poll_every, shutdown.clone()));
+        tasks.spawn(seats.clone().keep(db.clone(), shutdown.clone()));
+        Self { hub, seats }
+    }
+
+    /// This process has accepted events: streams here hear of them at once.
+    pub(super) fn moved(&self, tenants: &[TenantId]) {
+        for tenant in tenants {
+            self.hub.changed(tenant);
+        }
+    }
+}
+
+/// The tenants whose workspace these events may change, once each.
+pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
+    let mut tenants = Vec::new();
+    for event in events.iter().filter(|event| event.event_type.moves_session()) {
+        if !tenants.contains(&event.tenant_id) {
+            tenants.push(event.tenant_id.clone());
+        }
+    }
+    tenants
+}
+
+/// The conversations that wait for operators, or are with them: all are counted, the latest 100 are listed.
+#[utoipa::path(
+    get,
+    path = "/v1/workspace/active-conversations",
+    tag = "Operator workspace",
+    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    responses(
+        (status = 200, body = ActiveConversationsDocument),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn active_conversations(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+) -> Result<Json<ActiveConversationsDocument>, Problem> {
+    let active = workspace::active_of(&state.db, caller.own_tenant()?).await?;
+    Ok(Json(active.into()))
+}

@@ -1,0 +1,182 @@
+//! Seats of streams: so many for this process, so many for each caller. A stream gives its seat back when it ends, and
+//! ends when its caller's token does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::domain::ids::TokenId;
+use crate::domain::names::TenantId;
+use crate::domain::workspace::Watcher;
+use crate::store::{Db, tokens, workspace};
+use crate::telemetry::metrics::Metrics;
+
+/// How often the tokens behind open streams are looked at, and the conversations of all tenants are counted.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub(super) struct Seats(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    taken: Mutex<Taken>,
+    most: usize,
+    most_per_caller: usize,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+}
+
+/// The tenant and the actor: people of two tenants may have the same name.
+type CallerName = (TenantId, String);
+
+#[derive(Debug, Default)]
+struct Taken {
+    streams: usize,
+    callers: HashMap<CallerName, OfCaller>,
+}
+
+#[derive(Debug)]
+struct OfCaller {
+    streams: usize,
+    /// Ends the streams of this caller.
+    end: CancellationToken,
+}
+
+/// Why there is no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// The process has as many streams as it may.
+    ProcessIsFull,
+    /// The caller has as many streams as it may.
+    CallerHasEnough,
+}
+
+/// A seat; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Seats,
+    caller: CallerName,
+    end: CancellationToken,
+}
+
+impl Seat {
+    /// Comes back when the stream must end.
+    pub(super) async fn ended(&self) {
+        self.end.cancelled().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.give_back(&self.caller);
+    }
+}
+
+impl Seats {
+    pub(super) fn new(settings: &Settings, metrics: Metrics, shutdown: CancellationToken) -> Self {
+        let (most, most_per_caller) = (settings.max_streams, settings.max_streams_per_caller);
+        Self(Arc::new(Inner { taken: Mutex::default(), most, most_per_caller, metrics, shutdown }))
+    }
+
+    /// Takes a seat for a watcher.
+    pub(super) fn take(&self, watcher: &Watcher) -> Result<Seat, NoSeat> {
+        let mut guard = self.taken();
+        let taken = &mut *guard;
+        if taken.streams >= self.0.most {
+            return Err(NoSeat::ProcessIsFull);
+        }
+        let caller = (watcher.tenant.clone(), watcher.actor.clone());
+        let fresh = || OfCaller { streams: 0, end: self.0.shutdown.child_token() };
+        let of_caller = taken.callers.entry(caller.clone()).or_insert_with(fresh);
+        if of_caller.streams >= self.0.most_per_caller {
+            return Err(NoSeat::CallerHasEnough);
+        }
+        of_caller.streams += 1;
+        taken.streams += 1;
+        self.report(taken.streams);
+        Ok(Seat { seats: self.clone(), caller, end: of_caller.end.clone() })
+    }
+
+    fn give_back(&self, caller: &CallerName) {
+        let mut taken = self.taken();
+        taken.streams = taken.streams.saturating_sub(1);
+        self.report(taken.streams);
+        if let Some(of_caller) = taken.callers.get_mut(caller) {
+            of_caller.streams = of_caller.streams.saturating_sub(1);
+            if of_caller.streams == 0 {
+                taken.callers.remove(caller);
+            }
+        }
+    }
+
+    fn report(&self, streams: usize) {
+        self.0.metrics.set_stream_clients(i64::try_from(streams).unwrap_or(i64::MAX));
+    }
+
+    /// Ends streams whose token was revoked or has expired, and counts conversations, until `stop`. While the database
+    /// does not answer, nothing is known against anybody.
+    pub(super) async fn keep(self, db: Db, stop: CancellationToken) {
+        let mut seen = Ok(());
+        while !stop.is_cancelled() {
+            let Some(looked) = stop.run_until_cancelled(self.look(&db)).await else { return };
+            if let (Err(error), Ok(())) = (&looked, &seen) {
+                tracing::debug!(%error, "tokens of streams and conversations of all tenants were not looked at");
+            }
+            seen = looked;
+            stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
+        }
+    }
+
+    async fn look(&self, db: &Db) -> Result<(), sqlx::Error> {
+        let tokens: Vec<(CallerName, TokenId)> = {
+            let taken = self.taken();
+            taken.callers.keys().filter_map(|caller| Some((caller.clone(), caller.1.parse().ok()?))).collect()
+        };
+        if !tokens.is_empty() {
+            let ids: Vec<TokenId> = tokens.iter().map(|(_, id)| *id).collect();
+            let valid = tokens::still_valid(db, &ids).await?;
+            let ended = tokens.iter().filter(|(_, id)| !valid.contains(id));
+            let taken = self.taken();
+            for of_caller in ended.filter_map(|(caller, _)| taken.callers.get(caller)) {
+                of_caller.end.cancel();
+            }
+        }
+        self.0.metrics.set_active_conversations(workspace::count_of_all(db).await?);
+        Ok(())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing that can panic happens under the lock; the counts are whole even if it did.
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::role::Role;
+
+    #[test]
+    fn seats_are_bounded_for_the_process_and_for_each_caller_and_come_back() {
+        let settings = Settings { max_streams: 3, max_streams_per_caller: 2, ..Settings::default() };
+        let metrics = Metrics::new("test", "test");
+        let seats = Seats::new(&settings, metrics.clone(), CancellationToken::new());
+        let take = |tenant: &str, actor: &str| {
+            let tenant = TenantId::parse(tenant).unwrap();
+            seats.take(&Watcher { tenant, role: Role::Operator, actor: actor.to_owned(), until: None })
+        };
+        let mut held: Vec<Seat> = (0..2).map(|_| take("acme", "one").unwrap()).collect();
+        assert_eq!(take("acme", "one").unwrap_err(), NoSeat::CallerHasEnough);
+        held.push(take("other", "one").unwrap());
+        assert_eq!(take("acme", "third").unwrap_err(), NoSeat::ProcessIsFull);
+        assert!(metrics.render().contains("flametree_workspace_stream_clients 3\n"));
+        held.remove(0);
+        held.push(take("acme", "one").unwrap());
+        held.clear();
+        assert!(metrics.render().contains("flametree_workspace_stream_clients 0\n"));
+        assert!(seats.taken().callers.is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! The stream of a workspace: Server-Sent Events, first a `snapshot`, then a `badge` for each change.
+//!
+//! A stream holds no events that wait: it sends the latest view when its client has room for it, so a client that reads
+//! slowly misses what came between, and one that does not read at all loses its connection to the bound on writes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::documents::{ActiveConversationsDocument, View};
+use super::hub::Views;
+use super::seats::{NoSeat, Seat};
+use super::tickets::{TICKET_PARAMETER, Watching};
+use crate::domain::workspace::Watcher;
+use crate::http::now;
+use crate::http::parameters::Parameters;
+use crate::http::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use crate::http::state::ApiState;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The same for clients that cannot send headers.
+const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
+/// Keeps proxies such as nginx from holding events back.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// A stream ends after this time and up to half as much: whoever goes on watching has to show again that it may, and
+/// processes that were added get their share.
+const LIFE: Duration = Duration::from_mins(20);
+/// A client that lost its stream comes back after one to four seconds: not all of them in the same moment.
+const RETRY_MS: std::ops::Range<u32> = 1_000..4_000;
+const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
+
+/// Server-Sent Events: `snapshot` with what is in the workspace, then `badge` whenever that changes.
+///
+/// With the `Last-Event-ID` of any process a stream resumes: if nothing has changed since, the next event is a `badge`,
+/// otherwise the first is a `snapshot` again. `data` of a snapshot is what `GET /v1/workspace/active-conversations`
+/// answers; a badge has `count` and `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the
+/// latest after half an hour: connect again, with a new ticket where one was used. It ends when the token expires that
+/// opened it, or that its ticket was made with, and within 5 s when that is revoked.
+#[utoipa::path(
+    get,
+    path = "/v1/workspace/stream",
+    tag = "Operator workspace",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen."),
+        ("last_event_id" = Option<String>, Query, description = "The same, where no header can be sent."),
+        ("ticket" = Option<String>, Query, description = "A ticket instead of the header `Authorization`."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 200, description = "The stream; this is the data of a snapshot", body = ActiveConversationsDocument,
+            content_type = "text/event-stream"),
+        (status = "4XX", description = "Refused; 429: the caller has too many streams open",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(in crate::http) async fn stream(
+    State(state): State<ApiState>,
+    Watching(watcher): Watching,
+    headers: HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    parameters.take(TICKET_PARAMETER);
+    let named = parameters.take(LAST_EVENT_ID_PARAMETER);
+    parameters.finish()?;
+    let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).map(str::to_owned).or(named);
+    let feed = open(&state, &watcher, seen).await?;
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (ACCEL_BUFFERING, "no")];
+    Ok((headers, feed.into_body()).into_response())
+}
+
+async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Result<Feed, Problem> {
+    if state.shutdown.is_cancelled() {
+        return Err(Problem::unavailable().detail("the process is stopping"));
+    }
+    let seat = state.workspace.seats.take(watcher).map_err(no_seat)?;
+    let views = state.workspace.hub.watch(&watcher.tenant).await.ok_or_else(Problem::unavailable)?;
+    let mut feed = Feed::new(views, seen.as_deref(), seat, state.settings.workspace.heartbeat);
+    if let Some(until) = watcher.until {
+        // What is past is no time from now on.
+        feed.end_in((until - now()).to_std().unwrap_or_default());
+    }
+    Ok(feed)
+}
+
+fn no_seat(reason: NoSeat) -> Problem {
+    match reason {
+        NoSeat::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("no more streams can be opened here"),
+        NoSeat::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("too many streams are open already"),
+    }
+    .retry_after(RETRY_SOON)
+}
+
+/// What one client still has to hear.
+struct Feed {
+    /// Sent before anything else, the last one first.
+    opening: Vec<Bytes>,
+    views: Views,
+    seat: Seat,
+    heartbeat: Duration,
+    ends_at: Instant,
+}
+
+impl Feed {
+    fn new(mut views: Views, seen: Option<&str>, seat: Seat, heartbeat: Duration) -> Self {
+        let shown = views.borrow_and_update().clone();
+        let is_known = |view: &Arc<View>| seen == Some(view.id.as_str());
+        let first = shown.map_or(RESUMED, |view| if is_known(&view) { RESUMED } else { view.snapshot.clone() });
+        // Without random bytes all come back in the same moment, which is no reason to refuse one.
+        let chance = getrandom::u32().unwrap_or(0);
+        let retry = RETRY_MS.start + chance % (RETRY_MS.end - RETRY_MS.start);
+        let ends_at = Instant::now() + LIFE + LIFE / 2 * (chance % 1_000) / 1_000;
+        Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, seat, heartbeat, ends_at }
+    }
+
+    /// Makes it end after this time, if it would not before.
+    fn end_in(&mut self, time: Duration) {
+        if let Some(end) = Instant::now().checked_add(time) {
+            self.ends_at = self.ends_at.min(end);
+        }
+    }
+
+    /// The next bytes; `None` is the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(bytes) = self.opening.pop() {
+            return Some(bytes);
+        }
+        tokio::select! {
+            biased;
+            () = self.seat.ended() => None,
+            () = sleep_until(self.ends_at) => None,
+            changed = self.views.changed() => {
+                changed.ok()?;
+                self.views.borrow_and_update().as_ref().map(|view| view.badge.clone())
+            }
+            () = sleep(self.heartbeat) => Some(HEARTBEAT),
+        }
+    }
+
+    fn into_body(self) -> Body {
+        let events = unfold(self, |mut feed| async move {
+            let bytes = feed.next().await?;
+            Some((Ok::<_, Infallible>(bytes), feed))
+        });
+        Body::from_stream(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::Settings;
+    use super::super::seats::Seats;
+    use super::*;
+    use crate::domain::names::TenantId;
+    use crate::domain::role::Role;
+    use crate::domain::workspace::ActiveConversations;
+    use crate::telemetry::metrics::Metrics;
+
+    fn view(count: u64) -> Arc<View> {
+        let as_of = chrono::DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        Arc::new(View::new(ActiveConversations { count, listed: Vec::new(), as_of }))
+    }
+
+    fn feed(views: &watch::Sender<Option<Arc<View>>>, seen: Option<&str>, end: &CancellationToken) -> Feed {
+        let seats = Seats::new(&Settings::default(), Metrics::new("test", "test"), end.clone());
+        let tenant = TenantId::parse("acme").unwrap();
+        let watcher = Watcher { tenant, role: Role::Operator, actor: "someone".to_owned(), until: None };
+        Feed::new(views.subscribe(), seen, seats.take(&watcher).unwrap(), Duration::from_hours(1))
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_slowly_hears_the_latest_and_nothing_waits_for_it() {
+        let (views, end) = (watch::channel(Some(view(0))).0, CancellationToken::new());
+        let mut feed = feed(&views, None, &end);
+        assert!(feed.next().await.unwrap().starts_with(b"retry: "));
+        assert_eq!(feed.next().await, Some(view(0).snapshot.clone()));
+        for count in 1..=100_000 {
+            views.send_replace(Some(view(count)));
+        }
+        assert_eq!(feed.next().await, Some(view(100_000).badge.clone()));
+        end.cancel();
+        assert_eq!(feed.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_seen_the_latest_hears_of_the_next_change() {
+        let (views, end) = (watch::channel(Some(view(7))).0, CancellationToken::new());
+        let id = view(7).id.clone();
+        let mut feed = feed(&views, Some(&id), &end);
+        assert!(feed.next().await.unwrap().starts_with(b"retry: "));
+        assert_eq!(feed.next().await, Some(RESUMED));
+        views.send_replace(Some(view(8)));
+        assert_eq!(feed.next().await, Some(view(8).badge.clone()));
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_sends_comments_until_the_end_of_its_life() {
+        let (views, end) = (watch::channel(Some(view(0))).0, CancellationToken::new());
+        let mut feed = feed(&views, None, &end);
+        let life = feed.ends_at - Instant::now();
+        assert!(life + Duration::from_mins(1) > LIFE && life <= LIFE * 3 / 2, "{life:?}");
+        feed.heartbeat = Duration::from_millis(1);
+        feed.ends_at = Instant::now() + Duration::from_millis(100);
+        feed.opening.clear();
+        assert_eq!(feed.next().await, Some(HEARTBEAT));
+        while let Some(bytes) = feed.next().await {
+            assert_eq!(bytes, HEARTBEAT);
+        }
+        assert!(Instant::now() >= feed.ends_at);
+    }
+}

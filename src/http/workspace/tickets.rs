@@ -1,0 +1,114 @@
+//! Who watches: a bearer token, or a ticket in the URL where no header can be sent, as with the browser's `EventSource`.
+//!
+//! A URL is written into many logs, so a ticket is good for one stream, once, within a minute, on any process.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::ids::TokenId;
+use crate::domain::stream_ticket::TicketSecret;
+use crate::domain::workspace::Watcher;
+use crate::http::access;
+use crate::http::auth::{Caller, TENANT_PARAMETER, expired};
+use crate::http::now;
+use crate::http::parameters::{NoParameters, Parameters};
+use crate::http::problem::{Problem, ProblemCode, ProblemDocument};
+use crate::http::state::ApiState;
+use crate::store::{stream_tickets, tokens};
+
+pub(in crate::http) const TICKET_PARAMETER: &str = "ticket";
+
+/// A ticket for one stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct TicketDocument {
+    /// For `GET /v1/workspace/stream?ticket=...`, once.
+    #[schema(example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M")]
+    ticket: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// Makes a ticket that opens one stream of the workspace in the caller's name, once, within a minute.
+#[utoipa::path(
+    post,
+    path = "/v1/workspace/stream-tickets",
+    tag = "Operator workspace",
+    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    responses(
+        (status = 201, description = "Made", body = TicketDocument),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(in crate::http) async fn create_ticket(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+) -> Result<(StatusCode, Json<TicketDocument>), Problem> {
+    let watcher = watcher(&caller)?;
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "a ticket could not be made: no random bytes");
+        Problem::new(ProblemCode::Internal)
+    })?;
+    let ticket = TicketSecret::from_random(bytes);
+    let life = state.settings.workspace.ticket_life;
+    let expires_at = stream_tickets::create(&state.db, &ticket, &watcher, life).await?;
+    Ok((StatusCode::CREATED, Json(TicketDocument { ticket: ticket.expose(), expires_at })))
+}
+
+/// Whoever may open a stream, by token or by ticket.
+pub(in crate::http) struct Watching(pub(super) Watcher);
+
+impl FromRequestParts<ApiState> for Watching {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let Some(ticket) = Parameters::of(query).take(TICKET_PARAMETER) else {
+            let caller = Caller::from_request_parts(parts, state).await?;
+            return watcher(&caller).map(Self);
+        };
+        if parts.headers.contains_key(AUTHORIZATION) {
+            return Err(Problem::new(ProblemCode::Unauthorized).detail("send a token or a ticket, not both"));
+        }
+        if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TENANT_PARAMETER) {
+            return Err(Problem::new(ProblemCode::Unauthorized).detail("a ticket has its tenant: name none"));
+        }
+        let watcher = redeem(state, &ticket).await?;
+        access::check_ticket(parts, watcher.role).map(|()| Self(watcher))
+    }
+}
+
+fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
+    let until = caller.valid_until();
+    // A person's token is believed for a moment longer; a stream that would end at once is of no use.
+    if until.is_some_and(|until| until <= now()) {
+        return Err(expired());
+    }
+    let tenant = caller.own_tenant()?.clone();
+    Ok(Watcher { tenant, role: caller.role(), actor: caller.actor().to_owned(), until })
+}
+
+/// Whom the ticket was made for, if that one's token is still good.
+async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
+    // Unknown, used and expired look the same from outside.
+    let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");
+    let ticket = TicketSecret::parse(ticket).ok_or_else(refused)?;
+    // Not counted as a guess: browsers that come back show the tickets that they have used.
+    let _turn = state.tokens.turn().await?;
+    let watcher = stream_tickets::redeem(&state.db, &ticket).await?.ok_or_else(refused)?;
+    if let Ok(token) = watcher.actor.parse::<TokenId>()
+        && !tokens::still_valid(&state.db, &[token]).await?.contains(&token)
+    {
+        return Err(refused());
+    }
+    Ok(watcher)
+}

@@ -1,0 +1,120 @@
+//! What the keyring seals and refuses to open.
+
+use super::{AssociatedData, Keyring, KeyringError, OpenError};
+use crate::domain::names::{AgentId, TenantId};
+
+const OLD: &str = "2025-a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const NEW: &str = "2026-a:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+fn keyring(keys: &[&str]) -> Keyring {
+    Keyring::parse(&keys.join(",")).unwrap()
+}
+
+fn place(header: &str) -> AssociatedData {
+    AssociatedData::header_value(&TenantId::parse("acme").unwrap(), &AgentId::parse("agent-1").unwrap(), header)
+}
+
+#[test]
+fn what_was_sealed_opens_and_does_not_contain_the_plaintext() {
+    for plaintext in ["", "x", "Bearer 4711"] {
+        let sealed = keyring(&[NEW]).seal(plaintext.as_bytes(), &place("authorization"));
+        let opened = keyring(&[NEW]).open(&sealed, &place("Authorization")).unwrap();
+        assert_eq!(opened.as_slice(), plaintext.as_bytes());
+        assert!(plaintext.len() < 2 || !String::from_utf8_lossy(&sealed).contains(plaintext));
+    }
+}
+
+#[test]
+fn the_same_plaintext_is_never_sealed_to_the_same_bytes() {
+    let keyring = keyring(&[NEW]);
+    assert_ne!(keyring.seal(b"x", &place("a")), keyring.seal(b"x", &place("a")));
+}
+
+#[test]
+fn the_first_key_seals_and_every_key_opens() {
+    let sealed = keyring(&[OLD]).seal(b"x", &place("a"));
+    assert_eq!(keyring(&[NEW, OLD]).open(&sealed, &place("a")).unwrap().as_slice(), b"x");
+    let sealed = keyring(&[NEW, OLD]).seal(b"x", &place("a"));
+    assert_eq!(keyring(&[OLD]).open(&sealed, &place("a")), Err(OpenError::MissingKey("2026-a".into())));
+}
+
+#[test]
+fn what_is_sealed_anew_opens_by_the_active_key_alone() {
+    let sealed = keyring(&[OLD]).seal(b"x", &place("a"));
+    let both = keyring(&[NEW, OLD]);
+    let resealed = both.reseal(&sealed, &place("a")).unwrap();
+    assert_eq!(keyring(&[NEW]).open(&resealed, &place("a")).unwrap().as_slice(), b"x");
+    assert_eq!(both.reseal(&sealed, &place("b")), Err(OpenError::Forged));
+    assert_eq!(both.ids().collect::<Vec<_>>(), ["2026-a", "2025-a"]);
+}
+
+#[test]
+fn another_place_does_not_open() {
+    let sealed = keyring(&[NEW]).seal(b"x", &place("a"));
+    assert_eq!(keyring(&[NEW]).open(&sealed, &place("b")), Err(OpenError::Forged));
+}
+
+#[test]
+fn another_key_of_the_same_id_does_not_open() {
+    let sealed = Keyring::generate().0.seal(b"x", &place("a"));
+    assert_eq!(Keyring::generate().0.open(&sealed, &place("a")), Err(OpenError::Forged));
+}
+
+#[test]
+fn no_beginning_of_sealed_bytes_opens() {
+    let keyring = keyring(&[NEW]);
+    let sealed = keyring.seal(b"x", &place("a"));
+    for length in 0..sealed.len() {
+        assert!(keyring.open(&sealed[..length], &place("a")).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn no_changed_bit_goes_unseen() {
+    let keyring = keyring(&[NEW, OLD]);
+    let sealed = keyring.seal(b"secret", &place("a"));
+    for bit in 0..sealed.len() * 8 {
+        let mut changed = sealed.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(keyring.open(&changed, &place("a")).is_err(), "{bit}");
+    }
+}
+
+#[test]
+fn a_generated_keyring_reads_back() {
+    let (generated, text) = Keyring::generate();
+    let sealed = generated.seal(b"x", &place("a"));
+    assert_eq!(Keyring::parse(&text).unwrap().open(&sealed, &place("a")).unwrap().as_slice(), b"x");
+}
+
+#[test]
+fn a_wrong_keyring_is_refused_and_no_key_is_told() {
+    let key = NEW.split_once(':').unwrap().1;
+    let table = [
+        (String::new(), KeyringError::Empty),
+        (" , ".into(), KeyringError::Empty),
+        (key.into(), KeyringError::NoColon(1)),
+        (format!("{key}:a"), KeyringError::Id(1)),
+        (format!(":{key}"), KeyringError::Id(1)),
+        (format!("A:{key}"), KeyringError::Id(1)),
+        (format!("{}:{key}", "a".repeat(33)), KeyringError::Id(1)),
+        (format!("{OLD},b:!{key}"), KeyringError::Base64(2)),
+        (format!("{OLD},b:AAAA"), KeyringError::KeyLength(2)),
+        (format!("{OLD},2025-a:{key}"), KeyringError::DuplicateId(2)),
+    ];
+    for (text, expected) in table {
+        let error = Keyring::parse(&text).unwrap_err();
+        assert_eq!(error, expected, "{text}");
+        assert!(!format!("{error} {error:?}").contains(&key[..8]));
+    }
+}
+
+#[test]
+fn space_around_entries_and_missing_padding_are_read() {
+    assert!(Keyring::parse(&format!(" {NEW} ,\n{} ", OLD.trim_end_matches('='))).is_ok());
+}
+
+#[test]
+fn debug_shows_ids_and_no_key() {
+    assert_eq!(format!("{:?}", keyring(&[NEW, OLD])), r#"Keyring { active: "2026-a", retired: ["2025-a"], .. }"#);
+}

@@ -1,0 +1,60 @@
+//! Key pairs of browser push (RFC 8292): P-256, as base64url without padding.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use zeroize::Zeroizing;
+
+/// Where the private scalar stands in what `ring` generates: PKCS#8 (RFC 5958) around an `ECPrivateKey` (RFC 5915), whose
+/// fields before it have fixed lengths.
+const PRIVATE_KEY: std::ops::Range<usize> = 36..68;
+
+/// A new key pair.
+#[derive(Debug)]
+pub struct VapidKeyPair {
+    /// The scalar, 32 bytes. A secret.
+    pub private_key: Zeroizing<String>,
+    /// The uncompressed point, 65 bytes: what browsers subscribe with.
+    pub public_key: String,
+}
+
+/// No key pair could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the cryptography library refused to make a key")]
+pub struct VapidKeyError;
+
+impl VapidKeyPair {
+    pub fn generate() -> Result<Self, VapidKeyError> {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let refused = |_unspecified| VapidKeyError;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(refused)?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(|_rejected| VapidKeyError)?;
+        let public = pair.public_key().as_ref();
+        let private = document.as_ref().get(PRIVATE_KEY).ok_or(VapidKeyError)?;
+        // Proves that these bytes are the private key of that public one.
+        EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public, &random)
+            .map_err(|_rejected| VapidKeyError)?;
+        Ok(Self {
+            private_key: Zeroizing::new(URL_SAFE_NO_PAD.encode(private)),
+            public_key: URL_SAFE_NO_PAD.encode(public),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_has_the_lengths_that_browsers_expect_and_is_never_the_same() {
+        let (one, other) = (VapidKeyPair::generate().unwrap(), VapidKeyPair::generate().unwrap());
+        assert_eq!(URL_SAFE_NO_PAD.decode(one.private_key.as_str()).unwrap().len(), 32);
+        let point = URL_SAFE_NO_PAD.decode(&one.public_key).unwrap();
+        assert_eq!((point.len(), point[0]), (65, 4));
+        assert_ne!(one.private_key, other.private_key);
+        assert_ne!(one.public_key, other.public_key);
+    }
+}

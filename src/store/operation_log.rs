@@ -1,0 +1,162 @@
+//! The table `operations` as people see it: replays asked for, operations listed, found and canceled.
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::Db;
+use super::operations::{kind, unknown};
+use crate::domain::ids::{OperationId, time_in};
+use crate::domain::names::{AgentId, TenantId};
+use crate::domain::operation::{NewReplay, Operation, OperationKind, OperationState, ReplayProgress};
+use crate::domain::page::{Cursor, Page, PageRows};
+use crate::domain::replay::ReplayRequest;
+
+/// Enters a replay and says whether it is new. `Ok(None)`: the key belongs to another request.
+pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Option<(OperationId, bool)>, Error> {
+    let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
+    let id = Uuid::now_v7();
+    let created = sqlx::query!(
+        "-- operations::enter_replay
+        INSERT INTO flametree.operations (id, kind, tenant_id, agent_id, requested_by, request_key, arguments, state,
+            due_at, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, 'waiting', now(), now())
+        ON CONFLICT (tenant_id, request_key) DO NOTHING",
+        id,
+        OperationKind::Replay.as_str(),
+        new.tenant_id.as_str(),
+        new.agent_id.as_str(),
+        &new.requested_by,
+        new.key,
+        arguments,
+    )
+    .execute(db)
+    .await?;
+    if created.rows_affected() == 1 {
+        return Ok(Some((OperationId::from_uuid(id), true)));
+    }
+    let same = sqlx::query_scalar!(
+        "-- operations::entered_replay
+        SELECT id
+        FROM flametree.operations
+        WHERE tenant_id = $1 AND request_key = $2 AND agent_id = $3 AND kind = $4 AND arguments = $5::text::jsonb",
+        new.tenant_id.as_str(),
+        new.key,
+        new.agent_id.as_str(),
+        OperationKind::Replay.as_str(),
+        arguments,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(same.map(|id| (OperationId::from_uuid(id), false)))
+}
+
+/// Ends an operation of the tenant that has not ended. Nothing happens to one that has.
+pub async fn cancel(db: &Db, tenant: &TenantId, id: OperationId) -> Result<(), Error> {
+    sqlx::query!(
+        "-- operations::cancel
+        UPDATE flametree.operations
+        SET state = 'canceled', holder = NULL, finished_at = clock_timestamp()
+        WHERE id = $1 AND tenant_id = $2 AND state IN ('waiting', 'running')",
+        id.uuid(),
+        tenant.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: Uuid,
+    kind: String,
+    tick: Option<DateTime<Utc>>,
+    agent_id: Option<String>,
+    arguments: Option<String>,
+    state: String,
+    attempts: i32,
+    position: Option<Uuid>,
+    examined: i64,
+    matched: i64,
+    skipped: i64,
+    replayed: i64,
+    note: Option<String>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+/// The operations of the tenant, or of the schedules, the newest first, behind the cursor.
+pub async fn list(
+    db: &Db,
+    tenant: Option<&TenantId>,
+    behind: Option<Cursor>,
+    page_rows: PageRows,
+) -> Result<Page<Operation>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        "-- operations::list
+        SELECT id, kind, tick, agent_id, arguments::text AS arguments, state, attempts, position, examined, matched, skipped, replayed, note,
+               created_at, started_at, finished_at
+        FROM flametree.operations
+        WHERE coalesce(tenant_id, '') = coalesce($1, '') AND id < $2
+        ORDER BY id DESC
+        LIMIT $3",
+        tenant.map(TenantId::as_str),
+        behind.map_or(Uuid::max(), Cursor::id),
+        i64::from(page_rows.get()) + 1,
+    )
+    .fetch_all(db)
+    .await?;
+    Page::of(rows, page_rows, |row| Cursor::behind(row.id), Operation::try_from)
+}
+
+/// An operation of the tenant, or of the schedules.
+pub async fn find(db: &Db, tenant: Option<&TenantId>, id: OperationId) -> Result<Option<Operation>, Error> {
+    sqlx::query_as!(
+        Row,
+        "-- operations::find
+        SELECT id, kind, tick, agent_id, arguments::text AS arguments, state, attempts, position, examined, matched, skipped, replayed, note,
+               created_at, started_at, finished_at
+        FROM flametree.operations
+        WHERE id = $1 AND coalesce(tenant_id, '') = coalesce($2, '')",
+        id.uuid(),
+        tenant.map(TenantId::as_str),
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Operation::try_from)
+    .transpose()
+}
+
+impl TryFrom<Row> for Operation {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let state = OperationState::from_name(&row.state).ok_or_else(|| unknown("state", &row.state))?;
+        let request: Option<ReplayRequest> = row
+            .arguments
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|error| Error::Decode(Box::new(error)))?;
+        let progress = ReplayProgress {
+            examined: row.examined.unsigned_abs(),
+            matched: row.matched.unsigned_abs(),
+            skipped: row.skipped.unsigned_abs(),
+            replayed: row.replayed.unsigned_abs(),
+        };
+        Ok(Self {
+            id: OperationId::from_uuid(row.id),
+            kind: kind(&row.kind)?,
+            tick: row.tick,
+            agent_id: row.agent_id.map(AgentId::from_stored),
+            state,
+            attempts: row.attempts.unsigned_abs(),
+            note: row.note,
+            replay: request.map(|request| (request, progress)),
+            reached: row.position.and_then(time_in),
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        })
+    }
+}

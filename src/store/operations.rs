@@ -1,0 +1,174 @@
+//! The table `operations`: entered by schedules and by people, held by one worker at a time.
+//!
+//! Each write of a holder is guarded by its id. No row means: somebody else holds the operation, or a person has ended it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::Db;
+use crate::domain::ids::{OperationId, WorkerId};
+use crate::domain::operation::{HeldOperation, OperationKind, OperationState};
+
+/// The constraint by which ticks of one kind run one after another.
+const ONE_OF_A_SCHEDULE: &str = "operations_one_of_a_schedule";
+
+/// Enters a tick; false if it is there already, whoever entered it.
+pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- operations::enter_tick
+        INSERT INTO flametree.operations (id, kind, tick, state, due_at, created_at)
+        VALUES ($1, $2, $3, 'waiting', now(), now())
+        ON CONFLICT (kind, tick) DO NOTHING",
+        Uuid::now_v7(),
+        kind.as_str(),
+        tick,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Takes one operation that is due: one that waits, or one whose holder was silent for its lease. `None`: there is none of
+/// a kind that this release knows.
+pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
+    let row = sqlx::query!(
+        r#"-- operations::take
+        WITH due AS (
+            SELECT o.id
+            FROM flametree.operations AS o
+            WHERE o.state IN ('waiting', 'running')
+              AND o.due_at <= now()
+              AND o.kind = ANY ($3)
+              AND (o.tick IS NULL OR o.state = 'running' OR NOT EXISTS (
+                  SELECT 1 FROM flametree.operations AS r
+                  WHERE r.kind = o.kind AND r.state = 'running' AND r.tick IS NOT NULL))
+            ORDER BY o.due_at
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        )
+        UPDATE flametree.operations AS o
+        SET state = 'running', holder = $1, attempts = o.attempts + 1,
+            due_at = clock_timestamp() + make_interval(secs => $2),
+            started_at = coalesce(o.started_at, clock_timestamp())
+        FROM due
+        WHERE o.id = due.id
+        RETURNING o.id, o.kind, o.attempts, clock_timestamp() AS "now!""#,
+        holder.uuid(),
+        lease.as_secs_f64(),
+        &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
+    )
+    .fetch_optional(db)
+    .await;
+    let row = match row {
+        // Another tick of the kind was taken at the same moment.
+        Err(Error::Database(error)) if error.constraint() == Some(ONE_OF_A_SCHEDULE) => return Ok(None),
+        row => row?,
+    };
+    row.map(|row| {
+        Ok(HeldOperation {
+            id: OperationId::from_uuid(row.id),
+            kind: kind(&row.kind)?,
+            attempts: row.attempts.unsigned_abs(),
+            now: row.now,
+        })
+    })
+    .transpose()
+}
+
+/// Prolongs the holder's lease; false if it holds the operation no longer.
+pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- operations::prolong
+        UPDATE flametree.operations
+        SET due_at = clock_timestamp() + make_interval(secs => $3)
+        WHERE id = $1 AND holder = $2 AND state = 'running'",
+        id.uuid(),
+        holder.uuid(),
+        lease.as_secs_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Ends the operation; false if it is not the holder's any more.
+pub async fn end(
+    db: &Db,
+    id: OperationId,
+    holder: WorkerId,
+    state: OperationState,
+    note: Option<&str>,
+) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- operations::end
+        UPDATE flametree.operations
+        SET state = $3, holder = NULL, note = $4, finished_at = clock_timestamp()
+        WHERE id = $1 AND holder = $2 AND state = 'running'",
+        id.uuid(),
+        holder.uuid(),
+        state.as_str(),
+        note,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Gives the operation back as begun `attempts` times, to be taken again after `pause`; false if it is not the holder's
+/// any more.
+pub async fn give_back(
+    db: &Db,
+    id: OperationId,
+    holder: WorkerId,
+    attempts: u32,
+    pause: Duration,
+    note: Option<&str>,
+) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- operations::give_back
+        UPDATE flametree.operations
+        SET state = 'waiting', holder = NULL, note = $4, attempts = $5,
+            due_at = clock_timestamp() + make_interval(secs => $3)
+        WHERE id = $1 AND holder = $2 AND state = 'running'",
+        id.uuid(),
+        holder.uuid(),
+        pause.as_secs_f64(),
+        note,
+        i32::try_from(attempts).unwrap_or(i32::MAX),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Forgets up to `limit` ended operations older than `age`; answers how many. The last tick of each schedule stays: a
+/// node that starts must know that it was there.
+pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- operations::forget
+        DELETE FROM flametree.operations
+        WHERE id IN (
+            SELECT o.id
+            FROM flametree.operations AS o
+            WHERE o.finished_at < now() - make_interval(secs => $1)
+              AND (o.tick IS NULL OR EXISTS (
+                  SELECT 1 FROM flametree.operations AS later WHERE later.kind = o.kind AND later.tick > o.tick))
+            LIMIT $2)",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+pub(super) fn kind(name: &str) -> Result<OperationKind, Error> {
+    OperationKind::from_name(name).ok_or_else(|| unknown("kind", name))
+}
+
+pub(super) fn unknown(what: &str, name: &str) -> Error {
+    Error::Decode(format!("an operation has the unknown {what} {name}").into())
+}

@@ -1,0 +1,73 @@
+//! What is removed in small steps because nobody has touched it for long: sessions and push subscriptions.
+
+use std::time::Duration;
+
+use sqlx::Error;
+
+use super::Db;
+
+/// Takes up to `limit` sessions out of the operator workspace that no event has changed for `age`; answers how many.
+pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- sessions::leave_workspace
+        UPDATE flametree.sessions AS s
+        SET in_workspace = false, handler_id = NULL
+        FROM (
+            SELECT tenant_id, id
+            FROM flametree.sessions
+            WHERE in_workspace
+              AND greatest(workspace_changed_at, handler_changed_at) < now() - make_interval(secs => $1)
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS old
+        WHERE s.tenant_id = old.tenant_id AND s.id = old.id",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Forgets up to `limit` sessions outside of the workspace that no event has changed for `age`; answers how many.
+pub async fn forget_sessions(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- sessions::forget
+        DELETE FROM flametree.sessions AS s
+        USING (
+            SELECT tenant_id, id
+            FROM flametree.sessions
+            WHERE NOT in_workspace
+              AND greatest(workspace_changed_at, handler_changed_at) < now() - make_interval(secs => $1)
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS old
+        WHERE s.tenant_id = old.tenant_id AND s.id = old.id",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Removes up to `limit` push subscriptions that no browser has shown for `age`; answers how many.
+pub async fn forget_subscriptions(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
+    let result = sqlx::query!(
+        "-- push_subscriptions::forget
+        DELETE FROM flametree.push_subscriptions AS s
+        USING (
+            SELECT id, tenant_id
+            FROM flametree.push_subscriptions
+            WHERE last_seen_at < now() - make_interval(secs => $1)
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS old
+        WHERE s.id = old.id AND s.tenant_id = old.tenant_id",
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}

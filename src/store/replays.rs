@@ -1,0 +1,96 @@
+//! Replays of deliveries: the database functions `replay` and `replay_step`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Days, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::Db;
+use crate::domain::ids::{DeliveryId, OperationId, WorkerId, lower_bound};
+use crate::domain::names::TenantId;
+use crate::domain::replay::Replayed;
+
+/// What bounds a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events with smaller ids are not replayed: retention may take their partition before the replay has ended.
+    pub oldest: Uuid,
+    /// How long the new delivery may wait.
+    pub expires: Duration,
+}
+
+impl Bounds {
+    /// What may be replayed at `now`: events whose partition stays, by days, for longer than the new delivery may wait.
+    pub fn new(retention_days: u32, expires: Duration, now: DateTime<Utc>) -> Self {
+        const DAY: Duration = Duration::from_hours(24);
+        // Of the days that are kept, one for the wait, one for the rest of today, and one for clocks that disagree.
+        let days = Days::new(u64::from(retention_days).saturating_sub(3));
+        Self { oldest: lower_bound(now - days), expires: expires.min(DAY) }
+    }
+
+    fn expires_seconds(self) -> i32 {
+        i32::try_from(self.expires.as_secs()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Makes a new delivery of the event of a finished one; whole or not at all.
+pub async fn replay(
+    db: &Db,
+    tenant: &TenantId,
+    id: DeliveryId,
+    bounds: Bounds,
+    requested_by: &str,
+) -> Result<Replayed, Error> {
+    let row = sqlx::query!(
+        r#"-- replays::replay
+        SELECT r.result AS "result!", r.delivery_id
+        FROM flametree.replay($1, $2, $3, $4, NULL, $5, false) AS r"#,
+        tenant.as_str(),
+        id.uuid(),
+        bounds.oldest,
+        bounds.expires_seconds(),
+        requested_by,
+    )
+    .fetch_one(db)
+    .await?;
+    match (row.result.as_str(), row.delivery_id) {
+        ("ready", Some(id)) => Ok(Replayed::Ready(DeliveryId::from_uuid(id))),
+        ("unknown", _) => Ok(Replayed::Unknown),
+        ("in_flight", _) => Ok(Replayed::InFlight),
+        ("unwanted", _) => Ok(Replayed::Unwanted),
+        ("too_old", _) => Ok(Replayed::TooOld),
+        ("exhausted", _) => Ok(Replayed::Exhausted),
+        (other, _) => Err(Error::Decode(format!("a replay has the unknown result {other}").into())),
+    }
+}
+
+/// What a step of a replay operation has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    More,
+    Done,
+    /// The operation is another's now, or was canceled.
+    Lost,
+}
+
+/// Looks at the next `rows` deliveries of a replay operation and replays those that fit; whole or not at all.
+pub async fn step(db: &Db, operation: OperationId, holder: WorkerId, rows: i32, bounds: Bounds) -> Result<Step, Error> {
+    let left = sqlx::query_scalar!(
+        r#"-- replays::step
+        SELECT flametree.replay_step($1, $2, $3, $4, $5) AS "left!""#,
+        operation.uuid(),
+        holder.uuid(),
+        rows,
+        bounds.oldest,
+        bounds.expires_seconds(),
+    )
+    .fetch_one(db)
+    .await?;
+    match left.as_str() {
+        "more" => Ok(Step::More),
+        "done" => Ok(Step::Done),
+        "lost" => Ok(Step::Lost),
+        other => Err(Error::Decode(format!("a step of a replay left {other}").into())),
+    }
+}

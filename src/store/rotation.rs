@@ -1,0 +1,253 @@
+//! Sealed values and their keys: which are in use, and sealing anew by the active key while others read and write.
+//!
+//! A value is replaced only if it is still the one that was opened; whoever changed it meanwhile has sealed it by a key of
+//! their own, and the next pass looks at it. Versions stay: what is sealed does not change.
+
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::{Db, SealedError};
+use crate::domain::ids::{EndpointId, SigningSecretId};
+use crate::domain::names::{AgentId, TenantId, UserId};
+use crate::secrets::{AssociatedData, Keyring, OpenError};
+
+/// Rows that are read at once.
+const ROWS: i64 = 200;
+
+/// Values of one kind that are sealed by one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// `None`: the bytes are of no known form.
+    pub key_id: Option<String>,
+    /// In words, as in "signing secrets".
+    pub what: String,
+    pub values: u64,
+}
+
+/// Which keys stored values are sealed by. Reads every row that holds some.
+pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
+    let rows = sqlx::query!(
+        r#"-- rotation::keys_in_use
+        SELECT u.key_id, u.what AS "what!", count(*) AS "values!"
+        FROM (
+            SELECT 'header values' AS what, flametree.sealed_key_id(v.value) AS key_id
+            FROM flametree.push_configs AS c
+            CROSS JOIN LATERAL unnest(c.header_values) AS v (value)
+            UNION ALL
+            SELECT 'signing secrets', flametree.sealed_key_id(s.ciphertext) FROM flametree.signing_secrets AS s
+            UNION ALL
+            SELECT 'push subscriptions', flametree.sealed_key_id(p.ciphertext) FROM flametree.push_subscriptions AS p
+        ) AS u
+        GROUP BY u.key_id, u.what
+        ORDER BY u.key_id, u.what"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| KeyUse { key_id: row.key_id, what: row.what, values: row.values.unsigned_abs() })
+        .collect())
+}
+
+/// The ids of keys of the keyring that do not open what is sealed by a key of that id: another key has the name. Opens one
+/// signing secret of each.
+pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
+    let samples = sqlx::query!(
+        r#"-- rotation::mistaken_keys
+        SELECT DISTINCT ON (flametree.sealed_key_id(ciphertext)) flametree.sealed_key_id(ciphertext) AS "key_id!",
+               tenant_id, endpoint_id, id, ciphertext
+        FROM flametree.signing_secrets
+        WHERE flametree.sealed_key_id(ciphertext) IS NOT NULL
+        ORDER BY flametree.sealed_key_id(ciphertext)"#
+    )
+    .fetch_all(db)
+    .await?;
+    let mistaken = samples.into_iter().filter_map(|row| {
+        let (tenant, endpoint) = (TenantId::from_stored(row.tenant_id), EndpointId::from_uuid(row.endpoint_id));
+        let place = AssociatedData::signing_secret(&tenant, endpoint, SigningSecretId::from_uuid(row.id));
+        let opened = keyring.open(&row.ciphertext, &place);
+        matches!(opened, Err(OpenError::Forged)).then_some(row.key_id)
+    });
+    Ok(mistaken.collect())
+}
+
+/// Seals by the active key what is sealed by another one; answers how many values. What does not open stays as it is, and
+/// is the error at the end.
+pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
+    let mut pass = Pass { db, keyring, values: 0, unopened: None };
+    pass.header_values().await?;
+    pass.signing_secrets().await?;
+    pass.push_subscriptions().await?;
+    pass.unopened.map_or(Ok(pass.values), Err)
+}
+
+/// One pass over all sealed values.
+struct Pass<'a> {
+    db: &'a Db,
+    keyring: &'a Keyring,
+    values: u64,
+    unopened: Option<SealedError>,
+}
+
+impl Pass<'_> {
+    fn reseal(&mut self, sealed: &[u8], place: &AssociatedData, endpoint: Uuid) -> Option<Vec<u8>> {
+        match self.keyring.reseal(sealed, place) {
+            Ok(resealed) => Some(resealed),
+            Err(source) => {
+                let endpoint_id = EndpointId::from_uuid(endpoint);
+                tracing::error!(error = %source, endpoint = %endpoint_id, "a sealed value cannot be sealed anew");
+                self.unopened.get_or_insert(SealedError::Unopened { endpoint_id, source });
+                None
+            }
+        }
+    }
+
+    async fn header_values(&mut self) -> Result<(), Error> {
+        let mut behind = (String::new(), String::new());
+        loop {
+            let rows = sqlx::query!(
+                "-- rotation::header_values
+                SELECT tenant_id, agent_id, endpoint_id, header_names, header_values
+                FROM flametree.push_configs
+                WHERE (tenant_id, agent_id) > ($1, $2)
+                  AND EXISTS (
+                      SELECT 1 FROM unnest(header_values) AS v (value)
+                      WHERE flametree.sealed_key_id(v.value) IS DISTINCT FROM $3)
+                ORDER BY tenant_id, agent_id
+                LIMIT $4",
+                behind.0,
+                behind.1,
+                self.keyring.active_id(),
+                ROWS,
+            )
+            .fetch_all(self.db)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            behind = (last.tenant_id.clone(), last.agent_id.clone());
+            for row in rows {
+                let (tenant, agent) = (TenantId::from_stored(row.tenant_id), AgentId::from_stored(row.agent_id));
+                let resealed: Option<Vec<_>> = row
+                    .header_names
+                    .iter()
+                    .zip(&row.header_values)
+                    .map(|(name, sealed)| {
+                        let place = AssociatedData::header_value(&tenant, &agent, name);
+                        self.reseal(sealed, &place, row.endpoint_id)
+                    })
+                    .collect();
+                let Some(resealed) = resealed else { continue };
+                self.replace_header_values(&tenant, &agent, &row.header_values, &resealed).await?;
+            }
+        }
+    }
+
+    async fn replace_header_values(
+        &mut self,
+        tenant: &TenantId,
+        agent: &AgentId,
+        old: &[Vec<u8>],
+        new: &[Vec<u8>],
+    ) -> Result<(), Error> {
+        let result = sqlx::query!(
+            "-- rotation::replace_header_values
+            UPDATE flametree.push_configs
+            SET header_values = $4
+            WHERE tenant_id = $1 AND agent_id = $2 AND header_values = $3",
+            tenant.as_str(),
+            agent.as_str(),
+            old,
+            new,
+        )
+        .execute(self.db)
+        .await?;
+        self.values += result.rows_affected() * new.len() as u64;
+        Ok(())
+    }
+
+    async fn signing_secrets(&mut self) -> Result<(), Error> {
+        let mut behind = (String::new(), Uuid::nil(), Uuid::nil());
+        loop {
+            let rows = sqlx::query!(
+                "-- rotation::signing_secrets
+                SELECT tenant_id, endpoint_id, id, ciphertext
+                FROM flametree.signing_secrets
+                WHERE (tenant_id, endpoint_id, id) > ($1, $2, $3)
+                  AND flametree.sealed_key_id(ciphertext) IS DISTINCT FROM $4
+                ORDER BY tenant_id, endpoint_id, id
+                LIMIT $5",
+                behind.0,
+                behind.1,
+                behind.2,
+                self.keyring.active_id(),
+                ROWS,
+            )
+            .fetch_all(self.db)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            behind = (last.tenant_id.clone(), last.endpoint_id, last.id);
+            for row in rows {
+                let tenant = TenantId::from_stored(row.tenant_id);
+                let endpoint = EndpointId::from_uuid(row.endpoint_id);
+                let place = AssociatedData::signing_secret(&tenant, endpoint, SigningSecretId::from_uuid(row.id));
+                let Some(resealed) = self.reseal(&row.ciphertext, &place, row.endpoint_id) else { continue };
+                let result = sqlx::query!(
+                    "-- rotation::replace_signing_secret
+                    UPDATE flametree.signing_secrets
+                    SET ciphertext = $5
+                    WHERE tenant_id = $1 AND endpoint_id = $2 AND id = $3 AND ciphertext = $4",
+                    tenant.as_str(),
+                    row.endpoint_id,
+                    row.id,
+                    row.ciphertext,
+                    resealed,
+                )
+                .execute(self.db)
+                .await?;
+                self.values += result.rows_affected();
+            }
+        }
+    }
+
+    async fn push_subscriptions(&mut self) -> Result<(), Error> {
+        let mut behind = (String::new(), String::new(), Uuid::nil());
+        loop {
+            let rows = sqlx::query!(
+                "-- rotation::push_subscriptions
+                SELECT tenant_id, user_id, id, ciphertext
+                FROM flametree.push_subscriptions
+                WHERE (tenant_id, user_id, id) > ($1, $2, $3)
+                  AND flametree.sealed_key_id(ciphertext) IS DISTINCT FROM $4
+                ORDER BY tenant_id, user_id, id
+                LIMIT $5",
+                behind.0,
+                behind.1,
+                behind.2,
+                self.keyring.active_id(),
+                ROWS,
+            )
+            .fetch_all(self.db)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            behind = (last.tenant_id.clone(), last.user_id.clone(), last.id);
+            for row in rows {
+                let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
+                let place = AssociatedData::push_subscription(&tenant, &user, EndpointId::from_uuid(row.id));
+                let Some(resealed) = self.reseal(&row.ciphertext, &place, row.id) else { continue };
+                let result = sqlx::query!(
+                    "-- rotation::replace_push_subscription
+                    UPDATE flametree.push_subscriptions
+                    SET ciphertext = $5
+                    WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND ciphertext = $4",
+                    tenant.as_str(),
+                    user.as_str(),
+                    row.id,
+                    row.ciphertext,
+                    resealed,
+                )
+                .execute(self.db)
+                .await?;
+                self.values += result.rows_affected();
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The table `sessions`, read as the operator workspace. Rows come in by `accept` alone.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+
+use super::Db;
+use crate::domain::names::{AgentId, SessionId, TenantId, UserId};
+use crate::domain::workspace::{ActiveConversation, ActiveConversations, MAX_LISTED};
+
+/// A moment between transactions, as the database names it. Of one server and its standbys alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment(String);
+
+/// What has changed, and the moment to go on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    pub tenants: Vec<TenantId>,
+    pub until: Moment,
+}
+
+/// The tenants whose workspace may have changed since the moment; `None` only tells the present one. No change is ever
+/// missed, however late its transaction commits.
+pub async fn changes(db: &Db, since: Option<&Moment>) -> Result<Changes, Error> {
+    let row = sqlx::query!(
+        r#"-- workspace::changes
+        SELECT tenants AS "tenants!", until AS "until!"
+        FROM flametree.workspace_changes($1)"#,
+        since.map(|moment| moment.0.as_str()),
+    )
+    .fetch_one(db)
+    .await?;
+    let tenants = row.tenants.into_iter().map(TenantId::from_stored).collect();
+    Ok(Changes { tenants, until: Moment(row.until) })
+}
+
+/// The workspaces of these tenants, at one moment.
+pub async fn active(db: &Db, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
+    let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
+    let rows = sqlx::query!(
+        r#"-- workspace::active
+        SELECT tenant AS "tenant!", as_of AS "as_of!", total AS "total!", sessions AS "sessions!", agents AS "agents!",
+               assignees AS "assignees!: Vec<Option<String>>", since AS "since!"
+        FROM flametree.active_conversations($1, $2)"#,
+        &names as &[&str],
+        i64::try_from(MAX_LISTED).unwrap_or(i64::MAX),
+    )
+    .fetch_all(db)
+    .await?;
+    let workspaces = rows.into_iter().map(|row| {
+        let listed = listed(row.sessions, row.agents, row.assignees, row.since);
+        let active = ActiveConversations { count: row.total.unsigned_abs(), listed, as_of: row.as_of };
+        (TenantId::from_stored(row.tenant), active)
+    });
+    Ok(workspaces.collect())
+}
+
+/// The workspace of a tenant.
+pub async fn active_of(db: &Db, tenant: &TenantId) -> Result<ActiveConversations, Error> {
+    active(db, std::slice::from_ref(tenant)).await?.remove(tenant).ok_or(Error::RowNotFound)
+}
+
+fn listed(
+    sessions: Vec<String>,
+    agents: Vec<String>,
+    assignees: Vec<Option<String>>,
+    since: Vec<DateTime<Utc>>,
+) -> Vec<ActiveConversation> {
+    let rows = sessions.into_iter().zip(agents).zip(assignees).zip(since);
+    let conversations = rows.map(|(((session, agent), assignee), since)| ActiveConversation {
+        session_id: SessionId::from_stored(session),
+        agent_id: AgentId::from_stored(agent),
+        assignee_id: assignee.map(UserId::from_stored),
+        since,
+    });
+    conversations.collect()
+}
+
+/// How many conversations are in the workspaces of all tenants.
+pub async fn count_of_all(db: &Db) -> Result<i64, Error> {
+    sqlx::query_scalar!(
+        r#"-- workspace::count_of_all
+        SELECT flametree.active_conversations_of_all() AS "count!""#
+    )
+    .fetch_one(db)
+    .await
+}

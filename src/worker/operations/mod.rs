@@ -1,0 +1,79 @@
+//! Operations: work besides deliveries, by a schedule or asked for by a person.
+//!
+//! A row of the table `operations` is the truth: who holds it, and how far it is. One node runs a tick, by the key of the
+//! row; another one takes it over when the holder falls silent. So each operation is made of steps that may be repeated.
+//! apalis gives the worker and the monitor, as for deliveries, and knows no error of the database.
+
+mod counting;
+mod keeping;
+mod runner;
+mod taker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis::prelude::{Monitor, WorkerBuilder};
+use chrono::{DateTime, Days, NaiveDate, Utc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use keeping::prepare;
+
+use self::runner::Runner;
+use self::taker::Taker;
+use crate::domain::operation::OperationKind;
+use crate::domain::schedule::Schedule;
+use crate::secrets::Keyring;
+use crate::store::Db;
+use crate::telemetry::metrics::Metrics;
+
+/// The name of the worker; what it works on is stored under the names of [`OperationKind`].
+const NAME: &str = "operations";
+
+/// How operations run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// When which is due; a kind may have none.
+    pub schedules: Vec<(OperationKind, Schedule)>,
+    /// How long a silent holder is trusted.
+    pub lease: Duration,
+    /// Events and deliveries are kept for so many days.
+    pub retention_days: u32,
+    /// How long a replayed delivery may wait.
+    pub replay_expires: Duration,
+}
+
+/// What operations work with. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Operations {
+    pub db: Db,
+    pub keyring: Arc<Keyring>,
+    pub settings: Arc<Settings>,
+    pub metrics: Metrics,
+}
+
+impl Operations {
+    /// Runs what is due on `tasks` until `stop`; what runs then is given back, for another to go on with.
+    pub fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (taker, due) = Taker::new(self.db.clone(), Arc::clone(&self.settings));
+        let runner = Runner::new(self, tasks.clone(), stop.clone());
+        let monitor = Monitor::new()
+            .register(move |_restarts| WorkerBuilder::new(NAME).backend(due.clone()).build(runner.clone()));
+        tasks.spawn(taker.run(stop.clone()));
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let signal = async move {
+                stop.cancelled().await;
+                Ok(())
+            };
+            if let Err(error) = monitor.run_with_signal(signal).await {
+                tracing::error!(%error, "the worker of operations ended with an error");
+            }
+        });
+    }
+
+    /// The first day that is kept at `now`.
+    fn first_kept_day(&self, now: DateTime<Utc>) -> NaiveDate {
+        now.date_naive() - Days::new(u64::from(self.settings.retention_days))
+    }
+}

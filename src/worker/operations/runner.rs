@@ -1,0 +1,191 @@
+//! The runner: performs a held operation on a task of its own, keeps the hold, and records how it ended.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use apalis::prelude::Task;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::Operations;
+use super::taker::Held;
+use crate::domain::ids::WorkerId;
+use crate::domain::operation::{HeldOperation, MAX_ATTEMPTS, OperationKind, OperationState, retry_after};
+use crate::store::replays::{self, Bounds, Step};
+use crate::store::{SealedError, operations};
+use crate::telemetry::metrics::OperationResult;
+
+/// Deliveries that one step of a replay looks at.
+const REPLAY_ROWS: i32 = 500;
+
+/// Why an operation did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// A person has ended it, or another node holds it.
+    #[error("the operation is no longer held")]
+    Lost,
+    #[error("whoever held the operation fell silent, each time")]
+    Exhausted,
+}
+
+impl Failure {
+    /// What people may read of it.
+    fn note(&self) -> &'static str {
+        match self {
+            Self::Database(_) | Self::Sealed(SealedError::Database(_)) => {
+                "The database did not answer, or refused a statement."
+            }
+            Self::Sealed(SealedError::Unopened { .. }) => "A stored value cannot be decrypted.",
+            Self::Lost => "Another worker has taken it over.",
+            Self::Exhausted => "Each worker that began it died or fell silent.",
+        }
+    }
+}
+
+/// The service that the apalis worker calls. The taker's permits bound how many run.
+#[derive(Debug, Clone)]
+pub(super) struct Runner {
+    operations: Operations,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    pub(super) fn new(operations: Operations, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { operations, tasks, stop }
+    }
+}
+
+impl Service<Task<Held>> for Runner {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Held>) -> Self::Future {
+        let (operations, stop) = (self.operations.clone(), self.stop.clone());
+        self.tasks.spawn(async move { operations.run(task.args, &stop).await });
+        ready(Ok(()))
+    }
+}
+
+/// How a run ended.
+enum Ended {
+    Done,
+    Failed(Failure),
+    Stopped,
+}
+
+impl Operations {
+    async fn run(&self, held: Held, stop: &CancellationToken) {
+        let (operation, holder) = (held.operation, held.holder);
+        // Dropped in the middle of a step, the step is rolled back.
+        let ended = tokio::select! {
+            performed = self.perform(operation, holder) => performed.map_or_else(Ended::Failed, |()| Ended::Done),
+            () = self.lost(operation, holder) => Ended::Failed(Failure::Lost),
+            () = stop.cancelled() => Ended::Stopped,
+        };
+        fail::fail_point!("operation::before_end");
+        match timeout(self.settings.lease, self.record(operation, holder, ended)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, operation = %operation.id, "an operation's end was not recorded; its lease ends by itself");
+            }
+            Err(_elapsed) => {
+                tracing::warn!(operation = %operation.id, "an operation's end was not recorded in time; its lease ends by itself");
+            }
+        }
+    }
+
+    async fn perform(&self, operation: HeldOperation, holder: WorkerId) -> Result<(), Failure> {
+        if operation.attempts > MAX_ATTEMPTS {
+            // What makes its holders fall silent must not go round for ever.
+            return Err(Failure::Exhausted);
+        }
+        match operation.kind {
+            OperationKind::Retention => self.retain(operation.now).await,
+            OperationKind::WorkspaceRepair => self.repair_workspace().await,
+            OperationKind::SubscriptionPruning => self.prune_subscriptions().await,
+            OperationKind::Rollup => self.roll_up().await,
+            OperationKind::Reencryption => self.reencrypt().await,
+            OperationKind::Replay => self.replay(operation, holder).await,
+        }
+    }
+
+    async fn replay(&self, operation: HeldOperation, holder: WorkerId) -> Result<(), Failure> {
+        let bounds = Bounds::new(self.settings.retention_days, self.settings.replay_expires, operation.now);
+        loop {
+            match replays::step(&self.db, operation.id, holder, REPLAY_ROWS, bounds).await? {
+                Step::More => fail::fail_point!("replay::step"),
+                Step::Done => return Ok(()),
+                Step::Lost => return Err(Failure::Lost),
+            }
+        }
+    }
+
+    /// Keeps the hold; returns when it is lost, or when nobody knows.
+    async fn lost(&self, operation: HeldOperation, holder: WorkerId) {
+        let lease = self.settings.lease;
+        let mut held_at = Instant::now();
+        while held_at.elapsed() < lease {
+            tokio::time::sleep(lease / 4).await;
+            let asked_at = Instant::now();
+            match timeout(lease / 4, operations::prolong(&self.db, operation.id, holder, lease)).await {
+                Ok(Ok(true)) => held_at = asked_at,
+                Ok(Ok(false)) => return,
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn record(&self, operation: HeldOperation, holder: WorkerId, ended: Ended) -> Result<(), sqlx::Error> {
+        let HeldOperation { id, kind, attempts, .. } = operation;
+        let result = match ended {
+            Ended::Done => {
+                let held = operations::end(&self.db, id, holder, OperationState::Succeeded, None).await?;
+                if held { OperationResult::Succeeded } else { OperationResult::Lost }
+            }
+            Ended::Stopped => {
+                let attempts_before = attempts.saturating_sub(1);
+                let held = operations::give_back(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
+                if held { OperationResult::HandedOver } else { OperationResult::Lost }
+            }
+            Ended::Failed(Failure::Lost) => {
+                tracing::info!(operation = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
+                OperationResult::Lost
+            }
+            Ended::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
+        };
+        self.metrics.operation_ended(kind, result);
+        Ok(())
+    }
+
+    async fn record_failure(
+        &self,
+        operation: HeldOperation,
+        holder: WorkerId,
+        failure: &Failure,
+    ) -> Result<OperationResult, sqlx::Error> {
+        let HeldOperation { id, kind, attempts, .. } = operation;
+        let (kind, note) = (kind.as_str(), Some(failure.note()));
+        if let Some(pause) = retry_after(attempts) {
+            tracing::warn!(error = %failure, operation = %id, kind, attempts, pause_s = pause.as_secs(), "an operation failed and is tried again");
+            let held = operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
+            return Ok(if held { OperationResult::Retried } else { OperationResult::Lost });
+        }
+        tracing::error!(error = %failure, operation = %id, kind, attempts, "an operation failed for the last time");
+        let held = operations::end(&self.db, id, holder, OperationState::Failed, note).await?;
+        Ok(if held { OperationResult::Failed } else { OperationResult::Lost })
+    }
+}

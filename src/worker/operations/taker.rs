@@ -1,0 +1,90 @@
+//! The taker: enters the ticks of the schedules, and takes what is due. A database that is away only delays it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Settings;
+use crate::domain::ids::WorkerId;
+use crate::domain::operation::{HeldOperation, OperationKind};
+use crate::queue::Taken;
+use crate::store::{Db, operations};
+
+/// Operations at once per process: a long replay must not keep the partitions from being made.
+const AT_ONCE: usize = 3;
+/// How often to look. A tick is to the second, and so is a person's patience.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// An operation that this process holds, with the permit to run it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) operation: HeldOperation,
+    /// Fresh for each taking, so that a process is fenced from what it held itself before.
+    pub(super) holder: WorkerId,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+pub(super) struct Taker {
+    db: Db,
+    settings: Arc<Settings>,
+    permits: Arc<Semaphore>,
+    sender: mpsc::UnboundedSender<Held>,
+}
+
+/// The last tick of each kind that is known to be in the table.
+type Entered = HashMap<OperationKind, DateTime<Utc>>;
+
+impl Taker {
+    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, Taken<Held>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        (Self { db, settings, permits, sender }, Taken::new(receiver))
+    }
+
+    /// Looks until `stop`.
+    #[expect(clippy::disallowed_methods, reason = "the worker's schedules are where time comes from")]
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut entered = Entered::new();
+        while !stop.is_cancelled() {
+            match self.round(&mut entered, Utc::now()).await {
+                // There may be more.
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "operations that are due could not be taken"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+
+    /// Whether something was taken.
+    async fn round(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+        self.enter_ticks(entered, now).await?;
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Ok(false) };
+        let holder = WorkerId::from_uuid(Uuid::now_v7());
+        let Some(operation) = operations::take(&self.db, holder, self.settings.lease).await? else { return Ok(false) };
+        // An error means that the process stops: the lease ends by itself.
+        drop(self.sender.send(Held { operation, holder, _permit: permit }));
+        Ok(true)
+    }
+
+    /// Of each schedule the latest tick alone: what was missed while no node was there is made up for once.
+    async fn enter_ticks(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        for (kind, schedule) in &self.settings.schedules {
+            let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind).is_none_or(|last| last < tick))
+            else {
+                continue;
+            };
+            operations::enter_tick(&self.db, *kind, tick).await?;
+            entered.insert(*kind, tick);
+        }
+        Ok(())
+    }
+}

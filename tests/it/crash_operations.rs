@@ -1,0 +1,134 @@
+//! Operations whose worker dies, whose database goes away, or that fail.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use serde_json::{Value, json};
+use sqlx::{PgPool, Row as _};
+
+use crate::replay_operations::{ask, ended, failures};
+use crate::support::deployment::{Deployment, agents};
+use crate::support::own_server::Stop;
+use crate::support::seed;
+use crate::support::service::Part;
+use crate::support::waiting::within;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const EACH_SECOND: &str = "* * * * * *";
+
+async fn number(db: &PgPool, query: &'static str) -> i64 {
+    sqlx::raw_sql(query).fetch_one(db).await.map_or(-1, |row| row.get(0))
+}
+
+#[tokio::test]
+async fn a_tick_whose_worker_dies_in_the_middle_is_taken_over() {
+    tokio::join!(dies_at("operation::before_end"), dies_at("rollup::step"));
+}
+
+async fn dies_at(step: &str) {
+    let deployment = Deployment::new().await;
+    let crashing = deployment.settings.clone().with("FAILPOINTS", &format!("{step}=panic(crash)"));
+    crashing.spawn(Part::Worker).crashed().await;
+    let held = "SELECT count(*) FROM flametree.operations WHERE state = 'running'";
+    assert!(number(&deployment.pool, held).await > 0, "{step}: the crash left nothing: nothing was tested");
+    let _next = deployment.settings.start(Part::Worker).await;
+    let left = "SELECT count(*) FROM flametree.operations WHERE state IN ('waiting', 'running') AND attempts > 0";
+    within(PATIENCE, "all is taken over and ends", async || number(&deployment.pool, left).await == 0).await;
+    let over = "SELECT count(*) FROM flametree.operations WHERE state = 'succeeded' AND attempts = 2";
+    assert!(number(&deployment.pool, over).await > 0);
+}
+
+#[tokio::test]
+async fn a_replay_whose_workers_die_in_the_middle_replays_each_delivery_once() {
+    const EVENTS: usize = 3_000;
+    let deployment = Deployment::new().await;
+    let api = deployment.settings.start(Part::Api).await;
+    let (agents, client) = (agents(1), deployment.client(&api));
+    let first = deployment.settings.start(Part::Worker).await;
+    let events = failures(&deployment, &api, &agents, EVENTS).await;
+    first.stop().await;
+    deployment.configure(&api, &agents).await;
+
+    let path = ask(&client, "agent-1", &json!({})).await;
+    let crashing = deployment.settings.clone().with("FAILPOINTS", "replay::step=1*off->panic(crash)");
+    crashing.spawn(Part::Worker).crashed().await;
+    let begun = client.get(&path).await.json();
+    assert_eq!((&begun["state"], &begun["replay"]["replayed"]), (&json!("running"), &json!(1_000)), "{begun}");
+    assert!(begun["replay"]["progress"].as_f64().unwrap() > 0.0, "{begun}");
+    crashing.spawn(Part::Worker).crashed().await;
+    let _last = deployment.settings.start(Part::Worker).await;
+    let operation = ended(&client, &path).await;
+    assert_eq!((&operation["state"], &operation["attempts"]), (&json!("succeeded"), &json!(3)), "{operation}");
+    assert_eq!(operation["replay"]["replayed"], EVENTS);
+    deployment.drained(PATIENCE).await;
+    let tally = deployment.assert_drained(&client, &events).await;
+    assert_eq!(tally.outcomes.len(), 2 * EVENTS, "each delivery was replayed once");
+    assert_eq!(tally.count(Outcome::Delivered) + tally.count(Outcome::Interrupted), EVENTS, "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn operations_go_on_when_the_database_is_back() {
+    const EVENTS: usize = 4_000;
+    let mut deployment = Deployment::with_own_server().await;
+    deployment.settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let service = deployment.settings.start(Part::Run).await;
+    let (agents, api) = (agents(1), deployment.client(&service));
+    let events = failures(&deployment, &service, &agents, EVENTS).await;
+    deployment.configure(&service, &agents).await;
+
+    let path = ask(&api, "agent-1", &json!({})).await;
+    for _ in 0..3 {
+        deployment.server().stop(Stop::Immediate);
+        deployment.server().start_again();
+        within(PATIENCE, "/readyz says so", async || service.readiness().await == Some(200)).await;
+    }
+    let mut operation = Value::Null;
+    within(PATIENCE, "the replay ends", async || {
+        let answer = api.get(&path).await;
+        operation = if answer.status == 200 { answer.json() } else { Value::Null };
+        operation["state"] == "succeeded"
+    })
+    .await;
+    assert_eq!(operation["replay"]["replayed"], EVENTS, "{operation}");
+    deployment.drained(PATIENCE).await;
+    let tally = deployment.assert_drained(&api, &events).await;
+    assert_eq!(tally.outcomes.len(), 2 * EVENTS);
+
+    let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
+    let before = number(&deployment.pool, ended).await;
+    within(PATIENCE, "ticks go on", async || number(&deployment.pool, ended).await > before + 1).await;
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_and_says_so() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    seed::run(db, "ALTER FUNCTION flametree.drop_old_partitions RENAME TO drop_old_partitions_away".into()).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let retried = "flametree_operations_total{operation=\"retention\",result=\"retried\"}";
+    within(PATIENCE, "it has failed twice", async || worker.metric(retried).await >= 2.0).await;
+    let noted = "SELECT count(*) FROM flametree.operations
+                 WHERE kind = 'retention' AND attempts >= 2 AND note LIKE 'The database%' AND state IN ('waiting', 'running')";
+    assert!(number(db, noted).await >= 1);
+    seed::run(db, "ALTER FUNCTION flametree.drop_old_partitions_away RENAME TO drop_old_partitions".into()).await;
+    let ended = "SELECT count(*) FROM flametree.operations
+                 WHERE kind = 'retention' AND state = 'succeeded' AND attempts >= 3 AND note IS NULL";
+    within(PATIENCE, "it succeeds", async || number(db, ended).await >= 1).await;
+}
+
+#[tokio::test]
+async fn what_kills_each_worker_that_begins_it_ends_as_failed() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let killer = "INSERT INTO flametree.operations (id, kind, tick, state, due_at, holder, attempts, created_at)
+        VALUES (gen_random_uuid(), 'rollup', now() - interval '1 day', 'running', now(), gen_random_uuid(), 8, now())";
+    seed::run(db, killer.into()).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let failed = "SELECT count(*) FROM flametree.operations
+                  WHERE state = 'failed' AND attempts = 9 AND note LIKE 'Each worker%'";
+    within(PATIENCE, "it is given up", async || number(db, failed).await == 1).await;
+    let counted = "flametree_operations_total{operation=\"rollup\",result=\"failed\"}";
+    within(PATIENCE, "it is counted", async || worker.metric(counted).await >= 1.0).await;
+    let later = "SELECT count(*) FROM flametree.operations WHERE kind = 'rollup' AND state = 'succeeded'";
+    within(PATIENCE, "later ticks have their turn", async || number(db, later).await >= 1).await;
+}

@@ -1,0 +1,188 @@
+//! Keys that stored values are encrypted with: rotated while traffic flows, missed at the start; and keys for browsers.
+
+use std::process::Output;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::ids::EndpointId;
+use flametree_notify::domain::names::{TenantId, UserId};
+use flametree_notify::secrets::{AssociatedData, Keyring};
+use serde_json::json;
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use crate::support::client::Client;
+use crate::support::deployment::{Deployment, TENANT, agents};
+use crate::support::service::{ENCRYPTION_KEYS, Part, Settings};
+use crate::support::waiting::within;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const NEW_KEY: &str = "k2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+/// So that nothing but the command encrypts anew.
+const NEVER: &str = "0 0 29 2 *";
+
+fn run(settings: &Settings, arguments: &[&str]) -> Output {
+    settings.command().args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Gives the agents' webhooks a secret header each.
+async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
+    for agent in agents {
+        let config = json!({
+            "enabled": true, "url": deployment.receiver.url(&format!("/{agent}")), "events": ["user_message"],
+            "headers": [{"name": "Authorization", "value": format!("Bearer {agent}"), "secret": true},
+                        {"name": "X-Env", "value": "prod", "secret": false}],
+        });
+        let answer = api.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+}
+
+/// A subscription as its owner's browser would have left it.
+async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
+    let id = Uuid::now_v7();
+    let (tenant, user) = (TenantId::parse(TENANT).unwrap(), UserId::parse("user-1").unwrap());
+    let place = AssociatedData::push_subscription(&tenant, &user, EndpointId::from_uuid(id));
+    sqlx::query(
+        "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
+             last_seen_at) VALUES ($1, $2, 'user-1', 1, true, $3, now(), now())",
+    )
+    .bind(TENANT)
+    .bind(id)
+    .bind(Keyring::parse(keys).unwrap().seal(b"a subscription", &place))
+    .execute(db)
+    .await
+    .unwrap();
+    (id, place)
+}
+
+async fn under_the_old_key(db: &PgPool) -> i64 {
+    let query = "SELECT (SELECT count(*) FROM flametree.push_configs, unnest(header_values) AS v
+                         WHERE flametree.sealed_key_id(v) = 'k1')
+                      + (SELECT count(*) FROM flametree.signing_secrets WHERE flametree.sealed_key_id(ciphertext) = 'k1')
+                      + (SELECT count(*) FROM flametree.push_subscriptions
+                         WHERE flametree.sealed_key_id(ciphertext) = 'k1')";
+    sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn keys_are_rotated_while_traffic_flows() {
+    const AGENTS: usize = 30;
+    let deployment = Deployment::new().await;
+    let agents = agents(AGENTS);
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents).await;
+    let (subscription, place) = add_subscription(&deployment.pool, ENCRYPTION_KEYS).await;
+    service.stop().await;
+    let old = i64::try_from(AGENTS * 3 + 1).unwrap();
+    assert_eq!(under_the_old_key(&deployment.pool).await, old);
+
+    let both = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
+        .with("FLAMETREE_REENCRYPTION_SCHEDULE", NEVER);
+    let service = both.start(Part::Run).await;
+    let api = deployment.client(&service);
+    let etag_of = async || api.get(&format!("/v1/agents/agent-1/push-config?tenant_id={TENANT}")).await.text;
+    let config_before = etag_of().await;
+    let rotating = tokio::task::spawn_blocking(move || run(&both, &["keys", "rotate"]));
+    let changing = add_headers(&api, &deployment, &agents[..5]);
+    let apis = [api.clone()];
+    let (mut accepted, rotated, ()) = tokio::join!(deployment.post(&apis, &agents, 2_000), rotating, changing);
+    let rotated = rotated.unwrap();
+    assert!(rotated.status.success(), "{}", text(&rotated));
+    assert!(text(&rotated).contains("all are encrypted with `k2`"), "{}", text(&rotated));
+    assert!(text(&rotated).contains("nothing is encrypted with `k1` any more"), "{}", text(&rotated));
+    assert_eq!(under_the_old_key(&deployment.pool).await, 0);
+    deployment.drained(PATIENCE).await;
+    assert_eq!(etag_of().await, config_before, "what people see of a config has not changed");
+    service.stop().await;
+
+    // The old key may go.
+    let new_alone = deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", NEW_KEY);
+    let service = new_alone.start(Part::Run).await;
+    let api = deployment.client(&service);
+    accepted.extend(deployment.post(std::slice::from_ref(&api), &agents, 300).await);
+    deployment.drained(PATIENCE).await;
+    let tally = deployment.assert_drained(&api, &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), 2_300, "{:?}", tally.summary());
+    let sealed = sqlx::query("SELECT ciphertext FROM flametree.push_subscriptions WHERE id = $1").bind(subscription);
+    let sealed: Vec<u8> = sealed.fetch_one(&deployment.pool).await.unwrap().get(0);
+    assert_eq!(Keyring::parse(NEW_KEY).unwrap().open(&sealed, &place).unwrap().as_slice(), b"a subscription");
+    let again = run(&new_alone, &["keys", "rotate"]);
+    assert!(text(&again).starts_with("0 stored values"), "{}", text(&again));
+}
+
+#[tokio::test]
+async fn the_schedule_rotates_too() {
+    let deployment = Deployment::new().await;
+    let agents = agents(3);
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents).await;
+    service.stop().await;
+    let both = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
+        .with("FLAMETREE_REENCRYPTION_SCHEDULE", "* * * * * *");
+    let _worker = both.start(Part::Worker).await;
+    within(PATIENCE, "nothing is left", async || under_the_old_key(&deployment.pool).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_lost_key_is_named_at_the_start_with_what_needs_it() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents(2)).await;
+    add_subscription(&deployment.pool, ENCRYPTION_KEYS).await;
+    service.stop().await;
+    let without = deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", NEW_KEY);
+    for command in [&["run"][..], &["api"], &["worker"], &["keys", "rotate"]] {
+        let output = run(
+            &without.clone().with("FLAMETREE_LISTEN_ADDR", "127.0.0.1:0").with("FLAMETREE_METRICS_ADDR", "127.0.0.1:0"),
+            command,
+        );
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(
+            said.contains("`k1` (4 header values, 1 push subscriptions, 2 signing secrets)"),
+            "{command:?}: {said}"
+        );
+        assert!(!said.contains("ICEi"), "{command:?} tells a key: {said}");
+    }
+}
+
+#[tokio::test]
+async fn another_key_under_the_id_of_the_right_one_is_found_at_the_start() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents(1)).await;
+    service.stop().await;
+    let mistaken = NEW_KEY.replacen("k2", "k1", 1);
+    let output = run(&deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", &mistaken), &["keys", "rotate"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another key under the id `k1`"), "{said}");
+}
+
+#[test]
+fn a_key_pair_for_browsers_is_printed_and_is_a_new_one_each_time() {
+    let generate = || {
+        let output = run(&Settings::default(), &["vapid", "generate"]);
+        assert!(output.status.success(), "{}", text(&output));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let values: Vec<_> = said.lines().map(|line| line.split_once(": ").unwrap().1.trim().to_owned()).collect();
+        (values[0].clone(), values[1].clone())
+    };
+    let ((private, public), other) = (generate(), generate());
+    assert_eq!(URL_SAFE_NO_PAD.decode(&private).unwrap().len(), 32);
+    assert_eq!(URL_SAFE_NO_PAD.decode(&public).unwrap()[..1], [4], "an uncompressed point: {public}");
+    assert!(public.starts_with('B') && (private, public) != other);
+}

@@ -1,0 +1,153 @@
+//! Operations by schedules: what each does, who may see it, and that a tick is run once.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{PgPool, Row as _};
+
+use crate::support::deployment::{Deployment, TENANT};
+use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
+use crate::support::service::Part;
+use crate::support::waiting::within;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const EACH_SECOND: &str = "* * * * * *";
+
+async fn number(db: &PgPool, query: &'static str) -> i64 {
+    sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn each_tick_is_run_once_by_one_of_many_nodes() {
+    const SUCCEEDED: &str = "flametree_operations_total{operation=\"retention\",result=\"succeeded\"}";
+    let deployment = Deployment::new().await;
+    let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let workers =
+        [settings.start(Part::Worker).await, settings.start(Part::Worker).await, settings.start(Part::Worker).await];
+    let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
+    let count = async || number(&deployment.pool, ended).await;
+    within(PATIENCE, "ticks have ended", async || count().await >= 6).await;
+
+    let before = count().await;
+    let runs = async || {
+        let mut runs = 0.0;
+        for worker in &workers {
+            runs += worker.metric(SUCCEEDED).await;
+        }
+        runs
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    within(PATIENCE, "they are counted", async || runs().await >= before as f64).await;
+    let counted = runs().await;
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let ended = count().await as f64;
+    assert!(counted <= ended, "{counted} runs of {ended} ticks");
+    let again = "SELECT count(*) FROM flametree.operations WHERE attempts > 1";
+    assert_eq!(number(&deployment.pool, again).await, 0);
+}
+
+#[tokio::test]
+async fn what_schedules_do_is_seen_by_those_who_run_the_deployment() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    let api = deployment.client(&service);
+    // Each is made up for at the first start, though its time is past.
+    let kinds = ["retention", "workspace_repair", "subscription_pruning", "rollup", "reencryption"];
+    let mut page = Value::Null;
+    within(PATIENCE, "every schedule has had its turn", async || {
+        page = api.get("/v1/operations?limit=250").await.json();
+        let rows = page["data"].as_array().unwrap();
+        let has_run = |kind: &&str| rows.iter().any(|row| row["kind"] == **kind && row["state"] == "succeeded");
+        kinds.iter().all(has_run)
+    })
+    .await;
+    let row = &page["data"][0];
+    assert!(row["scheduled_for"].is_string() && row["replay"].is_null(), "{row}");
+    let one = api.get(&format!("/v1/operations/{}", row["id"].as_str().unwrap())).await;
+    assert_eq!(one.status, 200, "{}", one.text);
+    let of_tenant = api.get(&format!("/v1/operations?tenant_id={TENANT}")).await.json();
+    assert_eq!(of_tenant["data"].as_array().unwrap().len(), 0, "a tenant does not see them");
+    let cancel = format!("/v1/operations/{}/cancel?tenant_id={TENANT}", row["id"].as_str().unwrap());
+    assert_eq!(api.post(&cancel, &Value::Null).await.status, 404);
+}
+
+#[tokio::test]
+async fn retention_drops_what_is_old_but_not_under_a_replay_that_has_not_ended() {
+    const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'flametree.deliveries'::regclass
+          AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - 30";
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    seed::run(db, "SELECT flametree.ensure_partitions(current_date - 41, current_date - 36)".into()).await;
+    let event = seed::event(db, yesterday_noon(db).await - 37 * 86_400_000, &SeededEvent::default()).await;
+    let (first, replay) = (event.delivery(1).uuid(), event.delivery(2).uuid());
+    seed::delivery(db, TENANT, event, 1, &SeededDelivery::default()).await;
+    for statement in [
+        format!(
+            "INSERT INTO flametree.replays (id, tenant_id, replay_of, channel, endpoint_id, requested_by, created_at)
+             VALUES ('{replay}', '{TENANT}', '{first}', 'webhook', gen_random_uuid(), 'tok', now())"
+        ),
+        "INSERT INTO flametree.idempotency_keys (tenant_id, key, event_id, body_hash, created_at)
+         SELECT 'acme', n::text, gen_random_uuid(), '', now() - make_interval(hours => n)
+         FROM generate_series(1, 100) AS n"
+            .to_owned(),
+    ] {
+        seed::run(db, statement).await;
+    }
+
+    let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let _worker = settings.start(Part::Worker).await;
+    within(PATIENCE, "the days before it go", async || number(db, PARTITIONS).await == 3).await;
+    let keys = async || number(db, "SELECT count(*) FROM flametree.idempotency_keys").await;
+    within(PATIENCE, "keys older than two days are forgotten", async || (47..=48).contains(&keys().await)).await;
+
+    let ended = SeededDelivery { outcome: "expired", http_status: None, ..SeededDelivery::default() };
+    seed::delivery(db, TENANT, event, 2, &ended).await;
+    within(PATIENCE, "its day goes too", async || number(db, PARTITIONS).await == 0).await;
+    assert_eq!(number(db, "SELECT count(*) FROM flametree.replays").await, 0);
+}
+
+#[tokio::test]
+async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    for statement in [
+        "INSERT INTO flametree.sessions (tenant_id, id, agent_id, handler_id, handler_changed_at, in_workspace,
+             workspace_changed_at)
+         VALUES ('acme', 'forgotten', 'agent-1', 'user-1', now() - interval '31 days', true, now() - interval '40 days'),
+                ('acme', 'handled', 'agent-1', 'user-1', now() - interval '1 day', true, now() - interval '40 days'),
+                ('acme', 'resolved', 'agent-1', NULL, now() - interval '31 days', false, now() - interval '31 days'),
+                ('acme', 'just-resolved', 'agent-1', NULL, now(), false, now())",
+        "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
+             last_seen_at)
+         VALUES ('acme', gen_random_uuid(), 'unseen', 1, true, '', now(), now() - interval '181 days'),
+                ('acme', gen_random_uuid(), 'seen', 1, true, '', now(), now() - interval '179 days')",
+    ] {
+        seed::run(db, statement.to_owned()).await;
+    }
+    // The subscriptions of this test are sealed by no key: the process would not start.
+    let settings = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", EACH_SECOND)
+        .with("FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE", EACH_SECOND)
+        .with("FLAMETREE_REENCRYPTION_SCHEDULE", "0 0 29 2 *");
+    seed::run(db, format!("UPDATE flametree.push_subscriptions SET ciphertext = '\\x01026b31{}'", "00".repeat(60)))
+        .await;
+    let worker = settings.start(Part::Worker).await;
+    let sessions = "SELECT count(*) FROM flametree.sessions WHERE id IN ('handled', 'just-resolved')";
+    within(PATIENCE, "two sessions are left", async || {
+        number(db, "SELECT count(*) FROM flametree.sessions").await == 2
+    })
+    .await;
+    assert_eq!(number(db, sessions).await, 2);
+    assert_eq!(number(db, "SELECT count(*) FROM flametree.sessions WHERE in_workspace").await, 1);
+    let seen = "SELECT count(*) FROM flametree.push_subscriptions WHERE user_id = 'seen'";
+    within(PATIENCE, "one subscription is left", async || {
+        number(db, "SELECT count(*) FROM flametree.push_subscriptions").await == 1
+    })
+    .await;
+    assert_eq!(number(db, seen).await, 1);
+    let removed = "flametree_push_subscriptions_removed_total{reason=\"unseen\"}";
+    within(PATIENCE, "it is counted", async || worker.metric(removed).await >= 1.0).await;
+}

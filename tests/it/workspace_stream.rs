@@ -1,0 +1,249 @@
+//! The stream of the operator workspace: snapshot and badges, on every node, and how it ends.
+
+use std::time::Duration;
+
+use ::http::Method;
+use flametree_notify::domain::role::Role;
+use flametree_notify::http::Settings;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::api::{ACME, Options, TestApi};
+use crate::support::seed;
+use crate::support::sse::{EventStream, Piece, try_open};
+use crate::support::waiting::eventually;
+
+pub(crate) fn assigned(session: &str, assignee: &str) -> Value {
+    json!({"type": "session_assigned", "agent_id": "agent-1", "session_id": session, "assignee_id": assignee})
+}
+
+pub(crate) fn enqueue(tenant: &str, mut event: Value) -> String {
+    event["tenant_id"] = tenant.into();
+    format!("SELECT flametree.enqueue_event($event${event}$event$)")
+}
+
+fn with_settings(change: impl FnOnce(&mut Settings)) -> Options {
+    let mut options = Options::default();
+    change(&mut options.http);
+    options
+}
+
+async fn posted(api: &TestApi, event: &Value) {
+    let service = api.token(Role::Service, Some(ACME)).await;
+    api.post("/v1/events", &service, event).await.expect(202);
+}
+
+fn clients(api: &TestApi) -> String {
+    let text = api.metrics.render();
+    text.lines().find_map(|line| line.strip_prefix("flametree_workspace_stream_clients ")).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_a_snapshot_and_tells_every_change_on_every_node() {
+    let near = TestApi::start().await;
+    let far = near.beside(Options::default()).await;
+    let token = near.token(Role::Operator, Some(ACME)).await;
+    posted(&near, &assigned("s-1", "user-7")).await;
+
+    let mut streams =
+        [EventStream::open(near.address, &token, None).await, EventStream::open(far.address, &token, None).await];
+    for stream in &mut streams {
+        assert_eq!(stream.headers["content-type"], "text/event-stream");
+        assert_eq!(stream.headers["cache-control"], "no-store");
+        assert!(matches!(stream.piece().await, Some(Piece::Retry(1_000..4_000))));
+        let (name, _, data) = stream.event().await;
+        assert_eq!((name.as_str(), &data["count"]), ("snapshot", &json!(1)));
+        let document = near.get("/v1/workspace/active-conversations", &token).await.expect(200);
+        assert_eq!(data["conversations"], document["conversations"]);
+        assert_eq!(data["conversations"][0]["assignee_id"], "user-7");
+        assert!(data["as_of"].is_string());
+    }
+    // Another tenant's events are nobody's affair here.
+    seed::run(&near.db, enqueue("other", assigned("s-1", "user-7"))).await;
+    posted(&near, &assigned("s-2", "user-7")).await;
+    for stream in &mut streams {
+        assert_eq!(stream.expect("badge").await.1, 2);
+    }
+    seed::run(&near.db, enqueue(ACME, json!({"type": "session_resolved", "agent_id": "a", "session_id": "s-1"}))).await;
+    for stream in &mut streams {
+        assert_eq!(stream.expect("badge").await.1, 1);
+    }
+    // Who has it is news, though the count is the same.
+    posted(&far, &assigned("s-2", "user-8")).await;
+    for stream in &mut streams {
+        assert_eq!(stream.expect("badge").await.1, 1);
+    }
+    eventually("both nodes count their stream", || [&near, &far].map(clients) == ["1", "1"]).await;
+    drop(streams);
+    eventually("both nodes have noticed", || [&near, &far].map(clients) == ["0", "0"]).await;
+}
+
+#[tokio::test]
+async fn a_change_that_commits_long_after_later_ones_is_told() {
+    let api = TestApi::start().await;
+    let token = api.token(Role::Operator, Some(ACME)).await;
+    let mut stream = EventStream::open(api.address, &token, None).await;
+    assert_eq!(stream.expect("snapshot").await.1, 0);
+
+    let mut late = api.db.pool.begin().await.unwrap();
+    let statement = sqlx::AssertSqlSafe(enqueue(ACME, assigned("late", "user-7")));
+    sqlx::raw_sql(statement).execute(&mut *late).await.unwrap();
+    for number in 1..=5 {
+        seed::run(&api.db, enqueue(ACME, assigned(&format!("s-{number}"), "user-7"))).await;
+        stream.badge_of(number).await;
+    }
+    late.commit().await.unwrap();
+    assert_eq!(stream.expect("badge").await.1, 6);
+
+    let mut never = api.db.pool.begin().await.unwrap();
+    let statement = sqlx::AssertSqlSafe(enqueue(ACME, assigned("never", "user-7")));
+    sqlx::raw_sql(statement).execute(&mut *never).await.unwrap();
+    never.rollback().await.unwrap();
+    seed::run(&api.db, enqueue(ACME, assigned("s-6", "user-7"))).await;
+    assert_eq!(stream.expect("badge").await.1, 7);
+}
+
+#[tokio::test]
+async fn the_last_event_id_of_any_node_resumes_or_resets() {
+    let near = TestApi::start().await;
+    let far = near.beside(Options::default()).await;
+    let token = near.token(Role::Operator, Some(ACME)).await;
+    posted(&near, &assigned("s-1", "user-7")).await;
+    let (snapshot, _) = EventStream::open(near.address, &token, None).await.expect("snapshot").await;
+
+    // Nothing has happened: the next event is a change, on whatever node.
+    let mut resumed = EventStream::open(far.address, &token, Some(&snapshot)).await;
+    assert!(matches!(resumed.piece().await, Some(Piece::Retry(_))));
+    assert_eq!(resumed.piece().await, Some(Piece::Comment("nothing has changed".into())));
+    posted(&near, &assigned("s-2", "user-7")).await;
+    let (badge, count) = resumed.expect("badge").await;
+    assert_eq!(count, 2);
+
+    // What is older, of no workspace, or nonsense, begins anew.
+    for id in [snapshot.as_str(), "0000000000000000", "x", ""] {
+        let mut reset = EventStream::open(near.address, &token, Some(id)).await;
+        assert_eq!(reset.expect("snapshot").await, (badge.clone(), 2), "{id}");
+    }
+    let authorization = format!("Bearer {token}");
+    let path = format!("/v1/workspace/stream?last_event_id={badge}");
+    let mut resumed = try_open(near.address, &path, &[("authorization", &authorization)]).await.unwrap();
+    assert!(matches!(resumed.piece().await, Some(Piece::Retry(_))));
+    assert!(matches!(resumed.piece().await, Some(Piece::Comment(_))));
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_kept_open_by_comments_and_no_bound_on_requests_cuts_it() {
+    let settings = with_settings(|http| {
+        http.workspace.heartbeat = Duration::from_millis(50);
+        http.request_timeout = Duration::from_secs(1);
+        http.head_timeout = Duration::from_millis(200);
+        http.body_timeout = Duration::from_millis(200);
+        http.write_timeout = Duration::from_millis(200);
+    });
+    let api = TestApi::with(settings).await;
+    let token = api.token(Role::Operator, Some(ACME)).await;
+    let mut stream = EventStream::open(api.address, &token, None).await;
+    assert_eq!(stream.expect("snapshot").await.1, 0);
+    // Twice as long as the longest of the bounds.
+    for _ in 0..40 {
+        assert_eq!(stream.piece().await, Some(Piece::Comment(String::new())));
+    }
+    posted(&api, &assigned("s-1", "user-7")).await;
+    assert_eq!(stream.expect("badge").await.1, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_stream() {
+    let api = TestApi::with(with_settings(|http| http.write_timeout = Duration::from_millis(500))).await;
+    let token = api.token(Role::Operator, Some(ACME)).await;
+    let long = "x".repeat(120);
+    let many: Vec<Value> = (0..100).map(|number| assigned(&format!("{number}{long}"), &long)).collect();
+    let service = api.token(Role::Service, Some(ACME)).await;
+    api.post("/v1/events/batch", &service, &json!({ "events": many })).await.expect(200);
+
+    // Less room than the snapshot needs; the rest stays with the server.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stalled = socket.connect(api.address).await.unwrap();
+    ask(&mut stalled, &token).await;
+    let mut reading = EventStream::open(api.address, &token, None).await;
+    assert_eq!(reading.expect("snapshot").await.1, 100);
+    eventually("both are served", || clients(&api) == "2").await;
+    eventually("the one that does not read is not any more", || clients(&api) == "1").await;
+    posted(&api, &json!({"type": "session_resolved", "agent_id": "a", "session_id": format!("0{long}")})).await;
+    assert_eq!(reading.expect("badge").await.1, 99);
+}
+
+async fn ask(stream: &mut TcpStream, token: &str) {
+    let head = format!("GET /v1/workspace/stream HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_are_bounded_for_each_caller_and_for_the_node() {
+    let api = TestApi::with(with_settings(|http| {
+        http.workspace.max_streams = 3;
+        http.workspace.max_streams_per_caller = 2;
+    }))
+    .await;
+    let one = api.token(Role::Operator, Some(ACME)).await;
+    let other = api.token(Role::Admin, Some("other")).await;
+    let first = EventStream::open(api.address, &one, None).await;
+    let _second = EventStream::open(api.address, &one, None).await;
+    let refused = async |token: &str| {
+        let answer = api.get("/v1/workspace/stream", token).await;
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        answer
+    };
+    refused(&one).await.problem(429, "rate_limited");
+    let _third = EventStream::open(api.address, &other, None).await;
+    refused(&other).await.problem(503, "overloaded");
+    drop(first);
+    eventually("the seat is free", || clients(&api) == "2").await;
+    EventStream::open(api.address, &one, None).await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_every_stream_and_waits_for_none() {
+    // A stop that waited for the streams would not end while this test runs.
+    let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_hours(1))).await;
+    let token = api.token(Role::Operator, Some(ACME)).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = EventStream::open(api.address, &token, None).await;
+        stream.expect("snapshot").await;
+        streams.push(stream);
+    }
+    api.draining.cancel();
+    api.shutdown.cancel();
+    for stream in streams {
+        stream.ended().await;
+    }
+    eventually("no stream is left", || clients(&api) == "0").await;
+    assert!(TcpStream::connect(api.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let api = TestApi::start().await;
+    let admin = api.token(Role::Admin, Some(ACME)).await;
+    let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
+    let mut stays = EventStream::open(api.address, &admin, None).await;
+    let mut ends = EventStream::open(api.address, &token, None).await;
+    assert_eq!((stays.expect("snapshot").await.1, ends.expect("snapshot").await.1), (0, 0));
+    api.request(Method::DELETE, &format!("/v1/tokens/{id}"), &admin, None).await.expect(204);
+    ends.ended().await;
+    posted(&api, &assigned("s-1", "user-7")).await;
+    assert_eq!(stays.expect("badge").await.1, 1);
+}
+
+#[tokio::test]
+async fn the_conversations_of_all_tenants_are_a_metric() {
+    let api = TestApi::start().await;
+    for tenant in ["one", "other"] {
+        seed::run(&api.db, enqueue(tenant, assigned("s-1", "user-7"))).await;
+    }
+    let counted = || api.metrics.render().contains("flametree_workspace_active_conversations 2\n");
+    eventually("they are counted", counted).await;
+}
