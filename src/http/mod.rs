@@ -27,6 +27,8 @@ mod push_config_answers;
 mod push_config_history;
 mod push_configs;
 mod replays;
+mod push_subscriptions;
+mod push_tests;
 pub mod request_id;
 mod schemas;
 mod serve;
@@ -143,6 +145,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(operations::read))
         .routes(routes!(operations::cancel))
         .routes(routes!(stats::read))
+        .routes(routes!(push_subscriptions::vapid_public_key))
+        .routes(routes!(push_subscriptions::register, push_subscriptions::list))
+        .routes(routes!(push_subscriptions::remove))
+        .routes(routes!(push_tests::test))
 }
 
 /// The API.

@@ -51,7 +51,8 @@ async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
     let place = AssociatedData::push_subscription(&tenant, &user, EndpointId::from_uuid(id));
     sqlx::query(
         "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
-             last_seen_at) VALUES ($1, $2, 'user-1', 1, true, $3, now(), now())",
+             last_seen_at, endpoint_hash, host, vapid_key_id)
+         VALUES ($1, $2, 'user-1', 1, true, $3, now(), now(), sha256($2::text::bytea), 'push.test', 'k')",
     )
     .bind(TENANT)
     .bind(id)

@@ -117,7 +117,7 @@ fn unanswered(broken: Broken, duration: Duration) -> Attempt {
 }
 
 /// The beginning of a body as text that any database stores.
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     excerpt_of(body, MAX_EXCERPT_BYTES)
 }
 

@@ -12,6 +12,8 @@ pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;
 pub mod own_server;
 pub mod postgres;
+pub(crate) mod push;
+pub(crate) mod push_deployment;
 pub mod queue;
 pub mod receiver;
 pub mod seed;
