@@ -21,9 +21,9 @@ use url::Url;
 pub use self::reader::{ConfigErrors, ConfigFault};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::settings::{SETTINGS, Setting, example};
-use crate::domain::schedule::Schedule;
 use crate::channels::browser_push::VapidKey;
 use crate::domain::push_hosts::PushHost;
+use crate::domain::schedule::Schedule;
 use crate::people::Key;
 use crate::telemetry::logging;
 

@@ -30,8 +30,8 @@ use self::origins::Origins;
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
 use super::HttpClient;
-use super::http_client::{Answer, Broken, Post};
-use super::webhook::excerpt;
+use super::http_client::{Answer, Post};
+use super::webhook::{excerpt, unanswered};
 use crate::domain::delivery::{Attempt, AttemptDetail, Outcome};
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_hosts::PushHosts;
@@ -212,15 +212,6 @@ impl PushSender {
             }
             Meaning::Gone | Meaning::TooLarge | Meaning::Redirect | Meaning::Other => {}
         }
-    }
-}
-
-fn unanswered(broken: Broken, duration: Duration) -> Attempt {
-    Attempt {
-        outcome: broken.failure.outcome(),
-        http_status: broken.status.map(|status| status.as_u16()),
-        duration,
-        detail: Some(AttemptDetail { note: Some(broken.failure.note().to_owned()), ..AttemptDetail::default() }),
     }
 }
 

@@ -107,7 +107,8 @@ fn answered(answer: &Answer, duration: Duration) -> Attempt {
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
 
-fn unanswered(broken: Broken, duration: Duration) -> Attempt {
+/// A request that had no answer, or not a whole one.
+pub(super) fn unanswered(broken: Broken, duration: Duration) -> Attempt {
     Attempt {
         outcome: broken.failure.outcome(),
         http_status: broken.status.map(|status| status.as_u16()),
