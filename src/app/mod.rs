@@ -4,6 +4,8 @@ mod data;
 mod keys;
 mod observation;
 mod people;
+mod pools;
+mod push;
 mod settings;
 mod stage;
 
@@ -21,16 +23,15 @@ pub use data::Data;
 pub use keys::{Rotated, keyring, rotate};
 
 use crate::channels::HttpClient;
+use crate::channels::browser_push::PushSender;
 use crate::config::{self, Config};
-use crate::domain::delivery::{Attempt, Delivery, Outcome};
-use crate::domain::endpoint::Channel;
 use crate::domain::push_config::Rules;
 use crate::http;
 use crate::ingest::Ingest;
 use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{self, Attempts, Ending, Operations, Pool, Webhooks, Workers};
+use crate::worker::{self, BrowserPush, Operations, Webhooks};
 use stage::Stage;
 
 /// How long a stop waits for the last outcomes to be recorded.
@@ -114,6 +115,7 @@ impl Service {
         let keyring = Arc::new(keyring(config)?);
         keys::check(&data.db, &keyring).await?;
         let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
+        let push = push::start(config, &data.db, &client, metrics).await?;
         let mut service = Self {
             data,
             queue: None,
@@ -128,7 +130,7 @@ impl Service {
         service.serve_metrics(listeners.metrics, metrics);
         observation::start(config, &service.data, metrics, &service.metrics);
         let wakeup = if part.has_workers() {
-            service.start_workers(config, &keyring, &client, metrics).await?
+            service.start_workers(config, &keyring, &client, push.clone(), metrics).await?
         } else {
             service.hint_others(config)
         };
@@ -141,7 +143,7 @@ impl Service {
                 &service.ingest.tasks,
                 &service.ingest.stop,
             );
-            service.serve_api(config, listener, ingest, keyring, client, metrics, shutdown)?;
+            service.serve_api(config, listener, ingest, keyring, client, push, metrics, shutdown)?;
         }
         Ok(service)
     }
@@ -151,6 +153,7 @@ impl Service {
         config: &Config,
         keyring: &Arc<Keyring>,
         client: &HttpClient,
+        push_sender: Option<PushSender>,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
@@ -158,21 +161,11 @@ impl Service {
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
-        let mut workers = Workers::default();
-        for (channel, claimed) in queue.pools() {
-            workers = match channel {
-                Channel::Webhook => {
-                    let webhooks = webhooks.clone();
-                    let attempt = move |delivery| attempt_webhook(webhooks.clone(), delivery);
-                    let attempts = Attempts::new(attempt, self.attempts.clone(), self.abort.clone());
-                    workers.with(Pool { channel, claimed, attempts })
-                }
-                Channel::BrowserPush => {
-                    let attempts = Attempts::new(refuse_push, self.attempts.clone(), self.abort.clone());
-                    workers.with(Pool { channel, claimed, attempts })
-                }
-            };
-        }
+        let push = |sender| BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone());
+        let senders = pools::Senders { webhooks, browser_push: push_sender.map(push) };
+        let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
+        let counting = worker::count_subscriptions(db.clone(), metrics.clone(), self.workers.stop.clone());
+        self.workers.tasks.spawn(counting);
         workers.start(&self.workers.tasks, self.workers.stop.clone());
         let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
         let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
@@ -201,6 +194,7 @@ impl Service {
         ingest: Ingest,
         keyring: Arc<Keyring>,
         client: HttpClient,
+        push: Option<PushSender>,
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -211,6 +205,7 @@ impl Service {
             keyring,
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
+            push,
             people: people::start(config, &self.api, shutdown)?,
             metrics: metrics.clone(),
             settings: settings.clone(),
@@ -247,10 +242,6 @@ impl Service {
     }
 }
 
-async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
-    webhooks.attempt(delivery, now()).await
-}
-
 impl Service {
     /// Every step has a bound, for the database may be away: what is not recorded then falls to the reaper.
     async fn stop_workers(&self, queue: &Queue) {
@@ -269,12 +260,6 @@ impl Service {
             tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
         }
     }
-}
-
-/// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
-async fn refuse_push(_: Delivery) -> Ending {
-    let note = "Browser push is not configured on this deployment.".to_owned();
-    Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
 }
 
 /// The time, for those below who must not read a clock.

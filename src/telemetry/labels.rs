@@ -51,6 +51,7 @@ label!(Channel, "channel");
 label!(RejectReason, "reason");
 label!(BlockReason, "reason");
 label!(RemovalReason, "reason");
+label!(RefusalReason, "reason");
 label!(PoolName, "pool");
 
 impl Labels for (PoolName, PoolState) {
@@ -155,6 +156,8 @@ label_values! {
         Deleted = "deleted",
         /// No browser has shown it for long.
         Unseen = "unseen",
+        /// Another person is signed in in that browser now.
+        Moved = "moved",
     }
 }
 
@@ -178,6 +181,18 @@ label_values! {
     pub enum PoolName {
         Api = "api",
         Queue = "queue",
+    }
+}
+
+label_values! {
+    /// Why a push service refused a message. None of them is the browser's doing: somebody must look.
+    pub enum RefusalReason {
+        /// The browser has subscribed with another VAPID key.
+        KeyMismatch = "key_mismatch",
+        /// Our VAPID token is not accepted.
+        NotBelieved = "not_believed",
+        /// The request itself is found wrong.
+        Malformed = "malformed",
     }
 }
 

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
-pub use super::labels::{BlockReason, OperationResult, PoolName, RejectReason, RemovalReason};
+pub use super::labels::{BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason};
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
@@ -184,6 +184,10 @@ metrics! {
     /// Browser push subscriptions that were removed.
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
+    }
+    /// Messages that push services refused as wrong or as not ours to send. To alert on.
+    pub fn push_refused(reason: RefusalReason) {
+        push_refusals_total: Counter, by RefusalReason => add(reason, 1)
     }
     /// Sessions of all tenants that wait for, or are with, human operators, as last seen by this process.
     pub fn set_active_conversations(sessions: i64) {

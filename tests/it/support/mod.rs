@@ -13,6 +13,8 @@ pub(crate) mod never_accepts;
 pub mod own_server;
 pub mod postgres;
 pub mod prometheus;
+pub(crate) mod push;
+pub(crate) mod push_deployment;
 pub mod queue;
 pub mod receiver;
 pub mod seed;
