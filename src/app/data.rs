@@ -12,12 +12,9 @@ use crate::postgres::{self, EmbeddedServer};
 use crate::queue::Wakeup;
 use crate::store::queue::{hints, workers};
 use crate::store::{self, Db, connection};
-use crate::telemetry::metrics::Metrics;
 
 /// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers.
 const QUEUE_CONNECTIONS: u32 = 12;
-/// How often the pools are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Between attempts to listen again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -93,23 +90,6 @@ impl Data {
             db: connection::pool(options.clone(), api_connections, "flametree-notify"),
             worker_db: connection::pool(options, queue_connections, "flametree-notify queue"),
             embedded,
-        }
-    }
-
-    /// Counts connections until `stop`.
-    pub fn observe(&self, metrics: Metrics, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
-        let pools = [self.db.clone(), self.worker_db.clone()];
-        async move {
-            while !stop.is_cancelled() {
-                let size: u32 = pools.iter().map(Db::size).sum();
-                let idle: usize = pools.iter().map(Db::num_idle).sum();
-                let idle = i64::try_from(idle).unwrap_or(i64::MAX);
-                metrics.set_pool_connections(idle, i64::from(size) - idle);
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(COUNT_EVERY) => {}
-                }
-            }
         }
     }
 

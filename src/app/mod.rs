@@ -2,8 +2,12 @@
 
 mod data;
 mod keys;
+mod observation;
 mod people;
+mod pools;
+mod push;
 mod settings;
+mod stage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +23,16 @@ pub use data::Data;
 pub use keys::{Rotated, keyring, rotate};
 
 use crate::channels::HttpClient;
+use crate::channels::browser_push::PushSender;
 use crate::config::{self, Config};
-use crate::domain::delivery::{Attempt, Delivery, Outcome};
-use crate::domain::endpoint::Channel;
 use crate::domain::push_config::Rules;
 use crate::http;
 use crate::ingest::Ingest;
 use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{self, Attempts, Ending, Operations, Pool, Webhooks, Workers};
+use crate::worker::{self, BrowserPush, Operations, Webhooks};
+use stage::Stage;
 
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -86,24 +90,10 @@ struct Service {
     grace: Duration,
 }
 
-/// Tasks that are told to stop together.
-#[derive(Default)]
-struct Stage {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Stage {
-    async fn end(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
 /// Runs `part` until `shutdown`, then drains it. Returns an error only if it could not start.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
+    metrics.set_started(now());
     let data = Data::open(&config).await?;
     let service = Service::start(&config, part, listeners, data, &metrics, &shutdown).await?;
     tracing::info!(part = ?part, "the service runs");
@@ -125,6 +115,7 @@ impl Service {
         let keyring = Arc::new(keyring(config)?);
         keys::check(&data.db, &keyring).await?;
         let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
+        let push = push::start(config, &data.db, &client, metrics).await?;
         let mut service = Self {
             data,
             queue: None,
@@ -137,8 +128,9 @@ impl Service {
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
+        observation::start(config, &service.data, metrics, &service.metrics);
         let wakeup = if part.has_workers() {
-            service.start_workers(config, &keyring, &client, metrics).await?
+            service.start_workers(config, &keyring, &client, push.clone(), metrics).await?
         } else {
             service.hint_others(config)
         };
@@ -151,7 +143,7 @@ impl Service {
                 &service.ingest.tasks,
                 &service.ingest.stop,
             );
-            service.serve_api(config, listener, ingest, keyring, client, metrics, shutdown)?;
+            service.serve_api(config, listener, ingest, keyring, client, push, metrics, shutdown)?;
         }
         Ok(service)
     }
@@ -161,6 +153,7 @@ impl Service {
         config: &Config,
         keyring: &Arc<Keyring>,
         client: &HttpClient,
+        push_sender: Option<PushSender>,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
@@ -168,21 +161,11 @@ impl Service {
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
-        let mut workers = Workers::default();
-        for (channel, claimed) in queue.pools() {
-            workers = match channel {
-                Channel::Webhook => {
-                    let webhooks = webhooks.clone();
-                    let attempt = move |delivery| attempt_webhook(webhooks.clone(), delivery);
-                    let attempts = Attempts::new(attempt, self.attempts.clone(), self.abort.clone());
-                    workers.with(Pool { channel, claimed, attempts })
-                }
-                Channel::BrowserPush => {
-                    let attempts = Attempts::new(refuse_push, self.attempts.clone(), self.abort.clone());
-                    workers.with(Pool { channel, claimed, attempts })
-                }
-            };
-        }
+        let push = |sender| BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone());
+        let senders = pools::Senders { webhooks, browser_push: push_sender.map(push) };
+        let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
+        let counting = worker::count_subscriptions(db.clone(), metrics.clone(), self.workers.stop.clone());
+        self.workers.tasks.spawn(counting);
         workers.start(&self.workers.tasks, self.workers.stop.clone());
         let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
         let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
@@ -211,6 +194,7 @@ impl Service {
         ingest: Ingest,
         keyring: Arc<Keyring>,
         client: HttpClient,
+        push: Option<PushSender>,
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -221,6 +205,7 @@ impl Service {
             keyring,
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
+            push,
             people: people::start(config, &self.api, shutdown)?,
             metrics: metrics.clone(),
             settings: settings.clone(),
@@ -236,7 +221,6 @@ impl Service {
         let router = http::metrics_router(metrics.clone());
         let stop = self.metrics.stop.clone();
         self.metrics.tasks.spawn(async move { http::serve(listener, router, &http::Settings::default(), stop).await });
-        self.metrics.tasks.spawn(self.data.observe(metrics.clone(), self.metrics.stop.clone()));
     }
 
     /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
@@ -258,10 +242,6 @@ impl Service {
     }
 }
 
-async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
-    webhooks.attempt(delivery, now()).await
-}
-
 impl Service {
     /// Every step has a bound, for the database may be away: what is not recorded then falls to the reaper.
     async fn stop_workers(&self, queue: &Queue) {
@@ -280,12 +260,6 @@ impl Service {
             tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
         }
     }
-}
-
-/// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
-async fn refuse_push(_: Delivery) -> Ending {
-    let note = "Browser push is not configured on this deployment.".to_owned();
-    Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
 }
 
 /// The time, for those below who must not read a clock.

@@ -61,6 +61,7 @@ pub enum BuildError {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     /// At most [`MAX_ANSWER_BYTES`].
     pub(super) body: Vec<u8>,
     /// Whether the body went on.
@@ -257,7 +258,7 @@ async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status: response.status(), body, truncated })
+    Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body, truncated })
 }
 
 fn tls_config(settings: &Settings) -> Result<ClientConfig, rustls::Error> {

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 pub mod address;
+pub mod browser_push;
 mod classify;
 mod http_client;
 mod measured;

@@ -1,6 +1,7 @@
 //! What the program can be told to do. Each command reads the settings first, and says all that is wrong with them.
 
 mod demo;
+mod health;
 mod keys;
 mod serve;
 mod token;
@@ -38,6 +39,8 @@ enum Action {
     Worker,
     /// Bring the database's schema to this version (over a direct connection, not through a pooler).
     Migrate,
+    /// Ask the process that runs with these settings whether it does its work; exit code 0 or 1.
+    Health(health::Health),
     /// Show the service at work on this machine: nothing needs to be set up.
     Demo(demo::Demo),
     /// Manage API tokens.
@@ -83,6 +86,7 @@ impl Action {
             Self::Api => with_config(|config| serve::run(config, Part::Api)),
             Self::Worker => with_config(|config| serve::run(config, Part::Worker)),
             Self::Migrate => with_config(|config| async move { migrate(&config).await }),
+            Self::Health(health) => with_config(|config| async move { health.run(&config).await }),
             Self::Demo(demo) => run_to_end(demo.run()),
             Self::Token(action) => with_config(|config| async move { action.run(&config).await }),
             Self::Keys(action) => with_config(|config| async move { action.run(&config).await }),

@@ -3,6 +3,7 @@
 //! The only module that reads the environment. Nothing below imports it; the composition root hands each module its
 //! part. Every fault is told at once, relations between settings are checked here, and secrets are never printed.
 
+mod browser_push;
 mod parse;
 mod people;
 mod reader;
@@ -20,6 +21,8 @@ use url::Url;
 pub use self::reader::{ConfigErrors, ConfigFault};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::settings::{SETTINGS, Setting, example};
+use crate::channels::browser_push::VapidKey;
+use crate::domain::push_hosts::PushHost;
 use crate::domain::schedule::Schedule;
 use crate::people::Key;
 use crate::telemetry::logging;
@@ -35,6 +38,8 @@ pub struct Config {
     /// An origin: scheme, host, port.
     pub public_url: Url,
     pub channels: Channels,
+    /// `None`: there is no browser push.
+    pub browser_push: Option<BrowserPush>,
     pub queue: Queue,
     pub ingest: Ingest,
     pub limits: Limits,
@@ -90,6 +95,21 @@ pub struct Channels {
     pub webhook_timeout: Duration,
     /// Root certificates in PEM, trusted besides the public ones.
     pub ca_certificates: Option<String>,
+}
+
+/// Who we are to push services, and which ones there are.
+#[derive(Debug, Clone)]
+pub struct BrowserPush {
+    /// What new subscriptions are made with.
+    pub key: VapidKey,
+    /// What earlier ones were made with.
+    pub retired_keys: Vec<VapidKey>,
+    /// How push services reach the operator: a `mailto:` or an `https:` URI.
+    pub subject: String,
+    /// Push services besides the vendors'.
+    pub hosts: Vec<PushHost>,
+    /// How long a push service keeps a message for a browser that is away.
+    pub ttl: Duration,
 }
 
 /// How much is delivered at once, and when a worker counts as dead.

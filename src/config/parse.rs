@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::browser_push::browser_push;
 use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
@@ -50,6 +51,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     }
     let people = people(reader);
     let channels = channels(reader);
+    let browser_push = browser_push(reader);
     let queue = queue(reader);
     let ingest = ingest(reader);
     let limits = limits(reader, ingest);
@@ -64,6 +66,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         metrics_addr: metrics_addr?,
         public_url: public_url?,
         channels: channels?,
+        browser_push,
         queue: queue?,
         ingest: ingest?,
         limits: limits?,

@@ -76,13 +76,21 @@ settings! {
     JWT_AUDIENCE = optional("FLAMETREE_JWT_AUDIENCE",
         "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
-        "networks that webhooks may reach besides the public internet, as CIDRs separated by commas; unset: none");
+        "networks that webhooks and push services may reach besides the public internet, as CIDRs separated by commas; unset: none");
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
-        "true or false: whether webhooks may use plain http, for development");
+        "true or false: whether webhooks and added push services may use plain http, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",
-        "PEM file of root certificates that are trusted besides the public ones, for webhooks and the JWKS URL; unset: none");
+        "PEM file of root certificates that are trusted besides the public ones, for webhooks, push services and the JWKS URL; unset: none");
     WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
-        "deadline of an attempt where the push config names none, in milliseconds, 1000 to 10000");
+        "deadline of an attempt where no push config names one, in milliseconds, 1000 to 10000");
+    VAPID_PRIVATE_KEY = secret("FLAMETREE_VAPID_PRIVATE_KEY",
+        "P-256 private key for browser push, as base64url or the path of a PEM file; after a comma the ones before it, which browsers have subscribed with; unset: no browser push");
+    VAPID_SUBJECT = optional("FLAMETREE_VAPID_SUBJECT",
+        "how push services reach the operator, mailto: and an address or an https URL; required with FLAMETREE_VAPID_PRIVATE_KEY");
+    PUSH_HOSTS = optional("FLAMETREE_PUSH_HOSTS",
+        "push services besides those of the browsers' vendors, as host, host:port or *.host, separated by commas; unset: none");
+    PUSH_TTL = with_default("FLAMETREE_PUSH_TTL_SECONDS", "3600",
+        "how long a push service keeps a message for a browser that is away, in seconds, 60 to 2419200");
     MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
         "attempts at once per process and channel, 1 to 100000");
     ENDPOINT_MAX_IN_FLIGHT = optional("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT",

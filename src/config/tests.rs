@@ -163,3 +163,29 @@ fn the_public_url_of_a_server_on_all_addresses_is_localhost() {
     let config = config_of(&[("FLAMETREE_LISTEN_ADDR", "0.0.0.0:9000")]).unwrap();
     assert_eq!(config.public_url.as_str(), "http://localhost:9000/");
 }
+
+#[test]
+fn browser_push_needs_a_key_and_an_operator() {
+    assert!(config_of(&[]).unwrap().browser_push.is_none());
+    let key = ("FLAMETREE_VAPID_PRIVATE_KEY", "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY");
+    let subject = ("FLAMETREE_VAPID_SUBJECT", "mailto:push@flametree.dev");
+    let push = config_of(&[key, subject]).unwrap().browser_push.unwrap();
+    assert_eq!((push.retired_keys.len(), push.hosts.len(), push.ttl), (0, 0, Duration::from_hours(1)));
+    assert!(!format!("{push:?}").contains(key.1));
+    let both = format!("{}, q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94", key.1);
+    let push = config_of(&[(key.0, &both), subject]).unwrap().browser_push.unwrap();
+    assert_eq!(push.retired_keys.len(), 1);
+
+    let alone = faults_of(&[key]);
+    assert_eq!(alone, ["FLAMETREE_VAPID_SUBJECT must be set together with FLAMETREE_VAPID_PRIVATE_KEY"]);
+    let needless = faults_of(&[subject]);
+    assert_eq!(needless, ["FLAMETREE_VAPID_SUBJECT is only of use together with FLAMETREE_VAPID_PRIVATE_KEY"]);
+    for wrong in ["hunter2-hunter2", "/does/not/exist.pem", "/dev/null", &format!("{0},{0}", key.1)] {
+        let faults = faults_of(&[(key.0, wrong), subject]);
+        assert!(faults.len() == 1 && faults[0].starts_with("FLAMETREE_VAPID_PRIVATE_KEY has an entry "), "{faults:?}");
+        assert!(!faults[0].contains("hunter2") && !faults[0].contains(key.1), "{faults:?}");
+    }
+    let local = [("FLAMETREE_VAPID_SUBJECT", "mailto:me@localhost"), ("FLAMETREE_PUSH_HOSTS", "https://x/")];
+    let more = [key, local[0], local[1], ("FLAMETREE_PUSH_TTL_SECONDS", "0")];
+    assert_eq!(faults_of(&more).len(), 3, "{:?}", faults_of(&more));
+}

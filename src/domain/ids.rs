@@ -87,6 +87,11 @@ public_id!(
     "end"
 );
 public_id!(
+    /// One browser of a person. The same UUID as the endpoint's, under the name by which people know it.
+    PushSubscriptionId,
+    "sub"
+);
+public_id!(
     /// One signing secret of a webhook. Not the secret itself.
     SigningSecretId,
     "sec"

@@ -94,6 +94,8 @@ permissions! {
     UseWorkspace: Admin, Operator;
     /// replay deliveries; see and cancel what does so
     Replay: Admin, AgentEditor;
+    /// subscribe own browsers to notifications, list and remove them
+    SubscribeBrowsers: Admin, AgentEditor, Operator;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

@@ -24,7 +24,8 @@ pub enum Access {
 
 use Access::{AnyRole, Anyone, ByTicket, With};
 use Permission::{
-    EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, TestEndpoint, UseWorkspace,
+    EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers, TestEndpoint,
+    UseWorkspace,
 };
 
 const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
@@ -56,6 +57,11 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/workspace/active-conversations", With(UseWorkspace)),
     ("GET", "/v1/workspace/stream", ByTicket(UseWorkspace)),
     ("POST", "/v1/workspace/stream-tickets", With(UseWorkspace)),
+    ("GET", "/v1/push/vapid-public-key", AnyRole),
+    ("PUT", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
+    ("GET", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
+    ("DELETE", "/v1/me/push-subscriptions/{id}", With(SubscribeBrowsers)),
+    ("POST", "/v1/me/push-subscriptions/{id}/test", With(SubscribeBrowsers)),
     ("POST", "/v1/tokens", With(ManageTokens)),
     ("GET", "/v1/tokens", With(ManageTokens)),
     ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),

@@ -208,7 +208,8 @@ pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
         | ProblemCode::RequestTimeout
         | ProblemCode::HeadersTooLarge
         | ProblemCode::PreconditionFailed
-        | ProblemCode::SecretReentryRequired => return,
+        | ProblemCode::SecretReentryRequired
+        | ProblemCode::BrowserPushNotConfigured => return,
     };
     state.metrics.event_rejected(reason);
 }

@@ -26,6 +26,8 @@ pub mod problem;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
+mod push_subscriptions;
+mod push_tests;
 mod replays;
 pub mod request_id;
 mod schemas;
@@ -143,6 +145,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(operations::read))
         .routes(routes!(operations::cancel))
         .routes(routes!(stats::read))
+        .routes(routes!(push_subscriptions::vapid_public_key))
+        .routes(routes!(push_subscriptions::register, push_subscriptions::list))
+        .routes(routes!(push_subscriptions::remove))
+        .routes(routes!(push_tests::test))
 }
 
 /// The API.

@@ -25,6 +25,7 @@ use super::workspace::TICKET_PARAMETER;
         (name = "Deliveries", description = "What became of events."),
         (name = "Operator workspace", description = "What waits for human operators, or is with them."),
         (name = "Operations", description = "Replays of many deliveries, and what schedules did."),
+        (name = "Browser push", description = "Notifications to people, in their browsers."),
         (name = "Tokens", description = "Who may use this API."),
         (name = "Service", description = "Health and documentation."),
     ),

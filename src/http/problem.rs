@@ -33,6 +33,8 @@ pub enum ProblemCode {
     TenantRequired,
     /// Nothing here, or nothing of the caller's tenant.
     NotFound,
+    /// The deployment has no keys for browser push.
+    BrowserPushNotConfigured,
     /// The path exists, the method does not.
     MethodNotAllowed,
     /// The body did not arrive in time.
@@ -71,6 +73,7 @@ impl ProblemCode {
             Self::Forbidden => "forbidden",
             Self::TenantRequired => "tenant_required",
             Self::NotFound => "not_found",
+            Self::BrowserPushNotConfigured => "browser_push_not_configured",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::IdempotencyConflict => "idempotency_conflict",
@@ -93,7 +96,7 @@ impl ProblemCode {
             Self::InvalidJson => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::TenantRequired => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::BrowserPushNotConfigured => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::IdempotencyConflict | Self::Conflict => StatusCode::CONFLICT,
@@ -116,6 +119,7 @@ impl ProblemCode {
             Self::Forbidden => "The caller's role does not allow this",
             Self::TenantRequired => "The request must name a tenant",
             Self::NotFound => "There is nothing here",
+            Self::BrowserPushNotConfigured => "This deployment has no browser push",
             Self::MethodNotAllowed => "The path does not have this method",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::IdempotencyConflict => "The idempotency key belongs to another body",

@@ -15,6 +15,7 @@ use super::tenant_rates::TenantRates;
 use super::token_cache::TokenCache;
 use super::workspace::Workspace;
 use crate::channels::HttpClient;
+use crate::channels::browser_push::PushSender;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
 use crate::people::People;
@@ -31,6 +32,8 @@ pub struct Dependencies {
     /// Vets the URLs of push configs.
     pub client: HttpClient,
     pub push_config_rules: Rules,
+    /// Sends to browsers; `None`: browser push is not configured.
+    pub push: Option<PushSender>,
     /// Verifies the tokens of portal users; `None`: there are none.
     pub people: Option<Arc<People>>,
     pub metrics: Metrics,
@@ -48,6 +51,7 @@ pub struct ApiState {
     pub keyring: Arc<Keyring>,
     pub client: HttpClient,
     pub push_config_rules: Rules,
+    pub push: Option<PushSender>,
     pub people: Option<Arc<People>>,
     pub metrics: Metrics,
     pub settings: Arc<Settings>,
@@ -68,8 +72,19 @@ impl ApiState {
     /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
-        let Dependencies { db, ingest, keyring, client, push_config_rules, people, metrics, settings, shutdown, tasks } =
-            dependencies;
+        let Dependencies {
+            db,
+            ingest,
+            keyring,
+            client,
+            push_config_rules,
+            push,
+            people,
+            metrics,
+            settings,
+            shutdown,
+            tasks,
+        } = dependencies;
         Self {
             guesses: Arc::new(Guesses::new(settings.wrong_credentials)),
             tenant_rates: Arc::new(TenantRates::new(settings.tenant_events_per_second, settings.batch_events)),
@@ -78,6 +93,7 @@ impl ApiState {
             keyring,
             client,
             push_config_rules,
+            push,
             people,
             metrics,
             settings: Arc::new(settings),

@@ -14,6 +14,8 @@ pub mod partitions;
 pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
+pub mod push_registration;
+pub mod push_subscriptions;
 pub mod queue;
 pub mod replays;
 pub mod rotation;

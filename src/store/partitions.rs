@@ -31,3 +31,32 @@ pub async fn drop_before(db: &Db, before: NaiveDate) -> Result<u32, Error> {
     .await?;
     Ok(dropped.unsigned_abs())
 }
+
+/// How far the partitions reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The oldest day that still has a partition.
+    pub oldest: Option<NaiveDate>,
+    /// The first day, from the one that was asked for on, without a partition of events or of deliveries.
+    pub first_missing: NaiveDate,
+}
+
+/// Looks which days from `today` on have partitions, for 32 days at most.
+pub async fn span(db: &Db, today: NaiveDate) -> Result<Span, Error> {
+    sqlx::query_as!(
+        Span,
+        r#"-- partitions::span
+        WITH partitions AS (
+            SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+            FROM pg_catalog.pg_inherits AS i
+            JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+            WHERE i.inhparent IN ('flametree.events'::regclass, 'flametree.deliveries'::regclass)
+        )
+        SELECT (SELECT min(day) FROM partitions) AS oldest,
+               (SELECT min($1::date + n) FROM generate_series(0, 32) AS n
+                WHERE n = 32 OR (SELECT count(*) FROM partitions WHERE day = $1::date + n) < 2) AS "first_missing!""#,
+        today,
+    )
+    .fetch_one(db)
+    .await
+}

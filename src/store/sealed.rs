@@ -1,11 +1,13 @@
-//! What is sealed in rows: header values and signing secrets, opened and sealed at the border of the store.
+//! What is sealed in rows: header values, signing secrets and push subscriptions, opened and sealed at the border of the
+//! store.
 
 use sqlx::Error;
 use uuid::Uuid;
 
 use crate::domain::ids::{EndpointId, SigningSecretId};
-use crate::domain::names::{AgentId, TenantId};
+use crate::domain::names::{AgentId, TenantId, UserId};
 use crate::domain::push_config::{Header, HeaderName, HeaderValue};
+use crate::domain::push_subscription::PushSubscription;
 use crate::domain::secret_text::SecretText;
 use crate::secrets::{AssociatedData, Keyring, OpenError};
 
@@ -69,6 +71,31 @@ pub(super) fn open_signing_secret(
 ) -> Result<SecretText, SealedError> {
     let place = AssociatedData::signing_secret(tenant, endpoint_id, SigningSecretId::from_uuid(id));
     open_text(keyring, sealed, &place, endpoint_id)
+}
+
+/// A browser's subscription as the column of its row.
+pub(super) fn seal_subscription(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    user: &UserId,
+    id: EndpointId,
+    subscription: &PushSubscription,
+) -> Vec<u8> {
+    let place = AssociatedData::push_subscription(tenant, user, id);
+    keyring.seal(subscription.to_text().expose().as_bytes(), &place)
+}
+
+pub(super) fn open_subscription(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    user: &UserId,
+    id: EndpointId,
+    sealed: &[u8],
+) -> Result<PushSubscription, SealedError> {
+    let place = AssociatedData::push_subscription(tenant, user, id);
+    let text = open_text(keyring, sealed, &place, id)?;
+    let unknown = || Error::Decode(format!("the push subscription {id} is sealed in an unknown form").into());
+    Ok(PushSubscription::from_text(&text).ok_or_else(unknown)?)
 }
 
 fn open_text(

@@ -51,7 +51,21 @@ label!(Channel, "channel");
 label!(RejectReason, "reason");
 label!(BlockReason, "reason");
 label!(RemovalReason, "reason");
-label!(PoolState, "state");
+label!(RefusalReason, "reason");
+label!(PoolName, "pool");
+
+impl Labels for (PoolName, PoolState) {
+    const NAMES: &'static [&'static str] = &["pool", "state"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.0.as_str(), self.1.as_str()]
+    }
+
+    fn all() -> Vec<Self> {
+        let pools = PoolName::ALL.iter();
+        pools.flat_map(|pool| PoolState::ALL.iter().map(|state| (*pool, *state))).collect()
+    }
+}
 
 impl Labels for (Channel, Outcome) {
     const NAMES: &'static [&'static str] = &["channel", "outcome"];
@@ -142,6 +156,8 @@ label_values! {
         Deleted = "deleted",
         /// No browser has shown it for long.
         Unseen = "unseen",
+        /// Another person is signed in in that browser now.
+        Moved = "moved",
     }
 }
 
@@ -161,7 +177,27 @@ label_values! {
 }
 
 label_values! {
-    /// What a database connection of the pool is doing.
+    /// Whose database connections these are.
+    pub enum PoolName {
+        Api = "api",
+        Queue = "queue",
+    }
+}
+
+label_values! {
+    /// Why a push service refused a message. None of them is the browser's doing: somebody must look.
+    pub enum RefusalReason {
+        /// The browser has subscribed with another VAPID key.
+        KeyMismatch = "key_mismatch",
+        /// Our VAPID token is not accepted.
+        NotBelieved = "not_believed",
+        /// The request itself is found wrong.
+        Malformed = "malformed",
+    }
+}
+
+label_values! {
+    /// What a database connection of a pool is doing.
     pub(super) enum PoolState {
         Idle = "idle",
         InUse = "in_use",

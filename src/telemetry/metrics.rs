@@ -7,10 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
-pub use super::labels::{BlockReason, OperationResult, RejectReason, RemovalReason};
+pub use super::labels::{BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason};
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
@@ -51,10 +52,10 @@ impl Metrics {
         self.http_answer_observed(answer, duration);
     }
 
-    /// Sets how many connections the pool holds, by what they are doing.
-    pub fn set_pool_connections(&self, idle: i64, in_use: i64) {
-        self.set_pool_state(PoolState::Idle, idle);
-        self.set_pool_state(PoolState::InUse, in_use);
+    /// Sets how many connections a pool holds, by what they are doing.
+    pub fn set_pool_connections(&self, pool: PoolName, idle: i64, in_use: i64) {
+        self.set_pool_state(pool, PoolState::Idle, idle);
+        self.set_pool_state(pool, PoolState::InUse, in_use);
     }
 }
 
@@ -184,6 +185,10 @@ metrics! {
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
     }
+    /// Messages that push services refused as wrong or as not ours to send. To alert on.
+    pub fn push_refused(reason: RefusalReason) {
+        push_refusals_total: Counter, by RefusalReason => add(reason, 1)
+    }
     /// Sessions of all tenants that wait for, or are with, human operators, as last seen by this process.
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
@@ -209,9 +214,25 @@ metrics! {
     fn http_answer_observed(answer: HttpAnswer<'_>, duration: Duration) {
         http_request_duration_seconds: Histogram<Action>, by HttpAnswer<'_> => observe(answer, duration)
     }
-    /// Database connections of the pool.
-    fn set_pool_state(state: PoolState, connections: i64) {
-        db_pool_connections: Gauge, by PoolState => set(state, connections)
+    /// Database connections of a pool.
+    fn set_pool_state(pool: PoolName, state: PoolState, connections: i64) {
+        db_pool_connections: Gauge, by (PoolName, PoolState) => set((pool, state), connections)
+    }
+    /// Database connections that a pool may hold.
+    pub fn set_pool_size(pool: PoolName, connections: i64) {
+        db_pool_max_connections: Gauge, by PoolName => set(pool, connections)
+    }
+    /// When the first day begins, from today on, that has no partition: events are not accepted then.
+    pub fn set_partitions_end(time: DateTime<Utc>) {
+        partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
+    }
+    /// When the oldest partition is due to be dropped. Long in the past: retention is late.
+    pub fn set_retention_due(time: DateTime<Utc>) {
+        retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
+    }
+    /// When this process began.
+    pub fn set_started(time: DateTime<Utc>) {
+        started_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
 }
 
@@ -233,7 +254,7 @@ mod tests {
             "flametree_events_accepted_total{type=\"session_resolved\"} 0\n",
             "flametree_ingest_duration_seconds_count 0\n",
             "flametree_queue_oldest_ready_seconds{channel=\"browser_push\"} 0\n",
-            "flametree_db_pool_connections{state=\"in_use\"} 0\n",
+            "flametree_db_pool_connections{pool=\"queue\",state=\"in_use\"} 0\n",
             "flametree_build_info{revision=\"abc\",version=\"1.2.3\"} 1\n",
         ] {
             assert!(text.contains(series), "{series}");
@@ -252,13 +273,13 @@ mod tests {
         let clone = metrics.clone();
         clone.attempt_observed(Channel::Webhook, Duration::from_millis(3));
         clone.http_request("/v1/events", "BREW", 418, Duration::from_millis(1));
-        clone.set_pool_connections(3, 4);
+        clone.set_pool_connections(PoolName::Api, 3, 4);
         let text = metrics.render();
         for line in [
             "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.002\"} 0\n",
             "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.004\"} 1\n",
             "flametree_http_requests_total{method=\"other\",route=\"/v1/events\",status_class=\"4xx\"} 1\n",
-            "flametree_db_pool_connections{state=\"in_use\"} 4\n",
+            "flametree_db_pool_connections{pool=\"api\",state=\"in_use\"} 4\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -4,6 +4,7 @@
 //! decided before a delivery comes here; apalis' own limits would stop a whole pool for one endpoint.
 
 mod attempts;
+mod browser_push;
 mod operations;
 mod webhooks;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use attempts::{Attempts, Ending};
+pub use browser_push::{BrowserPush, count_subscriptions};
 pub use operations::{Operations, Settings as OperationSettings, prepare};
 pub use webhooks::Webhooks;
 

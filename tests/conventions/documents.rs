@@ -1,6 +1,7 @@
 //! That documents, the example of settings and dashboards name what exists, and all of it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::conventions::source::{files_below, read, relative, root};
 
@@ -31,18 +32,47 @@ fn every_setting_stands_in_the_example_file_and_in_the_readme() {
 }
 
 #[test]
-fn every_metric_stands_on_a_dashboard_and_every_metric_of_a_dashboard_exists() {
-    let dashboards = root().join("dashboards");
-    if !dashboards.exists() {
-        return;
-    }
+fn every_metric_stands_on_a_dashboard_and_every_metric_of_a_dashboard_or_a_rule_exists() {
     let metrics = metrics();
-    let files = ["json", "yaml", "yml"].map(|extension| files_below(&dashboards, extension)).concat();
-    let shown: BTreeSet<String> =
-        files.iter().flat_map(|file| words(&read(file))).filter_map(|word| metric(&word)).collect();
-    let unseen: Vec<_> = metrics.difference(&shown).collect();
-    let unknown: Vec<_> = shown.difference(&metrics).collect();
+    let on_dashboards = named_in(&files_below(&root().join("dashboards/grafana"), "json"));
+    let in_rules = named_in(&files_below(&root().join("dashboards"), "yaml"));
+    assert!(!in_rules.is_empty(), "no rule names a metric");
+    let unseen: Vec<_> = metrics.difference(&on_dashboards).collect();
+    let unknown: Vec<_> = on_dashboards.union(&in_rules).filter(|name| !metrics.contains(*name)).collect();
     assert!(unseen.is_empty() && unknown.is_empty(), "on no dashboard: {unseen:?}\nnot a metric: {unknown:?}");
+}
+
+#[test]
+fn every_dashboard_shows_restarts_and_alerts_and_leads_to_the_others() {
+    let dashboards = files_below(&root().join("dashboards/grafana"), "json");
+    assert!(dashboards.len() >= 5, "only {dashboards:?} were found");
+    for dashboard in dashboards {
+        let text = read(&dashboard);
+        for part in
+            ["flametree_started_timestamp_seconds", "ALERTS{", "\"type\": \"dashboards\"", "\"name\": \"instance\""]
+        {
+            assert!(text.contains(part), "{} has no {part}", relative(&dashboard));
+        }
+    }
+}
+
+/// Every alert has a case in `tests/deployment/alerts_test.yaml` with its real windows, and one in `tests/it/alerts.rs` that
+/// causes it.
+#[test]
+fn every_alert_is_tested_with_its_windows_and_by_its_fault() {
+    let rules = read(&root().join("dashboards/alerts.yaml"));
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "only {alerts:?} were found");
+    let [windows, faults] =
+        ["tests/deployment/alerts_test.yaml", "tests/it/alerts.rs"].map(|name| read(&root().join(name)));
+    for alert in alerts {
+        assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its windows");
+        // Three of one kind are tested in a loop over the end of their names.
+        let burn = alert.strip_prefix("FlametreeDeliveryFailures");
+        let caused =
+            faults.contains(&format!("\"{alert}\"")) || burn.is_some_and(|end| faults.contains(&format!("\"{end}\"")));
+        assert!(caused, "{alert} is not tested by its fault");
+    }
 }
 
 #[test]
@@ -86,10 +116,14 @@ fn is_variable(text: &str) -> bool {
 fn metrics() -> BTreeSet<String> {
     let source = read(&root().join("src/telemetry/metrics.rs"));
     let definitions = source.lines().filter(|line| line.contains(", by ") && line.contains(" => "));
-    let defined =
-        definitions.filter_map(|line| line.split_once(": ").map(|(name, _)| format!("flametree_{}", name.trim())));
+    let defined = definitions.filter_map(|line| metric(format!("flametree_{}", line.split_once(": ")?.0.trim())));
     let production = source.split("#[cfg(test)]").next().unwrap_or_default();
     defined.chain(production.split('"').skip(1).step_by(2).filter_map(metric)).collect()
+}
+
+/// The metrics that these files name.
+fn named_in(files: &[PathBuf]) -> BTreeSet<String> {
+    files.iter().flat_map(|file| words(&read(file))).filter_map(metric).collect()
 }
 
 /// The metric that a word of a query names; a histogram's series are its own.

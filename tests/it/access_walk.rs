@@ -2,7 +2,7 @@
 //! by whoever has no valid credential. The table of access and the table of roles say what must come.
 
 use ::http::{Method, Request};
-use flametree_notify::domain::ids::{OperationId, TokenId};
+use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
 use flametree_notify::domain::role::{Permission, Role};
 use flametree_notify::http::access::{self, Access};
 use hyper::body::Bytes;
@@ -14,7 +14,7 @@ use crate::support::jwt::{self, Signer, claims, in_seconds, with};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
 /// What stands in things of ACME and nowhere else.
-const MARKS: [&str; 4] = ["a secret text", "acme.example", "agent of acme", ACME];
+const MARKS: [&str; 5] = ["a secret text", "acme.example", "agent of acme", "a browser of acme", ACME];
 
 /// A documented route, with the names of things that ACME has filled in.
 struct Route {
@@ -35,11 +35,16 @@ impl Route {
     fn names_a_thing(&self) -> bool {
         self.template.contains("{id}")
     }
+
+    /// Whether it is about the person who asks, so that a service's token is of no use whatever its role.
+    fn is_for_people(&self) -> bool {
+        self.template.starts_with("/v1/me/")
+    }
 }
 
 /// A service with the walked routes, and what ACME has there.
 async fn walked() -> (TestApi, Vec<Route>) {
-    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
+    let mut options = Options { people: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
     let api = TestApi::with(options).await;
     let seeded = SeededEvent { agent: "agent of acme", ..SeededEvent::default() };
@@ -54,6 +59,8 @@ async fn walked() -> (TestApi, Vec<Route>) {
         operation.uuid()
     );
     seed::run(&api.db, replay).await;
+    seed::push_subscription(&api.db, ACME, "user-7", endpoint).await;
+    let subscription = PushSubscriptionId::from_uuid(endpoint);
     let (token, _) = api.token_with_id(Role::Viewer, Some(ACME)).await;
 
     let names = |template: &str| {
@@ -61,6 +68,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
             ("/v1/events/", event.to_string()),
             ("/v1/deliveries/", delivery.to_string()),
             ("/v1/operations/", operation.to_string()),
+            ("/v1/me/push-subscriptions/", subscription.to_string()),
         ];
         let thing = things.into_iter().find(|(path, _)| template.starts_with(path));
         template
@@ -96,9 +104,14 @@ async fn credentials(api: &TestApi, role: Role, tenant: &str) -> [String; 2] {
 async fn every_route_lets_exactly_the_roles_in_that_may() {
     let (api, routes) = walked().await;
     for role in Role::ALL {
-        for token in credentials(&api, role, ACME).await {
+        let [service, person] = credentials(&api, role, ACME).await;
+        for token in [&service, &person] {
             for route in &routes {
-                let answer = route.ask(&api, &token).await;
+                let answer = route.ask(&api, token).await;
+                if route.is_for_people() && *token == service {
+                    answer.problem(403, "forbidden");
+                    continue;
+                }
                 let what = format!("{} {} as {role:?}: {answer:?}", route.method, route.template);
                 if route.access.allows(role) {
                     let status = answer.status.as_u16();
@@ -116,7 +129,7 @@ async fn every_route_lets_exactly_the_roles_in_that_may() {
 
 /// The walk itself removes what `DELETE` names, and its next round asks again.
 fn is_gone(route: &Route, status: u16) -> bool {
-    status == 404 && route.template.starts_with("/v1/agents/")
+    status == 404 && (route.template.starts_with("/v1/agents/") || route.is_for_people())
 }
 
 #[tokio::test]
@@ -124,10 +137,11 @@ async fn no_route_shows_or_changes_anything_of_another_tenant() {
     let (api, routes) = walked().await;
     let before = everything_of_acme(&api).await;
     for role in Role::ALL {
-        for token in credentials(&api, role, "other").await {
+        let [service, person] = credentials(&api, role, "other").await;
+        for token in [&service, &person] {
             for route in routes.iter().filter(|route| route.access != Access::Anyone) {
-                let answer = route.ask(&api, &token).await;
-                if !route.access.allows(role) {
+                let answer = route.ask(&api, token).await;
+                if !route.access.allows(role) || (route.is_for_people() && *token == service) {
                     answer.problem(403, "forbidden");
                 } else if route.names_a_thing() {
                     answer.problem(404, "not_found");
@@ -150,6 +164,7 @@ async fn everything_of_acme(api: &TestApi) -> String {
         UNION ALL SELECT h::text FROM flametree.push_config_changes AS h WHERE tenant_id = 'acme'
         UNION ALL SELECT o::text FROM flametree.operations AS o WHERE tenant_id = 'acme'
         UNION ALL SELECT s::text FROM flametree.signing_secrets AS s WHERE tenant_id = 'acme'
+        UNION ALL SELECT p::text FROM flametree.push_subscriptions AS p WHERE tenant_id = 'acme'
         UNION ALL SELECT t::text FROM flametree.tokens AS t WHERE tenant_id = 'acme') AS rows (row)";
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
 }

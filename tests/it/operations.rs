@@ -119,9 +119,11 @@ async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
                 ('acme', 'resolved', 'agent-1', NULL, now() - interval '31 days', false, now() - interval '31 days'),
                 ('acme', 'just-resolved', 'agent-1', NULL, now(), false, now())",
         "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
-             last_seen_at)
-         VALUES ('acme', gen_random_uuid(), 'unseen', 1, true, '', now(), now() - interval '181 days'),
-                ('acme', gen_random_uuid(), 'seen', 1, true, '', now(), now() - interval '179 days')",
+             last_seen_at, endpoint_hash, host, vapid_key_id)
+         VALUES ('acme', gen_random_uuid(), 'unseen', 1, true, '', now(), now() - interval '181 days',
+                 sha256('unseen'), 'push.test', 'k'),
+                ('acme', gen_random_uuid(), 'seen', 1, true, '', now(), now() - interval '179 days',
+                 sha256('seen'), 'push.test', 'k')",
     ] {
         seed::run(db, statement.to_owned()).await;
     }

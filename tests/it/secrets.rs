@@ -24,13 +24,13 @@ const DATABASE_PASSWORD: &str = "db-5ecret-Password-0004";
 const MALFORMED_KEY: &str = "key-5ecret-Malformed-0005";
 
 /// Something that must not be found.
-struct Secret {
+pub(crate) struct Secret {
     name: &'static str,
     forms: Vec<String>,
 }
 
 impl Secret {
-    fn text(name: &'static str, text: &str) -> Self {
+    pub(crate) fn text(name: &'static str, text: &str) -> Self {
         Self { name, forms: [vec![text.to_owned()], encoded(text.as_bytes())].concat() }
     }
 
@@ -39,7 +39,7 @@ impl Secret {
         Self { forms: [Self::text(name, text).forms, encoded(bytes)].concat(), name }
     }
 
-    fn assert_absent(&self, place: &str, text: &str) {
+    pub(crate) fn assert_absent(&self, place: &str, text: &str) {
         let lower = text.to_lowercase();
         for form in &self.forms {
             let is_hex = form.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -237,7 +237,7 @@ async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(Strin
     texts
 }
 
-fn dump(deployment: &Deployment) -> String {
+pub(crate) fn dump(deployment: &Deployment) -> String {
     let Database::Shared(database) = &deployment.database else { panic!("another database") };
     // Some distributions have the client's programs elsewhere than the server's.
     let beside_the_server = programs().join("pg_dump");

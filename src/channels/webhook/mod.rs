@@ -107,7 +107,8 @@ fn answered(answer: &Answer, duration: Duration) -> Attempt {
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
 
-fn unanswered(broken: Broken, duration: Duration) -> Attempt {
+/// A request that had no answer, or not a whole one.
+pub(super) fn unanswered(broken: Broken, duration: Duration) -> Attempt {
     Attempt {
         outcome: broken.failure.outcome(),
         http_status: broken.status.map(|status| status.as_u16()),
@@ -117,7 +118,7 @@ fn unanswered(broken: Broken, duration: Duration) -> Attempt {
 }
 
 /// The beginning of a body as text that any database stores.
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     excerpt_of(body, MAX_EXCERPT_BYTES)
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, Method, Request, StatusCode};
+use flametree_notify::channels::browser_push::{PushSender, Settings, VapidKey, VapidKeys};
 use flametree_notify::channels::{self, HttpClient};
 use flametree_notify::domain::ids::TokenId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
+use flametree_notify::domain::push_hosts::{PushHost, PushHosts};
 use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
 use flametree_notify::http::{self, state::ApiState, state::Dependencies};
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::postgres::TestDatabase;
+use super::push;
 
 /// The tenant that most tests speak of.
 pub const ACME: &str = "acme";
@@ -51,11 +54,13 @@ pub struct Options {
     pub queue_events: usize,
     /// Whose tokens are believed.
     pub people: Option<people::Settings>,
+    /// Push services on this machine, as `host:port`; `None`: browser push is not configured.
+    pub push_hosts: Option<Vec<String>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { http: http::Settings::default(), queue_events: 10_000, people: None }
+        Self { http: http::Settings::default(), queue_events: 10_000, people: None, push_hosts: None }
     }
 }
 
@@ -80,18 +85,21 @@ impl TestApi {
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
         let client = channels::Settings {
-            allowed_networks: Vec::new(),
-            allow_http: false,
+            allowed_networks: options.push_hosts.iter().map(|_| "127.0.0.0/8".parse().unwrap()).collect(),
+            allow_http: options.push_hosts.is_some(),
             default_timeout: Duration::from_secs(5),
             extra_roots: Vec::new(),
         };
+        let client = HttpClient::new(&client).unwrap();
+        let push = options.push_hosts.map(|hosts| push_sender(&hosts, client.clone(), metrics.clone()));
         let people = options.people.map(|people| People::start(people, &tasks, &shutdown).unwrap());
         let state = ApiState::new(Dependencies {
             db: db.pool.clone(),
             ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &tasks, &CancellationToken::new()),
             keyring: Arc::new(Keyring::generate().0),
-            client: HttpClient::new(&client).unwrap(),
+            client,
             push_config_rules: Rules { allow_http: false },
+            push,
             people: people.map(Arc::new),
             metrics: metrics.clone(),
             settings: options.http.clone(),
@@ -150,6 +158,13 @@ impl Drop for TestApi {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn push_sender(hosts: &[String], client: HttpClient, metrics: Metrics) -> PushSender {
+    let keys = VapidKeys::new(VapidKey::from_base64(push::KEY[0]).unwrap(), Vec::new(), push::SUBJECT.to_owned());
+    let hosts = hosts.iter().map(|host| PushHost::parse(host).unwrap()).collect();
+    let settings = Settings { keys, hosts: PushHosts::new(hosts, true), ttl: Duration::from_hours(1) };
+    PushSender::new(settings, client, metrics)
 }
 
 /// One request on a connection of its own.

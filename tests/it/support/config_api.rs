@@ -174,6 +174,7 @@ fn state(
         keyring,
         client,
         push_config_rules,
+        push: None,
         people: None,
         metrics,
         settings: http::Settings::default(),

@@ -112,6 +112,34 @@ pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid,
     .await;
 }
 
+/// A browser of a person, with what nobody can decrypt.
+pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) {
+    run(
+        db,
+        format!(
+            "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
+                 last_seen_at, endpoint_hash, host, vapid_key_id, label)
+             VALUES ('{tenant}', '{id}', '{user}', 1, true, '\\x00', now(), now(), sha256('{id}'::bytea),
+                 'push.acme.example', 'k', 'a browser of acme')"
+        ),
+    )
+    .await;
+}
+
 pub async fn run(db: &PgPool, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
+}
+
+/// A browser of this person; what it is subscribed with cannot be opened.
+pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str) {
+    let id = Uuid::now_v7();
+    run(
+        db,
+        format!(
+            "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
+                 last_seen_at)
+             VALUES ('{tenant}', '{id}', '{user}', 1, true, '\\x00', now(), now())"
+        ),
+    )
+    .await;
 }

@@ -120,6 +120,19 @@ impl Service {
         Client::new(SocketAddr::from((self.address, API_PORT)), token)
     }
 
+    /// Where the process shows its metrics.
+    pub fn metrics_address(&self) -> SocketAddr {
+        SocketAddr::from((self.address, METRICS_PORT))
+    }
+
+    /// Whether another process, with the settings of this one, finds it healthy.
+    pub fn is_healthy(&self, settings: &Settings, arguments: &[&str]) -> bool {
+        let mut command = settings.command();
+        command.args(arguments).env("FLAMETREE_METRICS_ADDR", self.metrics_address().to_string());
+        command.env("FLAMETREE_LISTEN_ADDR", SocketAddr::from((self.address, API_PORT)).to_string());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+
     /// What `/readyz` answers, if anything.
     pub async fn readiness(&self) -> Option<u16> {
         let answer = self.client("").request(http::Method::GET, "/readyz", None).await;
@@ -128,7 +141,7 @@ impl Service {
 
     /// What the process shows to Prometheus.
     pub async fn metrics(&self) -> String {
-        Client::new(SocketAddr::from((self.address, METRICS_PORT)), "").get("/metrics").await.text
+        Client::new(self.metrics_address(), "").get("/metrics").await.text
     }
 
     /// The sum of a metric's series.
@@ -199,7 +212,7 @@ impl Drop for Service {
 
 /// An address of this machine that no other process of the tests has, so that ports need no searching: all of
 /// 127.0.0.0/8 is local, and outgoing connections come from 127.0.0.1.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();

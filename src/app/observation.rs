@@ -1,0 +1,75 @@
+//! What operators see of the database although nobody acts: the pools' connections, how far the partitions reach.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::{Data, Stage, now};
+use crate::config::Config;
+use crate::store::Db;
+use crate::store::partitions::{self, Span};
+use crate::telemetry::metrics::{Metrics, PoolName};
+
+/// How often connections are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// How often the partitions are looked at, in counts of connections.
+const COUNTS_PER_LOOK: u32 = 3;
+
+/// Begins to look, until the stage ends. Every process does so: the values hold for the whole deployment, and outlive a
+/// process.
+pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
+    let pools = [(PoolName::Api, data.db.clone()), (PoolName::Queue, data.worker_db.clone())];
+    let observation = Observation { pools, retention_days: config.retention_days, metrics: metrics.clone() };
+    stage.tasks.spawn(observation.run(stage.stop.clone()));
+}
+
+struct Observation {
+    pools: [(PoolName, Db); 2],
+    retention_days: u32,
+    metrics: Metrics,
+}
+
+impl Observation {
+    async fn run(self, stop: CancellationToken) {
+        for count in (0..COUNTS_PER_LOOK).cycle() {
+            self.count_connections();
+            if count == 0 {
+                self.look_at_partitions(now()).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(COUNT_EVERY) => {}
+            }
+        }
+    }
+
+    fn count_connections(&self) {
+        for (name, pool) in &self.pools {
+            let idle = i64::try_from(pool.num_idle()).unwrap_or(i64::MAX);
+            self.metrics.set_pool_connections(*name, idle, i64::from(pool.size()) - idle);
+            self.metrics.set_pool_size(*name, i64::from(pool.options().get_max_connections()));
+        }
+    }
+
+    /// Without an answer the values stay: they are moments, which do not become wrong.
+    async fn look_at_partitions(&self, now: DateTime<Utc>) {
+        let [(_, db), _] = &self.pools;
+        match partitions::span(db, now.date_naive()).await {
+            Ok(span) => self.report(span),
+            Err(error) => tracing::debug!(%error, "the partitions could not be looked at"),
+        }
+    }
+
+    fn report(&self, span: Span) {
+        self.metrics.set_partitions_end(beginning(span.first_missing));
+        if let Some(oldest) = span.oldest {
+            // A day is kept for the days of retention that follow it.
+            self.metrics.set_retention_due(beginning(oldest + Days::new(u64::from(self.retention_days) + 1)));
+        }
+    }
+}
+
+fn beginning(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
+}

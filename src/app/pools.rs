@@ -1,0 +1,55 @@
+//! The worker pools: which sender attempts the deliveries of each channel.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::now;
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::endpoint::Channel;
+use crate::queue::Queue;
+use crate::worker::{Attempts, BrowserPush, Ending, Pool, Webhooks, Workers};
+
+/// Who sends.
+pub(super) struct Senders {
+    pub(super) webhooks: Webhooks,
+    /// `None`: browser push is not configured.
+    pub(super) browser_push: Option<BrowserPush>,
+}
+
+/// A pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort`.
+pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abort: &CancellationToken) -> Workers {
+    let mut workers = Workers::default();
+    for (channel, claimed) in queue.pools() {
+        let (tasks, abort) = (tasks.clone(), abort.clone());
+        workers = match (channel, &senders.browser_push) {
+            (Channel::Webhook, _) => {
+                let webhooks = senders.webhooks.clone();
+                let attempt = move |delivery| attempt_webhook(webhooks.clone(), delivery);
+                workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
+            }
+            (Channel::BrowserPush, Some(browser_push)) => {
+                let browser_push = browser_push.clone();
+                let attempt = move |delivery| attempt_push(browser_push.clone(), delivery);
+                workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
+            }
+            (Channel::BrowserPush, None) => {
+                workers.with(Pool { channel, claimed, attempts: Attempts::new(refuse_push, tasks, abort) })
+            }
+        };
+    }
+    workers
+}
+
+async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
+    webhooks.attempt(delivery, now()).await
+}
+
+async fn attempt_push(browser_push: BrowserPush, delivery: Delivery) -> Ending {
+    browser_push.attempt(delivery, now()).await
+}
+
+/// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
+async fn refuse_push(_: Delivery) -> Ending {
+    let note = "Browser push is not configured on this deployment.".to_owned();
+    Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
+}

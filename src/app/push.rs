@@ -1,0 +1,41 @@
+//! Browser push: from the settings to the sender, if the keys are those that browsers have subscribed with.
+
+use anyhow::Context as _;
+
+use crate::channels::HttpClient;
+use crate::channels::browser_push::{PushSender, Settings, VapidKeys};
+use crate::config::Config;
+use crate::domain::push_hosts::PushHosts;
+use crate::store::{Db, push_subscriptions};
+use crate::telemetry::metrics::Metrics;
+
+/// `None`: browser push is not configured.
+///
+/// A key that is not among those of the settings must not be replaced in silence: messages to every browser that has
+/// subscribed with it would fail, and each such failure looks like that browser's own.
+pub(super) async fn start(
+    config: &Config,
+    db: &Db,
+    client: &HttpClient,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<PushSender>> {
+    let in_use = push_subscriptions::vapid_keys_in_use(db).await.context("the push subscriptions cannot be read")?;
+    let Some(push) = config.browser_push.clone() else {
+        let subscriptions: i64 = in_use.iter().map(|(_, subscriptions)| subscriptions).sum();
+        if subscriptions > 0 {
+            tracing::warn!(subscriptions, "browsers have subscribed, and browser push is not configured any more");
+        }
+        return Ok(None);
+    };
+    let keys = VapidKeys::new(push.key, push.retired_keys, push.subject);
+    if let Some((id, subscriptions)) = in_use.into_iter().find(|(id, _)| keys.find(id).is_none()) {
+        anyhow::bail!(
+            "FLAMETREE_VAPID_PRIVATE_KEY does not have the key {id}, with which {subscriptions} browser(s) have \
+             subscribed. To rotate, put the new key in front of the old one: new,old. If the old one is lost, those \
+             browsers must subscribe anew: DELETE FROM flametree.push_subscriptions WHERE vapid_key_id = '{id}'"
+        );
+    }
+    tracing::info!(vapid_key.id = keys.current().id(), "browser push is configured");
+    let hosts = PushHosts::new(push.hosts, config.channels.allow_http);
+    Ok(Some(PushSender::new(Settings { keys, hosts, ttl: push.ttl }, client.clone(), metrics.clone())))
+}

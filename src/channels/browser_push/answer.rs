@@ -1,0 +1,177 @@
+//! What the answers of push services mean (RFC 8030, 8292, and what vendors do besides).
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+
+use crate::domain::delivery::Outcome;
+
+/// A pause that a service asked for without saying how long.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+/// Longest pause on the word of a service; one that wants more says so again.
+const MAX_PAUSE: Duration = Duration::from_mins(15);
+
+/// Windows' push service says 406 where others say 429.
+const WINDOWS: &str = ".notify.windows.com";
+
+/// How vendors say that the browser has subscribed with another VAPID key; none has a code for it that says only this.
+const KEY_MISMATCHES: [&str; 5] = [
+    // Mozilla, 401.
+    "vapid public key mismatch",
+    // Google, 403 and 400.
+    "do not correspond to the credentials used to create the subscription",
+    "not correspond to the sender id",
+    "unauthorizedregistration",
+    // Apple, 400.
+    "vapidpkhashmismatch",
+];
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The service has the message and will try to deliver it.
+    Accepted,
+    /// The subscription has ended.
+    Gone,
+    TooLarge,
+    /// Nothing should be sent to this service for so long.
+    Throttled(Duration),
+    /// The browser has subscribed with another VAPID key.
+    KeyMismatch,
+    /// The service does not believe that we are who we say (401, 403): it would say the same to every message.
+    NotBelieved,
+    /// The service finds the message itself wrong (400).
+    Malformed,
+    Redirect,
+    Other,
+}
+
+impl Meaning {
+    pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], host: &str, now: DateTime<Utc>) -> Self {
+        match status.as_u16() {
+            200..=299 => Self::Accepted,
+            300..=399 => Self::Redirect,
+            404 | 410 => Self::Gone,
+            413 => Self::TooLarge,
+            429 => Self::Throttled(pause(headers, now)),
+            406 if host.ends_with(WINDOWS) => Self::Throttled(pause(headers, now)),
+            400 | 401 | 403 if names_a_key_mismatch(body) => Self::KeyMismatch,
+            401 | 403 => Self::NotBelieved,
+            400 => Self::Malformed,
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) const fn outcome(self) -> Outcome {
+        match self {
+            Self::Accepted => Outcome::Delivered,
+            Self::Gone => Outcome::Gone,
+            Self::TooLarge => Outcome::PayloadTooLarge,
+            Self::Throttled(_) => Outcome::Throttled,
+            Self::KeyMismatch | Self::NotBelieved | Self::Malformed => Outcome::ConfigError,
+            Self::Redirect => Outcome::Redirect,
+            Self::Other => Outcome::HttpError,
+        }
+    }
+
+    /// What a person who looks into the delivery reads besides the answer.
+    pub(super) const fn note(self) -> Option<&'static str> {
+        match self {
+            Self::KeyMismatch => Some("The browser has subscribed with another VAPID key; it must subscribe anew."),
+            Self::NotBelieved => Some("The push service did not accept this deployment's VAPID token."),
+            Self::Malformed => Some("The push service found the request wrong."),
+            Self::Accepted | Self::Gone | Self::TooLarge | Self::Throttled(_) | Self::Redirect | Self::Other => None,
+        }
+    }
+}
+
+fn names_a_key_mismatch(body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body).to_ascii_lowercase();
+    KEY_MISMATCHES.iter().any(|words| body.contains(words))
+}
+
+/// The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3), within bounds.
+fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
+    let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let asked = asked.and_then(|text| match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => DateTime::parse_from_rfc2822(text).ok().map(|at| (at.to_utc() - now).to_std().unwrap_or_default()),
+    });
+    asked.map_or(DEFAULT_PAUSE, |asked| asked.clamp(Duration::from_secs(1), MAX_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(status: u16, body: &str, host: &str) -> Meaning {
+        let status = StatusCode::from_u16(status).unwrap();
+        Meaning::of(status, &HeaderMap::new(), body.as_bytes(), host, DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_status_has_one_meaning() {
+        let throttled = Meaning::Throttled(DEFAULT_PAUSE);
+        for (status, host, expected, outcome) in [
+            (201, "x", Meaning::Accepted, Outcome::Delivered),
+            (202, "x", Meaning::Accepted, Outcome::Delivered),
+            (301, "x", Meaning::Redirect, Outcome::Redirect),
+            (400, "x", Meaning::Malformed, Outcome::ConfigError),
+            (401, "x", Meaning::NotBelieved, Outcome::ConfigError),
+            (403, "x", Meaning::NotBelieved, Outcome::ConfigError),
+            (404, "x", Meaning::Gone, Outcome::Gone),
+            (406, "x", Meaning::Other, Outcome::HttpError),
+            (406, "par02p.notify.windows.com", throttled, Outcome::Throttled),
+            (410, "x", Meaning::Gone, Outcome::Gone),
+            (413, "x", Meaning::TooLarge, Outcome::PayloadTooLarge),
+            (429, "x", throttled, Outcome::Throttled),
+            (500, "x", Meaning::Other, Outcome::HttpError),
+            (502, "x", Meaning::Other, Outcome::HttpError),
+        ] {
+            assert_eq!(meaning(status, "", host), expected, "{status} {host}");
+            assert_eq!(expected.outcome(), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn each_vendor_says_in_its_words_that_the_key_is_another() {
+        for (status, body) in [
+            (401, r#"{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch"}"#),
+            (
+                403,
+                "the VAPID credentials in the authorization header do not correspond to the credentials used to create \
+                 the subscriptions.",
+            ),
+            (
+                403,
+                "The key in the authorization header does not correspond to the sender ID used to subscribe this user.",
+            ),
+            (400, "UnauthorizedRegistration"),
+            (400, r#"{"reason":"VapidPkHashMismatch"}"#),
+        ] {
+            assert_eq!(meaning(status, body, "x"), Meaning::KeyMismatch, "{body}");
+        }
+        assert_eq!(meaning(403, r#"{"reason":"BadJwtToken"}"#, "x"), Meaning::NotBelieved);
+        assert_eq!(meaning(500, "VAPID public key mismatch", "x"), Meaning::Other);
+    }
+
+    #[test]
+    fn a_pause_is_as_told_within_bounds() {
+        let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
+        for (value, seconds) in [
+            ("7", 7),
+            ("0", 1),
+            ("86400", 900),
+            ("Thu, 01 Jan 2026 00:02:00 GMT", 120),
+            ("Wed, 31 Dec 2025 00:00:00 GMT", 1),
+            ("Fri, 02 Jan 2026 00:00:00 GMT", 900),
+            ("soon", 30),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            assert_eq!(pause(&headers, now), Duration::from_secs(seconds), "{value}");
+        }
+        assert_eq!(pause(&HeaderMap::new(), now), DEFAULT_PAUSE);
+    }
+}

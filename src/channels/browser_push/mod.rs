@@ -1,0 +1,233 @@
+//! The browser push channel: an encrypted message to one browser, through the push service of its vendor.
+//!
+//! One call is one attempt. A service that wants a pause has it: what is to be sent to it meanwhile ends as throttled,
+//! unsent. To put it back would be to claim it again at once, for the queue knows endpoints and no origins; to wait with
+//! it would hold the permits that messages to other services need; and an alert that comes minutes later is none.
+
+mod answer;
+mod encryption;
+mod origins;
+mod payload;
+mod redact;
+mod vapid;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue,
+    USER_AGENT,
+};
+use tokio::time::Instant;
+use web_push::SubscriptionInfo;
+
+use self::answer::Meaning;
+pub use self::encryption::is_public_key;
+use self::encryption::{Desk, Draft, Written};
+use self::origins::Origins;
+pub use self::payload::{MAX_JSON_BYTES, Notice};
+pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
+use super::HttpClient;
+use super::http_client::{Answer, Post};
+use super::webhook::{excerpt, unanswered};
+use crate::domain::delivery::{Attempt, AttemptDetail, Outcome};
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::push_hosts::PushHosts;
+use crate::domain::push_subscription::PushSubscription;
+use crate::telemetry::metrics::{Metrics, RefusalReason};
+
+/// A message that a person sends to itself is of use now or not at all.
+const TEST_TTL: Duration = Duration::from_mins(1);
+
+const TTL: HeaderName = HeaderName::from_static("ttl");
+const URGENCY: HeaderName = HeaderName::from_static("urgency");
+const TOPIC: HeaderName = HeaderName::from_static("topic");
+
+/// What the operator decides about browser push.
+#[derive(Debug)]
+pub struct Settings {
+    pub keys: VapidKeys,
+    pub hosts: PushHosts,
+    /// How long a push service keeps a message for a browser that is away; never zero, for some then drop it at once.
+    pub ttl: Duration,
+}
+
+/// One browser of one person.
+pub struct Recipient {
+    tenant: TenantId,
+    user: UserId,
+    subscription: PushSubscription,
+    vapid_key_id: String,
+    info: SubscriptionInfo,
+}
+
+/// By the name that logs give it.
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recipient({})", self.subscription.endpoint)
+    }
+}
+
+impl Recipient {
+    pub fn new(tenant: TenantId, user: UserId, subscription: PushSubscription, vapid_key_id: String) -> Self {
+        let info = encryption::info(&subscription);
+        Self { tenant, user, subscription, vapid_key_id, info }
+    }
+}
+
+/// An attempt, and what it says of the subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    pub attempt: Attempt,
+    /// The browser has subscribed with another VAPID key: nothing will reach it any more.
+    pub key_mismatch: bool,
+}
+
+/// Sends to browsers. Cheap to clone; clones share tokens and pauses.
+#[derive(Debug, Clone)]
+pub struct PushSender(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    client: HttpClient,
+    hosts: PushHosts,
+    ttl: Duration,
+    desk: Arc<Desk>,
+    origins: Origins,
+    metrics: Metrics,
+}
+
+impl PushSender {
+    pub fn new(settings: Settings, client: HttpClient, metrics: Metrics) -> Self {
+        let Settings { keys, hosts, ttl } = settings;
+        let desk = Arc::new(Desk::new(keys));
+        Self(Arc::new(Shared { client, hosts, ttl, desk, origins: Origins::default(), metrics }))
+    }
+
+    pub fn keys(&self) -> &VapidKeys {
+        self.0.desk.keys()
+    }
+
+    pub fn hosts(&self) -> &PushHosts {
+        &self.0.hosts
+    }
+
+    /// Attempts to send the notice. Never fails otherwise than by the outcome. Not cancel-safe: when the future is
+    /// dropped, the push service may or may not have the message.
+    pub async fn send(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Sent {
+        let written = match self.write(recipient, notice, now).await {
+            Ok(written) => written,
+            Err(attempt) => return Sent { attempt, key_mismatch: false },
+        };
+        let post = Post {
+            url: recipient.subscription.endpoint.url(),
+            headers: &|| headers(&written),
+            body: written.body.clone(),
+            timeout: self.0.client.default_timeout(),
+        };
+        fail::fail_point!("send::before_request");
+        let begun = Instant::now();
+        let result = self.0.client.post(&post).await;
+        let duration = begun.elapsed();
+        let sent = match result {
+            Ok(answer) => self.answered(recipient, &answer, duration, now),
+            Err(broken) => Sent { attempt: unanswered(broken, duration), key_mismatch: false },
+        };
+        fail::fail_point!("send::after_response");
+        sent
+    }
+
+    /// The message, if there is somebody to send it to now; else how it ends unsent.
+    async fn write(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Result<Written, Attempt> {
+        let not_sent = |outcome, note: &str| Attempt::not_sent(outcome, Some(note.to_owned()));
+        let endpoint = &recipient.subscription.endpoint;
+        if !self.0.hosts.allow(endpoint.url()) {
+            return Err(not_sent(Outcome::ConfigError, "The host is no push service that this deployment allows."));
+        }
+        if self.keys().find(&recipient.vapid_key_id).is_none() {
+            let note = "The browser has subscribed with a VAPID key that this deployment does not have.";
+            return Err(not_sent(Outcome::ConfigError, note));
+        }
+        if self.0.origins.pause_left(&endpoint.origin(), Instant::now()).is_some() {
+            return Err(not_sent(Outcome::Throttled, "The push service is paused; the message was not sent."));
+        }
+        let ttl = if notice.is_test() { TEST_TTL } else { self.0.ttl };
+        let draft = Draft {
+            recipient: Arc::clone(recipient),
+            json: notice.json(now),
+            ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1),
+            topic: notice.topic(&recipient.tenant, &recipient.user),
+            now,
+        };
+        self.0.desk.write(draft).await.map_err(|error| {
+            tracing::error!(%error, endpoint = %endpoint, "a message to a browser could not be written");
+            not_sent(Outcome::ConfigError, "The message could not be encrypted for this browser.")
+        })
+    }
+
+    fn answered(&self, recipient: &Recipient, answer: &Answer, duration: Duration, now: DateTime<Utc>) -> Sent {
+        let endpoint = &recipient.subscription.endpoint;
+        let meaning = Meaning::of(answer.status, &answer.headers, &answer.body, endpoint.host(), now);
+        self.learn(recipient, meaning);
+        // Before it is cut: half an endpoint would not be found.
+        let whole = redact::answer(&String::from_utf8_lossy(&answer.body), &recipient.subscription);
+        let text = excerpt(whole.as_bytes());
+        let detail = (!text.is_empty() || meaning.note().is_some()).then(|| AttemptDetail {
+            note: meaning.note().map(str::to_owned),
+            response_truncated: answer.truncated || text.len() < whole.len(),
+            response_body: (!text.is_empty()).then_some(text),
+        });
+        let http_status = Some(answer.status.as_u16());
+        let attempt = Attempt { outcome: meaning.outcome(), http_status, duration, detail };
+        Sent { attempt, key_mismatch: meaning == Meaning::KeyMismatch }
+    }
+
+    /// What an answer changes for the messages after it.
+    fn learn(&self, recipient: &Recipient, meaning: Meaning) {
+        let endpoint = &recipient.subscription.endpoint;
+        let (origins, metrics) = (&self.0.origins, &self.0.metrics);
+        match meaning {
+            Meaning::Accepted => origins.accepted(&endpoint.origin()),
+            Meaning::Throttled(pause) => {
+                tracing::warn!(endpoint = %endpoint, pause_seconds = pause.as_secs(), "a push service asks for a pause");
+                origins.pause(&endpoint.origin(), Instant::now(), pause);
+            }
+            Meaning::KeyMismatch => {
+                metrics.push_refused(RefusalReason::KeyMismatch);
+                tracing::warn!(endpoint = %endpoint, "a browser has subscribed with another VAPID key");
+            }
+            Meaning::NotBelieved => {
+                metrics.push_refused(RefusalReason::NotBelieved);
+                if let Some(key) = self.keys().find(&recipient.vapid_key_id) {
+                    self.keys().forget(key, endpoint);
+                }
+                let paused = origins.refused(&endpoint.origin(), Instant::now());
+                tracing::error!(endpoint = %endpoint, paused, "a push service does not accept our VAPID token");
+            }
+            Meaning::Malformed => {
+                metrics.push_refused(RefusalReason::Malformed);
+                tracing::warn!(endpoint = %endpoint, "a push service finds a request wrong");
+            }
+            Meaning::Gone | Meaning::TooLarge | Meaning::Redirect | Meaning::Other => {}
+        }
+    }
+}
+
+fn headers(written: &Written) -> Result<HeaderMap, InvalidHeaderValue> {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(written.content_encoding));
+    headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(TTL, HeaderValue::from(written.ttl_seconds));
+    headers.insert(URGENCY, HeaderValue::from_static(written.urgency));
+    if let Some(topic) = &written.topic {
+        headers.insert(TOPIC, HeaderValue::try_from(topic.as_str())?);
+    }
+    let mut authorization = HeaderValue::try_from(written.authorization.as_str())?;
+    authorization.set_sensitive(true);
+    headers.insert(AUTHORIZATION, authorization);
+    Ok(headers)
+}

@@ -1,0 +1,47 @@
+//! Answers without the endpoint: a service may repeat what it was asked, and answers are stored and shown.
+
+use crate::domain::push_subscription::PushSubscription;
+
+const REDACTED: &str = "[endpoint]";
+/// Shorter parts of a path are words, not secrets.
+const SHORTEST: usize = 8;
+
+/// The text with every part of the endpoint that tells where it is taken out.
+pub(super) fn answer(text: &str, subscription: &PushSubscription) -> String {
+    let url = subscription.endpoint.url();
+    let whole = [url.as_str(), url.path()];
+    let parts = url.path_segments().into_iter().flatten().flat_map(|segment| segment.split(':'));
+    let pairs = url.query().into_iter().flat_map(|query| query.split(['&', '=']));
+    let secrets = whole.into_iter().chain(url.query()).chain(parts).chain(pairs);
+    let mut secrets: Vec<&str> = secrets.filter(|secret| secret.len() >= SHORTEST).collect();
+    // The longest first: a part of it would leave the rest.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::domain::push_endpoint::PushEndpoint;
+    use crate::domain::push_hosts::PushHosts;
+    use crate::domain::push_subscription::BrowserKeys;
+
+    #[test]
+    fn no_part_of_an_endpoint_stays() {
+        let hosts = PushHosts::new(Vec::new(), false);
+        let text = "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHsecret?token=aB%2fsecret2";
+        let keys = BrowserKeys { p256dh: [4; 65], auth: Zeroizing::new([1; 16]) };
+        let subscription = PushSubscription { endpoint: PushEndpoint::parse(text, &hosts).unwrap(), keys };
+        let echoed = format!(
+            "no {text} for send: APA91bHsecret, dQw4w9WgXcQ, /fcm/send/dQw4w9WgXcQ:APA91bHsecret, \
+                              aB%2fsecret2 at fcm.googleapis.com"
+        );
+        let redacted = answer(&echoed, &subscription);
+        assert_eq!(
+            redacted,
+            "no [endpoint] for send: [endpoint], [endpoint], [endpoint], [endpoint] at fcm.googleapis.com"
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! VAPID (RFC 8292): who we are to push services. A token is signed for an origin, not for a message.
+//!
+//! Signing costs twice what encrypting a message does, and one token serves all endpoints of its origin for hours.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use rustls::pki_types::PrivateSec1KeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use sha2::{Digest as _, Sha256};
+use web_push::{PartialVapidSignatureBuilder, SubscriptionInfo, VapidSignature, VapidSignatureBuilder};
+
+use crate::domain::push_endpoint::PushEndpoint;
+
+/// How long a token is good; services refuse more than 24 h.
+const LIFE: TimeDelta = TimeDelta::hours(12);
+/// A token with less than this left is made anew, long before a clock that goes wrong could matter.
+const RENEW_BELOW: TimeDelta = TimeDelta::hours(6);
+/// Tokens that are kept. There are five vendors; one of them has hosts without number.
+const MAX_TOKENS: usize = 1_000;
+/// Of a private key of P-256.
+const SCALAR_BYTES: usize = 32;
+
+/// Why a text is not a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VapidKeyError {
+    #[error("is neither a P-256 private key as base64url (32 bytes) nor the path of a PEM file with one")]
+    Base64,
+    #[error("names a file without a P-256 private key in PEM form")]
+    Pem,
+}
+
+/// A token could not be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a VAPID token could not be signed")]
+pub(super) struct SigningError;
+
+/// A key pair. Never shown: `Debug` has its id. A clone derives the public half anew, which takes as long as a message.
+#[derive(Clone)]
+pub struct VapidKey {
+    id: String,
+    public_key: String,
+    signer: PartialVapidSignatureBuilder,
+}
+
+impl fmt::Debug for VapidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VapidKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl VapidKey {
+    /// The 32 bytes of the private key as base64url, padded or not.
+    pub fn from_base64(text: &str) -> Result<Self, VapidKeyError> {
+        let text = text.trim_end_matches('=');
+        // The crate panics at another length.
+        if URL_SAFE_NO_PAD.decode(text).is_ok_and(|scalar| scalar.len() != SCALAR_BYTES) {
+            return Err(VapidKeyError::Base64);
+        }
+        VapidSignatureBuilder::from_base64_no_sub(text).map(Self::new).map_err(|_invalid| VapidKeyError::Base64)
+    }
+
+    /// SEC1 (`BEGIN EC PRIVATE KEY`) or PKCS#8 (`BEGIN PRIVATE KEY`).
+    pub fn from_pem(pem: &str) -> Result<Self, VapidKeyError> {
+        // As above: a key of a longer curve.
+        if PrivateSec1KeyDer::from_pem_slice(pem.as_bytes()).is_ok_and(|key| !is_p256(key.secret_sec1_der())) {
+            return Err(VapidKeyError::Pem);
+        }
+        VapidSignatureBuilder::from_pem_no_sub(pem.as_bytes()).map(Self::new).map_err(|_invalid| VapidKeyError::Pem)
+    }
+
+    fn new(signer: PartialVapidSignatureBuilder) -> Self {
+        let point = signer.get_public_key();
+        let hash: [u8; 32] = Sha256::digest(&point).into();
+        let id = format!("{:016x}", u64::from_be_bytes(std::array::from_fn(|at| hash[at])));
+        Self { id, public_key: URL_SAFE_NO_PAD.encode(point), signer }
+    }
+
+    /// By which subscriptions remember the key: 16 hex digits of its public half's hash.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What browsers subscribe with: the uncompressed point as base64url, 87 characters.
+    pub fn public_key(&self) -> &str {
+        &self.public_key
+    }
+}
+
+/// Whether an `ECPrivateKey` (RFC 5915, 3) has a private key of P-256's length: version 1, then the octets.
+fn is_p256(der: &[u8]) -> bool {
+    let version_and_length = [2, 1, 1, 4, 32];
+    der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)
+}
+
+/// The keys of a deployment, and the tokens that they have signed.
+pub struct VapidKeys {
+    current: VapidKey,
+    retired: Vec<VapidKey>,
+    subject: String,
+    tokens: Mutex<HashMap<(String, String), Token>>,
+}
+
+struct Token {
+    signature: VapidSignature,
+    expires_at: DateTime<Utc>,
+}
+
+impl fmt::Debug for VapidKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VapidKeys").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+impl VapidKeys {
+    /// New subscriptions are made with `current`; `retired` still sign for those that were made with them. `subject` is
+    /// how a push service reaches the operator: a `mailto:` or an `https:` URI.
+    pub fn new(current: VapidKey, retired: Vec<VapidKey>, subject: String) -> Self {
+        Self { current, retired, subject, tokens: Mutex::default() }
+    }
+
+    pub fn current(&self) -> &VapidKey {
+        &self.current
+    }
+
+    pub fn find(&self, id: &str) -> Option<&VapidKey> {
+        std::iter::once(&self.current).chain(&self.retired).find(|key| key.id == id)
+    }
+
+    /// A token of the key for the endpoint's origin, signed if none is kept. Takes up to a third of a millisecond.
+    pub(super) fn token(
+        &self,
+        key: &VapidKey,
+        endpoint: &PushEndpoint,
+        info: &SubscriptionInfo,
+        now: DateTime<Utc>,
+    ) -> Result<VapidSignature, SigningError> {
+        let origin = endpoint.origin();
+        let place = (key.id.clone(), origin.clone());
+        if let Some(token) = self.tokens().get(&place).filter(|token| token.expires_at - now >= RENEW_BELOW) {
+            return Ok(token.signature.clone());
+        }
+        let expires_at = now + LIFE;
+        let mut builder = key.signer.clone().add_sub_info(info);
+        // By itself the crate leaves the port out of the audience, and takes somebody else's address for the subject.
+        builder.add_claim("aud", origin);
+        builder.add_claim("sub", self.subject.as_str());
+        builder.add_claim("exp", expires_at.timestamp());
+        let signature = builder.build().map_err(|_invalid| SigningError)?;
+        let mut tokens = self.tokens();
+        if tokens.len() >= MAX_TOKENS {
+            tokens.clear();
+        }
+        tokens.insert(place, Token { signature: signature.clone(), expires_at });
+        Ok(signature)
+    }
+
+    /// Forgets the token of an origin that did not accept it; the next message has a fresh one.
+    pub(super) fn forget(&self, key: &VapidKey, endpoint: &PushEndpoint) {
+        self.tokens().remove(&(key.id.clone(), endpoint.origin()));
+    }
+
+    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Token>> {
+        // Whoever panicked has left whole tokens.
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::domain::push_hosts::{PushHost, PushHosts};
+
+    /// A pair that another implementation made.
+    const PUBLIC: &str = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4";
+    const PRIVATE: &str = "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY";
+
+    fn keys() -> VapidKeys {
+        VapidKeys::new(VapidKey::from_base64(PRIVATE).unwrap(), Vec::new(), "mailto:push@flametree.dev".to_owned())
+    }
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + hours * 3_600, 0).unwrap()
+    }
+
+    fn token(keys: &VapidKeys, endpoint: &str, now: DateTime<Utc>) -> String {
+        let hosts = PushHosts::new(vec![PushHost::parse("push.internal:8443").unwrap()], false);
+        let parsed = PushEndpoint::parse(endpoint, &hosts).unwrap();
+        let info = SubscriptionInfo::new(endpoint, "", "");
+        keys.token(keys.current(), &parsed, &info, now).unwrap().auth_t
+    }
+
+    fn claims(token: &str) -> serde_json::Value {
+        let part = token.split('.').nth(1).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_key_has_its_public_half_and_an_id() {
+        let key = VapidKey::from_base64(&format!("{PRIVATE}=")).unwrap();
+        assert_eq!(key.public_key(), PUBLIC);
+        assert_eq!(key.id().len(), 16);
+        assert!(!format!("{key:?}").contains(PRIVATE));
+        for wrong in ["", "AAAA", &"A".repeat(43), &"_".repeat(43), &PRIVATE.repeat(2)] {
+            assert_eq!(VapidKey::from_base64(wrong).unwrap_err(), VapidKeyError::Base64, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pem_file_holds_a_key_of_this_curve_in_either_form() {
+        let pem = |bytes: &[u8]| {
+            let text = STANDARD.encode(bytes);
+            format!("-----BEGIN EC PRIVATE KEY-----\n{text}\n-----END EC PRIVATE KEY-----\n")
+        };
+        let scalar = URL_SAFE_NO_PAD.decode(PRIVATE).unwrap();
+        let curve = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let sec1 = [[0x30, 0x31, 2, 1, 1, 4, 32].as_slice(), &scalar, &curve].concat();
+        assert_eq!(VapidKey::from_pem(&pem(&sec1)).unwrap().public_key(), PUBLIC);
+        let longer = [[0x30, 0x35, 2, 1, 1, 4, 48].as_slice(), &[1; 48]].concat();
+        for wrong in ["", "no key", &pem(&longer), &pem(&sec1[..20])] {
+            assert_eq!(VapidKey::from_pem(wrong).unwrap_err(), VapidKeyError::Pem, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_names_the_origin_with_its_port_and_the_operator() {
+        let claims = claims(&token(&keys(), "https://push.internal:8443/a?b", at(0)));
+        assert_eq!(claims["aud"], "https://push.internal:8443");
+        assert_eq!(claims["sub"], "mailto:push@flametree.dev");
+        assert_eq!(claims["exp"], at(12).timestamp());
+    }
+
+    #[test]
+    fn a_token_serves_its_origin_until_six_hours_before_its_end() {
+        let keys = keys();
+        let first = token(&keys, "https://fcm.googleapis.com/a", at(0));
+        assert_eq!(token(&keys, "https://fcm.googleapis.com/b", at(6)), first);
+        assert_ne!(token(&keys, "https://web.push.apple.com/a", at(6)), first);
+        let second = token(&keys, "https://fcm.googleapis.com/a", at(7));
+        assert_ne!(second, first);
+        assert_eq!(claims(&second)["exp"], at(19).timestamp());
+    }
+}

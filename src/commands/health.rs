@@ -1,0 +1,50 @@
+//! `health`: whether the process that runs with the same settings does its work. For containers, which have no `curl`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use clap::Args;
+use flametree_notify::config::Config;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// Longer than the process itself waits for its database.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct Health {
+    /// The process is a `worker`, which has no API: ask its metrics.
+    #[arg(long)]
+    worker: bool,
+}
+
+impl Health {
+    /// An error says what does not answer as it should.
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
+        let (address, path) =
+            if self.worker { (config.metrics_addr, "/metrics") } else { (config.listen_addr, "/readyz") };
+        let url = format!("http://{}{path}", reachable(address));
+        let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.get(url.parse().context("the address is no URL")?);
+        let answer = tokio::time::timeout(PATIENCE, answer).await.with_context(|| format!("{url} is too slow"))?;
+        let status = answer.with_context(|| format!("{url} does not answer"))?.status();
+        ensure!(status == StatusCode::OK, "{url} answers {status}");
+        Ok(())
+    }
+}
+
+/// Where to reach what listens on all addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,132 @@
+//! Who we are to push services, and which ones there are.
+
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::BrowserPush;
+use super::reader::Reader;
+use super::settings::{PUSH_HOSTS, PUSH_TTL, VAPID_PRIVATE_KEY, VAPID_SUBJECT};
+use crate::channels::browser_push::{VapidKey, VapidKeyError};
+use crate::domain::push_hosts::PushHost;
+
+/// The largest that every vendor takes: 28 days.
+const MAX_TTL_SECONDS: u64 = 2_419_200;
+/// Names that lead nobody to an operator (RFC 2606, RFC 6762). Push services refuse some of them, and only there.
+const NO_ONES_NAMES: [&str; 9] =
+    ["localhost", "localdomain", "local", "invalid", "test", "example", "example.com", "example.net", "example.org"];
+
+/// `None`: browser push is not configured, or a fault was noted.
+pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
+    let ttl = reader.number(PUSH_TTL, 60..=MAX_TTL_SECONDS).map(Duration::from_secs);
+    let hosts = if reader.is_set(PUSH_HOSTS) {
+        reader.parsed(PUSH_HOSTS, "hosts like push.example.com,push.example.com:8443,*.push.example.com", hosts)
+    } else {
+        Some(Vec::new())
+    };
+    let expected = "mailto: and an address, or an https URL, by which push services reach the operator: no local and no \
+                    example name, no space";
+    let subject = reader.parsed(VAPID_SUBJECT, expected, |text| is_subject(text).then(|| text.to_owned()));
+    match (reader.is_set(VAPID_PRIVATE_KEY), reader.is_set(VAPID_SUBJECT)) {
+        (false, false) => return None,
+        (true, false) => reader.fault(VAPID_SUBJECT, format!("must be set together with {}", VAPID_PRIVATE_KEY.name)),
+        (false, true) => {
+            reader.fault(VAPID_SUBJECT, format!("is only of use together with {}", VAPID_PRIVATE_KEY.name));
+        }
+        (true, true) => {}
+    }
+    let mut keys = keys(reader)?.into_iter();
+    Some(BrowserPush { key: keys.next()?, retired_keys: keys.collect(), subject: subject?, hosts: hosts?, ttl: ttl? })
+}
+
+/// All keys, the current one first.
+fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
+    let text = reader.secret(VAPID_PRIVATE_KEY)?;
+    let mut keys: Vec<VapidKey> = Vec::new();
+    for (number, entry) in (1..).zip(text.expose().split(',').map(str::trim)) {
+        let fault = match key(entry) {
+            Ok(key) if keys.iter().any(|known| known.id() == key.id()) => "is the same as an earlier one".to_owned(),
+            Ok(key) => {
+                keys.push(key);
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        // Entries are named by their number: a text that is no key may be a key that was mistyped.
+        reader.fault(VAPID_PRIVATE_KEY, format!("has an entry {number} that {fault}"));
+        return None;
+    }
+    Some(keys)
+}
+
+/// A path has a `/`, which base64url has not.
+fn key(entry: &str) -> Result<VapidKey, String> {
+    if !entry.contains('/') {
+        return VapidKey::from_base64(entry).map_err(|error| error.to_string());
+    }
+    match std::fs::read_to_string(entry) {
+        Ok(pem) => VapidKey::from_pem(&pem).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(VapidKeyError::Base64.to_string()),
+        Err(error) => Err(format!("names a file that cannot be read: {error}")),
+    }
+}
+
+fn hosts(text: &str) -> Option<Vec<PushHost>> {
+    text.split(',').map(|host| PushHost::parse(host.trim())).collect()
+}
+
+fn is_subject(text: &str) -> bool {
+    if text.chars().any(|character| character.is_whitespace() || character.is_control() || "<>\"".contains(character)) {
+        return false;
+    }
+    if let Some(address) = text.strip_prefix("mailto:") {
+        return address.rsplit_once('@').is_some_and(|(name, domain)| {
+            let is_one = !name.is_empty() && !name.contains('@') && !domain.contains([',', '?', '/', ':']);
+            is_one && Host::parse(domain).is_ok_and(|host| is_public(&host))
+        });
+    }
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https");
+    url.is_some_and(|url| url.host().is_some_and(|host| is_public(&host.to_owned())))
+}
+
+fn is_public(host: &Host) -> bool {
+    let Host::Domain(name) = host else { return false };
+    let name = name.trim_end_matches('.');
+    let belongs_to = |zone: &str| name == zone || name.strip_suffix(zone).is_some_and(|rest| rest.ends_with('.'));
+    name.contains('.') && !NO_ONES_NAMES.into_iter().any(belongs_to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_leads_to_an_operator() {
+        for good in ["mailto:push@flametree.dev", "https://flametree.dev/contact", "mailto:a+b@mail.flametree.co.uk"] {
+            assert!(is_subject(good), "{good}");
+        }
+        for wrong in [
+            "",
+            "push@flametree.dev",
+            "mailto:",
+            "mailto:push",
+            "mailto:@flametree.dev",
+            "mailto: push@flametree.dev",
+            "mailto:<push@flametree.dev>",
+            "mailto:push@localhost",
+            "mailto:push@host.localhost",
+            "mailto:push@example.com",
+            "mailto:push@mail.example.org",
+            "mailto:push@flametree.invalid",
+            "mailto:push@flametree.test",
+            "mailto:push@printer.local",
+            "mailto:push@10.0.0.1",
+            "http://flametree.dev/",
+            "https://localhost/",
+            "https://example.com/contact",
+            "https://127.0.0.1/",
+        ] {
+            assert!(!is_subject(wrong), "{wrong}");
+        }
+    }
+}

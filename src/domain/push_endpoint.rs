@@ -1,0 +1,104 @@
+//! Where a push service takes messages for one browser. Who knows it can send there: logs have a name for it instead.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::push_hosts::PushHosts;
+
+/// Longest endpoint, in bytes.
+pub const MAX_ENDPOINT_BYTES: usize = 2_048;
+
+/// Why a text is not the endpoint of a subscription here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PushEndpointError {
+    #[error("must be at most {MAX_ENDPOINT_BYTES} bytes")]
+    TooLong,
+    #[error("must be a URL as browsers write it, without user name, password and fragment")]
+    Malformed,
+    #[error("must be on a host that is known as a push service")]
+    HostNotAllowed,
+}
+
+/// Where a push service takes messages for one browser; sent to byte for byte as the browser gave it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PushEndpoint(Url);
+
+impl PushEndpoint {
+    pub fn parse(text: &str, hosts: &PushHosts) -> Result<Self, PushEndpointError> {
+        let endpoint = Self::read(text)?;
+        if hosts.allow(&endpoint.0) { Ok(endpoint) } else { Err(PushEndpointError::HostNotAllowed) }
+    }
+
+    /// An endpoint that was checked when it was stored; its host may be none that is allowed any more.
+    pub(super) fn read(text: &str) -> Result<Self, PushEndpointError> {
+        if text.len() > MAX_ENDPOINT_BYTES {
+            return Err(PushEndpointError::TooLong);
+        }
+        let url = Url::parse(text).map_err(|_no_url| PushEndpointError::Malformed)?;
+        // What the URL standard would write otherwise could not be sent as it was given.
+        let is_exact = url.as_str() == text && url.host_str().is_some();
+        let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        if is_exact && is_bare { Ok(Self(url)) } else { Err(PushEndpointError::Malformed) }
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// Scheme, host and port, as a VAPID token names its audience (RFC 8292, 2).
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// By which an endpoint is found again without being stored in clear. No key is needed for it: an endpoint is a
+    /// random capability of its push service, so that nobody can find it by guessing; and a hash under a key would
+    /// change with the key, and with it the row that an endpoint has.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_str()).into()
+    }
+}
+
+/// The host and the first eight hex digits of the hash: enough to follow an endpoint through the logs, and no way to it.
+impl fmt::Display for PushEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash = self.hash();
+        write!(f, "{}/{:08x}", self.host(), u32::from_be_bytes(std::array::from_fn(|at| hash[at])))
+    }
+}
+
+impl fmt::Debug for PushEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PushEndpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_exact_url_of_a_push_service() {
+        let hosts = PushHosts::new(Vec::new(), false);
+        for (text, error) in [
+            ("https://example.net/x", PushEndpointError::HostNotAllowed),
+            ("/x", PushEndpointError::Malformed),
+            ("https://FCM.googleapis.com/x", PushEndpointError::Malformed),
+            ("https://fcm.googleapis.com:443/x", PushEndpointError::Malformed),
+            ("https://fcm.googleapis.com/a/../x", PushEndpointError::Malformed),
+            ("https://fcm.googleapis.com/x ", PushEndpointError::Malformed),
+            ("https://fcm.googleapis.com/x#y", PushEndpointError::Malformed),
+            ("https://me:pw@fcm.googleapis.com/x", PushEndpointError::Malformed),
+            ("https://fcm.googleapis.com@example.net/x", PushEndpointError::Malformed),
+        ] {
+            assert_eq!(PushEndpoint::parse(text, &hosts), Err(error), "{text}");
+        }
+        let long = format!("https://fcm.googleapis.com/{}", "x".repeat(MAX_ENDPOINT_BYTES));
+        assert_eq!(PushEndpoint::parse(&long, &hosts), Err(PushEndpointError::TooLong));
+    }
+}

@@ -1,0 +1,133 @@
+//! Which hosts are push services: the browsers' vendors', and those that the operator adds.
+//!
+//! A subscription's endpoint comes from a browser and names the host to send to. This list is what keeps the service from
+//! being sent anywhere; it is asked when a subscription comes and again at every send.
+
+use url::Url;
+
+/// Where the endpoints of today's browsers are: Firefox, Chrome, other builds of Chromium, Safari, Edge.
+const VENDORS: [&str; 5] = [
+    "updates.push.services.mozilla.com",
+    "fcm.googleapis.com",
+    "jmt17.google.com",
+    "web.push.apple.com",
+    "*.notify.windows.com",
+];
+
+/// One host, or every host below one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushHost {
+    name: String,
+    /// Whether the names below it are meant, and not itself.
+    below: bool,
+    /// `None`: the port of the scheme.
+    port: Option<u16>,
+}
+
+impl PushHost {
+    /// Reads `host`, `host:port` or `*.host`, in the notation that URLs have.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (below, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
+        let url = Url::parse(&format!("https://{rest}/")).ok()?;
+        let is_bare = rest.parse::<u16>().is_err() && !rest.contains(['/', '?', '#', '@', '*', '\\']);
+        let name = url.host_str().filter(|_| is_bare)?.to_owned();
+        Some(Self { name, below, port: url.port() })
+    }
+
+    fn includes(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        let is_named = if self.below {
+            host.strip_suffix(&self.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        } else {
+            host == self.name
+        };
+        is_named && url.port() == self.port
+    }
+}
+
+/// The push services that may be sent to.
+#[derive(Debug, Clone)]
+pub struct PushHosts {
+    vendors: Vec<PushHost>,
+    added: Vec<PushHost>,
+    /// Whether plain http will do; only for what the operator added.
+    allow_http: bool,
+}
+
+impl PushHosts {
+    /// The vendors' and these.
+    pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
+        Self { vendors: VENDORS.into_iter().filter_map(PushHost::parse).collect(), added, allow_http }
+    }
+
+    pub fn allow(&self, url: &Url) -> bool {
+        let among = |hosts: &[PushHost]| hosts.iter().any(|host| host.includes(url));
+        match url.scheme() {
+            "https" => among(&self.vendors) || among(&self.added),
+            "http" => self.allow_http && among(&self.added),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allow(hosts: &PushHosts, url: &str) -> bool {
+        hosts.allow(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn the_vendors_are_push_services_and_nothing_that_looks_like_them() {
+        let hosts = PushHosts::new(Vec::new(), true);
+        for good in [
+            "https://updates.push.services.mozilla.com/wpush/v2/x",
+            "https://fcm.googleapis.com/fcm/send/x",
+            "https://jmt17.google.com/fcm/send/x",
+            "https://web.push.apple.com/x",
+            "https://wns2-par02p.notify.windows.com/w/?token=x",
+        ] {
+            assert!(allow(&hosts, good), "{good}");
+        }
+        for wrong in [
+            "http://fcm.googleapis.com/x",
+            "https://fcm.googleapis.com:8443/x",
+            "https://fcm.googleapis.com.example.net/x",
+            "https://notfcm.googleapis.com/x",
+            "https://notify.windows.com/x",
+            "https://.notify.windows.com/x",
+            "https://evilnotify.windows.com/x",
+            "https://example.net/fcm.googleapis.com",
+            "https://127.0.0.1/x",
+        ] {
+            assert!(Url::parse(wrong).is_err() || !allow(&hosts, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_operator_adds_hosts_with_their_ports() {
+        let added = ["push.internal:8443", "127.0.0.1:9000", "[::1]:9000", "*.up.internal"];
+        let hosts = |allow_http| PushHosts::new(added.map(|text| PushHost::parse(text).unwrap()).to_vec(), allow_http);
+        for good in [
+            "https://push.internal:8443/x",
+            "http://127.0.0.1:9000/x",
+            "https://[::1]:9000/x",
+            "https://a.b.up.internal/x",
+        ] {
+            assert!(allow(&hosts(true), good), "{good}");
+        }
+        for wrong in ["https://push.internal/x", "https://127.0.0.1:9001/x", "https://up.internal/x"] {
+            assert!(!allow(&hosts(true), wrong), "{wrong}");
+        }
+        assert!(!allow(&hosts(false), "http://127.0.0.1:9000/x"));
+        assert!(allow(&hosts(false), "https://127.0.0.1:9000/x"));
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for wrong in ["", "https://push.internal", "a/b", "user@host", "*", "*.*", "8080", "a:b", "a b", "host?x"] {
+            assert_eq!(PushHost::parse(wrong), None, "{wrong}");
+        }
+    }
+}

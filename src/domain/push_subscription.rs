@@ -1,0 +1,214 @@
+//! A browser's push subscription: where its messages go and the keys that only it can read them by.
+//!
+//! Everything here is a secret of that browser: who knows the endpoint can send to it. `Debug` shows a name for logs.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::fault::{Fault, FaultCode};
+use super::fields::Fields;
+use super::push_endpoint::PushEndpoint;
+use super::push_hosts::PushHosts;
+use super::secret_text::SecretText;
+
+/// Most subscriptions of one person; the one that was unseen longest goes.
+pub const MAX_PER_PERSON: i64 = 20;
+/// Longest label, in characters.
+pub const MAX_LABEL_CHARS: usize = 100;
+
+/// An uncompressed point of P-256 (RFC 8291, 3.1).
+pub type PublicPoint = [u8; 65];
+
+/// What a browser hands out when it subscribes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushSubscription {
+    pub endpoint: PushEndpoint,
+    pub keys: BrowserKeys,
+}
+
+/// What messages to a browser are encrypted by (RFC 8291, 3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrowserKeys {
+    pub p256dh: PublicPoint,
+    pub auth: Zeroizing<[u8; 16]>,
+}
+
+impl fmt::Debug for BrowserKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrowserKeys(..)")
+    }
+}
+
+/// The form of `PushSubscription.toJSON()`, in which a subscription is sealed.
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    endpoint: &'a str,
+    p256dh: String,
+    auth: Zeroizing<String>,
+}
+
+impl PushSubscription {
+    /// For sealing.
+    pub fn to_text(&self) -> SecretText {
+        let written = Written {
+            endpoint: self.endpoint.url().as_str(),
+            p256dh: URL_SAFE_NO_PAD.encode(self.keys.p256dh),
+            auth: Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.keys.auth)),
+        };
+        // Texts only: this cannot fail, and an empty text would not read back.
+        SecretText::new(serde_json::to_string(&written).unwrap_or_default())
+    }
+
+    /// What `to_text` wrote; `None`: it is something else. Its host may be none that is allowed any more.
+    pub fn from_text(text: &SecretText) -> Option<Self> {
+        let written: Written<'_> = serde_json::from_str(text.expose()).ok()?;
+        let endpoint = PushEndpoint::read(written.endpoint).ok()?;
+        let p256dh = decode(&written.p256dh)?;
+        let auth = Zeroizing::new(decode(&written.auth)?);
+        Some(Self { endpoint, keys: BrowserKeys { p256dh, auth } })
+    }
+}
+
+/// A subscription as a person's browser sends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubscription {
+    pub subscription: PushSubscription,
+    /// What the person calls the browser.
+    pub label: Option<String>,
+}
+
+impl NewSubscription {
+    /// Reads `PushSubscription.toJSON()` with a `label`. `is_on_curve` tells whether a point is one of P-256.
+    pub fn parse(
+        body: Value,
+        hosts: &PushHosts,
+        is_on_curve: impl Fn(&PublicPoint) -> bool,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
+        let endpoint = fields
+            .required_text("endpoint")
+            .and_then(|text| fields.parsed("endpoint", PushEndpoint::parse(&text, hosts)));
+        if fields.take("expirationTime").is_some_and(|time| !time.is_number()) {
+            fields.fault::<()>("expirationTime", FaultCode::InvalidType, "must be a number or null");
+        }
+        let label = fields.text("label").and_then(|label| label_of(&mut fields, label));
+        let keys = read_keys(&mut fields, is_on_curve);
+        let faults = fields.finish();
+        match (endpoint, keys) {
+            (Some(endpoint), Some(keys)) if faults.is_empty() => {
+                Ok(Self { subscription: PushSubscription { endpoint, keys }, label })
+            }
+            _ => Err(faults),
+        }
+    }
+}
+
+fn label_of(fields: &mut Fields, label: String) -> Option<String> {
+    let fits = (1..=MAX_LABEL_CHARS).contains(&label.chars().count()) && !label.chars().any(char::is_control);
+    if fits {
+        return Some(label);
+    }
+    let message = format!("must be 1 to {MAX_LABEL_CHARS} characters without control characters");
+    fields.fault("label", FaultCode::InvalidValue, message)
+}
+
+/// The two keys; browsers may come to have more of them, which do not concern us.
+fn read_keys(fields: &mut Fields, is_on_curve: impl Fn(&PublicPoint) -> bool) -> Option<BrowserKeys> {
+    let keys = match fields.take("keys") {
+        Some(Value::Object(keys)) => keys,
+        Some(_) => return fields.fault("keys", FaultCode::InvalidType, "must be a JSON object"),
+        None => return fields.fault("keys", FaultCode::Required, "is required"),
+    };
+    let mut key = |name: &str| match keys.get(name) {
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(_) => fields.fault(&format!("keys/{name}"), FaultCode::InvalidType, "must be a string"),
+        None => fields.fault(&format!("keys/{name}"), FaultCode::Required, "is required"),
+    };
+    let (p256dh, auth) = (key("p256dh"), key("auth"));
+    let p256dh = p256dh.and_then(|text| {
+        let message = "must be an uncompressed point of P-256, 65 bytes as base64url";
+        decode(text)
+            .filter(|point| is_on_curve(point))
+            .or_else(|| fields.fault("keys/p256dh", FaultCode::InvalidValue, message))
+    });
+    let auth = auth.and_then(|text| {
+        let message = "must be 16 bytes as base64url";
+        decode(text).or_else(|| fields.fault("keys/auth", FaultCode::InvalidValue, message))
+    });
+    Some(BrowserKeys { p256dh: p256dh?, auth: Zeroizing::new(auth?) })
+}
+
+/// Some libraries pad, or use the other alphabet of base64.
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ENDPOINT: &str = "https://fcm.googleapis.com/fcm/send/abc%2Fdef:APA91bH-_x?token=a%2bb";
+
+    fn hosts() -> PushHosts {
+        PushHosts::new(Vec::new(), false)
+    }
+
+    fn body() -> Value {
+        let keys = json!({"p256dh": URL_SAFE_NO_PAD.encode([4; 65]), "auth": URL_SAFE_NO_PAD.encode([7; 16])});
+        json!({"endpoint": ENDPOINT, "expirationTime": null, "keys": keys, "label": "Firefox at work"})
+    }
+
+    fn faults(body: Value) -> Vec<(String, FaultCode)> {
+        let faults = NewSubscription::parse(body, &hosts(), |_| true).unwrap_err();
+        faults.into_iter().map(|fault| (fault.pointer, fault.code)).collect()
+    }
+
+    #[test]
+    fn a_browsers_subscription_reads_back_byte_for_byte() {
+        let new = NewSubscription::parse(body(), &hosts(), |point| point[0] == 4).unwrap();
+        assert_eq!(new.subscription.endpoint.url().as_str(), ENDPOINT);
+        assert_eq!(new.label.as_deref(), Some("Firefox at work"));
+        assert_eq!(PushSubscription::from_text(&new.subscription.to_text()), Some(new.subscription.clone()));
+        assert_eq!(PushSubscription::from_text(&SecretText::new("{}")), None);
+        let shown = format!("{new:?}");
+        assert!(!shown.contains("APA91") && shown.contains("fcm.googleapis.com/"), "{shown}");
+    }
+
+    #[test]
+    fn keys_are_read_in_either_alphabet_and_padded() {
+        let mut padded = body();
+        let (point, auth) = ([4; 65].map(|byte: u8| byte | 0xfb), [0xff; 16]);
+        padded["keys"]["p256dh"] = json!(base64::engine::general_purpose::STANDARD.encode(point));
+        padded["keys"]["auth"] = json!(base64::engine::general_purpose::STANDARD.encode(auth));
+        let new = NewSubscription::parse(padded, &hosts(), |_| true).unwrap();
+        assert_eq!((new.subscription.keys.p256dh, *new.subscription.keys.auth), (point, auth));
+    }
+
+    #[test]
+    fn every_fault_is_found() {
+        assert_eq!(
+            faults(json!({"label": "", "expirationTime": "soon", "more": 1})),
+            [
+                ("/endpoint".into(), FaultCode::Required),
+                ("/expirationTime".into(), FaultCode::InvalidType),
+                ("/label".into(), FaultCode::InvalidValue),
+                ("/keys".into(), FaultCode::Required),
+                ("/more".into(), FaultCode::UnknownField),
+            ]
+        );
+        let mut wrong = body();
+        wrong["keys"] = json!({"p256dh": URL_SAFE_NO_PAD.encode([4; 64]), "auth": URL_SAFE_NO_PAD.encode([7; 17])});
+        let expected = ["/keys/p256dh", "/keys/auth"].map(|place| (place.to_owned(), FaultCode::InvalidValue));
+        assert_eq!(faults(wrong), expected);
+        let off_curve = NewSubscription::parse(body(), &hosts(), |_| false).unwrap_err();
+        assert_eq!(off_curve[0].pointer, "/keys/p256dh");
+    }
+}

@@ -1,0 +1,225 @@
+//! The browsers in which a person is notified: registered by the pages themselves, listed and removed by the person.
+//!
+//! Of an endpoint only its host and its hash are ever shown: whoever knows the rest could send to it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::JsonBody;
+use super::parameters::NoParameters;
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::state::ApiState;
+use crate::channels::browser_push::{PushSender, is_public_key};
+use crate::domain::ids::PushSubscriptionId;
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::push_subscription::NewSubscription;
+use crate::store::push_registration::{self, Registered, Registrant};
+use crate::store::push_subscriptions::{self, ListedSubscription};
+use crate::telemetry::metrics::RemovalReason;
+
+/// What browsers subscribe with.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VapidPublicKey {
+    /// `applicationServerKey` of `PushManager.subscribe()`: an uncompressed point of P-256 as base64url.
+    #[schema(example = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4")]
+    public_key: String,
+}
+
+/// A browser's own `PushSubscription.toJSON()`, and what to call it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
+#[expect(non_snake_case, reason = "the browser's own name")]
+#[schema(example = json!({
+    "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA", "expirationTime": null,
+    "keys": {
+        "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+        "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+    },
+    "label": "Firefox at work",
+}))]
+pub(super) struct SubscriptionRequest {
+    /// Where the push service takes messages for this browser; on a host that is known as one.
+    #[schema(max_length = 2048)]
+    endpoint: String,
+    expirationTime: Option<f64>,
+    keys: SubscriptionKeys,
+    /// What the person calls the browser.
+    #[schema(min_length = 1, max_length = 100)]
+    label: Option<String>,
+}
+
+/// What messages to the browser are encrypted by.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation")]
+pub(super) struct SubscriptionKeys {
+    /// An uncompressed point of P-256 as base64url.
+    p256dh: String,
+    /// 16 bytes as base64url.
+    auth: String,
+}
+
+/// A browser of the person who asks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubscriptionView {
+    #[schema(value_type = String, example = "sub_01930000000070008000000000000000")]
+    id: PushSubscriptionId,
+    /// The push service.
+    host: String,
+    /// SHA-256 of the endpoint in hexadecimal, by which a page knows its own browser.
+    endpoint_sha256: String,
+    label: Option<String>,
+    /// Whether notifications are sent to it.
+    active: bool,
+    /// Why they are not: `vapid_key_mismatch`, the browser has subscribed with another key and must do so anew.
+    disabled_reason: Option<String>,
+    created_at: DateTime<Utc>,
+    /// When the browser was registered last.
+    last_seen_at: DateTime<Utc>,
+}
+
+/// The browsers of the person who asks; there is one page.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubscriptionList {
+    data: Vec<SubscriptionView>,
+    /// Always null: a person has at most 20.
+    next_cursor: Option<String>,
+}
+
+impl From<ListedSubscription> for SubscriptionView {
+    fn from(listed: ListedSubscription) -> Self {
+        let ListedSubscription { id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at } = listed;
+        let digits = endpoint_hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let endpoint_sha256 = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
+        let active = disabled_reason.is_none();
+        Self { id, host, endpoint_sha256, label, active, disabled_reason, created_at, last_seen_at }
+    }
+}
+
+/// Whose browsers the request is about: those of the person who asks.
+pub(super) fn person(caller: &Caller) -> Result<(&TenantId, &UserId), Problem> {
+    let no_person =
+        || Problem::new(ProblemCode::Forbidden).detail("browsers are a person's, and an API token is nobody");
+    Ok((caller.own_tenant()?, caller.user().ok_or_else(no_person)?))
+}
+
+pub(super) fn sender(state: &ApiState) -> Result<&PushSender, Problem> {
+    state.push.as_ref().ok_or_else(|| Problem::new(ProblemCode::BrowserPushNotConfigured))
+}
+
+/// The public key that browsers subscribe with. After it has changed, they subscribe anew.
+#[utoipa::path(
+    get,
+    path = "/v1/push/vapid-public-key",
+    tag = "Browser push",
+    responses(
+        (status = 200, body = VapidPublicKey),
+        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn vapid_public_key(
+    State(state): State<ApiState>,
+    _: Caller,
+    _: NoParameters,
+) -> Result<Json<VapidPublicKey>, Problem> {
+    Ok(Json(VapidPublicKey { public_key: sender(&state)?.keys().current().public_key().to_owned() }))
+}
+
+/// Registers this browser for the person who asks, or shows that it is still there: pages do it each time they load. A
+/// browser that was somebody else's is this person's from then on. Of more than 20, the one unseen longest goes.
+#[utoipa::path(
+    put,
+    path = "/v1/me/push-subscriptions",
+    tag = "Browser push",
+    request_body = SubscriptionRequest,
+    responses(
+        (status = 200, description = "It was the person's already", body = SubscriptionView),
+        (status = 201, description = "Registered", body = SubscriptionView),
+        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 422, description = "Also if the host is no push service that is allowed",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn register(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<SubscriptionView>), Problem> {
+    let (tenant, user) = person(&caller)?;
+    let sender = sender(&state)?;
+    let new = NewSubscription::parse(body, sender.hosts(), is_public_key).map_err(Problem::invalid)?;
+    let registrant = Registrant { tenant, user, vapid_key_id: sender.keys().current().id() };
+    let Registered { subscription, is_new, moved, evicted } =
+        push_registration::register(&state.db, &state.keyring, registrant, &new).await?;
+    if moved {
+        state.metrics.push_subscription_removed(RemovalReason::Moved);
+    }
+    (0..evicted).for_each(|_| state.metrics.push_subscription_removed(RemovalReason::Evicted));
+    if is_new {
+        let endpoint = &new.subscription.endpoint;
+        tracing::info!(subscription.id = %subscription.id, endpoint = %endpoint, moved, "a browser was registered");
+    }
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(subscription.into())))
+}
+
+/// The browsers of the person who asks, the one registered last first.
+#[utoipa::path(
+    get,
+    path = "/v1/me/push-subscriptions",
+    tag = "Browser push",
+    responses(
+        (status = 200, body = SubscriptionList),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+) -> Result<Json<SubscriptionList>, Problem> {
+    let (tenant, user) = person(&caller)?;
+    let listed = push_subscriptions::list(&state.db, tenant, user).await?;
+    Ok(Json(SubscriptionList { data: listed.into_iter().map(SubscriptionView::from).collect(), next_cursor: None }))
+}
+
+/// Removes a browser of the person who asks: nothing is sent to it any more, what waits included.
+#[utoipa::path(
+    delete,
+    path = "/v1/me/push-subscriptions/{id}",
+    tag = "Browser push",
+    params(("id" = String, Path, example = "sub_01930000000070008000000000000000")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    name: PathName,
+) -> Result<StatusCode, Problem> {
+    let (tenant, user) = person(&caller)?;
+    let id: PushSubscriptionId = name.id()?;
+    if !push_subscriptions::remove(&state.db, tenant, user, id).await? {
+        return Err(Problem::new(ProblemCode::NotFound));
+    }
+    state.metrics.push_subscription_removed(RemovalReason::Deleted);
+    tracing::info!(subscription.id = %id, "a browser was removed");
+    Ok(StatusCode::NO_CONTENT)
+}

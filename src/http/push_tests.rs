@@ -1,0 +1,126 @@
+//! The test of a person's own browser: one notification, sent at once. It is no delivery, and nothing of it is stored but
+//! when it was; what the push service says of the subscription counts as it does for deliveries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::now;
+use super::parameters::NoParameters;
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::push_subscriptions::{person, sender};
+use super::state::ApiState;
+use crate::channels::browser_push::{Notice, Recipient, Sent};
+use crate::domain::delivery::{Attempt, Outcome};
+use crate::domain::ids::{EndpointId, PushSubscriptionId};
+use crate::domain::names::TenantId;
+use crate::store::SealedError;
+use crate::store::push_subscriptions::{self, DisabledReason};
+use crate::telemetry::metrics::RemovalReason;
+
+/// Between two tests of a browser.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What became of the test.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PushTestView {
+    /// `delivered`: the push service has it. Whether the browser shows it, nobody is told.
+    #[schema(value_type = String, example = "delivered")]
+    outcome: Outcome,
+    /// Of the push service's answer, if there was one.
+    http_status: Option<u16>,
+    /// What went wrong, in words.
+    note: Option<String>,
+    /// The beginning of what the push service said.
+    response_body: Option<String>,
+}
+
+impl From<Attempt> for PushTestView {
+    fn from(attempt: Attempt) -> Self {
+        let detail = attempt.detail.unwrap_or_default();
+        Self {
+            outcome: attempt.outcome,
+            http_status: attempt.http_status,
+            note: detail.note,
+            response_body: detail.response_body,
+        }
+    }
+}
+
+/// Sends one test notification to a browser of the person who asks; every five seconds at most. A browser that is gone
+/// is removed, one that has subscribed with another key is disabled.
+#[utoipa::path(
+    post,
+    path = "/v1/me/push-subscriptions/{id}/test",
+    tag = "Browser push",
+    params(("id" = String, Path, example = "sub_01930000000070008000000000000000")),
+    responses(
+        (status = 200, description = "Sent, or refused to be sent: see the outcome", body = PushTestView),
+        (status = 404, description = "Also `browser_push_not_configured`", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = 429, description = "Too soon; see Retry-After", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn test(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    name: PathName,
+) -> Result<Json<PushTestView>, Problem> {
+    let (tenant, user) = person(&caller)?;
+    let sender = sender(&state)?;
+    let id: PushSubscriptionId = name.id()?;
+    let endpoint = EndpointId::from_uuid(id.uuid());
+    let stored = match push_subscriptions::find(&state.db, &state.keyring, tenant, Some(user), endpoint).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Err(Problem::new(ProblemCode::NotFound)),
+        Err(SealedError::Database(error)) => return Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, tenant.id = %tenant, subscription.id = %id, "a push subscription cannot be decrypted");
+            let note = "The stored subscription of this browser cannot be decrypted.".to_owned();
+            return Ok(Json(Attempt::not_sent(Outcome::ConfigError, Some(note)).into()));
+        }
+    };
+    let _permit = state.endpoint_tests.try_acquire().map_err(|_none_left| {
+        Problem::new(ProblemCode::Overloaded).detail("too many tests are under way").retry_after(RETRY_SOON)
+    })?;
+    if !push_subscriptions::note_test(&state.db, tenant, user, id).await? {
+        let detail = format!("a browser is tested every {} seconds at most", PAUSE.as_secs());
+        return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(PAUSE));
+    }
+    let version = stored.version;
+    let recipient = Recipient::new(tenant.clone(), stored.user, stored.subscription, stored.vapid_key_id);
+    let sent = sender.send(&Arc::new(recipient), &Notice::test(), now()).await;
+    follow(&state, tenant, endpoint, version, &sent).await?;
+    tracing::info!(subscription.id = %id, outcome = sent.attempt.outcome.as_str(), "a browser was tested");
+    Ok(Json(sent.attempt.into()))
+}
+
+/// Does to the subscription what its push service has said.
+async fn follow(
+    state: &ApiState,
+    tenant: &TenantId,
+    endpoint: EndpointId,
+    version: i32,
+    sent: &Sent,
+) -> Result<(), Problem> {
+    if sent.attempt.outcome == Outcome::Gone
+        && push_subscriptions::remove_gone(&state.db, tenant, endpoint, version).await?
+    {
+        state.metrics.push_subscription_removed(RemovalReason::Gone);
+    }
+    if sent.key_mismatch {
+        let reason = DisabledReason::VapidKeyMismatch;
+        push_subscriptions::disable(&state.db, tenant, endpoint, version, reason).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The table `push_subscriptions`: the browsers of people, each with one row, wherever it was signed in before.
+
+use chrono::{DateTime, Utc};
+use sqlx::Error;
+use uuid::Uuid;
+
+use super::sealed::open_subscription;
+use super::{Db, SealedError};
+use crate::domain::ids::{EndpointId, PushSubscriptionId};
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::push_subscription::PushSubscription;
+use crate::secrets::Keyring;
+
+/// Why a subscription is not sent to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisabledReason {
+    /// The push service says that the browser has subscribed with another VAPID key.
+    VapidKeyMismatch,
+}
+
+impl DisabledReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VapidKeyMismatch => "vapid_key_mismatch",
+        }
+    }
+}
+
+/// A subscription without what is secret of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedSubscription {
+    pub id: PushSubscriptionId,
+    /// Of the endpoint.
+    pub host: String,
+    /// By which a page knows its own browser.
+    pub endpoint_hash: Vec<u8>,
+    pub label: Option<String>,
+    /// Why it is not sent to; `None`: it is.
+    pub disabled_reason: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// What a sender needs of a subscription. Valid as long as the row's version is this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSubscription {
+    pub id: EndpointId,
+    pub user: UserId,
+    pub version: i32,
+    pub active: bool,
+    pub subscription: PushSubscription,
+    pub vapid_key_id: String,
+}
+
+pub(super) struct ListedRow {
+    pub(super) id: Uuid,
+    pub(super) host: String,
+    pub(super) endpoint_hash: Vec<u8>,
+    pub(super) label: Option<String>,
+    pub(super) disabled_reason: Option<String>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) last_seen_at: DateTime<Utc>,
+}
+
+impl From<ListedRow> for ListedSubscription {
+    fn from(row: ListedRow) -> Self {
+        let ListedRow { id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at } = row;
+        let id = PushSubscriptionId::from_uuid(id);
+        Self { id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at }
+    }
+}
+
+/// A person's subscriptions, the one that was seen last first; at most as many as a person may have.
+pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<ListedSubscription>, Error> {
+    let rows = sqlx::query_as!(
+        ListedRow,
+        "-- push_subscriptions::list
+        SELECT id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at
+        FROM flametree.push_subscriptions
+        WHERE tenant_id = $1 AND user_id = $2
+        ORDER BY last_seen_at DESC, id DESC",
+        tenant.as_str(),
+        user.as_str(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(ListedSubscription::from).collect())
+}
+
+/// The subscription behind an endpoint, of this `user` where one is named; `None`: there is none.
+pub async fn find(
+    db: &Db,
+    keyring: &Keyring,
+    tenant: &TenantId,
+    user: Option<&UserId>,
+    id: EndpointId,
+) -> Result<Option<StoredSubscription>, SealedError> {
+    let row = sqlx::query!(
+        "-- push_subscriptions::find
+        SELECT user_id, version, active, ciphertext, vapid_key_id
+        FROM flametree.push_subscriptions
+        WHERE id = $1 AND tenant_id = $2 AND ($3::text IS NULL OR user_id = $3)",
+        id.uuid(),
+        tenant.as_str(),
+        user.map(UserId::as_str),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let user = UserId::from_stored(row.user_id);
+    let subscription = open_subscription(keyring, tenant, &user, id, &row.ciphertext)?;
+    let (version, active, vapid_key_id) = (row.version, row.active, row.vapid_key_id);
+    Ok(Some(StoredSubscription { id, user, version, active, subscription, vapid_key_id }))
+}
+
+/// Removes a person's subscription; false: there is none.
+pub async fn remove(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- push_subscriptions::remove
+        DELETE FROM flametree.push_subscriptions
+        WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+        tenant.as_str(),
+        user.as_str(),
+        id.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Removes what its push service has called gone; false: it was removed or changed meanwhile.
+///
+/// For messages that are no deliveries: a delivery's outcome and this are one transaction (`finish_deliveries`).
+pub async fn remove_gone(db: &Db, tenant: &TenantId, id: EndpointId, version: i32) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- push_subscriptions::remove_gone
+        DELETE FROM flametree.push_subscriptions
+        WHERE id = $1 AND tenant_id = $2 AND version = $3",
+        id.uuid(),
+        tenant.as_str(),
+        version,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Stops sending to a subscription, which stays; false: it was removed or changed meanwhile, or is disabled already.
+pub async fn disable(
+    db: &Db,
+    tenant: &TenantId,
+    id: EndpointId,
+    version: i32,
+    reason: DisabledReason,
+) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- push_subscriptions::disable
+        UPDATE flametree.push_subscriptions
+        SET active = false, disabled_reason = $4, version = version + 1
+        WHERE id = $1 AND tenant_id = $2 AND version = $3 AND active",
+        id.uuid(),
+        tenant.as_str(),
+        version,
+        reason.as_str(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Notes that a test message is about to be sent; false: the last one is not five seconds ago.
+pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- push_subscriptions::note_test
+        UPDATE flametree.push_subscriptions
+        SET tested_at = clock_timestamp()
+        WHERE tenant_id = $1 AND user_id = $2 AND id = $3
+          AND (tested_at IS NULL OR tested_at <= clock_timestamp() - interval '5 seconds')",
+        tenant.as_str(),
+        user.as_str(),
+        id.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// How many subscriptions are sent to, of all tenants.
+pub async fn count_active(db: &Db) -> Result<i64, Error> {
+    sqlx::query_scalar!(
+        r#"-- push_subscriptions::count_active
+        SELECT count(*) AS "count!" FROM flametree.push_subscriptions WHERE active"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The VAPID keys that active subscriptions were made with, and how many each has.
+pub async fn vapid_keys_in_use(db: &Db) -> Result<Vec<(String, i64)>, Error> {
+    let rows = sqlx::query!(
+        r#"-- push_subscriptions::vapid_keys_in_use
+        SELECT vapid_key_id, count(*) AS "subscriptions!"
+        FROM flametree.push_subscriptions
+        WHERE active
+        GROUP BY vapid_key_id
+        ORDER BY vapid_key_id"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.vapid_key_id, row.subscriptions)).collect())
+}

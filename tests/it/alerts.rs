@@ -1,0 +1,171 @@
+//! Each alert is made to fire by its fault, in the real Prometheus over real processes, and ends after the fault.
+//!
+//! The waits are shortened here; `tests/deployment/alerts_test.yaml` has them as they are.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::deployment::{Deployment, TENANT, agents};
+use crate::support::own_server::Stop;
+use crate::support::prometheus::Prometheus;
+use crate::support::receiver::Mode;
+use crate::support::seed;
+use crate::support::service::Part;
+use crate::support::waiting::eventually;
+
+/// Nothing has to go on for the fault to last.
+async fn lasting() {}
+
+/// A pause in a fault that goes on.
+async fn breathe() {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_that_wait_or_fail_alert_until_they_do_so_no_more() {
+    let mut deployment = Deployment::new().await;
+    deployment.settings = deployment.settings.with("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "1");
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let apis = [deployment.client(&service)];
+    let agents = agents(1);
+    deployment.configure(&service, &agents).await;
+
+    deployment.receiver.set("/agent-1", Mode::Hangs);
+    deployment.post(&apis, &agents, 20).await;
+    prometheus.fires("FlametreeDeliveriesWait", lasting).await;
+    deployment.receiver.let_go();
+    prometheus.ends("FlametreeDeliveriesWait").await;
+
+    let nobody_listens = json!({"enabled": true, "url": "http://127.0.0.1:1/", "events": ["user_message"]});
+    let config = format!("/v1/agents/agent-1/push-config?tenant_id={TENANT}");
+    assert_eq!(apis[0].put(&config, &nobody_listens).await.status, 200);
+    let failing = async || {
+        deployment.post(&apis, &agents, 10).await;
+        breathe().await;
+    };
+    for speed in ["Fast", "Slow", "Trickle"] {
+        prometheus.fires(&format!("FlametreeDeliveryFailures{speed}"), failing).await;
+    }
+    deployment.configure(&service, &agents).await;
+    for speed in ["Fast", "Slow", "Trickle"] {
+        prometheus.ends(&format!("FlametreeDeliveryFailures{speed}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_are_gone_alert_until_others_run() {
+    let deployment = Deployment::new().await;
+    let api = deployment.settings.start(Part::Api).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let prometheus = Prometheus::of(&[&api, &worker]).await;
+    let agents = agents(1);
+    deployment.configure(&api, &agents).await;
+    deployment.receiver.set("/agent-1", Mode::Hangs);
+    deployment.post(&[deployment.client(&api)], &agents, 5).await;
+    let begun = || deployment.receiver.open_at("/agent-1") == 5;
+    eventually("the worker has begun", begun).await;
+    assert!(!prometheus.is_firing("FlametreeNoWorker").await);
+
+    worker.kill();
+    prometheus.fires("FlametreeTargetDown", lasting).await;
+    prometheus.fires("FlametreeNoWorker", lasting).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    prometheus.scrape(&[&api, &worker]);
+    prometheus.ends("FlametreeTargetDown").await;
+    prometheus.ends("FlametreeNoWorker").await;
+    prometheus.fires("FlametreeDeliveriesInterrupted", lasting).await;
+    prometheus.ends("FlametreeDeliveriesInterrupted").await;
+
+    for process in [api, worker] {
+        process.kill();
+    }
+    prometheus.scrape(&[]);
+    prometheus.fires("FlametreeMetricsMissing", lasting).await;
+    let service = deployment.settings.start(Part::Run).await;
+    prometheus.scrape(&[&service]);
+    prometheus.ends("FlametreeMetricsMissing").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_locked_or_away_alerts_until_it_answers() {
+    let mut deployment = Deployment::with_own_server().await;
+    for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "4"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
+        deployment.settings = deployment.settings.with(name, value);
+    }
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+
+    let mut lock = deployment.pool.begin().await.unwrap();
+    let statement = "LOCK TABLE flametree.events, flametree.push_configs IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
+    let post = || async {
+        call(deployment.client(&service), Method::POST, "/v1/events");
+        breathe().await;
+    };
+    prometheus.fires("FlametreeEventsRefused", post).await;
+    let read = || async {
+        call(deployment.client(&service), Method::GET, "/v1/agents/agent-1/push-config?tenant_id=acme");
+        breathe().await;
+    };
+    prometheus.fires("FlametreePoolSaturated", read).await;
+    lock.rollback().await.unwrap();
+    prometheus.ends("FlametreeEventsRefused").await;
+    prometheus.ends("FlametreePoolSaturated").await;
+
+    let probe = || async {
+        let _answer = service.readiness().await;
+    };
+    deployment.server().stop(Stop::Immediate);
+    prometheus.fires("FlametreeNotReady", probe).await;
+    deployment.server().start_again();
+    prometheus.ends("FlametreeNotReady").await;
+}
+
+/// A call that waits for the lock, or is refused because another does; nobody waits for its answer.
+fn call(client: Client, method: Method, path: &'static str) {
+    tokio::spawn(async move {
+        let event = json!({
+            "type": "user_message", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1", "text": "hi",
+        });
+        let body = (method == Method::POST).then_some(&event);
+        drop(client.request(method, path, body).await);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_are_missing_or_kept_and_a_refused_push_key_alert_until_they_are_mended() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let run = async |statement: &str| seed::run(&deployment.pool, statement.to_owned()).await;
+
+    // The worker takes a table of that name for the partition.
+    let tomorrow = "format('flametree.%I', 'events_' || to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD'))";
+    run(&format!("DO $$ BEGIN EXECUTE 'ALTER TABLE flametree.events DETACH PARTITION ' || {tomorrow}; END $$")).await;
+    // A reader keeps retention from dropping this one.
+    run("SELECT flametree.ensure_partitions('2026-01-01', '2026-01-01')").await;
+    let mut reader = deployment.pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT count(*) FROM flametree.events_20260101").execute(&mut *reader).await.unwrap();
+    prometheus.fires("FlametreePartitionMissing", lasting).await;
+    prometheus.fires("FlametreeRetentionLate", lasting).await;
+
+    run(&format!("DO $$ BEGIN EXECUTE 'DROP TABLE ' || {tomorrow}; END $$")).await;
+    run("SELECT flametree.ensure_partitions(current_date, current_date + 3)").await;
+    reader.rollback().await.unwrap();
+    run("SELECT flametree.drop_partitions('2026-01-02')").await;
+    prometheus.ends("FlametreePartitionMissing").await;
+    prometheus.ends("FlametreeRetentionLate").await;
+
+    seed::push_subscription(&deployment.pool, TENANT, "operator-1").await;
+    let assigned = json!({
+        "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1",
+        "assignee_id": "operator-1",
+    });
+    assert_eq!(deployment.client(&service).post("/v1/events", &assigned).await.status, 202);
+    prometheus.fires("FlametreePushKeyRefused", lasting).await;
+    prometheus.ends("FlametreePushKeyRefused").await;
+}

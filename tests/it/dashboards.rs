@@ -1,0 +1,164 @@
+//! Every query of every dashboard and every rule, asked of the real Prometheus while it scrapes a real service.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::deployment::{Deployment, TENANT, agents};
+use crate::support::prometheus::Prometheus;
+use crate::support::seed;
+use crate::support::service::{Part, Service};
+use crate::support::waiting::within;
+
+const DEADLINE: Duration = Duration::from_mins(1);
+/// What has no sample as long as the service records pushes without sending them.
+const NOT_SENT_YET: &str = "flametree_delivery_duration_seconds_bucket{job=~\"flametree-notify\",instance=~\".*\",\
+                            channel=\"browser_push\"}";
+
+/// A dashboard file.
+fn dashboards() -> Vec<Value> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/grafana");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()).collect()
+}
+
+/// A question that a dashboard asks, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    place: String,
+    query: String,
+    /// What the series must have, where the values of a label are asked for.
+    label: Option<String>,
+}
+
+/// The queries of panels, annotations and variables, as Grafana sends them when everything is chosen.
+fn questions(dashboard: &Value) -> Vec<Question> {
+    let title = dashboard["title"].as_str().unwrap();
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let question = |place: &Value, query: &Value| {
+        let query = query.as_str().unwrap_or_else(|| panic!("{title} / {place} has no query"));
+        let (query, label) = chosen(query);
+        Question { place: format!("{title} / {}", place.as_str().unwrap()), query, label }
+    };
+    let panels = list(&dashboard["panels"]).into_iter().filter(|panel| panel["type"] != "row");
+    let panels = panels.flat_map(|panel| {
+        list(&panel["targets"]).into_iter().map(|target| question(&panel["title"], &target["expr"])).collect::<Vec<_>>()
+    });
+    let annotations = list(&dashboard["annotations"]["list"]).into_iter().filter(|one| one["builtIn"] != 1);
+    let annotations = annotations.map(|one| question(&one["name"], &one["expr"]));
+    let variables = list(&dashboard["templating"]["list"]).into_iter().filter(|one| one["type"] == "query");
+    let variables = variables.map(|one| question(&one["name"], &one["query"]["query"]));
+    panels.chain(annotations).chain(variables).collect()
+}
+
+/// A query with the variables' values in it, and the label whose values it asks for.
+fn chosen(query: &str) -> (String, Option<String>) {
+    let values = [
+        ("$__rate_interval", "5s"),
+        ("$__range", "1m"),
+        ("$job", "flametree-notify"),
+        ("$instance", ".*"),
+        ("$channel", ".*"),
+    ];
+    let query = values.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
+    assert!(!query.contains('$'), "{query} has a variable that is not known here");
+    // label_values(SERIES, LABEL): the values of a label.
+    match query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')?.rsplit_once(", ")) {
+        Some((series, label)) => (format!("count by ({label}) ({series})"), Some(label.to_owned())),
+        None => (query, None),
+    }
+}
+
+/// Whether a number is in it, with this label.
+fn has_data(series: &[Value], label: Option<&str>) -> bool {
+    let number = |one: &Value| one["value"][1].as_str().unwrap().parse::<f64>().unwrap();
+    let has_label = |one: &Value| label.is_none_or(|label| one["metric"].get(label).is_some());
+    series.iter().any(|one| number(one).is_finite() && has_label(one))
+}
+
+/// Traffic with faults: what is delivered, what is refused by the receiver, by us, and by the database.
+struct Traffic {
+    client: Client,
+    agents: Vec<String>,
+}
+
+impl Traffic {
+    async fn set_up(deployment: &Deployment, service: &Service) -> Self {
+        let (client, agents) = (deployment.client(service), agents(3));
+        deployment.configure(service, &agents).await;
+        // Nobody listens there.
+        let lost = json!({"enabled": true, "url": "http://127.0.0.1:1/", "events": ["user_message"]});
+        let path = format!("/v1/agents/lost/push-config?tenant_id={TENANT}");
+        assert_eq!(client.put(&path, &lost).await.status, 200);
+        seed::push_subscription(&deployment.pool, TENANT, "operator-1").await;
+        Self { client, agents }
+    }
+
+    async fn flow(&self, deployment: &Deployment) {
+        let agents = [self.agents.as_slice(), &["lost".to_owned()]].concat();
+        deployment.post(std::slice::from_ref(&self.client), &agents, 20).await;
+        let assigned = json!({
+            "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1",
+            "assignee_id": "operator-1",
+        });
+        assert_eq!(self.client.post("/v1/events", &assigned).await.status, 202);
+        assert_eq!(self.client.post("/v1/events", &json!({"type": "unheard_of"})).await.status, 422);
+        for path in ["/readyz", &format!("/v1/deliveries?tenant_id={TENANT}"), "/v1/nothing"] {
+            self.client.request(Method::GET, path, None).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_of_every_dashboard_has_data_under_mixed_traffic_and_every_rule_evaluates() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let traffic = Traffic::set_up(&deployment, &service).await;
+    let mut without_data: BTreeSet<Question> = dashboards().iter().flat_map(questions).collect();
+    let rules = prometheus.rules().await;
+    let recorded = rules.iter().filter(|rule| rule["type"] == "recording").map(|rule| rule["name"].as_str().unwrap());
+    without_data.extend(recorded.map(|name| Question {
+        place: "a rule".to_owned(),
+        query: name.to_owned(),
+        label: None,
+    }));
+    assert!(without_data.len() > 80, "only {} queries were found", without_data.len());
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !without_data.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "no data: {without_data:#?}");
+        traffic.flow(&deployment).await;
+        for question in without_data.clone() {
+            let series = prometheus.query(&question.query).await;
+            if has_data(&series, question.label.as_deref())
+                || (!series.is_empty() && question.query.contains(NOT_SENT_YET))
+            {
+                without_data.remove(&question);
+            }
+        }
+    }
+    assert_rules_evaluate(&prometheus).await;
+}
+
+/// Each rule is evaluated without a fault; each alert says how bad it is, what to look at, and what to do.
+async fn assert_rules_evaluate(prometheus: &Prometheus) {
+    let evaluated = async || prometheus.rules().await.iter().all(|rule| rule["health"] != "unknown");
+    within(DEADLINE, "every rule is evaluated", evaluated).await;
+    let boards: Vec<Value> = dashboards().into_iter().map(|mut dashboard| dashboard["uid"].take()).collect();
+    let rules = prometheus.rules().await;
+    assert!(rules.len() > 15, "only {} rules were found", rules.len());
+    for rule in rules {
+        assert_eq!((&rule["health"], &rule["lastError"]), (&json!("ok"), &Value::Null), "{rule}");
+        if rule["type"] == "alerting" {
+            let annotations = &rule["annotations"];
+            assert!(["critical", "warning"].map(Value::from).contains(&rule["labels"]["severity"]), "{rule}");
+            assert!(boards.contains(&annotations["dashboard"]), "{rule}");
+            assert!(annotations["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{rule}");
+            assert!(annotations["runbook"].as_str().is_some_and(|runbook| runbook.contains("1. ")), "{rule}");
+        }
+    }
+}
