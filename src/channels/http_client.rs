@@ -35,8 +35,7 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024;
 /// which they close just as a request leaves, which would burn its only attempt.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Unused connections that are kept per host: as many as there are attempts at once by default. With fewer, the ebb between
-/// two batches to a busy host closes connections that the next batch opens again.
+/// Unused connections that are kept per host: as many as attempts by default, else an ebb closes what a flood reopens.
 const MAX_IDLE_PER_HOST: usize = 1_000;
 
 /// Receive windows of HTTP/2, in bytes: a stream never needs more than the part of a body that is read, a connection

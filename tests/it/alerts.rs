@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, TENANT, agents};
@@ -160,7 +161,7 @@ async fn partitions_that_are_missing_or_kept_and_a_refused_push_key_alert_until_
     prometheus.ends("FlametreePartitionMissing").await;
     prometheus.ends("FlametreeRetentionLate").await;
 
-    seed::push_subscription(&deployment.pool, TENANT, "operator-1").await;
+    seed::push_subscription(&deployment.pool, TENANT, "operator-1", Uuid::new_v4()).await;
     let assigned = json!({
         "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1",
         "assignee_id": "operator-1",

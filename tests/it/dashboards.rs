@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, TENANT, agents};
@@ -94,7 +95,7 @@ impl Traffic {
         let lost = json!({"enabled": true, "url": "http://127.0.0.1:1/", "events": ["user_message"]});
         let path = format!("/v1/agents/lost/push-config?tenant_id={TENANT}");
         assert_eq!(client.put(&path, &lost).await.status, 200);
-        seed::push_subscription(&deployment.pool, TENANT, "operator-1").await;
+        seed::push_subscription(&deployment.pool, TENANT, "operator-1", Uuid::new_v4()).await;
         Self { client, agents }
     }
 

@@ -129,17 +129,3 @@ pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) 
 pub async fn run(db: &PgPool, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
-
-/// A browser of this person; what it is subscribed with cannot be opened.
-pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str) {
-    let id = Uuid::now_v7();
-    run(
-        db,
-        format!(
-            "INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
-                 last_seen_at)
-             VALUES ('{tenant}', '{id}', '{user}', 1, true, '\\x00', now(), now())"
-        ),
-    )
-    .await;
-}
