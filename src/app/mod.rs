@@ -7,7 +7,6 @@ mod people;
 mod pools;
 mod push;
 mod settings;
-mod stage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +27,10 @@ use crate::config::{self, Config};
 use crate::domain::push_config::Rules;
 use crate::http;
 use crate::ingest::Ingest;
-use crate::queue::{Queue, Wakeup};
+use crate::queue::{Queue, Stage, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{self, BrowserPush, Operations, Webhooks};
-use stage::Stage;
 
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);

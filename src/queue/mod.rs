@@ -18,17 +18,17 @@ mod lanes_tests;
 mod members;
 mod pool;
 mod reaper;
+mod stage;
 mod wakeup;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use backend::{ClaimedDeliveries, Taken};
 pub use claimed::Claimed;
+pub use stage::Stage;
 pub use wakeup::Wakeup;
 
 use crate::domain::endpoint::Channel;
@@ -61,21 +61,6 @@ pub struct Queue {
     membership: Arc<Membership>,
     claiming: Stage,
     recording: Stage,
-}
-
-/// Tasks that end together.
-#[derive(Debug, Default)]
-struct Stage {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Stage {
-    async fn end(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
 }
 
 impl Queue {
