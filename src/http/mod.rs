@@ -2,6 +2,7 @@
 //! the store's, and events go in through `ingest` alone.
 
 pub mod access;
+mod agents;
 pub mod auth;
 pub mod body;
 mod bounded_writes;
@@ -17,6 +18,7 @@ mod event_types;
 mod events;
 mod guesses;
 mod health;
+mod me;
 mod openapi;
 mod operations;
 pub mod parameters;
@@ -124,6 +126,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(event_types::list_event_types))
+        .routes(routes!(me::read))
+        .routes(routes!(agents::list))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(workspace::active_conversations))

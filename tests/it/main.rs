@@ -19,6 +19,7 @@ mod api_deliveries;
 mod api_events;
 mod api_limits;
 mod api_people;
+mod api_portal;
 mod api_service;
 mod containers;
 mod crash_database;
