@@ -20,6 +20,7 @@ mod api_events;
 mod api_limits;
 mod api_people;
 mod api_service;
+mod browser_module;
 mod containers;
 mod crash_database;
 mod crash_embedded;
