@@ -71,6 +71,11 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/openapi.json", Anyone),
     ("GET", "/docs", Anyone),
     ("GET", "/docs/{file}", Anyone),
+    ("GET", "/", Anyone),
+    ("GET", "/portal", Anyone),
+    ("GET", "/portal/", Anyone),
+    ("GET", "/portal/{file}", Anyone),
+    ("GET", "/portal/{folder}/{file}", Anyone),
     ("GET", "/livez", Anyone),
     ("GET", "/readyz", Anyone),
 ];

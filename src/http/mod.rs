@@ -23,6 +23,7 @@ mod openapi;
 mod operations;
 pub mod parameters;
 pub mod path;
+mod portal;
 mod preconditions;
 pub mod problem;
 mod push_config_answers;
@@ -138,6 +139,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(docs::docs))
         .routes(routes!(docs::docs_file))
+        .routes(routes!(portal::root))
+        .routes(routes!(portal::without_slash))
+        .routes(routes!(portal::index))
+        .routes(routes!(portal::file))
+        .routes(routes!(portal::file_in_folder))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
         .routes(routes!(push_config_history::list))
         .routes(routes!(endpoint_tests::test))

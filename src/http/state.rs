@@ -19,6 +19,7 @@ use crate::channels::browser_push::PushSender;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
 use crate::people::People;
+use crate::portal::Portal;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
@@ -64,6 +65,7 @@ pub struct ApiState {
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
     pub(super) workspace: Workspace,
+    pub(super) portal: Arc<Portal>,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
@@ -103,6 +105,7 @@ impl ApiState {
             readiness: Arc::new(Readiness::new()),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
+            portal: Arc::new(Portal::new()),
             document: super::openapi_json().into(),
         }
     }

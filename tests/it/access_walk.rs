@@ -74,6 +74,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
         template
             .replace("{id}", &thing.map_or_else(|| token.to_string(), |(_, id)| id))
             .replace("{agent_id}", "agent-1")
+            .replace("{folder}/{file}", "notifications/state.js")
             .replace("{file}", "index.html")
     };
     let document = api.get("/v1/openapi.json", "").await.expect(200);

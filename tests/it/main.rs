@@ -21,6 +21,7 @@ mod api_limits;
 mod api_people;
 mod api_portal;
 mod api_service;
+mod browser_module;
 mod containers;
 mod crash_database;
 mod crash_embedded;
