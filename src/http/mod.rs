@@ -92,6 +92,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
+    /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
+    pub sign_in_choices: Option<String>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
     pub workspace: workspace::Settings,
 }
@@ -113,6 +115,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
+            sign_in_choices: None,
             workspace: workspace::Settings::default(),
         }
     }

@@ -22,6 +22,7 @@ mod api_people;
 mod api_portal;
 mod api_service;
 mod browser_module;
+mod browser_pages;
 mod containers;
 mod crash_database;
 mod crash_embedded;
