@@ -46,6 +46,7 @@ mod push_config_secrets;
 mod push_configs;
 mod push_message;
 mod push_people;
+mod push_renewals;
 mod push_service;
 mod push_subscriptions;
 mod push_vectors;
