@@ -2,6 +2,7 @@
 //! the store's, and events go in through `ingest` alone.
 
 pub mod access;
+mod agents;
 pub mod auth;
 pub mod body;
 mod bounded_writes;
@@ -17,6 +18,7 @@ mod event_types;
 mod events;
 mod guesses;
 mod health;
+mod me;
 mod openapi;
 mod operations;
 pub mod parameters;
@@ -91,6 +93,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
+    /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
+    pub sign_in_choices: Option<String>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
     pub workspace: workspace::Settings,
 }
@@ -112,6 +116,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
+            sign_in_choices: None,
             workspace: workspace::Settings::default(),
         }
     }
@@ -126,6 +131,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(event_types::list_event_types))
+        .routes(routes!(me::read))
+        .routes(routes!(agents::list))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(workspace::active_conversations))

@@ -74,6 +74,7 @@ impl ApiState {
     /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
+        let portal = Arc::new(Portal::new(dependencies.settings.sign_in_choices.as_deref()));
         let Dependencies {
             db,
             ingest,
@@ -105,7 +106,7 @@ impl ApiState {
             readiness: Arc::new(Readiness::new()),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
-            portal: Arc::new(Portal::new()),
+            portal,
             document: super::openapi_json().into(),
         }
     }

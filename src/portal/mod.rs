@@ -15,6 +15,11 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &[u8])] = &files![
+    "api.js",
+    "app.js",
+    "dom.js",
+    "frame.js",
+    "icon.svg",
     "index.html",
     "notifications.js",
     "notifications/api.js",
@@ -25,7 +30,39 @@ const FILES: &[(&str, &[u8])] = &files![
     "notifications/state.js",
     "notifications/subscription.js",
     "notifications/workspace.js",
+    "notifying.js",
+    "pages/advanced-card.js",
+    "pages/agent.js",
+    "pages/agents.js",
+    "pages/browsers.js",
+    "pages/deliveries.js",
+    "pages/delivery-window.js",
+    "pages/endpoint-test.js",
+    "pages/figures.js",
+    "pages/human-agents.js",
+    "pages/other.js",
+    "pages/profile.js",
+    "pages/push-config-draft.js",
+    "pages/push-config-headers.js",
+    "pages/push-config-window.js",
+    "pages/session.js",
+    "pages/sign-in.js",
+    "pages/signing-secret.js",
+    "pages/words.js",
+    "router.js",
+    "session.js",
+    "sign-in.json",
+    "styles/agent.css",
+    "styles/base.css",
+    "styles/controls.css",
+    "styles/deliveries.css",
+    "styles/layout.css",
+    "styles/pages.css",
+    "styles/tokens.css",
+    "styles/windows.css",
     "sw.js",
+    "time.js",
+    "windows.js",
 ];
 
 /// What the browser may do with the portal's files: nothing from elsewhere, no script in a page. The icon with the red dot is
@@ -38,6 +75,8 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 pub const INDEX: &str = "index.html";
 /// The service worker, which may be registered for pages elsewhere on the origin.
 pub const WORKER: &str = "sw.js";
+/// Whom the sign-in page offers to be.
+const SIGN_IN: &str = "sign-in.json";
 
 /// A file of the portal as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,23 +97,27 @@ impl File {
 
 /// All files. Their tags are made once.
 #[derive(Debug)]
-pub struct Portal(HashMap<&'static str, File>);
+pub struct Portal {
+    files: HashMap<&'static str, File>,
+    /// In place of the file of that name.
+    sign_in: Option<File>,
+}
 
 impl Portal {
-    pub fn new() -> Self {
-        Self(FILES.iter().map(|(path, bytes)| (*path, File::new(path, Cow::Borrowed(bytes)))).collect())
+    /// `sign_in_choices`: whom the sign-in page offers to be, as JSON; `None`: nobody.
+    pub fn new(sign_in_choices: Option<&str>) -> Self {
+        let files = FILES.iter().map(|(path, bytes)| (*path, File::new(path, Cow::Borrowed(bytes))));
+        let sign_in = sign_in_choices.map(|json| File::new(SIGN_IN, Cow::Owned(json.as_bytes().to_vec())));
+        Self { files: files.collect(), sign_in }
     }
 
     /// The file at this path below `/portal/`.
     pub fn file(&self, path: &str) -> Option<File> {
-        let (path, file) = self.0.get_key_value(path)?;
+        if let Some(choices) = self.sign_in.as_ref().filter(|_| path == SIGN_IN) {
+            return Some(choices.clone());
+        }
+        let (path, file) = self.files.get_key_value(path)?;
         Some(as_edited(path).unwrap_or_else(|| file.clone()))
-    }
-}
-
-impl Default for Portal {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -92,6 +135,7 @@ fn content_type(path: &str) -> &'static str {
         Some("html") => "text/html; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
+        Some("json") => "application/json",
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
         Some("webmanifest") => "application/manifest+json",
@@ -126,6 +170,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nobody_is_offered_at_sign_in_but_by_whoever_says_so() {
+        let offered = |choices| String::from_utf8(Portal::new(choices).file(SIGN_IN).unwrap().bytes.into_owned());
+        assert_eq!(offered(None).unwrap().trim(), r#"{ "people": [] }"#);
+        assert_eq!(offered(Some("somebody")).unwrap(), "somebody");
+    }
+
     /// As the files of Rust are kept (`tests/tidy.rs`).
     #[test]
     fn a_script_or_a_sheet_has_at_most_300_lines_and_begins_with_what_it_is_for() {
@@ -155,8 +206,8 @@ mod tests {
         let file = |bytes: &'static str| File::new("a.js", Cow::Borrowed(bytes.as_bytes()));
         assert_eq!(file("a").etag, file("a").etag);
         assert_ne!(file("a").etag, file("b").etag);
-        let portal = Portal::new();
-        assert_eq!(portal.file("index.html"), Some(portal.0["index.html"].clone()));
+        let portal = Portal::new(None);
+        assert_eq!(portal.file("index.html"), Some(portal.files["index.html"].clone()));
         assert_eq!(portal.file("mod.rs"), None);
         assert_eq!(portal.file("../mod.rs"), None);
     }

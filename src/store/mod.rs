@@ -3,6 +3,7 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod agents;
 pub mod connection;
 pub mod deliveries;
 pub mod endpoint_tests;
