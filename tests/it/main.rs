@@ -21,7 +21,7 @@ mod api_limits;
 mod api_people;
 mod api_portal;
 mod api_service;
-mod browser_module;
+mod browser_push;
 mod browser_pages;
 mod containers;
 mod crash_database;
