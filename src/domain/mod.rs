@@ -16,6 +16,7 @@ pub mod page;
 pub mod push_config;
 pub mod push_endpoint;
 pub mod push_hosts;
+pub mod push_renewal;
 pub mod push_subscription;
 pub mod random_secret;
 pub mod replay;

@@ -20,9 +20,11 @@ pub enum Access {
     With(Permission),
     /// Whoever has the permission, or shows a ticket that was made for such a one.
     ByTicket(Permission),
+    /// Whoever shows a secret in the body, whatever else: a browser, while nobody need be signed in.
+    BySecret,
 }
 
-use Access::{AnyRole, Anyone, ByTicket, With};
+use Access::{AnyRole, Anyone, BySecret, ByTicket, With};
 use Permission::{
     EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers, TestEndpoint,
     UseWorkspace,
@@ -64,6 +66,7 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
     ("DELETE", "/v1/me/push-subscriptions/{id}", With(SubscribeBrowsers)),
     ("POST", "/v1/me/push-subscriptions/{id}/test", With(SubscribeBrowsers)),
+    ("POST", "/v1/push/renewals", BySecret),
     ("POST", "/v1/tokens", With(ManageTokens)),
     ("GET", "/v1/tokens", With(ManageTokens)),
     ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),
@@ -94,7 +97,7 @@ pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
 impl Access {
     pub fn allows(self, role: Role) -> bool {
         match self {
-            Anyone | AnyRole => true,
+            Anyone | AnyRole | BySecret => true,
             With(permission) | ByTicket(permission) => role.may(permission),
         }
     }
@@ -110,7 +113,7 @@ pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
 pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
     match of_request(parts)? {
         ByTicket(permission) if role.may(permission) => Ok(()),
-        Anyone | AnyRole | With(_) | ByTicket(_) => Err(forbidden(role)),
+        Anyone | AnyRole | BySecret | With(_) | ByTicket(_) => Err(forbidden(role)),
     }
 }
 
@@ -148,7 +151,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
 /// The roles as the scopes that the route requires (OpenAPI 3.1, Security Requirement Object), and in words.
 fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
-        Anyone => {
+        Anyone | BySecret => {
             operation.security = Some(Vec::new());
             return;
         }

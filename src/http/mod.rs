@@ -29,6 +29,7 @@ pub mod problem;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
+mod push_renewals;
 mod push_subscriptions;
 mod push_tests;
 mod replays;
@@ -162,6 +163,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(push_subscriptions::register, push_subscriptions::list))
         .routes(routes!(push_subscriptions::remove))
         .routes(routes!(push_tests::test))
+        .routes(routes!(push_renewals::renew))
 }
 
 /// The API.

@@ -16,6 +16,7 @@ pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
 pub mod push_registration;
+pub mod push_renewal;
 pub mod push_subscriptions;
 pub mod queue;
 pub mod replays;
