@@ -33,7 +33,8 @@ fn the_types_that_the_scripts_are_documented_with_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = root.join("target/browser/node/node_modules/typescript/bin/tsc");
     for project in ["tsconfig.json", "tsconfig.worker.json", "tsconfig.pages.json"] {
-        let output = Command::new("node").arg(&compiler).arg("-p").arg(root.join("tests/browser").join(project)).output();
+        let output =
+            Command::new("node").arg(&compiler).arg("-p").arg(root.join("tests/browser").join(project)).output();
         let output = output.expect("scripts/install browsers has been run");
         assert!(output.status.success(), "{project}:\n{}", String::from_utf8_lossy(&output.stdout));
     }
