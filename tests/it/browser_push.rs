@@ -27,6 +27,11 @@ async fn chromium_shows_one_notification_for_each_push_and_opens_it_by_a_click()
     run("chromium-worker").await;
 }
 
+#[tokio::test]
+async fn the_client_module_keeps_its_word_in_any_page() {
+    run("chromium-module").await;
+}
+
 /// The types of the module's documentation are held by its code, the worker's too, and by the pages that use it.
 #[test]
 fn the_types_that_the_scripts_are_documented_with_hold() {

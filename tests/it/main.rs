@@ -41,6 +41,7 @@ mod idempotency;
 mod integrator_snippets;
 mod keys;
 mod operations;
+mod portal_serving;
 mod published_keys;
 mod push_config_history;
 mod push_config_races;

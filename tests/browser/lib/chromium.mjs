@@ -16,6 +16,7 @@ export async function chromium({ args = [], viewport = { width: 1280, height: 80
   const browser = await puppeteer.launch({
     executablePath: '/usr/bin/chromium',
     headless: true,
+    protocolTimeout: 30_000,
     userDataDir,
     defaultViewport: viewport,
     args: [...ARGUMENTS, ...args],
