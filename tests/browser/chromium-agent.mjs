@@ -26,8 +26,16 @@ const savePage = async (page) => {
 /** What is said to be wrong with a field, by its name. */
 const fault = (page, name) =>
   page.$eval(named('textbox', name), (input) => {
-    const places = input.getAttribute('aria-describedby').split(' ').map((id) => document.getElementById(id));
-    return input.getAttribute('aria-invalid') === 'true' ? places.map((place) => place.innerText).join('').trim() : null;
+    const places = input
+      .getAttribute('aria-describedby')
+      .split(' ')
+      .map((id) => document.getElementById(id));
+    return input.getAttribute('aria-invalid') === 'true'
+      ? places
+          .map((place) => place.innerText)
+          .join('')
+          .trim()
+      : null;
   });
 const faulty = (page, name, words) =>
   until(`"${words}" stands at ${name}`, async () => (await fault(page, name))?.includes(words));
@@ -203,7 +211,7 @@ await run(async (opening) => {
     await shows(page, 'Not reachable');
   });
 
-  await step('somebody else\'s change is not overwritten', async () => {
+  await step("somebody else's change is not overwritten", async () => {
     const body = { ...(await config()), enabled: false };
     for (const readOnly of ['warnings', 'disabled_reason']) delete body[readOnly];
     await api('PUT', 'agents/agent-1/push-config', ADMIN, body);
@@ -219,7 +227,9 @@ await run(async (opening) => {
     await signInAs(viewer, 'vera', 'viewer', '?agent=agent-1');
     await click(viewer, 'switch', 'Advanced mode');
     await openWindow(viewer);
-    const disabled = await viewer.$$eval('dialog fieldset input', (inputs) => inputs.every((input) => input.matches(':disabled')));
+    const disabled = await viewer.$$eval('dialog fieldset input', (inputs) =>
+      inputs.every((input) => input.matches(':disabled')),
+    );
     assert(disabled);
     assert.equal(await viewer.$('dialog button[type=submit]'), null);
     await viewer.keyboard.press('Escape');

@@ -29,7 +29,11 @@ async function check(page, name) {
 
 /** The page as it is now, in each look. */
 async function look(page, name) {
-  for (const [kind, scheme, viewport] of [['light', 'light', DESKTOP], ['dark', 'dark', DESKTOP], ['phone', 'light', PHONE]]) {
+  for (const [kind, scheme, viewport] of [
+    ['light', 'light', DESKTOP],
+    ['dark', 'dark', DESKTOP],
+    ['phone', 'light', PHONE],
+  ]) {
     await page.setViewport(viewport);
     await page.emulateMediaFeatures([
       { name: 'prefers-color-scheme', value: scheme },
@@ -57,7 +61,10 @@ async function workday() {
   const of = { agent_id: 'shop-assistant' };
   await post('new_session_started', session, of);
   await post('user_message', session, { ...of, text: 'Where is my order? It was supposed to arrive on Friday 😟' });
-  await post('ai_assistant_message', session, { ...of, text: 'I\'m sorry about the wait!\n\nCould you give me the order number?' });
+  await post('ai_assistant_message', session, {
+    ...of,
+    text: "I'm sorry about the wait!\n\nCould you give me the order number?",
+  });
   await post('user_message', session, { ...of, text: 'مرحبًا، رقم الطلب HP-48213' });
   await post('transferred_to_live_agent', session, of);
   await transfer('s-trip-1180');

@@ -44,7 +44,7 @@ await run(async (opening) => {
     await permit(browser, 'denied');
     await labelled(page, 'Notifications blocked');
     assert(await isDisabled(page));
-    await shows(page, 'Allow them in the browser\'s site settings');
+    await shows(page, "Allow them in the browser's site settings");
     const fresh = await tab(await browser.createBrowserContext());
     await fresh.evaluateOnNewDocument(() => Object.defineProperty(Notification, 'permission', { get: () => 'denied' }));
     await signInAs(fresh, 'ada', 'admin', PROFILE);
@@ -59,7 +59,10 @@ await run(async (opening) => {
     const waiting = await tab(browser);
     await hasten(waiting, 15_000);
     await open(waiting, PROFILE);
-    await shows(waiting, 'The browser\'s push service did not answer within 15 seconds. Check the connection, then try again.');
+    await shows(
+      waiting,
+      "The browser's push service did not answer within 15 seconds. Check the connection, then try again.",
+    );
     assert.equal(await label(waiting), 'Enable notifications');
     await click(waiting, 'button', 'Enable notifications');
     await waiting.waitForSelector('.page-head button:not([aria-busy])');

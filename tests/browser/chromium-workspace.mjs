@@ -7,7 +7,8 @@ import { assign, resolve, say, token, transfer } from './lib/portal.mjs';
 import { ask, run, step, until } from './lib/test.mjs';
 
 const counts = (page, expected) => until(`the badge shows ${expected}`, async () => (await badge(page)) === expected);
-const dotted = (page, expected) => until(`the dot is ${expected ? 'there' : 'gone'}`, async () => (await hasDot(page)) === expected);
+const dotted = (page, expected) =>
+  until(`the dot is ${expected ? 'there' : 'gone'}`, async () => (await hasDot(page)) === expected);
 
 await run(async (opening) => {
   const { browser } = opening(await chromium());
@@ -15,10 +16,13 @@ await run(async (opening) => {
   const page = await tab(browser);
   const signIn = async (target, user, role) => {
     await target.goto(`${node.origin}/portal/`);
-    await target.evaluate((bearer) => {
-      localStorage.setItem('flametree.token', bearer);
-      localStorage.setItem('flametree.notifications-dialog-closed', 'yes');
-    }, token(user, role));
+    await target.evaluate(
+      (bearer) => {
+        localStorage.setItem('flametree.token', bearer);
+        localStorage.setItem('flametree.notifications-dialog-closed', 'yes');
+      },
+      token(user, role),
+    );
     await target.reload();
     await target.waitForSelector('nav[aria-label=Portal]');
   };
@@ -62,7 +66,10 @@ await run(async (opening) => {
   });
 
   await step('roles without the workspace have neither the item nor a stream', async () => {
-    for (const [user, role] of [['vera', 'viewer'], ['emil', 'agent_editor']]) {
+    for (const [user, role] of [
+      ['vera', 'viewer'],
+      ['emil', 'agent_editor'],
+    ]) {
       const context = await browser.createBrowserContext();
       const outsider = await tab(context);
       const asked = [];

@@ -11,8 +11,8 @@ use super::api::Api;
 
 /// Between two events.
 const PACE: Duration = Duration::from_millis(2_500);
-/// Conversations at once.
-const AT_ONCE: usize = 4;
+/// Of each conversation at once, how many events have happened when a visitor comes.
+const HEAD_START: [usize; 4] = [6, 5, 3, 1];
 /// How the ids of their sessions begin.
 const SESSIONS: &str = "s-live-";
 /// Who takes over, in turn: the people of the sign-in page who handle sessions, and a colleague.
@@ -126,7 +126,7 @@ pub(super) fn is_live(session_id: &str) -> bool {
     session_id.starts_with(SESSIONS)
 }
 
-/// Conversations without end, a few at a time, each a step behind the other.
+/// Conversations without end, a few at a time, each at another step; some wait already when the first visitor comes.
 pub(super) async fn go_on(service: &Api) {
     let mut begun = 0;
     let mut begin = || {
@@ -134,22 +134,30 @@ pub(super) async fn go_on(service: &Api) {
         begun += 1;
         story.bodies(begun).into_iter()
     };
-    let mut running: Vec<_> = (0..AT_ONCE).map(|place| (place * 2, begin())).collect();
-    loop {
-        for (wait, conversation) in &mut running {
-            if *wait > 0 {
-                *wait -= 1;
-                continue;
-            }
-            let Some(body) = conversation.next() else {
-                *conversation = begin();
-                continue;
-            };
-            if let Err(error) = service.post_event(&body).await {
-                tracing::warn!(%error, "an event of the live conversations was not taken");
-            }
-            sleep(PACE).await;
+    let mut running = Vec::new();
+    for steps in HEAD_START {
+        let mut conversation = begin();
+        for body in conversation.by_ref().take(steps) {
+            post(service, &body).await;
         }
+        running.push(conversation);
+    }
+    loop {
+        for conversation in &mut running {
+            match conversation.next() {
+                Some(body) => {
+                    post(service, &body).await;
+                    sleep(PACE).await;
+                }
+                None => *conversation = begin(),
+            }
+        }
+    }
+}
+
+async fn post(service: &Api, body: &str) {
+    if let Err(error) = service.post_event(body).await {
+        tracing::warn!(%error, "an event of the live conversations was not taken");
     }
 }
 

@@ -78,7 +78,7 @@ function signedIn(session) {
   const notifying = new Notifying(session);
   const portal = { session, api: session.api, notifying, signOut, router: null };
   const frame = new Frame(portal);
-  running = { notifying, page: null };
+  running = { token: session.token, notifying, page: null };
   fill(place, frame.element);
   router.show = (address) => {
     if (running?.notifying !== notifying) return;

@@ -35,7 +35,8 @@ export async function type(page, name, text) {
 /** Waits until the page shows the text; gives what holds it. */
 export async function shows(page, text) {
   return await until(`the page shows "${text}"`, () =>
-    page.evaluate((wanted) => document.body.innerText.replace(/\s+/g, ' ').includes(wanted), text));
+    page.evaluate((wanted) => document.body.innerText.replace(/\s+/g, ' ').includes(wanted), text),
+  );
 }
 
 export async function text(page, selector) {
@@ -90,8 +91,11 @@ export async function pretendPushService(page, endpointOrigin) {
     PushManager.prototype.subscribe = async (options) => {
       const keys = await crypto.subtle.generateKey({ name: 'ECDH', namedCurve: 'P-256' }, true, ['deriveBits']);
       const point = await crypto.subtle.exportKey('raw', keys.publicKey);
-      const text = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
-        .replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+      const text = (bytes) =>
+        btoa(String.fromCharCode(...new Uint8Array(bytes)))
+          .replaceAll('+', '-')
+          .replaceAll('/', '_')
+          .replaceAll('=', '');
       const endpoint = `${base}/${text(crypto.getRandomValues(new Uint8Array(16)))}`;
       const auth = text(crypto.getRandomValues(new Uint8Array(16)));
       current = {
@@ -141,7 +145,10 @@ export async function gate(first) {
   const open = new Set();
   const server = net.createServer((near) => {
     const far = net.connect(Number(target.port), target.hostname);
-    for (const [one, other] of [[near, far], [far, near]]) {
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ]) {
       open.add(one);
       one.on('error', () => other.destroy());
       one.on('close', () => {

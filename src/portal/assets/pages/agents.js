@@ -77,7 +77,7 @@ function row({ agent_id: id, enabled, disabled_reason: reason, url, events, upda
     { class: 'row', href: agentAddress(id) },
     h('div', {}, h('div', { class: 'title clip' }, id), h('div', { class: 'small muted clip' }, what)),
     state,
-    h('span', { class: 'when small muted' }, time(at)),
+    h('span', { class: 'when small muted' }, 'changed ', time(at)),
   );
 }
 

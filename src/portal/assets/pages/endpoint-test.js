@@ -108,7 +108,7 @@ function answer({ headers, body, truncated }) {
     { class: 'code-box', tabindex: '0', 'aria-label': 'Answer of the endpoint' },
     headers.map(({ name, value }) => `${name}: ${value}`).join('\n'),
     '\n\n',
-    body ?? '(no body)',
+    body || '(no body)',
     truncated && '\n…',
   );
 }

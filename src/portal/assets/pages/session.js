@@ -9,11 +9,13 @@ import { emptyState, errorState, ghosts } from '../windows.js';
 
 /** Deliveries that are looked at for the session's events. */
 const DELIVERIES = 100;
+const EVERY_MS = 3_000;
 
 /** @param {import("../app.js").Portal} portal */
-export function sessionPage({ api, session, notifying }, id) {
-  const state = h('div', { class: 'actions', role: 'status' });
-  const stop = session.may('use_workspace')
+export function sessionPage(portal, id) {
+  const { session, notifying } = portal;
+  const state = h('div', { class: 'actions' });
+  const stopState = session.may('use_workspace')
     ? notifying.onWorkspace(({ conversations }) => {
         if (conversations === null) return;
         fill(
@@ -25,7 +27,7 @@ export function sessionPage({ api, session, notifying }, id) {
         );
       })
     : undefined;
-  const events = session.may('read_deliveries') ? eventList(api, session, id) : null;
+  const events = session.may('read_deliveries') ? eventList(portal, id) : null;
   notifying.sessionOpened(id);
   const element = h(
     'div',
@@ -52,7 +54,10 @@ export function sessionPage({ api, session, notifying }, id) {
         ),
       ),
   );
-  events?.load();
+  const stop = () => {
+    stopState?.();
+    events?.stop();
+  };
   return { title: `Session ${id}`, element, stop };
 }
 
@@ -63,10 +68,12 @@ function where(conversation, session) {
     assignee === null
       ? h('span', { class: 'chip wait dot' }, 'Waiting')
       : h('span', { class: 'chip good dot' }, assignee === session.me.user_id ? 'With you' : `With ${assignee}`);
-  return [h('span', { class: 'small muted' }, time(since)), chip];
+  return [h('span', { class: 'small muted' }, time(since)), h('span', { role: 'status' }, chip)];
 }
 
-function eventList(api, session, id) {
+function eventList(portal, id) {
+  const { api, session } = portal;
+  const list = h('ol', { class: 'transcript' });
   const body = h('div', { class: 'card-body' }, ghosts(3));
   const element = h(
     'section',
@@ -74,32 +81,41 @@ function eventList(api, session, id) {
     h('div', { class: 'card-head' }, h('h2', { id: 'events' }, 'Events that were delivered')),
     body,
   );
+  /** Of each event that is shown, the moment when it happened. */
+  const known = new Map();
+
+  /** Reads the events that are new, and puts each where it belongs in time. */
   async function load() {
     try {
       const query = `session_id=${encodeURIComponent(id)}&limit=${DELIVERIES}`;
       const { data } = await api.get(`/v1/deliveries?${query}`);
-      const ids = [...new Set(data.map((delivery) => delivery.event_id))];
-      const events = await Promise.all(ids.map((event) => api.get(`/v1/events/${encodeURIComponent(event)}`)));
-      events.sort((one, other) => Date.parse(one.occurred_at) - Date.parse(other.occurred_at));
-      fill(
-        body,
-        events.length
-          ? h(
-              'ol',
-              { class: 'transcript' },
-              events.map((event) => shown(event, session)),
-            )
-          : emptyState(
-              'send',
-              'Nothing was delivered of this session',
-              "Events that an agent's push config selects, and notifications to people, appear here.",
-            ),
-      );
+      const fresh = [...new Set(data.map((delivery) => delivery.event_id))].filter((event) => !known.has(event));
+      const events = await Promise.all(fresh.map((event) => api.get(`/v1/events/${encodeURIComponent(event)}`)));
+      for (const event of events) insert(event);
+      if (known.size === 0) fill(body, nothing());
+      else if (!list.isConnected) fill(body, list);
     } catch (error) {
-      fill(body, errorState(wordsOf(error), load));
+      if (!list.isConnected) fill(body, errorState(wordsOf(error), load));
     }
   }
-  return { element, load };
+  function insert(event) {
+    const at = Date.parse(event.occurred_at);
+    const later = [...known].filter(([, other]) => other.at > at).map(([, other]) => other);
+    const item = shown(event, session);
+    list.insertBefore(item, later.length > 0 ? later.reduce((one, other) => (other.at < one.at ? other : one)).item : null);
+    known.set(event.id, { at, item });
+  }
+  load();
+  const timer = setInterval(() => document.hidden || load(), EVERY_MS);
+  return { element, stop: () => clearInterval(timer) };
+}
+
+function nothing() {
+  return emptyState(
+    'send',
+    'Nothing was delivered of this session',
+    "Events that an agent's push config selects, and notifications to people, appear here.",
+  );
 }
 
 function shown(event, session) {
