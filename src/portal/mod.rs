@@ -20,6 +20,7 @@ const FILES: &[(&str, &[u8])] = &files![
     "dom.js",
     "frame.js",
     "icon.svg",
+    "icons/notification.png",
     "index.html",
     "notifications.js",
     "notifications/api.js",

@@ -106,9 +106,9 @@ await run(async (opening) => {
   });
 
   await step('notifications of a session that was resolved close themselves', async () => {
-    const context = await browser.createBrowserContext();
-    await context.overridePermissions(origin, ['notifications']);
-    const operator = await tab(context);
+    const operator = await tab(browser);
+    await operator.goto(`${origin}/docs/index.html`);
+    await operator.evaluate(() => localStorage.clear());
     await signInAs(operator, 'otto', 'operator', '?page=human-agents');
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
@@ -120,6 +120,5 @@ await run(async (opening) => {
     await resolve('s-9');
     await until('one is left', async () => (await notifications(operator)).map(({ tag }) => tag).join() === 's-10');
     assertQuiet(operator);
-    await context.close();
   });
 });

@@ -27,13 +27,19 @@ async fn chromium_shows_one_notification_for_each_push_and_opens_it_by_a_click()
     run("chromium-worker").await;
 }
 
+#[tokio::test]
+async fn the_client_module_keeps_its_word_in_any_page() {
+    run("chromium-module").await;
+}
+
 /// The types of the module's documentation are held by its code, the worker's too, and by the pages that use it.
 #[test]
 fn the_types_that_the_scripts_are_documented_with_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = root.join("target/browser/node/node_modules/typescript/bin/tsc");
     for project in ["tsconfig.json", "tsconfig.worker.json", "tsconfig.pages.json"] {
-        let output = Command::new("node").arg(&compiler).arg("-p").arg(root.join("tests/browser").join(project)).output();
+        let output =
+            Command::new("node").arg(&compiler).arg("-p").arg(root.join("tests/browser").join(project)).output();
         let output = output.expect("scripts/install browsers has been run");
         assert!(output.status.success(), "{project}:\n{}", String::from_utf8_lossy(&output.stdout));
     }

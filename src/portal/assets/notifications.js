@@ -97,8 +97,7 @@ export class NotificationsClient {
   }
 
   /**
-   * The state now, without changing anything; also for roles that may not subscribe.
-   * @returns {Promise<NotificationState>}
+   * The state now, without changing anything; also for roles that may not subscribe. @returns {Promise<NotificationState>}
    */
   async permissionState() {
     if (this.#state !== undefined) return this.#state;
@@ -240,8 +239,7 @@ export class NotificationsClient {
     const registration = /** @type {ServiceWorkerRegistration} */ (this.#registration);
     const { subscribeLimit, label } = this.#options;
     const signal = this.#ended.signal;
-    /** @param {PushSubscription} late */
-    const onLate = async (late) => {
+    const onLate = async (/** @type {PushSubscription} */ late) => {
       // Whoever waited has gone; it must not be somebody else's.
       if (signal.aborted) return void (await late.unsubscribe());
       await register(this.#api, late, key, label).then(() => this.#set('enabled'), (error) => this.#failed(error));

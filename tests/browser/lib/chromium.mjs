@@ -16,6 +16,7 @@ export async function chromium({ args = [], viewport = { width: 1280, height: 80
   const browser = await puppeteer.launch({
     executablePath: '/usr/bin/chromium',
     headless: true,
+    protocolTimeout: 30_000,
     userDataDir,
     defaultViewport: viewport,
     args: [...ARGUMENTS, ...args],
@@ -28,11 +29,14 @@ export async function chromium({ args = [], viewport = { width: 1280, height: 80
   return { browser, close };
 }
 
+/** What was answered is forgotten with the session of DevTools that has answered it. */
+const sessions = new WeakMap();
+
 /** Answers the browser's question for notifications before it is asked: 'granted', 'denied' or 'prompt'. */
 export async function permit(browser, setting) {
-  const session = await browser.target().createCDPSession();
-  await session.send('Browser.setPermission', { origin, permission: { name: 'notifications' }, setting });
-  await session.detach();
+  if (!sessions.has(browser)) sessions.set(browser, await browser.target().createCDPSession());
+  const permission = { name: 'notifications' };
+  await sessions.get(browser).send('Browser.setPermission', { origin, permission, setting });
 }
 
 /** Brings pushes to the service worker of the portal as a push service would: `await deliver(text)`. */

@@ -22,6 +22,7 @@ export async function firefox({ directory, pushService, permission = 'granted', 
     browser: 'firefox',
     executablePath: '/usr/bin/firefox-esr',
     headless: true,
+    protocolTimeout: 30_000,
     userDataDir: directory,
     extraPrefsFirefox: {
       'dom.push.serverURL': pushService,

@@ -45,7 +45,10 @@ export async function until(what, ask, patience = PATIENCE) {
 
 const show = (value) => (value instanceof Error ? value.message : JSON.stringify(value));
 
-const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const input = readline.createInterface({ input: process.stdin });
+const answers = input[Symbol.asyncIterator]();
+// Without the Rust test there is nobody to run for; the browsers go with the process.
+input.on('close', () => process.exit(1));
 
 /** Asks the Rust test for something that only it can do; gives its answer. */
 export async function ask(request) {

@@ -127,7 +127,7 @@ impl Drop for Script {
     /// With the browsers that it has started; an error means that all have ended.
     fn drop(&mut self) {
         if let Some(id) = self.child.id() {
-            drop(killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL));
+            killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL).unwrap_or_default();
         }
     }
 }

@@ -98,8 +98,10 @@ export async function register(api, subscribed, publicKey, label) {
   try {
     await api.json('PUT', 'v1/me/push-subscriptions', { body: { ...json, label } });
   } catch (cause) {
-    if (cause instanceof ApiError) throw new NotificationsError('refused', cause.message, cause);
-    throw cause;
+    if (!(cause instanceof ApiError)) throw cause;
+    const isUnknown = cause.status === 422;
+    const text = isUnknown ? "This deployment does not send to this browser's push service." : cause.message;
+    throw new NotificationsError('refused', text, cause);
   }
   await remember({ subscription: json, publicKey, api: api.base });
 }

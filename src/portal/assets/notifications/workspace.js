@@ -28,7 +28,7 @@ const FROZEN_AFTER = 50_000;
 const LONGEST_PAUSE = 30_000;
 /** Whoever may not watch is asked again so late: a role may change. */
 const REFUSED_PAUSE = 60_000;
-/** After the list could not be read. */
+/** After the list, or the token, could not be had. */
 const READ_AGAIN = 2_000;
 
 /** Watches the workspace in the name of one person. */
@@ -66,7 +66,7 @@ export class WorkspaceWatch {
   }
 
   async #run() {
-    const name = `flametree-workspace:${await person(this.#api)}`;
+    const name = `flametree-workspace:${await this.#person()}`;
     if (this.#ended.signal.aborted) return;
     this.#channel = new BroadcastChannel(name);
     this.#channel.addEventListener('message', ({ data }) => this.#heard(data));
@@ -89,6 +89,18 @@ export class WorkspaceWatch {
         this.#ended.signal.removeEventListener('abort', end);
       }
       takesOver = this.#isFrozen();
+    }
+  }
+
+  /** A name for who is signed in, as soon as there is a token. */
+  async #person() {
+    for (;;) {
+      try {
+        return await person(await this.#api.token());
+      } catch (error) {
+        if (this.#ended.signal.aborted) throw error;
+        await rest(READ_AGAIN, this.#ended.signal);
+      }
     }
   }
 
@@ -233,11 +245,10 @@ function rest(ms, turn) {
 }
 
 /**
- * A name for who is signed in: tabs of others on the same origin must not hear this one's stream. Nothing is trusted here.
- * @param {Api} api
+ * A name for whose token it is: tabs of others on the same origin must not hear this one's stream. Nothing is trusted here.
+ * @param {string} token
  */
-async function person(api) {
-  const token = await api.token();
+async function person(token) {
   try {
     const payload = (token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/');
     const { tenant_id: tenant, sub } = JSON.parse(atob(payload));
