@@ -246,7 +246,7 @@ await run(async (opening) => {
     await viewer.keyboard.press('Escape');
     assert.equal(await saveButton(viewer), null);
     for (const name of ['Send test', 'Replay User Message']) assert.equal(await viewer.$(named('button', name)), null, name);
-    assert((await rows(viewer)).length > 2);
+    await until('deliveries are listed', async () => (await rows(viewer)).length > 2);
     assertQuiet(viewer);
     await context.close();
   });

@@ -2,8 +2,20 @@
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
-import { assertQuiet, click, hasten, menu, named, open, pretendPushService, shows, signInAs, tab } from './lib/pages.mjs';
-import { browsersOf, origin, token } from './lib/portal.mjs';
+import {
+  allowWhenAsked,
+  assertQuiet,
+  click,
+  hasten,
+  menu,
+  named,
+  open,
+  pretendPushService,
+  shows,
+  signInAs,
+  tab,
+} from './lib/pages.mjs';
+import { browsersOf, token } from './lib/portal.mjs';
 import { ask, env, run, step, until } from './lib/test.mjs';
 
 const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
@@ -77,9 +89,9 @@ await run(async (opening) => {
     const own = await tab(context);
     await own.evaluateOnNewDocument(() => localStorage.setItem('flametree.notifications-dialog-closed', 'yes'));
     await pretendPushService(own, PUSH);
+    await allowWhenAsked(own);
     await signInAs(own, 'grace', 'operator', PROFILE);
     await settled(own);
-    await context.overridePermissions(origin, ['notifications']);
     await click(own, 'button', 'Enable notifications');
     await shows(own, 'Successfully subscribed to push notifications');
     await labelled(own, 'Notifications enabled');
@@ -96,9 +108,9 @@ await run(async (opening) => {
     const context = await browser.createBrowserContext();
     const own = await tab(context);
     await pretendPushService(own, PUSH);
+    await allowWhenAsked(own);
     await signInAs(own, 'heidi', 'operator', PROFILE);
     await own.waitForSelector(named('dialog', 'Enable notifications'));
-    await context.overridePermissions(origin, ['notifications']);
     await click(own, 'button', 'Allow notifications');
     await shows(own, 'Successfully subscribed to push notifications');
     await until('the dialog is closed', async () => (await dialog(own)) === null);

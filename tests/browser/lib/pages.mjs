@@ -112,6 +112,18 @@ export async function pretendPushService(page, endpointOrigin) {
   }, endpointOrigin);
 }
 
+/** A person who says yes when the browser asks, and not before. */
+export async function allowWhenAsked(page) {
+  await page.evaluateOnNewDocument(() => {
+    let permission = 'default';
+    Object.defineProperty(Notification, 'permission', { get: () => permission });
+    Notification.requestPermission = async () => {
+      permission = 'granted';
+      return permission;
+    };
+  });
+}
+
 /** Makes limits of this many ms short: what a page does when the time is over, without the wait. */
 export async function hasten(page, ms) {
   await page.evaluateOnNewDocument((long) => {
