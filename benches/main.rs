@@ -32,15 +32,15 @@ mod streams;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mimalloc::MiMalloc;
 use receiver::Receiver;
 use report::Goal::{AtLeast, AtMost, Shown};
 use report::Report;
 use server::Server;
+use tikv_jemallocator::Jemalloc;
 
 /// The engine without sending runs in this process, and shall run as it does in the shipped binary.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How much of everything is measured.
 struct Extent {

@@ -32,6 +32,31 @@ $$;
 COMMENT ON FUNCTION flametree.waiting_lanes IS
     'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each.';
 
+CREATE FUNCTION flametree.waiting_beside(
+    p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
+) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE plpgsql STABLE
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.tenant_id, f.endpoint_id, f.position, f.id
+    FROM unnest(p_tenants, p_endpoints, p_after, p_tenants[2:], p_endpoints[2:])
+        AS k (tenant_id, endpoint_id, after, next_tenant, next_endpoint)
+    CROSS JOIN LATERAL (
+        SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+        FROM flametree.ready_deliveries AS r
+        WHERE r.channel = p_channel
+          AND (r.tenant_id, r.endpoint_id, r.position) > (k.tenant_id, k.endpoint_id, k.after)
+          -- Tenants are ASCII: nothing lies behind the last one's bound.
+          AND (r.tenant_id, r.endpoint_id)
+            < (coalesce(k.next_tenant, U&'\+10FFFF'), coalesce(k.next_endpoint, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
+    ) AS f;
+END
+$$;
+COMMENT ON FUNCTION flametree.waiting_beside IS
+    'For places in key order (an endpoint and a position in it): the first ready delivery between each and the endpoint of the next. Never looks at what lies before the places, which may be dead rows.';
+
 CREATE TYPE flametree.claimed AS (
     claimed_at     timestamptz,
     lane_tenants   text[],
@@ -54,6 +79,22 @@ CREATE TYPE flametree.claimed AS (
 COMMENT ON TYPE flametree.claimed IS
     'A ledger row with its events: the n-th of each array from lanes on is of the n-th delivery. One row of arrays costs both sides half of what a row for each delivery does.';
 
+-- A function of its own for its planner settings: with every other way off, the plan is to go to the places. By the key, the
+-- plan that is kept, made while the table was empty, may be to read all of the index: dear once it holds dead rows.
+CREATE FUNCTION flametree.take_ready(p_channel flametree.channel, p_places tid[]) RETURNS void LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_indexscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_taken bigint;
+BEGIN
+    DELETE FROM flametree.ready_deliveries AS r WHERE r.channel = p_channel AND r.ctid = ANY (p_places);
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    IF v_taken <> cardinality(p_places) THEN
+        RAISE EXCEPTION '% of % locked deliveries were there to take', v_taken, cardinality(p_places);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION flametree.take_ready IS 'Removes ready deliveries that the caller has locked, by their places in the table.';
+
 CREATE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
     p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
@@ -62,43 +103,32 @@ CREATE FUNCTION flametree.claim_deliveries(
     SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_claim flametree.claims;
+    v_places tid[];
 BEGIN
     PERFORM 1 FROM flametree.workers AS w WHERE w.id = p_worker_id AND w.fenced_at IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'worker % is fenced', p_worker_id USING ERRCODE = 'FT001';
     END IF;
 
-    WITH picked AS MATERIALIZED (
-        SELECT l.lane::smallint, p_channel AS channel, l.tenant_id, l.endpoint_id, ARRAY(
-            SELECT r.position
-            FROM flametree.ready_deliveries AS r
-            WHERE r.channel = p_channel AND r.tenant_id = l.tenant_id AND r.endpoint_id = l.endpoint_id
-              AND r.position > l.after
-            ORDER BY r.position
-            LIMIT l.quota
-            FOR UPDATE SKIP LOCKED
-        ) AS positions
-        FROM unnest(p_tenants, p_endpoints, p_after, p_quotas) WITH ORDINALITY
-            AS l (tenant_id, endpoint_id, after, quota, lane)
-    ), taken AS (
-        -- One walk over each lane's range instead of a descent for each row. Rows in between that others have locked are
-        -- not in the list, and are passed over before anything waits for them. The channel comes from the list too: without
-        -- it the table has no index condition of its own, so the kept plan, made when the table was empty, cannot be to
-        -- read all of it.
-        DELETE FROM flametree.ready_deliveries AS r
-        USING picked AS p
-        WHERE r.channel = p.channel AND r.tenant_id = p.tenant_id AND r.endpoint_id = p.endpoint_id
-          AND r.position >= p.positions[1] AND r.position <= p.positions[cardinality(p.positions)]
-          AND array_position(p.positions, r.position) IS NOT NULL
-        RETURNING p.lane, r.position, r.id, r.event_id, r.expires_at
-    )
-    SELECT array_agg(t.lane), array_agg(t.position), array_agg(t.id), array_agg(t.event_id), array_agg(t.expires_at)
-    INTO v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries
-    FROM taken AS t;
+    SELECT array_agg(l.lane::smallint), array_agg(r.position), array_agg(r.id), array_agg(r.event_id),
+           array_agg(r.expires_at), array_agg(r.place)
+    INTO v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries, v_places
+    FROM unnest(p_tenants, p_endpoints, p_after, p_quotas) WITH ORDINALITY
+        AS l (tenant_id, endpoint_id, after, quota, lane)
+    CROSS JOIN LATERAL (
+        SELECT r.position, r.id, r.event_id, r.expires_at, r.ctid AS place
+        FROM flametree.ready_deliveries AS r
+        WHERE r.channel = p_channel AND r.tenant_id = l.tenant_id AND r.endpoint_id = l.endpoint_id
+          AND r.position > l.after
+        ORDER BY r.position
+        LIMIT l.quota
+        FOR UPDATE SKIP LOCKED
+    ) AS r;
 
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
+    PERFORM flametree.take_ready(p_channel, v_places);
 
     SELECT array_agg(CASE p_channel
         WHEN 'webhook' THEN (

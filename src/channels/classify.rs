@@ -117,22 +117,14 @@ impl From<ResolveError> for Failure {
 }
 
 /// The meaning of a client's error.
-pub(super) fn failure(error: &reqwest::Error) -> Failure {
-    if error.is_builder() {
-        return Failure::UnusableUrl;
-    }
+pub(super) fn failure(error: &(dyn Error + 'static)) -> Failure {
     // The innermost cause knows best: a TLS error, say, arrives inside an I/O error inside a connection error.
-    let verdict = causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed);
-    // Last, because the client's own connection timeout is a private type, known only by this question.
-    if verdict.outcome() == Outcome::ConnectError && error.is_timeout() {
-        return Failure::ConnectionTimedOut;
-    }
-    verdict
+    causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed)
 }
 
 /// Whether the other side has certainly not processed the request: it may be sent once more without being a second
 /// attempt.
-pub(super) fn was_never_processed(error: &reqwest::Error) -> bool {
+pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<h2::Error>().is_some_and(was_refused)
             // The connection ended while the request still waited for its turn on it: not a byte has left.
@@ -179,6 +171,9 @@ fn http1(error: &hyper::Error) -> Option<Failure> {
     if error.is_parse() {
         return Some(Failure::NotHttp);
     }
+    if error.is_timeout() {
+        return Some(Failure::ConnectionTimedOut);
+    }
     error.is_incomplete_message().then_some(Failure::ConnectionClosed)
 }
 
@@ -198,6 +193,7 @@ fn io(error: &io::Error) -> Failure {
         io::ErrorKind::UnexpectedEof => Failure::ConnectionClosed,
         // So hyper says it of a body whose chunks are not chunks.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::NotHttp,
+        io::ErrorKind::TimedOut => Failure::ConnectionTimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,
         _ => Failure::ConnectionFailed,
     }

@@ -9,24 +9,27 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::InvalidHeaderValue;
-use http::{HeaderMap, Method, StatusCode};
-use reqwest::dns::Resolve;
-use reqwest::{Request, Response, redirect, retry};
-use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
+use http::header::{ACCEPT, HeaderValue, InvalidHeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{Connect, HttpInfo};
+use hyper_util::client::legacy::{Builder, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
-use super::measured::Stopwatch;
+use super::connector::{Bounded, Connector, connector, tls_config};
 use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, system_lookup};
-use super::{MAX_TIMEOUT, Settings, USER_AGENT};
+use super::{MAX_TIMEOUT, Settings};
 
 /// How much of an answer's body is read. A longer one costs its connection.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
@@ -47,14 +50,20 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// attempt ends earlier by it.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How much is read from a connection at once, in bytes: an answer to a webhook is short, and thousands are waited for.
+const READ_BUFFER: usize = 4 * 1024;
+
 /// Why the client could not be made; only at start.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    #[error("TLS could not be set up, or a certificate authority of the settings is not valid")]
-    Tls(#[from] rustls::Error),
-    #[error("the HTTP client could not be set up")]
-    Client(#[from] reqwest::Error),
-}
+#[error("TLS could not be set up, or a certificate authority of the settings is not valid")]
+pub struct BuildError(#[from] rustls::Error);
+
+/// What went wrong with a request; [`classify`] knows what it means.
+pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The client below the guard: connections, their pool, HTTP/1.1 and HTTP/2. reqwest would stand on the same one; it adds
+/// copies of the headers, a parsed URL for each answer and some 8 KiB per waiting request.
+pub(super) type Sender<C> = Client<C, Full<Bytes>>;
 
 /// A whole answer, or the beginning of one.
 #[derive(Debug)]
@@ -96,9 +105,9 @@ impl std::fmt::Debug for HttpClient {
 }
 
 struct Shared {
-    pooled: reqwest::Client,
+    pooled: Sender<Bounded<Connector<GuardedResolver>>>,
     /// Opens a connection for each request: for what was not processed on a pooled one.
-    fresh: reqwest::Client,
+    fresh: Sender<Bounded<Connector<GuardedResolver>>>,
     resolver: GuardedResolver,
     /// What a client of a single request is made of.
     settings: Settings,
@@ -114,22 +123,18 @@ impl HttpClient {
     pub fn with_lookup(settings: &Settings, lookup: Lookup) -> Result<Self, BuildError> {
         let resolver = GuardedResolver::new(AddressRules::new(settings.allowed_networks.clone()), lookup);
         let tls = tls_config(settings)?;
-        let client = |max_idle_per_host| {
-            builder(settings, resolver.clone(), tls.clone()).pool_max_idle_per_host(max_idle_per_host).build()
-        };
-        let (pooled, fresh) = (client(MAX_IDLE_PER_HOST)?, client(0)?);
+        let connector = Bounded(connector(resolver.clone(), tls.clone()));
+        let pooled = sender(connector.clone(), MAX_IDLE_PER_HOST);
+        let fresh = sender(connector, 0);
         Ok(Self(Arc::new(Shared { pooled, fresh, resolver, settings: settings.clone(), tls })))
     }
 
-    /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
-    /// resumed, and `stopwatch` learns of each of its steps.
-    pub(super) fn of_one_request(&self, stopwatch: &Stopwatch) -> Result<reqwest::Client, reqwest::Error> {
-        let mut tls = self.0.tls.clone();
-        tls.resumption = Resumption::store(Arc::new(stopwatch.clone()));
-        builder(&self.0.settings, stopwatch.resolver(self.0.resolver.clone()), tls)
-            .connector_layer(stopwatch.clone())
-            .pool_max_idle_per_host(0)
-            .build()
+    pub(super) fn resolver(&self) -> &GuardedResolver {
+        &self.0.resolver
+    }
+
+    pub(super) fn tls(&self) -> &ClientConfig {
+        &self.0.tls
     }
 
     /// The deadline where an endpoint names none.
@@ -159,7 +164,8 @@ impl HttpClient {
     /// stream (HTTP/2); the message may have been processed by then.
     pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, Broken> {
         let request = post.request().map_err(|failure| Broken { status: None, failure })?;
-        self.guarded(post, self.exchange(request, post)).await
+        // Pinned here: a future that is moved into another takes its room twice, and thousands wait at once.
+        self.guarded(post, pin!(self.exchange(request, post))).await
     }
 
     /// What holds of every request, whichever client sends it: `exchange` begins only if the URL may be sent to, and
@@ -167,15 +173,19 @@ impl HttpClient {
     pub(super) async fn guarded(
         &self,
         post: &Post<'_>,
-        exchange: impl Future<Output = Result<Response, reqwest::Error>>,
+        exchange: impl Future<Output = Result<Response<Incoming>, ExchangeError>>,
     ) -> Result<Answer, Broken> {
         let deadline = Instant::now() + post.timeout;
         let before_answer = |failure| Broken { status: None, failure };
+        if post.url.scheme() != "https" && !self.0.settings.allow_http {
+            return Err(before_answer(Failure::UnusableUrl));
+        }
         self.vet_literal(post.url).map_err(Failure::from).map_err(before_answer)?;
         let response = within(deadline, Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
-        self.vet_peer(post.url, response.remote_addr()).map_err(Failure::from).map_err(before_answer)?;
+        let peer = response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr);
+        self.vet_peer(post.url, peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        within(deadline, Failure::UnfinishedAnswer, read(response))
+        within(deadline, Failure::UnfinishedAnswer, pin!(read(response)))
             .await
             .map_err(|failure| Broken { status: Some(status), failure })
     }
@@ -183,13 +193,17 @@ impl HttpClient {
     /// One request, but for what was certainly not processed. (What is left: when a connection ends in the very instant
     /// in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
     /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
-    async fn exchange(&self, request: Request, post: &Post<'_>) -> Result<Response, reqwest::Error> {
-        match self.0.pooled.execute(request).await {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        post: &Post<'_>,
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        match self.0.pooled.request(request).await {
             Err(error) if classify::was_never_processed(&error) => match post.request() {
-                Ok(request) => self.0.fresh.execute(request).await,
-                Err(_unwritable) => Err(error),
+                Ok(request) => Ok(self.0.fresh.request(request).await?),
+                Err(_unwritable) => Err(error.into()),
             },
-            answer => answer,
+            answer => Ok(answer?),
         }
     }
 
@@ -218,10 +232,14 @@ impl HttpClient {
 }
 
 impl Post<'_> {
-    pub(super) fn request(&self) -> Result<Request, Failure> {
-        let mut request = Request::new(Method::POST, self.url.clone());
-        *request.headers_mut() = (self.headers)().map_err(|_invalid| Failure::UnwritableHeaders)?;
-        *request.body_mut() = Some(self.body.clone().into());
+    pub(super) fn request(&self) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::try_from(self.url.as_str()).map_err(|_invalid| Failure::UnusableUrl)?;
+        let mut headers = (self.headers)().map_err(|_invalid| Failure::UnwritableHeaders)?;
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::USER_AGENT));
+        *request.headers_mut() = headers;
         Ok(request)
     }
 }
@@ -229,15 +247,15 @@ impl Post<'_> {
 async fn within<T>(
     deadline: Instant,
     late: Failure,
-    step: impl Future<Output = Result<T, reqwest::Error>>,
+    step: impl Future<Output = Result<T, ExchangeError>>,
 ) -> Result<T, Failure> {
     match timeout_at(deadline, step).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
-            // A URL may hold a token.
-            let error = error.without_url();
-            tracing::debug!(error = &error as &dyn std::error::Error, "A request brought no answer");
-            Err(classify::failure(&error))
+            // The client's errors hold no URL, which may hold a token.
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::debug!(error, "A request brought no answer");
+            Err(classify::failure(error))
         }
         Err(_elapsed) => Err(late),
     }
@@ -245,10 +263,12 @@ async fn within<T>(
 
 /// Reads the body up to its bound. One that fits is read to its end, which gives the connection back to the pool; what
 /// is left of a longer one goes with its connection.
-async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
+async fn read(response: Response<Incoming>) -> Result<Answer, ExchangeError> {
+    let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();
     let mut truncated = false;
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(chunk) = frame?.into_data() else { continue };
         let room = MAX_ANSWER_BYTES - body.len();
         if chunk.len() > room {
             body.extend_from_slice(&chunk[..room]);
@@ -257,44 +277,24 @@ async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body, truncated })
+    Ok(Answer { status: head.status, headers: head.headers, body, truncated })
 }
 
-fn tls_config(settings: &Settings) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in &settings.extra_roots {
-        roots.add(root.clone())?;
-    }
-    let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the client that guards addresses")]
-fn builder(settings: &Settings, resolver: impl Resolve + 'static, tls: ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(resolver)
-        .user_agent(USER_AGENT)
-        .https_only(!settings.allow_http)
-        // A proxy of the environment would connect in our place, to any address.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(retry::never().max_retries_per_request(0))
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate()
-        // A deadline drops its attempt; these end what the pool goes on with by itself.
-        .connect_timeout(MAX_TIMEOUT)
-        .tcp_user_timeout(MAX_TIMEOUT)
+/// A client that sends through `connector`, keeps that many unused connections per host, and repeats nothing but what
+/// found its pooled connection closed.
+pub(super) fn sender<C>(connector: C, max_idle_per_host: usize) -> Sender<C>
+where
+    C: Connect + Clone,
+{
+    Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(max_idle_per_host)
+        .http1_read_buf_exact_size(READ_BUFFER)
         .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
         .http2_keep_alive_timeout(MAX_TIMEOUT)
+        .build(connector)
 }

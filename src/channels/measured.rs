@@ -3,21 +3,24 @@
 //! It obeys what every request obeys ([`HttpClient::guarded`]), but has a client and so a connection of its own: look-up,
 //! connection and TLS really happen and are seen. Requests of deliveries are not timed and carry none of this.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
-use reqwest::dns::{Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use rustls::NamedGroup;
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::HttpClient;
-use super::http_client::{Answer, Broken, Post};
-use super::resolver::GuardedResolver;
+use super::connector::{Bounded, Connector, connector};
+use super::http_client::{Answer, Broken, Post, Sender, sender};
+use super::resolver::{Addresses, GuardedResolver, ResolveError};
 
 /// How long each step took. `None`: it was not needed, or did not end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,7 +70,7 @@ impl HttpClient {
             }
         };
         let exchange = async {
-            let response = self.of_one_request(&stopwatch)?.execute(request).await?;
+            let response = self.of_one_request(&stopwatch).request(request).await?;
             stopwatch.note(|marks| &mut marks.answered);
             headers.clone_from(response.headers());
             Ok(response)
@@ -80,11 +83,20 @@ impl HttpClient {
         let (timings, step) = stopwatch.read();
         Measured { result, headers, timings, step }
     }
+
+    /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
+    /// resumed, and `stopwatch` learns of each of its steps.
+    fn of_one_request(&self, stopwatch: &Stopwatch) -> Sender<Bounded<TimedConnector<Connector<TimedResolver>>>> {
+        let mut tls = self.tls().clone();
+        tls.resumption = Resumption::store(Arc::new(stopwatch.clone()));
+        let resolver = TimedResolver { inner: self.resolver().clone(), stopwatch: stopwatch.clone() };
+        sender(Bounded(TimedConnector { inner: connector(resolver, tls), stopwatch: stopwatch.clone() }), 0)
+    }
 }
 
 /// Notes when the steps of one request happen. Clones note into the same place.
 #[derive(Debug, Clone)]
-pub(super) struct Stopwatch {
+struct Stopwatch {
     begun: Instant,
     marks: Arc<Mutex<Marks>>,
 }
@@ -114,11 +126,6 @@ impl Stopwatch {
         let marks = *self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         (marks.timings(self.begun.elapsed()), marks.step())
     }
-
-    /// A resolver that tells when it is asked and when it has answered.
-    pub(super) fn resolver(&self, inner: GuardedResolver) -> impl Resolve + use<> {
-        TimedResolver { inner, stopwatch: self.clone() }
-    }
 }
 
 impl Marks {
@@ -146,14 +153,24 @@ impl Marks {
     }
 }
 
+/// A resolver that tells when it is asked and when it has answered.
+#[derive(Clone)]
 struct TimedResolver {
     inner: GuardedResolver,
     stopwatch: Stopwatch,
 }
 
-impl Resolve for TimedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (answer, stopwatch) = (self.inner.resolve(name), self.stopwatch.clone());
+impl Service<Name> for TimedResolver {
+    type Response = Addresses;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (answer, stopwatch) = (self.inner.call(name), self.stopwatch.clone());
         Box::pin(async move {
             stopwatch.note(|marks| &mut marks.looking_up);
             let answer = answer.await;
@@ -164,16 +181,8 @@ impl Resolve for TimedResolver {
 }
 
 /// Around the connector, whose answer is a connection with its TLS.
-impl<S> Layer<S> for Stopwatch {
-    type Service = TimedConnector<S>;
-
-    fn layer(&self, inner: S) -> TimedConnector<S> {
-        TimedConnector { inner, stopwatch: self.clone() }
-    }
-}
-
 #[derive(Debug, Clone)]
-pub(super) struct TimedConnector<S> {
+struct TimedConnector<S> {
     inner: S,
     stopwatch: Stopwatch,
 }
@@ -185,7 +194,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 pub mod address;
 pub mod browser_push;
 mod classify;
+mod connector;
 mod http_client;
 mod measured;
 mod resolver;

@@ -4,12 +4,16 @@
 //! the connection that a rebinding name server could answer otherwise. Knows nothing of HTTP.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::Service;
 
 use super::address::AddressRules;
 
@@ -149,15 +153,24 @@ impl Drop for RunningLookup {
     }
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+/// Addresses to connect to, in order. Port 0 stands for the URL's.
+pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
+
+impl Service<Name> for GuardedResolver {
+    type Response = Addresses;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.clone();
         Box::pin(async move {
             let addresses = resolver.addresses(name.as_str()).await?;
-            // Port 0 stands for the URL's.
             let sockets: Vec<SocketAddr> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
-            let addresses: Addrs = Box::new(sockets.into_iter());
-            Ok(addresses)
+            Ok(sockets.into_iter())
         })
     }
 }

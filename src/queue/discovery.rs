@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
@@ -16,11 +17,14 @@ const LANES: i32 = 256;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// A search takes at most this part of the time: with a snapshot held open elsewhere it walks over dead rows.
+/// A search takes at most this part of the time.
 const REST_FACTOR: u32 = 10;
-/// When searching is dear, lanes that had work this recently are looked at directly instead.
-const RECENT: Duration = Duration::from_secs(10);
-const DEAR_SEARCH: Duration = Duration::from_millis(5);
+/// A walk that took longer than this is dear, and rests this many times as long. Until then the search looks only behind
+/// what this node has taken already; what is missed are commits that came later than claims look back.
+const DEAR_WALK: Duration = Duration::from_millis(5);
+const DEAR_REST_FACTOR: u32 = 200;
+/// Places of one such look; it takes some microseconds for each.
+const MOST_PLACES: usize = 2_048;
 /// How often the number of ready deliveries is read from the statistics.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,7 @@ pub(super) struct Discovery {
 #[derive(Debug, Default)]
 struct Walk {
     cursor: LaneCursor,
+    cost: Duration,
     found: usize,
     longest_wait: Duration,
 }
@@ -45,14 +50,30 @@ impl Discovery {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut pause = SHORTEST_PAUSE;
         let mut walk = Walk::default();
+        let mut walk_due = Instant::now();
         let mut last_found = 0;
         let mut estimated_at: Option<Instant> = None;
         while !stop.is_cancelled() {
             let started = Instant::now();
-            let ended = self.step(&mut walk).await;
+            let walks = started >= walk_due;
+            let ended = if walks { self.step(&mut walk).await } else { self.look_beside(&mut walk).await };
+            let Ok(ended) =
+                ended.inspect_err(|error| tracing::debug!(%error, "the search for ready deliveries failed"))
+            else {
+                walk = Walk::default();
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                continue;
+            };
             let cost = started.elapsed();
+            walk.cost += cost;
+            let mut rest = cost;
             if ended {
                 pause = next_pause(pause, walk.found > 0 && walk.found != last_found);
+                rest = pause.max(cost * REST_FACTOR);
+                if walks && walk.cost > DEAR_WALK {
+                    walk_due = Instant::now() + walk.cost * DEAR_REST_FACTOR;
+                    rest = pause;
+                }
                 last_found = walk.found;
                 self.report_oldest(&walk);
                 walk = Walk::default();
@@ -60,10 +81,6 @@ impl Discovery {
             if estimated_at.is_none_or(|at| at.elapsed() >= ESTIMATE_EVERY) {
                 estimated_at = Some(Instant::now());
                 self.report_ready().await;
-            }
-            let rest = if ended { pause.max(cost * REST_FACTOR) } else { cost };
-            if cost > DEAR_SEARCH {
-                self.queue.recall(RECENT);
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -74,20 +91,24 @@ impl Discovery {
     }
 
     /// Looks at the next endpoints; true at the end of the walk.
-    async fn step(&self, walk: &mut Walk) -> bool {
-        let waiting = match lanes::waiting(&self.db, self.queue.channel(), &walk.cursor, LANES).await {
-            Ok(waiting) => waiting,
-            Err(error) => {
-                tracing::debug!(%error, "the search for ready deliveries failed");
-                tokio::time::sleep(LONGEST_PAUSE).await;
-                return true;
-            }
-        };
-        walk.note(&waiting);
+    async fn step(&self, walk: &mut Walk) -> Result<bool, Error> {
+        let waiting = lanes::waiting(&self.db, self.queue.channel(), &walk.cursor, LANES).await?;
+        self.found(walk, &waiting);
+        Ok(waiting.len() < LANES as usize)
+    }
+
+    /// Looks behind what this node has taken, and for endpoints that it does not know. Always true: that is all of it.
+    async fn look_beside(&self, walk: &mut Walk) -> Result<bool, Error> {
+        let known = self.queue.known(MOST_PLACES);
+        self.found(walk, &lanes::waiting_beside(&self.db, self.queue.channel(), &known).await?);
+        Ok(true)
+    }
+
+    fn found(&self, walk: &mut Walk, waiting: &[WaitingLane]) {
+        walk.note(waiting);
         if !waiting.is_empty() {
-            self.queue.found(&waiting);
+            self.queue.found(waiting);
         }
-        waiting.len() < LANES as usize
     }
 
     fn report_oldest(&self, walk: &Walk) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
+use crate::store::queue::lanes::KnownLane;
 
 /// What a new endpoint may have in flight, before anything is known of it.
 pub(super) const FIRST_CAP: u32 = 16;
@@ -118,6 +119,11 @@ impl Lane {
             self.settled_at = now;
         }
         LaneQuota { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled, quota }
+    }
+
+    /// Where the next claim starts.
+    pub(super) fn known(&self, endpoint: EndpointId) -> KnownLane {
+        KnownLane { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled }
     }
 
     pub(super) fn took(&mut self, positions: &[i64], now: Instant) {

@@ -11,6 +11,7 @@ use super::lane::{Lane, Verdict};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
+use crate::store::queue::lanes::KnownLane;
 
 /// Lanes that have been idle for longer are forgotten; discovery finds them again.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
@@ -98,20 +99,16 @@ impl Lanes {
         self.queue(endpoint);
     }
 
-    /// Looks again at lanes that had work within `age`: for nodes that cannot afford the search for new work.
-    pub(super) fn recall(&mut self, age: Duration, now: Instant) {
-        let recent: Vec<EndpointId> = self
-            .known
-            .iter_mut()
-            .filter(|(_, lane)| !lane.queued && now.duration_since(lane.active_at) < age)
-            .map(|(id, lane)| {
-                lane.has_work = true;
-                *id
-            })
-            .collect();
-        for endpoint in recent {
-            self.queue(endpoint);
+    /// At most `most` lanes in the order of their keys, those that were active last.
+    pub(super) fn known(&self, most: usize) -> Vec<KnownLane> {
+        let mut known: Vec<(&EndpointId, &Lane)> = self.known.iter().collect();
+        if known.len() > most {
+            known.select_nth_unstable_by_key(most, |(_, lane)| std::cmp::Reverse(lane.active_at));
+            known.truncate(most);
         }
+        let mut known: Vec<KnownLane> = known.into_iter().map(|(endpoint, lane)| lane.known(*endpoint)).collect();
+        known.sort_unstable();
+        known
     }
 
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -15,7 +15,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, EndpointId};
 use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
-use crate::store::queue::lanes::WaitingLane;
+use crate::store::queue::lanes::{KnownLane, WaitingLane};
 
 #[derive(Debug)]
 pub(super) struct ChannelQueue {
@@ -91,10 +91,9 @@ impl ChannelQueue {
         self.work.notify_one();
     }
 
-    /// Looks again at the lanes that had work within `age`.
-    pub(super) fn recall(&self, age: Duration) {
-        self.lanes().recall(age, Instant::now());
-        self.work.notify_one();
+    /// The lanes of this node in the order of their keys, at most `most`.
+    pub(super) fn known(&self, most: usize) -> Vec<KnownLane> {
+        self.lanes().known(most)
     }
 
     /// Work may have come from another process.

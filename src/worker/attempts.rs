@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
-use std::pin::pin;
 use std::task::{Context, Poll};
 
 use apalis::prelude::Task;
+use tokio_util::future::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -52,14 +52,9 @@ where
     }
 
     fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        let attempt = self.attempt.clone();
-        let abort = self.abort.clone();
-        let claimed = task.args;
-        self.tasks.spawn(async move {
-            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted. Pinned here: a future
-            // that is moved into another takes its room twice, and thousands wait at once.
-            abort.run_until_cancelled(pin!(run(claimed, attempt))).await;
-        });
+        // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
+        let attempt = run(task.args, self.attempt.clone());
+        self.tasks.spawn(attempt.with_cancellation_token_owned(self.abort.clone()));
         ready(Ok(()))
     }
 }

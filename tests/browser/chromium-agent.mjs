@@ -46,7 +46,13 @@ await run(async (opening) => {
   const hook = opening(await endpoint());
   const page = await tab(browser);
   await page.evaluateOnNewDocument(() => localStorage.setItem('flametree.notifications-dialog-closed', 'yes'));
-  await signInAs(page, 'ada', 'admin', '?agent=agent-1');
+  await signInAs(page, 'ada', 'admin', '?page=agents');
+
+  await step('an agent without settings is opened by its ID', async () => {
+    await type(page, 'Open an agent by its ID', 'agent-1');
+    await click(page, 'button', 'Open');
+    await shows(page, 'No deliveries yet');
+  });
 
   await step('the card is there in Advanced mode alone', async () => {
     await page.waitForSelector(named('switch', 'Advanced mode'));
@@ -93,7 +99,11 @@ await run(async (opening) => {
     await page.waitForSelector(named('dialog', 'Leave without saving?'));
     await click(page, 'button', 'Stay on this page');
     assert.equal(await text(page, 'h1'), 'agent-1');
-    await page.goBack().catch(() => {});
+    await page.evaluate(() => history.back());
+    await page.waitForSelector(named('dialog', 'Leave without saving?'));
+    await page.keyboard.press('Escape');
+    await until('the page is in front again', async () => (await page.$(named('dialog', 'Leave without saving?'))) === null);
+    assert(page.url().endsWith('?agent=agent-1'));
     const asked = new Promise((resolve) => page.once('dialog', (dialog) => resolve(dialog.type()) || dialog.dismiss()));
     await page.evaluate(() => setTimeout(() => location.reload()));
     assert.equal(await asked, 'beforeunload');
@@ -186,6 +196,7 @@ await run(async (opening) => {
     await shows(page, 'Is a header that the service or the connection sets itself.');
     await page.keyboard.press('Escape');
     assert.equal((await config()).headers[1].name, 'X-Env');
+    page.once('dialog', (dialog) => dialog.accept());
     await page.reload();
   });
 

@@ -12,7 +12,8 @@ const PICTURES = new URL('../../target/portal/', import.meta.url);
 const ADMIN = token('ada', 'admin');
 const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
 const DESKTOP = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true };
+/** Without touch, for which the page would be loaded anew. */
+const PHONE = { width: 390, height: 844 };
 const SET = 'Set push notification configuration';
 const EVENTS = ['new_session_started', 'ai_assistant_message', 'user_message', 'transferred_to_live_agent'];
 

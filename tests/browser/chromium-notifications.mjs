@@ -85,7 +85,7 @@ await run(async (opening) => {
     await labelled(own, 'Notifications enabled');
     assert.equal((await browsersOf('grace')).length, 1);
     await shows(own, 'This browser');
-    await click(own, 'button', 'Turn notifications off in this browser');
+    await click(own, 'button', 'Turn off here');
     await labelled(own, 'Enable notifications');
     assert.equal((await browsersOf('grace')).length, 0);
     assertQuiet(own);

@@ -54,6 +54,7 @@ mod push_service;
 mod push_subscriptions;
 mod push_vectors;
 mod queue_endings;
+mod queue_plans;
 mod queue_protocol;
 mod replay_operations;
 mod replays;

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::{ClaimId, WorkerId};
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use flametree_notify::store::queue::lanes::{self, LaneCursor};
-use flametree_notify::store::queue::{finish, lease, workers};
+use flametree_notify::store::queue::{lease, workers};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::postgres::TestDatabase;
-use crate::support::queue::{
-    accept_messages, agent_with_webhook, claim_of, count, finished, prepare, prepared, worker,
-};
+use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count, prepared, worker};
 
 #[tokio::test]
 async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
@@ -186,41 +182,4 @@ async fn a_worker_that_was_seen_again_is_not_fenced() {
     let seen = workers::seen(&db).await.unwrap();
     assert!(workers::fence(&db, &seen[0]).await.unwrap());
     assert_eq!(workers::forget(&db, Duration::ZERO).await.unwrap(), 1);
-}
-
-/// Plans are made once and kept: one made on empty tables must not read them whole when they are full.
-#[tokio::test]
-async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
-    let db = TestDatabase::with_connections(1).await;
-    prepare(&db).await;
-    let endpoint = agent_with_webhook(&db, "agent-1").await;
-    let other = agent_with_webhook(&db, "agent-2").await;
-    let by = worker(&db).await;
-    sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();
-    // More often than a prepared statement is planned anew.
-    for _ in 0..8 {
-        accept_messages(&db, "agent-1", 1).await;
-        let (id, taken) = claim_of(&db, by, endpoint, 1).await;
-        finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
-    }
-    for _ in 0..40 {
-        accept_messages(&db, "agent-2", 250).await;
-    }
-    sqlx::query("SELECT pg_stat_reset()").execute(&*db).await.unwrap();
-    let (id, taken) = claim_of(&db, by, other, 5).await;
-    let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
-    finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
-    accept_messages(&db, "agent-1", 1).await;
-    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&*db).await.unwrap();
-    let (scanned, walked): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'flametree'
-                    AND relname ~ '^(ready_deliveries|events|deliveries|claims|push_configs|sessions)'),
-                (SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'flametree'
-                    AND relname ~ '^(ready_deliveries|events|deliveries|claims)')",
-    )
-    .fetch_one(&*db)
-    .await
-    .unwrap();
-    assert_eq!(scanned, 0, "rows were read by scanning a whole table");
-    assert!(walked < 500, "a claim of five walked over {walked} of ten thousand entries");
 }

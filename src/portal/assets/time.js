@@ -9,7 +9,7 @@ const STEPS = [
   [86400, 'hour', 3600],
   [Infinity, 'day', 86400],
 ];
-const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'always', style: 'short' });
+const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'always', style: 'long' });
 const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 
 export function relative(at, now = Date.now()) {

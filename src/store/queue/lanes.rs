@@ -28,10 +28,19 @@ pub struct LaneCursor {
     pub endpoint_id: Uuid,
 }
 
+/// An endpoint that a node knows, and up to where it has taken its deliveries. In the order of tenant and endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KnownLane {
+    pub tenant_id: TenantId,
+    pub endpoint_id: EndpointId,
+    pub after: i64,
+}
+
 /// Up to `limit` endpoints of `channel` with ready deliveries, in key order behind `cursor`. One index probe each; rows
 /// that were claimed under a snapshot that is still held elsewhere are walked over again.
 pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32) -> Result<Vec<WaitingLane>, Error> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        WaitingRow,
         r#"-- queue::waiting_lanes
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
                first_id AS "first_id!", clock_timestamp() AS "now!"
@@ -43,15 +52,53 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| WaitingLane {
+    Ok(rows.into_iter().map(WaitingLane::from).collect())
+}
+
+/// Endpoints of `channel` with ready deliveries behind the places that are known, and endpoints between them: one for
+/// each place at most. Rows before the places are not looked at, be they late commits or dead.
+pub async fn waiting_beside(db: &Db, channel: Channel, known: &[KnownLane]) -> Result<Vec<WaitingLane>, Error> {
+    // What lies before the first place.
+    let mut tenants = vec![""];
+    let (mut endpoints, mut after) = (vec![Uuid::nil()], vec![0]);
+    for lane in known {
+        tenants.push(lane.tenant_id.as_str());
+        endpoints.push(lane.endpoint_id.uuid());
+        after.push(lane.after);
+    }
+    let rows = sqlx::query_as!(
+        WaitingRow,
+        r#"-- queue::waiting_beside
+        SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
+               first_id AS "first_id!", clock_timestamp() AS "now!"
+        FROM flametree.waiting_beside($1::text::flametree.channel, $2, $3, $4)"#,
+        channel.as_str(),
+        &tenants as &[&str],
+        &endpoints,
+        &after,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(WaitingLane::from).collect())
+}
+
+struct WaitingRow {
+    tenant_id: String,
+    endpoint_id: Uuid,
+    first_position: i64,
+    first_id: Uuid,
+    now: DateTime<Utc>,
+}
+
+impl From<WaitingRow> for WaitingLane {
+    fn from(row: WaitingRow) -> Self {
+        Self {
             tenant_id: TenantId::from_stored(row.tenant_id),
             endpoint_id: EndpointId::from_uuid(row.endpoint_id),
             first_position: row.first_position,
             waited: waited(DeliveryId::from_uuid(row.first_id), row.now),
-        })
-        .collect())
+        }
+    }
 }
 
 fn waited(delivery: DeliveryId, now: DateTime<Utc>) -> Duration {

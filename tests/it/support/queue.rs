@@ -74,8 +74,19 @@ pub async fn worker(db: &PgPool) -> WorkerId {
 
 /// Claims from the endpoint's beginning.
 pub async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
+    claim_behind(db, by, endpoint, 0, quota).await
+}
+
+/// The same for what lies behind the position `after`.
+pub async fn claim_behind(
+    db: &PgPool,
+    by: WorkerId,
+    endpoint: EndpointId,
+    after: i64,
+    quota: u32,
+) -> (ClaimId, Vec<ClaimedDelivery>) {
     let id = ClaimId::from_uuid(Uuid::new_v4());
-    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota };
+    let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after, quota };
     let taken = claim::claim(db, id, by, Channel::Webhook, &[lane]).await.unwrap();
     (id, taken)
 }

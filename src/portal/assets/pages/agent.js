@@ -56,12 +56,11 @@ class AgentPage {
           'div',
           { class: 'words' },
           h('a', { class: 'back', href: PAGES.agents }, icon('back', 16), 'Agents'),
-          h('h1', { tabindex: '-1' }, id),
+          h('div', { class: 'title-line' }, h('h1', { tabindex: '-1' }, id), this.#unsaved),
         ),
         h(
           'div',
           { class: 'actions' },
-          this.#unsaved,
           h('label', { class: 'switched' }, 'Advanced mode', this.#advanced),
           this.#mayEdit && this.#save,
         ),

@@ -29,13 +29,13 @@ export function browserList({ api, notifying }) {
     const name = one.label ?? one.host;
     const error = h('p', { class: 'error', role: 'alert' });
     const path = `/v1/me/push-subscriptions/${encodeURIComponent(one.id)}`;
-    const test = button('send', 'Send test', `Send a test notification to ${name}`, error, async () => {
+    const test = button('send', 'Send test', `Send test to ${name}`, error, async () => {
       const { body: sent } = await api.send('POST', `${path}/test`);
       if (sent.outcome !== 'delivered') throw new Error(sent.note ?? `The push service's answer: ${sent.outcome}`);
       toast(`A test notification is on its way to ${name}`);
     });
     const remove = isOwn
-      ? button('trash', 'Turn off here', 'Turn notifications off in this browser', error, () => notifying.disable())
+      ? button('trash', 'Turn off here', null, error, () => notifying.disable())
       : button('trash', 'Remove', `Remove ${name}`, error, () => api.send('DELETE', path).then(load));
     const seen = one.active ? ['Last seen ', time(one.last_seen_at)] : 'Has to be enabled again in that browser';
     return h(

@@ -123,10 +123,6 @@ function shown(event, session) {
   const about = h('div', { class: 'small muted' }, name, ' · ', time(event.occurred_at));
   if (event.text === null) return h('li', { class: 'milestone' }, name, ' · ', time(event.occurred_at));
   const ours = event.type !== 'user_message';
-  return h(
-    'li',
-    { class: ours ? 'bubble ours' : 'bubble', dir: 'auto' },
-    about,
-    session.may('read_bodies') ? event.text : null,
-  );
+  const text = session.may('read_bodies') && h('p', { class: 'text', dir: 'auto' }, event.text);
+  return h('li', { class: ours ? 'bubble ours' : 'bubble' }, about, text);
 }

@@ -1,0 +1,134 @@
+//! What the queue's statements read: by key, whatever was in the tables when their plans were made, and never what is dead.
+
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::domain::names::TenantId;
+use flametree_notify::store::queue::finish;
+use flametree_notify::store::queue::lanes::{self, KnownLane, LaneCursor};
+use sqlx::PgPool;
+
+use crate::support::postgres::TestDatabase;
+use crate::support::queue::{
+    accept_messages, agent_with_webhook, claim_behind, claim_of, finished, prepare, prepared, worker,
+};
+
+/// Plans are made once and kept: one made on empty tables must not read them whole when they are full.
+#[tokio::test]
+async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
+    let db = TestDatabase::with_connections(1).await;
+    prepare(&db).await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    let other = agent_with_webhook(&db, "agent-2").await;
+    let by = worker(&db).await;
+    sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();
+    // More often than a prepared statement is planned anew.
+    for _ in 0..8 {
+        accept_messages(&db, "agent-1", 1).await;
+        let (id, taken) = claim_of(&db, by, endpoint, 1).await;
+        finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
+    }
+    for _ in 0..40 {
+        accept_messages(&db, "agent-2", 250).await;
+    }
+    sqlx::query("SELECT pg_stat_reset()").execute(&*db).await.unwrap();
+    let (id, taken) = claim_of(&db, by, other, 5).await;
+    let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
+    finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
+    accept_messages(&db, "agent-1", 1).await;
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&*db).await.unwrap();
+    let (scanned, walked): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'flametree'
+                    AND relname ~ '^(ready_deliveries|events|deliveries|claims|push_configs|sessions)'),
+                (SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'flametree'
+                    AND relname ~ '^(ready_deliveries|events|deliveries|claims)')",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    assert_eq!(scanned, 0, "rows were read by scanning a whole table");
+    assert!(walked < 500, "a claim of five walked over {walked} of ten thousand entries");
+}
+
+/// While somebody holds an old snapshot, what was claimed stays in the indexes as dead rows.
+#[tokio::test]
+async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_before() {
+    let db = TestDatabase::with_connections(2).await;
+    prepare(&db).await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    let by = worker(&db).await;
+    let mut snapshot = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    sqlx::query("SELECT count(*) FROM flametree.workers").execute(&mut *snapshot).await.unwrap();
+    let mut reached = 0;
+    for _ in 0..16 {
+        accept_messages(&db, "agent-1", 250).await;
+        let (id, taken) = claim_behind(&db, by, endpoint, reached, 250).await;
+        reached = taken.iter().map(|one| one.position).max().unwrap();
+        let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
+        finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
+    }
+    // Plans are made anew, for a table of few rows on many pages.
+    sqlx::query("ANALYZE").execute(&*db).await.unwrap();
+    accept_messages(&db, "agent-1", 5).await;
+    forget_walks(&db).await;
+    let (_, taken) = claim_behind(&db, by, endpoint, reached, 5).await;
+    assert_eq!(taken.len(), 5);
+    let walked = entries_walked(&db).await;
+    assert!(walked < 100, "a claim of five walked over {walked} entries, most of them dead");
+
+    accept_messages(&db, "agent-1", 1).await;
+    let tenant_id = TenantId::parse("acme").unwrap();
+    let places = [KnownLane { tenant_id, endpoint_id: endpoint, after: reached }];
+    forget_walks(&db).await;
+    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap();
+    assert_eq!(waiting.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), [endpoint]);
+    let walked = entries_walked(&db).await;
+    assert!(walked < 100, "the search walked over {walked} entries, most of them dead");
+    snapshot.rollback().await.unwrap();
+}
+
+/// What this session has not told yet would count later.
+async fn forget_walks(db: &PgPool) {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
+    sqlx::query("SELECT pg_stat_reset()").execute(db).await.unwrap();
+}
+
+async fn entries_walked(db: &PgPool) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
+         WHERE schemaname = 'flametree' AND relname ~ '^ready_deliveries'",
+    )
+    .fetch_one(db)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
+    let db = prepared().await;
+    let mut endpoints = Vec::new();
+    for agent in ["agent-1", "agent-2", "agent-3"] {
+        endpoints.push(agent_with_webhook(&db, agent).await);
+        accept_messages(&db, agent, 2).await;
+    }
+    endpoints.sort_by_key(|endpoint| endpoint.uuid());
+    let all = lanes::waiting(&db, Channel::Webhook, &LaneCursor::default(), 100).await.unwrap();
+    let place = |n: usize, after: i64| KnownLane {
+        tenant_id: TenantId::parse("acme").unwrap(),
+        endpoint_id: endpoints[n],
+        after,
+    };
+    let beside = async |known: &[KnownLane]| {
+        let waiting = lanes::waiting_beside(&db, Channel::Webhook, known).await.unwrap();
+        waiting.into_iter().map(|lane| (lane.endpoint_id, lane.first_position)).collect::<Vec<_>>()
+    };
+    let first = |n: usize| all[n].first_position;
+    // Nothing is known: the first of all.
+    assert_eq!(beside(&[]).await, [(endpoints[0], first(0))]);
+    // Behind a place: its endpoint's next delivery; else the next endpoint's, where that is not known.
+    assert_eq!(beside(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1)]);
+    assert_eq!(beside(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
+    assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
+    assert_eq!(beside(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
+    assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
+}
