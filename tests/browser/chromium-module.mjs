@@ -64,7 +64,10 @@ await run(async (opening) => {
     const tabs = [];
     for (let number = 0; number < TABS; number += 1) tabs.push(await client(browser, 'ada'));
     const stranger = await client(browser, 'otto', { role: 'admin' });
-    await Promise.all([...tabs, stranger].map(watch));
+    // The first one holds the stream.
+    await watch(tabs[0]);
+    await until('the first counts none', async () => (await count(tabs[0])) === 0);
+    await Promise.all([...tabs.slice(1), stranger].map(watch));
     await assign('s-1', 'ada');
     await until('all count one', async () => (await Promise.all([...tabs, stranger].map(count))).every((one) => one === 1));
     await until('one tab of each person holds a stream', async () => {
@@ -73,7 +76,7 @@ await run(async (opening) => {
     });
     const answered = await tabs.at(-1).evaluate(async () => (await fetch('/livez')).status);
     assert.equal(answered, 200, 'there are connections left');
-    // The tab that holds the stream goes: another one takes over.
+    // It goes: another one takes over.
     await tabs.shift().close();
     await assign('s-2', 'ada');
     await until('the others count two', async () => (await Promise.all(tabs.map(count))).every((one) => one === 2));
