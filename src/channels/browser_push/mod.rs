@@ -140,7 +140,12 @@ impl PushSender {
     }
 
     /// The message as it would be sent, if there is somebody to send it to now; else how it ends unsent. Sends nothing.
-    pub async fn write(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Result<Written, Attempt> {
+    pub async fn write(
+        &self,
+        recipient: &Arc<Recipient>,
+        notice: &Notice,
+        now: DateTime<Utc>,
+    ) -> Result<Written, Attempt> {
         let not_sent = |outcome, note: &str| Attempt::not_sent(outcome, Some(note.to_owned()));
         let endpoint = &recipient.subscription.endpoint;
         if !self.0.hosts.allow(endpoint.url()) {
