@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::load::{self, Accepted};
+use crate::median;
 use crate::prepare::{self, Agent};
 use crate::receiver::Receiver;
 use crate::server::Server;
@@ -57,11 +58,6 @@ pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: 
         rig.kill(server, "isolation").await;
     }
     Isolation { beside_dead: median(beside_dead), all_healthy: median(all_healthy), half_traffic: median(half_traffic) }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The p99 of the service's own claims, in milliseconds, while a transaction keeps its snapshot for `duration`.

@@ -2,12 +2,13 @@
 --
 -- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
 -- and huge when it matters. Hence the planner settings on each function; and plans are kept (force_generic_plan), for to
--- make one costs more than to run it.
+-- make one costs more than to run it. Nor are they compiled (jit): what looks dear by the size of a backlog reads a few rows.
 
 CREATE FUNCTION flametree.waiting_lanes(
     p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
 ) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE plpgsql STABLE
-    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
+    SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -35,7 +36,8 @@ COMMENT ON FUNCTION flametree.waiting_lanes IS
 CREATE FUNCTION flametree.waiting_beside(
     p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
 ) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE plpgsql STABLE
-    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
+    SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -100,7 +102,7 @@ CREATE FUNCTION flametree.claim_deliveries(
     p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
 ) RETURNS flametree.claimed LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-    SET plan_cache_mode = force_generic_plan AS $$
+    SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_claim flametree.claims;
     v_places tid[];

@@ -159,8 +159,8 @@ impl Service {
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
-        let push = |sender| BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone());
-        let senders = pools::Senders { webhooks, browser_push: push_sender.map(push) };
+        let push = |sender| Arc::new(BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone()));
+        let senders = pools::Senders { webhooks: Arc::new(webhooks), browser_push: push_sender.map(push) };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
         let counting = worker::count_subscriptions(db.clone(), metrics.clone(), self.workers.stop.clone());
         self.workers.tasks.spawn(counting);

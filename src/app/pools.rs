@@ -1,5 +1,7 @@
 //! The worker pools: which sender attempts the deliveries of each channel.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -11,9 +13,9 @@ use crate::worker::{Attempts, BrowserPush, Ending, Pool, Webhooks, Workers};
 
 /// Who sends.
 pub(super) struct Senders {
-    pub(super) webhooks: Webhooks,
+    pub(super) webhooks: Arc<Webhooks>,
     /// `None`: browser push is not configured.
-    pub(super) browser_push: Option<BrowserPush>,
+    pub(super) browser_push: Option<Arc<BrowserPush>>,
 }
 
 /// A pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort`.
@@ -23,13 +25,13 @@ pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abo
         let (tasks, abort) = (tasks.clone(), abort.clone());
         workers = match (channel, &senders.browser_push) {
             (Channel::Webhook, _) => {
-                let webhooks = senders.webhooks.clone();
-                let attempt = move |delivery| attempt_webhook(webhooks.clone(), delivery);
+                let webhooks = Arc::clone(&senders.webhooks);
+                let attempt = move |delivery| attempt_webhook(Arc::clone(&webhooks), delivery);
                 workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
             }
             (Channel::BrowserPush, Some(browser_push)) => {
-                let browser_push = browser_push.clone();
-                let attempt = move |delivery| attempt_push(browser_push.clone(), delivery);
+                let browser_push = Arc::clone(browser_push);
+                let attempt = move |delivery| attempt_push(Arc::clone(&browser_push), delivery);
                 workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
             }
             (Channel::BrowserPush, None) => {
@@ -40,11 +42,11 @@ pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abo
     workers
 }
 
-async fn attempt_webhook(webhooks: Webhooks, delivery: Delivery) -> Ending {
+async fn attempt_webhook(webhooks: Arc<Webhooks>, delivery: Delivery) -> Ending {
     webhooks.attempt(delivery, now()).await
 }
 
-async fn attempt_push(browser_push: BrowserPush, delivery: Delivery) -> Ending {
+async fn attempt_push(browser_push: Arc<BrowserPush>, delivery: Delivery) -> Ending {
     browser_push.attempt(delivery, now()).await
 }
 

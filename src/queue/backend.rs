@@ -18,8 +18,8 @@ use tower::layer::util::Identity;
 
 use super::claimed::Claimed;
 
-/// The claimed deliveries of one channel.
-pub type ClaimedDeliveries = Taken<Claimed>;
+/// The claimed deliveries of one channel, claim by claim.
+pub type ClaimedDeliveries = Taken<Vec<Claimed>>;
 
 /// What was taken and is to be worked on. Clones share it; each piece is received once.
 #[derive(Debug)]

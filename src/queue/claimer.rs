@@ -127,8 +127,7 @@ impl Claimer {
         }
         self.metrics.deliveries_claimed(u64::from(count));
         let open = Arc::new(OpenClaim::new(claim_id, count));
-        for one in taken {
-            self.queue.begin(Claimed::new(Arc::clone(&self.queue), Arc::clone(&open), one));
-        }
+        let claimed = |one| Claimed::new(Arc::clone(&self.queue), Arc::clone(&open), one);
+        self.queue.begin(taken.into_iter().map(claimed).collect());
     }
 }

@@ -20,9 +20,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// A search takes at most this part of the time.
 const REST_FACTOR: u32 = 10;
 /// A walk that took longer than this is dear, and rests this many times as long. Until then the search looks only behind
-/// what this node has taken already; what is missed are commits that came later than claims look back.
+/// what this node has taken already; what is missed are commits behind that.
 const DEAR_WALK: Duration = Duration::from_millis(5);
-const DEAR_REST_FACTOR: u32 = 200;
+const DEAR_REST_FACTOR: u32 = 100;
 /// Places of one such look; it takes some microseconds for each.
 const MOST_PLACES: usize = 2_048;
 /// How often the number of ready deliveries is read from the statistics.

@@ -121,9 +121,9 @@ impl Lane {
         LaneQuota { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled, quota }
     }
 
-    /// Where the next claim starts.
+    /// Up to where it has given.
     pub(super) fn known(&self, endpoint: EndpointId) -> KnownLane {
-        KnownLane { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled }
+        KnownLane { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.reached }
     }
 
     pub(super) fn took(&mut self, positions: &[i64], now: Instant) {

@@ -31,7 +31,7 @@ pub(super) struct ChannelQueue {
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
-    begun: mpsc::UnboundedSender<Claimed>,
+    begun: mpsc::UnboundedSender<Vec<Claimed>>,
     /// One pipe per completer; a claim's deliveries all go through the same.
     ended: Vec<mpsc::UnboundedSender<Ended>>,
 }
@@ -40,7 +40,7 @@ impl ChannelQueue {
     pub(super) fn new(
         channel: Channel,
         settings: &Settings,
-        begun: mpsc::UnboundedSender<Claimed>,
+        begun: mpsc::UnboundedSender<Vec<Claimed>>,
         ended: Vec<mpsc::UnboundedSender<Ended>>,
     ) -> Self {
         let permits = settings.max_in_flight.max(1);
@@ -154,8 +154,8 @@ impl ChannelQueue {
     }
 
     /// Hands a claimed delivery to the workers.
-    pub(super) fn begin(&self, claimed: Claimed) {
-        // The workers' end is as old as the queue; if it is gone, the drop records the delivery as interrupted.
+    pub(super) fn begin(&self, claimed: Vec<Claimed>) {
+        // The workers' end is as old as the queue; if it is gone, the drop records each delivery as interrupted.
         drop(self.begun.send(claimed));
     }
 

@@ -22,8 +22,8 @@ pub enum Ending {
     NotBegun,
 }
 
-/// The service that an apalis worker calls: it spawns the attempt and is ready for the next one at once. The queue's
-/// permits bound how many run.
+/// The service that an apalis worker calls with the deliveries of a claim: it spawns an attempt for each and is ready for
+/// the next claim at once. The queue's permits bound how many run.
 #[derive(Debug, Clone)]
 pub struct Attempts<F> {
     attempt: F,
@@ -38,7 +38,7 @@ impl<F> Attempts<F> {
     }
 }
 
-impl<F, Fut> Service<Task<Claimed>> for Attempts<F>
+impl<F, Fut> Service<Task<Vec<Claimed>>> for Attempts<F>
 where
     F: Fn(Delivery) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Ending> + Send + 'static,
@@ -51,10 +51,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
-        let attempt = run(task.args, self.attempt.clone());
-        self.tasks.spawn(attempt.with_cancellation_token_owned(self.abort.clone()));
+    fn call(&mut self, task: Task<Vec<Claimed>>) -> Self::Future {
+        for claimed in task.args {
+            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
+            let attempt = run(claimed, self.attempt.clone());
+            self.tasks.spawn(attempt.with_cancellation_token_owned(self.abort.clone()));
+        }
         ready(Ok(()))
     }
 }

@@ -28,8 +28,8 @@ const KEEP_UNUSED: Duration = Duration::from_mins(5);
 /// How often subscriptions are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// The sender of browser pushes. Clones share their memory.
-#[derive(Debug, Clone)]
+/// The sender of browser pushes.
+#[derive(Debug)]
 pub struct BrowserPush {
     db: Db,
     keyring: Arc<Keyring>,

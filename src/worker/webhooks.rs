@@ -23,8 +23,8 @@ const KEPT_ENDPOINTS: u64 = 10_000;
 /// Decrypted settings that nobody needed for so long are forgotten.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
 
-/// The sender of webhooks. Clones share their memory.
-#[derive(Debug, Clone)]
+/// The sender of webhooks.
+#[derive(Debug)]
 pub struct Webhooks {
     db: Db,
     keyring: Arc<Keyring>,

@@ -8,7 +8,7 @@ import { env, run, step, until } from './lib/test.mjs';
 
 const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
 /** A page of this origin that is not the reference portal. */
-const ELSEWHERE = `${origin}/docs/index.html`;
+const ELSEWHERE = `${origin}/livez`;
 /** More tabs than a browser opens connections to one server. */
 const TABS = 8;
 

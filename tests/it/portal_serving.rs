@@ -38,7 +38,8 @@ async fn everybody_gets_the_pages_the_module_and_the_worker() {
         let answer = ask(&api, Method::GET, path, None).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/portal/")), "{path}");
     }
-    for path in ["/portal/no.js", "/portal/pages/no.js", "/portal/../mod.rs", "/portal/%2e%2e/mod.rs", "/portal/a/b/c"] {
+    for path in ["/portal/no.js", "/portal/pages/no.js", "/portal/../mod.rs", "/portal/%2e%2e/mod.rs", "/portal/a/b/c"]
+    {
         ask(&api, Method::GET, path, None).await.problem(404, "not_found");
     }
     ask(&api, Method::POST, "/portal/", None).await.problem(405, "method_not_allowed");

@@ -129,14 +129,14 @@ pub(super) fn is_live(session_id: &str) -> bool {
 /// Conversations without end, a few at a time, each at another step; some wait already when the first visitor comes.
 pub(super) async fn go_on(service: &Api) {
     let mut begun = 0;
-    let mut begin = || {
+    let mut next = || {
         let story = &STORIES[begun % STORIES.len()];
         begun += 1;
         story.bodies(begun).into_iter()
     };
     let mut running = Vec::new();
     for steps in HEAD_START {
-        let mut conversation = begin();
+        let mut conversation = next();
         for body in conversation.by_ref().take(steps) {
             post(service, &body).await;
         }
@@ -149,7 +149,7 @@ pub(super) async fn go_on(service: &Api) {
                     post(service, &body).await;
                     sleep(PACE).await;
                 }
-                None => *conversation = begin(),
+                None => *conversation = next(),
             }
         }
     }
