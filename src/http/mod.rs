@@ -23,6 +23,8 @@ pub mod parameters;
 pub mod path;
 mod preconditions;
 pub mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
