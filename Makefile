@@ -2,7 +2,7 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sqlx verify
+.PHONY: help demo test lint fuzz bench sqlx verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
@@ -15,12 +15,16 @@ demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit
 	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets prometheus deployment browsers
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment browsers
 	@scripts/test
 
 lint: ## Check the format, the lints, the conventions and the licences
 	@scripts/install compiler cargo-deny
 	@scripts/lint
+
+fuzz: ## Look for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for each target; TARGET=url: one alone)
+	@scripts/install compiler cargo-fuzz
+	@scripts/fuzz $(TARGET)
 
 bench: ## Measure, and compare with the peers (QUICK=1: in under 3 minutes)
 	@scripts/install compiler postgresql

@@ -36,3 +36,7 @@ pub mod postgres;
 pub mod config;
 
 pub mod app;
+
+// What must hold of every parser, whatever it is given.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

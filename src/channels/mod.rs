@@ -15,6 +15,8 @@ mod classify;
 mod connector;
 mod http_client;
 mod measured;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod resolver;
 pub mod webhook;
 

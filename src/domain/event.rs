@@ -238,10 +238,20 @@ fn metadata(fields: &mut Fields) -> Option<String> {
         let message = format!("must be at most {MAX_METADATA_BYTES} bytes of JSON");
         return fields.fault("metadata", FaultCode::TooLong, message);
     }
-    if json.contains("\\u0000") {
+    if has_nul(&value) {
         return fields.fault("metadata", FaultCode::InvalidValue, "must not contain the character U+0000");
     }
     Some(json).filter(|json| json != "{}")
+}
+
+/// Whether a text inside has the character that PostgreSQL does not store. Its depth is bounded by the JSON reader's.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 fn idempotency_key(fields: &mut Fields) -> Option<String> {

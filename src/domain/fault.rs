@@ -61,8 +61,44 @@ pub struct Fault {
     pub message: String,
 }
 
+/// Most names that nobody knows which are told one by one.
+const MAX_UNKNOWN: usize = 20;
+
 impl Fault {
+    /// Names that nobody knows, each at its place. Of very many the first ones are told and how many more there are: an
+    /// answer must not be many times as long as what it answers.
+    pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
+        let mut faults: Vec<_> = places
+            .by_ref()
+            .take(MAX_UNKNOWN)
+            .map(|pointer| Self::new(pointer, FaultCode::UnknownField, message))
+            .collect();
+        if let Some(last) = faults.last_mut().filter(|_| places.len() > 0) {
+            last.message = format!("{message}, nor are {} others", places.len());
+        }
+        faults
+    }
+
     pub fn new(pointer: impl Into<String>, code: FaultCode, message: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_unknown_names_the_first_are_told_and_the_number_of_the_rest() {
+        let told = |count: usize| Fault::unknown((0..count).map(|name| format!("/{name}")), "is no field");
+        assert_eq!(told(0), []);
+        let few = told(20);
+        assert!(few.len() == 20 && few.iter().all(|fault| fault.message == "is no field"), "{few:?}");
+        let many = told(60_000);
+        assert_eq!((many.len(), many[18].message.as_str()), (20, "is no field"));
+        assert_eq!(
+            (many[19].pointer.as_str(), many[19].message.as_str()),
+            ("/19", "is no field, nor are 59980 others")
+        );
     }
 }

@@ -101,16 +101,15 @@ impl Fields {
 
     /// Ends the reading: each field that was not taken is a fault.
     pub fn finish(mut self) -> Vec<Fault> {
-        for name in std::mem::take(&mut self.unread).keys() {
-            let escaped = name.replace('~', "~0").replace('/', "~1");
-            self.faults.push(Fault::new(
-                format!("{}/{escaped}", self.pointer),
-                FaultCode::UnknownField,
-                "is not a field of this object",
-            ));
-        }
+        self.faults.extend(unknown_fields(&self.pointer, self.unread.keys()));
         self.faults
     }
+}
+
+/// The faults of fields of the object at `pointer` that nobody knows.
+pub fn unknown_fields<'a>(pointer: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Vec<Fault> {
+    let places = names.map(|name| format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")));
+    Fault::unknown(places, "is not a field of this object")
 }
 
 /// The value of a whole number, however it is written: to JSON `1`, `1.0` and `1e0` are the same number.

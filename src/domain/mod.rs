@@ -13,6 +13,8 @@ pub mod ids;
 pub mod names;
 pub mod operation;
 pub mod page;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod push_config;
 pub mod push_endpoint;
 pub mod push_hosts;

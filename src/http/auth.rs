@@ -154,7 +154,7 @@ fn unauthorized() -> Problem {
 }
 
 /// The token of `Authorization: Bearer ...`; the scheme's name is without case (RFC 9110, 11.1).
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || Problem::new(ProblemCode::Unauthorized).detail("send Authorization: Bearer and a token");
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or_else(missing)?;

@@ -19,6 +19,7 @@ use super::state::ApiState;
 use super::workspace;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::fields::unknown_fields;
 use crate::domain::names::TenantId;
 
 /// Events of one request.
@@ -153,10 +154,7 @@ fn bodies(bytes: &[u8], most: usize) -> Result<Vec<&RawValue>, Problem> {
         return Err(Problem::invalid(vec![Fault::new("", FaultCode::InvalidType, "must be a JSON object")]));
     };
     let events = list(fields.remove("events"), most);
-    let unknown = fields.keys().map(|name| {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        Fault::new(pointer, FaultCode::UnknownField, "is not a field of this object")
-    });
+    let unknown = unknown_fields("", fields.keys());
     let faults: Vec<Fault> = events.as_ref().err().cloned().into_iter().chain(unknown).collect();
     events.ok().filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
 }

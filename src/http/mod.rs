@@ -26,6 +26,8 @@ pub mod path;
 mod portal;
 mod preconditions;
 pub mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;

@@ -80,9 +80,8 @@ impl Parameters {
 
     /// Ends the reading: each parameter that was not taken is a fault.
     pub fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in std::mem::take(&mut self.values) {
-            self.fault(&name, FaultCode::UnknownField, "is not a parameter of this route");
-        }
+        let unknown = self.values.into_iter().map(|(name, _)| name);
+        self.faults.extend(Fault::unknown(unknown, "is not a parameter of this route"));
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 }

@@ -62,7 +62,7 @@ impl IfMatch {
     }
 
     /// Tags hold no commas here, so that the list may be split at each.
-    fn parse<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
+    pub(super) fn parse<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
         let texts: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
         match texts.as_slice() {
             [] => Self::Absent,

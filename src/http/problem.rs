@@ -170,7 +170,7 @@ pub struct ProblemDocument<'a> {
     /// The answer's `X-Request-Id`, to be named when asking for help.
     #[schema(value_type = Option<String>)]
     request_id: Option<&'a str>,
-    /// Every fault of the content; empty for other errors.
+    /// Every fault of the content, of more than 20 unknown fields the first 20; empty for other errors.
     #[schema(value_type = Vec<Fault>)]
     errors: &'a [Fault],
 }

@@ -10,6 +10,8 @@ mod der;
 mod fetch;
 mod key;
 mod key_set;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod published;
 mod signatures;
 

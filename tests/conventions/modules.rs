@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// The composition root and the command line, which may import everything and are imported by nothing.
-const ROOTS: &[&str] = &["app", "commands", "failpoints", "lib", "main"];
+const ROOTS: &[&str] = &["app", "commands", "failpoints", "fuzzing", "lib", "main"];
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 

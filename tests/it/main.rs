@@ -40,6 +40,7 @@ mod endpoint_tests;
 mod idempotency;
 mod integrator_snippets;
 mod keys;
+mod mobile_push;
 mod operations;
 mod portal_serving;
 mod published_keys;

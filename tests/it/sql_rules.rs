@@ -138,6 +138,8 @@ async fn sql_and_the_api_report_the_same_faults_at_every_edge() {
             cases.push(Value::Object(event));
         }
     }
+    // A backslash and five characters, which is not the escape of the one that is refused.
+    cases.push(with("metadata", json!({"\\u0000": "C:\\u0000"})));
     // Compact JSON of exactly the most bytes, and of one more; with structure in it, which jsonb spells with spaces.
     for length in [16_384, 16_385] {
         cases.push(with("metadata", json!({"k": "x".repeat(length - 8)})));

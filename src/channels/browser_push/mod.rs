@@ -8,6 +8,8 @@ mod answer;
 mod encryption;
 mod origins;
 mod payload;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod redact;
 mod vapid;
 

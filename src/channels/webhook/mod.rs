@@ -6,6 +6,8 @@ mod configured;
 mod diagnosis;
 mod diagnosis_code;
 mod payload;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod redact;
 mod signature;
 mod trial;

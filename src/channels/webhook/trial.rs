@@ -20,11 +20,11 @@ use crate::domain::delivery::{Delivery, Outcome};
 use crate::domain::secret_text::SecretText;
 
 /// How much of an answer's body is shown.
-const MAX_SHOWN_BYTES: usize = 4 * 1024;
+pub(super) const MAX_SHOWN_BYTES: usize = 4 * 1024;
 
 /// How many of an answer's headers are shown, and how much of each.
-const MAX_SHOWN_HEADERS: usize = 64;
-const MAX_SHOWN_VALUE_BYTES: usize = 1024;
+pub(super) const MAX_SHOWN_HEADERS: usize = 64;
+pub(super) const MAX_SHOWN_VALUE_BYTES: usize = 1024;
 
 /// Headers whose values are URLs, of which no more than the origin is shown.
 const TARGETS: [HeaderName; 2] = [LOCATION, CONTENT_LOCATION];

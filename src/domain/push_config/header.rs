@@ -10,7 +10,7 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_VALUE_BYTES: usize = 4_096;
 
 /// Names that frame or route the message, or that the service sets itself.
-const FORBIDDEN: [&str; 13] = [
+const FORBIDDEN: [&str; 14] = [
     "accept-encoding",
     "connection",
     "date",
@@ -19,6 +19,7 @@ const FORBIDDEN: [&str; 13] = [
     "host",
     "keep-alive",
     "te",
+    "traceparent",
     "trailer",
     "transfer-encoding",
     "upgrade",
@@ -212,6 +213,7 @@ mod tests {
             ("content-anything", Error::Reserved),
             ("Transfer-Encoding", Error::Reserved),
             ("TE", Error::Reserved),
+            ("Traceparent", Error::Reserved),
             ("X-Forwarded-For", Error::Reserved),
             ("Proxy-Authorization", Error::Reserved),
             ("Webhook-Signature", Error::Reserved),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,10 +43,23 @@ impl Authority {
         self.certificate.clone()
     }
 
+    /// The authority as a file of trusted certificates has it.
+    pub(crate) fn pem(&self) -> String {
+        let text = STANDARD.encode(&self.certificate);
+        // RFC 7468, 2: OpenSSL wants no longer lines either.
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    }
+
     /// A server's settings with such a certificate, offering these protocols by ALPN.
     pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().unwrap();
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
+        self.server_of(name, kind, protocols)
+    }
+
+    /// The same for a name.
+    pub(crate) fn server_of(&self, name: &str, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if kind == Certificate::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);

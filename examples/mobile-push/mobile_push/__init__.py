@@ -1,0 +1,1 @@
+"""A backend between flametree-notify and a mobile app: see ../README.md."""

@@ -1,0 +1,4 @@
+//! See `fuzzing::endpoint_answer`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| flametree_notify::fuzzing::endpoint_answer(input));

@@ -1,0 +1,4 @@
+//! See `fuzzing::push_subscription`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| flametree_notify::fuzzing::push_subscription(input));

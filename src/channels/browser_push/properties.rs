@@ -1,0 +1,97 @@
+//! What must hold of every subscription and of whatever a push service answers; `crate::fuzzing` feeds them.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use super::answer::Meaning;
+use super::encryption::{self, Draft};
+use super::{Recipient, VapidKey, VapidKeys, is_public_key, redact};
+use crate::domain::delivery::Outcome;
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::properties::assert_told;
+use crate::domain::push_hosts::PushHosts;
+use crate::domain::push_subscription::{MAX_LABEL_CHARS, NewSubscription, PushSubscription};
+
+/// The longest pause on the word of a service.
+const LONGEST_PAUSE: Duration = Duration::from_mins(15);
+
+static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
+    let Ok(key) = VapidKey::from_base64(&URL_SAFE_NO_PAD.encode([7; 32])) else { panic!("a key") };
+    VapidKeys::new(key, Vec::new(), "mailto:ops@example.com".to_owned())
+});
+
+/// Of an endpoint every part of which is told apart from other text.
+static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
+    // The base point of P-256.
+    let point = "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
+    let body = json!({"endpoint": "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHsecret?token=aB%2fsecret2",
+                      "keys": {"p256dh": point, "auth": "BwcHBwcHBwcHBwcHBwcHBw"}});
+    let hosts = PushHosts::new(Vec::new(), false);
+    NewSubscription::parse(body, &hosts, is_public_key).unwrap_or_else(|faults| panic!("{faults:?}")).subscription
+});
+
+/// Reads the bytes as what a browser's page sends.
+pub fn subscription(input: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
+    let hosts = PushHosts::new(Vec::new(), false);
+    match NewSubscription::parse(value.clone(), &hosts, is_public_key) {
+        Err(faults) => {
+            assert_told(&faults, "");
+            assert!(faults.iter().all(|fault| !fault.message.contains("https")), "{faults:?}");
+        }
+        Ok(NewSubscription { subscription, label }) => {
+            assert!(label.is_none_or(|label| (1..=MAX_LABEL_CHARS).contains(&label.chars().count())));
+            let url = subscription.endpoint.url();
+            assert!(value["endpoint"] == json!(url.as_str()) && hosts.allow(url) && url.scheme() == "https", "{url}");
+            assert_eq!(PushSubscription::from_text(&subscription.to_text()), Some(subscription.clone()));
+            let debug = format!("{subscription:?}");
+            assert!(url.path().len() < 12 || !debug.contains(url.path()), "{debug}");
+            assert_encrypted_for(subscription);
+        }
+    }
+}
+
+/// Whoever may subscribe can be written to.
+fn assert_encrypted_for(subscription: PushSubscription) {
+    let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
+    let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());
+    let draft = Draft {
+        recipient: Arc::new(recipient),
+        json: b"{}".to_vec(),
+        ttl_seconds: 60,
+        topic: None,
+        now: DateTime::UNIX_EPOCH,
+    };
+    let Ok(written) = encryption::write(&KEYS, &draft) else { panic!("{:?} cannot be written to", draft.recipient) };
+    assert!(super::headers(&written).is_ok() && !written.body.is_empty());
+}
+
+/// Two bytes say the status and one the host; then come the value of `Retry-After`, an empty byte, and the body.
+pub fn answer(input: &[u8]) {
+    let Some(([high, low, host], rest)) = input.split_first_chunk::<3>() else { return };
+    let Ok(status) = StatusCode::from_u16(100 + u16::from_be_bytes([*high, *low]) % 900) else { return };
+    let host = ["fcm.googleapis.com", "par02p.notify.windows.com", "x"][usize::from(host % 3)];
+    let (pause, body) = rest.split_at(rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len()));
+    let pause = HeaderValue::from_bytes(pause).ok();
+    let headers: HeaderMap = pause.into_iter().map(|value| (RETRY_AFTER, value)).collect();
+    for now in [DateTime::UNIX_EPOCH, DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+        let meaning = Meaning::of(status, &headers, body, host, now);
+        if let Meaning::Throttled(pause) = meaning {
+            assert!((Duration::from_secs(1)..=LONGEST_PAUSE).contains(&pause), "{pause:?}");
+        }
+        assert_eq!(meaning.outcome() == Outcome::Delivered, status.is_success(), "{status}");
+        assert_eq!(meaning.outcome() == Outcome::Gone, [404, 410].contains(&status.as_u16()), "{status}");
+        assert!(meaning != Meaning::KeyMismatch || [400, 401, 403].contains(&status.as_u16()), "{status}");
+    }
+    let shown = redact::answer(&String::from_utf8_lossy(body), &SUBSCRIPTION);
+    for secret in ["APA91bHsecret", "dQw4w9WgXcQ", "aB%2fsecret2", SUBSCRIPTION.endpoint.url().as_str()] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}

@@ -1,0 +1,146 @@
+//! What must hold of every URL and address; `crate::fuzzing` feeds them.
+//!
+//! Which addresses are the public internet is said here once more in other words, by what the standard library knows.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use ipnet::{IpNet, Ipv4Net};
+use url::{Host, Url};
+
+use super::address::AddressRules;
+use super::{HttpClient, Settings, VetError};
+use crate::domain::push_hosts::PushHosts;
+use crate::domain::webhook_url::{MAX_URL_BYTES, WebhookUrl};
+
+/// Asks no name server: only literals are judged here.
+static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| client(Vec::new()));
+
+/// A client for the properties, which may also reach these networks.
+pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
+    let settings = Settings {
+        allowed_networks,
+        allow_http: true,
+        default_timeout: Duration::from_secs(5),
+        extra_roots: Vec::new(),
+    };
+    let unknown = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
+    HttpClient::with_lookup(&settings, unknown).unwrap_or_else(|error| panic!("no client: {error}"))
+}
+
+/// Reads the text as the URL of a webhook and asks the guard about it.
+pub fn url(text: &str) {
+    for allow_http in [false, true] {
+        let Ok(url) = WebhookUrl::parse(text, allow_http) else { continue };
+        assert_eq!(WebhookUrl::parse(url.as_str(), allow_http).as_ref(), Ok(&url), "it reads back");
+        assert!(url.as_str().len() <= MAX_URL_BYTES && url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+        let parts = url.as_url();
+        assert!(parts.scheme() == "https" || (allow_http && parts.scheme() == "http"), "{parts}");
+        assert!(parts.username().is_empty() && parts.password().is_none() && parts.fragment().is_none(), "{parts}");
+        assert!(url.as_str().starts_with(&url.origin()), "{parts} is not at {}", url.origin());
+        assert!(parts.port_or_known_default().is_some_and(|port| port != 0), "{parts} has no port");
+        let debug = format!("{url:?}");
+        assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "paths stay secret");
+        assert_guarded(parts);
+    }
+    // What a browser sends is no way around the list either.
+    if let Ok(url) = Url::parse(text) {
+        let vendors = PushHosts::new(Vec::new(), true);
+        assert!(!vendors.allow(&url) || matches!(url.host(), Some(Host::Domain(name)) if is_vendor(name)), "{url}");
+    }
+}
+
+fn is_vendor(name: &str) -> bool {
+    [".mozilla.com", ".googleapis.com", ".google.com", ".apple.com", ".windows.com"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// A literal has the verdict of its address; a name is none that the system would read as an address.
+fn assert_guarded(url: &Url) {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        Some(Host::Domain(name)) => {
+            assert!(!is_numeric(name), "{name} may be an address to the system");
+            return;
+        }
+        None => panic!("{url} has no host"),
+    };
+    let Some(verdict) = CLIENT.vet(url).now_or_never() else { panic!("{url} is looked up") };
+    let allowed = AddressRules::default().allow(address);
+    assert_eq!(verdict, if allowed { Ok(()) } else { Err(VetError::BlockedAddress) }, "{url}");
+    assert!(!(allowed && is_known_private(address)), "{url} may be sent to");
+}
+
+/// What `inet_aton` reads: one to four numbers, decimal, octal or hexadecimal.
+fn is_numeric(name: &str) -> bool {
+    let is_number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+        Some(digits) => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    name.parse::<IpAddr>().is_ok() || (name.split('.').count() <= 4 && name.split('.').all(is_number))
+}
+
+/// Reads the bytes as an IPv6 address, its last four as an IPv4 address, and one as the size of an opened network.
+pub fn address(input: &[u8]) {
+    let Some((bytes, rest)) = input.split_first_chunk::<16>() else { return };
+    let [.., a, b, c, d] = *bytes;
+    let (v6, v4) = (Ipv6Addr::from(*bytes), Ipv4Addr::new(a, b, c, d));
+    let prefix = rest.first().map_or(32, |byte| byte % 33);
+    let opened = Ipv4Net::new(v4, prefix).map_or_else(|_| Vec::new(), |network| vec![IpNet::V4(network.trunc())]);
+    let [closed, opened] = [AddressRules::default(), AddressRules::new(opened)];
+
+    let translated = [v4.to_ipv6_mapped(), nat64(v4)].map(IpAddr::V6);
+    for address in translated.into_iter().chain([IpAddr::V4(v4)]) {
+        assert_eq!(closed.allow(address), closed.allow(IpAddr::V4(v4)), "{address} and {v4}");
+        assert!(opened.allow(address), "{address} is opened by {opened:?}");
+    }
+    for address in translated.into_iter().chain([IpAddr::V4(v4), IpAddr::V6(v6)]) {
+        assert!(!(closed.allow(address) && is_known_private(address)), "{address}");
+        assert!(opened.allow(address) || !closed.allow(address), "opening a network closes {address}");
+    }
+}
+
+fn nat64(inside: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = inside.octets();
+    Ipv6Addr::from([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
+}
+
+fn is_known_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_known_private_v4(address),
+        IpAddr::V6(address) => {
+            let segments = address.segments();
+            let inside = match segments {
+                [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+                    let [.., a, b, c, d] = address.octets();
+                    is_known_private_v4(Ipv4Addr::new(a, b, c, d))
+                }
+                _ => false,
+            };
+            inside
+                || address.is_loopback()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+                || matches!(segments, [0x2001, 0 | 0xdb8, ..] | [0x2002, ..])
+        }
+    }
+}
+
+fn is_known_private_v4(address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || matches!(octets, [0 | 240..=255, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] | [192, 0, 0, _])
+}

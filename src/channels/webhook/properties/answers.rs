@@ -1,0 +1,152 @@
+//! Whatever an endpoint answers, byte for byte over a real connection: to a delivery, and to a test event.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use ipnet::{IpNet, Ipv4Net};
+use tokio::runtime::Runtime;
+
+use super::super::diagnosis_code::DiagnosisCode;
+use super::super::trial::{MAX_SHOWN_BYTES, MAX_SHOWN_HEADERS, MAX_SHOWN_VALUE_BYTES};
+use super::super::{Endpoint, MAX_EXCERPT_BYTES, Trial, configured_headers, send, try_out};
+use super::messages::{delivery, plain_event};
+use crate::channels::{HttpClient, properties};
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::push_config::{Draft, Rules, apply};
+use crate::domain::secret_text::SecretText;
+use crate::domain::webhook_url::WebhookUrl;
+
+/// Sent along in confidence: some endpoints send it back.
+const SECRET: &str = "hunter2-hunter2";
+/// U+FFFD, which takes the place of one byte that is no text.
+const REPLACEMENT_BYTES: usize = 3;
+
+/// What the endpoint answers now.
+static ANSWER: Mutex<Bytes> = Mutex::new(Bytes::new());
+
+/// One service and one endpoint for all answers, which come one after another.
+static SCENE: LazyLock<Mutex<Scene>> = LazyLock::new(|| Mutex::new(Scene::new()));
+
+struct Scene {
+    runtime: Runtime,
+    client: HttpClient,
+    endpoint: Endpoint,
+    delivery: Delivery,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            panic!("no runtime");
+        };
+        let Ok(url) = WebhookUrl::parse(&format!("http://{}/hook?key=k", serve()), true) else { panic!("a URL") };
+        let body = serde_json::json!({"headers": [{"name": "Authorization", "value": format!("Bearer {SECRET}")}]});
+        let config = apply(None, Draft::Replacement(body), Rules { allow_http: true });
+        let headers = config.ok().and_then(|change| configured_headers(&change.config.headers)).unwrap_or_default();
+        let loopback = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8));
+        Self {
+            runtime,
+            client: properties::client(vec![loopback]),
+            endpoint: Endpoint { url, headers, secrets: Vec::new(), timeout: Duration::from_secs(10) },
+            delivery: delivery(plain_event()),
+        }
+    }
+}
+
+/// An endpoint that reads each request to its end, says what it is given, and hangs up.
+fn serve() -> SocketAddr {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.unwrap_or_else(|error| panic!("no listener: {error}"));
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let answer = locked(&ANSWER).clone();
+            // Whoever hangs up first has what it wanted.
+            connection.and_then(|connection| exchange(connection, &answer)).ok();
+        }
+    });
+    address
+}
+
+fn exchange(mut connection: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    // The end of a message without metadata.
+    while !request.ends_with(b"{}}}") {
+        match connection.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => request.extend_from_slice(&buffer[..read]),
+        }
+    }
+    connection.write_all(answer)
+}
+
+/// A property that failed has left nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bytes are what the endpoint answers.
+pub fn answer(input: &[u8]) {
+    let scene = locked(&SCENE);
+    let Scene { runtime, client, endpoint, delivery } = &*scene;
+    *locked(&ANSWER) = Bytes::copy_from_slice(input);
+    let attempt = runtime.block_on(send(client, endpoint, delivery, false, DateTime::UNIX_EPOCH));
+    assert_recorded(&attempt);
+    let secrets = [SecretText::new(format!("Bearer {SECRET}"))];
+    let trial = runtime.block_on(try_out(client, endpoint, &secrets, delivery, DateTime::UNIX_EPOCH));
+    assert_shown(&trial);
+    // A delivery may have met the end of the connection of the answer before, a test has one of its own.
+    if attempt.outcome != Outcome::ConnectError {
+        assert_eq!(trial.outcome, attempt.outcome, "a test means what a delivery means");
+    }
+}
+
+/// The outcome is the one of the status, and what is kept is bounded text that any database stores.
+fn assert_recorded(attempt: &Attempt) {
+    let Attempt { outcome, http_status, detail, .. } = attempt;
+    let of_status = http_status.map(|status| match status {
+        200..=299 => Outcome::Delivered,
+        300..=399 => Outcome::Redirect,
+        410 => Outcome::Gone,
+        429 => Outcome::Throttled,
+        _ => Outcome::HttpError,
+    });
+    let note = detail.as_ref().and_then(|detail| detail.note.as_ref());
+    match (of_status, note) {
+        (Some(expected), None) => assert_eq!(*outcome, expected),
+        // No whole answer came.
+        (_, Some(note)) => {
+            let broken = [Outcome::ConnectError, Outcome::ProtocolError];
+            assert!(broken.contains(outcome), "{attempt:?}");
+            assert!(!note.is_empty());
+        }
+        (None, None) => panic!("nothing is told: {attempt:?}"),
+    }
+    if let Some(body) = detail.as_ref().and_then(|detail| detail.response_body.as_ref()) {
+        assert!(body.len() <= MAX_EXCERPT_BYTES * REPLACEMENT_BYTES && !body.contains('\0'), "{body:?}");
+    }
+}
+
+/// What is shown of the answer is bounded, and nothing that was sent in confidence comes back.
+fn assert_shown(trial: &Trial) {
+    assert!(!trial.diagnosis.hint.is_empty() && !trial.diagnosis.hint.contains(SECRET));
+    let delivered = [DiagnosisCode::Delivered, DiagnosisCode::Slow].contains(&trial.diagnosis.code);
+    assert_eq!(delivered, trial.outcome == Outcome::Delivered, "{:?}", trial.diagnosis);
+    let Some(response) = &trial.response else { return };
+    assert!(response.headers.len() <= MAX_SHOWN_HEADERS);
+    for (name, value) in &response.headers {
+        assert!(value.len() <= MAX_SHOWN_VALUE_BYTES && !value.contains(SECRET), "{name}: {value}");
+        if name == "location" {
+            let is_origin = url::Url::parse(value).is_ok_and(|url| url.origin().ascii_serialization() == *value);
+            assert!(is_origin || value == "[redacted]", "more than the origin of a redirect: {value}");
+        }
+    }
+    assert!(!response.status.is_redirection() || response.body.is_none());
+    if let Some(body) = &response.body {
+        assert!(body.len() <= MAX_SHOWN_BYTES && !body.contains(SECRET) && !body.contains('\0'), "{body:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Messages about accepted events, with the headers of accepted configs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use http::HeaderMap;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::super::{
+    DELIVERY, EVENT, Endpoint, TRACEPARENT, TRANSPORT_HEADERS, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+    configured_headers, headers, payload,
+};
+use crate::domain::delivery::Delivery;
+use crate::domain::endpoint::Channel;
+use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::push_config::Header;
+use crate::domain::webhook_url::WebhookUrl;
+
+/// A delivery of the event, as if it had been accepted.
+pub(super) fn delivery(event: NewEvent) -> Delivery {
+    let id = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
+    let event = StoredEvent {
+        id,
+        tenant_id: event.tenant_id,
+        event_type: event.event_type,
+        agent_id: event.agent_id,
+        session_id: event.session_id,
+        customer_id: event.customer_id,
+        occurred_at: event.occurred_at.unwrap_or_default(),
+        text: event.text,
+        assignee_id: event.assignee_id,
+        metadata: event.metadata,
+    };
+    Delivery {
+        id: id.delivery(1),
+        channel: Channel::Webhook,
+        endpoint_id: EndpointId::from_uuid(Uuid::nil()),
+        endpoint_version: Some(1),
+        event: Arc::new(event),
+        expires_at: DateTime::UNIX_EPOCH,
+        claimed_at: DateTime::UNIX_EPOCH,
+    }
+}
+
+/// An event with nothing but what it must have.
+pub(super) fn plain_event() -> NewEvent {
+    let body = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "text": "hi", "tenant_id": "acme"});
+    NewEvent::parse(body, None, "").unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+/// The message about an accepted event is JSON that says what the event says.
+pub fn message(event: NewEvent) {
+    let delivery = delivery(event);
+    for test in [false, true] {
+        let body = payload(&delivery.event, test);
+        let Ok(message) = serde_json::from_slice::<Value>(&body) else { panic!("a message is JSON: {body:?}") };
+        let data = &message["data"];
+        assert_eq!(message["test"], json!(test));
+        assert_eq!(data["event_id"], json!(delivery.event.id));
+        assert_eq!(data["text"], json!(delivery.event.text));
+        assert_eq!(data["session_id"], json!(delivery.event.session_id));
+        let metadata = delivery.event.metadata.as_deref().unwrap_or("{}");
+        assert_eq!(serde_json::from_str::<Value>(metadata).ok().as_ref(), Some(&data["metadata"]));
+    }
+}
+
+/// Headers of an accepted config are legal HTTP, each goes along once as it was entered, and none takes the place of
+/// ours or frames the message.
+pub fn sent_headers(configured: &[Header]) {
+    let Some(map) = configured_headers(configured) else { panic!("{configured:?} cannot be sent") };
+    assert_eq!(map.len(), configured.len());
+    let delivery = delivery(plain_event());
+    let Ok(url) = WebhookUrl::parse("https://example.com/", false) else { panic!("a URL") };
+    let with = |headers| Endpoint { url: url.clone(), headers, secrets: Vec::new(), timeout: Duration::from_secs(1) };
+    let written = |endpoint| headers(&endpoint, &delivery, DateTime::UNIX_EPOCH, b"{}");
+    let (Ok(bare), Ok(sent)) = (written(with(HeaderMap::new())), written(with(map))) else { panic!("unwritable") };
+    assert_eq!(sent.len(), bare.len() + configured.len());
+    for header in configured {
+        let name = header.name.as_str().to_ascii_lowercase();
+        assert!(!TRANSPORT_HEADERS.contains(&name.as_str()), "{name} frames the message");
+        let ours = [&WEBHOOK_ID, &WEBHOOK_TIMESTAMP, &WEBHOOK_SIGNATURE, &EVENT, &DELIVERY, &TRACEPARENT];
+        assert!(!ours.iter().any(|own| own.as_str() == name), "{name} is ours");
+        let Some(value) = sent.get(&name) else { panic!("{name} does not go along") };
+        assert!(value.is_sensitive() && value.to_str().is_ok_and(|text| text == header.value.text().expose()));
+    }
+    for (name, value) in &bare {
+        assert_eq!(sent.get_all(name).iter().collect::<Vec<_>>(), [value], "{name} is ours alone");
+    }
+}

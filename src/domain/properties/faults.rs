@@ -1,0 +1,23 @@
+//! What must hold of every list of faults.
+
+use crate::domain::fault::Fault;
+
+/// More faults than this cannot be told of one object, whatever was sent: an answer would be larger than the request.
+const MOST_FAULTS: usize = 250;
+
+/// A refusal says why, where and how often within bounds, and never what a stored secret is.
+pub fn assert_told(faults: &[Fault], prefix: &str) {
+    assert!(!faults.is_empty(), "refused without a reason");
+    assert!(faults.len() <= MOST_FAULTS, "{} faults", faults.len());
+    for fault in faults {
+        assert!(fault.pointer.starts_with(prefix), "{fault:?} is not below {prefix:?}");
+        assert!(is_pointer(&fault.pointer), "{fault:?} has no JSON Pointer");
+        assert!(!fault.message.is_empty(), "{fault:?} says nothing");
+    }
+}
+
+/// RFC 6901, 3.
+fn is_pointer(text: &str) -> bool {
+    let starts = text.is_empty() || text.starts_with('/');
+    starts && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
+}

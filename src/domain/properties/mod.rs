@@ -1,0 +1,11 @@
+//! What must hold of whatever the parsers of the domain are given; `crate::fuzzing` feeds them.
+
+mod events;
+mod faults;
+mod push_configs;
+mod texts;
+
+pub use events::event;
+pub use faults::assert_told;
+pub use push_configs::{assert_sound, push_config};
+pub use texts::texts;

@@ -1,0 +1,69 @@
+//! What must hold of the query and the headers of every request; `crate::fuzzing` feeds them.
+
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
+
+use super::auth::bearer;
+use super::parameters::Parameters;
+use super::preconditions::IfMatch;
+use super::problem::{Problem, ProblemCode};
+use super::request_id::{REQUEST_ID, RequestId};
+use crate::domain::endpoint::Channel;
+use crate::domain::page::{Cursor, PageRows};
+use crate::domain::properties;
+
+/// More faults than this cannot be told of one query.
+const MOST_FAULTS: usize = 50;
+
+/// The bytes as a query, and as the value of each header that is read here.
+pub fn request(input: &[u8]) {
+    if let Ok(text) = str::from_utf8(input) {
+        query(text);
+        properties::texts(text);
+    }
+    if let Ok(value) = HeaderValue::from_bytes(input) {
+        headers(&value);
+    }
+}
+
+fn query(text: &str) {
+    let mut parameters = Parameters::of(text);
+    let once =
+        |name: &str| url::form_urlencoded::parse(text.as_bytes()).filter(|(known, _)| known == name).count() == 1;
+    let channel = parameters.one_of("channel", Channel::ALL, Channel::as_str);
+    let (from, to) = (parameters.time("from"), parameters.time("to"));
+    let cursor = parameters.parsed("cursor", |text| Cursor::parse(&text));
+    let limit = parameters.parsed("limit", |text| PageRows::parse(&text));
+    let session = parameters.take("session_id");
+    for (name, found) in [
+        ("channel", channel.is_some()),
+        ("from", from.is_some()),
+        ("to", to.is_some()),
+        ("cursor", cursor.is_some()),
+        ("limit", limit.is_some()),
+        ("session_id", session.is_some()),
+    ] {
+        assert!(!found || once(name), "{name} was read though it does not stand once in {text:?}");
+    }
+    if let Err(problem) = parameters.finish() {
+        assert_eq!(problem.code(), ProblemCode::Invalid);
+        let faults = Problem::into_faults(problem);
+        assert!((1..=MOST_FAULTS).contains(&faults.len()), "{} faults", faults.len());
+        assert!(faults.iter().all(|fault| !fault.message.is_empty()));
+    }
+}
+
+fn headers(value: &HeaderValue) {
+    let of = |name| HeaderMap::from_iter([(name, value.clone())]);
+    if let Ok(token) = bearer(&of(AUTHORIZATION)) {
+        assert!(value.as_bytes().ends_with(token.as_bytes()) || token.trim() == token, "{token:?} of {value:?}");
+        assert!(value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")), "{value:?}");
+    }
+    // What is repeated to the client and written into logs is one visible word.
+    let id = RequestId::of(&of(REQUEST_ID));
+    let word = id.as_str().as_bytes();
+    assert!((1..=128).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic), "{id}");
+    // No header is the tag of a state that does not exist, but for the one that says so.
+    let holds = IfMatch::parse([value].into_iter()).check(None).is_ok();
+    assert!(!holds || value.as_bytes().windows(7).any(|part| part == b"\"unset\""), "{value:?}");
+}

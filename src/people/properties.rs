@@ -1,0 +1,161 @@
+//! What must hold of every token and of every key that is published; `crate::fuzzing` feeds them.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use jsonwebtoken::Algorithm;
+use ring::hmac;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::der::{self, PublicKey};
+use super::key_set::KeySet;
+use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, People, Person, Refusal, Settings};
+
+const SECRET: &str = "a secret of the properties, longer than 32 bytes";
+/// Good until the year 2100.
+const CLAIMS: &str = r#"{"sub":"user-7","tenant_id":"acme","role":"operator","exp":4102444800}"#;
+
+/// Somebody who signs, and those who believe it.
+struct Issuer {
+    header: &'static str,
+    sign: fn(&[u8]) -> Vec<u8>,
+    people: People,
+    /// A token that opens, and the only one that anybody could know.
+    good: String,
+}
+
+static ISSUERS: LazyLock<[Issuer; 2]> = LazyLock::new(|| {
+    let ed25519 = Key::from_pem(&ed25519_pem());
+    [
+        Issuer::new(r#"{"alg":"HS256","typ":"JWT"}"#, by_secret, Key::from_secret(SECRET).ok()),
+        Issuer::new(r#"{"alg":"EdDSA"}"#, by_ed25519, ed25519.ok()),
+    ]
+});
+
+fn by_secret(message: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message).as_ref().to_vec()
+}
+
+fn by_ed25519(message: &[u8]) -> Vec<u8> {
+    ed25519().sign(message).as_ref().to_vec()
+}
+
+fn ed25519() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn ed25519_pem() -> String {
+    let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    der.extend_from_slice(ed25519().public_key().as_ref());
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+}
+
+impl Issuer {
+    fn new(header: &'static str, sign: fn(&[u8]) -> Vec<u8>, key: Option<Key>) -> Self {
+        let Some(key) = key else { panic!("no key for {header}") };
+        let settings = Settings { keys: KeySource::One(key), issuer: None, audience: None };
+        let people = People::start(settings, &TaskTracker::new(), &CancellationToken::new());
+        let people = people.unwrap_or_else(|error| panic!("{error}"));
+        let mut issuer = Self { header, sign, people, good: String::new() };
+        issuer.good = issuer.token(header.as_bytes(), CLAIMS.as_bytes());
+        assert!(issuer.identify(&issuer.good).is_ok(), "{} does not open", issuer.good);
+        issuer
+    }
+
+    fn token(&self, header: &[u8], claims: &[u8]) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode((self.sign)(message.as_bytes())))
+    }
+
+    /// A key of the settings needs no waiting.
+    fn identify(&self, token: &str) -> Result<Person, Refusal> {
+        self.people.identify(token).now_or_never().unwrap_or_else(|| panic!("{token} waits"))
+    }
+}
+
+/// The bytes as a token; as the header, and as the claims, of one that is signed as it should be; and as a change of one.
+pub fn token(input: &[u8]) {
+    for issuer in &*ISSUERS {
+        if let Ok(text) = str::from_utf8(input) {
+            assert!(text == issuer.good || issuer.identify(text).is_err(), "{text} opens");
+        }
+        if let Some(changed) = changed(&issuer.good, input) {
+            assert!(issuer.identify(&changed).is_err(), "{changed} opens, which is a change of {}", issuer.good);
+        }
+        let of_claims = issuer.token(issuer.header.as_bytes(), input);
+        if let Ok(person) = issuer.identify(&of_claims) {
+            assert!(of_claims.len() <= MAX_TOKEN_BYTES);
+            assert_claimed(&person, input);
+        }
+        if issuer.identify(&issuer.token(input, CLAIMS.as_bytes())).is_ok() {
+            let header: Value = serde_json::from_slice(input).unwrap_or_default();
+            let own: Value = serde_json::from_str(issuer.header).unwrap_or_default();
+            assert!(header["alg"] == own["alg"] && header.get("crit").is_none_or(Value::is_null), "{header}");
+        }
+    }
+}
+
+/// The token with one byte otherwise; where and how, the first bytes say.
+fn changed(token: &str, how: &[u8]) -> Option<String> {
+    let &[high, low, bits, ..] = how else { return None };
+    let mut bytes = token.as_bytes().to_vec();
+    let place = usize::from(u16::from_be_bytes([high, low])) % bytes.len();
+    bytes[place] ^= bits;
+    String::from_utf8(bytes).ok().filter(|changed| changed != token)
+}
+
+/// The person is the one of the claims, and they have not ended.
+fn assert_claimed(person: &Person, claims: &[u8]) {
+    let claims: Value = serde_json::from_slice(claims).unwrap_or_default();
+    let named = [("sub", person.user.as_str()), ("tenant_id", person.tenant.as_str()), ("role", person.role.as_str())];
+    for (claim, value) in named {
+        assert_eq!(claims[claim].as_str(), Some(value), "{claims}");
+    }
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a minute")]
+    let ended = claims["exp"].as_f64().is_none_or(|exp| exp < since_1970 - 2.0 * LEEWAY_SECONDS as f64);
+    assert!(!ended, "{claims}");
+}
+
+/// The bytes as a JWK Set and as a PEM file.
+pub fn keys(input: &[u8]) {
+    if let Ok(keys) = KeySet::parse(input) {
+        let document: Value = serde_json::from_slice(input).unwrap_or_default();
+        let published = document["keys"].as_array().map_or(0, Vec::len);
+        assert!((1..=published).contains(&keys.len()), "{} keys of {published}", keys.len());
+        for name in document["keys"].as_array().into_iter().flatten().map(|key| key["kid"].as_str()) {
+            keys.find(name).inspect(|key| assert_public(key));
+        }
+    }
+    if let Ok(text) = str::from_utf8(input) {
+        if let Ok(key) = Key::from_pem(text) {
+            assert_public(&key);
+            assert!(!text.contains("PRIVATE KEY-----\n") || !text.contains("-----BEGIN PRIVATE"), "a private key");
+        }
+        if let Ok(der) = SubjectPublicKeyInfoDer::from_pem_slice(input) {
+            read_der(der.as_ref());
+        }
+    }
+    read_der(input);
+}
+
+/// What is published is no secret: HS256 by it would let everybody sign.
+fn assert_public(key: &Key) {
+    assert!([Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].contains(&key.algorithm()), "{key:?}");
+}
+
+fn read_der(bytes: &[u8]) {
+    match der::public_key(bytes) {
+        Ok(PublicKey::Rsa { modulus, exponent }) => assert!(modulus.len() + exponent.len() < bytes.len()),
+        Ok(PublicKey::P256(key) | PublicKey::Ed25519(key)) => assert!(bytes.ends_with(key)),
+        Err(_) => {}
+    }
+}
