@@ -46,6 +46,7 @@ impl From<ListedAgent> for AgentView {
 #[utoipa::path(
     get,
     path = "/v1/agents",
+    operation_id = "list_agents",
     tag = "Push configs",
     params(
         ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
@@ -53,7 +54,7 @@ impl From<ListedAgent> for AgentView {
         ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
     ),
     responses(
-        (status = 200, body = AgentPage),
+        (status = 200, description = "A page of agents", body = AgentPage),
         (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
     ),

@@ -33,10 +33,11 @@ pub(super) struct MeView {
 #[utoipa::path(
     get,
     path = "/v1/me",
+    operation_id = "get_me",
     tag = "Service",
     params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
     responses(
-        (status = 200, body = MeView),
+        (status = 200, description = "The caller", body = MeView),
         (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
             content_type = "application/problem+json"),
     ),
