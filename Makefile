@@ -15,7 +15,7 @@ demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit
 	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets prometheus deployment
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets prometheus deployment openapi
 	@scripts/test
 
 lint: ## Check the format, the lints, the conventions and the licences
