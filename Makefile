@@ -2,7 +2,7 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sqlx verify
+.PHONY: help demo test lint bench sqlx sbom verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
@@ -29,6 +29,10 @@ bench: ## Measure, and compare with the peers (QUICK=1: in under 3 minutes)
 sqlx: ## Renew .sqlx after a query or the schema was changed
 	@scripts/install compiler postgresql sqlx-cli
 	@scripts/with-postgres scripts/sqlx prepare
+
+sbom: ## Write what the binary is made of (CycloneDX), to target/sbom
+	@scripts/install compiler cargo-cyclonedx
+	@scripts/sbom
 
 verify: test ## What must hold before a release: test, the demo, a short measurement
 	@$(MAKE) --no-print-directory demo DEMO_FLAGS=--exit
