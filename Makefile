@@ -2,7 +2,7 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench sqlx verify
+.PHONY: help demo test lint fuzz bench sqlx sbom verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
@@ -15,7 +15,7 @@ demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit
 	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi
 	@scripts/test
 
 lint: ## Check the format, the lints, the conventions and the licences
@@ -33,6 +33,10 @@ bench: ## Measure, and compare with the peers (QUICK=1: in under 3 minutes)
 sqlx: ## Renew .sqlx after a query or the schema was changed
 	@scripts/install compiler postgresql sqlx-cli
 	@scripts/with-postgres scripts/sqlx prepare
+
+sbom: ## Write what the binary is made of (CycloneDX), to target/sbom
+	@scripts/install compiler cargo-cyclonedx
+	@scripts/sbom
 
 verify: test ## What must hold before a release: test, the demo, a short measurement
 	@$(MAKE) --no-print-directory demo DEMO_FLAGS=--exit

@@ -13,18 +13,25 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::body::{parse_json, read_json};
 use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_rejected, refused};
+use super::parameter_docs::OfTenant;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument, whole_seconds};
+use super::problem::{Problem, ProblemCode, whole_seconds};
 use super::state::ApiState;
 use super::workspace;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::unknown_fields;
+use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
 
 /// Events of one request.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the handler reads the list piece by piece, to find every fault")]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"events": [
+    {"type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "text": "Where is my order?"},
+    {"type": "session_resolved", "agent_id": "agent-1", "session_id": "s-2"},
+]}))]
 pub(super) struct EventBatch {
     /// At most 500, together at most 1 MiB.
     #[schema(min_items = 1, max_items = 500)]
@@ -44,7 +51,8 @@ pub(super) struct BatchResult {
     index: usize,
     /// 202 accepted, 200 accepted before, otherwise the status of the problem.
     status: u16,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
+    #[schema(value_type = AcceptedInBatch)]
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
@@ -55,21 +63,26 @@ pub(super) struct BatchResult {
     errors: Vec<Fault>,
 }
 
+/// What an event that was accepted has besides.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents an `AcceptedEvent` that is not there for every event")]
+struct AcceptedInBatch {
+    id: Option<EventId>,
+    /// Whether it was accepted before, under the same idempotency key.
+    duplicate: Option<bool>,
+    /// How many deliveries it was fanned out to.
+    deliveries: Option<u16>,
+}
+
 /// Accepts the good events of a batch, all together; each event has its own answer.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
     tag = "Events",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     request_body = EventBatch,
     responses(
         (status = 200, description = "An answer for each event", body = BatchAnswer),
-        (status = "4XX", description = "Refused as a whole", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 429, description = "The tenants post more than they may; come back after `Retry-After` seconds",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn post_batch(

@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{parse_json, read_json};
+use super::parameter_docs::{OfRepetition, OfTenant};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
+use super::refusals::OtherBody;
 use super::state::ApiState;
 use super::workspace;
 use crate::domain::event::{EventType, NewEvent};
@@ -33,22 +35,23 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 pub(super) struct PostedEvent {
     #[serde(rename = "type")]
     pub(super) event_type: EventType,
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) agent_id: &'static str,
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) session_id: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) customer_id: Option<&'static str>,
     /// When it happened; without it, when it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The message; required for the three message types.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^[^\u0000]*$")]
     pub(super) text: Option<&'static str>,
     /// Who is to handle the session; required for `session_assigned`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) assignee_id: Option<&'static str>,
     /// Passed on to webhooks as it is; at most 16 KiB of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +59,7 @@ pub(super) struct PostedEvent {
     pub(super) metadata: Option<Value>,
     /// The same key and body again is the same event; also as the header `Idempotency-Key`. Kept for a day at least.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) idempotency_key: Option<&'static str>,
     /// How long its deliveries may wait to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,14 +67,13 @@ pub(super) struct PostedEvent {
     pub(super) expires_in_seconds: Option<u32>,
     /// Required with a token for all tenants that names none by `?tenant_id=`, refused otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) tenant_id: Option<&'static str>,
 }
 
 /// An accepted event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
-    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
     id: EventId,
     /// Whether it was accepted before, under the same idempotency key.
     duplicate: bool,
@@ -79,25 +81,21 @@ pub(super) struct AcceptedEvent {
     deliveries: u16,
 }
 
-/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome.
+/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
+/// tenant may post no more than its rate; come back after `Retry-After` seconds, as after an overload.
 #[utoipa::path(
     post,
     path = "/v1/events",
     tag = "Events",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Instead of the field `idempotency_key`."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfRepetition,
+        OfTenant,
     ),
     request_body = PostedEvent,
     responses(
         (status = 202, description = "Accepted", body = AcceptedEvent),
         (status = 200, description = "Accepted before", body = AcceptedEvent),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 429, description = "The tenant posts more than it may; come back after `Retry-After` seconds",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        OtherBody,
     ),
 )]
 pub(super) async fn post_event(

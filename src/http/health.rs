@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::Problem;
 use super::state::ApiState;
 use crate::store::{self, Db};
 
@@ -74,20 +74,20 @@ async fn look(db: &Db) -> Result<(), Unready> {
 }
 
 /// Whether the process lives. Says nothing of the database: a restart would not mend that.
-#[utoipa::path(get, path = "/livez", tag = "Service", responses((status = 200, body = HealthDocument)))]
+#[utoipa::path(get, path = "/livez", tag = "Service",
+    responses((status = 200, description = "Alive", body = HealthDocument)))]
 pub(super) async fn livez() -> Json<HealthDocument> {
     Json(HealthDocument { status: Health::Ok })
 }
 
 /// Whether to send requests here: the database answers, its schema is that of this release, the process is not stopping.
+/// The detail of a refusal says why.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "Service",
     responses(
-        (status = 200, body = HealthDocument),
-        (status = 503, description = "Not ready; the detail says why", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "Ready", body = HealthDocument),
     ),
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
@@ -96,6 +96,6 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     }
     match state.readiness.check(&state.db).await {
         Ok(()) => Json(HealthDocument { status: Health::Ok }).into_response(),
-        Err(unready) => Problem::new(ProblemCode::Unavailable).detail(unready.to_string()).into_response(),
+        Err(unready) => Problem::unavailable().detail(unready.to_string()).into_response(),
     }
 }

@@ -50,7 +50,9 @@ async fn an_older_schema_is_not_ready() {
     let api = TestApi::start().await;
     let newest = "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     seed::run(&api.db, newest.into()).await;
-    let document = api.send(bare("/readyz")).await.problem(503, "unavailable");
+    let unready = api.send(bare("/readyz")).await;
+    assert_eq!(unready.header("retry-after"), Some("1"));
+    let document = unready.problem(503, "unavailable");
     assert!(document["detail"].as_str().unwrap().contains("schema"), "{document}");
     api.send(bare("/livez")).await.expect(200);
 }

@@ -38,6 +38,7 @@ mod idempotency;
 mod integrator_snippets;
 mod keys;
 mod mobile_push;
+mod openapi_fuzz;
 mod operations;
 mod published_keys;
 mod push_config_history;
