@@ -11,6 +11,7 @@ pub(crate) mod messages;
 pub(crate) mod misbehaving;
 pub(crate) mod never_accepts;
 pub mod own_server;
+pub mod pooler;
 pub mod postgres;
 pub mod prometheus;
 pub(crate) mod push;
