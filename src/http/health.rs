@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::state::ApiState;
-use crate::store::{self, Db};
+use crate::store::{self, Db, connection};
 
 /// How long an answer stands, so that strangers cannot keep the database busy with it.
 const FRESH_FOR: Duration = Duration::from_millis(500);
@@ -41,6 +41,8 @@ enum Unready {
     NoDatabase,
     #[error("the database's schema is older than this release; run `flametree-notify migrate`")]
     OldSchema,
+    #[error("the database is read-only")]
+    ReadOnly,
 }
 
 impl Readiness {
@@ -62,15 +64,22 @@ impl Readiness {
 }
 
 async fn look(db: &Db) -> Result<(), Unready> {
-    match timeout(PATIENCE, store::is_migrated(db)).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(Unready::OldSchema),
+    match timeout(PATIENCE, ask(db)).await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database is not ready");
             Err(Unready::NoDatabase)
         }
         Err(_elapsed) => Err(Unready::NoDatabase),
     }
+}
+
+async fn ask(db: &Db) -> Result<Result<(), Unready>, sqlx::migrate::MigrateError> {
+    if !store::is_migrated(db).await? {
+        return Ok(Err(Unready::OldSchema));
+    }
+    let is_read_only = connection::is_read_only(&mut *db.acquire().await?).await?;
+    Ok(if is_read_only { Err(Unready::ReadOnly) } else { Ok(()) })
 }
 
 /// Whether the process lives. Says nothing of the database: a restart would not mend that.

@@ -25,6 +25,7 @@ mod crash_database;
 mod crash_embedded;
 mod crash_isolation;
 mod crash_operations;
+mod crash_pooler;
 mod crash_rolling;
 mod crash_steps;
 mod crash_workers;

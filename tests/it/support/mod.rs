@@ -12,6 +12,7 @@ pub(crate) mod misbehaving;
 pub(crate) mod mobile_backend;
 pub(crate) mod never_accepts;
 pub mod own_server;
+pub mod pooler;
 pub mod postgres;
 pub mod prometheus;
 pub(crate) mod push;
