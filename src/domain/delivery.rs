@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Channel;
 use super::event::StoredEvent;
 use super::ids::{DeliveryId, EndpointId};
+use super::trace::Trace;
 
 /// What became of a delivery; final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +106,8 @@ pub struct Delivery {
     pub endpoint_version: Option<i32>,
     /// Shared by the deliveries of one claim that have the same event.
     pub event: Arc<StoredEvent>,
+    /// What its event belongs to.
+    pub trace: Trace,
     /// Past this moment the delivery is not sent any more.
     pub expires_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
