@@ -56,8 +56,8 @@ impl TraceId {
 
     /// The digits that are random in every id, those of events included: 56 bits, the last of which may be zero.
     pub fn random_bits(self) -> u64 {
-        // Truncation is what is wanted: the end of the id.
-        (self.0.get() & u128::from(u64::MAX >> 8)) as u64
+        let (_, end) = uuid::Uuid::from_u128(self.0.get()).as_u64_pair();
+        end & (u64::MAX >> 8)
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_no_trace_begins_a_new_one() {
         for wrong in [
-            "".to_owned(),
+            String::new(),
             "00".to_owned(),
             PARENT.replacen("00", "ff", 1),
             PARENT.to_uppercase(),

@@ -30,6 +30,7 @@ mod push_subscriptions;
 mod push_tests;
 mod replays;
 pub mod request_id;
+mod request_trace;
 mod schemas;
 mod serve;
 mod signing_secrets;

@@ -60,6 +60,7 @@ mod sql_rules;
 mod stats;
 mod stats_rollups;
 mod support;
+mod traces;
 mod webhook_faults;
 mod webhook_http2;
 mod webhook_message;
