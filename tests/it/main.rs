@@ -37,6 +37,7 @@ mod endpoint_tests;
 mod idempotency;
 mod integrator_snippets;
 mod keys;
+mod log_silence;
 mod operations;
 mod published_keys;
 mod push_config_history;

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,11 +43,19 @@ impl Authority {
         self.certificate.clone()
     }
 
+    /// As a file for `FLAMETREE_CA_FILE`.
+    pub(crate) fn pem(&self) -> String {
+        let text = STANDARD.encode(&self.certificate);
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    }
+
     /// A server's settings with such a certificate, offering these protocols by ALPN.
     pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // Also for the name that every machine knows: the real binary looks names up.
+        let mut params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
         if kind == Certificate::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
