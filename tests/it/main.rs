@@ -54,6 +54,7 @@ mod queue_plans;
 mod queue_protocol;
 mod replay_operations;
 mod replays;
+mod restore;
 mod secrets;
 mod signing_secrets;
 mod sql_events;
