@@ -45,7 +45,7 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     state.metrics.http_request(route, method.as_str(), status.as_u16(), duration);
     let (method, request_id, status_code) = (method.as_str(), id.as_str(), status.as_u16());
     let answered = Answered { method, route, request_id, status: status_code, began, duration };
-    state.tracer.request_answered(&trace, answered);
+    request_trace::end(&state.tracer, &trace, answered);
     span.in_scope(|| log(status, duration.as_micros()));
     response
 }

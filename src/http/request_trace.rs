@@ -11,17 +11,15 @@ use crate::domain::event::EventType;
 use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
 use crate::domain::trace::CallerSpan;
-use crate::telemetry::traces::{AcceptedEvent, RequestTrace, Tracer};
+use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Asked every few seconds by machines: nobody wants a trace of that.
-const PROBES: [&str; 2] = ["/livez", "/readyz"];
-
-/// The trace of a request of this route; its handler finds it by [`of`].
+/// The trace of a request of this route; its handler finds it by [`of`]. Probes, documentation and what the router does
+/// not know have none.
 pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
-    if PROBES.contains(&route) {
+    if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
         return RequestTrace::default();
     }
     let trace = tracer.request(caller(request.headers()));
@@ -29,6 +27,14 @@ pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> Requ
         request.extensions_mut().insert(trace.clone());
     }
     trace
+}
+
+/// The request is answered. One that showed no right to be here is not recorded: strangers could fill the queue of steps,
+/// for their flag would say that they are sampled.
+pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>) {
+    if !matches!(answered.status, 401 | 429 | 431) {
+        tracer.request_answered(trace, answered);
+    }
 }
 
 /// What [`begin`] has left for the handler.

@@ -174,6 +174,12 @@ async fn a_trace_that_is_not_sampled_reaches_the_webhook_as_such_and_no_collecto
         let attempted = end_of(event.delivery(1).uuid());
         assert_eq!(traced.webhook(event).await.header("traceparent"), format!("00-{TRACE}-{attempted}-00"));
     }
+    // What a stranger says is not believed.
+    let headers = [("traceparent", &*traceparent("01"))];
+    let stranger = traced.service.client("ftn_stranger");
+    let refused =
+        stranger.request_with(Method::POST, "/v1/events", &headers, Some(&message("agent-1", 3))).await.unwrap();
+    assert_eq!(refused.status, 401, "{}", refused.text);
     traced.deployment.drained(PATIENCE).await;
     traced.service.stop().await;
     assert!(collector.spans().iter().all(|span| hex(&span.trace_id) != TRACE));
