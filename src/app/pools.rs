@@ -42,17 +42,17 @@ pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abo
     workers
 }
 
-async fn attempt_webhook(webhooks: Webhooks, tracer: Tracer, mut delivery: Delivery) -> Ending {
+async fn attempt_webhook(webhooks: Webhooks, tracer: Tracer, delivery: Delivery) -> Ending {
     let now = now();
-    let step = tracer.attempt(&mut delivery, now);
+    let (delivery, step) = tracer.attempt(delivery, now);
     let ending = webhooks.attempt(delivery, now).await;
     attempted(&tracer, step, &ending);
     ending
 }
 
-async fn attempt_push(browser_push: BrowserPush, tracer: Tracer, mut delivery: Delivery) -> Ending {
+async fn attempt_push(browser_push: BrowserPush, tracer: Tracer, delivery: Delivery) -> Ending {
     let now = now();
-    let step = tracer.attempt(&mut delivery, now);
+    let (delivery, step) = tracer.attempt(delivery, now);
     let ending = browser_push.attempt(delivery, now).await;
     attempted(&tracer, step, &ending);
     ending

@@ -34,7 +34,6 @@ use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
 use crate::domain::secret_text::SecretText;
-use crate::domain::trace::Trace;
 use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
@@ -218,7 +217,7 @@ fn delivery(
         channel: Channel::Webhook,
         endpoint_id,
         endpoint_version: None,
-        trace: Trace::of_event(event.id),
+        trace: None,
         event: Arc::new(event),
         expires_at: DateTime::<Utc>::MAX_UTC,
         claimed_at: now,

@@ -159,9 +159,9 @@ fn headers(
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp)?);
     headers.insert(EVENT, HeaderValue::from_static(payload::event_name(&delivery.event)));
     headers.insert(DELIVERY, HeaderValue::try_from(delivery.id.to_string())?);
-    let span = SpanId::of_attempt(delivery.id);
-    headers.insert(TRACEPARENT, HeaderValue::try_from(delivery.trace.traceparent(span))?);
-    if let Some(state) = delivery.trace.state() {
+    let (trace, span) = (delivery.trace(), SpanId::of_attempt(delivery.id));
+    headers.insert(TRACEPARENT, HeaderValue::try_from(trace.traceparent(span))?);
+    if let Some(state) = trace.state() {
         headers.insert(TRACESTATE, HeaderValue::try_from(state)?);
     }
     for (name, value) in &endpoint.headers {

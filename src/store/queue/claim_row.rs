@@ -69,14 +69,14 @@ impl ClaimRow {
             let event = columns.next(event_id, &lane.tenant_id)?;
             let event = events.entry(event_id).or_insert_with(|| event.map(Arc::new)).clone();
             let expires_at = next(&mut expiries)?;
-            let trace = next(&mut traces)?.and_then(|bytes| Trace::from_bytes(&bytes));
+            let trace = next(&mut traces)?.and_then(|bytes| Trace::from_bytes(&bytes)).map(Arc::new);
             let delivery = event.map(|event| Delivery {
                 id,
                 channel,
                 endpoint_id: lane.endpoint_id,
                 endpoint_version: lane.endpoint_version,
                 event,
-                trace: trace.unwrap_or_else(|| Trace::of_event(event_id)),
+                trace,
                 expires_at,
                 claimed_at,
             });

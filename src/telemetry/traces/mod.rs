@@ -161,24 +161,16 @@ impl Tracer {
         active.end(step, duration, None);
     }
 
-    /// An attempt begins: decides whether it is recorded, where its event began its own trace. `None`: it is not.
-    pub fn attempt(&self, delivery: &mut Delivery, now: DateTime<Utc>) -> Option<Box<AttemptStep>> {
-        let active = self.0.as_ref()?;
-        let event = delivery.event.id;
-        if delivery.trace == Trace::of_event(event) {
-            delivery.trace = active.trace_of(event);
+    /// An attempt begins: decides whether it is recorded, where its event began its own trace. `None`: it is not. The
+    /// delivery comes and goes whole: what is borrowed would be kept twice while the attempt waits.
+    pub fn attempt(&self, mut delivery: Delivery, now: DateTime<Utc>) -> (Delivery, Option<Box<AttemptStep>>) {
+        let Some(active) = &self.0 else { return (delivery, None) };
+        if delivery.trace.is_none() {
+            let began = active.trace_of(delivery.event.id);
+            delivery.trace = (!began.is_sampled()).then(|| Arc::new(began));
         }
-        if !delivery.trace.is_sampled() {
-            return None;
-        }
-        let name = format!("deliver {}", delivery.channel.as_str());
-        let mut step = Step::new(Kind::Client, name, &delivery.trace, SpanId::of_attempt(delivery.id), now);
-        step.parent = Some(SpanId::of_acceptance(event));
-        step.claimed_at = Some(delivery.claimed_at);
-        step.attribute("flametree.delivery.id", delivery.id);
-        step.attribute("flametree.event.id", event);
-        step.attribute("flametree.tenant.id", &delivery.event.tenant_id);
-        Some(Box::new(AttemptStep { step, began: Instant::now() }))
+        let step = delivery.trace().is_sampled().then(|| Box::new(attempt_step(&delivery, now)));
+        (delivery, step)
     }
 
     pub fn attempted(&self, attempt: AttemptStep, ended: &Attempt) {
@@ -191,6 +183,18 @@ impl Tracer {
         let failure = (ended.outcome != Outcome::Delivered).then_some(ended.outcome.as_str());
         active.end(step, began.elapsed(), failure);
     }
+}
+
+fn attempt_step(delivery: &Delivery, now: DateTime<Utc>) -> AttemptStep {
+    let event = delivery.event.id;
+    let name = format!("deliver {}", delivery.channel.as_str());
+    let mut step = Step::new(Kind::Client, name, &delivery.trace(), SpanId::of_attempt(delivery.id), now);
+    step.parent = Some(SpanId::of_acceptance(event));
+    step.claimed_at = Some(delivery.claimed_at);
+    step.attribute("flametree.delivery.id", delivery.id);
+    step.attribute("flametree.event.id", event);
+    step.attribute("flametree.tenant.id", &delivery.event.tenant_id);
+    AttemptStep { step, began: Instant::now() }
 }
 
 impl Active {

@@ -12,7 +12,6 @@ use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::event::{EventType, StoredEvent};
 use flametree_notify::domain::ids::{EndpointId, EventId};
 use flametree_notify::domain::names::{AgentId, CustomerId, SessionId, TenantId};
-use flametree_notify::domain::trace::Trace;
 use flametree_notify::domain::webhook_url::WebhookUrl;
 use http::HeaderMap;
 use uuid::Uuid;
@@ -46,7 +45,7 @@ pub(crate) fn delivery() -> Delivery {
         channel: Channel::Webhook,
         endpoint_id: EndpointId::from_uuid(Uuid::now_v7()),
         endpoint_version: Some(1),
-        trace: Trace::of_event(event.id),
+        trace: None,
         event: Arc::new(event),
         expires_at: DateTime::<Utc>::MAX_UTC,
         claimed_at: Utc::now(),
