@@ -215,6 +215,7 @@ fn delivery(
         channel: Channel::Webhook,
         endpoint_id,
         endpoint_version: None,
+        trace: None,
         event: Arc::new(event),
         expires_at: DateTime::<Utc>::MAX_UTC,
         claimed_at: now,

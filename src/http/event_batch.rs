@@ -16,13 +16,16 @@ use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_r
 use super::parameter_docs::OfTenant;
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode, whole_seconds};
+use super::request_trace::Accepting;
 use super::state::ApiState;
-use super::workspace;
+use super::{request_trace, workspace};
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::unknown_fields;
 use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
+use crate::ingest::Acceptance;
+use crate::telemetry::traces::RequestTrace;
 
 /// Events of one request.
 #[derive(Debug, ToSchema)]
@@ -79,7 +82,11 @@ struct AcceptedInBatch {
     post,
     path = "/v1/events/batch",
     tag = "Events",
-    params(OfTenant),
+    params(
+        ("traceparent" = Option<String>, Header,
+            description = "W3C Trace Context: the trace that the events belong to; with `tracestate`."),
+        OfTenant,
+    ),
     request_body = EventBatch,
     responses(
         (status = 200, description = "An answer for each event", body = BatchAnswer),
@@ -91,10 +98,11 @@ pub(super) async fn post_batch(
     _: NoParameters,
     request: Request,
 ) -> Result<Json<BatchAnswer>, Problem> {
+    let trace = request_trace::of(&request);
     let bytes = read(&state, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
     let bodies = bodies(&bytes, state.settings.batch_events);
     let bodies = bodies.inspect_err(|problem| count_rejected(&state, problem.code()))?;
-    let results = accept(&state, &caller, bodies).await?;
+    let results = accept(&state, &caller, trace, bodies).await?;
     Ok(Json(BatchAnswer { results }))
 }
 
@@ -106,26 +114,36 @@ async fn read(state: &ApiState, request: Request) -> Result<Bytes, Problem> {
     read_json(request, state, state.settings.batch_body_bytes).await
 }
 
-async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Result<Vec<BatchResult>, Problem> {
+async fn accept(
+    state: &ApiState,
+    caller: &Caller,
+    trace: RequestTrace,
+    bodies: Vec<&RawValue>,
+) -> Result<Vec<BatchResult>, Problem> {
     let parsed = bodies.into_iter().enumerate().map(|(index, body)| parse(body, index, state, caller)).collect();
     let mut good = Vec::new();
-    let mut places: Vec<Result<EventType, Problem>> = Vec::new();
+    let mut places: Vec<Result<(EventType, TenantId), Problem>> = Vec::new();
     for event in within_rates(state, parsed)? {
-        places.push(event.map(|event| {
-            let event_type = event.event_type;
+        places.push(event.map(|mut event| {
+            let place = (event.event_type, event.tenant_id.clone());
+            event.trace = trace.of_events();
             good.push(event);
-            event_type
+            place
         }));
     }
     let (offered, moved) = (good.len(), workspace::concerned(&good));
+    let accepting = Accepting::begin(trace);
     let accepted = state.ingest.accept(good).await.map_err(refused);
     let accepted = accepted.inspect_err(|problem| (0..offered).for_each(|_| count_rejected(state, problem.code())))?;
     state.workspace.moved(&moved);
 
     let mut acceptances = accepted.into_iter();
     let results = places.into_iter().enumerate().map(|(index, place)| {
-        let answered = place.and_then(|event_type| {
+        let answered = place.and_then(|(event_type, tenant)| {
             let acceptance = acceptances.next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+            if let Acceptance::Accepted { id, deliveries } = acceptance {
+                accepting.accepted(&state.tracer, id, event_type, &tenant, deliveries);
+            }
             answer(&acceptance).map(|answer| (event_type, answer))
         });
         result(state, index, answered)

@@ -15,8 +15,9 @@ use super::parameter_docs::{OfRepetition, OfTenant};
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::refusals::OtherBody;
+use super::request_trace::Accepting;
 use super::state::ApiState;
-use super::workspace;
+use super::{request_trace, workspace};
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
@@ -89,6 +90,8 @@ pub(super) struct AcceptedEvent {
     tag = "Events",
     params(
         OfRepetition,
+        ("traceparent" = Option<String>, Header,
+            description = "W3C Trace Context: the trace that the event, and its webhook, belong to; with `tracestate`."),
         OfTenant,
     ),
     request_body = PostedEvent,
@@ -119,10 +122,11 @@ async fn accept(
     request: Request,
 ) -> Result<(EventType, (StatusCode, AcceptedEvent)), Problem> {
     let header_key = idempotency_key(request.headers())?;
+    let trace = request_trace::of(&request);
     let bytes = read_json(request, state, state.settings.event_body_bytes).await?;
     let mut body = parse_json(&bytes)?;
     let contradiction = header_key.and_then(|key| take_over_key(&mut body, key));
-    let event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
+    let mut event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
         (Ok(event), None) => event,
         (parsed, contradiction) => {
             let faults = parsed.err().into_iter().flatten().chain(contradiction).collect();
@@ -130,11 +134,15 @@ async fn accept(
         }
     };
     state.tenant_rates.take(&event.tenant_id, 1)?;
-    let event_type = event.event_type;
+    event.trace = trace.of_events();
+    let (event_type, tenant, accepting) = (event.event_type, event.tenant_id.clone(), Accepting::begin(trace));
     let moved = workspace::concerned(std::slice::from_ref(&event));
     let acceptances = state.ingest.accept(vec![event]).await.map_err(refused)?;
     state.workspace.moved(&moved);
     let acceptance = acceptances.into_iter().next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+    if let Acceptance::Accepted { id, deliveries } = acceptance {
+        accepting.accepted(&state.tracer, id, event_type, &tenant, deliveries);
+    }
     answer(&acceptance).map(|answer| (event_type, answer))
 }
 

@@ -35,6 +35,7 @@ mod push_tests;
 mod refusals;
 mod replays;
 pub mod request_id;
+mod request_trace;
 mod schemas;
 mod serve;
 mod signing_secrets;

@@ -22,6 +22,7 @@ use crate::people::People;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 /// What the composition root gives to the API.
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ pub struct Dependencies {
     pub push: Option<PushSender>,
     /// Verifies the tokens of portal users; `None`: there are none.
     pub people: Option<Arc<People>>,
+    pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
     /// Canceled when the process begins to stop: from then on it is not ready.
@@ -53,6 +55,7 @@ pub struct ApiState {
     pub push_config_rules: Rules,
     pub push: Option<PushSender>,
     pub people: Option<Arc<People>>,
+    pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Arc<Settings>,
     pub shutdown: CancellationToken,
@@ -80,6 +83,7 @@ impl ApiState {
             push_config_rules,
             push,
             people,
+            tracer,
             metrics,
             settings,
             shutdown,
@@ -95,6 +99,7 @@ impl ApiState {
             push_config_rules,
             push,
             people,
+            tracer,
             metrics,
             settings: Arc::new(settings),
             shutdown,

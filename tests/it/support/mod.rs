@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+pub(crate) mod collector;
 pub mod config_api;
 pub mod deployment;
 pub(crate) mod http2;
