@@ -15,11 +15,11 @@ demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit
 	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi trixie
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi trixie browsers
 	@scripts/test
 
 compatibility: ## Run all integration tests through pgbouncer, and on PostgreSQL 17
-	@scripts/install compiler postgresql snippets mobile-push prometheus deployment openapi trixie
+	@scripts/install compiler postgresql snippets mobile-push prometheus deployment openapi trixie browsers
 	@scripts/test-compatibility
 
 lint: ## Check the format, the lints, the conventions and the licences

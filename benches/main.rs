@@ -22,6 +22,7 @@ mod load;
 mod peers;
 mod prepare;
 mod profile;
+mod push;
 mod receiver;
 mod report;
 mod server;
@@ -121,6 +122,9 @@ async fn run(extent: Extent, quick: bool) -> Report {
         report.add("resident memory with 10,000 streams", streams.memory / f64::from(1 << 20), "MiB", AtMost(300.0));
         report.add("an event posted until 10,000 streams have its badge", streams.told_all, "ms", Shown);
     }
+    if wanted("push") {
+        browser_push(&mut report, &server, &receiver, &extent).await;
+    }
     if wanted("snapshot") {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
@@ -172,6 +176,16 @@ async fn drains_by_http(report: &mut Report, server: &Server, receiver: &Receive
         report.add(peer.name, rate, "deliveries/s", Shown);
     }
     report.add("drain by HTTP, relative to the best peer", drained.per_second / best, "x", AtLeast(2.0));
+}
+
+async fn browser_push(report: &mut Report, server: &Server, receiver: &Receiver, extent: &Extent) {
+    let cost = push::cost(extent.peer_jobs / 2).await;
+    report.add("browser push: encryption of a message", cost.encryption, "µs", Shown);
+    report.add("browser push: signature of a token, kept for its push service", cost.signature, "µs", Shown);
+    let rate = push::drained(server, receiver, extent.deliveries / 5).await;
+    report.add("browser push: encrypted, signed and sent", rate, "messages/s", AtLeast(5_000.0));
+    let fan_out = push::fan_out(server, extent.events / 100).await;
+    report.add("browser push: posted until 20 browsers have it, p99", fan_out, "ms", Shown);
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {

@@ -27,6 +27,9 @@ pub mod worker;
 // What people and services ask.
 pub mod people;
 
+// What they see.
+pub mod portal;
+
 pub mod http;
 
 // The database that needs no administrator.

@@ -58,6 +58,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
             max_streams_per_caller: config.limits.caller_streams,
             ..defaults.workspace
         },
+        sign_in_choices: config.sign_in_choices.clone(),
         ..defaults
     }
 }

@@ -52,6 +52,8 @@ pub struct Config {
     pub encryption_keys: Option<Secret>,
     /// `None`: there are no portal users.
     pub people: Option<People>,
+    /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
+    pub sign_in_choices: Option<String>,
     /// How long a stop waits for attempts in flight.
     pub shutdown_grace: Duration,
     pub log: logging::Settings,

@@ -76,6 +76,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         schedules: schedules?,
         encryption_keys,
         people,
+        sign_in_choices: None,
         shutdown_grace: shutdown_grace?,
         log: log?,
         traces,

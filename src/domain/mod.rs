@@ -18,6 +18,7 @@ pub mod properties;
 pub mod push_config;
 pub mod push_endpoint;
 pub mod push_hosts;
+pub mod push_renewal;
 pub mod push_subscription;
 pub mod random_secret;
 pub mod replay;

@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use super::names::MAX_NAME_BYTES;
+
 /// Rows of a page when the caller does not say.
 pub const DEFAULT_PAGE_ROWS: u16 = 50;
 /// Most rows of a page.
@@ -70,6 +72,33 @@ impl fmt::Display for Cursor {
     }
 }
 
+/// The place behind the last row of a list that rises by name. Opaque to clients too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameCursor(String);
+
+impl NameCursor {
+    /// Goes on behind the row with this name.
+    pub fn behind(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    pub fn parse(text: &str) -> Result<Self, CursorError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| (1..=MAX_NAME_BYTES).contains(&bytes.len()));
+        let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|name| !name.contains('\0'));
+        name.map(Self).ok_or(CursorError)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NameCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
 /// Rows, and where to go on; no cursor: this was the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -104,6 +133,16 @@ mod tests {
         assert_eq!(Cursor::parse(&cursor.to_string()), Ok(cursor));
         for text in ["", "AA", "not a cursor", "01930000000070008000000000000001"] {
             assert_eq!(Cursor::parse(text), Err(CursorError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_names_reads_back() {
+        let cursor = NameCursor::behind("agent-ü");
+        assert_eq!(NameCursor::parse(&cursor.to_string()), Ok(cursor));
+        let too_long = NameCursor::behind(&"a".repeat(129)).to_string();
+        for text in ["", "not a cursor", "_w", "AA", &too_long] {
+            assert_eq!(NameCursor::parse(text), Err(CursorError), "{text}");
         }
     }
 

@@ -89,7 +89,17 @@ impl NewSubscription {
         hosts: &PushHosts,
         is_on_curve: impl Fn(&PublicPoint) -> bool,
     ) -> Result<Self, Vec<Fault>> {
-        let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
+        Self::parse_at("", body, hosts, is_on_curve)
+    }
+
+    /// The same of an object inside a body.
+    pub(super) fn parse_at(
+        pointer: &str,
+        body: Value,
+        hosts: &PushHosts,
+        is_on_curve: impl Fn(&PublicPoint) -> bool,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut fields = Fields::of(body, pointer).map_err(|fault| vec![fault])?;
         let endpoint = fields
             .required_text("endpoint")
             .and_then(|text| fields.parsed("endpoint", PushEndpoint::parse(&text, hosts)));

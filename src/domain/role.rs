@@ -50,7 +50,8 @@ impl Role {
 macro_rules! permissions {
     ($($(#[doc = $meaning:literal])+ $name:ident: $($role:ident),+;)+) => {
         /// One thing that callers do.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
         pub enum Permission {
             $($(#[doc = $meaning])+ $name,)+
         }

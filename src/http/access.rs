@@ -20,9 +20,11 @@ pub enum Access {
     With(Permission),
     /// Whoever has the permission, or shows a ticket that was made for such a one.
     ByTicket(Permission),
+    /// Whoever shows a secret in the body, whatever else: a browser, while nobody need be signed in.
+    BySecret,
 }
 
-use Access::{AnyRole, Anyone, ByTicket, With};
+use Access::{AnyRole, Anyone, BySecret, ByTicket, With};
 use Permission::{
     EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers, TestEndpoint,
     UseWorkspace,
@@ -46,6 +48,7 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/operations", With(Replay)),
     ("GET", "/v1/operations/{id}", With(Replay)),
     ("POST", "/v1/operations/{id}/cancel", With(Replay)),
+    ("GET", "/v1/agents", With(ReadConfigs)),
     ("GET", PUSH_CONFIG, With(ReadConfigs)),
     ("PUT", PUSH_CONFIG, With(EditConfigs)),
     ("PATCH", PUSH_CONFIG, With(EditConfigs)),
@@ -57,11 +60,13 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/workspace/active-conversations", With(UseWorkspace)),
     ("GET", "/v1/workspace/stream", ByTicket(UseWorkspace)),
     ("POST", "/v1/workspace/stream-tickets", With(UseWorkspace)),
+    ("GET", "/v1/me", AnyRole),
     ("GET", "/v1/push/vapid-public-key", AnyRole),
     ("PUT", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
     ("GET", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
     ("DELETE", "/v1/me/push-subscriptions/{id}", With(SubscribeBrowsers)),
     ("POST", "/v1/me/push-subscriptions/{id}/test", With(SubscribeBrowsers)),
+    ("POST", "/v1/push/renewals", BySecret),
     ("POST", "/v1/tokens", With(ManageTokens)),
     ("GET", "/v1/tokens", With(ManageTokens)),
     ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),
@@ -69,6 +74,11 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/openapi.json", Anyone),
     ("GET", "/docs", Anyone),
     ("GET", "/docs/{file}", Anyone),
+    ("GET", "/", Anyone),
+    ("GET", "/portal", Anyone),
+    ("GET", "/portal/", Anyone),
+    ("GET", "/portal/{file}", Anyone),
+    ("GET", "/portal/{folder}/{file}", Anyone),
     ("GET", "/livez", Anyone),
     ("GET", "/readyz", Anyone),
 ];
@@ -87,7 +97,7 @@ pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
 impl Access {
     pub fn allows(self, role: Role) -> bool {
         match self {
-            Anyone | AnyRole => true,
+            Anyone | AnyRole | BySecret => true,
             With(permission) | ByTicket(permission) => role.may(permission),
         }
     }
@@ -103,7 +113,7 @@ pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
 pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
     match of_request(parts)? {
         ByTicket(permission) if role.may(permission) => Ok(()),
-        Anyone | AnyRole | With(_) | ByTicket(_) => Err(forbidden(role)),
+        Anyone | AnyRole | BySecret | With(_) | ByTicket(_) => Err(forbidden(role)),
     }
 }
 
@@ -125,7 +135,7 @@ fn forbidden(role: Role) -> Problem {
 /// Requirement Object), and in words.
 pub(super) fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
-        Anyone => {
+        Anyone | BySecret => {
             operation.security = Some(Vec::new());
             return;
         }

@@ -2,6 +2,7 @@
 //! the store's, and events go in through `ingest` alone.
 
 pub mod access;
+mod agents;
 pub mod auth;
 pub mod body;
 mod bounded_writes;
@@ -18,11 +19,13 @@ mod events;
 mod examples;
 mod guesses;
 mod health;
+mod me;
 mod openapi;
 mod operations;
 mod parameter_docs;
 pub mod parameters;
 pub mod path;
+mod portal;
 mod preconditions;
 pub mod problem;
 #[cfg(any(test, fuzzing))]
@@ -30,6 +33,7 @@ pub mod properties;
 mod push_config_answers;
 mod push_config_history;
 mod push_configs;
+mod push_renewals;
 mod push_subscriptions;
 mod push_tests;
 mod refusals;
@@ -95,6 +99,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections at once; further ones are told to come back, as far as there is room for that.
     pub max_connections: usize,
+    /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
+    pub sign_in_choices: Option<String>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
     pub workspace: workspace::Settings,
 }
@@ -116,6 +122,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
+            sign_in_choices: None,
             workspace: workspace::Settings::default(),
         }
     }
@@ -130,6 +137,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(event_types::list_event_types))
+        .routes(routes!(me::read))
+        .routes(routes!(agents::list))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(workspace::active_conversations))
@@ -140,6 +149,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(docs::docs))
         .routes(routes!(docs::docs_file))
+        .routes(routes!(portal::root))
+        .routes(routes!(portal::without_slash))
+        .routes(routes!(portal::index))
+        .routes(routes!(portal::file))
+        .routes(routes!(portal::file_in_folder))
         .routes(routes!(push_configs::read, push_configs::replace, push_configs::patch, push_configs::delete))
         .routes(routes!(push_config_history::list))
         .routes(routes!(endpoint_tests::test))
@@ -155,6 +169,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(push_subscriptions::register, push_subscriptions::list))
         .routes(routes!(push_subscriptions::remove))
         .routes(routes!(push_tests::test))
+        .routes(routes!(push_renewals::renew))
 }
 
 /// The API.

@@ -19,6 +19,7 @@ use crate::channels::browser_push::PushSender;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
 use crate::people::People;
+use crate::portal::Portal;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
@@ -67,6 +68,7 @@ pub struct ApiState {
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
     pub(super) workspace: Workspace,
+    pub(super) portal: Arc<Portal>,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
@@ -75,6 +77,7 @@ impl ApiState {
     /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
+        let portal = Arc::new(Portal::new(dependencies.settings.sign_in_choices.as_deref()));
         let Dependencies {
             db,
             ingest,
@@ -108,6 +111,7 @@ impl ApiState {
             readiness: Arc::new(Readiness::new()),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
+            portal,
             document: super::openapi_json().into(),
         }
     }

@@ -3,6 +3,7 @@
 //! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
 
 pub mod accept;
+pub mod agents;
 pub mod connection;
 pub mod deliveries;
 pub mod endpoint_tests;
@@ -15,6 +16,7 @@ pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
 pub mod push_registration;
+pub mod push_renewal;
 pub mod push_subscriptions;
 pub mod queue;
 pub mod replays;

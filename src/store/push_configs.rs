@@ -231,12 +231,12 @@ pub(super) fn stored_url(text: &str) -> Result<WebhookUrl, Error> {
     WebhookUrl::parse(text, true).map_err(|error| Error::Decode(format!("a stored URL {error}").into()))
 }
 
-fn disabled_reason(name: &str) -> Result<DisabledReason, Error> {
+pub(super) fn disabled_reason(name: &str) -> Result<DisabledReason, Error> {
     DisabledReason::from_name(name)
         .ok_or_else(|| Error::Decode(format!("a push config has the unknown reason {name}").into()))
 }
 
-fn webhook_event(name: &str) -> Result<WebhookEvent, Error> {
+pub(super) fn webhook_event(name: &str) -> Result<WebhookEvent, Error> {
     WebhookEvent::from_name(name)
         .ok_or_else(|| Error::Decode(format!("a push config has the unknown event {name}").into()))
 }

@@ -47,7 +47,7 @@ pub async fn register(
 ) -> Result<Registered, SealedError> {
     for _ in 0..ATTEMPTS {
         let mut tx = db.begin().await?;
-        lock_person(&mut tx, registrant).await?;
+        lock_person(&mut tx, registrant.tenant, registrant.user).await?;
         let registered = match renew(&mut tx, keyring, registrant, new).await? {
             Some(subscription) => Some((subscription, false, false)),
             None => insert(&mut tx, keyring, registrant, new).await?.map(|(row, moved)| (row, true, moved)),
@@ -65,12 +65,12 @@ pub async fn register(
 
 /// One registration of a person at a time, or two could each see room for one more. Ends with the transaction, so that
 /// it holds through a pooler.
-async fn lock_person(tx: &mut Tx, registrant: Registrant<'_>) -> Result<(), Error> {
+pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
     sqlx::query!(
         "-- push_registration::lock_person
         SELECT FROM pg_advisory_xact_lock(hashtextextended($1::text || E'\\n' || $2::text, 0))",
-        registrant.tenant.as_str(),
-        registrant.user.as_str(),
+        tenant.as_str(),
+        user.as_str(),
     )
     .execute(&mut **tx)
     .await

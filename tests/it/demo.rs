@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -56,11 +57,43 @@ fn it_stays_up_for_whoever_posts_to_it_until_it_is_interrupted() {
     let answer = request(origin, &format!("POST /v1/events HTTP/1.1\r\nAuthorization: Bearer {token}"), body);
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     running.read_until("customer: Hello from curl");
+    portal_is_open(&running, &kept);
     assert!(request(origin, "GET /docs HTTP/1.1", "").starts_with("HTTP/1.1 303"));
     assert!(request(origin, "GET /v1/openapi.json HTTP/1.1", "").starts_with("HTTP/1.1 200"));
 
     running.interrupt();
     assert!(kept.join("cluster").exists());
+}
+
+/// A visitor chooses whom to be, and finds conversations that go on.
+fn portal_is_open(running: &Running, kept: &Path) {
+    let portal = running.line_with("Open the portal: http://localhost:");
+    let port = portal.split("localhost:").nth(1).unwrap().split('/').next().unwrap();
+    let origin = format!("127.0.0.1:{port}");
+    assert!(request(&origin, "GET /portal/ HTTP/1.1", "").starts_with("HTTP/1.1 200"));
+
+    let choices = json(&request(&origin, "GET /portal/sign-in.json HTTP/1.1", ""));
+    let choices = choices["people"].as_array().unwrap();
+    let tokens: Vec<_> = choices.iter().map(|one| one["token"].as_str().unwrap()).collect();
+    let get = |path: &str, token: &str| {
+        json(&request(&origin, &format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}"), ""))
+    };
+    let roles: Vec<_> = tokens.iter().map(|token| get("/v1/me", token)["role"].clone()).collect();
+    assert_eq!(roles, ["admin", "agent_editor", "operator", "viewer"]);
+    assert!(get("/v1/push/vapid-public-key", tokens[2])["public_key"].is_string());
+    assert!(kept.join("vapid-private-key").exists());
+
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while get("/v1/workspace/active-conversations", tokens[2])["count"] == 0 {
+        assert!(Instant::now() < deadline, "no conversation waits");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The JSON of an answer.
+fn json(answer: &str) -> serde_json::Value {
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 /// One request, and the answer as it came.

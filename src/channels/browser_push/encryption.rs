@@ -37,8 +37,8 @@ pub(super) struct Draft {
     pub(super) now: DateTime<Utc>,
 }
 
-/// A message as it is sent.
-pub(super) struct Written {
+/// A message as it is sent: encrypted, and signed for.
+pub struct Written {
     pub(super) body: Bytes,
     pub(super) content_encoding: &'static str,
     pub(super) authorization: String,

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 use web_push::SubscriptionInfo;
 
 use self::answer::Meaning;
-pub use self::encryption::is_public_key;
-use self::encryption::{Desk, Draft, Written};
+use self::encryption::{Desk, Draft};
+pub use self::encryption::{Written, is_public_key};
 use self::origins::Origins;
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
@@ -141,8 +141,13 @@ impl PushSender {
         sent
     }
 
-    /// The message, if there is somebody to send it to now; else how it ends unsent.
-    async fn write(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Result<Written, Attempt> {
+    /// The message as it would be sent, if there is somebody to send it to now; else how it ends unsent. Sends nothing.
+    pub async fn write(
+        &self,
+        recipient: &Arc<Recipient>,
+        notice: &Notice,
+        now: DateTime<Utc>,
+    ) -> Result<Written, Attempt> {
         let not_sent = |outcome, note: &str| Attempt::not_sent(outcome, Some(note.to_owned()));
         let endpoint = &recipient.subscription.endpoint;
         if !self.0.hosts.allow(endpoint.url()) {

@@ -2,18 +2,21 @@
 //!
 //! What a killed one could not remove, its server included, the next one removes.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use flametree_notify::postgres::{EmbeddedServer, Error, Settings};
+use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
 /// Not `TMPDIR`, which may be a place that the user `postgres`, who runs root's server, cannot enter.
 const PARENT: &str = "/tmp";
+const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
 /// A younger directory may belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
@@ -43,6 +46,15 @@ impl DataDirectory {
 
     pub(super) fn is_kept(&self) -> bool {
         self.kept
+    }
+
+    /// Keeps the private key of browser push with the data: browsers have subscribed with it.
+    pub(super) fn keep_vapid_key(&self, pair: &VapidKeyPair) -> anyhow::Result<()> {
+        let path = self.path.join(VAPID_FILE);
+        let mut options = OpenOptions::new();
+        let kept = options.write(true).create_new(true).mode(0o600).open(&path);
+        kept.and_then(|mut file| writeln!(file, "{}", pair.private_key.as_str()))
+            .with_context(|| format!("the key of browser push cannot be kept in {}", path.display()))
     }
 
     /// Removes everything, unless it is to be kept.

@@ -6,6 +6,8 @@
 mod api;
 mod conversations;
 mod data_directory;
+mod live;
+mod people;
 mod play;
 mod receiver;
 mod screen;
@@ -23,6 +25,7 @@ use flametree_notify::config::Config;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::secrets::VapidKeyPair;
 use flametree_notify::telemetry::logging;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
@@ -33,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::api::Api;
 use self::conversations::{AGENTS, recording};
 use self::data_directory::DataDirectory;
+use self::people::JwtSecret;
 use self::play::Play;
 use self::receiver::{Endpoint, Receiver};
 use super::{print, serve, token};
@@ -40,6 +44,8 @@ use super::{print, serve, token};
 const TENANT: &str = "demo";
 const API_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
+/// Push services reach the makers of a demonstration, not its visitor.
+const VAPID_SUBJECT: &str = "mailto:demo@flametree.dev";
 
 /// Start everything on this machine and deliver recorded conversations.
 #[derive(Debug, Args)]
@@ -57,7 +63,8 @@ impl Demo {
         let directory = DataDirectory::choose(self.keep.clone())?;
         let api = bind("the API", API_PORT).await?;
         let metrics = bind("the metrics", METRICS_PORT).await?;
-        let config = config(&directory, api.local_addr()?, metrics.local_addr()?)?;
+        let vapid = VapidKeyPair::generate().context("no key pair for browser push could be made")?;
+        let config = config(&directory, api.local_addr()?, metrics.local_addr()?, &vapid)?;
         logging::init(&config.log).context("the logs cannot be set up")?;
         data_directory::remove_left_behind().await;
         let fate = if directory.is_kept() { "kept" } else { "removed at the end" };
@@ -71,7 +78,7 @@ impl Demo {
         // Two large state machines, of which only pointers are moved.
         let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
         let show = Box::pin(async {
-            let shown = self.show(&config, &receiving, &shutdown).await;
+            let shown = self.show(&config, &directory, &vapid, &receiving, &shutdown).await;
             shutdown.cancel();
             shown
         });
@@ -81,8 +88,20 @@ impl Demo {
     }
 
     /// Everything that is seen of the running service.
-    async fn show(&self, config: &Config, receiving: &TaskTracker, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let Some(played) = shutdown.run_until_cancelled(play(config, receiving)).await else {
+    async fn show(
+        &self,
+        config: &Config,
+        directory: &DataDirectory,
+        vapid: &VapidKeyPair,
+        receiving: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let playing = async {
+            let played = play(config, receiving).await;
+            directory.keep_vapid_key(vapid)?;
+            played
+        };
+        let Some(played) = shutdown.run_until_cancelled(playing).await else {
             anyhow::ensure!(!self.exit, "stopped before the end");
             return Ok(());
         };
@@ -94,7 +113,8 @@ impl Demo {
             print(&format!("\n{faults}"));
         }
         print(&screen::places(config, play.service(), play.admin()));
-        shutdown.run_until_cancelled(play.go_on()).await;
+        let service = play.service().clone();
+        shutdown.run_until_cancelled(async { tokio::join!(play.go_on(), live::go_on(&service)) }).await;
         verdict
     }
 }
@@ -156,7 +176,13 @@ async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
     }
 }
 
-fn config(directory: &DataDirectory, api: SocketAddr, metrics: SocketAddr) -> anyhow::Result<Config> {
+fn config(
+    directory: &DataDirectory,
+    api: SocketAddr,
+    metrics: SocketAddr,
+    vapid: &VapidKeyPair,
+) -> anyhow::Result<Config> {
+    let jwt_secret = JwtSecret::generate()?;
     let data_dir = directory.path().to_str().context("the data directory's path is not UTF-8")?;
     let variables = [
         ("FLAMETREE_DATA_DIR", data_dir.to_owned()),
@@ -165,7 +191,11 @@ fn config(directory: &DataDirectory, api: SocketAddr, metrics: SocketAddr) -> an
         // The receiver is on this machine, without TLS: neither is allowed unless it is asked for.
         ("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
         ("FLAMETREE_ALLOW_HTTP", "true".to_owned()),
+        ("FLAMETREE_JWT_SECRET", jwt_secret.setting()),
+        ("FLAMETREE_VAPID_PRIVATE_KEY", vapid.private_key.to_string()),
+        ("FLAMETREE_VAPID_SUBJECT", VAPID_SUBJECT.to_owned()),
         ("FLAMETREE_LOG", "warn".to_owned()),
     ];
-    Ok(Config::from_vars(variables.map(|(name, value)| (name.to_owned(), value)))?)
+    let config = Config::from_vars(variables.map(|(name, value)| (name.to_owned(), value)))?;
+    Ok(Config { sign_in_choices: Some(jwt_secret.choices(TENANT, app::now())), ..config })
 }

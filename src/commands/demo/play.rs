@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout_at};
 
 use super::api::{Api, FinishedDelivery};
 use super::conversations::RecordedEvent;
-use super::receiver::Arrival;
+use super::live;
+use super::receiver::{Arrival, Message};
 use super::screen;
 use super::verdict::{Expected, faults};
 use crate::commands::print;
@@ -79,10 +80,14 @@ impl Play {
         anyhow::bail!("{} fault(s):\n{}", list.len(), list.join("\n"))
     }
 
-    /// Shows what others post, for as long as this is polled.
+    /// Shows what others post, for as long as this is polled. The live conversations are for the portal: they would soon
+    /// push everything else off the screen.
     pub(super) async fn go_on(&mut self) {
         while let Some(arrival) = self.incoming.recv().await {
-            self.show(arrival);
+            let is_live = |message: &Message| live::is_live(&message.data.session_id);
+            if !arrival.message.as_ref().is_ok_and(is_live) {
+                self.show(arrival);
+            }
         }
     }
 

@@ -96,6 +96,9 @@ pub(super) fn places(config: &Config, service: &Api, admin: &Api) -> String {
     let origin = format!("http://{}", config.listen_addr);
     format!(
         r#"
+Open the portal: http://localhost:{port}/portal/
+  and choose who to be, an admin, an agent editor, an operator or a viewer; conversations go on while you look.
+
 Look at
   the API's documentation   {origin}/docs
   its OpenAPI document      {origin}/v1/openapi.json
@@ -108,6 +111,7 @@ curl {origin}/v1/events -H 'Authorization: Bearer {service}' -H 'Content-Type: a
 curl '{origin}/v1/deliveries?limit=3' -H 'Authorization: Bearer {admin}'
 
 Ctrl-C stops everything."#,
+        port = config.listen_addr.port(),
         metrics = config.metrics_addr,
         service = service.token(),
         admin = admin.token(),

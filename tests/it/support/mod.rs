@@ -1,6 +1,7 @@
 //! What several topics need.
 
 pub mod api;
+pub(crate) mod browser;
 pub mod client;
 pub(crate) mod collector;
 pub mod config_api;

@@ -1,0 +1,119 @@
+//! Whom a visitor may be at the portal: made-up people, each with a token that only this demonstration believes.
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
+use flametree_notify::domain::role::Role;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+/// How long a visitor stays signed in.
+const TOKEN_LIFE: TimeDelta = TimeDelta::days(7);
+
+/// One for each role that has something to do at the portal.
+pub(super) const PEOPLE: [Person; 4] = [
+    Person { name: "Ada", user: "ada", role: Role::Admin, title: "Admin", about: "Everything of the tenant." },
+    Person {
+        name: "Emil",
+        user: "emil",
+        role: Role::AgentEditor,
+        title: "Agent editor",
+        about: "Sets up where events are sent, tests it, and sends them again.",
+    },
+    Person {
+        name: "Olga",
+        user: "olga",
+        role: Role::Operator,
+        title: "Operator",
+        about: "Answers customers: the badge, the red dot, and notifications.",
+    },
+    Person { name: "Vera", user: "vera", role: Role::Viewer, title: "Viewer", about: "Looks on and changes nothing." },
+];
+
+/// Somebody to be.
+#[derive(Debug)]
+pub(super) struct Person {
+    name: &'static str,
+    /// As assignments name this person.
+    pub(super) user: &'static str,
+    role: Role,
+    /// What the sign-in page calls the role.
+    title: &'static str,
+    about: &'static str,
+}
+
+/// The secret by which the tokens of one demonstration are signed. It is kept nowhere.
+#[derive(Debug)]
+pub(super) struct JwtSecret(String);
+
+impl JwtSecret {
+    pub(super) fn generate() -> anyhow::Result<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).context("there are no random bytes for a secret")?;
+        Ok(Self(STANDARD.encode(bytes)))
+    }
+
+    /// The value of `FLAMETREE_JWT_SECRET`.
+    pub(super) fn setting(&self) -> String {
+        self.0.clone()
+    }
+
+    /// What the portal's sign-in page offers.
+    pub(super) fn choices(&self, tenant: &str, now: DateTime<Utc>) -> String {
+        let choice = |person: &Person| {
+            let Person { name, user, role, title, about } = person;
+            let claims = json!({
+                "sub": user, "tenant_id": tenant, "role": role, "exp": (now + TOKEN_LIFE).timestamp(),
+            });
+            json!({"name": name, "role": title, "about": about, "token": self.token(&claims)})
+        };
+        json!({"people": PEOPLE.iter().map(choice).collect::<Vec<_>>()}).to_string()
+    }
+
+    /// A JWT by HS256 (RFC 7515, appendix A.1).
+    fn token(&self, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+        // A key of any length is taken: this cannot fail.
+        let signature = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).map(|mut mac| {
+            mac.update(signed.as_bytes());
+            mac.finalize().into_bytes()
+        });
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flametree_notify::people::{Key, KeySource, People, Settings};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the service compares with the real time")]
+    fn now() -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    #[tokio::test]
+    async fn the_service_believes_each_choice_and_nobody_elses() {
+        let secret = JwtSecret::generate().unwrap();
+        let choices: Value = serde_json::from_str(&secret.choices("demo", now())).unwrap();
+        let believer = |secret: &JwtSecret| {
+            let keys = KeySource::One(Key::from_secret(&secret.setting()).unwrap());
+            let settings = Settings { keys, issuer: None, audience: None };
+            People::start(settings, &TaskTracker::new(), &CancellationToken::new()).unwrap()
+        };
+        let (ours, others) = (believer(&secret), believer(&JwtSecret::generate().unwrap()));
+        for (choice, person) in choices["people"].as_array().unwrap().iter().zip(PEOPLE) {
+            let token = choice["token"].as_str().unwrap();
+            let identified = ours.identify(token).await.unwrap();
+            assert_eq!((identified.user.as_str(), identified.role), (person.user, person.role));
+            assert_eq!(identified.tenant.as_str(), "demo");
+            assert!(others.identify(token).await.is_err());
+        }
+    }
+}

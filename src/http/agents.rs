@@ -1,0 +1,74 @@
+//! The agents that have a push config, as a list: where the portal begins.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::parameters::Parameters;
+use super::problem::{Problem, ProblemDocument};
+use super::state::ApiState;
+use crate::domain::endpoint::WebhookEvent;
+use crate::domain::page::{NameCursor, PageRows};
+use crate::domain::push_config::DisabledReason;
+use crate::store::agents::{self, ListedAgent};
+
+/// An agent and the outline of its push config.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AgentView {
+    agent_id: String,
+    enabled: bool,
+    /// Why the service itself disabled the config; null: it did not.
+    disabled_reason: Option<DisabledReason>,
+    url: Option<String>,
+    events: Vec<WebhookEvent>,
+    updated_at: DateTime<Utc>,
+}
+
+/// A page of agents, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AgentPage {
+    data: Vec<AgentView>,
+    /// Where to go on; null: this was the end.
+    next_cursor: Option<String>,
+}
+
+impl From<ListedAgent> for AgentView {
+    fn from(listed: ListedAgent) -> Self {
+        let ListedAgent { agent_id, enabled, disabled_reason, url, events, updated_at } = listed;
+        Self { agent_id: agent_id.into_string(), enabled, disabled_reason, url, events, updated_at }
+    }
+}
+
+/// The agents that have a push config, by name. Agents are the platform's: those without one are not known here.
+#[utoipa::path(
+    get,
+    path = "/v1/agents",
+    tag = "Push configs",
+    params(
+        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+    ),
+    responses(
+        (status = 200, body = AgentPage),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<AgentPage>, Problem> {
+    let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
+    let cursor = parameters.parsed("cursor", |text| NameCursor::parse(&text));
+    parameters.finish()?;
+    let (agents, next) = agents::list(&state.db, caller.own_tenant()?, cursor.as_ref(), rows).await?;
+    Ok(Json(AgentPage {
+        data: agents.into_iter().map(AgentView::from).collect(),
+        next_cursor: next.map(|cursor| cursor.to_string()),
+    }))
+}

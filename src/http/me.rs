@@ -1,0 +1,58 @@
+//! Who asks, as the service sees it: a page shows each person what that person may do, and no more.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemDocument};
+use super::state::ApiState;
+use crate::domain::role::{Permission, Role};
+
+/// The caller.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MeView {
+    role: Role,
+    /// Null: a token for all tenants, and the request named none.
+    tenant_id: Option<String>,
+    /// The claim `sub` of a person; null: a service asks, by an API token.
+    user_id: Option<String>,
+    /// What the role may do: the lines of the table of roles.
+    #[schema(value_type = Vec<String>, example = json!(["use_workspace", "subscribe_browsers"]))]
+    permissions: Vec<Permission>,
+    /// Whether the deployment notifies people in their browsers.
+    browser_push: bool,
+    /// When the caller's token ends, if nobody ends it before; null: never by itself.
+    valid_until: Option<DateTime<Utc>>,
+}
+
+/// Who asks, and what the caller's role may do.
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    tag = "Service",
+    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    responses(
+        (status = 200, body = MeView),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+) -> Result<Json<MeView>, Problem> {
+    let permissions = Permission::ALL.iter().copied().filter(|permission| caller.may(*permission));
+    Ok(Json(MeView {
+        role: caller.role(),
+        tenant_id: caller.tenant().map(|tenant| tenant.as_str().to_owned()),
+        user_id: caller.user().map(|user| user.as_str().to_owned()),
+        permissions: permissions.collect(),
+        browser_push: state.push.is_some(),
+        valid_until: caller.valid_until(),
+    }))
+}

@@ -1,0 +1,95 @@
+//! The portal: files out of the binary, for everybody. What they show comes from the API, with the reader's own token.
+
+use axum::extract::{Path, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, REFERRER_POLICY,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode};
+use super::state::ApiState;
+use crate::portal::{self, File};
+
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// <https://w3c.github.io/ServiceWorker/#service-worker-allowed>
+const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
+
+/// Leads to the portal.
+#[utoipa::path(get, path = "/", tag = "Portal", responses((status = 303, description = "See /portal/")))]
+pub(super) async fn root() -> Redirect {
+    Redirect::to("/portal/")
+}
+
+/// Leads to the portal.
+#[utoipa::path(get, path = "/portal", tag = "Portal", responses((status = 303, description = "See /portal/")))]
+pub(super) async fn without_slash() -> Redirect {
+    Redirect::to("/portal/")
+}
+
+/// The portal.
+#[utoipa::path(get, path = "/portal/", tag = "Portal",
+    responses((status = 200, description = "The page"), (status = 304, description = "As by `If-None-Match`")))]
+pub(super) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, Problem> {
+    answer(&state, portal::INDEX, &headers)
+}
+
+/// A file of the portal: `notifications.js` is the client module, `sw.js` the service worker.
+#[utoipa::path(get, path = "/portal/{file}", tag = "Portal",
+    params(("file" = String, Path, example = "notifications.js")),
+    responses((status = 200, description = "The file"), (status = 304, description = "As by `If-None-Match`"),
+        (status = 404, description = "No such file")))]
+pub(super) async fn file(
+    State(state): State<ApiState>,
+    PathName(name): PathName,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&state, &name, &headers)
+}
+
+/// A file in a folder of the portal.
+#[utoipa::path(get, path = "/portal/{folder}/{file}", tag = "Portal",
+    params(("folder" = String, Path, example = "notifications"), ("file" = String, Path, example = "state.js")),
+    responses((status = 200, description = "The file"), (status = 304, description = "As by `If-None-Match`"),
+        (status = 404, description = "No such file")))]
+pub(super) async fn file_in_folder(
+    State(state): State<ApiState>,
+    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path((folder, name)) = path.map_err(|_no_text| Problem::new(ProblemCode::NotFound))?;
+    answer(&state, &format!("{folder}/{name}"), &headers)
+}
+
+fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let File { content_type, etag, bytes } =
+        state.portal.file(path).ok_or_else(|| Problem::new(ProblemCode::NotFound))?;
+    let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|known| names(known, &etag));
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], bytes).into_response()
+    };
+    let headers = response.headers_mut();
+    // Quotes and hexadecimal digits are always a header value.
+    headers.extend(HeaderValue::from_str(&etag).map(|etag| (ETAG, etag)));
+    // Asked for each time, answered without a body where nothing has changed: an update reaches everybody at once, and the
+    // files of one version never meet those of another for long.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(portal::CONTENT_SECURITY_POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    if path == portal::WORKER {
+        headers.insert(WORKER_ALLOWED, HeaderValue::from_static("/"));
+    }
+    Ok(response)
+}
+
+/// Whether `If-None-Match` names the tag; weak comparison, as for GET (RFC 9110, 13.1.2).
+fn names(if_none_match: &HeaderValue, etag: &str) -> bool {
+    let tags = if_none_match.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}

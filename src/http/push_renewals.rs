@@ -1,0 +1,74 @@
+//! A browser's new subscription in place of one that its push service has given up. It is the service worker that tells, when
+//! perhaps no page is open and no token is valid: it is believed by the old subscription, which only the browser and this
+//! service know. The push service knows its endpoint, and not its secret.
+
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use utoipa::ToSchema;
+
+use super::body::JsonBody;
+use super::guesses::Peer;
+use super::parameters::NoParameters;
+use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::push_subscriptions::{SubscriptionRequest, sender};
+use super::state::ApiState;
+use crate::channels::browser_push::is_public_key;
+use crate::domain::push_renewal::Renewal;
+use crate::store::{SealedError, push_renewal};
+
+/// Both as `PushSubscription.toJSON()` gives them.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
+pub(super) struct RenewalRequest {
+    /// As it was registered.
+    old: SubscriptionRequest,
+    /// As it is now.
+    new: SubscriptionRequest,
+}
+
+/// Gives a registered browser its new subscription, in the name of whoever it was registered for. No token is needed: the
+/// old subscription with its secret is what the request is believed by.
+#[utoipa::path(
+    post,
+    path = "/v1/push/renewals",
+    tag = "Browser push",
+    request_body = RenewalRequest,
+    responses(
+        (status = 204, description = "The new subscription is registered"),
+        (status = 401, description = "No such subscription is registered, or its secret is another one",
+            body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn renew(
+    State(state): State<ApiState>,
+    Extension(peer): Extension<Peer>,
+    _: NoParameters,
+    JsonBody(body): JsonBody,
+) -> Result<StatusCode, Problem> {
+    let renewal = Renewal::parse(body, sender(&state)?.hosts(), is_public_key).map_err(Problem::invalid)?;
+    let unknown = || {
+        let problem = Problem::new(ProblemCode::Unauthorized).detail("no such subscription is registered");
+        state.guesses.wrong(peer, Instant::now(), problem)
+    };
+    state.guesses.check(peer, Instant::now())?;
+    let _turn = state.tokens.turn().await?;
+    match push_renewal::renew(&state.db, &state.keyring, &renewal).await {
+        Ok(true) => {
+            tracing::info!(endpoint = %renewal.new.endpoint, "a browser has a new subscription");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Ok(false) => Err(unknown()),
+        Err(SealedError::Database(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, endpoint = %renewal.old.endpoint, "a push subscription cannot be decrypted");
+            Err(unknown())
+        }
+    }
+}

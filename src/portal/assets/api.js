@@ -1,0 +1,95 @@
+// The service's HTTP API, as the person who is signed in.
+
+/** An answer that is an error, or no answer. */
+export class Problem extends Error {
+  /**
+   * @param {number} status 0: there was no answer
+   * @param {{code?: string, title?: string, detail?: string, errors?: Array<{pointer: string, code: string, message: string}>}} document
+   * @param {number | null} retryAfter in seconds
+   */
+  constructor(status, document = {}, retryAfter = null) {
+    super(document.detail || document.title || `The service answered ${status}.`);
+    this.status = status;
+    this.code = document.code ?? '';
+    this.errors = document.errors ?? [];
+    this.retryAfter = retryAfter;
+  }
+
+  /** For a person, as a sentence. */
+  get words() {
+    if (this.status === 0) return 'The service cannot be reached. Check the connection and try again.';
+    if (this.status === 429 && this.retryAfter) return `${sentence(this.message)} Try again in ${this.retryAfter} s.`;
+    if (this.code === 'forbidden') return 'Your role may not do this.';
+    if (this.status >= 500) return 'The service cannot do this now. Try again in a moment.';
+    return sentence(this.message);
+  }
+}
+
+/** With a capital and a full stop, as the service's own texts have neither. */
+export function sentence(text) {
+  const trimmed = text.trim();
+  const ended = /[.!?…]$/.test(trimmed) ? trimmed : `${trimmed}.`;
+  return ended.charAt(0).toUpperCase() + ended.slice(1);
+}
+
+/** @typedef {{headers?: Record<string, string>, signal?: AbortSignal}} RequestOptions */
+
+export class Api {
+  #token;
+
+  /** @param {string} token @param {() => void} onRefused called when the token is not believed any more */
+  constructor(token, onRefused = () => {}) {
+    this.#token = token;
+    this.onRefused = onRefused;
+  }
+
+  /** The body of the answer. */
+  async get(path, options = {}) {
+    return (await this.send('GET', path, undefined, options)).body;
+  }
+
+  /**
+   * @returns {Promise<{status: number, body: any, etag: string | null}>}
+   * @throws {Problem}
+   */
+  async send(method, path, body, { headers = {}, signal } = /** @type {RequestOptions} */ ({})) {
+    let response;
+    try {
+      response = await fetch(path, {
+        method,
+        signal,
+        cache: 'no-store',
+        credentials: 'omit',
+        headers: {
+          ...headers,
+          Authorization: `Bearer ${this.#token}`,
+          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+    } catch (error) {
+      if (error.name === 'AbortError') throw error;
+      throw new Problem(0);
+    }
+    const document = await read(response);
+    if (response.ok) return { status: response.status, body: document, etag: response.headers.get('ETag') };
+    if (response.status === 401) this.onRefused();
+    const seconds = Number.parseInt(response.headers.get('Retry-After') ?? '', 10);
+    throw new Problem(response.status, document ?? {}, Number.isNaN(seconds) ? null : seconds);
+  }
+}
+
+async function read(response) {
+  if (response.status === 204) return null;
+  try {
+    return await response.json();
+  } catch {
+    if (response.ok) throw new Problem(0);
+    return null;
+  }
+}
+
+/** What went wrong, in words, whatever it was. */
+export function wordsOf(error) {
+  return error instanceof Problem ? error.words : sentence(error?.message || 'Something went wrong');
+}

@@ -1,0 +1,77 @@
+// What notifications can be in one browser, and what can go wrong, in words for the person in front of it.
+
+/**
+ * `unsupported`: this browser cannot. `not_configured`: this deployment has no browser push; show nothing.
+ * `not_enabled`: a click may change that. `enabled`: this browser is registered for who is signed in.
+ * `blocked`: only the browser's site settings can change that.
+ * @typedef {'unsupported' | 'not_configured' | 'not_enabled' | 'enabled' | 'blocked'} NotificationState
+ */
+
+/**
+ * `dismissed`: the browser's question was closed without an answer. `timeout`: the browser's push service did not answer.
+ * `push_service`: it refused. `refused`: the API did. `unreachable`: the API was not reached.
+ * @typedef {'unsupported' | 'not_configured' | 'blocked' | 'dismissed' | 'timeout' | 'push_service' | 'refused' |
+ *   'unreachable'} NotificationFault
+ */
+
+/** What went wrong; the message can be shown as it is. */
+export class NotificationsError extends Error {
+  /**
+   * @param {NotificationFault} code
+   * @param {string} message
+   * @param {unknown} [cause]
+   */
+  constructor(code, message, cause) {
+    super(message, { cause });
+    this.name = 'NotificationsError';
+    this.code = code;
+  }
+}
+
+/** Whether the browser has what notifications need; not in a page without https, nor in some private windows. */
+export function isSupported() {
+  return 'serviceWorker' in navigator && 'PushManager' in globalThis && 'Notification' in globalThis;
+}
+
+/** Why not, in words. */
+export function whyUnsupported() {
+  const isApple = /iPad|iPhone|iPod/.test(navigator.userAgent);
+  const text = isApple
+    ? 'Add this site to the Home Screen first: only then can it send notifications on this device.'
+    : 'This browser cannot receive notifications on this page.';
+  return new NotificationsError('unsupported', text);
+}
+
+/**
+ * The state that the permission and the subscription make.
+ * @param {NotificationPermission} permission
+ * @param {boolean} isRegistered
+ * @returns {NotificationState}
+ */
+export function stateOf(permission, isRegistered) {
+  if (permission === 'denied') return 'blocked';
+  return permission === 'granted' && isRegistered ? 'enabled' : 'not_enabled';
+}
+
+/**
+ * Throws where the person, or the browser, has not allowed notifications.
+ * @param {NotificationPermission} permission
+ */
+export function mustBeGranted(permission) {
+  if (permission === 'denied') {
+    const text = "The browser blocks notifications for this site. Allow them in the browser's site settings.";
+    throw new NotificationsError('blocked', text);
+  }
+  if (permission !== 'granted') {
+    throw new NotificationsError('dismissed', 'The browser was not allowed to show notifications.');
+  }
+}
+
+/** What this browser is called until the person calls it otherwise. */
+export function browserName() {
+  const agent = navigator.userAgent;
+  const names = [[/Edg\//, 'Edge'], [/OPR\//, 'Opera'], [/Firefox\//, 'Firefox'], [/Chrome\//, 'Chrome'], [/Safari\//, 'Safari']];
+  const systems = [[/Android/, 'Android'], [/iPhone|iPad/, 'iOS'], [/Windows/, 'Windows'], [/Mac OS/, 'macOS'], [/Linux/, 'Linux']];
+  const find = (/** @type {any[][]} */ list) => list.find(([pattern]) => pattern.test(agent))?.[1];
+  return [find(names) ?? 'Browser', find(systems)].filter(Boolean).join(' on ');
+}

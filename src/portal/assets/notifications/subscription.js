@@ -1,0 +1,166 @@
+// This browser's push subscription: made, registered with the API, kept fresh, removed.
+
+import { ApiError } from './api.js';
+import { recall, remember } from './memory.js';
+import { NotificationsError } from './state.js';
+
+/** @typedef {import('./api.js').Api} Api */
+
+/** How long the removal of a subscription may take, in ms: signing out waits for it. */
+const REMOVAL_LIMIT = 5_000;
+
+/**
+ * The registration of the service worker, once it works.
+ * @param {string} url
+ * @param {string | undefined} scope
+ */
+export async function workingWorker(url, scope) {
+  const options = { updateViaCache: /** @type {const} */ ('none'), ...(scope === undefined ? {} : { scope }) };
+  const registration = await navigator.serviceWorker.register(url, options);
+  const coming = registration.active ?? registration.waiting ?? registration.installing;
+  await new Promise((resolve, reject) => {
+    const look = () => {
+      if (registration.active) resolve(undefined);
+      else if (!coming || coming.state === 'redundant') reject(new Error('the service worker was not installed'));
+    };
+    coming?.addEventListener('statechange', look);
+    look();
+  });
+  return registration;
+}
+
+/**
+ * The key that browsers subscribe with; null: this deployment has no browser push.
+ * @param {Api} api
+ * @returns {Promise<string | null>}
+ */
+export async function publicKey(api) {
+  try {
+    return (await api.json('GET', 'v1/push/vapid-public-key')).public_key;
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 'browser_push_not_configured') return null;
+    throw error;
+  }
+}
+
+/**
+ * A subscription with this key: the one that is there, or a new one in place of one with another key.
+ * @param {ServiceWorkerRegistration} registration
+ * @param {string} key
+ * @param {number} limit in ms: some browsers wait for their push service without end
+ * @param {(late: PushSubscription) => void} onLate what to do with one that came after the limit
+ */
+export async function subscription(registration, key, limit, onLate) {
+  const present = await registration.pushManager.getSubscription();
+  if (present && isOf(present, key)) return present;
+  await present?.unsubscribe();
+  return await subscribe(registration, key, limit, onLate);
+}
+
+/**
+ * @param {ServiceWorkerRegistration} registration
+ * @param {string} key
+ * @param {number} limit
+ * @param {(late: PushSubscription) => void} onLate
+ */
+async function subscribe(registration, key, limit, onLate) {
+  const options = { userVisibleOnly: true, applicationServerKey: bytes(key) };
+  const made = registration.pushManager.subscribe(options);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const over = new Promise((resolve) => {
+    timer = setTimeout(resolve, limit, null);
+  });
+  try {
+    const first = await Promise.race([made, over]);
+    if (first) return /** @type {PushSubscription} */ (first);
+  } catch (cause) {
+    const text = "The browser's push service refused. Check the connection and the browser's settings, then try again.";
+    throw new NotificationsError('push_service', text, cause);
+  } finally {
+    clearTimeout(timer);
+  }
+  made.then(onLate, () => {});
+  const seconds = Math.round(limit / 1000);
+  const text = `The browser's push service did not answer within ${seconds} seconds. Check the connection, then try again.`;
+  throw new NotificationsError('timeout', text);
+}
+
+/**
+ * Tells the API of the subscription, in the name of who is signed in, and leaves it to the service worker.
+ * @param {Api} api
+ * @param {PushSubscription} subscribed
+ * @param {string} publicKey
+ * @param {string} label
+ */
+export async function register(api, subscribed, publicKey, label) {
+  const json = subscribed.toJSON();
+  try {
+    await api.json('PUT', 'v1/me/push-subscriptions', { body: { ...json, label } });
+  } catch (cause) {
+    if (!(cause instanceof ApiError)) throw cause;
+    const isUnknown = cause.status === 422;
+    const text = isUnknown ? "This deployment does not send to this browser's push service." : cause.message;
+    throw new NotificationsError('refused', text, cause);
+  }
+  await remember({ subscription: json, publicKey, api: api.base });
+}
+
+/**
+ * Ends the subscription in the browser and at the API; neither waits for the other, nor needs it.
+ * @param {Api} api
+ * @param {ServiceWorkerRegistration | undefined} registration
+ * @returns {Promise<{unsubscribed: boolean, removed: boolean}>}
+ */
+export async function unsubscribe(api, registration) {
+  const memory = await recall();
+  const present = await registration?.pushManager.getSubscription().catch(() => null);
+  const endpoint = present?.endpoint ?? memory?.subscription?.endpoint;
+  const signal = AbortSignal.timeout(REMOVAL_LIMIT);
+  const [unsubscribed, removed] = await Promise.allSettled([
+    Promise.race([present?.unsubscribe() ?? true, rejected(signal)]),
+    endpoint ? remove(api, endpoint, signal) : true,
+  ]);
+  await remember({ subscription: null });
+  return { unsubscribed: unsubscribed.status === 'fulfilled', removed: removed.status === 'fulfilled' };
+}
+
+/**
+ * @param {Api} api
+ * @param {string} endpoint
+ * @param {AbortSignal} signal
+ */
+async function remove(api, endpoint, signal) {
+  const digest = hex(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(endpoint)));
+  const { data } = await api.json('GET', 'v1/me/push-subscriptions', { signal });
+  const own = data.find((/** @type {{endpoint_sha256: string}} */ one) => one.endpoint_sha256 === digest);
+  if (own) await api.json('DELETE', `v1/me/push-subscriptions/${own.id}`, { signal });
+}
+
+/**
+ * @param {AbortSignal} signal
+ * @returns {Promise<never>}
+ */
+function rejected(signal) {
+  return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+}
+
+/**
+ * @param {PushSubscription} subscribed
+ * @param {string} key
+ */
+function isOf(subscribed, key) {
+  const own = subscribed.options.applicationServerKey;
+  return own !== null && hex(own) === hex(bytes(key).buffer);
+}
+
+/** @param {string} base64url */
+function bytes(base64url) {
+  const base64 = base64url.replaceAll('-', '+').replaceAll('_', '/');
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/** @param {ArrayBuffer} buffer */
+function hex(buffer) {
+  return Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

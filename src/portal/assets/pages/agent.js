@@ -1,0 +1,218 @@
+// The page of an agent: what became of its events, and, in Advanced mode, where they are sent. The draft of its settings
+// takes effect with the page's own `Save`.
+
+import { Problem, wordsOf } from '../api.js';
+import { advancedCard } from './advanced-card.js';
+import { deliveriesCard } from './deliveries.js';
+import { fill, fillError, h, icon } from '../dom.js';
+import { bodyOf, draftOf, isSame, isUnset } from './push-config-draft.js';
+import { figuresCard } from './figures.js';
+import { PAGES } from '../router.js';
+import { secretNotice } from './signing-secret.js';
+import { errorState, ghosts, toast } from '../windows.js';
+
+const ADVANCED = 'flametree.advanced-mode';
+
+/** @param {import("../app.js").Portal} portal */
+export function agentPage(portal, id) {
+  const page = new AgentPage(portal, id);
+  page.load();
+  return page;
+}
+
+class AgentPage {
+  #portal;
+  #id;
+  #path;
+  #config = null;
+  #etag = null;
+  #draft = null;
+  #card = null;
+  #stops = [];
+  #body = h('div', { class: 'page-body' }, h('div', { class: 'card' }, ghosts(3)));
+  #notices = h('div', { class: 'page-body' });
+  #error = h('p', { class: 'error', role: 'alert' });
+  #unsaved = h('span', { class: 'chip wait dot', role: 'status' });
+  #save = h('button', { class: 'button primary', type: 'button', disabled: true }, 'Save');
+  #advanced = h('input', { class: 'switch', type: 'checkbox', role: 'switch', checked: isAdvanced() });
+
+  constructor(portal, id) {
+    this.#portal = portal;
+    this.#id = id;
+    this.#path = `/v1/agents/${encodeURIComponent(id)}`;
+    this.title = id;
+    this.#save.addEventListener('click', () => this.#send());
+    this.#advanced.addEventListener('change', () => {
+      keepAdvanced(this.#advanced.checked);
+      this.#show();
+    });
+    this.element = h(
+      'div',
+      { class: 'page' },
+      h(
+        'header',
+        { class: 'page-head' },
+        h(
+          'div',
+          { class: 'words' },
+          h('a', { class: 'back', href: PAGES.agents }, icon('back', 16), 'Agents'),
+          h('div', { class: 'title-line' }, h('h1', { tabindex: '-1' }, id), this.#unsaved),
+        ),
+        h(
+          'div',
+          { class: 'actions' },
+          h('label', { class: 'switched' }, 'Advanced mode', this.#advanced),
+          this.#mayEdit && this.#save,
+        ),
+      ),
+      this.#error,
+      this.#notices,
+      this.#body,
+    );
+  }
+
+  get #mayEdit() {
+    return this.#portal.session.may('edit_configs');
+  }
+
+  isUnsaved() {
+    return this.#draft !== null && !isSame(this.#draft, this.#config);
+  }
+
+  stop() {
+    for (const stop of this.#stops) stop();
+    this.#stops = [];
+  }
+
+  async load() {
+    try {
+      const { body, etag } = await this.#portal.api.send('GET', `${this.#path}/push-config`);
+      this.#is(body, etag);
+      this.#build();
+    } catch (error) {
+      fill(
+        this.#body,
+        h(
+          'div',
+          { class: 'card' },
+          errorState(wordsOf(error), () => this.load()),
+        ),
+      );
+    }
+  }
+
+  /** The saved config from now on; the draft is the same. */
+  #is(config, etag) {
+    this.#config = config;
+    this.#etag = etag;
+    this.#draft = isUnset(config) ? null : draftOf(config);
+  }
+
+  #build() {
+    this.stop();
+    const { portal, id } = { portal: this.#portal, id: this.#id };
+    this.#card = advancedCard({
+      portal,
+      path: this.#path,
+      isReadOnly: !this.#mayEdit,
+      take: (draft) => {
+        this.#draft = draft;
+        this.#show();
+      },
+    });
+    const figures = figuresCard(portal, id);
+    const deliveries = portal.session.may('read_deliveries') ? deliveriesCard(portal, id, figures.refresh) : null;
+    this.#stops = [figures.stop, deliveries?.stop].filter(Boolean);
+    fill(this.#body, figures.element, this.#card.element, deliveries?.element);
+    this.#show();
+  }
+
+  #show() {
+    const isUnsaved = this.isUnsaved();
+    this.#save.disabled = !isUnsaved;
+    this.#unsaved.textContent = isUnsaved ? 'Not saved yet' : '';
+    this.#unsaved.hidden = !isUnsaved;
+    if (!this.#card) return;
+    this.#card.element.hidden = !this.#advanced.checked;
+    this.#card.show({ config: this.#config, draft: this.#draft, isUnsaved });
+  }
+
+  async #send() {
+    if (this.#save.getAttribute('aria-busy') === 'true' || !this.isUnsaved()) return;
+    this.#save.setAttribute('aria-busy', 'true');
+    fillError(this.#error, null);
+    fill(this.#notices);
+    try {
+      const headers = { 'If-Match': this.#etag };
+      const { body, etag } = await this.#portal.api.send('PUT', `${this.#path}/push-config`, bodyOf(this.#draft), {
+        headers,
+      });
+      const { warnings = [], signing_secret: secret, ...config } = body;
+      this.#is(config, etag);
+      this.#show();
+      toast('Saved');
+      fill(this.#notices, secret && secretNotice(secret), warnings.map(warning));
+    } catch (error) {
+      this.#refused(error);
+    } finally {
+      this.#save.removeAttribute('aria-busy');
+    }
+  }
+
+  #refused(error) {
+    if (!(error instanceof Problem)) throw error;
+    if (error.status === 412) {
+      const reload = h('button', { class: 'button', type: 'button' }, 'Load the other version');
+      reload.addEventListener('click', () => {
+        fill(this.#notices);
+        this.#draft = null;
+        this.load();
+      });
+      fill(
+        this.#notices,
+        h(
+          'div',
+          { class: 'notice wait', role: 'alert' },
+          h(
+            'p',
+            { class: 'words' },
+            'Somebody else has changed this configuration since you opened the page. Nothing was ' +
+              'saved. Your changes stay here until you load the other version.',
+          ),
+          reload,
+        ),
+      );
+    } else if (error.errors.length > 0) {
+      this.#advanced.checked = true;
+      this.#show();
+      this.#card.open(error.errors);
+    } else {
+      fillError(this.#error, error.words);
+    }
+  }
+}
+
+function warning({ message }) {
+  return h(
+    'div',
+    { class: 'notice wait', role: 'status' },
+    icon('alert'),
+    h('p', { class: 'words' }, 'It is saved, and nothing would reach this URL now: the host ', message, '.'),
+  );
+}
+
+function isAdvanced() {
+  try {
+    return localStorage.getItem(ADVANCED) === 'on';
+  } catch {
+    return false;
+  }
+}
+
+function keepAdvanced(isOn) {
+  try {
+    localStorage.setItem(ADVANCED, isOn ? 'on' : 'off');
+  } catch {
+    // It is off again with the next load.
+  }
+}

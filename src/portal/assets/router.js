@@ -1,0 +1,107 @@
+// Which page the address names, and the way from one to another. Addresses are queries of `/portal/`, so that the click of
+// a notification, which leads to `/portal/?session=...`, is an address as any other.
+
+const ROOT = '/portal/';
+
+export const PAGES = {
+  humanAgents: `${ROOT}?page=human-agents`,
+  agents: `${ROOT}?page=agents`,
+  profile: `${ROOT}?page=profile`,
+};
+
+export function sessionAddress(id) {
+  return `${ROOT}?session=${encodeURIComponent(id)}`;
+}
+
+export function agentAddress(id) {
+  return `${ROOT}?agent=${encodeURIComponent(id)}`;
+}
+
+/** @returns {{page: string, id: string | null}} `page` is empty where the address names none */
+export function read(location) {
+  const query = new URL(location, document.baseURI).searchParams;
+  if (query.has('session')) return { page: 'session', id: query.get('session') };
+  if (query.has('agent')) return { page: 'agent', id: query.get('agent') };
+  return { page: query.get('page') ?? '', id: null };
+}
+
+export class Router {
+  /** Shows the page of an address. @type {(address: string) => void} */
+  show = () => {};
+  #mayLeave = async () => true;
+  #isUnsaved = () => false;
+  #index = 0;
+  #address = location.href;
+  #returning = false;
+
+  constructor() {
+    this.#index = history.state?.index ?? 0;
+    history.replaceState({ index: this.#index }, '');
+    addEventListener('popstate', (event) => this.#moved(event.state?.index ?? 0));
+    addEventListener('click', (event) => this.#clicked(event));
+    addEventListener('beforeunload', (event) => {
+      if (this.#isUnsaved()) event.preventDefault();
+    });
+  }
+
+  /**
+   * What the page in front loses when it is left.
+   * @param {() => boolean} isUnsaved
+   * @param {() => Promise<boolean>} mayLeave asks the person
+   */
+  guard(isUnsaved, mayLeave) {
+    this.#isUnsaved = isUnsaved;
+    this.#mayLeave = mayLeave;
+  }
+
+  /** Goes to an address, if the page in front may be left; answers whether it did. */
+  async go(address, { replace = false } = {}) {
+    if (this.#isUnsaved() && !(await this.#mayLeave())) return false;
+    this.#unguard();
+    if (replace) history.replaceState({ index: this.#index }, '', address);
+    else history.pushState({ index: ++this.#index }, '', address);
+    this.#arrive();
+    return true;
+  }
+
+  async #moved(index) {
+    if (this.#returning) {
+      this.#returning = false;
+      return;
+    }
+    if (this.#isUnsaved()) {
+      // The browser has gone already: back to where the person was, and ask.
+      const distance = index - this.#index;
+      this.#returning = true;
+      history.go(-distance);
+      if (!(await this.#mayLeave())) return;
+      this.#unguard();
+      history.go(distance);
+      return;
+    }
+    this.#index = index;
+    if (location.href !== this.#address) this.#arrive();
+  }
+
+  #clicked(event) {
+    const link = event.target.closest?.('a[href]');
+    const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    if (!link || !plain || event.defaultPrevented || link.target) return;
+    const url = new URL(link.href);
+    if (url.origin !== location.origin || url.pathname !== ROOT || url.hash) return;
+    event.preventDefault();
+    this.go(url.href);
+  }
+
+  #arrive() {
+    this.#address = location.href;
+    this.show(location.href);
+  }
+
+  #unguard() {
+    this.guard(
+      () => false,
+      async () => true,
+    );
+  }
+}

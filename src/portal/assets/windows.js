@@ -1,0 +1,84 @@
+// What lies above a page: confirmations that go by themselves, and questions.
+
+import { fill, h, icon } from './dom.js';
+
+const TOAST_MS = 6000;
+
+/** Confirms what was done; screen readers hear it from the region, which is always there. */
+export function toast(text) {
+  const place = document.getElementById('toasts');
+  const shown = h('div', { class: 'toast' }, icon('check'), h('span', {}, text));
+  fill(place, shown);
+  setTimeout(() => shown.remove(), TOAST_MS);
+}
+
+/**
+ * Asks, and answers whether the person agreed. Esc and the first button say no.
+ * @param {{title: string, text: string, no: string, yes: string}} words
+ */
+export function ask({ title, text, no, yes }) {
+  return new Promise((answered) => {
+    const dialog = h(
+      'dialog',
+      { class: 'narrow', 'aria-labelledby': 'question', 'aria-describedby': 'question-text' },
+      h(
+        'form',
+        { method: 'dialog' },
+        h('div', { class: 'window-head' }, h('h2', { id: 'question' }, title)),
+        h('div', { class: 'window-body' }, h('p', { id: 'question-text' }, text)),
+        h(
+          'div',
+          { class: 'window-foot' },
+          h('button', { class: 'button', value: 'no' }, no),
+          h('button', { class: 'button primary', value: 'yes' }, yes),
+        ),
+      ),
+    );
+    dialog.addEventListener('close', () => {
+      dialog.remove();
+      answered(dialog.returnValue === 'yes');
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** A page's shapes while its data is on the way. */
+export function ghosts(rows = 3) {
+  const ghost = (width) => {
+    const bar = h('span', { class: 'ghost' });
+    bar.style.setProperty('--ghost', width);
+    return bar;
+  };
+  const row = (_, number) => h('li', { class: 'row' }, h('div', {}, ghost(`${58 - 9 * (number % 3)}%`), ghost('32%')));
+  return h(
+    'div',
+    { 'aria-busy': 'true' },
+    h('span', { class: 'visually-hidden' }, 'Loading…'),
+    h('ul', { class: 'row-list', 'aria-hidden': 'true' }, Array.from({ length: rows }, row)),
+  );
+}
+
+/** In place of a list that has nothing: what that means, and what to do next. */
+export function emptyState(symbol, title, text, ...actions) {
+  return h(
+    'div',
+    { class: 'state' },
+    h('div', { class: 'emblem' }, icon(symbol, 24)),
+    h('h2', {}, title),
+    h('p', { class: 'muted' }, text),
+    actions,
+  );
+}
+
+/** In place of what could not be read. */
+export function errorState(words, retry) {
+  return h(
+    'div',
+    { class: 'state error-state', role: 'alert' },
+    h('div', { class: 'emblem' }, icon('alert', 24)),
+    h('h2', {}, 'This could not be loaded'),
+    h('p', { class: 'muted' }, words),
+    retry && h('button', { class: 'button', type: 'button', onclick: retry }, 'Try again'),
+  );
+}

@@ -1,0 +1,223 @@
+//! The portal's pages, its client module and its service worker, as files in the binary: there is no build step.
+//!
+//! Knows names, types and bytes; how they are served is the API's matter.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+
+/// The files below `src/portal/assets/`, by their paths there.
+macro_rules! files {
+    ($($path:literal,)+) => {
+        [$(($path, include_bytes!(concat!("assets/", $path)).as_slice()),)+]
+    };
+}
+
+const FILES: &[(&str, &[u8])] = &files![
+    "api.js",
+    "app.js",
+    "dom.js",
+    "frame.js",
+    "icon.svg",
+    "icons/notification.png",
+    "index.html",
+    "notifications.js",
+    "notifications/api.js",
+    "notifications/events.js",
+    "notifications/favicon.js",
+    "notifications/memory.js",
+    "notifications/shown.js",
+    "notifications/state.js",
+    "notifications/subscription.js",
+    "notifications/workspace.js",
+    "notifying.js",
+    "pages/advanced-card.js",
+    "pages/agent.js",
+    "pages/agents.js",
+    "pages/browsers.js",
+    "pages/deliveries.js",
+    "pages/delivery-window.js",
+    "pages/endpoint-test.js",
+    "pages/figures.js",
+    "pages/human-agents.js",
+    "pages/other.js",
+    "pages/profile.js",
+    "pages/push-config-draft.js",
+    "pages/push-config-headers.js",
+    "pages/push-config-window.js",
+    "pages/session.js",
+    "pages/sign-in.js",
+    "pages/signing-secret.js",
+    "pages/words.js",
+    "router.js",
+    "session.js",
+    "sign-in.json",
+    "styles/agent.css",
+    "styles/base.css",
+    "styles/controls.css",
+    "styles/deliveries.css",
+    "styles/layout.css",
+    "styles/pages.css",
+    "styles/tokens.css",
+    "styles/windows.css",
+    "sw.js",
+    "time.js",
+    "windows.js",
+];
+
+/// What the browser may do with the portal's files: nothing from elsewhere, no script in a page. The icon with the red dot is
+/// drawn by the module, as a data URL.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+/// The page that `/portal/` shows.
+pub const INDEX: &str = "index.html";
+/// The service worker, which may be registered for pages elsewhere on the origin.
+pub const WORKER: &str = "sw.js";
+/// Whom the sign-in page offers to be.
+const SIGN_IN: &str = "sign-in.json";
+
+/// A file of the portal as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub content_type: &'static str,
+    /// A strong entity tag, with its quotes: the same bytes have the same one, on every node.
+    pub etag: String,
+    pub bytes: Cow<'static, [u8]>,
+}
+
+impl File {
+    fn new(path: &str, bytes: Cow<'static, [u8]>) -> Self {
+        let digest = Sha256::digest(&bytes);
+        let half = digest.first_chunk::<16>().map_or(0, |half| u128::from_be_bytes(*half));
+        Self { content_type: content_type(path), etag: format!("\"{half:032x}\""), bytes }
+    }
+}
+
+/// All files. Their tags are made once.
+#[derive(Debug)]
+pub struct Portal {
+    files: HashMap<&'static str, File>,
+    /// In place of the file of that name.
+    sign_in: Option<File>,
+}
+
+impl Portal {
+    /// `sign_in_choices`: whom the sign-in page offers to be, as JSON; `None`: nobody.
+    pub fn new(sign_in_choices: Option<&str>) -> Self {
+        let files = FILES.iter().map(|(path, bytes)| (*path, File::new(path, Cow::Borrowed(bytes))));
+        let sign_in = sign_in_choices.map(|json| File::new(SIGN_IN, Cow::Owned(json.as_bytes().to_vec())));
+        Self { files: files.collect(), sign_in }
+    }
+
+    /// The file at this path below `/portal/`.
+    pub fn file(&self, path: &str) -> Option<File> {
+        if let Some(choices) = self.sign_in.as_ref().filter(|_| path == SIGN_IN) {
+            return Some(choices.clone());
+        }
+        let (path, file) = self.files.get_key_value(path)?;
+        Some(as_edited(path).unwrap_or_else(|| file.clone()))
+    }
+}
+
+/// In a build for development, the file as it lies in the source now: it changes with a reload of the page.
+fn as_edited(path: &str) -> Option<File> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/portal/assets").join(path);
+    std::fs::read(source).ok().map(|bytes| File::new(path, Cow::Owned(bytes)))
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("json") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("webmanifest") => "application/manifest+json",
+        Some(_) | None => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn below(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
+    }
+
+    fn assets() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/portal/assets")
+    }
+
+    #[test]
+    fn every_asset_is_in_the_binary_with_a_type_of_its_own() {
+        let mut found: Vec<_> = below(&assets()).iter().map(|path| relative(path)).collect();
+        let mut listed: Vec<_> = FILES.iter().map(|(path, _)| (*path).to_owned()).collect();
+        found.sort();
+        listed.sort();
+        assert_eq!(found, listed);
+        for path in listed {
+            assert_ne!(content_type(&path), "application/octet-stream", "{path}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_offered_at_sign_in_but_by_whoever_says_so() {
+        let offered = |choices| String::from_utf8(Portal::new(choices).file(SIGN_IN).unwrap().bytes.into_owned());
+        assert_eq!(offered(None).unwrap().trim(), r#"{ "people": [] }"#);
+        assert_eq!(offered(Some("somebody")).unwrap(), "somebody");
+    }
+
+    /// As the files of Rust are kept (`tests/tidy.rs`).
+    #[test]
+    fn a_script_or_a_sheet_has_at_most_300_lines_and_begins_with_what_it_is_for() {
+        for path in below(&assets()).iter().filter(|path| matches!(extension(path), "js" | "css" | "html")) {
+            let text = std::fs::read_to_string(path).unwrap();
+            assert!(text.lines().count() <= 300, "{path:?}");
+            assert!(extension(path) != "js" || text.starts_with("//"), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_page_may_have_stands_in_none() {
+        for path in below(&assets()).iter().filter(|path| extension(path) == "html") {
+            let text = std::fs::read_to_string(path).unwrap().to_lowercase();
+            for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"] {
+                assert!(!text.contains(forbidden), "{path:?} has {forbidden}");
+            }
+            for script in text.split("<script").skip(1) {
+                let (tag, rest) = script.split_once('>').unwrap();
+                assert!(tag.contains("src=") && rest.starts_with("</script>"), "{path:?} has a script in the page");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_bytes_have_the_same_tag_and_others_have_another() {
+        let file = |bytes: &'static str| File::new("a.js", Cow::Borrowed(bytes.as_bytes()));
+        assert_eq!(file("a").etag, file("a").etag);
+        assert_ne!(file("a").etag, file("b").etag);
+        let portal = Portal::new(None);
+        assert_eq!(portal.file("index.html"), Some(portal.files["index.html"].clone()));
+        assert_eq!(portal.file("mod.rs"), None);
+        assert_eq!(portal.file("../mod.rs"), None);
+    }
+
+    fn relative(path: &Path) -> String {
+        path.strip_prefix(assets()).unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn extension(path: &Path) -> &str {
+        path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+    }
+}

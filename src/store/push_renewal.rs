@@ -1,0 +1,110 @@
+//! How the row of a browser follows it to its new subscription, when its push service has given the old one up.
+
+use sha2::{Digest as _, Sha256};
+use sqlx::Error;
+
+use super::push_registration::lock_person;
+use super::sealed::{open_subscription, seal_subscription};
+use super::{Db, SealedError, Tx};
+use crate::domain::ids::EndpointId;
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::push_renewal::Renewal;
+use crate::domain::push_subscription::PushSubscription;
+use crate::secrets::Keyring;
+
+/// A row as it was found by its endpoint.
+struct Found {
+    tenant: TenantId,
+    user: UserId,
+    id: EndpointId,
+    version: i32,
+}
+
+/// Gives the row of the old subscription the new one; false: there is no such row, or it has another secret.
+///
+/// The row is found over all tenants: its endpoint, a random capability, is unique over them, and together with the secret it
+/// is all that a browser without a page can show. It stays whose it was. Where the new subscription is registered already,
+/// by a page that was faster, the old row only goes.
+pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
+    let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
+    let mut tx = db.begin().await?;
+    // A registration of the same person waits, or has ended: no two rows of one browser.
+    lock_person(&mut tx, &found.tenant, &found.user).await?;
+    let done = if is_registered(&mut tx, &renewal.new).await? {
+        remove(&mut tx, &found).await?
+    } else {
+        replace(&mut tx, keyring, &found, &renewal.new).await?
+    };
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// The row of the subscription, if it is the same one with its secret.
+async fn find(db: &Db, keyring: &Keyring, old: &PushSubscription) -> Result<Option<Found>, SealedError> {
+    let hash = old.endpoint.hash();
+    let row = sqlx::query!(
+        "-- push_renewal::find
+        SELECT tenant_id, user_id, id, version, ciphertext
+        FROM flametree.push_subscriptions
+        WHERE endpoint_hash = $1",
+        hash.as_slice(),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
+    let id = EndpointId::from_uuid(row.id);
+    let stored = open_subscription(keyring, &tenant, &user, id, &row.ciphertext)?;
+    // By their hashes, so that the time it takes says nothing of the secret.
+    let is_same = Sha256::digest(*stored.keys.auth) == Sha256::digest(*old.keys.auth);
+    Ok(is_same.then_some(Found { tenant, user, id, version: row.version }))
+}
+
+async fn is_registered(tx: &mut Tx, new: &PushSubscription) -> Result<bool, Error> {
+    let hash = new.endpoint.hash();
+    let row = sqlx::query!(
+        "-- push_renewal::is_registered
+        SELECT id
+        FROM flametree.push_subscriptions
+        WHERE endpoint_hash = $1",
+        hash.as_slice(),
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// False: it was removed or changed meanwhile.
+async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscription) -> Result<bool, Error> {
+    let Found { tenant, user, id, version } = found;
+    let hash = new.endpoint.hash();
+    let result = sqlx::query!(
+        "-- push_renewal::replace
+        UPDATE flametree.push_subscriptions
+        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1, last_seen_at = clock_timestamp()
+        WHERE tenant_id = $1 AND id = $2 AND version = $3",
+        tenant.as_str(),
+        id.uuid(),
+        version,
+        hash.as_slice(),
+        new.endpoint.host(),
+        seal_subscription(keyring, tenant, user, *id, new),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+async fn remove(tx: &mut Tx, found: &Found) -> Result<bool, Error> {
+    let result = sqlx::query!(
+        "-- push_renewal::remove
+        DELETE FROM flametree.push_subscriptions
+        WHERE tenant_id = $1 AND id = $2 AND version = $3",
+        found.tenant.as_str(),
+        found.id.uuid(),
+        found.version,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}

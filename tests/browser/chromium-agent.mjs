@@ -1,0 +1,258 @@
+// The page of an agent: what is saved twice, what is wrong beside its field, what a test shows, and deliveries as they come.
+import assert from 'node:assert/strict';
+
+import { chromium } from './lib/chromium.mjs';
+import { assertQuiet, click, endpoint, named, open, shows, signInAs, text, tab, type } from './lib/pages.mjs';
+import { api, post, say, token } from './lib/portal.mjs';
+import { run, step, until } from './lib/test.mjs';
+
+const ADMIN = token('ada', 'admin');
+const SET = 'Set push notification configuration';
+const WINDOW = named('dialog', 'Push Notification Configuration');
+const config = () => api('GET', 'agents/agent-1/push-config', ADMIN);
+
+const openWindow = async (page) => {
+  await click(page, 'button', SET);
+  await page.waitForSelector(WINDOW);
+};
+/** The `Save` of the window, not the page's behind it. */
+const saveWindow = (page) => page.locator('dialog button[type=submit]').click();
+const isClosed = (page) => until('the window is closed', async () => (await page.$(WINDOW)) === null);
+const saveButton = (page) => page.$('.page-head .button.primary');
+const savePage = async (page) => {
+  await (await saveButton(page)).click();
+  await shows(page, 'Saved');
+};
+/** What is said to be wrong with a field, by its name. */
+const fault = (page, name) =>
+  page.$eval(named('textbox', name), (input) => {
+    const places = input
+      .getAttribute('aria-describedby')
+      .split(' ')
+      .map((id) => document.getElementById(id));
+    return input.getAttribute('aria-invalid') === 'true'
+      ? places
+          .map((place) => place.innerText)
+          .join('')
+          .trim()
+      : null;
+  });
+const faulty = (page, name, words) =>
+  until(`"${words}" stands at ${name}`, async () => (await fault(page, name))?.includes(words));
+const rows = (page) => page.$$eval('.deliveries tbody tr', (all) => all.map((row) => row.innerText.replace(/\s+/g, ' ')));
+
+await run(async (opening) => {
+  const { browser } = opening(await chromium());
+  const hook = opening(await endpoint());
+  const page = await tab(browser);
+  await page.evaluateOnNewDocument(() => localStorage.setItem('flametree.notifications-dialog-closed', 'yes'));
+  await signInAs(page, 'ada', 'admin', '?page=agents');
+
+  await step('an agent without settings is opened by its ID', async () => {
+    await type(page, 'Open an agent by its ID', 'agent-1');
+    await click(page, 'button', 'Open');
+    await shows(page, 'No deliveries yet');
+  });
+
+  await step('the card is there in Advanced mode alone', async () => {
+    await page.waitForSelector(named('switch', 'Advanced mode'));
+    assert.equal(await page.$(named('button', SET)), null);
+    await click(page, 'switch', 'Advanced mode');
+    await page.waitForSelector(named('heading', 'Advanced'));
+    await shows(page, 'Not set');
+  });
+
+  await step('each fault stands beside its field', async () => {
+    await openWindow(page);
+    await saveWindow(page);
+    await faulty(page, 'URL', 'Enter the URL of your endpoint');
+    await shows(page, 'Select at least one event');
+    assert.equal(await page.evaluate(() => document.activeElement.type), 'url', 'the focus is at the first fault');
+    await type(page, 'URL', 'example.com/webhook');
+    await click(page, 'button', 'Add Header');
+    await saveWindow(page);
+    await faulty(page, 'URL', 'Enter a whole URL');
+    await faulty(page, 'Name', 'Enter a name');
+    await faulty(page, 'Value', 'Enter a value');
+    await type(page, 'Name', 'Authorization');
+    const secret = await page.$(named('checkbox', 'Secret'));
+    assert.deepEqual(await secret.evaluate((box) => [box.checked, box.disabled]), [true, true], 'a credential is a secret');
+    assert.equal(await page.$eval(named('textbox', 'Value'), (input) => input.type), 'password');
+    await type(page, 'Value', 'Bearer s3cret');
+    await type(page, 'URL', hook.url());
+    for (const event of ['New Session Started', 'AI Assistant Message', 'User Message', 'Transferred to Live Agent']) {
+      await click(page, 'checkbox', event);
+    }
+    await saveWindow(page);
+    await isClosed(page);
+  });
+
+  await step('nothing is in force before the page is saved too', async () => {
+    await shows(page, 'Not saved yet');
+    assert.equal((await config()).url, null);
+    await post('user_message', 's-0', { text: 'too early' });
+    assert.equal((await api('GET', 'deliveries?session_id=s-0', ADMIN)).data.length, 0);
+  });
+
+  await step('leaving with unsaved changes warns', async () => {
+    await click(page, 'link', 'Profile');
+    await page.waitForSelector(named('dialog', 'Leave without saving?'));
+    await click(page, 'button', 'Stay on this page');
+    assert.equal(await text(page, 'h1'), 'agent-1');
+    await page.evaluate(() => history.back());
+    await page.waitForSelector(named('dialog', 'Leave without saving?'));
+    await page.keyboard.press('Escape');
+    await until('the page is in front again', async () => (await page.$(named('dialog', 'Leave without saving?'))) === null);
+    assert(page.url().endsWith('?agent=agent-1'));
+    const asked = new Promise((resolve) => page.once('dialog', (dialog) => resolve(dialog.type()) || dialog.dismiss()));
+    await page.evaluate(() => setTimeout(() => location.reload()));
+    assert.equal(await asked, 'beforeunload');
+    await shows(page, 'Not saved yet');
+  });
+
+  await step('the second Save puts it in force, and shows the signing secret once', async () => {
+    await savePage(page);
+    await shows(page, 'Signing secret');
+    assert.match(await page.$eval(named('textbox', 'Signing secret'), (input) => input.value), /^whsec_/);
+    const saved = await config();
+    assert.deepEqual([saved.enabled, saved.url, saved.events.length], [true, hook.url(), 4]);
+    assert.deepEqual(saved.headers, [{ name: 'Authorization', secret: true, value: null, value_set: true }]);
+    assert.equal(await (await saveButton(page)).evaluate((button) => button.disabled), true);
+    await say('s-1', 'Where is my <b>order</b>?');
+    await until('the endpoint hears of it', () => hook.received.length === 1);
+    assert.equal(hook.received[0].headers.authorization, 'Bearer s3cret');
+  });
+
+  await step('a delivery appears by itself, and can be looked at and sent again', async () => {
+    await until('the delivery is listed', async () => (await rows(page))[0]?.startsWith('User Message s-1 Delivered 200'));
+    await click(page, 'button', 'User Message');
+    await shows(page, '"text":"Where is my <b>order</b>?"');
+    await shows(page, 'Authorization');
+    assert.equal(await page.$('dialog pre b'), null, 'texts are texts');
+    await page.keyboard.press('Escape');
+    await click(page, 'button', 'Replay User Message');
+    await until('the endpoint hears again', () => hook.received.length === 2);
+    assert.equal(hook.received[1].headers['webhook-id'], hook.received[0].headers['webhook-id']);
+    await page.mouse.move(5, 5);
+    await page.evaluate(() => document.activeElement.blur());
+    await until('the second delivery is listed', async () => (await rows(page)).length === 2);
+  });
+
+  await step('what comes while a row has the focus waits, and nothing moves', async () => {
+    const held = await page.waitForSelector(named('button', 'User Message'));
+    await held.focus();
+    await post('transferred_to_live_agent', 's-1');
+    const news = await page.waitForSelector(named('button', 'Show 1 new'));
+    assert.equal((await rows(page)).length, 2);
+    await news.click();
+    await until('it is shown', async () => (await rows(page))[0]?.startsWith('Transferred to Live Agent'));
+  });
+
+  await step('a saved secret shows as set, and stays', async () => {
+    await page.reload();
+    await openWindow(page);
+    await shows(page, 'Set');
+    assert.equal(await page.$eval(named('textbox', 'Value Set'), (input) => input.value), '');
+    await click(page, 'button', 'Add Header');
+    const names = await page.$$(named('textbox', 'Name'));
+    await names[1].type('X-Env');
+    const values = await page.$$('.header-row input[maxlength="4096"]');
+    await values[1].type('prod');
+    await saveWindow(page);
+    await isClosed(page);
+    await savePage(page);
+    await say('s-2', 'once more');
+    await until('the endpoint hears', () => hook.received.length === 4);
+    const { headers } = hook.received[3];
+    assert.deepEqual([headers.authorization, headers['x-env']], ['Bearer s3cret', 'prod']);
+  });
+
+  await step('another origin asks for the secret again', async () => {
+    const other = opening(await endpoint());
+    await openWindow(page);
+    await type(page, 'URL', other.url());
+    await shows(page, 'Enter this secret again: the URL has another origin');
+    await saveWindow(page);
+    await page.waitForSelector(`${WINDOW} [aria-invalid=true]`);
+    await (await page.$('.header-row input[type=password]')).type('Bearer new');
+    await saveWindow(page);
+    await isClosed(page);
+    await savePage(page);
+    await say('s-3', 'to the new one');
+    await until('the new endpoint hears', () => other.received.length === 1);
+    assert.equal(other.received[0].headers.authorization, 'Bearer new');
+    assert.equal(hook.received.length, 4);
+  });
+
+  await step('what only the service finds wrong stands beside its field too', async () => {
+    await openWindow(page);
+    const names = await page.$$(named('textbox', 'Name'));
+    await names[1].evaluate((input) => input.select());
+    await names[1].type('X-Forwarded-For');
+    await saveWindow(page);
+    await isClosed(page);
+    await (await saveButton(page)).click();
+    await page.waitForSelector(WINDOW);
+    await shows(page, 'Is a header that the service or the connection sets itself.');
+    await page.keyboard.press('Escape');
+    assert.equal((await config()).headers[1].name, 'X-Env');
+    page.once('dialog', (dialog) => dialog.accept());
+    await page.reload();
+  });
+
+  await step('a test shows the answer of the endpoint, its steps and what they mean', async () => {
+    await openWindow(page);
+    await type(page, 'URL', hook.url('/elsewhere'));
+    await page.locator('.header-row input[type=password]').fill('Bearer s3cret');
+    await saveWindow(page);
+    await isClosed(page);
+    hook.answer = { status: 503, headers: { 'content-type': 'text/html' }, body: '<img src=x onerror=alert(1)> busy' };
+    await click(page, 'button', 'Send test');
+    await shows(page, 'Refused Status 503 in');
+    await shows(page, '<img src=x onerror=alert(1)> busy');
+    assert.equal(await page.$('.test-result img'), null);
+    for (const part of ['Name look-up', 'Connection', 'TLS', 'Answer of the endpoint', 'What was sent', 'curl command']) {
+      await shows(page, part);
+    }
+    const { url, body } = hook.received.at(-1);
+    assert.deepEqual([url, body.test], ['/elsewhere', true], 'by the draft, which is not saved');
+    assert.equal((await config()).url.endsWith('/elsewhere'), false);
+    hook.close();
+    await click(page, 'button', 'Send test');
+    await shows(page, 'Not reachable');
+  });
+
+  await step("somebody else's change is not overwritten", async () => {
+    const body = { ...(await config()), enabled: false };
+    for (const readOnly of ['warnings', 'disabled_reason']) delete body[readOnly];
+    await api('PUT', 'agents/agent-1/push-config', ADMIN, body);
+    await (await saveButton(page)).click();
+    await shows(page, 'Somebody else has changed this configuration');
+    await click(page, 'button', 'Load the other version');
+    await shows(page, 'Paused');
+  });
+
+  await step('a viewer looks on', async () => {
+    const context = await browser.createBrowserContext();
+    const viewer = await tab(context);
+    await signInAs(viewer, 'vera', 'viewer', '?agent=agent-1');
+    await click(viewer, 'switch', 'Advanced mode');
+    await openWindow(viewer);
+    const disabled = await viewer.$$eval('dialog fieldset input', (inputs) =>
+      inputs.every((input) => input.matches(':disabled')),
+    );
+    assert(disabled);
+    assert.equal(await viewer.$('dialog button[type=submit]'), null);
+    await viewer.keyboard.press('Escape');
+    assert.equal(await saveButton(viewer), null);
+    for (const name of ['Send test', 'Replay User Message']) assert.equal(await viewer.$(named('button', name)), null, name);
+    await until('deliveries are listed', async () => (await rows(viewer)).length > 2);
+    assertQuiet(viewer);
+    await context.close();
+  });
+
+  await open(page, '?page=agents');
+  await shows(page, 'agent-1');
+  // The answers 412 and 422 are meant.
+  assertQuiet(page, /412/, /422/);
+});

@@ -1,0 +1,198 @@
+// Every page in every state, by day, by night and on a phone: looked over by axe, and kept as pictures in target/portal/.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+
+import { chromium } from './lib/chromium.mjs';
+import { axe } from './lib/modules.mjs';
+import { click, endpoint, named, open, pretendPushService, shows, signInAs, tab, type } from './lib/pages.mjs';
+import { api, assign, origin, post, say, token, transfer } from './lib/portal.mjs';
+import { env, run, step } from './lib/test.mjs';
+
+const PICTURES = new URL('../../target/portal/', import.meta.url);
+const ADMIN = token('ada', 'admin');
+const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
+const DESKTOP = { width: 1280, height: 800 };
+/** Without touch, for which the page would be loaded anew. */
+const PHONE = { width: 390, height: 844 };
+const SET = 'Set push notification configuration';
+const EVENTS = ['new_session_started', 'ai_assistant_message', 'user_message', 'transferred_to_live_agent'];
+
+const faults = [];
+
+/** What axe finds, be it serious or not. */
+async function check(page, name) {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  for (const { id, impact, nodes } of violations) {
+    faults.push(`${name}: ${id} (${impact}): ${nodes.map(({ target }) => target.join(' ')).join(', ')}`);
+  }
+}
+
+/** The page as it is now, in each look. */
+async function look(page, name) {
+  for (const [kind, scheme, viewport] of [
+    ['light', 'light', DESKTOP],
+    ['dark', 'dark', DESKTOP],
+    ['phone', 'light', PHONE],
+  ]) {
+    await page.setViewport(viewport);
+    await page.emulateMediaFeatures([
+      { name: 'prefers-color-scheme', value: scheme },
+      { name: 'prefers-reduced-motion', value: 'reduce' },
+    ]);
+    await page.screenshot({ path: new URL(`${name}-${kind}.png`, PICTURES).pathname });
+    await check(page, `${name}, ${kind}`);
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    if (overflow) faults.push(`${name}, ${kind}: wider than the screen`);
+  }
+  await page.setViewport(DESKTOP);
+}
+
+async function configure(agent, url, more = {}) {
+  const headers = [
+    { name: 'Authorization', value: 'Bearer s3cret', secret: true },
+    { name: 'X-Env', value: 'prod', secret: false },
+  ];
+  await api('PUT', `agents/${agent}/push-config`, ADMIN, { enabled: true, url, headers, events: EVENTS, ...more });
+}
+
+/** Sessions as they are on a working day. */
+async function workday() {
+  const session = 's-order-48213';
+  const of = { agent_id: 'shop-assistant' };
+  await post('new_session_started', session, of);
+  await post('user_message', session, { ...of, text: 'Where is my order? It was supposed to arrive on Friday 😟' });
+  await post('ai_assistant_message', session, {
+    ...of,
+    text: "I'm sorry about the wait!\n\nCould you give me the order number?",
+  });
+  await post('user_message', session, { ...of, text: 'مرحبًا، رقم الطلب HP-48213' });
+  await post('transferred_to_live_agent', session, of);
+  await transfer('s-trip-1180');
+  await assign('s-appt-5520', 'ada');
+  await assign('s-size-7741', 'jonas');
+  await say('s-size-7741', 'hello');
+}
+
+await run(async (opening) => {
+  fs.rmSync(PICTURES, { recursive: true, force: true });
+  fs.mkdirSync(PICTURES, { recursive: true });
+  const { browser } = opening(await chromium());
+  const hook = opening(await endpoint());
+  const page = await tab(browser);
+
+  await step('signing in', async () => {
+    await page.goto(`${origin}/portal/`);
+    await page.waitForSelector('input[name=token]');
+    await look(page, 'sign-in');
+    await page.type('input[name=token]', 'wrong');
+    await click(page, 'button', 'Sign in');
+    await shows(page, 'unknown, expired or revoked');
+    await look(page, 'sign-in-refused');
+    await signInAs(page, 'ada', 'admin');
+    await page.waitForSelector(named('dialog', 'Enable notifications'));
+    await shows(page, 'Nobody waits');
+    await look(page, 'enable-notifications');
+    await page.keyboard.press('Escape');
+    await look(page, 'human-agents-empty');
+    await open(page, '?page=agents');
+    await shows(page, 'No agent sends push notifications yet');
+    await look(page, 'agents-empty');
+    await open(page, '?agent=new-agent');
+    await shows(page, 'No deliveries yet');
+    await look(page, 'agent-new');
+  });
+
+  await step('a working day', async () => {
+    await configure('shop-assistant', hook.url());
+    await configure('clinic-desk', hook.url(), { enabled: false });
+    await configure('travel-concierge', hook.url('/travel'), { events: ['user_message'] });
+    await workday();
+    hook.answer = { status: 500, headers: { 'content-type': 'application/json' }, body: '{"error":"out of order"}' };
+    await post('user_message', 's-order-48213', { agent_id: 'shop-assistant', text: 'Are you still there?' });
+    await open(page, '?page=human-agents');
+    await shows(page, '4 active conversations');
+    await look(page, 'human-agents');
+    await open(page, '?page=agents');
+    await shows(page, 'travel-concierge');
+    await look(page, 'agents');
+    await open(page, '?session=s-order-48213');
+    await shows(page, 'Are you still there?');
+    await look(page, 'session');
+  });
+
+  await step('an agent', async () => {
+    await open(page, '?agent=shop-assistant');
+    await shows(page, 'Refused 500');
+    await look(page, 'agent');
+    await click(page, 'button', 'User Message');
+    await shows(page, 'out of order');
+    await look(page, 'delivery');
+    await page.keyboard.press('Escape');
+    await click(page, 'switch', 'Advanced mode');
+    await look(page, 'agent-advanced');
+    await click(page, 'button', 'Send test');
+    await shows(page, 'Status 500 in');
+    await look(page, 'agent-tested');
+    await click(page, 'button', SET);
+    await page.waitForSelector('dialog[open] .header-row');
+    await look(page, 'push-config');
+    await type(page, 'URL', 'https://elsewhere.example/webhook');
+    await click(page, 'button', 'Add Header');
+    await page.locator('dialog button[type=submit]').click();
+    await shows(page, 'Enter this secret again');
+    await look(page, 'push-config-faults');
+    await page.keyboard.press('Escape');
+    await click(page, 'button', SET);
+    await click(page, 'switch', 'Enabled');
+    await page.locator('dialog button[type=submit]').click();
+    await shows(page, 'Not saved yet');
+    await look(page, 'agent-unsaved');
+    await page.evaluate(() => document.querySelector('.menu a.item').click());
+    await page.waitForSelector(named('dialog', 'Leave without saving?'));
+    await look(page, 'leave');
+    await click(page, 'button', 'Leave without saving');
+  });
+
+  await step('the profile in each state', async () => {
+    await open(page, '?page=profile');
+    await shows(page, 'No browser yet');
+    await look(page, 'profile');
+    for (const [name, permission, person, role, words] of [
+      ['profile-enabled', 'granted', 'olga', 'operator', 'This browser'],
+      ['profile-blocked', 'denied', 'olga', 'operator', 'Notifications blocked'],
+      ['profile-viewer', 'default', 'vera', 'viewer', 'Your role does not allow'],
+    ]) {
+      const context = await browser.createBrowserContext();
+      const own = await tab(context);
+      await pretendPushService(own, PUSH);
+      await own.evaluateOnNewDocument((state) => {
+        Object.defineProperty(Notification, 'permission', { get: () => state });
+      }, permission);
+      await signInAs(own, person, role, '?page=profile');
+      await shows(own, words);
+      await look(own, name);
+      await context.close();
+    }
+  });
+
+  await step('what is not there, not yet there, or not to be had', async () => {
+    await open(page, '?page=nowhere');
+    await look(page, 'nothing-here');
+    await page.setRequestInterception(true);
+    let answer = () => {};
+    const intercept = (request) => {
+      if (!request.url().includes('/v1/agents')) request.continue();
+      else answer = () => request.abort();
+    };
+    page.on('request', intercept);
+    await open(page, '?page=agents');
+    await page.waitForSelector('.ghost');
+    await look(page, 'agents-loading');
+    answer();
+    await shows(page, 'This could not be loaded');
+    await look(page, 'agents-error');
+  });
+
+  assert.deepEqual(faults, []);
+});

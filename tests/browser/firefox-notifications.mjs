@@ -1,0 +1,134 @@
+// Firefox, end to end: the pages, a push service that speaks Firefox's protocol, and what arrives on the screen.
+import assert from 'node:assert/strict';
+
+import { firefox, profile } from './lib/firefox.mjs';
+import { assertQuiet, click, named, open, shows, signInAs, tab } from './lib/pages.mjs';
+import { assign, browsersOf, origin, outcomes, say } from './lib/portal.mjs';
+import { pushService } from './lib/push-service.mjs';
+import { run, step, until } from './lib/test.mjs';
+
+/** What stands on the screen, by the browser's own word. */
+const notifications = (page) =>
+  page.evaluate(async () => {
+    const registration = await navigator.serviceWorker.getRegistration('/portal/');
+    const shown = await registration.getNotifications();
+    return shown.map(({ title, body, tag, data }) => ({ title, body, tag, ...data }));
+  });
+
+const times = [];
+
+/** Posts, and waits for the notification of the session with this text. */
+async function arrives(page, body, session, post) {
+  await post();
+  const from = performance.now();
+  const shown = await until(`"${body.slice(0, 40)}" arrives`, async () =>
+    (await notifications(page)).find((one) => one.session_id === session && one.body === body));
+  times.push(performance.now() - from);
+  return shown;
+}
+
+const label = (page, expected) =>
+  until(`the button says "${expected}"`, () =>
+    page.evaluate((text) => document.querySelector('.page-head button')?.innerText.trim() === text, expected));
+
+await run(async (opening) => {
+  const push = opening(await pushService());
+  const { directory } = opening(profile());
+  const browser = opening(
+    await step('Firefox starts', () => firefox({ directory, pushService: push.url, permission: 'prompt' })),
+  );
+  const page = await tab(browser);
+
+  await step('the dialog subscribes, and the page says so', async () => {
+    await signInAs(page, 'ada', 'operator', '?page=profile');
+    await page.waitForSelector(named('dialog', 'Enable notifications'));
+    // The answer to the browser's own question, which the click then asks.
+    await browser.defaultBrowserContext().overridePermissions(origin, ['notifications']);
+    await click(page, 'button', 'Allow notifications');
+    await shows(page, 'Successfully subscribed to push notifications');
+    await label(page, 'Notifications enabled');
+    const [own, ...others] = await browsersOf('ada');
+    assert.deepEqual([own.host, own.active, others], [new URL(origin).hostname === own.host ? null : own.host, true, []]);
+  });
+
+  await step('an assignment and a message arrive with their texts', async () => {
+    const assigned = await arrives(page, 'You have new session assigned.', 's-1', () => assign('s-1', 'ada'));
+    assert.equal(assigned.title, 'Flametree');
+    assert.equal(assigned.url, `${origin}/portal/?session=s-1`);
+    for (const text of ['Where is my order? 🧡👩‍👩‍👧', 'איפה ההזמנה שלי? مرحبا', 'Grüße — 你好']) {
+      await arrives(page, `New message: ${text}`, 's-1', () => say('s-1', text));
+    }
+    assert.equal((await notifications(page)).length, 1, 'the newest of a session takes the place of the one before');
+  });
+
+  await step('a message of 10,000 characters arrives, cut between them', async () => {
+    const text = '👩‍👩‍👧é'.repeat(1_111).slice(0, 10_000);
+    await say('s-1', text);
+    const { body } = await until('the long message arrives', async () =>
+      (await notifications(page)).find((one) => one.body.startsWith('New message: 👩')));
+    const said = body.slice('New message: '.length);
+    assert(said.endsWith('…') && said.length > 500, `${said.length} characters`);
+    const kept = said.slice(0, -1);
+    assert(text.startsWith(kept) && Buffer.from(kept).toString() === kept && !/[\u200d\ufe0f]$/u.test(kept), JSON.stringify(said.slice(-12)));
+  });
+
+  await step('they arrive within two seconds', () => {
+    times.sort((one, other) => one - other);
+    console.log(`          after ${times.map(Math.round).join(', ')} ms`);
+    assert(times[Math.floor(times.length / 2)] < 2_000);
+  });
+
+  await step('a session that is opened in the portal has no notification any more', async () => {
+    await open(page, '?session=s-1');
+    await until('it is closed', async () => (await notifications(page)).length === 0);
+  });
+
+  await step('a subscription that its push service has lost is renewed by the worker', async () => {
+    const [before] = await browsersOf('ada');
+    // No page may help: only the worker hears of it.
+    await page.goto(`${origin}/docs/index.html`);
+    push.forgetBrowser();
+    const after = await until('the row has the new endpoint', async () => {
+      const rows = await browsersOf('ada');
+      return rows.length === 1 && rows[0].endpoint_sha256 !== before.endpoint_sha256 ? rows[0] : null;
+    });
+    assert.equal(after.id, before.id);
+    await arrives(page, 'New message: after the renewal', 's-1', () => say('s-1', 'after the renewal'));
+  });
+
+  await step('two people who share the browser never get each other\'s notifications', async () => {
+    await open(page, '?page=profile');
+    await label(page, 'Notifications enabled');
+    await click(page, 'button', 'Sign out');
+    await page.waitForSelector('input[name=token]');
+    assert.deepEqual([await browsersOf('ada'), await notifications(page)], [[], []]);
+    await signInAs(page, 'grace', 'operator', '?page=profile');
+    await label(page, 'Notifications enabled');
+    assert.equal((await assign('s-2', 'ada')).deliveries, 0);
+    assert.equal((await say('s-1', 'for ada alone')).deliveries, 0);
+    await arrives(page, 'You have new session assigned.', 's-3', () => assign('s-3', 'grace'));
+    assert.equal((await notifications(page)).length, 1);
+    // Without signing out: whoever is signed in now has the browser.
+    await page.evaluate(() => localStorage.removeItem('flametree.token'));
+    await signInAs(page, 'heidi', 'operator', '?page=profile');
+    await label(page, 'Notifications enabled');
+    assert.deepEqual([(await browsersOf('grace')).length, (await browsersOf('heidi')).length], [0, 1]);
+  });
+
+  await step('a browser that has unsubscribed by itself is found gone, and removed', async () => {
+    await assign('s-4', 'heidi');
+    await until('it was delivered', async () => (await outcomes('s-4'))[0] === 'delivered');
+    await page.evaluate(async () => {
+      const registration = await navigator.serviceWorker.getRegistration('/portal/');
+      await (await registration.pushManager.getSubscription()).unsubscribe();
+    });
+    // The browser tells its push service in its own time.
+    await until('the push service says that it is gone', async () => {
+      await say('s-4', 'anybody?');
+      return (await outcomes('s-4')).includes('gone');
+    });
+    assert.deepEqual(await browsersOf('heidi'), []);
+  });
+
+  assertQuiet(page);
+});

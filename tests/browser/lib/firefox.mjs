@@ -1,0 +1,39 @@
+// Debian's Firefox without a window, with a push service of the tests instead of its vendor's.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+import { puppeteer } from './modules.mjs';
+
+const PERMISSIONS = { prompt: 0, granted: 1, denied: 2 };
+
+/** A profile that outlives the browser: `close()` removes it. */
+export function profile() {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'flametree-firefox-'));
+  return { directory, close: () => fs.rmSync(directory, { recursive: true, force: true }) };
+}
+
+/**
+ * Starts Firefox on the profile. `pushService`: the URL of its WebSocket. `hasDesktop`: notifications go to the desktop's
+ * daemon (lib/desktop.mjs), which can click; without one Firefox shows them itself, or nothing would be shown at all.
+ */
+export async function firefox({ directory, pushService, permission = 'granted', hasDesktop = false }) {
+  return await puppeteer.launch({
+    browser: 'firefox',
+    executablePath: '/usr/bin/firefox-esr',
+    headless: true,
+    protocolTimeout: 30_000,
+    userDataDir: directory,
+    extraPrefsFirefox: {
+      'dom.push.serverURL': pushService,
+      'dom.push.testing.allowInsecureServerURL': true,
+      'dom.push.connection.enabled': true,
+      'dom.push.enabled': true,
+      'dom.push.retryBaseInterval': 200,
+      'permissions.default.desktop-notification': PERMISSIONS[permission],
+      'alerts.useSystemBackend': hasDesktop,
+      'network.connectivity-service.enabled': false,
+      'network.manage-offline-status': false,
+    },
+  });
+}

@@ -1,0 +1,50 @@
+// The service under test, from outside: tokens of its people, and events as the platform posts them.
+import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+
+import { env } from './test.mjs';
+
+/** Where the portal is; ends without a slash. */
+export const origin = env('PORTAL');
+export const TENANT = env('TENANT');
+
+/** A token of a person, as the identity provider of the deployment makes it. */
+export function token(user, role = 'operator', { seconds = 600 } = {}) {
+  const claims = { sub: user, tenant_id: TENANT, role, exp: Math.floor(Date.now() / 1000) + seconds };
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
+  const signature = crypto.createHmac('sha256', env('JWT_SECRET')).update(signed).digest('base64url');
+  return `${signed}.${signature}`;
+}
+
+/** Asks the API; gives the JSON of a success. */
+export async function api(method, path, bearer, body) {
+  const answer = await fetch(`${origin}/v1/${path}`, {
+    method,
+    headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const text = await answer.text();
+  assert(answer.ok, `${method} ${path}: ${answer.status} ${text}`);
+  return text === '' ? null : JSON.parse(text);
+}
+
+/** Posts an event of a session in the name of the platform. */
+export async function post(type, session, more = {}) {
+  const event = { type, agent_id: 'agent-1', session_id: session, tenant_id: TENANT, ...more };
+  return await api('POST', 'events', env('SERVICE_TOKEN'), event);
+}
+
+export const assign = (session, user) => post('session_assigned', session, { assignee_id: user });
+export const say = (session, text) => post('user_message', session, { text });
+export const transfer = (session) => post('transferred_to_live_agent', session);
+export const resolve = (session) => post('session_resolved', session);
+
+/** The browsers of a person. */
+export const browsersOf = async (user) => (await api('GET', 'me/push-subscriptions', token(user))).data;
+
+/** What became of the deliveries of a session so far, the latest first. */
+export async function outcomes(session) {
+  const { data } = await api('GET', `deliveries?channel=browser_push&session_id=${session}`, token('admin', 'admin'));
+  return data.map(({ outcome }) => outcome);
+}

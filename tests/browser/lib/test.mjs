@@ -1,0 +1,77 @@
+// What a script of these tests is made of: steps with a name, conditions with a deadline, and requests to the Rust test that
+// has started it (tests/it/support/browser.rs).
+import readline from 'node:readline';
+
+/** Longest wait for a condition, in ms: far longer than anything takes. */
+const PATIENCE = 20_000;
+
+/** From the Rust test: where the portal is, its tokens and keys. */
+export const env = (name) => {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} is not set: these scripts are run by cargo test --test it browser`);
+  return value;
+};
+
+const begun = performance.now();
+
+/** Runs one step and tells how long it took; its name stands in front of what goes wrong in it. */
+export async function step(name, body) {
+  const from = performance.now();
+  try {
+    const result = await body();
+    console.log(`${Math.round(performance.now() - from).toString().padStart(6)} ms  ${name}`);
+    return result;
+  } catch (error) {
+    error.message = `${name}: ${error.message}`;
+    throw error;
+  }
+}
+
+/** Waits until the function's answer is true enough, and gives it. */
+export async function until(what, ask, patience = PATIENCE) {
+  const deadline = performance.now() + patience;
+  let last;
+  for (;;) {
+    try {
+      last = await ask();
+      if (last) return last;
+    } catch (error) {
+      last = error;
+    }
+    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}; at last: ${show(last)}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+const show = (value) => (value instanceof Error ? value.message : JSON.stringify(value));
+
+const input = readline.createInterface({ input: process.stdin });
+const answers = input[Symbol.asyncIterator]();
+// Without the Rust test there is nobody to run for; the browsers go with the process.
+input.on('close', () => process.exit(1));
+
+/** Asks the Rust test for something that only it can do; gives its answer. */
+export async function ask(request) {
+  console.log(`@${request}`);
+  const { value, done } = await answers.next();
+  if (done) throw new Error(`nobody answers to ${request}`);
+  return value;
+}
+
+/** Runs the script's body, ends whatever it has opened, and the process. */
+export async function run(body) {
+  const opened = [];
+  const open = (closable) => {
+    opened.push(closable);
+    return closable;
+  };
+  try {
+    await body(open);
+    console.log(`${Math.round(performance.now() - begun).toString().padStart(6)} ms  in all`);
+  } catch (error) {
+    console.error(error.stack);
+    process.exitCode = 1;
+  }
+  for (const closable of opened.reverse()) await Promise.resolve(closable.close()).catch(() => {});
+  process.exit();
+}

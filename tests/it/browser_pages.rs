@@ -1,0 +1,51 @@
+//! The portal's pages in a real Chromium, against real processes.
+
+use crate::support::browser::Portal;
+use crate::support::service::{Part, Service};
+
+fn address(service: &Service) -> String {
+    service.client("").address().to_string()
+}
+
+#[tokio::test]
+async fn the_pages_offer_notifications_to_whom_they_concern() {
+    let portal = Portal::new().await;
+    let service = portal.with_push().start(Part::Run).await;
+    let mut script = portal.script("chromium-notifications", &address(&service)).await;
+    script.asks("without push").await;
+    let without = portal.without_push().start(Part::Api).await;
+    script.answer(&address(&without)).await;
+    script.ends_well().await;
+}
+
+#[tokio::test]
+async fn badge_and_dot_tell_of_active_conversations_across_nodes_and_restarts() {
+    let portal = Portal::new().await;
+    // Events go to one node, the page looks at another.
+    let entrance = portal.with_push().start(Part::Run).await;
+    let mut script = portal.script("chromium-workspace", &address(&entrance)).await;
+    let node = portal.with_push().start(Part::Api).await;
+    script.asks("node").await;
+    script.answer(&address(&node)).await;
+    script.asks("stop").await;
+    node.stop().await;
+    script.answer("stopped").await;
+    script.asks("start").await;
+    let node = portal.with_push().start(Part::Api).await;
+    script.answer(&address(&node)).await;
+    script.ends_well().await;
+}
+
+#[tokio::test]
+async fn an_agents_endpoint_is_set_up_tested_and_watched_on_its_page() {
+    let portal = Portal::new().await;
+    let service = portal.with_push().start(Part::Run).await;
+    portal.run("chromium-agent", &address(&service)).await;
+}
+
+#[tokio::test]
+async fn every_page_is_for_everybody_by_day_by_night_and_on_a_phone() {
+    let portal = Portal::new().await;
+    let service = portal.with_push().start(Part::Run).await;
+    portal.run("chromium-looks", &address(&service)).await;
+}

@@ -1,0 +1,64 @@
+//! The portal's files as they are served: to everybody, with types, tags and a policy that browsers hold pages to.
+
+use ::http::{Method, Request};
+use hyper::body::Bytes;
+
+use crate::support::api::{Answer, Options, TestApi, send};
+
+async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&str>) -> Answer {
+    let request = Request::builder().method(method).uri(path);
+    let request = if_none_match.into_iter().fold(request, |request, tag| request.header("if-none-match", tag));
+    send(api.address, request.body(Bytes::new()).unwrap()).await
+}
+
+#[tokio::test]
+async fn everybody_gets_the_pages_the_module_and_the_worker() {
+    let api = TestApi::with(Options::default()).await;
+    for (path, content_type) in [
+        ("/portal/", "text/html; charset=utf-8"),
+        ("/portal/?session=s-1", "text/html; charset=utf-8"),
+        ("/portal/notifications.js", "text/javascript; charset=utf-8"),
+        ("/portal/notifications/state.js", "text/javascript; charset=utf-8"),
+        ("/portal/sw.js", "text/javascript; charset=utf-8"),
+        ("/portal/icons/notification.png", "image/png"),
+    ] {
+        let answer = ask(&api, Method::GET, path, None).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(content_type)), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        let head = ask(&api, Method::HEAD, path, None).await;
+        assert_eq!((head.status, head.header("etag")), (answer.status, answer.header("etag")), "{path}");
+        assert!(head.body.is_empty() && !answer.body.is_empty(), "{path}");
+        assert_eq!(answer.header("service-worker-allowed"), (path == "/portal/sw.js").then_some("/"), "{path}");
+    }
+    for path in ["/", "/portal"] {
+        let answer = ask(&api, Method::GET, path, None).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/portal/")), "{path}");
+    }
+    for path in ["/portal/no.js", "/portal/pages/no.js", "/portal/../mod.rs", "/portal/%2e%2e/mod.rs", "/portal/a/b/c"]
+    {
+        ask(&api, Method::GET, path, None).await.problem(404, "not_found");
+    }
+    ask(&api, Method::POST, "/portal/", None).await.problem(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn what_a_browser_has_is_not_sent_again() {
+    let api = TestApi::with(Options::default()).await;
+    let path = "/portal/notifications.js";
+    let first = ask(&api, Method::GET, path, None).await;
+    assert_eq!(first.header("cache-control"), Some("no-cache"));
+    let tag = first.header("etag").unwrap();
+    for known in [tag.to_owned(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+        let answer = ask(&api, Method::GET, path, Some(&known)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, Some(tag)), "{known}");
+        assert!(answer.body.is_empty() && answer.header("content-security-policy").is_some());
+    }
+    let other = ask(&api, Method::GET, "/portal/sw.js", Some(tag)).await;
+    assert_eq!((other.status.as_u16(), other.body.is_empty()), (200, false));
+    let of_another_node = TestApi::with(Options::default()).await;
+    assert_eq!(ask(&of_another_node, Method::GET, path, Some(tag)).await.status.as_u16(), 304);
+}

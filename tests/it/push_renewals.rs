@@ -1,0 +1,96 @@
+//! A browser that tells its new subscription without a token: it is believed by the old one, and by nothing less.
+
+use ::http::{Method, Request};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::misbehaving::Receiver;
+use crate::support::push::Browser;
+use crate::support::push_deployment::{Push, got, origin, push_service};
+
+const RENEWALS: &str = "/v1/push/renewals";
+
+async fn start() -> (Push, Receiver) {
+    let receiver = push_service("201 Created", "", "").await;
+    (Push::start(&[&receiver], |settings| settings).await, receiver)
+}
+
+/// Status and code of the answer to a request with no token.
+async fn renew(push: &Push, old: &Value, new: &Value) -> (u16, String) {
+    let answer = anonymous(&push.service.client(""), &json!({"old": old, "new": new})).await;
+    let code = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["code"].clone();
+    (answer.status.as_u16(), code.as_str().unwrap_or_default().to_owned())
+}
+
+async fn anonymous(client: &Client, body: &Value) -> crate::support::api::Answer {
+    let request = Request::builder().method(Method::POST).uri(RENEWALS).header("content-type", "application/json");
+    let body = Bytes::from(serde_json::to_vec(body).unwrap());
+    crate::support::api::send(client.address(), request.body(body).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_renewed_browser_gets_what_the_old_subscription_would_have_got() {
+    let (push, receiver) = start().await;
+    let old = push.browser("user-1", "old", &receiver).await;
+    let new = Browser::new("new");
+    push.assign("user-1").await;
+    push.outcomes().await;
+    let answer = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
+    assert_eq!(answer, (204, String::new()));
+    push.say("hello").await;
+    assert_eq!(push.outcomes().await, ["delivered"; 2]);
+    assert_eq!(got(&old, &receiver).len(), 1);
+    assert_eq!(got(&new, &receiver), [("user_message".to_owned(), "New message: hello".to_owned())]);
+    assert_eq!(push.fates("user-1").await, ["active"]);
+    // The old one is worth nothing any more.
+    let again = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
+    assert_eq!(again, (401, "unauthorized".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_renews_by_less_than_the_whole_old_subscription() {
+    let (push, receiver) = start().await;
+    let old = push.browser("user-1", "old", &receiver).await;
+    let thief = Browser::new("thief");
+    let (known, new) = (old.subscription(&origin(&receiver)), thief.subscription(&origin(&receiver)));
+    // Who knows the endpoint alone, as its push service does.
+    let mut guessed = thief.subscription(&origin(&receiver));
+    guessed["endpoint"] = known["endpoint"].clone();
+    guessed["keys"]["p256dh"] = known["keys"]["p256dh"].clone();
+    // Who knows the secret alone.
+    let mut elsewhere = known.clone();
+    elsewhere["endpoint"] = json!(thief.endpoint(&origin(&receiver)));
+    for wrong in [&guessed, &elsewhere, &new] {
+        assert_eq!(renew(&push, wrong, &new).await, (401, "unauthorized".to_owned()));
+    }
+    let mut far = new.clone();
+    far["endpoint"] = json!("https://push.thief.example/x");
+    assert_eq!(renew(&push, &known, &far).await, (422, "invalid".to_owned()));
+    push.assign("user-1").await;
+    assert_eq!(push.outcomes().await, ["delivered"]);
+    assert_eq!((got(&old, &receiver).len(), got(&thief, &receiver).len()), (1, 0));
+}
+
+#[tokio::test]
+async fn guessing_is_answered_by_waiting() {
+    let (push, receiver) = start().await;
+    let stranger = |name: &str| Browser::new(name).subscription(&origin(&receiver));
+    let mut last = (0, String::new());
+    for number in 0..=100 {
+        last = renew(&push, &stranger(&format!("a{number}")), &stranger(&format!("b{number}"))).await;
+    }
+    assert_eq!(last, (429, "rate_limited".to_owned()));
+}
+
+#[tokio::test]
+async fn a_page_that_was_faster_leaves_one_row() {
+    let (push, receiver) = start().await;
+    let old = push.browser("user-1", "old", &receiver).await;
+    let new = push.browser("user-1", "new", &receiver).await;
+    let answer = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
+    assert_eq!(answer, (204, String::new()));
+    assert_eq!(push.assign("user-1").await, 1);
+    assert_eq!(push.outcomes().await, ["delivered"]);
+    assert_eq!((got(&old, &receiver).len(), got(&new, &receiver).len()), (0, 1));
+}

@@ -1,0 +1,137 @@
+//! Scripts that drive real browsers (`tests/browser/`), each against a deployment of its own.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::deployment::{Deployment, TENANT};
+use super::jwt::SECRET;
+use super::push::{KEY, SUBJECT};
+use super::service::{Settings, own_address};
+
+/// Longer than any script takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Browsers take much memory and all the time of a processor while they start.
+static BROWSERS: Semaphore = Semaphore::const_new(1);
+
+/// A deployment with portal users and browser push, and where its push service will listen.
+pub(crate) struct Portal {
+    pub(crate) deployment: Deployment,
+    /// The address of the push service that a script may start, on the ports 8180 (WebSocket) and 8182 (HTTP).
+    push_address: Ipv4Addr,
+}
+
+impl Portal {
+    pub(crate) async fn new() -> Self {
+        let mut deployment = Deployment::new().await;
+        let push_address = own_address();
+        deployment.settings = deployment
+            .settings
+            .with("FLAMETREE_JWT_SECRET", SECRET)
+            .with("FLAMETREE_PUSH_HOSTS", &format!("{push_address}:8182"));
+        Self { deployment, push_address }
+    }
+
+    /// Settings of processes without browser push.
+    pub(crate) fn without_push(&self) -> Settings {
+        self.deployment.settings.clone()
+    }
+
+    /// Settings of processes with browser push.
+    pub(crate) fn with_push(&self) -> Settings {
+        self.without_push().with("FLAMETREE_VAPID_PRIVATE_KEY", KEY[0]).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
+    }
+
+    /// Starts `tests/browser/{name}.mjs`; `portal` is the address of the process that it is to open.
+    pub(crate) async fn script(&self, name: &str, portal: &str) -> Script {
+        let permit = BROWSERS.acquire().await.unwrap();
+        let script = root().join("tests/browser").join(name).with_extension("mjs");
+        let node = root().join("target/browser/node/node_modules");
+        assert!(node.exists() && script.exists(), "run scripts/install browsers; {} is to run", script.display());
+        let mut child = Command::new("dbus-run-session")
+            .args(["--", "node"])
+            .arg(&script)
+            .env("PORTAL", format!("http://{portal}"))
+            .env("TENANT", TENANT)
+            .env("JWT_SECRET", SECRET)
+            .env("SERVICE_TOKEN", &self.deployment.token)
+            .env("PUSH_ADDRESS", self.push_address.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let answers = child.stdin.take().unwrap();
+        Script { name: name.to_owned(), child, lines, answers, _permit: permit }
+    }
+
+    /// Runs a script that needs nothing from this side, and expects that it ends well.
+    pub(crate) async fn run(&self, name: &str, portal: &str) {
+        self.script(name, portal).await.ends_well().await;
+    }
+}
+
+/// A script that runs.
+pub(crate) struct Script {
+    name: String,
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    answers: ChildStdin,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Script {
+    /// Waits for the script's next request (`ask` in `tests/browser/lib/test.mjs`), which must be this one.
+    pub(crate) async fn asks(&mut self, request: &str) {
+        let asked = self.next().await;
+        assert_eq!(asked.as_deref(), Some(request), "what {} asks for; None: it has ended", self.name);
+    }
+
+    /// Tells that what it asked for is done.
+    pub(crate) async fn answer(&mut self, answer: &str) {
+        self.answers.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
+    }
+
+    pub(crate) async fn ends_well(mut self) {
+        let asked = self.next().await;
+        assert_eq!(asked, None, "{} asks for something", self.name);
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the script ends").unwrap();
+        assert!(status.success(), "{} ended with {status}", self.name);
+    }
+
+    /// The next request; everything else that it says is shown. `None`: it has nothing more to say.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await;
+            let line = line.unwrap_or_else(|_elapsed| panic!("{} says nothing", self.name)).unwrap()?;
+            match line.strip_prefix('@') {
+                Some(request) => return Some(request.to_owned()),
+                None => println!("{}: {line}", self.name),
+            }
+        }
+    }
+}
+
+impl Drop for Script {
+    /// With the browsers that it has started; an error means that all have ended.
+    fn drop(&mut self) {
+        if let Some(id) = self.child.id() {
+            killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL).unwrap_or_default();
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
