@@ -2,21 +2,25 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench sqlx verify
+.PHONY: help demo test compatibility lint fuzz bench sqlx sbom verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit: end when all have arrived)
 	@scripts/install compiler postgresql
 	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment browsers
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi trixie browsers
 	@scripts/test
+
+compatibility: ## Run all integration tests through pgbouncer, and on PostgreSQL 17
+	@scripts/install compiler postgresql snippets mobile-push prometheus deployment openapi trixie browsers
+	@scripts/test-compatibility
 
 lint: ## Check the format, the lints, the conventions and the licences
 	@scripts/install compiler cargo-deny
@@ -34,6 +38,10 @@ sqlx: ## Renew .sqlx after a query or the schema was changed
 	@scripts/install compiler postgresql sqlx-cli
 	@scripts/with-postgres scripts/sqlx prepare
 
-verify: test ## What must hold before a release: test, the demo, a short measurement
+sbom: ## Write what the binary is made of (CycloneDX), to target/sbom
+	@scripts/install compiler cargo-cyclonedx
+	@scripts/sbom
+
+verify: test compatibility ## What must hold before a release: all tests, the demo, a short measurement
 	@$(MAKE) --no-print-directory demo DEMO_FLAGS=--exit
 	@$(MAKE) --no-print-directory bench QUICK=1

@@ -88,5 +88,6 @@ pub(crate) fn event(agent: &AgentId, number: usize) -> NewEvent {
         metadata: None,
         idempotency_key: None,
         expires_in_seconds: None,
+        trace: None,
     }
 }

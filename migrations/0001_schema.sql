@@ -28,12 +28,15 @@ CREATE TABLE flametree.events (
     assignee_id text COLLATE "C",
     text        text,
     metadata    text,
+    trace       bytea CONSTRAINT events_trace_size CHECK (octet_length(trace) BETWEEN 17 AND 529),
     PRIMARY KEY (tenant_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE flametree.events IS
     'Accepted events, once each. The id is a UUID version 7: a partition is a day of ids, and goes with retention.';
 COMMENT ON COLUMN flametree.events.deliveries IS
     'How many deliveries the event was fanned out to; their ids are the event''s id with the last 16 bits counting from 1.';
+COMMENT ON COLUMN flametree.events.trace IS
+    'The W3C trace context that the event came with: 16 bytes of trace id, one of flags, and the tracestate; NULL where it came without.';
 
 CREATE TABLE flametree.ready_deliveries (
     channel     flametree.channel NOT NULL,

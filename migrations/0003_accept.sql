@@ -11,7 +11,9 @@ COMMENT ON FUNCTION flametree.delivery_id IS
 -- enable_seqscan = off, and lateral lookups that can only be walked by key.
 CREATE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
-    p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[]
+    p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
+    -- May be shorter than the others: what is missing is NULL.
+    p_traces bytea[]
 ) RETURNS TABLE (
     ordinal integer, result text, event_id uuid, deliveries smallint,
     lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
@@ -110,9 +112,9 @@ BEGIN
     WITH fan AS MATERIALIZED (
         SELECT i.*, e.channels, e.endpoints, e.positions
         FROM unnest(v_ids, v_results, v_stored_ids, v_people, p_tenants, p_types, p_agents, p_sessions, p_customers,
-                    p_assignees, p_occurred, p_texts, p_metadata, p_expires_seconds) WITH ORDINALITY
+                    p_assignees, p_occurred, p_texts, p_metadata, p_expires_seconds, p_traces) WITH ORDINALITY
             AS i (id, result, stored_id, person, tenant, type, agent, session, customer, assignee, occurred, text, metadata,
-                  expires_seconds, ord)
+                  expires_seconds, trace, ord)
         CROSS JOIN LATERAL (
             SELECT coalesce(array_agg(f.channel), '{}') AS channels, coalesce(array_agg(f.endpoint_id), '{}') AS endpoints,
                    coalesce(array_agg(nextval('flametree.ready_positions')), '{}') AS positions
@@ -132,9 +134,9 @@ BEGIN
         ) AS e
     ), stored AS (
         INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id,
-            assignee_id, text, metadata)
+            assignee_id, text, metadata, trace)
         SELECT f.tenant, f.id, f.type::flametree.event_type, cardinality(f.endpoints), coalesce(f.occurred, v_now), f.agent,
-               f.session, f.customer, f.assignee, f.text, f.metadata
+               f.session, f.customer, f.assignee, f.text, f.metadata, f.trace
         FROM fan AS f WHERE f.result = 'accepted'
     ), ready AS (
         INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)

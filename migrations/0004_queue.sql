@@ -76,7 +76,8 @@ CREATE TYPE flametree.claimed AS (
     assignees      text[],
     occurred       timestamptz[],
     texts          text[],
-    metadata       text[]
+    metadata       text[],
+    traces         bytea[]
 );
 COMMENT ON TYPE flametree.claimed IS
     'A ledger row with its events: the n-th of each array from lanes on is of the n-th delivery. One row of arrays costs both sides half of what a row for each delivery does.';
@@ -174,13 +175,16 @@ DECLARE
     v_claimed flametree.claimed;
 BEGIN
     SELECT array_agg(e.type::text), array_agg(e.agent_id), array_agg(e.session_id), array_agg(e.customer_id),
-           array_agg(e.assignee_id), array_agg(e.occurred_at), array_agg(e.text), array_agg(e.metadata)
+           array_agg(e.assignee_id), array_agg(e.occurred_at), array_agg(e.text), array_agg(e.metadata),
+           array_agg(e.trace)
     INTO v_claimed.event_types, v_claimed.agents, v_claimed.sessions, v_claimed.customers,
-         v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata
+         v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata,
+         v_claimed.traces
     FROM unnest(v_lanes, v_events) AS d (lane, event_id)
     -- LEFT: a delivery whose event is gone is still answered, else its claim could never be completed.
     LEFT JOIN LATERAL (
-        SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata
+        SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata,
+               e.trace
         FROM flametree.events AS e
         WHERE e.tenant_id = v_tenants[d.lane] AND e.id = d.event_id AND e.id >= v_first AND e.id <= v_last
         LIMIT 1

@@ -11,6 +11,9 @@ pub mod telemetry;
 // SQL, and nowhere else.
 pub mod store;
 
+// Whom the operator names.
+pub mod operator_client;
+
 // One message to one endpoint.
 pub mod channels;
 

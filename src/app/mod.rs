@@ -7,6 +7,7 @@ mod people;
 mod pools;
 mod push;
 mod settings;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::ingest::Ingest;
 use crate::queue::{Queue, Stage, Wakeup};
 use crate::secrets::Keyring;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, Webhooks};
 
 /// How long a stop waits for the last outcomes to be recorded.
@@ -84,6 +86,7 @@ struct Service {
     workers: Stage,
     attempts: TaskTracker,
     abort: CancellationToken,
+    traces: Stage,
     metrics: Stage,
     grace: Duration,
 }
@@ -122,13 +125,15 @@ impl Service {
             workers: Stage::default(),
             attempts: TaskTracker::new(),
             abort: CancellationToken::new(),
+            traces: Stage::default(),
             metrics: Stage::default(),
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
         observation::start(config, &service.data, metrics, &service.metrics);
+        let tracer = traces::start(config, metrics, &service.traces)?;
         let wakeup = if part.has_workers() {
-            service.start_workers(config, &keyring, &client, push.clone(), metrics).await?
+            service.start_workers(config, &keyring, &client, push.clone(), &tracer, metrics).await?
         } else {
             service.hint_others(config)
         };
@@ -141,7 +146,7 @@ impl Service {
                 &service.ingest.tasks,
                 &service.ingest.stop,
             );
-            service.serve_api(config, listener, ingest, keyring, client, push, metrics, shutdown)?;
+            service.serve_api(config, listener, ingest, keyring, client, push, tracer, metrics, shutdown)?;
         }
         Ok(service)
     }
@@ -152,6 +157,7 @@ impl Service {
         keyring: &Arc<Keyring>,
         client: &HttpClient,
         push_sender: Option<PushSender>,
+        tracer: &Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
@@ -160,7 +166,11 @@ impl Service {
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
         let push = |sender| Arc::new(BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone()));
-        let senders = pools::Senders { webhooks: Arc::new(webhooks), browser_push: push_sender.map(push) };
+        let senders = pools::Senders {
+            webhooks: Arc::new(webhooks),
+            browser_push: push_sender.map(push),
+            tracer: tracer.clone(),
+        };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
         let counting = worker::count_subscriptions(db.clone(), metrics.clone(), self.workers.stop.clone());
         self.workers.tasks.spawn(counting);
@@ -193,6 +203,7 @@ impl Service {
         keyring: Arc<Keyring>,
         client: HttpClient,
         push: Option<PushSender>,
+        tracer: Tracer,
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -205,6 +216,7 @@ impl Service {
             push_config_rules: Rules { allow_http: config.channels.allow_http },
             push,
             people: people::start(config, &self.api, shutdown)?,
+            tracer,
             metrics: metrics.clone(),
             settings: settings.clone(),
             shutdown: shutdown.clone(),
@@ -222,8 +234,8 @@ impl Service {
     }
 
     /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
-    /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the database
-    /// is closed last.
+    /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the last
+    /// traces are exported; the database is closed last.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.close();
@@ -232,6 +244,7 @@ impl Service {
         if let Some(queue) = &self.queue {
             self.stop_workers(queue).await;
         }
+        self.traces.end().await;
         self.metrics.end().await;
         if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
             tracing::warn!("the database's connections did not close in time");

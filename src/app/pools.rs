@@ -9,6 +9,7 @@ use super::now;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::endpoint::Channel;
 use crate::queue::Queue;
+use crate::telemetry::traces::{AttemptStep, Tracer};
 use crate::worker::{Attempts, BrowserPush, Ending, Pool, Webhooks, Workers};
 
 /// Who sends.
@@ -16,22 +17,23 @@ pub(super) struct Senders {
     pub(super) webhooks: Arc<Webhooks>,
     /// `None`: browser push is not configured.
     pub(super) browser_push: Option<Arc<BrowserPush>>,
+    pub(super) tracer: Tracer,
 }
 
 /// A pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort`.
 pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abort: &CancellationToken) -> Workers {
     let mut workers = Workers::default();
     for (channel, claimed) in queue.pools() {
-        let (tasks, abort) = (tasks.clone(), abort.clone());
+        let (tasks, abort, tracer) = (tasks.clone(), abort.clone(), senders.tracer.clone());
         workers = match (channel, &senders.browser_push) {
             (Channel::Webhook, _) => {
                 let webhooks = Arc::clone(&senders.webhooks);
-                let attempt = move |delivery| attempt_webhook(Arc::clone(&webhooks), delivery);
+                let attempt = move |delivery| attempt_webhook(Arc::clone(&webhooks), tracer.clone(), delivery);
                 workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
             }
             (Channel::BrowserPush, Some(browser_push)) => {
                 let browser_push = Arc::clone(browser_push);
-                let attempt = move |delivery| attempt_push(Arc::clone(&browser_push), delivery);
+                let attempt = move |delivery| attempt_push(Arc::clone(&browser_push), tracer.clone(), delivery);
                 workers.with(Pool { channel, claimed, attempts: Attempts::new(attempt, tasks, abort) })
             }
             (Channel::BrowserPush, None) => {
@@ -42,12 +44,27 @@ pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abo
     workers
 }
 
-async fn attempt_webhook(webhooks: Arc<Webhooks>, delivery: Delivery) -> Ending {
-    webhooks.attempt(delivery, now()).await
+async fn attempt_webhook(webhooks: Arc<Webhooks>, tracer: Tracer, delivery: Delivery) -> Ending {
+    let now = now();
+    let (delivery, step) = tracer.attempt(delivery, now);
+    let ending = webhooks.attempt(delivery, now).await;
+    attempted(&tracer, step, &ending);
+    ending
 }
 
-async fn attempt_push(browser_push: Arc<BrowserPush>, delivery: Delivery) -> Ending {
-    browser_push.attempt(delivery, now()).await
+async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: Delivery) -> Ending {
+    let now = now();
+    let (delivery, step) = tracer.attempt(delivery, now);
+    let ending = browser_push.attempt(delivery, now).await;
+    attempted(&tracer, step, &ending);
+    ending
+}
+
+/// What goes back into the queue has not been attempted, and is attempted under the same id later.
+fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, ending: &Ending) {
+    if let (Some(step), Ending::Outcome(attempt)) = (step, ending) {
+        tracer.attempted(*step, attempt);
+    }
 }
 
 /// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.

@@ -37,7 +37,7 @@ enum Action {
     Api,
     /// Run the workers only.
     Worker,
-    /// Bring the database's schema to this version (over a direct connection, not through a pooler).
+    /// Bring the database's schema to this version.
     Migrate,
     /// Ask the process that runs with these settings whether it does its work; exit code 0 or 1.
     Health(health::Health),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn run(config: Config, part: Part) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config, part).await?;
     let shutdown = CancellationToken::new();
-    until_signals(&shutdown, app::run(config, part, listeners, shutdown.clone())).await?
+    until_signals(&shutdown, Box::pin(app::run(config, part, listeners, shutdown.clone()))).await?
 }
 
 /// Runs `work` to its end. The first signal cancels `shutdown`, a second one ends the process at once.

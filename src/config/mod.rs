@@ -9,12 +9,14 @@ mod people;
 mod reader;
 mod secret;
 mod settings;
+mod traces;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderMap;
 use ipnet::IpNet;
 use url::Url;
 
@@ -26,6 +28,7 @@ use crate::domain::push_hosts::PushHost;
 use crate::domain::schedule::Schedule;
 use crate::people::Key;
 use crate::telemetry::logging;
+use crate::telemetry::traces::Share;
 
 /// All settings of one process.
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ pub struct Config {
     /// How long a stop waits for attempts in flight.
     pub shutdown_grace: Duration,
     pub log: logging::Settings,
+    /// `None`: traces are not exported.
+    pub traces: Option<Traces>,
 }
 
 /// Where the data is.
@@ -132,6 +137,17 @@ pub struct Ingest {
     pub queue_events: usize,
     /// How long a delivery may wait where its event does not say.
     pub expires: Duration,
+}
+
+/// Where traces go, and which.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    pub url: Url,
+    /// Their values are marked as sensitive.
+    pub headers: HeaderMap,
+    /// What is said of this process, its service's name first.
+    pub resource: Vec<(String, String)>,
+    pub share: Share,
 }
 
 /// When operations are due.

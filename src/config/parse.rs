@@ -19,6 +19,7 @@ use super::settings::{
     SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
     WORKSPACE_REPAIR_SCHEDULE,
 };
+use super::traces::traces;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
 use crate::domain::schedule::Schedule;
@@ -60,6 +61,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let schedules = schedules(reader);
     let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
     let log = log(reader);
+    let traces = traces(reader);
     Some(Config {
         database: database?,
         listen_addr: listen_addr?,
@@ -77,6 +79,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         sign_in_choices: None,
         shutdown_grace: shutdown_grace?,
         log: log?,
+        traces,
     })
 }
 

@@ -131,6 +131,16 @@ settings! {
         "what is logged: a level, or directives such as info,flametree_notify::queue=debug");
     LOG_FORMAT = optional("FLAMETREE_LOG_FORMAT",
         "text or json; unset: text if standard error is a terminal, else json");
+    OTLP_ENDPOINT = optional("OTEL_EXPORTER_OTLP_ENDPOINT",
+        "base URL of an OpenTelemetry collector that takes traces by OTLP over HTTP, as protobuf, such as http://127.0.0.1:4318; unset: traces are not exported");
+    OTLP_HEADERS = secret("OTEL_EXPORTER_OTLP_HEADERS",
+        "headers that the collector wants, as name=value separated by commas, values percent-encoded; unset: none");
+    SERVICE_NAME = with_default("OTEL_SERVICE_NAME", "flametree-notify",
+        "what traces call this service");
+    RESOURCE_ATTRIBUTES = optional("OTEL_RESOURCE_ATTRIBUTES",
+        "what traces say of this process besides, as name=value separated by commas, such as deployment.environment.name=production; unset: nothing");
+    TRACES_SHARE = with_default("OTEL_TRACES_SAMPLER_ARG", "1",
+        "share of the traces beginning here that is exported, 0 to 1, the same in every process; a caller's trace is exported if its flag says so");
 }
 
 /// The settings as an env file: each with its meaning and, commented out, its default.

@@ -1,5 +1,6 @@
 //! A delivery, its one attempt and its outcome.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Channel;
 use super::event::StoredEvent;
 use super::ids::{DeliveryId, EndpointId};
+use super::trace::Trace;
 
 /// What became of a delivery; final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,9 +107,18 @@ pub struct Delivery {
     pub endpoint_version: Option<i32>,
     /// Shared by the deliveries of one claim that have the same event.
     pub event: Arc<StoredEvent>,
+    /// What its event belongs to; `None`: the trace that it began, and sampled. Kept small: thousands wait at once.
+    pub trace: Option<Arc<Trace>>,
     /// Past this moment the delivery is not sent any more.
     pub expires_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Delivery {
+    /// The trace that its event belongs to.
+    pub fn trace(&self) -> Cow<'_, Trace> {
+        self.trace.as_deref().map_or_else(|| Cow::Owned(Trace::of_event(self.event.id)), Cow::Borrowed)
+    }
 }
 
 /// One attempt and what became of it. A bad answer is an outcome, not an error.

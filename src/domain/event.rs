@@ -9,6 +9,7 @@ use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
 use super::ids::EventId;
 use super::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
+use super::trace::Trace;
 
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
@@ -117,6 +118,8 @@ pub struct NewEvent {
     pub idempotency_key: Option<String>,
     /// How long its deliveries may wait; `None`: the deployment's default.
     pub expires_in_seconds: Option<u32>,
+    /// The trace that it came in; `None`: it begins its own.
+    pub trace: Option<Trace>,
 }
 
 /// An accepted event as it is stored and sent.
@@ -168,6 +171,7 @@ impl NewEvent {
                 metadata,
                 idempotency_key,
                 expires_in_seconds,
+                trace: None,
             }),
             _ => Err(faults),
         }

@@ -28,5 +28,6 @@ pub mod secret_text;
 pub mod stats;
 pub mod stream_ticket;
 pub mod token;
+pub mod trace;
 pub mod webhook_url;
 pub mod workspace;

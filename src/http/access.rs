@@ -4,8 +4,8 @@
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
+use utoipa::openapi::SecurityRequirement;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{OpenApi, PathItem, SecurityRequirement};
 
 use super::problem::{Problem, ProblemCode};
 use crate::domain::role::{Permission, Role};
@@ -131,25 +131,9 @@ fn forbidden(role: Role) -> Problem {
     Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not do this", role.as_str()))
 }
 
-/// Tells, at each route of the document, who may use it.
-pub(super) fn document(document: &mut OpenApi) {
-    for (template, item) in &mut document.paths.paths {
-        for (method, operation) in operations(item) {
-            if let Some(access) = of(method, template) {
-                note(operation, access);
-            }
-        }
-    }
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
-    let PathItem { get, put, post, delete, patch, .. } = item;
-    let all = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
-    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
-}
-
-/// The roles as the scopes that the route requires (OpenAPI 3.1, Security Requirement Object), and in words.
-fn note(operation: &mut Operation, access: Access) {
+/// Tells at a route of the document who may use it: the roles as the scopes that it requires (OpenAPI 3.1, Security
+/// Requirement Object), and in words.
+pub(super) fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
         Anyone | BySecret => {
             operation.security = Some(Vec::new());

@@ -9,9 +9,10 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::delivery_view::{DeliveryDetailView, DeliveryView, RequestView, ResponseView, sent_body};
+use super::parameter_docs::{OfPage, OfTenant};
 use super::parameters::{NoParameters, Parameters};
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::domain::delivery::Outcome;
 use crate::domain::delivery_log::{DeliveryFilter, EventSummary, FinishedDelivery};
@@ -38,21 +39,18 @@ pub(super) struct DeliveryPage {
     path = "/v1/deliveries",
     tag = "Deliveries",
     params(
-        ("agent_id" = Option<String>, Query),
-        ("session_id" = Option<String>, Query),
+        ("agent_id" = Option<String>, Query, min_length = 1, max_length = 128, example = "agent-1"),
+        ("session_id" = Option<String>, Query, min_length = 1, max_length = 128, example = "s-1"),
         ("event_type" = Option<EventType>, Query),
         ("channel" = Option<Channel>, Query),
         ("outcome" = Option<Outcome>, Query),
         ("from" = Option<DateTime<Utc>>, Query, description = "Accepted at this moment or later."),
         ("to" = Option<DateTime<Utc>>, Query, description = "Accepted before this moment."),
-        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfPage,
+        OfTenant,
     ),
     responses(
-        (status = 200, body = DeliveryPage),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = DeliveryPage),
     ),
 )]
 pub(super) async fn list_deliveries(
@@ -95,13 +93,11 @@ fn filter(parameters: &mut Parameters) -> DeliveryFilter {
     path = "/v1/deliveries/{id}",
     tag = "Deliveries",
     params(
-        ("id" = String, Path, example = "dlv_01930000000070008000000000000001"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = DeliveryId, Path),
+        OfTenant,
     ),
     responses(
-        (status = 200, body = DeliveryDetailView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The delivery", body = DeliveryDetailView),
     ),
 )]
 pub(super) async fn get_delivery(
@@ -165,7 +161,6 @@ fn summary(event: &StoredEvent) -> EventSummary {
 /// An accepted event and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventView {
-    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
     id: EventId,
     #[serde(rename = "type")]
     event_type: EventType,
@@ -188,13 +183,11 @@ pub(super) struct EventView {
     path = "/v1/events/{id}",
     tag = "Events",
     params(
-        ("id" = String, Path, example = "evt_01930000000070008000000000000000"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = EventId, Path),
+        OfTenant,
     ),
     responses(
-        (status = 200, body = EventView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The event", body = EventView),
     ),
 )]
 pub(super) async fn get_event(

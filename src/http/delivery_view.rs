@@ -15,9 +15,7 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 /// One event for one endpoint: one attempt, one outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct DeliveryView {
-    #[schema(value_type = String, example = "dlv_01930000000070008000000000000001")]
     id: DeliveryId,
-    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
     event_id: EventId,
     /// Null, as the agent and the session, once retention has taken the event.
     event_type: Option<EventType>,
@@ -25,7 +23,6 @@ pub(super) struct DeliveryView {
     session_id: Option<String>,
     /// Null until the delivery has its outcome, as all that follows.
     channel: Option<Channel>,
-    #[schema(value_type = Option<String>, example = "end_01930000000070008000000000000000")]
     endpoint_id: Option<EndpointId>,
     /// Null: not finished yet.
     outcome: Option<Outcome>,

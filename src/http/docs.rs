@@ -16,7 +16,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// The documentation.
 #[utoipa::path(get, path = "/docs", tag = "Service",
-    responses((status = 303, description = "See /docs/index.html")))]
+    responses((status = 303, description = "See `/docs/index.html`",
+        headers(("Location" = String, description = "Where the documentation is.")))))]
 pub(super) async fn docs() -> Redirect {
     Redirect::to("/docs/index.html")
 }
@@ -24,7 +25,8 @@ pub(super) async fn docs() -> Redirect {
 /// A file of the documentation.
 #[utoipa::path(get, path = "/docs/{file}", tag = "Service",
     params(("file" = String, Path, example = "index.html")),
-    responses((status = 200, description = "The file"), (status = 404, description = "No such file")))]
+    responses((status = 200, description = "The file", content(
+        (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
     // Swagger UI would validate the document at a server of its makers.
     let config = Config::from("/v1/openapi.json").validator_url("none");

@@ -14,18 +14,22 @@ use tracing::Instrument;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::state::ApiState;
+use super::{now, request_trace};
+use crate::telemetry::traces::Answered;
 
 /// The `route` label of what the router does not know.
 const NO_ROUTE: &str = "none";
 
 /// Runs a request under its id, with a bound of time, and tells logs and metrics of it.
-pub(super) async fn observe(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let started_at = Instant::now();
+pub(super) async fn observe(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    let (began, started_at) = (now(), Instant::now());
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-    let span = tracing::info_span!("http_request", request.id = %id, http.method = %method, http.route = route);
+    let trace = request_trace::begin(&state.tracer, &mut request, route);
+    let trace_id = trace.id().map(tracing::field::display);
+    let span = tracing::info_span!("http_request", request.id = %id, trace.id = trace_id, http.method = %method, http.route = route);
 
     let mut response = if head_bytes(&request) > state.settings.head_bytes {
         let detail = format!("the path and the headers may have {} bytes together", state.settings.head_bytes);
@@ -34,11 +38,14 @@ pub(super) async fn observe(State(state): State<ApiState>, request: Request, nex
         let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
         answer.unwrap_or_else(|_elapsed| too_slow().into_response())
     };
-    name_request(&mut response, id);
+    name_request(&mut response, id.clone());
 
     let status = response.status();
     let duration = started_at.elapsed();
     state.metrics.http_request(route, method.as_str(), status.as_u16(), duration);
+    let (method, request_id, status_code) = (method.as_str(), id.as_str(), status.as_u16());
+    let answered = Answered { method, route, request_id, status: status_code, began, duration };
+    request_trace::end(&state.tracer, &trace, answered);
     span.in_scope(|| log(status, duration.as_micros()));
     response
 }

@@ -19,10 +19,12 @@ use super::auth::Caller;
 use super::body::JsonBody;
 use super::endpoint_test_view::EndpointTestView;
 use super::now;
+use super::parameter_docs::{OfAgent, OfTenant};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::push_config_answers::PushConfigDraft;
 use super::push_configs::{AgentPath, refused};
+use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use super::state::ApiState;
 use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, try_out};
 use crate::domain::delivery::Delivery;
@@ -48,6 +50,7 @@ const TEXT: &str =
 /// A test to be made.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"event": "user_message"}))]
 pub(super) struct EndpointTestRequest {
     /// Which event; it need not be one that the config selects.
@@ -58,27 +61,22 @@ pub(super) struct EndpointTestRequest {
 }
 
 /// Sends one test event at once (`"test":true` in its body), by the saved or by a draft config, also a paused one, and
-/// tells what became of it. At most 10 a minute for an agent. Nothing is stored; a 410 disables nothing.
+/// tells what became of it. At most 10 a minute for an agent. Nothing is stored; a 410 disables nothing. Where no config
+/// is saved and none was sent, there is nothing to test; a saved one without URL is a conflict.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/test",
+    operation_id = "test_endpoint",
     tag = "Push configs",
     params(
-        ("agent_id" = String, Path),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfAgent,
+        OfTenant,
     ),
     request_body = EndpointTestRequest,
     responses(
         (status = 200, description = "Sent, or refused to be sent: see the outcome", body = EndpointTestView),
-        (status = 404, description = "No config is saved and none was sent", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 409, description = "The saved config has no URL", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 429, description = "More than 10 tests in a minute; see Retry-After", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        DoesNotFit,
+        BreaksRulesOrLacksSecrets,
     ),
 )]
 pub(super) async fn test(
@@ -217,6 +215,7 @@ fn delivery(
         channel: Channel::Webhook,
         endpoint_id,
         endpoint_version: None,
+        trace: None,
         event: Arc::new(event),
         expires_at: DateTime::<Utc>::MAX_UTC,
         claimed_at: now,

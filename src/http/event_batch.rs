@@ -13,18 +13,28 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::body::{parse_json, read_json};
 use super::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_rejected, refused};
+use super::parameter_docs::OfTenant;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument, whole_seconds};
+use super::problem::{Problem, ProblemCode, whole_seconds};
+use super::request_trace::Accepting;
 use super::state::ApiState;
-use super::workspace;
+use super::{request_trace, workspace};
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::unknown_fields;
+use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
+use crate::ingest::Acceptance;
+use crate::telemetry::traces::RequestTrace;
 
 /// Events of one request.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the handler reads the list piece by piece, to find every fault")]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"events": [
+    {"type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "text": "Where is my order?"},
+    {"type": "session_resolved", "agent_id": "agent-1", "session_id": "s-2"},
+]}))]
 pub(super) struct EventBatch {
     /// At most 500, together at most 1 MiB.
     #[schema(min_items = 1, max_items = 500)]
@@ -44,7 +54,8 @@ pub(super) struct BatchResult {
     index: usize,
     /// 202 accepted, 200 accepted before, otherwise the status of the problem.
     status: u16,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
+    #[schema(value_type = AcceptedInBatch)]
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
@@ -55,21 +66,30 @@ pub(super) struct BatchResult {
     errors: Vec<Fault>,
 }
 
+/// What an event that was accepted has besides.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents an `AcceptedEvent` that is not there for every event")]
+struct AcceptedInBatch {
+    id: Option<EventId>,
+    /// Whether it was accepted before, under the same idempotency key.
+    duplicate: Option<bool>,
+    /// How many deliveries it was fanned out to.
+    deliveries: Option<u16>,
+}
+
 /// Accepts the good events of a batch, all together; each event has its own answer.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
     tag = "Events",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(
+        ("traceparent" = Option<String>, Header,
+            description = "W3C Trace Context: the trace that the events belong to; with `tracestate`."),
+        OfTenant,
+    ),
     request_body = EventBatch,
     responses(
         (status = 200, description = "An answer for each event", body = BatchAnswer),
-        (status = "4XX", description = "Refused as a whole", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 429, description = "The tenants post more than they may; come back after `Retry-After` seconds",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn post_batch(
@@ -78,10 +98,11 @@ pub(super) async fn post_batch(
     _: NoParameters,
     request: Request,
 ) -> Result<Json<BatchAnswer>, Problem> {
+    let trace = request_trace::of(&request);
     let bytes = read(&state, request).await.inspect_err(|problem| count_rejected(&state, problem.code()))?;
     let bodies = bodies(&bytes, state.settings.batch_events);
     let bodies = bodies.inspect_err(|problem| count_rejected(&state, problem.code()))?;
-    let results = accept(&state, &caller, bodies).await?;
+    let results = accept(&state, &caller, trace, bodies).await?;
     Ok(Json(BatchAnswer { results }))
 }
 
@@ -93,26 +114,36 @@ async fn read(state: &ApiState, request: Request) -> Result<Bytes, Problem> {
     read_json(request, state, state.settings.batch_body_bytes).await
 }
 
-async fn accept(state: &ApiState, caller: &Caller, bodies: Vec<&RawValue>) -> Result<Vec<BatchResult>, Problem> {
+async fn accept(
+    state: &ApiState,
+    caller: &Caller,
+    trace: RequestTrace,
+    bodies: Vec<&RawValue>,
+) -> Result<Vec<BatchResult>, Problem> {
     let parsed = bodies.into_iter().enumerate().map(|(index, body)| parse(body, index, state, caller)).collect();
     let mut good = Vec::new();
-    let mut places: Vec<Result<EventType, Problem>> = Vec::new();
+    let mut places: Vec<Result<(EventType, TenantId), Problem>> = Vec::new();
     for event in within_rates(state, parsed)? {
-        places.push(event.map(|event| {
-            let event_type = event.event_type;
+        places.push(event.map(|mut event| {
+            let place = (event.event_type, event.tenant_id.clone());
+            event.trace = trace.of_events();
             good.push(event);
-            event_type
+            place
         }));
     }
     let (offered, moved) = (good.len(), workspace::concerned(&good));
+    let accepting = Accepting::begin(trace);
     let accepted = state.ingest.accept(good).await.map_err(refused);
     let accepted = accepted.inspect_err(|problem| (0..offered).for_each(|_| count_rejected(state, problem.code())))?;
     state.workspace.moved(&moved);
 
     let mut acceptances = accepted.into_iter();
     let results = places.into_iter().enumerate().map(|(index, place)| {
-        let answered = place.and_then(|event_type| {
+        let answered = place.and_then(|(event_type, tenant)| {
             let acceptance = acceptances.next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+            if let Acceptance::Accepted { id, deliveries } = acceptance {
+                accepting.accepted(&state.tracer, id, event_type, &tenant, deliveries);
+            }
             answer(&acceptance).map(|answer| (event_type, answer))
         });
         result(state, index, answered)

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::Caller;
 use super::events::PostedEvent;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::channels::webhook;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::{EventType, StoredEvent};
@@ -59,9 +59,7 @@ pub(super) struct EventTypeList {
     path = "/v1/event-types",
     tag = "Events",
     responses(
-        (status = 200, body = EventTypeList),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "All types", body = EventTypeList),
     ),
 )]
 pub(super) async fn list_event_types(_: Caller, _: NoParameters) -> Result<Json<EventTypeList>, Problem> {

@@ -11,10 +11,13 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{parse_json, read_json};
+use super::parameter_docs::{OfRepetition, OfTenant};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
+use super::refusals::OtherBody;
+use super::request_trace::Accepting;
 use super::state::ApiState;
-use super::workspace;
+use super::{request_trace, workspace};
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
@@ -33,22 +36,23 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 pub(super) struct PostedEvent {
     #[serde(rename = "type")]
     pub(super) event_type: EventType,
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) agent_id: &'static str,
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) session_id: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) customer_id: Option<&'static str>,
     /// When it happened; without it, when it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The message; required for the three message types.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^[^\u0000]*$")]
     pub(super) text: Option<&'static str>,
     /// Who is to handle the session; required for `session_assigned`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) assignee_id: Option<&'static str>,
     /// Passed on to webhooks as it is; at most 16 KiB of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +60,7 @@ pub(super) struct PostedEvent {
     pub(super) metadata: Option<Value>,
     /// The same key and body again is the same event; also as the header `Idempotency-Key`. Kept for a day at least.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) idempotency_key: Option<&'static str>,
     /// How long its deliveries may wait to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,14 +68,13 @@ pub(super) struct PostedEvent {
     pub(super) expires_in_seconds: Option<u32>,
     /// Required with a token for all tenants that names none by `?tenant_id=`, refused otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) tenant_id: Option<&'static str>,
 }
 
 /// An accepted event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
-    #[schema(value_type = String, example = "evt_01930000000070008000000000000000")]
     id: EventId,
     /// Whether it was accepted before, under the same idempotency key.
     duplicate: bool,
@@ -79,25 +82,23 @@ pub(super) struct AcceptedEvent {
     deliveries: u16,
 }
 
-/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome.
+/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
+/// tenant may post no more than its rate; come back after `Retry-After` seconds, as after an overload.
 #[utoipa::path(
     post,
     path = "/v1/events",
     tag = "Events",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Instead of the field `idempotency_key`."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfRepetition,
+        ("traceparent" = Option<String>, Header,
+            description = "W3C Trace Context: the trace that the event, and its webhook, belong to; with `tracestate`."),
+        OfTenant,
     ),
     request_body = PostedEvent,
     responses(
         (status = 202, description = "Accepted", body = AcceptedEvent),
         (status = 200, description = "Accepted before", body = AcceptedEvent),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 429, description = "The tenant posts more than it may; come back after `Retry-After` seconds",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        OtherBody,
     ),
 )]
 pub(super) async fn post_event(
@@ -121,10 +122,11 @@ async fn accept(
     request: Request,
 ) -> Result<(EventType, (StatusCode, AcceptedEvent)), Problem> {
     let header_key = idempotency_key(request.headers())?;
+    let trace = request_trace::of(&request);
     let bytes = read_json(request, state, state.settings.event_body_bytes).await?;
     let mut body = parse_json(&bytes)?;
     let contradiction = header_key.and_then(|key| take_over_key(&mut body, key));
-    let event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
+    let mut event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
         (Ok(event), None) => event,
         (parsed, contradiction) => {
             let faults = parsed.err().into_iter().flatten().chain(contradiction).collect();
@@ -132,11 +134,15 @@ async fn accept(
         }
     };
     state.tenant_rates.take(&event.tenant_id, 1)?;
-    let event_type = event.event_type;
+    event.trace = trace.of_events();
+    let (event_type, tenant, accepting) = (event.event_type, event.tenant_id.clone(), Accepting::begin(trace));
     let moved = workspace::concerned(std::slice::from_ref(&event));
     let acceptances = state.ingest.accept(vec![event]).await.map_err(refused)?;
     state.workspace.moved(&moved);
     let acceptance = acceptances.into_iter().next().ok_or_else(|| Problem::new(ProblemCode::Internal))?;
+    if let Acceptance::Accepted { id, deliveries } = acceptance {
+        accepting.accepted(&state.tracer, id, event_type, &tenant, deliveries);
+    }
     answer(&acceptance).map(|answer| (event_type, answer))
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::Problem;
 use super::state::ApiState;
-use crate::store::{self, Db};
+use crate::store::{self, Db, connection};
 
 /// How long an answer stands, so that strangers cannot keep the database busy with it.
 const FRESH_FOR: Duration = Duration::from_millis(500);
@@ -41,6 +41,8 @@ enum Unready {
     NoDatabase,
     #[error("the database's schema is older than this release; run `flametree-notify migrate`")]
     OldSchema,
+    #[error("the database is read-only")]
+    ReadOnly,
 }
 
 impl Readiness {
@@ -62,9 +64,8 @@ impl Readiness {
 }
 
 async fn look(db: &Db) -> Result<(), Unready> {
-    match timeout(PATIENCE, store::is_migrated(db)).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(Unready::OldSchema),
+    match timeout(PATIENCE, ask(db)).await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database is not ready");
             Err(Unready::NoDatabase)
@@ -73,21 +74,29 @@ async fn look(db: &Db) -> Result<(), Unready> {
     }
 }
 
+async fn ask(db: &Db) -> Result<Result<(), Unready>, sqlx::migrate::MigrateError> {
+    if !store::is_migrated(db).await? {
+        return Ok(Err(Unready::OldSchema));
+    }
+    let is_read_only = connection::is_read_only(&mut *db.acquire().await?).await?;
+    Ok(if is_read_only { Err(Unready::ReadOnly) } else { Ok(()) })
+}
+
 /// Whether the process lives. Says nothing of the database: a restart would not mend that.
-#[utoipa::path(get, path = "/livez", tag = "Service", responses((status = 200, body = HealthDocument)))]
+#[utoipa::path(get, path = "/livez", tag = "Service",
+    responses((status = 200, description = "Alive", body = HealthDocument)))]
 pub(super) async fn livez() -> Json<HealthDocument> {
     Json(HealthDocument { status: Health::Ok })
 }
 
 /// Whether to send requests here: the database answers, its schema is that of this release, the process is not stopping.
+/// The detail of a refusal says why.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "Service",
     responses(
-        (status = 200, body = HealthDocument),
-        (status = 503, description = "Not ready; the detail says why", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "Ready", body = HealthDocument),
     ),
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
@@ -96,6 +105,6 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
     }
     match state.readiness.check(&state.db).await {
         Ok(()) => Json(HealthDocument { status: Health::Ok }).into_response(),
-        Err(unready) => Problem::new(ProblemCode::Unavailable).detail(unready.to_string()).into_response(),
+        Err(unready) => Problem::unavailable().detail(unready.to_string()).into_response(),
     }
 }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::parameter_docs::OfTenant;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::state::ApiState;
 use crate::domain::role::{Permission, Role};
 
@@ -35,11 +36,9 @@ pub(super) struct MeView {
     path = "/v1/me",
     operation_id = "get_me",
     tag = "Service",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     responses(
         (status = 200, description = "The caller", body = MeView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn read(

@@ -16,11 +16,13 @@ mod endpoint_tests;
 mod event_batch;
 mod event_types;
 mod events;
+mod examples;
 mod guesses;
 mod health;
 mod me;
 mod openapi;
 mod operations;
+mod parameter_docs;
 pub mod parameters;
 pub mod path;
 mod portal;
@@ -34,8 +36,10 @@ mod push_configs;
 mod push_renewals;
 mod push_subscriptions;
 mod push_tests;
+mod refusals;
 mod replays;
 pub mod request_id;
+mod request_trace;
 mod schemas;
 mod serve;
 mod signing_secrets;
@@ -187,7 +191,7 @@ pub fn metrics_router(metrics: Metrics) -> Router {
 /// The OpenAPI document as JSON text.
 pub fn openapi_json() -> String {
     let mut document = routes().into_openapi();
-    access::document(&mut document);
+    openapi::complete(&mut document);
     // Text keys only: this cannot fail, and the tests read the document.
     document.to_pretty_json().unwrap_or_default()
 }

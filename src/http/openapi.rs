@@ -3,15 +3,20 @@
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use utoipa::Modify;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{OpenApi, PathItem};
 
+use super::access;
+use super::examples::Examples;
 use super::problem::ProblemDocument;
+use super::refusals;
 use super::state::ApiState;
 use super::workspace::TICKET_PARAMETER;
 
 /// What the document says besides the routes.
-#[derive(OpenApi)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "flametree-notify",
@@ -33,11 +38,11 @@ use super::workspace::TICKET_PARAMETER;
 )]
 pub(super) struct Document;
 
-/// Who may use a route stands at the route, from the table in `access.rs`.
+/// How callers say who they are. Who may use a route stands at the route.
 struct Credentials;
 
 impl Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, document: &mut OpenApi) {
         let bearer = |description| Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description));
         let token = bearer("A service's API token: `ftn_` and 43 characters.").build();
         let person = bearer(
@@ -53,12 +58,34 @@ impl Modify for Credentials {
     }
 }
 
+/// Adds to each route what comes from elsewhere: who may use it, how it refuses, and what its answers look like.
+pub(super) fn complete(document: &mut OpenApi) {
+    refusals::define(document.components.get_or_insert_default());
+    let examples = Examples::read();
+    for (template, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            if let Some(access) = access::of(method, template) {
+                access::note(operation, access);
+                refusals::add_shared(operation, access);
+                examples.add_to(operation);
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
 /// This document.
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",
     tag = "Service",
-    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)),
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value,
+        example = json!({"openapi": "3.1.0", "info": {"title": "flametree-notify", "version": "1.0.0"}, "paths": {}}))),
 )]
 pub(super) async fn openapi_json(State(state): State<ApiState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], state.document)

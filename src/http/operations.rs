@@ -9,9 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::parameter_docs::{OfPage, OfTenant};
 use super::parameters::{NoParameters, Parameters};
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
+use super::refusals::DoesNotFit;
 use super::state::ApiState;
 use crate::domain::delivery::Outcome;
 use crate::domain::ids::OperationId;
@@ -24,7 +26,6 @@ use crate::store::operation_log;
 /// Work besides deliveries: one tick of a schedule, or one request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OperationView {
-    #[schema(value_type = String, example = "opr_01930000000070008000000000000000")]
     id: OperationId,
     kind: OperationKind,
     state: OperationState,
@@ -123,16 +124,14 @@ pub(super) struct OperationPage {
 #[utoipa::path(
     get,
     path = "/v1/operations",
+    operation_id = "list_operations",
     tag = "Operations",
     params(
-        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfPage,
+        OfTenant,
     ),
     responses(
-        (status = 200, body = OperationPage),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = OperationPage),
     ),
 )]
 pub(super) async fn list(
@@ -154,15 +153,14 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/operations/{id}",
+    operation_id = "get_operation",
     tag = "Operations",
     params(
-        ("id" = String, Path, example = "opr_01930000000070008000000000000000"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = OperationId, Path),
+        OfTenant,
     ),
     responses(
-        (status = 200, body = OperationView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The operation", body = OperationView),
     ),
 )]
 pub(super) async fn read(
@@ -174,23 +172,22 @@ pub(super) async fn read(
     found(&state, caller.tenant(), name.id()?).await.map(|operation| Json(operation.into()))
 }
 
-/// Cancels an operation that has not ended: what it has replayed remains, and nothing comes after it. Safe to repeat.
+/// Cancels an operation that has not ended: what it has replayed remains, and nothing comes after it. Safe to repeat; one
+/// that has ended otherwise is a conflict.
 ///
 /// Not a DELETE: the operation stays, to be read.
 #[utoipa::path(
     post,
     path = "/v1/operations/{id}/cancel",
+    operation_id = "cancel_operation",
     tag = "Operations",
     params(
-        ("id" = String, Path, example = "opr_01930000000070008000000000000000"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = OperationId, Path),
+        OfTenant,
     ),
     responses(
         (status = 200, description = "Canceled", body = OperationView),
-        (status = 409, description = "It has ended otherwise", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        DoesNotFit,
     ),
 )]
 pub(super) async fn cancel(

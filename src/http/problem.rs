@@ -223,7 +223,12 @@ impl Problem {
 
     /// The document, with the id of the request where it is known.
     pub(super) fn document(&self, request_id: Option<&str>) -> Body {
-        let document = ProblemDocument {
+        // Strings and numbers: this cannot fail, and an error about an error would help nobody.
+        Body::from(serde_json::to_vec(&self.written(request_id)).unwrap_or_default())
+    }
+
+    pub(super) fn written<'a>(&'a self, request_id: Option<&'a str>) -> ProblemDocument<'a> {
+        ProblemDocument {
             type_uri: format!("urn:flametree:problem:{}", self.code.as_str()),
             code: self.code,
             title: self.code.title(),
@@ -231,9 +236,7 @@ impl Problem {
             detail: self.detail.as_deref(),
             request_id,
             errors: &self.faults,
-        };
-        // Strings and numbers: this cannot fail, and an error about an error would help nobody.
-        Body::from(serde_json::to_vec(&document).unwrap_or_default())
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct PushConfigDocument {
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
     #[serde(flatten)]
+    #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
     /// Only in answers to changes: what would keep messages from being sent now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +42,7 @@ pub(super) struct FurtherSettings {
     /// The deadline of an attempt, 1000 to 10000; null: the deployment's default.
     timeout_ms: Option<u64>,
     /// Whether messages are signed.
+    #[schema(required = false)]
     signing: bool,
     /// Why the service itself disabled the config; null: it did not.
     disabled_reason: Option<DisabledReason>,
@@ -49,6 +51,7 @@ pub(super) struct FurtherSettings {
 /// A push config as it is sent. What is absent has its default; a read config may be sent back as it is.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "enabled": true, "url": "https://example.com/webhook", "timeout_ms": 5_000, "signing": true,
     "headers": [{"name": "Authorization", "value": "Bearer x", "secret": true}],
@@ -59,6 +62,7 @@ pub(super) struct PushConfigDraft {
     #[schema(default = false)]
     enabled: Option<bool>,
     /// https, at most 2048 bytes, without user info and fragment.
+    #[schema(format = "uri", min_length = 1, max_length = 2_048)]
     url: Option<String>,
     /// Null: the deployment's default.
     #[schema(minimum = 1_000, maximum = 10_000)]
@@ -67,21 +71,32 @@ pub(super) struct PushConfigDraft {
     signing: Option<bool>,
     #[schema(max_items = 20)]
     headers: Option<Vec<HeaderDraft>>,
+    #[schema(max_items = 4)]
     events: Option<Vec<WebhookEvent>>,
+    /// Not read: a config that was read may be sent back.
+    #[schema(value_type = Option<Value>)]
+    disabled_reason: (),
+    /// Not read.
+    #[schema(value_type = Option<Value>)]
+    warnings: (),
 }
 
 /// A header as it is sent.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
+#[serde(deny_unknown_fields)]
 pub(super) struct HeaderDraft {
     /// A token of RFC 9110, unique without regard to case; some names are the service's own.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     name: String,
     /// Visible ASCII, spaces and tabs. A secret header without it keeps the stored one.
-    #[schema(min_length = 1, max_length = 4_096)]
+    #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
     value: Option<String>,
     /// `authorization` and `cookie` always are. Absent: as it is stored, else false.
     secret: Option<bool>,
+    /// Not read.
+    #[schema(value_type = Option<Value>)]
+    value_set: (),
 }
 
 /// A header of a push config.
@@ -126,7 +141,6 @@ pub(super) struct SigningSecretsDocument {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SigningSecretDocument {
-    #[schema(value_type = String, example = "sec_01930000000070008000000000000000")]
     id: SigningSecretId,
     created_at: DateTime<Utc>,
     /// When it stops signing; null: the current one.

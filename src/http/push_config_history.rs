@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::parameter_docs::{OfAgent, OfPage, OfTenant};
 use super::parameters::Parameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::push_configs::AgentPath;
 use super::state::ApiState;
 use crate::domain::page::{Cursor, PageRows};
@@ -42,23 +43,20 @@ pub(super) struct PushConfigHistoryPage {
     next_cursor: Option<String>,
 }
 
-/// Changes of an agent's push config, the newest first; also after its removal. The newest 500 are kept, for 400 days.
+/// Changes of an agent's push config, the newest first; also after its removal. The newest 500 are kept, for 400 days;
+/// an agent of whom none is remembered is not found.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/history",
+    operation_id = "list_push_config_changes",
     tag = "Push configs",
     params(
-        ("agent_id" = String, Path),
-        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfAgent,
+        OfPage,
+        OfTenant,
     ),
     responses(
-        (status = 200, body = PushConfigHistoryPage),
-        (status = 404, description = "The agent never had a push config that is remembered",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = PushConfigHistoryPage),
     ),
 )]
 pub(super) async fn list(

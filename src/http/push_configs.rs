@@ -7,11 +7,13 @@ use axum::response::Response;
 
 use super::auth::Caller;
 use super::body::{JsonBody, MergePatchBody};
+use super::parameter_docs::{OfAgent, OfState, OfTenant};
 use super::parameters::NoParameters;
 use super::path::PathName;
 use super::preconditions::IfMatch;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::push_config_answers::{PushConfigDocument, PushConfigDraft, WarningDocument, tagged};
+use super::refusals::{BreaksRulesOrLacksSecrets, ChangedMeanwhile, DoesNotFit};
 use super::state::ApiState;
 use crate::channels::webhook::SigningSecret;
 use crate::domain::fault::{Fault, FaultCode};
@@ -41,12 +43,13 @@ impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config",
+    operation_id = "get_push_config",
     tag = "Push configs",
-    params(("agent_id" = String, Path)),
+    params(OfAgent, OfTenant),
     responses(
         (status = 200, description = "The config and its ETag; unset, only its four main fields",
-            body = PushConfigDocument, headers(("ETag" = String))),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+            body = PushConfigDocument,
+            headers(("ETag" = String, description = "The tag of the state that is shown."))),
     ),
 )]
 pub(super) async fn read(
@@ -65,16 +68,17 @@ pub(super) async fn read(
 #[utoipa::path(
     put,
     path = "/v1/agents/{agent_id}/push-config",
+    operation_id = "replace_push_config",
     tag = "Push configs",
-    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(OfAgent, OfTenant, OfState),
     request_body = PushConfigDraft,
     responses(
         (status = 200, description = "Saved; with the signing secret, if this created it",
-            body = PushConfigDocument, headers(("ETag" = String))),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+            body = PushConfigDocument,
+            headers(("ETag" = String, description = "The tag of the state that is shown."))),
+        DoesNotFit,
+        ChangedMeanwhile,
+        BreaksRulesOrLacksSecrets,
     ),
 )]
 pub(super) async fn replace(
@@ -92,18 +96,19 @@ pub(super) async fn replace(
 #[utoipa::path(
     patch,
     path = "/v1/agents/{agent_id}/push-config",
+    operation_id = "patch_push_config",
     tag = "Push configs",
-    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(OfAgent, OfTenant, OfState),
     request_body(
         content((PushConfigDraft = "application/merge-patch+json"), (PushConfigDraft = "application/json")),
     ),
     responses(
         (status = 200, description = "Saved; with the signing secret, if this created it",
-            body = PushConfigDocument, headers(("ETag" = String))),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+            body = PushConfigDocument,
+            headers(("ETag" = String, description = "The tag of the state that is shown."))),
+        DoesNotFit,
+        ChangedMeanwhile,
+        BreaksRulesOrLacksSecrets,
     ),
 )]
 pub(super) async fn patch(
@@ -121,12 +126,12 @@ pub(super) async fn patch(
 #[utoipa::path(
     delete,
     path = "/v1/agents/{agent_id}/push-config",
+    operation_id = "delete_push_config",
     tag = "Push configs",
-    params(("agent_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(OfAgent, OfTenant, OfState),
     responses(
         (status = 204, description = "The config is unset now"),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 412, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        ChangedMeanwhile,
     ),
 )]
 pub(super) async fn delete(

@@ -13,7 +13,8 @@ use super::auth::Caller;
 use super::body::JsonBody;
 use super::parameters::NoParameters;
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
+use super::refusals::NoBrowserPush;
 use super::state::ApiState;
 use crate::channels::browser_push::{PushSender, is_public_key};
 use crate::domain::ids::PushSubscriptionId;
@@ -35,6 +36,7 @@ pub(super) struct VapidPublicKey {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
 #[expect(non_snake_case, reason = "the browser's own name")]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA", "expirationTime": null,
     "keys": {
@@ -50,7 +52,7 @@ pub(super) struct SubscriptionRequest {
     expirationTime: Option<f64>,
     keys: SubscriptionKeys,
     /// What the person calls the browser.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     label: Option<String>,
 }
 
@@ -67,7 +69,6 @@ pub(super) struct SubscriptionKeys {
 /// A browser of the person who asks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SubscriptionView {
-    #[schema(value_type = String, example = "sub_01930000000070008000000000000000")]
     id: PushSubscriptionId,
     /// The push service.
     host: String,
@@ -116,13 +117,11 @@ pub(super) fn sender(state: &ApiState) -> Result<&PushSender, Problem> {
 #[utoipa::path(
     get,
     path = "/v1/push/vapid-public-key",
+    operation_id = "get_vapid_public_key",
     tag = "Browser push",
     responses(
-        (status = 200, body = VapidPublicKey),
-        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The key", body = VapidPublicKey),
+        NoBrowserPush,
     ),
 )]
 pub(super) async fn vapid_public_key(
@@ -134,21 +133,18 @@ pub(super) async fn vapid_public_key(
 }
 
 /// Registers this browser for the person who asks, or shows that it is still there: pages do it each time they load. A
-/// browser that was somebody else's is this person's from then on. Of more than 20, the one unseen longest goes.
+/// browser that was somebody else's is this person's from then on. Of more than 20, the one unseen longest goes. The
+/// endpoint's host must be a push service that the deployment allows.
 #[utoipa::path(
     put,
     path = "/v1/me/push-subscriptions",
+    operation_id = "register_push_subscription",
     tag = "Browser push",
     request_body = SubscriptionRequest,
     responses(
         (status = 200, description = "It was the person's already", body = SubscriptionView),
         (status = 201, description = "Registered", body = SubscriptionView),
-        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 422, description = "Also if the host is no push service that is allowed",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        NoBrowserPush,
     ),
 )]
 pub(super) async fn register(
@@ -179,11 +175,10 @@ pub(super) async fn register(
 #[utoipa::path(
     get,
     path = "/v1/me/push-subscriptions",
+    operation_id = "list_push_subscriptions",
     tag = "Browser push",
     responses(
-        (status = 200, body = SubscriptionList),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The person's browsers", body = SubscriptionList),
     ),
 )]
 pub(super) async fn list(
@@ -200,12 +195,11 @@ pub(super) async fn list(
 #[utoipa::path(
     delete,
     path = "/v1/me/push-subscriptions/{id}",
+    operation_id = "remove_push_subscription",
     tag = "Browser push",
-    params(("id" = String, Path, example = "sub_01930000000070008000000000000000")),
+    params(("id" = PushSubscriptionId, Path)),
     responses(
         (status = 204, description = "Removed"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn remove(

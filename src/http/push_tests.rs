@@ -13,8 +13,9 @@ use super::auth::Caller;
 use super::now;
 use super::parameters::NoParameters;
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::push_subscriptions::{person, sender};
+use super::refusals::MissingOrNoBrowserPush;
 use super::state::ApiState;
 use crate::channels::browser_push::{Notice, Recipient, Sent};
 use crate::domain::delivery::{Attempt, Outcome};
@@ -58,16 +59,12 @@ impl From<Attempt> for PushTestView {
 #[utoipa::path(
     post,
     path = "/v1/me/push-subscriptions/{id}/test",
+    operation_id = "test_push_subscription",
     tag = "Browser push",
-    params(("id" = String, Path, example = "sub_01930000000070008000000000000000")),
+    params(("id" = PushSubscriptionId, Path)),
     responses(
         (status = 200, description = "Sent, or refused to be sent: see the outcome", body = PushTestView),
-        (status = 404, description = "Also `browser_push_not_configured`", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 429, description = "Too soon; see Retry-After", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        MissingOrNoBrowserPush,
     ),
 )]
 pub(super) async fn test(

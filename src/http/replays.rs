@@ -13,10 +13,12 @@ use super::delivery_view::DeliveryView;
 use super::events::idempotency_key;
 use super::now;
 use super::operations::{OperationView, entered};
+use super::parameter_docs::{OfAgent, OfRepetition, OfTenant};
 use super::parameters::NoParameters;
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::push_configs::AgentPath;
+use super::refusals::{DoesNotFit, OtherBody};
 use super::state::ApiState;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::DeliveryId;
@@ -29,21 +31,18 @@ use crate::store::{events, operation_log, replays};
 const MAX_KEY_CHARACTERS: usize = 255;
 
 /// Delivers the event of a finished delivery again: a new delivery of the same event, so with the same `webhook-id`, by
-/// today's settings.
+/// today's settings. It is a conflict while it is in flight, if today's settings do not want it, and if it is too old.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/replay",
     tag = "Deliveries",
     params(
-        ("id" = String, Path, example = "dlv_01930000000070008000000000000001"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = DeliveryId, Path),
+        OfTenant,
     ),
     responses(
         (status = 202, description = "The new delivery", body = DeliveryView),
-        (status = 409, description = "It is in flight, today's settings do not want it, or it is too old",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        DoesNotFit,
     ),
 )]
 pub(super) async fn replay_delivery(
@@ -75,6 +74,7 @@ pub(super) async fn replay_delivery(
 /// Which deliveries to replay.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
     "limit": 10_000, "dry_run": true}))]
 pub(super) struct ReplayBody {
@@ -99,18 +99,18 @@ pub(super) struct ReplayBody {
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/replays",
+    operation_id = "replay_deliveries",
     tag = "Operations",
     params(
-        ("agent_id" = String, Path),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key and body again is the same operation."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfAgent,
+        OfRepetition,
+        OfTenant,
     ),
     request_body = ReplayBody,
     responses(
         (status = 202, description = "Entered: watch it at `/v1/operations/{id}`", body = OperationView),
         (status = 200, description = "Entered before, under the same key", body = OperationView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        OtherBody,
     ),
 )]
 pub(super) async fn replay_many(

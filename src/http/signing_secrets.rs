@@ -6,13 +6,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::JsonBody;
+use super::parameter_docs::{OfAgent, OfTenant};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::push_config_answers::{RotatedSecretDocument, SigningSecretsDocument, tagged};
 use super::push_configs::{AgentPath, new_signing_secret};
+use super::refusals::DoesNotFit;
 use super::state::ApiState;
 use crate::domain::fault::Fault;
 use crate::domain::fields::Fields;
@@ -30,16 +33,26 @@ const DEFAULT_GRACE_SECONDS: u64 = 24 * 3600;
 /// Most secrets that sign at once: each adds a signature to every message.
 const MAX_LIVE_SECRETS: usize = 5;
 
+/// How to make a new signing secret.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"grace_seconds": 86_400}))]
+pub(super) struct Rotation {
+    /// How long the secrets before it sign along.
+    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
+    grace_seconds: Option<u64>,
+}
+
 /// Which signing secrets there are. Their values are never shown again.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/signing-secret",
+    operation_id = "list_signing_secrets",
     tag = "Push configs",
-    params(("agent_id" = String, Path)),
+    params(OfAgent, OfTenant),
     responses(
-        (status = 200, body = SigningSecretsDocument),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 200, description = "The secrets that sign now", body = SigningSecretsDocument),
     ),
 )]
 pub(super) async fn list(
@@ -56,15 +69,14 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/signing-secret/rotate",
+    operation_id = "rotate_signing_secret",
     tag = "Push configs",
-    params(("agent_id" = String, Path)),
-    request_body(content = serde_json::Value, example = json!({"grace_seconds": 86_400})),
+    params(OfAgent, OfTenant),
+    request_body = Rotation,
     responses(
-        (status = 200, body = RotatedSecretDocument, headers(("ETag" = String))),
-        (status = 403, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 409, body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 422, body = ProblemDocument<'static>, content_type = "application/problem+json"),
+        (status = 200, description = "Made", body = RotatedSecretDocument,
+            headers(("ETag" = String, description = "The tag of the config's new state."))),
+        DoesNotFit,
     ),
 )]
 pub(super) async fn rotate(

@@ -23,6 +23,7 @@ use crate::portal::Portal;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 /// What the composition root gives to the API.
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ pub struct Dependencies {
     pub push: Option<PushSender>,
     /// Verifies the tokens of portal users; `None`: there are none.
     pub people: Option<Arc<People>>,
+    pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
     /// Canceled when the process begins to stop: from then on it is not ready.
@@ -54,6 +56,7 @@ pub struct ApiState {
     pub push_config_rules: Rules,
     pub push: Option<PushSender>,
     pub people: Option<Arc<People>>,
+    pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Arc<Settings>,
     pub shutdown: CancellationToken,
@@ -83,6 +86,7 @@ impl ApiState {
             push_config_rules,
             push,
             people,
+            tracer,
             metrics,
             settings,
             shutdown,
@@ -98,6 +102,7 @@ impl ApiState {
             push_config_rules,
             push,
             people,
+            tracer,
             metrics,
             settings: Arc::new(settings),
             shutdown,

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::now;
+use super::parameter_docs::{OfAgent, OfTenant};
 use super::parameters::Parameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::push_configs::AgentPath;
 use super::state::ApiState;
 use crate::domain::delivery::Outcome;
@@ -52,18 +53,17 @@ pub(super) struct DurationView {
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/stats",
+    operation_id = "get_agent_stats",
     tag = "Deliveries",
     params(
-        ("agent_id" = String, Path),
+        OfAgent,
         ("from" = Option<DateTime<Utc>>, Query, description = "Without it, a day before `to`."),
         ("to" = Option<DateTime<Utc>>, Query, description = "Without it, now."),
         ("channel" = Option<Channel>, Query, description = "Without it, all channels."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfTenant,
     ),
     responses(
-        (status = 200, body = StatsView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The statistics", body = StatsView),
     ),
 )]
 pub(super) async fn read(

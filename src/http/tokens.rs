@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::now;
+use super::parameter_docs::{OfPage, OfTenant};
 use super::parameters::{NoParameters, Parameters};
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::domain::fault::FaultCode;
 use crate::domain::fields::Fields;
@@ -30,10 +31,11 @@ const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 /// A token to be made.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
 pub(super) struct TokenRequest {
     /// What people call it.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     name: String,
     role: Role,
     /// Without it the token is good until it is revoked.
@@ -44,7 +46,6 @@ pub(super) struct TokenRequest {
 /// A token without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TokenView {
-    #[schema(value_type = String, example = "tok_01930000000070008000000000000000")]
     id: TokenId,
     name: String,
     role: Role,
@@ -75,7 +76,6 @@ impl From<Token> for TokenView {
 /// A new token; the only answer that ever holds its text.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreatedToken {
-    #[schema(value_type = String, example = "tok_01930000000070008000000000000000")]
     id: TokenId,
     /// What to send as `Authorization: Bearer ...`. Shown now and never again.
     token: String,
@@ -94,12 +94,10 @@ pub(super) struct TokenPage {
     post,
     path = "/v1/tokens",
     tag = "Tokens",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     request_body = TokenRequest,
     responses(
         (status = 201, description = "Made", body = CreatedToken),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create_token(
@@ -145,14 +143,11 @@ fn new_token(body: Value, tenant: Option<&TenantId>, now: DateTime<Utc>) -> Resu
     path = "/v1/tokens",
     tag = "Tokens",
     params(
-        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        OfPage,
+        OfTenant,
     ),
     responses(
-        (status = 200, body = TokenPage),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = TokenPage),
     ),
 )]
 pub(super) async fn list_tokens(
@@ -176,13 +171,11 @@ pub(super) async fn list_tokens(
     path = "/v1/tokens/{id}",
     tag = "Tokens",
     params(
-        ("id" = String, Path, example = "tok_01930000000070008000000000000000"),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("id" = TokenId, Path),
+        OfTenant,
     ),
     responses(
         (status = 204, description = "Revoked"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn revoke_token(

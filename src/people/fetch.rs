@@ -1,23 +1,16 @@
-//! Asks the identity provider for its keys.
-//!
-//! The URL is the operator's word and may lead into a private network, where identity providers often are: the guarded
-//! client of the channels, which is for the URLs of tenants, would refuse it, and to open that network to it would open
-//! it to webhooks. What keeps this client safe is that it goes to this one URL: no redirects, no proxy, one deadline, a
-//! bounded answer.
+//! Asks the identity provider for its keys, at the one URL that the operator has named; the answer is bounded.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{StatusCode, redirect, retry};
+use reqwest::StatusCode;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
 use super::key_set::{KeySet, KeySetError};
+use crate::operator_client;
 
 /// Longest answer, in bytes. Sets with whole certificate chains have some twenty thousand.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSION"));
 
 /// Why the client could not be made; only at start.
 #[derive(Debug, thiserror::Error)]
@@ -74,24 +67,7 @@ impl Fetcher {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the guarded client is for the URLs of tenants; see above")]
 fn client(extra_roots: &[CertificateDer<'static>], deadline: Duration) -> Result<reqwest::Client, BuildError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in extra_roots {
-        roots.add(root.clone())?;
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .user_agent(USER_AGENT)
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .timeout(deadline)
-        // It is asked once in minutes.
-        .pool_max_idle_per_host(0);
-    Ok(builder.build()?)
+    // It is asked once in minutes.
+    Ok(operator_client::builder(extra_roots, deadline)?.pool_max_idle_per_host(0).build()?)
 }

@@ -128,6 +128,9 @@ fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
         "log_truncate_on_rotation=on".to_owned(),
         "log_rotation_age=1d".to_owned(),
         "log_rotation_size=0".to_owned(),
+        // What an error quotes may be a message: the row that a constraint refuses, or a caller's own statement.
+        "log_error_verbosity=terse".to_owned(),
+        "log_min_error_statement=panic".to_owned(),
     ]
 }
 

@@ -95,6 +95,16 @@ impl Claimed {
     fn end(&mut self, end: End, attempt: Attempt, verdict: Verdict) {
         let Some(place) = self.place.take() else { return };
         self.queue.answered(place.endpoint_id, verdict, self.started);
+        let channel = self.queue.channel().as_str();
+        match end {
+            End::Record => {
+                let (outcome, duration_us) = (attempt.outcome.as_str(), attempt.duration.as_micros());
+                tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, outcome, http.status = attempt.http_status, duration_us, "a delivery ended");
+            }
+            End::PutBack => {
+                tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, "a delivery goes back");
+            }
+        }
         let finished = FinishedDelivery {
             id: place.id,
             event_id: place.event_id,

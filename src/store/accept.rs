@@ -7,6 +7,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{CustomerId, UserId};
+use crate::domain::trace::Trace;
 
 /// What became of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +55,12 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     let keys: Vec<_> = events.iter().map(|event| event.idempotency_key.as_deref()).collect();
     let expiries: Vec<_> =
         events.iter().map(|event| seconds(event.expires_in_seconds.unwrap_or(default_expiry_seconds))).collect();
+    let traces = traces(events);
     let rows = sqlx::query!(
         r#"-- accept::accept
         SELECT result AS "result!", event_id AS "event_id?", deliveries AS "deliveries!",
                lane_channels AS "lane_channels!", lane_endpoints AS "lane_endpoints!", lane_positions AS "lane_positions!"
-        FROM flametree.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
+        FROM flametree.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"#,
         &tenants as &[&str],
         &types as &[&str],
         &agents as &[&str],
@@ -70,6 +72,7 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         &metadata as &[Option<&str>],
         &keys as &[Option<&str>],
         &expiries,
+        &traces as &[Option<Vec<u8>>],
     )
     .fetch_all(db)
     .await?;
@@ -80,6 +83,14 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
             Ok(Accepted { result, ready })
         })
         .collect()
+}
+
+/// Most events come without one: nothing stands for all of them then.
+fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
+    if events.iter().all(|event| event.trace.is_none()) {
+        return Vec::new();
+    }
+    events.iter().map(|event| event.trace.as_ref().map(Trace::to_bytes)).collect()
 }
 
 fn seconds(seconds: u32) -> i32 {

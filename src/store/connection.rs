@@ -18,6 +18,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
 /// not, for that would be a round trip before each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
+/// Any number that no other program locks in the same database.
+const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
@@ -49,19 +51,37 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
 /// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long
 /// as it lives, however long ago the database writes again; it is connected anew instead, until it can write.
 async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let read_only = sqlx::query_scalar!(
-        r#"-- connection::refuse_read_only
-        SELECT current_setting('transaction_read_only')::boolean AS "read_only!""#
-    )
-    .fetch_one(connection)
-    .await?;
-    if read_only {
+    if is_read_only(connection).await? {
         return Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::ReadOnlyFilesystem, "the database is read-only")));
     }
     Ok(())
 }
 
-/// Brings the schema to this build's version. Needs a direct connection: it takes a session lock.
+/// Whether the database takes no writes now, as a standby. A pooler may have put another session behind a connection
+/// than the one that was asked when it began.
+pub async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- connection::is_read_only
+        SELECT current_setting('transaction_read_only')::boolean AS "read_only!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Brings the schema to this build's version; another process that wants the same waits. The pool needs two connections.
+///
+/// The lock is a transaction's, beside the transactions of the migrations: sqlx's own is a session's, which a transaction
+/// pooler would leave on a connection of somebody else.
 pub async fn migrate(db: &Db) -> Result<(), sqlx::migrate::MigrateError> {
-    MIGRATOR.run(db).await
+    let mut lock = db.begin().await?;
+    sqlx::query!(
+        "-- connection::migrate
+        SELECT FROM pg_advisory_xact_lock($1)",
+        MIGRATION_LOCK,
+    )
+    .execute(&mut *lock)
+    .await?;
+    MIGRATOR.run(db).await?;
+    lock.commit().await?;
+    Ok(())
 }

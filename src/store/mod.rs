@@ -43,10 +43,11 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 ///
 /// The table of applied versions is named with its schema. Without it the first migration decides where the second run
 /// looks: for a user named like our schema `flametree` comes to stand before `public`, and every migration would be
-/// run again.
+/// run again. Who runs it locks by [`connection::migrate`].
 pub static MIGRATOR: Migrator = Migrator {
     table_name: Cow::Borrowed("flametree._sqlx_migrations"),
     create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
+    locking: false,
     ..sqlx::migrate!()
 };
 

@@ -5,17 +5,29 @@ use sqlx::Error;
 
 use super::Db;
 
-/// Creates the missing partitions of the days from `first` to `last`; answers how many. Safe to repeat; two callers at
-/// once may fail each other, and the next call goes on.
+/// Any number that no other program locks in the same database.
+const ENSURE_LOCK: i64 = 0x0066_6c61_6d65_7061;
+
+/// Creates the missing partitions of the days from `first` to `last`; answers how many. Safe to repeat. Callers take turns:
+/// processes that start together on a fresh database would fail each other.
 pub async fn ensure(db: &Db, first: NaiveDate, last: NaiveDate) -> Result<u32, Error> {
+    let mut tx = db.begin().await?;
+    sqlx::query!(
+        "-- partitions::ensure (lock)
+        SELECT FROM pg_advisory_xact_lock($1)",
+        ENSURE_LOCK,
+    )
+    .execute(&mut *tx)
+    .await?;
     let created = sqlx::query_scalar!(
         r#"-- partitions::ensure
         SELECT flametree.ensure_partitions($1, $2) AS "created!""#,
         first,
         last,
     )
-    .fetch_one(db)
+    .fetch_one(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(created.unsigned_abs())
 }
 

@@ -93,7 +93,7 @@ pub async fn forget(db: &Db, before: NaiveDate, limit: i64) -> Result<u64, Error
         WHERE ctid IN (
             SELECT ctid
             FROM flametree.delivery_rollups
-            WHERE starts_at < ($1::date)::timestamp AT TIME ZONE 'UTC'
+            WHERE starts_at AT TIME ZONE 'UTC' < $1::date
             LIMIT $2)",
         before,
         limit,

@@ -53,6 +53,7 @@ label!(BlockReason, "reason");
 label!(RemovalReason, "reason");
 label!(RefusalReason, "reason");
 label!(PoolName, "pool");
+label!(SpanResult, "result");
 
 impl Labels for (PoolName, PoolState) {
     const NAMES: &'static [&'static str] = &["pool", "state"];
@@ -113,6 +114,18 @@ macro_rules! label_values {
             }
         }
     };
+}
+
+label_values! {
+    /// What became of steps of traces.
+    pub enum SpanResult {
+        /// The collector has them.
+        Exported = "exported",
+        /// There was no room: the collector is slower than they come.
+        Dropped = "dropped",
+        /// The collector did not take them.
+        Failed = "failed",
+    }
 }
 
 label_values! {

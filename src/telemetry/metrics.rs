@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
-pub use super::labels::{BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason};
+pub use super::labels::{
+    BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult,
+};
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
@@ -229,6 +231,10 @@ metrics! {
     /// When the oldest partition is due to be dropped. Long in the past: retention is late.
     pub fn set_retention_due(time: DateTime<Utc>) {
         retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
+    }
+    /// Steps of traces that ended, by what became of them; none where no collector is set.
+    pub fn spans_ended(result: SpanResult, spans: u64) {
+        trace_spans_total: Counter, by SpanResult => add(result, spans)
     }
     /// When this process began.
     pub fn set_started(time: DateTime<Utc>) {

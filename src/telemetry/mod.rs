@@ -1,4 +1,4 @@
-//! What operators see: logs and metrics.
+//! What operators see: logs, metrics and traces.
 //!
 //! Knows the words of the domain and nothing else. Whoever does something tells it here by a typed function; what is
 //! recorded never holds payload text, a key, a URL's query or an id as a label.
@@ -7,3 +7,4 @@ mod instruments;
 mod labels;
 pub mod logging;
 pub mod metrics;
+pub mod traces;

@@ -108,7 +108,7 @@ fn settings() -> BTreeSet<String> {
 }
 
 fn is_variable(text: &str) -> bool {
-    (text.starts_with("FLAMETREE_") || text.starts_with("DATABASE_"))
+    ["FLAMETREE_", "DATABASE_", "OTEL_"].iter().any(|prefix| text.starts_with(prefix))
         && text.chars().all(|character| character.is_ascii_uppercase() || character == '_')
 }
 

@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("secrets", &["domain"]),
     ("postgres", &[]),
+    ("operator_client", &[]),
     ("store", &["domain", "telemetry", "secrets"]),
     // Knows no database: what it sends is given to it.
     ("channels", &["domain", "telemetry"]),
@@ -18,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ingest", &["domain", "telemetry", "store", "queue"]),
     ("worker", &["domain", "telemetry", "secrets", "store", "channels", "queue"]),
     // Knows tokens and keys, no HTTP framework: how a refusal is told is the API's matter.
-    ("people", &["domain"]),
+    ("people", &["domain", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "people", "portal"]),
     // Fills what the modules below define as their settings.

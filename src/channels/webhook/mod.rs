@@ -30,6 +30,7 @@ pub use self::trial::{Trial, TrialResponse, try_out};
 use super::http_client::{Answer, Broken, Post};
 use super::{HttpClient, MAX_TIMEOUT};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
+use crate::domain::trace::SpanId;
 use crate::domain::webhook_url::WebhookUrl;
 
 /// How much of an answer's body is kept.
@@ -41,9 +42,10 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const EVENT: HeaderName = HeaderName::from_static("x-flametree-event");
 const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Room for ours, and for those that the client adds: host, accept and content-length.
-const OWN_HEADERS: usize = 12;
+const OWN_HEADERS: usize = 13;
 
 /// Headers that frame or route the message. The rules of push configs refuse them long before; here they are passed over.
 const TRANSPORT_HEADERS: [&str; 8] =
@@ -159,7 +161,11 @@ fn headers(
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp)?);
     headers.insert(EVENT, HeaderValue::from_static(payload::event_name(&delivery.event)));
     headers.insert(DELIVERY, HeaderValue::try_from(delivery.id.to_string())?);
-    headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent(delivery))?);
+    let (trace, span) = (delivery.trace(), SpanId::of_attempt(delivery.id));
+    headers.insert(TRACEPARENT, HeaderValue::try_from(trace.traceparent(span))?);
+    if let Some(state) = trace.state() {
+        headers.insert(TRACESTATE, HeaderValue::try_from(state)?);
+    }
     for (name, value) in &endpoint.headers {
         if !headers.contains_key(name) && !is_reserved(name) {
             headers.insert(name, value.clone());
@@ -171,15 +177,6 @@ fn headers(
 /// Names that stay ours even in a message that does not carry them.
 fn is_reserved(name: &HeaderName) -> bool {
     name == WEBHOOK_SIGNATURE || TRANSPORT_HEADERS.contains(&name.as_str())
-}
-
-/// W3C Trace Context: the event is the trace and the delivery the span, so that both sides' logs meet by ids that the
-/// API shows anyway. Marked as sampled: the record of the delivery exists.
-fn traceparent(delivery: &Delivery) -> String {
-    let trace = delivery.event.id.uuid().as_u128().max(1);
-    // All zeros is not a valid id.
-    let (_, span) = delivery.id.uuid().as_u64_pair();
-    format!("00-{trace:032x}-{:016x}-01", span.max(1))
 }
 
 #[cfg(test)]

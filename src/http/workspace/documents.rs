@@ -43,6 +43,31 @@ struct BadgeDocument {
     as_of: DateTime<Utc>,
 }
 
+/// An event of the stream.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation: events are written as lines")]
+#[schema(example = json!({
+    "event": "badge", "id": "5feceb66ffc86f38", "data": "{\"count\":3,\"as_of\":\"2026-01-01T00:00:00Z\"}",
+}))]
+pub(in crate::http) struct StreamEvent {
+    event: StreamEventName,
+    /// What to send as `Last-Event-ID` to go on behind this event.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    id: String,
+    /// A JSON document: of a snapshot what `GET /v1/workspace/active-conversations` answers, of a badge its `count` and
+    /// `as_of`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documentation")]
+#[schema(rename_all = "snake_case")]
+enum StreamEventName {
+    Snapshot,
+    Badge,
+}
+
 impl From<ActiveConversations> for ActiveConversationsDocument {
     fn from(active: ActiveConversations) -> Self {
         let conversations = active.listed.into_iter().map(|conversation| {

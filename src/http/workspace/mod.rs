@@ -19,10 +19,11 @@ use self::hub::Hub;
 use self::seats::Seats;
 use super::auth::Caller;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::state::{ApiState, Dependencies};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
+use crate::http::parameter_docs::OfTenant;
 use crate::store::workspace;
 
 pub(super) use self::stream::{__path_stream, stream};
@@ -96,14 +97,11 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",
+    operation_id = "list_active_conversations",
     tag = "Operator workspace",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     responses(
-        (status = 200, body = ActiveConversationsDocument),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The workspace", body = ActiveConversationsDocument),
     ),
 )]
 pub(super) async fn active_conversations(

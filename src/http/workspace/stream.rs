@@ -16,14 +16,15 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::documents::{ActiveConversationsDocument, View};
+use super::documents::{StreamEvent, View};
 use super::hub::Views;
 use super::seats::{NoSeat, Seat};
 use super::tickets::{TICKET_PARAMETER, Watching};
 use crate::domain::workspace::Watcher;
 use crate::http::now;
+use crate::http::parameter_docs::OfTenant;
 use crate::http::parameters::Parameters;
-use crate::http::problem::{Problem, ProblemCode, ProblemDocument, RETRY_SOON};
+use crate::http::problem::{Problem, ProblemCode, RETRY_SOON};
 use crate::http::state::ApiState;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -49,20 +50,20 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",
+    operation_id = "stream_workspace",
     tag = "Operator workspace",
     params(
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen."),
-        ("last_event_id" = Option<String>, Query, description = "The same, where no header can be sent."),
-        ("ticket" = Option<String>, Query, description = "A ticket instead of the header `Authorization`."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("Last-Event-ID" = Option<String>, Header, example = "5feceb66ffc86f38",
+            description = "The id of the last event that was seen."),
+        ("last_event_id" = Option<String>, Query, example = "5feceb66ffc86f38",
+            description = "The same, where no header can be sent."),
+        ("ticket" = Option<String>, Query, example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M",
+            description = "A ticket instead of the header `Authorization`."),
+        OfTenant,
     ),
     responses(
-        (status = 200, description = "The stream; this is the data of a snapshot", body = ActiveConversationsDocument,
+        (status = 200, description = "The stream; this is one event of it", body = StreamEvent,
             content_type = "text/event-stream"),
-        (status = "4XX", description = "Refused; 429: the caller has too many streams open",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn stream(

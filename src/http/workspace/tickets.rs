@@ -17,8 +17,9 @@ use crate::domain::workspace::Watcher;
 use crate::http::access;
 use crate::http::auth::{Caller, TENANT_PARAMETER, expired};
 use crate::http::now;
+use crate::http::parameter_docs::OfTenant;
 use crate::http::parameters::{NoParameters, Parameters};
-use crate::http::problem::{Problem, ProblemCode, ProblemDocument};
+use crate::http::problem::{Problem, ProblemCode};
 use crate::http::state::ApiState;
 use crate::store::{stream_tickets, tokens};
 
@@ -37,14 +38,11 @@ pub(in crate::http) struct TicketDocument {
 #[utoipa::path(
     post,
     path = "/v1/workspace/stream-tickets",
+    operation_id = "create_stream_ticket",
     tag = "Operator workspace",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     responses(
         (status = 201, description = "Made", body = TicketDocument),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = 503, description = "Come back after `Retry-After` seconds", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn create_ticket(

@@ -69,7 +69,8 @@ pub async fn claim(
                event_types AS "event_types: Vec<Option<String>>", agents AS "agents: Vec<Option<String>>",
                sessions AS "sessions: Vec<Option<String>>", customers AS "customers: Vec<Option<String>>",
                assignees AS "assignees: Vec<Option<String>>", occurred AS "occurred: Vec<Option<DateTime<Utc>>>",
-               texts AS "texts: Vec<Option<String>>", metadata AS "metadata: Vec<Option<String>>"
+               texts AS "texts: Vec<Option<String>>", metadata AS "metadata: Vec<Option<String>>",
+               traces AS "traces: Vec<Option<Vec<u8>>>"
         FROM flametree.claim_deliveries($1, $2, $3::text::flametree.channel, $4, $5, $6, $7)"#,
         claim_id.uuid(),
         worker_id.uuid(),
@@ -104,7 +105,8 @@ pub async fn resolve(
                event_types AS "event_types: Vec<Option<String>>", agents AS "agents: Vec<Option<String>>",
                sessions AS "sessions: Vec<Option<String>>", customers AS "customers: Vec<Option<String>>",
                assignees AS "assignees: Vec<Option<String>>", occurred AS "occurred: Vec<Option<DateTime<Utc>>>",
-               texts AS "texts: Vec<Option<String>>", metadata AS "metadata: Vec<Option<String>>"
+               texts AS "texts: Vec<Option<String>>", metadata AS "metadata: Vec<Option<String>>",
+               traces AS "traces: Vec<Option<Vec<u8>>>"
         FROM flametree.resolve_claim($1, $2)"#,
         claim_id.uuid(),
         worker_id.uuid(),

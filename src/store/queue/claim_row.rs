@@ -14,6 +14,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
+use crate::domain::trace::Trace;
 
 /// The type `flametree.claimed`. All columns are NULL where nothing was claimed. The n-th of each array from `lanes` on is
 /// of the n-th delivery; what belongs to its event is NULL where that is gone.
@@ -36,6 +37,7 @@ pub(super) struct ClaimRow {
     pub(super) occurred: Option<Vec<Option<DateTime<Utc>>>>,
     pub(super) texts: Option<Vec<Option<String>>>,
     pub(super) metadata: Option<Vec<Option<String>>>,
+    pub(super) traces: Option<Vec<Option<Vec<u8>>>>,
 }
 
 impl ClaimRow {
@@ -46,6 +48,7 @@ impl ClaimRow {
         let mut positions = column(self.positions);
         let mut event_ids = column(self.event_ids);
         let mut expiries = column(self.expiries);
+        let mut traces = column(self.traces);
         let mut columns = EventColumns {
             types: column(self.event_types),
             agents: column(self.agents),
@@ -66,12 +69,14 @@ impl ClaimRow {
             let event = columns.next(event_id, &lane.tenant_id)?;
             let event = events.entry(event_id).or_insert_with(|| event.map(Arc::new)).clone();
             let expires_at = next(&mut expiries)?;
+            let trace = next(&mut traces)?.and_then(|bytes| Trace::from_bytes(&bytes)).map(Arc::new);
             let delivery = event.map(|event| Delivery {
                 id,
                 channel,
                 endpoint_id: lane.endpoint_id,
                 endpoint_version: lane.endpoint_version,
                 event,
+                trace,
                 expires_at,
                 claimed_at,
             });

@@ -20,6 +20,7 @@ use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
 use flametree_notify::telemetry::metrics::Metrics;
+use flametree_notify::telemetry::traces::Tracer;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -101,6 +102,7 @@ impl TestApi {
             push_config_rules: Rules { allow_http: false },
             push,
             people: people.map(Arc::new),
+            tracer: Tracer::default(),
             metrics: metrics.clone(),
             settings: options.http.clone(),
             shutdown: draining.clone(),

@@ -42,8 +42,19 @@ impl Client {
 
     /// The answer; an error when there was none, and nobody knows what has happened.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+        self.request_with(method, path, &[], body).await
+    }
+
+    /// The same with headers of the caller's choice.
+    pub async fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
         let body = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
@@ -51,6 +62,9 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
         let exchange = tokio::time::timeout(PATIENCE, exchange(self.address, request)).await;
         exchange.map_err(|_elapsed| "no answer in time".to_owned())?.map_err(|error| error.to_string())
     }

@@ -16,6 +16,7 @@ use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
 use flametree_notify::telemetry::metrics::Metrics;
+use flametree_notify::telemetry::traces::Tracer;
 use flametree_notify::{http, store};
 use reqwest::Method;
 use reqwest::header::{ETAG, HeaderMap};
@@ -176,6 +177,7 @@ fn state(
         push_config_rules,
         push: None,
         people: None,
+        tracer: Tracer::default(),
         metrics,
         settings: http::Settings::default(),
         shutdown: stop.clone(),

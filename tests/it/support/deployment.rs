@@ -45,13 +45,21 @@ impl Deployment {
     /// On the server that all tests share.
     pub async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let (options, settings) = (database.connect_options(), Settings::on(&database.url()));
+        let (options, settings) = (database.direct_options(), Settings::on(&database.url()));
         Self::on(options, settings, Database::Shared(Box::new(database))).await
     }
 
     /// On a server of its own.
     pub async fn with_own_server() -> Self {
-        let server = OwnServer::start().await;
+        Self::on_server(OwnServer::start().await).await
+    }
+
+    /// On a server of its own behind a pooler.
+    pub async fn with_own_pooler() -> Self {
+        Self::on_server(OwnServer::start_pooled().await).await
+    }
+
+    async fn on_server(server: OwnServer) -> Self {
         let (options, settings) = (server.connect_options(), Settings::on(&server.url()));
         Self::on(options, settings, Database::Own(server)).await
     }

@@ -81,6 +81,10 @@ impl Http2Receiver {
         format!("https://{HOST}:{}/hook", self.address.port())
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
     }

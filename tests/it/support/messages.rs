@@ -45,6 +45,7 @@ pub(crate) fn delivery() -> Delivery {
         channel: Channel::Webhook,
         endpoint_id: EndpointId::from_uuid(Uuid::now_v7()),
         endpoint_version: Some(1),
+        trace: None,
         event: Arc::new(event),
         expires_at: DateTime::<Utc>::MAX_UTC,
         claimed_at: Utc::now(),

@@ -3,6 +3,7 @@
 pub mod api;
 pub(crate) mod browser;
 pub mod client;
+pub(crate) mod collector;
 pub mod config_api;
 pub mod deployment;
 pub(crate) mod http2;
@@ -13,6 +14,7 @@ pub(crate) mod misbehaving;
 pub(crate) mod mobile_backend;
 pub(crate) mod never_accepts;
 pub mod own_server;
+pub mod pooler;
 pub mod postgres;
 pub mod prometheus;
 pub(crate) mod push;

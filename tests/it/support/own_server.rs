@@ -9,6 +9,7 @@ use nix::unistd::{User, chown, geteuid};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::pooler::{self, Pooler};
 use super::temp_dir::TempDir;
 
 const NAME: &str = "flametree";
@@ -32,23 +33,39 @@ impl Stop {
 }
 
 pub struct OwnServer {
+    pooler: Option<Pooler>,
     directory: TempDir,
     programs: PathBuf,
 }
 
 impl OwnServer {
-    /// A running server with the current schema, and PostgreSQL's default durability.
+    /// A running server with the current schema, and PostgreSQL's default durability; behind a pooler where the tests are
+    /// to go through one.
     pub async fn start() -> Self {
-        let server = Self { directory: TempDir::new(), programs: programs() };
-        if let Some(user) = server_user() {
-            chown(server.directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+        let mut server = Self::start_direct().await;
+        if pooler::url_of_shared().is_some() {
+            server.put_behind_pooler().await;
         }
+        server
+    }
+
+    /// The same, behind a pooler.
+    pub async fn start_pooled() -> Self {
+        let mut server = Self::start_direct().await;
+        server.put_behind_pooler().await;
+        server
+    }
+
+    async fn put_behind_pooler(&mut self) {
+        self.pooler = Some(Pooler::start(self.directory.path(), None).await);
+    }
+
+    /// The same, whatever the other tests go through.
+    pub async fn start_direct() -> Self {
+        let server = Self::prepare();
         let data = server.data();
         let trust = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--username", NAME];
         server.run("initdb", &[&["--pgdata", &data], trust.as_slice()].concat());
-        let socket = server.directory.path().display();
-        let options = format!("-c listen_addresses= -c unix_socket_directories={socket} -c max_connections=100");
-        std::fs::write(server.directory.path().join("options"), options).unwrap();
         server.start_again();
         let mut connection = server.connect_options().database("postgres").connect().await.unwrap();
         sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await.unwrap();
@@ -59,6 +76,19 @@ impl OwnServer {
         server
     }
 
+    /// A directory for a server.
+    pub(super) fn prepare() -> Self {
+        let server = Self { pooler: None, directory: TempDir::new(), programs: programs() };
+        if let Some(user) = server_user() {
+            chown(server.directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let socket = server.directory.path().display();
+        let options = format!("-c listen_addresses= -c unix_socket_directories={socket} -c max_connections=100");
+        std::fs::write(server.directory.path().join("options"), options).unwrap();
+        server
+    }
+
+    /// Past any pooler.
     pub fn connect_options(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(self.directory.path())
@@ -69,8 +99,12 @@ impl OwnServer {
 
     /// `DATABASE_URL`
     pub fn url(&self) -> String {
-        let socket = self.directory.path().display().to_string().replace('/', "%2F");
-        format!("postgres://{NAME}@{socket}:5432/{NAME}")
+        let port = if self.pooler.is_some() { pooler::PORT } else { 5432 };
+        url_of_socket(self.directory.path(), port)
+    }
+
+    pub fn pooler(&self) -> &Pooler {
+        self.pooler.as_ref().expect("a server behind a pooler")
     }
 
     pub fn stop(&self, stop: Stop) {
@@ -84,11 +118,11 @@ impl OwnServer {
         self.run("pg_ctl", &["start", "--silent", "--wait", "--pgdata", &self.data(), "--log", &log, "-o", &options]);
     }
 
-    fn data(&self) -> String {
+    pub(super) fn data(&self) -> String {
         self.directory.path().join("data").display().to_string()
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) {
+    pub(super) fn run(&self, program: &str, arguments: &[&str]) {
         assert!(self.try_run(program, arguments), "{program} {arguments:?} failed");
     }
 
@@ -109,6 +143,12 @@ impl Drop for OwnServer {
             self.try_run("pg_ctl", &["stop", "--silent", "--pgdata", &self.data(), "--mode", "immediate"]);
         }
     }
+}
+
+/// `DATABASE_URL` of a socket in the directory.
+pub fn url_of_socket(directory: &Path, port: u16) -> String {
+    let socket = directory.display().to_string().replace('/', "%2F");
+    format!("postgres://{NAME}@{socket}:{port}/{NAME}")
 }
 
 /// PostgreSQL refuses to run as root.

@@ -1,6 +1,8 @@
 //! A fresh database for each test, on the server that `scripts/with-postgres` has made.
 //!
 //! The migrations run once per schema, into a template; a test's database is a copy of it, which takes milliseconds.
+//! With `POOLER=pgbouncer` everything but the making of databases goes through the pooler.
+//!
 //! Templates are named after the migrations they hold, so that one from before a change is never used.
 
 use std::ops::Deref;
@@ -11,6 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
+
+use super::pooler;
 
 /// Guards the making of the template against other test processes: any number that nobody else uses.
 const TEMPLATE_LOCK: i64 = 0x0066_6c61_6d65_7472;
@@ -34,7 +38,7 @@ impl TestDatabase {
         let name = format!("test_{}", Uuid::new_v4().simple());
         // PostgreSQL copies a template only while nobody is connected to it, and nobody is.
         run(&mut server().await, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
-        let options = server_options().database(&name);
+        let options = options_of(&service_url()).database(&name);
         let pool = PgPoolOptions::new().max_connections(max_connections).connect_with(options.clone()).await.unwrap();
         Self { pool, options, name }
     }
@@ -44,9 +48,14 @@ impl TestDatabase {
         self.options.clone()
     }
 
+    /// Past any pooler, for who needs a session or looks at those of others.
+    pub fn direct_options(&self) -> PgConnectOptions {
+        server_options().database(&self.name)
+    }
+
     /// For a process of its own: `DATABASE_URL`.
     pub fn url(&self) -> String {
-        let url = server_url();
+        let url = service_url();
         let (server, _) = url.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
     }
@@ -81,8 +90,17 @@ fn server_url() -> String {
         .expect("TEST_DATABASE_URL is not set: run `make test`, or `scripts/with-postgres cargo test ...`")
 }
 
+/// As the service reaches it.
+fn service_url() -> String {
+    pooler::url_of_shared().unwrap_or_else(server_url)
+}
+
 fn server_options() -> PgConnectOptions {
-    PgConnectOptions::from_str(&server_url()).unwrap().extra_float_digits(None)
+    options_of(&server_url())
+}
+
+fn options_of(url: &str) -> PgConnectOptions {
+    PgConnectOptions::from_str(url).unwrap().extra_float_digits(None)
 }
 
 async fn server() -> PgConnection {
@@ -130,7 +148,7 @@ async fn tests_have_databases_of_their_own_with_the_schema_and_leave_none() {
         assert!(is_own);
         sqlx::raw_sql("CREATE TABLE own ()").execute(&database.pool).await.unwrap();
     }
-    for options in [one.connect_options(), PgConnectOptions::from_str(&one.url()).unwrap()] {
+    for options in [one.connect_options(), one.direct_options(), options_of(&one.url())] {
         assert_eq!(options.get_database(), Some(one.name.as_str()));
         options.connect().await.unwrap().ping().await.unwrap();
     }

@@ -57,6 +57,7 @@ pub fn message(agent: &str, text: String) -> NewEvent {
         metadata: None,
         idempotency_key: None,
         expires_in_seconds: None,
+        trace: None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::domain::webhook_url::WebhookUrl;
 /// A delivery of the event, as if it had been accepted.
 pub(super) fn delivery(event: NewEvent) -> Delivery {
     let id = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
+    let trace = event.trace.map(Arc::new);
     let event = StoredEvent {
         id,
         tenant_id: event.tenant_id,
@@ -40,6 +41,7 @@ pub(super) fn delivery(event: NewEvent) -> Delivery {
         endpoint_id: EndpointId::from_uuid(Uuid::nil()),
         endpoint_version: Some(1),
         event: Arc::new(event),
+        trace,
         expires_at: DateTime::UNIX_EPOCH,
         claimed_at: DateTime::UNIX_EPOCH,
     }

@@ -1,0 +1,41 @@
+//! Traces: from the settings to the exporter.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use uuid::Uuid;
+
+use super::settings::extra_roots;
+use crate::config::{self, Config};
+use crate::operator_client;
+use crate::queue::Stage;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Target, Tracer};
+
+/// Longest time for one request to the collector.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Records nothing where no collector is set.
+pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow::Result<Tracer> {
+    let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
+        return Ok(Tracer::default());
+    };
+    let roots = extra_roots(config.channels.ca_certificates.as_deref())?;
+    let builder = operator_client::builder(&roots, DEADLINE).context("TLS to the collector of traces")?;
+    let client = builder.build().context("the client for the collector of traces cannot be built")?;
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for (name, value) in [
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", Uuid::new_v4().to_string()),
+        ("host.name", host),
+        ("process.pid", std::process::id().to_string()),
+    ] {
+        // What the operator says counts more.
+        if resource.iter().all(|(known, _)| known != name) {
+            resource.push((name.to_owned(), value));
+        }
+    }
+    tracing::info!(host = url.host_str(), "traces are exported");
+    let target = Target { client, url, headers, resource };
+    Ok(Tracer::start(target, share, metrics, &stage.tasks, &stage.stop))
+}

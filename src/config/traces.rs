@@ -1,0 +1,90 @@
+//! Where traces go, by the names that OpenTelemetry has given its settings.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::Traces;
+use super::reader::Reader;
+use super::settings::{OTLP_ENDPOINT, OTLP_HEADERS, RESOURCE_ATTRIBUTES, SERVICE_NAME, TRACES_SHARE};
+use crate::telemetry::traces::Share;
+
+/// Where a collector takes traces, below its base URL.
+const PATH: [&str; 2] = ["v1", "traces"];
+
+/// `None`: traces are not exported, or a fault was noted.
+pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
+    let url = reader.parsed(OTLP_ENDPOINT, "an http or https URL without user, query and fragment", traces_url);
+    let headers = if reader.is_set(OTLP_HEADERS) {
+        reader.parsed(OTLP_HEADERS, "headers like name=value,name=value with percent-encoded values", headers)
+    } else {
+        Some(HeaderMap::new())
+    };
+    let attributes = if reader.is_set(RESOURCE_ATTRIBUTES) {
+        reader.parsed(RESOURCE_ATTRIBUTES, "name=value,name=value with percent-encoded values", pairs)
+    } else {
+        Some(Vec::new())
+    };
+    let service_name = reader.text(SERVICE_NAME);
+    let share = reader.parsed(TRACES_SHARE, "a number from 0 to 1", |text| Share::new(text.parse().ok()?));
+    let (url, headers, share) = (url?, headers?, share?);
+    // The name has a setting of its own, which counts more than the list.
+    let attributes = attributes?.into_iter().filter(|(name, _)| name != "service.name");
+    let resource = service_name.map(|name| ("service.name".to_owned(), name)).into_iter().chain(attributes).collect();
+    Some(Traces { url, headers, resource, share })
+}
+
+fn traces_url(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text).ok()?;
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !anonymous || !bare {
+        return None;
+    }
+    url.path_segments_mut().ok()?.pop_if_empty().extend(PATH);
+    Some(url)
+}
+
+fn headers(text: &str) -> Option<HeaderMap> {
+    let pairs = pairs(text)?.into_iter().map(|(name, value)| {
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::try_from(name).ok()?, value))
+    });
+    pairs.collect()
+}
+
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        Some((name.trim().to_owned(), value.into_owned())).filter(|(name, _)| !name.is_empty())
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_below_the_base_url() {
+        let of = |text| traces_url(text).map(|url| url.to_string());
+        assert_eq!(of("http://127.0.0.1:4318").as_deref(), Some("http://127.0.0.1:4318/v1/traces"));
+        assert_eq!(of("https://otlp.example/base/").as_deref(), Some("https://otlp.example/base/v1/traces"));
+        for wrong in ["127.0.0.1:4318", "grpc://collector:4317", "http://me:pw@collector", "http://collector?key=1", ""]
+        {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn headers_are_pairs_and_secret() {
+        let found = headers("api-key=a%20b%3D, x-team = core,").unwrap();
+        assert_eq!((&found["api-key"], &found["x-team"]), (&"a b=".parse().unwrap(), &"core".parse().unwrap()));
+        assert!(!format!("{found:?}").contains("a b"));
+        for wrong in ["api-key", "=x", "a b=c", "a=%0A", "a=%ff"] {
+            assert!(headers(wrong).is_none(), "{wrong}");
+        }
+    }
+}

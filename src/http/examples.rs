@@ -1,0 +1,38 @@
+//! Examples of what the API answers, in `examples.json` by the name of the schema; the tests hold them against it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{Content, Ref, RefOr};
+
+const EXAMPLES: &str = include_str!("examples.json");
+
+/// The examples by the reference to their schema.
+pub(super) struct Examples(BTreeMap<String, Value>);
+
+impl Examples {
+    pub(super) fn read() -> Self {
+        // The file is part of the program, and a test looks for each example in the document.
+        let by_name: BTreeMap<String, Value> = serde_json::from_str(EXAMPLES).unwrap_or_default();
+        Self(by_name.into_iter().map(|(name, example)| (Ref::from_schema_name(name).ref_location, example)).collect())
+    }
+
+    /// Gives each answer of a route its example.
+    pub(super) fn add_to(&self, operation: &mut Operation) {
+        for response in operation.responses.responses.values_mut() {
+            let RefOr::T(response) = response else { continue };
+            for content in response.content.values_mut() {
+                if let RefOr::T(content) = content {
+                    self.add_to_content(content);
+                }
+            }
+        }
+    }
+
+    fn add_to_content(&self, content: &mut Content) {
+        if let Some(RefOr::Ref(schema)) = &content.schema {
+            content.example = self.0.get(&schema.ref_location).cloned();
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The parameters that many routes share, as the OpenAPI document has them.
+
+use utoipa::IntoParams;
+
+/// The agent of a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "documentation: `AgentPath` reads it")]
+pub(super) struct OfAgent {
+    /// The platform's own name of the agent.
+    #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "agent-1")]
+    agent_id: String,
+}
+
+/// The tenant, for callers who speak for all of them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documentation: `Caller` reads it")]
+pub(super) struct OfTenant {
+    /// Only with a token for all tenants.
+    #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "acme")]
+    tenant_id: Option<String>,
+}
+
+/// One page of a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documentation: `Parameters` reads them")]
+pub(super) struct OfPage {
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 250, default = 50, example = 50)]
+    limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{21}[AQgw]$", example = "AZMAAAAAcACAAAAAAAAAAA")]
+    cursor: Option<String>,
+}
+
+/// The state that a change is for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documentation: `IfMatch` reads it")]
+pub(super) struct OfState {
+    /// The `ETag` of a read: the change is refused if the state is another by now. `*`: if nothing is set.
+    #[param(rename = "If-Match", example = "*")]
+    if_match: Option<String>,
+}
+
+/// The key by which a request may be repeated.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documentation: `events::idempotency_key` reads it")]
+pub(super) struct OfRepetition {
+    /// The same key and body again is the same thing, done once.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+( +[!-~]+)*$",
+        example = "m-4711"
+    )]
+    idempotency_key: Option<String>,
+}

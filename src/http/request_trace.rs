@@ -1,0 +1,102 @@
+//! The trace of a request: read from its headers, carried to its handler, told to the tracer.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName};
+use chrono::{DateTime, Utc};
+
+use super::now;
+use crate::domain::event::EventType;
+use crate::domain::ids::EventId;
+use crate::domain::names::TenantId;
+use crate::domain::trace::CallerSpan;
+use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The trace of a request of this route; its handler finds it by [`of`]. Probes, documentation and what the router does
+/// not know have none.
+pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
+    if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
+        return RequestTrace::default();
+    }
+    let trace = tracer.request(caller(request.headers()));
+    if trace.id().is_some() {
+        request.extensions_mut().insert(trace.clone());
+    }
+    trace
+}
+
+/// The request is answered. One that showed no right to be here is not recorded: strangers could fill the queue of steps,
+/// for their flag would say that they are sampled.
+pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>) {
+    if !matches!(answered.status, 401 | 429 | 431) {
+        tracer.request_answered(trace, answered);
+    }
+}
+
+/// What [`begin`] has left for the handler.
+pub(super) fn of(request: &Request) -> RequestTrace {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
+/// Where the request comes from. More than one `traceparent` says nothing; a `tracestate` may come in parts.
+fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
+    let states: Option<Vec<&str>> = headers.get_all(TRACESTATE).iter().map(|state| state.to_str().ok()).collect();
+    CallerSpan::parse(parent, states.map(|states| states.join(",")).as_deref())
+}
+
+/// The acceptance of a request's events, from here to its end.
+pub(super) struct Accepting {
+    trace: RequestTrace,
+    began: DateTime<Utc>,
+    clock: Instant,
+}
+
+impl Accepting {
+    pub(super) fn begin(trace: RequestTrace) -> Self {
+        Self { trace, began: now(), clock: Instant::now() }
+    }
+
+    /// One of them is accepted: for the traces and, where they are asked for it, the logs.
+    pub(super) fn accepted(
+        &self,
+        tracer: &Tracer,
+        id: EventId,
+        event_type: EventType,
+        tenant: &TenantId,
+        deliveries: u16,
+    ) {
+        tracing::debug!(event.id = %id, event.type = event_type.as_str(), tenant.id = %tenant, deliveries, "accepted an event");
+        let (began, duration) = (self.began, self.clock.elapsed());
+        let accepted = AcceptedEvent { id, event_type, tenant: tenant.as_str(), deliveries, began, duration };
+        tracer.event_accepted(&self.trace, accepted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn read(headers: &[(&'static str, &'static str)]) -> Option<CallerSpan> {
+        let headers =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        caller(&headers.collect())
+    }
+
+    #[test]
+    fn a_state_may_come_in_parts_and_a_parent_may_not() {
+        let found = read(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]).unwrap();
+        assert_eq!(found.trace.state(), Some("a=1,b=2"));
+        assert_eq!(read(&[("traceparent", PARENT), ("traceparent", PARENT)]), None);
+        assert_eq!(read(&[("tracestate", "a=1")]), None);
+    }
+}

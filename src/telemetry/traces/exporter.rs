@@ -1,0 +1,203 @@
+//! Sends ended steps to the collector: OTLP over HTTP, as protobuf (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
+//!
+//! The messages are those of opentelemetry-proto. Its sender, opentelemetry-otlp, is not used: it reads the environment by
+//! itself, past the settings.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message as _;
+use reqwest::StatusCode;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::span::text;
+use crate::telemetry::metrics::{Metrics, SpanResult};
+
+/// Steps of one request.
+const BATCH: usize = 2_048;
+/// How long a step waits for others.
+const GATHER: Duration = Duration::from_secs(1);
+/// Between the tries of one batch; after the last one it is given up, for others wait.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// How long a stop waits for what has not been sent.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Where traces go.
+#[derive(Debug)]
+pub struct Target {
+    /// With the deadline of one request.
+    pub client: reqwest::Client,
+    /// The whole URL, with `/v1/traces`.
+    pub url: Url,
+    /// What the collector wants besides; marked as sensitive.
+    pub headers: HeaderMap,
+    /// What is said of this process.
+    pub resource: Vec<(String, String)>,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("no answer came: {0}")]
+    NoAnswer(reqwest::Error),
+    #[error("the answer has the status {0}")]
+    Status(StatusCode),
+}
+
+impl ExportError {
+    /// Whether the same batch may be taken later: what OTLP says of each status.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) => true,
+            Self::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+        }
+    }
+}
+
+pub(super) struct Exporter {
+    target: Target,
+    metrics: Metrics,
+    is_failing: bool,
+}
+
+/// What has left the queue and is not sent.
+#[derive(Default)]
+struct Taken {
+    gathered: Vec<Span>,
+    batch: Option<Batch>,
+}
+
+/// One request.
+struct Batch {
+    body: Bytes,
+    spans: u64,
+}
+
+impl Exporter {
+    pub(super) fn new(target: Target, metrics: Metrics) -> Self {
+        Self { target, metrics, is_failing: false }
+    }
+
+    /// Exports until `stop`; then what is left, within a bound.
+    pub(super) async fn run(mut self, mut waiting: mpsc::Receiver<Span>, stop: CancellationToken) {
+        let mut taken = Taken::default();
+        stop.run_until_cancelled(self.export(&mut waiting, &mut taken)).await;
+        waiting.close();
+        if timeout(LAST_PATIENCE, self.export(&mut waiting, &mut taken)).await.is_err() {
+            let left = taken.batch.map_or(0, |batch| batch.spans) + (taken.gathered.len() + waiting.len()) as u64;
+            self.metrics.spans_ended(SpanResult::Failed, left);
+            tracing::warn!(spans = left, "the last traces were not exported in time");
+        }
+    }
+
+    /// Until the queue is closed and empty. Cancel-safe: what is under way stands in `taken`.
+    async fn export(&mut self, waiting: &mut mpsc::Receiver<Span>, taken: &mut Taken) {
+        loop {
+            if let Some(batch) = &taken.batch {
+                self.send(batch).await;
+                taken.batch = None;
+            }
+            gather(waiting, &mut taken.gathered).await;
+            if taken.gathered.is_empty() {
+                return;
+            }
+            let spans = std::mem::take(&mut taken.gathered);
+            taken.batch = Some(self.batch(spans));
+        }
+    }
+
+    fn batch(&self, spans: Vec<Span>) -> Batch {
+        let count = spans.len() as u64;
+        let attributes = self.target.resource.iter().map(|(name, value)| text(name, value.clone())).collect();
+        let scope = InstrumentationScope {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(Resource { attributes, ..Resource::default() }),
+                scope_spans: vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }],
+                ..ResourceSpans::default()
+            }],
+        };
+        Batch { body: request.encode_to_vec().into(), spans: count }
+    }
+
+    /// Sends a batch, or gives it up.
+    async fn send(&mut self, batch: &Batch) {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match self.post(&batch.body).await {
+                Ok(rejected) => {
+                    let rejected = rejected.min(batch.spans);
+                    self.metrics.spans_ended(SpanResult::Failed, rejected);
+                    self.metrics.spans_ended(SpanResult::Exported, batch.spans - rejected);
+                    if std::mem::take(&mut self.is_failing) {
+                        tracing::info!("traces are exported again");
+                    }
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::warn!(%error, "traces cannot be exported; deliveries go on, and what has no room is dropped");
+                    }
+                    let Some(pause) = pauses.next().filter(|_| error.may_pass()) else {
+                        self.metrics.spans_ended(SpanResult::Failed, batch.spans);
+                        tracing::debug!(%error, spans = batch.spans, "traces were given up");
+                        return;
+                    };
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// How many spans the collector did not want.
+    async fn post(&self, body: &Bytes) -> Result<u64, ExportError> {
+        // An error's URL may hold a key.
+        let no_answer = |error: reqwest::Error| ExportError::NoAnswer(error.without_url());
+        let request = self.target.client.post(self.target.url.clone()).headers(self.target.headers.clone());
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        let mut answer = request.body(body.clone()).send().await.map_err(no_answer)?;
+        if !answer.status().is_success() {
+            return Err(ExportError::Status(answer.status()));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
+            if bytes.len() + chunk.len() > MAX_ANSWER_BYTES {
+                break;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let rejected =
+            ExportTraceServiceResponse::decode(bytes.as_slice()).ok().and_then(|answer| answer.partial_success);
+        Ok(rejected.and_then(|rejected| u64::try_from(rejected.rejected_spans).ok()).unwrap_or(0))
+    }
+}
+
+/// A whole batch, or what has come a moment after its first; nothing when the queue is closed and empty.
+async fn gather(waiting: &mut mpsc::Receiver<Span>, spans: &mut Vec<Span>) {
+    if spans.is_empty() && waiting.recv_many(spans, BATCH).await == 0 {
+        return;
+    }
+    let end = Instant::now() + GATHER;
+    while spans.len() < BATCH {
+        let room = BATCH - spans.len();
+        match timeout_at(end, waiting.recv_many(spans, room)).await {
+            Ok(more) if more > 0 => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Traces: the steps of requests, acceptances and attempts, sent to a collector by OTLP where one is set.
+//!
+//! Without a collector nothing is made and nothing is paid. With one, a step goes into a bounded queue when it has ended;
+//! where there is no room it is dropped and counted, so that a collector that is slow or away costs deliveries nothing.
+
+mod exporter;
+mod span;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::exporter::Exporter;
+pub use self::exporter::Target;
+use self::span::{Kind, Step, span};
+use super::metrics::{Metrics, SpanResult};
+use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::event::EventType;
+use crate::domain::ids::EventId;
+use crate::domain::trace::{CallerSpan, SpanId, Trace, TraceId};
+
+/// Steps that wait to be sent, at about half a kilobyte each.
+const QUEUE: usize = 16_384;
+
+/// Of the traces that begin here, how many are exported: from 0 to 1. Every process decides alike, by the trace's id.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share(f64);
+
+impl Share {
+    /// `None`: not from 0 to 1.
+    pub fn new(share: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&share).then_some(Self(share))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "56 random bits; the last ones decide nothing")]
+    fn has(self, trace: TraceId) -> bool {
+        let all = (1_u64 << 56) as f64;
+        self.0 >= 1.0 || (trace.random_bits() as f64) < self.0 * all
+    }
+}
+
+/// Makes steps and hands them to the exporter. Cheap to clone; the default makes none.
+#[derive(Debug, Clone, Default)]
+pub struct Tracer(Option<Arc<Active>>);
+
+#[derive(Debug)]
+struct Active {
+    share: Share,
+    ended: mpsc::Sender<Span>,
+    metrics: Metrics,
+}
+
+/// What is known of a request's trace.
+#[derive(Debug, Clone, Default)]
+pub struct RequestTrace {
+    caller: Option<CallerSpan>,
+    /// The request's own step; `None`: it is not recorded.
+    step: Option<(Trace, SpanId)>,
+}
+
+impl RequestTrace {
+    /// For the logs; `None`: the request came without, and is not recorded.
+    pub fn id(&self) -> Option<TraceId> {
+        let caller = self.caller.as_ref().map(|caller| &caller.trace);
+        caller.or(self.step.as_ref().map(|(trace, _)| trace)).map(Trace::id)
+    }
+
+    /// What the request's events belong to; `None`: each begins its own.
+    pub fn of_events(&self) -> Option<Trace> {
+        self.caller.as_ref().map(|caller| caller.trace.clone())
+    }
+}
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    pub method: &'a str,
+    /// The template of the route, never the path.
+    pub route: &'a str,
+    pub request_id: &'a str,
+    pub status: u16,
+    pub began: DateTime<Utc>,
+    pub duration: Duration,
+}
+
+/// An event that was accepted just now.
+#[derive(Debug, Clone, Copy)]
+pub struct AcceptedEvent<'a> {
+    pub id: EventId,
+    pub event_type: EventType,
+    pub tenant: &'a str,
+    pub deliveries: u16,
+    pub began: DateTime<Utc>,
+    pub duration: Duration,
+}
+
+/// An attempt that is under way and recorded.
+#[derive(Debug)]
+pub struct AttemptStep {
+    step: Step,
+    began: Instant,
+}
+
+impl Tracer {
+    /// The exporter runs on `tasks` until `stop`, and then sends what waits, within a bound.
+    pub fn start(
+        target: Target,
+        share: Share,
+        metrics: &Metrics,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (ended, waiting) = mpsc::channel(QUEUE);
+        tasks.spawn(Exporter::new(target, metrics.clone()).run(waiting, stop.clone()));
+        Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() })))
+    }
+
+    /// A request begins. One that comes in a trace is recorded if that is.
+    pub fn request(&self, caller: Option<CallerSpan>) -> RequestTrace {
+        let step = self.0.as_ref().and_then(|active| active.begin(caller.as_ref()));
+        RequestTrace { caller, step }
+    }
+
+    pub fn request_answered(&self, request: &RequestTrace, answered: Answered<'_>) {
+        let (Some(active), Some((trace, id))) = (&self.0, &request.step) else { return };
+        let Answered { method, route, request_id, status, began, duration } = answered;
+        let mut step = Step::new(Kind::Server, format!("{method} {route}"), trace, *id, began);
+        step.parent = request.caller.as_ref().map(|caller| caller.span);
+        step.parent_is_remote = true;
+        step.attribute("http.request.method", method);
+        step.attribute("http.route", route);
+        step.number("http.response.status_code", status.into());
+        step.attribute("flametree.request.id", request_id);
+        active.end(step, duration, (status >= 500).then_some("the request failed"));
+    }
+
+    /// The request's event is accepted. Its step is the parent of its attempts.
+    pub fn event_accepted(&self, request: &RequestTrace, accepted: AcceptedEvent<'_>) {
+        let Some(active) = &self.0 else { return };
+        let AcceptedEvent { id, event_type, tenant, deliveries, began, duration } = accepted;
+        let trace = request.of_events().unwrap_or_else(|| active.trace_of(id));
+        if !trace.is_sampled() {
+            return;
+        }
+        let mut step = Step::new(Kind::Internal, "accept".to_owned(), &trace, SpanId::of_acceptance(id), began);
+        match &request.step {
+            Some((of_request, span)) if of_request.id() == trace.id() => step.parent = Some(*span),
+            // An event with a trace of its own: the request is another trace, which led to it.
+            Some((of_request, span)) => step.link = Some((of_request.id(), *span)),
+            None => {}
+        }
+        step.attribute("flametree.event.id", id);
+        step.attribute("flametree.event.type", event_type.as_str());
+        step.attribute("flametree.tenant.id", tenant);
+        step.number("flametree.deliveries", deliveries.into());
+        active.end(step, duration, None);
+    }
+
+    /// An attempt begins: decides whether it is recorded, where its event began its own trace. `None`: it is not. The
+    /// delivery comes and goes whole: what is borrowed would be kept twice while the attempt waits.
+    pub fn attempt(&self, mut delivery: Delivery, now: DateTime<Utc>) -> (Delivery, Option<Box<AttemptStep>>) {
+        let Some(active) = &self.0 else { return (delivery, None) };
+        if delivery.trace.is_none() {
+            let began = active.trace_of(delivery.event.id);
+            delivery.trace = (!began.is_sampled()).then(|| Arc::new(began));
+        }
+        let step = delivery.trace().is_sampled().then(|| Box::new(attempt_step(&delivery, now)));
+        (delivery, step)
+    }
+
+    pub fn attempted(&self, attempt: AttemptStep, ended: &Attempt) {
+        let Some(active) = &self.0 else { return };
+        let AttemptStep { mut step, began } = attempt;
+        step.attribute("flametree.outcome", ended.outcome.as_str());
+        if let Some(status) = ended.http_status {
+            step.number("http.response.status_code", status.into());
+        }
+        let failure = (ended.outcome != Outcome::Delivered).then_some(ended.outcome.as_str());
+        active.end(step, began.elapsed(), failure);
+    }
+}
+
+fn attempt_step(delivery: &Delivery, now: DateTime<Utc>) -> AttemptStep {
+    let event = delivery.event.id;
+    let name = format!("deliver {}", delivery.channel.as_str());
+    let mut step = Step::new(Kind::Client, name, &delivery.trace(), SpanId::of_attempt(delivery.id), now);
+    step.parent = Some(SpanId::of_acceptance(event));
+    step.claimed_at = Some(delivery.claimed_at);
+    step.attribute("flametree.delivery.id", delivery.id);
+    step.attribute("flametree.event.id", event);
+    step.attribute("flametree.tenant.id", &delivery.event.tenant_id);
+    AttemptStep { step, began: Instant::now() }
+}
+
+impl Active {
+    /// The step of a request; `None`: it is not recorded.
+    fn begin(&self, caller: Option<&CallerSpan>) -> Option<(Trace, SpanId)> {
+        if caller.is_some_and(|caller| !caller.trace.is_sampled()) {
+            return None;
+        }
+        let mut random = [0; 24];
+        getrandom::fill(&mut random).ok()?;
+        let (trace, span) = random.split_first_chunk()?;
+        let trace = match caller {
+            Some(caller) => caller.trace.clone(),
+            None => Trace::begun(TraceId::new(u128::from_be_bytes(*trace)).filter(|id| self.share.has(*id))?),
+        };
+        Some((trace, SpanId::new(u64::from_be_bytes(*span.first_chunk()?))?))
+    }
+
+    /// The trace that an event began.
+    fn trace_of(&self, event: EventId) -> Trace {
+        let mut trace = Trace::of_event(event);
+        trace.set_sampled(self.share.has(trace.id()));
+        trace
+    }
+
+    fn end(&self, step: Step, duration: Duration, failure: Option<&'static str>) {
+        if self.ended.try_send(span(step, duration, failure)).is_err() {
+            self.metrics.spans_ended(SpanResult::Dropped, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_traces_is_exported_and_every_process_decides_alike() {
+        let has = |share: f64, digits: u128| Share::new(share).unwrap().has(TraceId::new(digits).unwrap());
+        // What begins an id does not decide: the ids of events begin alike.
+        let (low, middle, high) =
+            (0x0af7_6519_16cd_43dd_ff00_0000_0000_0000, 0xff7f_0000_0000_0000, 0x00ff_ffff_ffff_ffff);
+        assert_eq!([low, middle, high].map(|id| has(0.0, id)), [false; 3]);
+        assert_eq!([low, middle, high].map(|id| has(0.000_001, id)), [true, false, false]);
+        assert_eq!([low, middle, high].map(|id| has(0.5, id)), [true, true, false]);
+        assert_eq!([low, middle, high].map(|id| has(1.0, id)), [true; 3]);
+        assert!(Share::new(-0.1).is_none() && Share::new(1.1).is_none() && Share::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn without_a_collector_nothing_is_recorded_but_the_callers_trace_is_known() {
+        let caller = CallerSpan::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None).unwrap();
+        let request = Tracer::default().request(Some(caller.clone()));
+        assert!(request.step.is_none());
+        assert_eq!((request.id(), request.of_events()), (Some(caller.trace.id()), Some(caller.trace)));
+        assert_eq!(Tracer::default().request(None).id(), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! The OpenAPI document is true: schemathesis takes it at its word against a real service, as several kinds of callers.
+//!
+//! It asks for what the document promises, and for what it forbids: no fault of the service, no status, media type, header
+//! or body that is not documented, and nothing taken that the document says is wrong. `tests/openapi` has its settings.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use flametree_notify::domain::role::Role;
+use flametree_notify::http::openapi_json;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::client::Client;
+use crate::support::deployment::{TENANT, agents};
+use crate::support::jwt::{SECRET, Signer, claims, in_seconds, with};
+use crate::support::misbehaving::Receiver;
+use crate::support::push::Browser;
+use crate::support::push_deployment::{PATIENCE, Push, origin, push_service};
+use crate::support::temp_dir::TempDir;
+use crate::support::waiting::within;
+
+/// Several times what a run takes.
+const DEADLINE: Duration = Duration::from_mins(4);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Python with what `scripts/install openapi` has made, and the hooks.
+fn python() -> Command {
+    let installed = root().join("target/openapi");
+    assert!(installed.exists(), "{} is missing: run scripts/install openapi", installed.display());
+    let path = [installed, root().join("tests/openapi")].map(|path| path.display().to_string()).join(":");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn ran(command: &mut Command) -> Output {
+    tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap()
+}
+
+fn check(what: &str, output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{what}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A service with one of each thing, which the settings of the fuzzer name.
+struct Fuzzed {
+    push: Push,
+    receiver: Receiver,
+    settings: String,
+}
+
+/// Whom the fuzzer speaks for.
+struct Speaker {
+    role: &'static str,
+    credential: String,
+    /// The parameters that each request has.
+    parameters: String,
+}
+
+impl Fuzzed {
+    async fn start() -> Self {
+        let receiver = push_service("201 Created", "content-type: text/plain\r\n", "taken").await;
+        let push = Push::start(&[&receiver], |settings| settings).await;
+        let settings = with_names(&names(&push, &receiver).await);
+        Self { push, receiver, settings }
+    }
+
+    /// Fuzzes the routes that the arguments choose.
+    async fn run(&self, speaker: &Speaker, arguments: &[&str]) {
+        let directory = TempDir::new();
+        let settings = format!("parameters = {{ {} }}\n{}", speaker.parameters, self.settings);
+        std::fs::write(directory.path().join("schemathesis.toml"), settings).unwrap();
+        let address = self.push.service.client("").address();
+        let mut command = python();
+        command
+            .arg(root().join("target/openapi/bin/schemathesis"))
+            .args(["run", &format!("http://{address}/v1/openapi.json"), "--no-color"])
+            .args(["--header", &format!("Authorization: Bearer {}", speaker.credential)])
+            .args(arguments)
+            .current_dir(directory.path())
+            .env("SCHEMATHESIS_HOOKS", "hooks")
+            .env("RECEIVER", origin(&self.receiver));
+        check(speaker.role, &ran(&mut command).await);
+    }
+}
+
+/// The settings as they stand in the repository, with the names in their places.
+fn with_names(names: &[(&str, String)]) -> String {
+    let text = std::fs::read_to_string(root().join("tests/openapi/schemathesis.toml")).unwrap();
+    let text = names.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+    assert!(!text.contains("${"), "a name is missing in {text}");
+    text
+}
+
+/// Makes one of each thing, and agents enough for the bound of tests of each.
+async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> {
+    let admin = push.deployment.client(&push.service);
+    let path = |path: &str| format!("{path}?tenant_id={TENANT}");
+    let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});
+    // The fuzzer does not know of the last one, and leaves it alone.
+    for agent in agents(9).iter().map(String::as_str).chain(["replayed"]) {
+        assert_eq!(admin.put(&path(&format!("/v1/agents/{agent}/push-config")), &config).await.status, 200);
+    }
+    let event = json!({"type": "user_message", "agent_id": "replayed", "session_id": "s-1", "text": "Hello?"});
+    let event = id(&admin, Method::POST, &path("/v1/events"), &event).await;
+    push.deployment.drained(PATIENCE).await;
+    let deliveries = admin.get(&path("/v1/deliveries")).await.json();
+    let token = json!({"name": "to be revoked", "role": "viewer"});
+    vec![
+        ("EVENT", event),
+        ("DELIVERY", deliveries["data"][0]["id"].as_str().unwrap().to_owned()),
+        ("OPERATION", canceled(&admin).await),
+        ("TOKEN", id(&admin, Method::POST, &path("/v1/tokens"), &token).await),
+        ("SUBSCRIPTION", browser(push, receiver, "removed").await),
+        ("BROWSER", browser(push, receiver, "kept").await),
+    ]
+}
+
+async fn browser(push: &Push, receiver: &Receiver, name: &str) -> String {
+    let subscription = Browser::new(name).subscription(&origin(receiver));
+    id(&push.person("user-7"), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
+}
+
+/// An operation that was canceled before a worker had ended it: it can be canceled for ever.
+async fn canceled(admin: &Client) -> String {
+    let replay = json!({"from": "2020-01-01T00:00:00Z", "outcomes": ["timeout"]});
+    let mut operation = String::new();
+    within(PATIENCE, "an operation is canceled in time", async || {
+        let path = format!("/v1/agents/agent-1/replays?tenant_id={TENANT}");
+        operation = id(admin, Method::POST, &path, &replay).await;
+        admin.post(&format!("/v1/operations/{operation}/cancel?tenant_id={TENANT}"), &Value::Null).await.status == 200
+    })
+    .await;
+    operation
+}
+
+async fn id(client: &Client, method: Method, path: &str, body: &Value) -> String {
+    let answer = client.request(method, path, Some(body)).await.unwrap();
+    assert!((200..300).contains(&answer.status), "{path}: {}", answer.text);
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// A person whose token lasts longer than the fuzzer runs.
+fn person(role: Role) -> Speaker {
+    let claims = with(claims(role, TENANT), "exp", json!(in_seconds(3_600)));
+    Speaker { role: role.as_str(), credential: Signer::secret(SECRET).token(&claims), parameters: String::new() }
+}
+
+/// Which routes have answered in this way, as method and template.
+async fn answered(push: &Push, class: &str) -> Vec<String> {
+    let metrics = push.service.metrics().await;
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let lines = metrics.lines().filter(|line| line.starts_with("flametree_http_requests_total{"));
+    let lines = lines.filter(|line| label(line, "status_class") == class && !line.ends_with(" 0"));
+    lines.map(|line| format!("{} {}", label(line, "method"), label(line, "route"))).collect()
+}
+
+#[tokio::test]
+async fn the_document_is_openapi_and_its_examples_fit() {
+    let directory = TempDir::new();
+    let document = directory.path().join("openapi.json");
+    std::fs::write(&document, openapi_json()).unwrap();
+    let output = ran(python().arg(root().join("tests/openapi/check_document.py")).arg(&document)).await;
+    check("check_document.py", &output);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_does_what_its_document_says() {
+    let fuzzed = Fuzzed::start().await;
+    // For all tenants: such a token may name one, and nobody else. What it may not do is a person's own.
+    let credential = fuzzed.push.deployment.token.clone();
+    let parameters = format!(r#""query.tenant_id" = "{TENANT}""#);
+    let admin = Speaker { role: "admin", credential, parameters };
+    let admin = async { fuzzed.run(&admin, &["--exclude-path-regex", "^/v1/me/"]).await };
+    let people = async {
+        fuzzed.run(&person(Role::Operator), &["--include-path-regex", "^/v1/(me|push|workspace)/"]).await;
+        let few = ["--max-examples", "3", "--phases", "examples,coverage"];
+        fuzzed.run(&person(Role::Viewer), &few).await;
+    };
+    tokio::join!(admin, people);
+
+    assert_eq!(answered(&fuzzed.push, "5xx").await, Vec::<String>::new());
+    let mut entered = answered(&fuzzed.push, "2xx").await;
+    entered.extend(answered(&fuzzed.push, "3xx").await);
+    let document: Value = serde_json::from_str(&openapi_json()).unwrap();
+    let routes = document["paths"].as_object().unwrap().iter().flat_map(|(template, item)| {
+        item.as_object().unwrap().keys().map(move |method| format!("{} {template}", method.to_uppercase()))
+    });
+    let missed: Vec<_> = routes.filter(|route| !entered.contains(route)).collect();
+    assert!(missed.is_empty(), "no request was good enough for {missed:?}");
+
+    // The hooks have kept everything on this machine.
+    let strangers = "SELECT count(*) FROM flametree.push_configs WHERE url IS NOT NULL AND NOT starts_with(url, $1)";
+    let strangers: i64 = sqlx::query_scalar(strangers)
+        .bind(origin(&fuzzed.receiver))
+        .fetch_one(&fuzzed.push.deployment.pool)
+        .await
+        .unwrap();
+    assert_eq!(strangers, 0);
+}
