@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::parameter_docs::OfTenant;
 use super::parameters::Parameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::state::ApiState;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::page::{NameCursor, PageRows};
@@ -46,16 +47,16 @@ impl From<ListedAgent> for AgentView {
 #[utoipa::path(
     get,
     path = "/v1/agents",
+    operation_id = "list_agents",
     tag = "Push configs",
     params(
-        ("limit" = Option<u16>, Query, description = "Rows of the page: 1 to 250, 50 without it."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
-        ("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants."),
+        ("limit" = Option<u16>, Query, description = "Rows of the page.", minimum = 1, maximum = 250, example = 50),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.",
+            pattern = "^[A-Za-z0-9_-]{2,171}$", example = "YWdlbnQtMQ"),
+        OfTenant,
     ),
     responses(
-        (status = 200, body = AgentPage),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "A page of agents", body = AgentPage),
     ),
 )]
 pub(super) async fn list(

@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::parameter_docs::OfTenant;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::state::ApiState;
 use crate::domain::role::{Permission, Role};
 
@@ -33,12 +34,11 @@ pub(super) struct MeView {
 #[utoipa::path(
     get,
     path = "/v1/me",
+    operation_id = "get_me",
     tag = "Service",
-    params(("tenant_id" = Option<String>, Query, description = "Only with a token for all tenants.")),
+    params(OfTenant),
     responses(
-        (status = 200, body = MeView),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        (status = 200, description = "The caller", body = MeView),
     ),
 )]
 pub(super) async fn read(

@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 use super::body::JsonBody;
 use super::guesses::Peer;
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, ProblemDocument};
+use super::problem::{Problem, ProblemCode};
 use super::push_subscriptions::{SubscriptionRequest, sender};
+use super::refusals::NoBrowserPush;
 use super::state::ApiState;
 use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
@@ -38,12 +39,7 @@ pub(super) struct RenewalRequest {
     request_body = RenewalRequest,
     responses(
         (status = 204, description = "The new subscription is registered"),
-        (status = 401, description = "No such subscription is registered, or its secret is another one",
-            body = ProblemDocument<'static>, content_type = "application/problem+json"),
-        (status = 404, description = "`browser_push_not_configured`", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
-        (status = "4XX", description = "Refused", body = ProblemDocument<'static>,
-            content_type = "application/problem+json"),
+        NoBrowserPush,
     ),
 )]
 pub(super) async fn renew(

@@ -132,7 +132,7 @@ pub(super) fn define(components: &mut Components) {
 /// Adds to a route what it shares with others, unless the handler has said more of that status.
 pub(super) fn add_shared(operation: &mut Operation, access: Access) {
     let is_for_strangers = access == Access::Anyone;
-    let is_for_all_roles = is_for_strangers || access == Access::AnyRole;
+    let is_for_all_roles = is_for_strangers || matches!(access, Access::AnyRole | Access::BySecret);
     let has_body = operation.request_body.is_some();
     let names_a_thing = operation
         .parameters

@@ -20,7 +20,10 @@ const saveWindow = (page) => page.locator('dialog button[type=submit]').click();
 const isClosed = (page) => until('the window is closed', async () => (await page.$(WINDOW)) === null);
 const saveButton = (page) => page.$('.page-head .button.primary');
 const savePage = async (page) => {
-  await (await saveButton(page)).click();
+  const button = await saveButton(page);
+  await button.click();
+  // The confirmation of an earlier save may still be there.
+  await until('the page is saved', () => button.evaluate((shown) => shown.disabled));
   await shows(page, 'Saved');
 };
 /** What is said to be wrong with a field, by its name. */
