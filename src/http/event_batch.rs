@@ -84,7 +84,8 @@ struct AcceptedInBatch {
     tag = "Events",
     params(
         ("traceparent" = Option<String>, Header,
-            description = "W3C Trace Context: the trace that the events belong to; with `tracestate`."),
+            description = "W3C Trace Context: the trace that the events belong to; with `tracestate`.",
+            example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         OfTenant,
     ),
     request_body = EventBatch,

@@ -91,7 +91,8 @@ pub(super) struct AcceptedEvent {
     params(
         OfRepetition,
         ("traceparent" = Option<String>, Header,
-            description = "W3C Trace Context: the trace that the event, and its webhook, belong to; with `tracestate`."),
+            description = "W3C Trace Context: the trace that the event, and its webhook, belong to; with `tracestate`.",
+            example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         OfTenant,
     ),
     request_body = PostedEvent,

@@ -23,6 +23,23 @@ use crate::store::{SealedError, push_renewal};
 /// Both as `PushSubscription.toJSON()` gives them.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "old": {
+        "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA",
+        "keys": {
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+            "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+        },
+    },
+    "new": {
+        "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gBBBBB",
+        "keys": {
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+            "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+        },
+    },
+}))]
 pub(super) struct RenewalRequest {
     /// As it was registered.
     old: SubscriptionRequest,

@@ -88,6 +88,28 @@ impl Fuzzed {
             .env("RECEIVER", origin(&self.receiver));
         check(speaker.role, &ran(&mut command).await);
     }
+
+    /// The fuzzer finds every agent in their list, and may have taken the config away that a replay needs.
+    async fn replay_a_delivery(&self) {
+        let admin = self.push.deployment.client(&self.push.service);
+        let path = |path: &str| format!("{path}?tenant_id={TENANT}");
+        let config = json!({"enabled": true, "url": self.receiver.url(), "events": ["user_message"]});
+        assert_eq!(admin.put(&path("/v1/agents/replayed/push-config"), &config).await.status, 200);
+        let event = json!({"type": "user_message", "agent_id": "replayed", "session_id": "s-2", "text": "Hello?"});
+        id(&admin, Method::POST, &path("/v1/events"), &event).await;
+        self.push.deployment.drained(PATIENCE).await;
+        let deliveries = admin.get(&path("/v1/deliveries")).await.json();
+        let delivery = deliveries["data"][0]["id"].as_str().unwrap();
+        id(&admin, Method::POST, &path(&format!("/v1/deliveries/{delivery}/replay")), &json!({})).await;
+    }
+
+    /// What renews is a secret that only the browser has: the fuzzer is refused there.
+    async fn renew_a_browser(&self) {
+        let (old, origin) = (Browser::new("old"), origin(&self.receiver));
+        id(&self.push.person("user-8"), Method::PUT, "/v1/me/push-subscriptions", &old.subscription(&origin)).await;
+        let renewal = json!({"old": old.subscription(&origin), "new": Browser::new("new").subscription(&origin)});
+        assert_eq!(self.push.service.client("").post("/v1/push/renewals", &renewal).await.status, 204);
+    }
 }
 
 /// The settings as they stand in the repository, with the names in their places.
@@ -187,6 +209,9 @@ async fn the_service_does_what_its_document_says() {
         fuzzed.run(&person(Role::Viewer), &few).await;
     };
     tokio::join!(admin, people);
+
+    fuzzed.renew_a_browser().await;
+    fuzzed.replay_a_delivery().await;
 
     assert_eq!(answered(&fuzzed.push, "5xx").await, Vec::<String>::new());
     let mut entered = answered(&fuzzed.push, "2xx").await;

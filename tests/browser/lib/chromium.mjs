@@ -48,6 +48,9 @@ export async function pusher(page, scope = `${origin}/portal/`) {
   });
   await session.send('ServiceWorker.enable');
   await until(`there is a service worker for ${scope}`, () => known.has(scope));
+  // What comes before it is active is lost.
+  const active = async (of) => (await navigator.serviceWorker.getRegistration(of))?.active?.state === 'activated';
+  await until(`the service worker for ${scope} is active`, () => page.evaluate(active, scope));
   const deliver = (data) =>
     session.send('ServiceWorker.deliverPushMessage', { origin, registrationId: known.get(scope), data });
   return deliver;
