@@ -35,8 +35,8 @@ use crate::store::{SealedError, push_renewal};
     "new": {
         "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gBBBBB",
         "keys": {
-            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
-            "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+            "p256dh": "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4",
+            "auth": "8eDyX_uCN0XRhSbY5hs7Hg",
         },
     },
 }))]

@@ -18,7 +18,7 @@ def to_receiver(name, value):
     if isinstance(value, list):
         return [to_receiver(name, item) for item in value]
     if isinstance(value, str) and WEB.match(value) and not value.startswith(RECEIVER):
-        return RECEIVER
+        return f"{RECEIVER}/"
     return value
 
 
