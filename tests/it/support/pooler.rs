@@ -54,7 +54,7 @@ impl Drop for Pooler {
     }
 }
 
-/// Whether the tests are to go through a pooler: `POOLER=pgbouncer scripts/with-postgres`.
+/// The shared server behind a pooler, where the tests are to go through one: `POOLER=pgbouncer scripts/with-postgres`.
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to reach their server")]
 pub fn url_of_shared() -> Option<String> {
     std::env::var("TEST_POOLER_URL").ok()
