@@ -45,6 +45,7 @@ await run(async (opening) => {
     }
     await settled(page);
     assert.equal(await dialog(page), null);
+    // The page is left at once, in the middle of signing out: the token must be gone by then.
     await click(page, 'button', 'Sign out');
     await signInAs(page, 'other', 'operator', PROFILE);
     await settled(page);

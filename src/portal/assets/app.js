@@ -100,9 +100,10 @@ function signedIn(session) {
   async function signOut() {
     if (!(await router.go('/portal/'))) return;
     stop();
+    // First of all: whoever leaves the page during the rest is signed out none the less.
+    forget();
     fill(place, h('p', { class: 'state muted', role: 'status' }, 'Signing out…'));
     await notifying.signOut();
-    forget();
     signedOut();
   }
 }
