@@ -66,7 +66,7 @@ DECLARE
     v_is_message boolean := coalesce(v_type IN ('ai_assistant_message', 'human_agent_message', 'user_message'), false);
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
-    v_field text;
+    v_unknown text[];
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN
         RETURN flametree.event_fault('', 'invalid_type', 'must be a JSON object');
@@ -140,14 +140,15 @@ BEGIN
         END IF;
     END IF;
 
-    FOR v_field IN
-        SELECT k FROM jsonb_object_keys(p_event) AS k
+    v_unknown := ARRAY(
+        SELECT '/' || replace(replace(k, '~', '~0'), '/', '~1') FROM jsonb_object_keys(p_event) AS k
         WHERE k NOT IN ('type', 'tenant_id', 'agent_id', 'session_id', 'customer_id', 'occurred_at', 'text', 'assignee_id',
                         'metadata', 'idempotency_key', 'expires_in_seconds')
-        ORDER BY k COLLATE "C"
-    LOOP
-        v_faults := v_faults || flametree.event_fault('/' || replace(replace(v_field, '~', '~0'), '/', '~1'),
-            'unknown_field', 'is not a field of this object');
+        ORDER BY k COLLATE "C");
+    FOR v_index IN 1 .. least(cardinality(v_unknown), 20) LOOP
+        v_faults := v_faults || flametree.event_fault(v_unknown[v_index], 'unknown_field', 'is not a field of this object'
+            || CASE WHEN v_index = 20 AND cardinality(v_unknown) > 20
+                THEN ', nor are ' || cardinality(v_unknown) - 20 || ' others' ELSE '' END);
     END LOOP;
     RETURN v_faults;
 END

@@ -130,6 +130,11 @@ async fn sql_and_the_api_report_the_same_faults_at_every_edge() {
     }
     cases.extend(times().map(|time| with("occurred_at", json!(time))));
     cases.extend(["", "~", "/", "a/b~c", "é", "Z", "tenant", "\u{1}"].map(|name| with(name, json!(0))));
+    for count in [20, 21, 300] {
+        let mut event = good();
+        event.extend((0..count).map(|number| (format!("x{number}"), json!(0))));
+        cases.push(Value::Object(event));
+    }
     let types = ["new_session_started", "transferred_to_live_agent", "session_assigned", "session_resolved"];
     for event_type in types {
         for (field, value) in [("text", json!("")), ("text", json!(1)), ("assignee_id", json!("u"))] {
