@@ -1,6 +1,6 @@
 //! Events: what a platform service may say, read from JSON with every fault, and what is stored of it.
 
-use chrono::{DateTime, Datelike as _, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use super::endpoint::WebhookEvent;
 use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
 use super::ids::EventId;
+use super::moment;
 use super::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 use super::trace::Trace;
 
@@ -200,16 +201,7 @@ fn tenant_id(fields: &mut Fields, tenant: Option<&TenantId>) -> Option<TenantId>
 
 fn occurred_at(fields: &mut Fields) -> Option<DateTime<Utc>> {
     let text = fields.text("occurred_at")?;
-    // Neither the time there nor the moment in UTC leaves the years that RFC 3339 and PostgreSQL both can write.
-    let has_years = |year: i32| (1..=9999).contains(&year);
-    match DateTime::parse_from_rfc3339(&text) {
-        Ok(at) if has_years(at.year()) && has_years(at.to_utc().year()) => Some(at.to_utc()),
-        Ok(_) | Err(_) => fields.fault(
-            "occurred_at",
-            FaultCode::InvalidValue,
-            "must be an RFC 3339 time like 2026-01-01T00:00:00.123Z",
-        ),
-    }
+    fields.parsed("occurred_at", moment::parse(&text))
 }
 
 fn text(fields: &mut Fields, event_type: Option<EventType>) -> Option<String> {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod fault;
 pub mod fields;
 pub mod ids;
+pub mod moment;
 pub mod names;
 pub mod operation;
 pub mod page;

@@ -8,6 +8,7 @@ use super::delivery::Outcome;
 use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
 use super::ids::DeliveryId;
+use super::moment;
 
 /// Deliveries of one request, where it names none.
 const DEFAULT_LIMIT: u64 = 10_000;
@@ -54,8 +55,7 @@ impl ReplayRequest {
 }
 
 fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTime<Utc>> {
-    let parsed = DateTime::parse_from_rfc3339(&text?).map(|at| at.with_timezone(&Utc));
-    fields.parsed(name, parsed.map_err(|_error| "must be an RFC 3339 time like 2026-01-01T00:00:00.123Z"))
+    fields.parsed(name, moment::parse(&text?))
 }
 
 /// Each once, in the order of the list of all outcomes; without the field those that failed.
@@ -134,6 +134,7 @@ mod tests {
     fn a_range_has_an_order() {
         let body = json!({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
         assert_eq!(ReplayRequest::parse(body).unwrap_err()[0].pointer, "/to");
+        assert_eq!(ReplayRequest::parse(json!({"from": "0000-01-01T00:00:00Z"})).unwrap_err()[0].pointer, "/from");
         assert_eq!(ReplayRequest::parse(json!({"from": null})).unwrap_err()[0].code, FaultCode::Required);
     }
 }

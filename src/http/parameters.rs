@@ -11,6 +11,7 @@ use url::form_urlencoded;
 use super::auth::TENANT_PARAMETER;
 use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::moment;
 
 /// The parameters being read: take them, then `finish`. The tenant's is the caller's matter and is not among them.
 #[derive(Debug, Clone, Default)]
@@ -65,13 +66,7 @@ impl Parameters {
 
     /// Takes a moment.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
-        self.parsed(name, |text| {
-            DateTime::parse_from_rfc3339(&text)
-                .ok()
-                .filter(|at| (0..=9999).contains(&chrono::Datelike::year(at)))
-                .map(|at| at.with_timezone(&Utc))
-                .ok_or("must be an RFC 3339 time like 2026-01-01T00:00:00.123Z")
-        })
+        self.parsed(name, |text| moment::parse(&text))
     }
 
     pub fn fault(&mut self, name: &str, code: FaultCode, message: impl Into<String>) {
