@@ -8,6 +8,8 @@ pub mod secrets;
 
 pub mod telemetry;
 
+pub mod tls;
+
 // SQL, and nowhere else.
 pub mod store;
 

@@ -3,17 +3,16 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::{MAX_TIMEOUT, Settings};
+use super::MAX_TIMEOUT;
 
 /// Opens connections to what the resolver `R` answers; literal addresses are the caller's to vet.
 pub(super) type Connector<R> = HttpsConnector<HttpConnector<R>>;
@@ -27,18 +26,6 @@ pub(super) fn connector<R>(resolver: R, tls: ClientConfig) -> Connector<R> {
     tcp.set_connect_timeout(Some(MAX_TIMEOUT));
     tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
     HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp)
-}
-
-/// Trusts the public authorities and those of the settings.
-pub(super) fn tls_config(settings: &Settings) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in &settings.extra_roots {
-        roots.add(root.clone())?;
-    }
-    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 /// A connector that gives up after the longest deadline, TLS included: a pool goes on with a connection whose request has

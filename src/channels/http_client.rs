@@ -27,7 +27,7 @@ use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
-use super::connector::{Bounded, Connector, connector, tls_config};
+use super::connector::{Bounded, Connector, connector};
 use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, system_lookup};
 use super::{MAX_TIMEOUT, Settings};
 
@@ -122,7 +122,7 @@ impl HttpClient {
     /// A client that asks `lookup` for the addresses of names; they are vetted all the same.
     pub fn with_lookup(settings: &Settings, lookup: Lookup) -> Result<Self, BuildError> {
         let resolver = GuardedResolver::new(AddressRules::new(settings.allowed_networks.clone()), lookup);
-        let tls = tls_config(settings)?;
+        let tls = crate::tls::client_config(&settings.extra_roots)?;
         let connector = Bounded(connector(resolver.clone(), tls.clone()));
         let pooled = sender(connector.clone(), MAX_IDLE_PER_HOST);
         let fresh = sender(connector, 0);

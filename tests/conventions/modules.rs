@@ -10,10 +10,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("secrets", &["domain"]),
     ("postgres", &[]),
-    ("operator_client", &[]),
+    ("tls", &[]),
+    ("operator_client", &["tls"]),
     ("store", &["domain", "telemetry", "secrets"]),
     // Knows no database: what it sends is given to it.
-    ("channels", &["domain", "telemetry"]),
+    ("channels", &["domain", "telemetry", "tls"]),
     ("queue", &["domain", "telemetry", "store"]),
     // Wakes the queue where both are in one process.
     ("ingest", &["domain", "telemetry", "store", "queue"]),
