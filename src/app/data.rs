@@ -46,7 +46,7 @@ impl Data {
                 let migrated = store::is_migrated(&data.db).await.context("the database cannot be asked")?;
                 anyhow::ensure!(
                     migrated,
-                    "the database's schema is older than this build: run `flametree-notify migrate`"
+                    "the database has no schema of this build yet: run `flametree-notify migrate`"
                 );
                 Ok(data)
             }

@@ -51,7 +51,7 @@ pub static MIGRATOR: Migrator = Migrator {
     ..sqlx::migrate!()
 };
 
-/// Whether the newest migration of this release was applied. Only reads.
+/// Whether the newest migration of this release was applied; in a database that was never migrated it was not. Only reads.
 pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {
     use sqlx::migrate::Migrate;
 
@@ -59,6 +59,11 @@ pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {
         return Ok(true);
     };
     let mut connection = db.acquire().await?;
+    let is_there =
+        sqlx::query_scalar!(r#"SELECT to_regclass('flametree._sqlx_migrations') IS NOT NULL AS "is_there!""#);
+    if !is_there.fetch_one(&mut *connection).await? {
+        return Ok(false);
+    }
     let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
     Ok(applied.iter().any(|migration| migration.version == newest))
 }

@@ -46,14 +46,16 @@ async fn the_process_is_ready_with_its_database_and_schema_until_it_stops() {
 }
 
 #[tokio::test]
-async fn an_older_schema_is_not_ready() {
+async fn an_older_schema_and_none_are_not_ready() {
     let api = TestApi::start().await;
     let newest = "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
-    seed::run(&api.db, newest.into()).await;
-    let unready = api.send(bare("/readyz")).await;
-    assert_eq!(unready.header("retry-after"), Some("1"));
-    let document = unready.problem(503, "unavailable");
-    assert!(document["detail"].as_str().unwrap().contains("schema"), "{document}");
+    for unmigrated in [newest, "DROP SCHEMA flametree CASCADE"] {
+        seed::run(&api.db, unmigrated.into()).await;
+        let unready = api.send(bare("/readyz")).await;
+        assert_eq!(unready.header("retry-after"), Some("1"));
+        let document = unready.problem(503, "unavailable");
+        assert!(document["detail"].as_str().unwrap().contains("schema"), "{document}");
+    }
     api.send(bare("/livez")).await.expect(200);
 }
 

@@ -43,10 +43,14 @@ async fn a_pooler_that_crashes_again_and_again_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn two_processes_migrate_at_once_through_the_pooler() {
+async fn a_new_database_is_refused_until_two_processes_have_migrated_it_at_once_through_the_pooler() {
     let deployment = Deployment::with_own_pooler().await;
     sqlx::raw_sql("CREATE DATABASE fresh").execute(&deployment.pool).await.unwrap();
     let settings = Settings::on(&deployment.server().url().replace("/flametree", "/fresh"));
+    let refused = settings.command().arg("run").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("run `flametree-notify migrate`"), "{said}");
+
     let migrate = || {
         let mut command: Command = settings.command();
         command.arg("migrate").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
