@@ -40,6 +40,7 @@ const FILES: &[(&str, &[u8])] = &files![
     "pages/delivery-window.js",
     "pages/endpoint-test.js",
     "pages/figures.js",
+    "pages/head.js",
     "pages/human-agents.js",
     "pages/other.js",
     "pages/profile.js",

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
-import { assertQuiet, hasten, pretendPushService, tab } from './lib/pages.mjs';
+import { assertQuiet, hasten, pretendPushService, quicken, tab } from './lib/pages.mjs';
 import { assign, browsersOf, origin, resolve, token } from './lib/portal.mjs';
 import { env, run, step, until } from './lib/test.mjs';
 
@@ -88,6 +88,31 @@ await run(async (opening) => {
       assertQuiet(page);
       await page.close();
     }
+  });
+
+  await step('a tab that the browser has frozen with the stream is relieved by the one that is looked at', async () => {
+    const holder = await client(browser, 'ada', { prepare: quicken });
+    await watch(holder);
+    await until('it counts none', async () => (await count(holder)) === 0);
+    const page = await client(browser, 'ada', { prepare: quicken });
+    const streams = [];
+    page.on('request', (request) => request.url().endsWith('/v1/workspace/stream') && streams.push(request));
+    await watch(page);
+    await until('it is told', async () => (await count(page)) === 0);
+    await page.bringToFront();
+    const devtools = await holder.createCDPSession();
+    await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await until('it has taken over', () => streams.length === 1);
+    await assign('s-1', 'ada');
+    await until('it counts one', async () => (await count(page)) === 1);
+    await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+    await resolve('s-1');
+    for (const one of [page, holder]) {
+      await until('both count none', async () => (await count(one)) === 0);
+      assertQuiet(one);
+    }
+    assert.deepEqual(await locks(page), [1, 1], 'the other waits for its turn');
+    await Promise.all([page.close(), holder.close()]);
   });
 
   await step('states before, after and against the permission', async () => {

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 
 import { chromium } from './lib/chromium.mjs';
-import { assertQuiet, badge, gate, hasDot, menu, shows, tab } from './lib/pages.mjs';
+import { assertQuiet, badge, gate, hasDot, keepAppBadges, menu, shows, tab } from './lib/pages.mjs';
 import { assign, resolve, say, token, transfer } from './lib/portal.mjs';
 import { ask, run, step, until } from './lib/test.mjs';
 
 const counts = (page, expected) => until(`the badge shows ${expected}`, async () => (await badge(page)) === expected);
+const appBadge = (page) => page.evaluate(() => window.appBadges.at(-1));
 const dotted = (page, expected) =>
   until(`the dot is ${expected ? 'there' : 'gone'}`, async () => (await hasDot(page)) === expected);
 
@@ -14,6 +15,7 @@ await run(async (opening) => {
   const { browser } = opening(await chromium());
   const node = opening(await gate(`http://${await ask('node')}`));
   const page = await tab(browser);
+  await keepAppBadges(page);
   const signIn = async (target, user, role) => {
     await target.goto(`${node.origin}/portal/`);
     await target.evaluate(
@@ -46,6 +48,7 @@ await run(async (opening) => {
     await assign('s-1', 'ravi');
     await shows(page, 's-1 agent-1 With ravi');
     assert.equal(await badge(page), '2');
+    assert.equal(await appBadge(page), 2);
   });
 
   await step('the dot is there while another tab is in front, and gone on return', async () => {
@@ -96,6 +99,7 @@ await run(async (opening) => {
     await resolve('s-3');
     await resolve('s-4');
     await until('the badge is hidden at 0', async () => (await badge(page)) === null);
+    assert.equal(await appBadge(page), 0);
     await shows(page, 'Nobody waits');
   });
 

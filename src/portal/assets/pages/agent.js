@@ -7,6 +7,7 @@ import { deliveriesCard } from './deliveries.js';
 import { fill, fillError, h, icon } from '../dom.js';
 import { bodyOf, draftOf, isSame, isUnset } from './push-config-draft.js';
 import { figuresCard } from './figures.js';
+import { pageHead } from './head.js';
 import { PAGES } from '../router.js';
 import { secretNotice } from './signing-secret.js';
 import { errorState, ghosts, toast } from '../windows.js';
@@ -49,22 +50,11 @@ class AgentPage {
     this.element = h(
       'div',
       { class: 'page' },
-      h(
-        'header',
-        { class: 'page-head' },
-        h(
-          'div',
-          { class: 'words' },
-          h('a', { class: 'back', href: PAGES.agents }, icon('back', 16), 'Agents'),
-          h('div', { class: 'title-line' }, h('h1', { tabindex: '-1' }, id), this.#unsaved),
-        ),
-        h(
-          'div',
-          { class: 'actions' },
-          h('label', { class: 'switched' }, 'Advanced mode', this.#advanced),
-          this.#mayEdit && this.#save,
-        ),
-      ),
+      pageHead(id, {
+        back: { name: 'Agents', href: PAGES.agents },
+        state: this.#unsaved,
+        actions: [h('label', { class: 'switched' }, 'Advanced mode', this.#advanced), this.#mayEdit && this.#save],
+      }),
       this.#error,
       this.#notices,
       this.#body,

@@ -2,6 +2,7 @@
 
 import { wordsOf } from '../api.js';
 import { field, fill, h } from '../dom.js';
+import { pageHead } from './head.js';
 import { agentAddress } from '../router.js';
 import { time } from '../time.js';
 import { emptyState, errorState, ghosts } from '../windows.js';
@@ -31,16 +32,9 @@ export function agentsPage({ api, router, session }) {
   const element = h(
     'div',
     { class: 'page' },
-    h(
-      'header',
-      { class: 'page-head' },
-      h(
-        'div',
-        { class: 'words' },
-        h('h1', { tabindex: '-1' }, 'Agents'),
-        h('p', { class: 'muted' }, "Send the events of an agent's sessions to your own systems."),
-      ),
-    ),
+    pageHead('Agents', {
+      about: h('p', { class: 'muted' }, "Send the events of an agent's sessions to your own systems."),
+    }),
     session.may('edit_configs') && openAgent(router),
     card,
   );

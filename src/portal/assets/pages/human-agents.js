@@ -1,6 +1,7 @@
 // Human Agents: the conversations that wait for an operator or are with one, as they come and go.
 
 import { fill, h } from '../dom.js';
+import { pageHead } from './head.js';
 import { sessionAddress } from '../router.js';
 import { time } from '../time.js';
 import { emptyState, ghosts } from '../windows.js';
@@ -60,12 +61,7 @@ export function humanAgentsPage({ notifying, session }) {
   const element = h(
     'div',
     { class: 'page' },
-    h(
-      'header',
-      { class: 'page-head' },
-      h('div', { class: 'words' }, h('h1', { tabindex: '-1' }, 'Human Agents'), count),
-      h('div', { class: 'actions' }, live),
-    ),
+    pageHead('Human Agents', { about: count, actions: live }),
     card,
   );
   return { title: 'Human Agents', element, stop };

@@ -3,6 +3,7 @@
 import { wordsOf } from '../api.js';
 import { browserList } from './browsers.js';
 import { fillError, freshId, h, icon } from '../dom.js';
+import { pageHead } from './head.js';
 import { SUBSCRIBED } from '../notifying.js';
 import { time } from '../time.js';
 import { toast } from '../windows.js';
@@ -16,12 +17,7 @@ export function profilePage(portal) {
   const element = h(
     'div',
     { class: 'page' },
-    h(
-      'header',
-      { class: 'page-head' },
-      h('div', { class: 'words' }, h('h1', { tabindex: '-1' }, 'Profile')),
-      h('div', { class: 'actions' }, notifications?.button),
-    ),
+    pageHead('Profile', { actions: notifications?.button }),
     notifications?.words,
     h(
       'section',

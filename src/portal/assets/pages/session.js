@@ -1,7 +1,8 @@
 // One session: where it stands, and what was delivered of it. A notification's click leads here.
 
 import { wordsOf } from '../api.js';
-import { fill, h, icon } from '../dom.js';
+import { fill, h } from '../dom.js';
+import { pageHead } from './head.js';
 import { EVENTS } from './words.js';
 import { PAGES } from '../router.js';
 import { time } from '../time.js';
@@ -32,17 +33,10 @@ export function sessionPage(portal, id) {
   const element = h(
     'div',
     { class: 'page' },
-    h(
-      'header',
-      { class: 'page-head' },
-      h(
-        'div',
-        { class: 'words' },
-        session.may('use_workspace') && h('a', { class: 'back', href: PAGES.humanAgents }, icon('back', 16), 'Human Agents'),
-        h('h1', { tabindex: '-1' }, id),
-      ),
-      state,
-    ),
+    pageHead(id, {
+      back: session.may('use_workspace') && { name: 'Human Agents', href: PAGES.humanAgents },
+      actions: state,
+    }),
     events?.element ??
       h(
         'section',
