@@ -43,8 +43,8 @@ pub(crate) struct Drained {
     pub(crate) wal_bytes: f64,
 }
 
-/// `count` signed deliveries to 20 endpoints of one receiver, by the shipped binary.
-pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize) -> Drained {
+/// `count` signed deliveries to 20 endpoints of one receiver, by `workers` processes of the shipped binary.
+pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize, workers: u16) -> Drained {
     let db = server.create_migrated("drain").await;
     let url = server.url("drain");
     let api = Service::start("api", &url, &[]).await;
@@ -54,10 +54,12 @@ pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize) -> 
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
-    let worker = Service::start("worker", &url, &[]).await;
+    let workers = Service::workers(&url, workers).await;
     wait_recorded(&db, receiver, count).await;
     let wal_bytes = (wal(&db).await - wal_before) / count as f64;
-    worker.stop();
+    for worker in workers {
+        worker.stop();
+    }
     let (recorded, seconds): (i64, f64) = sqlx::query_as(
         "SELECT count(*), extract(epoch FROM max(finished_at) - min(claimed_at))::float8
         FROM flametree.deliveries WHERE outcome = 'delivered'",

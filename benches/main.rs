@@ -1,8 +1,7 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
-//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no
-//! file; `BENCH_PROFILE=1` shows the server's dearest
-//! statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
+//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=scale` how cost grows
+//! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -25,6 +24,7 @@ mod profile;
 mod push;
 mod receiver;
 mod report;
+mod scale;
 mod server;
 mod service;
 mod streams;
@@ -129,6 +129,9 @@ async fn run(extent: Extent, quick: bool) -> Report {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
+    if chosen.as_deref() == Some("scale") {
+        scale::figures(&mut report, &server, &receiver, extent.deliveries).await;
+    }
     report.print();
     if chosen.is_none() {
         let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
@@ -162,7 +165,7 @@ async fn drain_of_many(report: &mut Report, server: &Server, extent: &Extent) {
 }
 
 async fn drains_by_http(report: &mut Report, server: &Server, receiver: &Receiver, extent: &Extent, peers: bool) {
-    let drained = drain::http(server, receiver, extent.deliveries).await;
+    let drained = drain::http(server, receiver, extent.deliveries, 1).await;
     report.add("drain by signed HTTP POST", drained.per_second, "deliveries/s", AtLeast(18_000.0));
     report.add("write-ahead log per event and delivery", drained.wal_bytes, "bytes", AtMost(1_200.0));
     report.add("limit: reqwest alone", limits::reqwest_alone(extent.deliveries).await, "requests/s", Shown);

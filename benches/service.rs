@@ -1,18 +1,21 @@
 //! The service as it is shipped: the release build of the binary, in processes of its own.
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 
 use crate::http::{self, request};
 use crate::prepare::TENANT;
 
 const API: &str = "127.0.0.1:9902";
 const METRICS: &str = "127.0.0.1:9903";
+/// Of the first worker; the others count on.
+const WORKERS_METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9910));
 /// Any key will do.
 const ENCRYPTION_KEYS: &str = "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -24,7 +27,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts `flametree-notify <part>` on a migrated database, with `settings` beside the defaults.
+    /// Starts `flametree-notify <part>`, which serves the API, on a migrated database, with `settings` beside the defaults.
     pub(crate) async fn start(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut create = command(database_url);
         create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", TENANT]);
@@ -33,11 +36,23 @@ impl Service {
         let token = String::from_utf8(created.stdout).unwrap().trim().to_owned();
         let process = command(database_url).arg(part).envs(settings.iter().copied()).spawn().unwrap();
         let service = Self { process, token };
-        let address = if part == "worker" { METRICS } else { API };
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        listens(API).await;
         service
+    }
+
+    /// Starts so many workers at once. They serve no API: no token is theirs.
+    pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
+        let mut workers = Vec::new();
+        let addresses = (0..count).map(|number| SocketAddr::new(WORKERS_METRICS.ip(), WORKERS_METRICS.port() + number));
+        for address in addresses.clone() {
+            let mut command = command(database_url);
+            let process = command.arg("worker").env("FLAMETREE_METRICS_ADDR", address.to_string()).spawn().unwrap();
+            workers.push(Self { process, token: String::new() });
+        }
+        for address in addresses {
+            listens(address).await;
+        }
+        workers
     }
 
     pub(crate) fn process_id(&self) -> u32 {
@@ -91,6 +106,12 @@ impl Drop for Service {
             self.process.kill().unwrap();
             self.process.wait().unwrap();
         }
+    }
+}
+
+async fn listens(address: impl ToSocketAddrs + Copy) {
+    while TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
