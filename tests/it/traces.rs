@@ -209,6 +209,8 @@ async fn the_share_decides_about_traces_that_begin_here() {
         let named = collector.spans().into_iter().filter(|span| span.name == name);
         let mut exported: Vec<String> = named.map(|span| hex(&span.trace_id)).collect();
         exported.sort();
+        // What is under way at the stop is sent once more.
+        exported.dedup();
         assert_eq!(exported, kept, "{name}");
     }
 }

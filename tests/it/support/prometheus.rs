@@ -61,7 +61,10 @@ impl Prometheus {
             .unwrap();
         let prometheus = Self { address, child, directory };
         prometheus.scrape(services);
-        let ready = async || prometheus.client().request(http::Method::GET, "/-/ready", None).await.is_ok();
+        let ready = async || {
+            let answer = prometheus.client().request(http::Method::GET, "/-/ready", None).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
         within(PATIENCE, "Prometheus is ready", ready).await;
         prometheus
     }
