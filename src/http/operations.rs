@@ -202,7 +202,7 @@ pub(super) async fn cancel(
     if operation.state != OperationState::Canceled {
         return Err(Problem::new(ProblemCode::Conflict).detail("the operation has ended already"));
     }
-    tracing::info!(operation = %id, actor = caller.actor(), "an operation was canceled");
+    tracing::info!(operation.id = %id, actor = caller.actor(), "an operation was canceled");
     Ok(Json(operation.into()))
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn replay_delivery(
         Replayed::TooOld => return conflict("the event is too old: it may be gone before the replay has ended"),
         Replayed::Exhausted => return conflict("the event was delivered as often as it can be"),
     };
-    tracing::info!(delivery = %ready, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
+    tracing::info!(delivery.id = %ready, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
     let event = events::find(&state.db, tenant, ready.first_event()).await?;
     let event = event.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
     Ok((StatusCode::ACCEPTED, Json(DeliveryView::unfinished(ready, &event))).into_response())
@@ -137,7 +137,7 @@ pub(super) async fn replay_many(
     let found = operation_log::enter_replay(&state.db, &new).await?;
     let (id, is_new) = found.ok_or_else(|| Problem::new(ProblemCode::IdempotencyConflict))?;
     if is_new {
-        tracing::info!(operation = %id, agent = %new.agent_id, actor = caller.actor(), "a replay was asked for");
+        tracing::info!(operation.id = %id, agent.id = %new.agent_id, actor = caller.actor(), "a replay was asked for");
     }
     entered(&state, tenant, id, is_new).await
 }

@@ -92,11 +92,11 @@ impl Claimer {
                 Vec::new()
             }
             Ok(Err(ClaimError::Unknown(error))) => {
-                tracing::warn!(%error, claim = %claim_id, "a claim was not answered; asking for it again by its id");
+                tracing::warn!(%error, claim.id = %claim_id, "a claim was not answered; asking for it again by its id");
                 self.resolve(claim_id, worker_id).await
             }
             Err(_) => {
-                tracing::warn!(claim = %claim_id, "a claim takes too long; asking for it by its id");
+                tracing::warn!(claim.id = %claim_id, "a claim takes too long; asking for it by its id");
                 self.resolve(claim_id, worker_id).await
             }
         };
@@ -111,7 +111,7 @@ impl Claimer {
                 Ok(taken) => return taken,
                 Err(error) => {
                     self.membership.database_failed();
-                    tracing::debug!(%error, claim = %claim_id, "the database does not say what became of a claim");
+                    tracing::debug!(%error, claim.id = %claim_id, "the database does not say what became of a claim");
                     tokio::time::sleep(RESOLVE_PAUSE).await;
                 }
             }

@@ -82,7 +82,7 @@ impl Membership {
         if self.id() != id {
             return;
         }
-        tracing::warn!(worker = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
+        tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
         while let Err(error) = workers::register(&self.db, new, &self.description).await {
             tracing::warn!(%error, "the worker cannot register anew");

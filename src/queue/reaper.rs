@@ -71,7 +71,7 @@ impl Reaper {
         for worker in seen.iter().filter(|worker| worker.id != self.membership.id()) {
             let silent = sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
             if silent >= self.lease && workers::fence(&self.db, worker).await? {
-                tracing::warn!(worker = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
+                tracing::warn!(worker.id = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
         }

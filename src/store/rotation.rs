@@ -95,7 +95,7 @@ impl Pass<'_> {
             Ok(resealed) => Some(resealed),
             Err(source) => {
                 let endpoint_id = EndpointId::from_uuid(endpoint);
-                tracing::error!(error = %source, endpoint = %endpoint_id, "a sealed value cannot be sealed anew");
+                tracing::error!(error = %source, endpoint.id = %endpoint_id, "a sealed value cannot be sealed anew");
                 self.unopened.get_or_insert(SealedError::Unopened { endpoint_id, source });
                 None
             }

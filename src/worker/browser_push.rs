@@ -80,7 +80,7 @@ impl BrowserPush {
             Ok(Found::Gone) => not_sent(Outcome::Canceled, None),
             Ok(Found::Unusable(note)) => not_sent(Outcome::ConfigError, Some(note)),
             Err(error) => {
-                tracing::warn!(%error, delivery = %delivery.id, "a subscription could not be read; the delivery goes back");
+                tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery goes back");
                 Ending::NotBegun
             }
         }
@@ -93,7 +93,7 @@ impl BrowserPush {
             Ok(Some(_) | None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant = %tenant, endpoint = %endpoint, "a push subscription cannot be decrypted");
+                tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "a push subscription cannot be decrypted");
                 Ok(Found::Unusable("The stored subscription of this browser cannot be decrypted."))
             }
         }

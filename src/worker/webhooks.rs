@@ -60,7 +60,7 @@ impl Webhooks {
                 Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
             }
             Err(error) => {
-                tracing::warn!(%error, delivery = %delivery.id, "an endpoint's settings could not be read; the delivery goes back");
+                tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery goes back");
                 Ending::NotBegun
             }
         }
@@ -88,7 +88,7 @@ impl Webhooks {
             Ok(None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant = %tenant, endpoint = %delivery.endpoint_id, "an endpoint's settings cannot be decrypted");
+                tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "an endpoint's settings cannot be decrypted");
                 Ok(Found::Unusable("The stored settings of this endpoint cannot be decrypted."))
             }
         }

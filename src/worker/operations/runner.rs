@@ -100,10 +100,10 @@ impl Operations {
         match timeout(self.settings.lease, self.record(operation, holder, ended)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, operation = %operation.id, "an operation's end was not recorded; its lease ends by itself");
+                tracing::warn!(%error, operation.id = %operation.id, "an operation's end was not recorded; its lease ends by itself");
             }
             Err(_elapsed) => {
-                tracing::warn!(operation = %operation.id, "an operation's end was not recorded in time; its lease ends by itself");
+                tracing::warn!(operation.id = %operation.id, "an operation's end was not recorded in time; its lease ends by itself");
             }
         }
     }
@@ -162,7 +162,7 @@ impl Operations {
                 if held { OperationResult::HandedOver } else { OperationResult::Lost }
             }
             Ended::Failed(Failure::Lost) => {
-                tracing::info!(operation = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
+                tracing::info!(operation.id = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
                 OperationResult::Lost
             }
             Ended::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
@@ -180,11 +180,11 @@ impl Operations {
         let HeldOperation { id, kind, attempts, .. } = operation;
         let (kind, note) = (kind.as_str(), Some(failure.note()));
         if let Some(pause) = retry_after(attempts) {
-            tracing::warn!(error = %failure, operation = %id, kind, attempts, pause_s = pause.as_secs(), "an operation failed and is tried again");
+            tracing::warn!(error = %failure, operation.id = %id, kind, attempts, pause_seconds = pause.as_secs(), "an operation failed and is tried again");
             let held = operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
             return Ok(if held { OperationResult::Retried } else { OperationResult::Lost });
         }
-        tracing::error!(error = %failure, operation = %id, kind, attempts, "an operation failed for the last time");
+        tracing::error!(error = %failure, operation.id = %id, kind, attempts, "an operation failed for the last time");
         let held = operations::end(&self.db, id, holder, OperationState::Failed, note).await?;
         Ok(if held { OperationResult::Failed } else { OperationResult::Lost })
     }
