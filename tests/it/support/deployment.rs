@@ -59,6 +59,11 @@ impl Deployment {
         Self::on_server(OwnServer::start_pooled().await).await
     }
 
+    /// On what somebody else runs.
+    pub async fn of_foreign(options: PgConnectOptions, settings: Settings) -> Self {
+        Self::on(options, settings, Database::Foreign).await
+    }
+
     async fn on_server(server: OwnServer) -> Self {
         let (options, settings) = (server.connect_options(), Settings::on(&server.url()));
         Self::on(options, settings, Database::Own(server)).await

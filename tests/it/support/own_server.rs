@@ -103,6 +103,10 @@ impl OwnServer {
         url_of_socket(self.directory.path(), port)
     }
 
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn pooler(&self) -> &Pooler {
         self.pooler.as_ref().expect("a server behind a pooler")
     }

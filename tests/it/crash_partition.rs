@@ -1,0 +1,60 @@
+//! A worker that cannot reach the database and can still reach receivers.
+
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+
+use crate::support::deployment::{Database, Deployment, agents};
+use crate::support::receiver::Mode;
+use crate::support::relay::Relay;
+use crate::support::service::Part;
+use crate::support::waiting::{eventually, within};
+
+/// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
+const REAPED: Duration = Duration::from_mins(1);
+/// What the worker has begun when it is cut off: two endpoints may have 16 at first.
+const BEGUN: usize = 32;
+
+#[tokio::test]
+async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_when_it_is_back() {
+    const EVENTS: usize = 4_000;
+    let deployment = Deployment::new().await;
+    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let agents = agents(10);
+    let (hanging, healthy) = agents.split_at(2);
+    for agent in hanging {
+        deployment.receiver.set(&format!("/{agent}"), Mode::Hangs);
+    }
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let apis = [deployment.client(&api)];
+    let options = database.connect_options();
+    let relay = Relay::to(&options).await;
+    let far = deployment.settings.clone().with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
+    let mut accepted = deployment.post(&apis, hanging, BEGUN).await;
+    eventually("the only worker has begun them", || deployment.receiver.count() == BEGUN).await;
+
+    let near = deployment.settings.start(Part::Worker).await;
+    let cutting = async {
+        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= BEGUN + 400).await;
+        relay.cut();
+        let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= BEGUN;
+        within(REAPED, "the other worker finds it dead", reaped).await;
+        deployment.assert_what_is_ready_was_never_seen().await;
+        // It still hears from receivers, and keeps what they say until it is back.
+        deployment.receiver.let_go();
+        relay.mend();
+        within(REAPED, "its outcomes come late", async || far.metric("flametree_late_outcomes_total").await >= 32.0)
+            .await;
+        assert!(far.has_logged("this worker was found dead"));
+    };
+    let (posted, ()) = tokio::join!(deployment.post(&apis, healthy, EVENTS), cutting);
+    accepted.extend(posted);
+    near.stop().await;
+    accepted.extend(deployment.post(&apis, healthy, 500).await);
+    deployment.drained(REAPED).await;
+
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    let (delivered, interrupted) = (tally.count(Outcome::Delivered), tally.count(Outcome::Interrupted));
+    assert_eq!(delivered + interrupted, accepted.len(), "{:?}", tally.summary());
+}

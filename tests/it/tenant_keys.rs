@@ -1,0 +1,34 @@
+//! That an engine which spreads tenants over servers could be put below: `docs/scaling.md` names what stays in one place.
+
+use std::collections::BTreeSet;
+
+use crate::support::postgres::TestDatabase;
+
+/// Unique keys that hold for all tenants together: of the processes themselves, of schedules, and of secrets by which a
+/// tenant is found.
+const OF_ALL_TENANTS: &[&str] = &[
+    "_sqlx_migrations_pkey",
+    "claims_pkey",
+    "leases_pkey",
+    "operations_once_per_tick",
+    "operations_one_of_a_schedule",
+    "operations_pkey",
+    "push_subscriptions_endpoint_once",
+    "rollup_progress_pkey",
+    "stream_tickets_pkey",
+    "tokens_hash",
+    "tokens_pkey",
+    "workers_pkey",
+];
+
+#[tokio::test]
+async fn every_other_unique_key_has_the_tenant_in_it() {
+    let db = TestDatabase::new().await;
+    let statement = "SELECT c.relname::text FROM pg_index AS i
+         JOIN pg_class AS c ON c.oid = i.indexrelid
+         JOIN pg_class AS t ON t.oid = i.indrelid AND NOT t.relispartition
+         WHERE t.relnamespace = 'flametree'::regnamespace AND i.indisunique
+           AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id')";
+    let found: BTreeSet<String> = sqlx::query_scalar(statement).fetch_all(&*db).await.unwrap().into_iter().collect();
+    assert_eq!(found, OF_ALL_TENANTS.iter().map(ToString::to_string).collect());
+}
