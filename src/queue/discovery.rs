@@ -17,12 +17,15 @@ const LANES: i32 = 256;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// A search takes at most this part of the time.
+/// A search takes at most this part of the time, but rests no longer than this: what took long may have been a network that
+/// was cut and is whole again.
 const REST_FACTOR: u32 = 10;
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A walk that took longer than this is dear, and rests this many times as long. Until then the search looks only behind
 /// what this node has taken already; what is missed are commits behind that.
 const DEAR_WALK: Duration = Duration::from_millis(5);
 const DEAR_REST_FACTOR: u32 = 100;
+const LONGEST_DEAR_REST: Duration = Duration::from_mins(1);
 /// Places of one such look; it takes some microseconds for each.
 const MOST_PLACES: usize = 2_048;
 /// How often the number of ready deliveries is read from the statistics.
@@ -66,12 +69,12 @@ impl Discovery {
             };
             let cost = started.elapsed();
             walk.cost += cost;
-            let mut rest = cost;
+            let mut rest = cost.min(LONGEST_REST);
             if ended {
                 pause = next_pause(pause, walk.found > 0 && walk.found != last_found);
-                rest = pause.max(cost * REST_FACTOR);
+                rest = pause.max((cost * REST_FACTOR).min(LONGEST_REST));
                 if walks && walk.cost > DEAR_WALK {
-                    walk_due = Instant::now() + walk.cost * DEAR_REST_FACTOR;
+                    walk_due = Instant::now() + (walk.cost * DEAR_REST_FACTOR).min(LONGEST_DEAR_REST);
                     rest = pause;
                 }
                 last_found = walk.found;

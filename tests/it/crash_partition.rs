@@ -44,8 +44,9 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
         // It still hears from receivers, and keeps what they say until it is back.
         deployment.receiver.let_go();
         relay.mend();
-        within(REAPED, "its outcomes come late", async || far.metric("flametree_late_outcomes_total").await >= 32.0)
-            .await;
+        let begun = f64::from(u32::try_from(BEGUN).unwrap());
+        let late = async || far.metric("flametree_late_outcomes_total").await >= begun;
+        within(REAPED, "its outcomes come late", late).await;
         assert!(far.has_logged("this worker was found dead"));
     };
     let (posted, ()) = tokio::join!(deployment.post(&apis, healthy, EVENTS), cutting);
