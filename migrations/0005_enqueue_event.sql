@@ -67,6 +67,8 @@ DECLARE
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
     v_unknown text[];
+    -- Of more unknown fields the first are told, as by the API.
+    c_most_unknown CONSTANT integer := 20;
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN
         RETURN flametree.event_fault('', 'invalid_type', 'must be a JSON object');
@@ -145,10 +147,10 @@ BEGIN
         WHERE k NOT IN ('type', 'tenant_id', 'agent_id', 'session_id', 'customer_id', 'occurred_at', 'text', 'assignee_id',
                         'metadata', 'idempotency_key', 'expires_in_seconds')
         ORDER BY k COLLATE "C");
-    FOR v_index IN 1 .. least(cardinality(v_unknown), 20) LOOP
+    FOR v_index IN 1 .. least(cardinality(v_unknown), c_most_unknown) LOOP
         v_faults := v_faults || flametree.event_fault(v_unknown[v_index], 'unknown_field', 'is not a field of this object'
-            || CASE WHEN v_index = 20 AND cardinality(v_unknown) > 20
-                THEN ', nor are ' || cardinality(v_unknown) - 20 || ' others' ELSE '' END);
+            || CASE WHEN v_index = c_most_unknown AND cardinality(v_unknown) > c_most_unknown
+                THEN ', nor are ' || cardinality(v_unknown) - c_most_unknown || ' others' ELSE '' END);
     END LOOP;
     RETURN v_faults;
 END
