@@ -1,7 +1,8 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
 //! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=scale` how cost grows
-//! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
+//! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
+//! server with default durability, the shipped binary, real requests.
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -85,7 +86,8 @@ async fn run(extent: Extent, quick: bool) -> Report {
     let receiver = Receiver::start().await;
     let mut report = Report::default();
     let chosen = std::env::var("FIGURES").ok();
-    let wanted = |figure: &str| chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|one| one == figure));
+    let named = |figure: &str| chosen.as_ref().is_some_and(|chosen| chosen.split(',').any(|one| one == figure));
+    let wanted = |figure: &str| chosen.is_none() || named(figure);
     if wanted("noop") {
         drains_without_sending(&mut report, &server, &extent).await;
     }
@@ -129,7 +131,7 @@ async fn run(extent: Extent, quick: bool) -> Report {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
-    if chosen.as_deref() == Some("scale") {
+    if named("scale") {
         scale::figures(&mut report, &server, &receiver, extent.deliveries).await;
     }
     report.print();

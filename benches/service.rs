@@ -1,6 +1,6 @@
 //! The service as it is shipped: the release build of the binary, in processes of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::prepare::TENANT;
 
 const API: &str = "127.0.0.1:9902";
 const METRICS: &str = "127.0.0.1:9903";
-/// Of the first worker; the others count on.
-const WORKERS_METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9910));
+/// Where the first worker has its metrics; the others count on.
+const WORKERS_METRICS_PORT: u16 = 9910;
 /// Any key will do.
 const ENCRYPTION_KEYS: &str = "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -43,7 +43,7 @@ impl Service {
     /// Starts so many workers at once. They serve no API: no token is theirs.
     pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
         let mut workers = Vec::new();
-        let addresses = (0..count).map(|number| SocketAddr::new(WORKERS_METRICS.ip(), WORKERS_METRICS.port() + number));
+        let addresses = (0..count).map(|number| SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number)));
         for address in addresses.clone() {
             let mut command = command(database_url);
             let process = command.arg("worker").env("FLAMETREE_METRICS_ADDR", address.to_string()).spawn().unwrap();
