@@ -6,6 +6,8 @@
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
+# More than there are processors: most tests wait, for leases, for browsers, for a process to die.
+export RUST_TEST_THREADS ?= 4
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -162,8 +162,12 @@ fn server_user() -> Option<User> {
 
 /// Where the newest installed PostgreSQL has its programs.
 pub fn programs() -> PathBuf {
-    let output =
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-programs")).output().unwrap();
-    assert!(output.status.success(), "PostgreSQL is not installed");
+    folder_by("postgres-programs")
+}
+
+/// The folder that a script of `scripts/` prints.
+pub(super) fn folder_by(script: &str) -> PathBuf {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script)).output().unwrap();
+    assert!(output.status.success(), "scripts/{script}: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::own_server::OwnServer;
+use super::own_server::{OwnServer, folder_by};
 use super::service::own_address;
 use super::temp_dir::TempDir;
 use super::waiting::eventually;
@@ -70,15 +70,8 @@ impl Drop for Proxy {
 }
 
 fn spawn(configuration: &Path) -> Child {
-    let program = trixie().join("usr/sbin/haproxy");
-    let mut command = Command::new(program);
+    // Of `scripts/install trixie`.
+    let mut command = Command::new(folder_by("trixie").join("usr/sbin/haproxy"));
     command.arg("-db").arg("-f").arg(configuration);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// The programs of `scripts/install trixie`.
-fn trixie() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/trixie");
-    let output = Command::new(script).output().unwrap();
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
