@@ -17,11 +17,13 @@ mod http_client;
 mod measured;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod redact;
 mod resolver;
 pub mod webhook;
 
 pub use http_client::{BuildError, HttpClient};
 pub use measured::Timings;
+pub use redact::Redactor;
 pub use resolver::{Lookup, VetError, system_lookup};
 
 /// Longest deadline that an endpoint may have.

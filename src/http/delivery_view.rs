@@ -111,7 +111,8 @@ pub(super) struct RequestView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResponseView {
     pub(super) status: u16,
-    /// The beginning of the body; null where it was empty and for callers who may not see messages.
+    /// The beginning of the body, without the endpoint's secrets; null where it was empty, for a redirect, and for callers
+    /// who may not see messages.
     pub(super) body: Option<String>,
     /// Whether the body went on.
     pub(super) truncated: bool,

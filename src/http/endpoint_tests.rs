@@ -26,7 +26,7 @@ use super::push_config_answers::PushConfigDraft;
 use super::push_configs::{AgentPath, refused};
 use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use super::state::ApiState;
-use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, try_out};
+use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, redactor, try_out};
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::{EventType, StoredEvent};
@@ -35,7 +35,6 @@ use crate::domain::fields::Fields;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
-use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
@@ -102,7 +101,7 @@ pub(super) async fn test(
     }
     let endpoint_id = stored.map_or(EndpointId::from_uuid(Uuid::nil()), |stored| stored.revision.endpoint_id);
     let delivery = delivery(event, tenant, &agent, endpoint_id, now);
-    let trial = try_out(&state.client, &endpoint, &secret_values(&config), &delivery, now).await;
+    let trial = try_out(&state.client, &endpoint, &delivery, now).await;
     tracing::info!(
         tenant.id = %tenant,
         agent.id = %agent,
@@ -167,20 +166,16 @@ async fn endpoint(
         Some(stored) => webhook_endpoint(&state.db, &state.keyring, tenant, stored.revision.endpoint_id).await?,
         None => None,
     };
-    let secrets = webhook.iter().flat_map(|webhook| &webhook.secrets);
-    let live = secrets.filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
+    let stored_secrets = || webhook.iter().flat_map(|webhook| &webhook.secrets);
+    let live = stored_secrets().filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
     let secrets = live.map(|secret| SigningSecret::parse(secret.secret.expose())).collect::<Result<_, _>>();
     Ok(Endpoint {
         url: config.url.clone().ok_or_else(|| unusable("it has no URL"))?,
         headers: configured_headers(&config.headers).ok_or_else(|| unusable("a header cannot be sent"))?,
         secrets: secrets.map_err(|_invalid| unusable("a signing secret is not valid"))?,
         timeout: config.timeout.unwrap_or(state.client.default_timeout()),
+        redactor: redactor(&config.headers, stored_secrets().map(|stored| &stored.secret)),
     })
-}
-
-fn secret_values(config: &PushConfig) -> Vec<SecretText> {
-    let secret = config.headers.iter().filter(|header| header.value.is_secret());
-    secret.map(|header| header.value.text().clone()).collect()
 }
 
 /// A delivery that no queue has seen, of an event that nobody has posted.

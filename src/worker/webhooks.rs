@@ -106,6 +106,7 @@ impl Webhooks {
         };
         let until = stored.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min();
         let timeout = stored.timeout.unwrap_or(self.default_timeout);
-        Found::Ready(Arc::new(Endpoint { url, headers, secrets, timeout }), until)
+        let redactor = webhook::redactor(&stored.headers, stored.secrets.iter().map(|stored| &stored.secret));
+        Found::Ready(Arc::new(Endpoint { url, headers, secrets, timeout, redactor }), until)
     }
 }

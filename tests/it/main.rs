@@ -74,6 +74,7 @@ mod stats_rollups;
 mod support;
 mod tenant_keys;
 mod traces;
+mod webhook_answers;
 mod webhook_faults;
 mod webhook_http2;
 mod webhook_message;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::client::Client;
 use crate::support::deployment::{Database, Deployment, TENANT, agents, message};
 use crate::support::own_server::programs;
+use crate::support::receiver::Mode;
 use crate::support::service::{ENCRYPTION_KEYS, Part, Settings};
 
 const DRAINED: Duration = Duration::from_mins(1);
@@ -120,6 +121,10 @@ async fn secrets_appear_in_no_read_log_line_error_metric_or_row() {
     texts.push(("the logs".to_owned(), service.stop().await));
     texts.extend(wrong_settings());
 
+    let is_echoed = |(place, text): &(String, String)| {
+        place.starts_with("/v1/deliveries/") && text.contains("x-api-key: [redacted]")
+    };
+    assert_eq!(texts.iter().filter(|read| is_echoed(read)).count(), 10, "nothing was echoed");
     assert!(texts.iter().any(|(place, text)| place == "the logs" && text.contains("TRACE")), "nothing was traced");
     for (place, text) in &texts {
         for secret in &secrets {
@@ -146,13 +151,14 @@ fn signing_secret(answer: &Value) -> Secret {
     Secret::with_bytes("a signing secret", key, &bytes)
 }
 
-/// Webhooks with secrets: one that answers, one that is not there, one that does not speak TLS.
+/// Webhooks with secrets: one that answers with what it was sent, one that is not there, one that does not speak TLS.
 async fn signing_secrets(deployment: &Deployment, admin: &Client) -> Vec<Secret> {
     let urls = [
         deployment.receiver.url("/agent-1"),
         "http://127.0.0.1:1/agent-2".to_owned(),
         deployment.receiver.url("/agent-3").replace("http:", "https:"),
     ];
+    deployment.receiver.set("/agent-1", Mode::Echoes);
     let mut secrets = Vec::new();
     for (agent, url) in agents(3).iter().zip(urls) {
         let headers = json!([

@@ -33,7 +33,7 @@ pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
 use super::HttpClient;
 use super::http_client::{Answer, Post};
-use super::webhook::{excerpt, unanswered};
+use super::webhook::{MAX_EXCERPT_BYTES, unanswered};
 use crate::domain::delivery::{Attempt, AttemptDetail, Outcome};
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_hosts::PushHosts;
@@ -178,13 +178,12 @@ impl PushSender {
         let endpoint = &recipient.subscription.endpoint;
         let meaning = Meaning::of(answer.status, &answer.headers, &answer.body, endpoint.host(), now);
         self.learn(recipient, meaning);
-        // Before it is cut: half an endpoint would not be found.
-        let whole = redact::answer(&String::from_utf8_lossy(&answer.body), &recipient.subscription);
-        let text = excerpt(whole.as_bytes());
-        let detail = (!text.is_empty() || meaning.note().is_some()).then(|| AttemptDetail {
+        let redactor = || redact::redactor(&recipient.subscription);
+        let readable = (!answer.body.is_empty()).then(|| redactor().readable(answer, MAX_EXCERPT_BYTES)).flatten();
+        let detail = (readable.is_some() || meaning.note().is_some()).then(|| AttemptDetail {
             note: meaning.note().map(str::to_owned),
-            response_truncated: answer.truncated || text.len() < whole.len(),
-            response_body: (!text.is_empty()).then_some(text),
+            response_truncated: readable.as_ref().is_some_and(|(_, truncated)| *truncated),
+            response_body: readable.map(|(text, _)| text),
         });
         let http_status = Some(answer.status.as_u16());
         let attempt = Attempt { outcome: meaning.outcome(), http_status, duration, detail };

@@ -1,22 +1,21 @@
 //! Answers without the endpoint: a service may repeat what it was asked, and answers are stored and shown.
 
+use crate::channels::Redactor;
 use crate::domain::push_subscription::PushSubscription;
+use crate::domain::secret_text::SecretText;
 
 const REDACTED: &str = "[endpoint]";
 /// Shorter parts of a path are words, not secrets.
 const SHORTEST: usize = 8;
 
-/// The text with every part of the endpoint that tells where it is taken out.
-pub(super) fn answer(text: &str, subscription: &PushSubscription) -> String {
+/// Finds every part of the endpoint that tells where it is.
+pub(super) fn redactor(subscription: &PushSubscription) -> Redactor {
     let url = subscription.endpoint.url();
     let whole = [url.as_str(), url.path()];
     let parts = url.path_segments().into_iter().flatten().flat_map(|segment| segment.split(':'));
     let pairs = url.query().into_iter().flat_map(|query| query.split(['&', '=']));
     let secrets = whole.into_iter().chain(url.query()).chain(parts).chain(pairs);
-    let mut secrets: Vec<&str> = secrets.filter(|secret| secret.len() >= SHORTEST).collect();
-    // The longest first: a part of it would leave the rest.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
+    Redactor::new(REDACTED, secrets.filter(|secret| secret.len() >= SHORTEST).map(SecretText::new))
 }
 
 #[cfg(test)]
@@ -38,7 +37,7 @@ mod tests {
             "no {text} for send: APA91bHsecret, dQw4w9WgXcQ, /fcm/send/dQw4w9WgXcQ:APA91bHsecret, \
                               aB%2fsecret2 at fcm.googleapis.com"
         );
-        let redacted = answer(&echoed, &subscription);
+        let redacted = redactor(&subscription).apply(echoed);
         assert_eq!(
             redacted,
             "no [endpoint] for send: [endpoint], [endpoint], [endpoint], [endpoint] at fcm.googleapis.com"

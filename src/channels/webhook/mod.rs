@@ -24,17 +24,18 @@ pub use self::configured::configured_headers;
 pub use self::diagnosis::Diagnosis;
 pub use self::diagnosis_code::DiagnosisCode;
 pub use self::payload::payload;
+pub use self::redact::redactor;
 pub use self::signature::{NoRandomness, SecretError, SigningSecret};
 pub use self::trial::{Trial, TrialResponse, try_out};
 
 use super::http_client::{Answer, Broken, Post};
-use super::{HttpClient, MAX_TIMEOUT};
+use super::{HttpClient, MAX_TIMEOUT, Redactor};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::trace::SpanId;
 use crate::domain::webhook_url::WebhookUrl;
 
 /// How much of an answer's body is kept.
-const MAX_EXCERPT_BYTES: usize = 1024;
+pub(super) const MAX_EXCERPT_BYTES: usize = 1024;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -62,6 +63,8 @@ pub struct Endpoint {
     pub secrets: Vec<SigningSecret>,
     /// Spans the whole attempt; at most [`MAX_TIMEOUT`] counts.
     pub timeout: Duration,
+    /// Takes what is secret of these settings out of answers.
+    pub redactor: Redactor,
 }
 
 /// Attempts the delivery. Never panics, and never fails otherwise than by the outcome. Not cancel-safe: when the future
@@ -85,7 +88,7 @@ pub async fn send(
     let result = client.post(&post).await;
     let duration = begun.elapsed();
     let attempt = match result {
-        Ok(answer) => answered(&answer, duration),
+        Ok(answer) => answered(endpoint, &answer, duration),
         Err(broken) => unanswered(broken, duration),
     };
     fail::fail_point!("send::after_response");
@@ -103,11 +106,12 @@ fn outcome_of(status: StatusCode) -> Outcome {
     }
 }
 
-fn answered(answer: &Answer, duration: Duration) -> Attempt {
-    let detail = (!answer.body.is_empty()).then(|| AttemptDetail {
+fn answered(endpoint: &Endpoint, answer: &Answer, duration: Duration) -> Attempt {
+    let readable = (!answer.body.is_empty()).then(|| endpoint.redactor.readable(answer, MAX_EXCERPT_BYTES)).flatten();
+    let detail = readable.map(|(text, truncated)| AttemptDetail {
         note: None,
-        response_body: Some(excerpt(&answer.body)),
-        response_truncated: answer.truncated || answer.body.len() > MAX_EXCERPT_BYTES,
+        response_body: Some(text),
+        response_truncated: truncated,
     });
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
@@ -120,27 +124,6 @@ pub(super) fn unanswered(broken: Broken, duration: Duration) -> Attempt {
         duration,
         detail: Some(AttemptDetail { note: Some(broken.failure.note().to_owned()), ..AttemptDetail::default() }),
     }
-}
-
-/// The beginning of a body as text that any database stores.
-pub(super) fn excerpt(body: &[u8]) -> String {
-    excerpt_of(body, MAX_EXCERPT_BYTES)
-}
-
-fn excerpt_of(body: &[u8], max_bytes: usize) -> String {
-    let mut kept = &body[..body.len().min(max_bytes)];
-    if kept.len() < body.len() {
-        // A character that the cut went through is not broken, only left out.
-        if let Some(error) = kept.utf8_chunks().last().filter(|last| is_unfinished(last.invalid())) {
-            kept = &kept[..kept.len() - error.invalid().len()];
-        }
-    }
-    String::from_utf8_lossy(kept).replace('\0', "\u{fffd}")
-}
-
-/// Whether these bytes are the beginning of a longer character.
-fn is_unfinished(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 fn headers(
@@ -205,18 +188,5 @@ mod tests {
         ] {
             assert_eq!(outcome_of(StatusCode::from_u16(status).unwrap()), outcome, "{status}");
         }
-    }
-
-    #[test]
-    fn an_excerpt_is_text_without_nul() {
-        assert_eq!(excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
-    }
-
-    #[test]
-    fn an_excerpt_does_not_end_in_half_a_character() {
-        let body = format!("{}é and more", "a".repeat(MAX_EXCERPT_BYTES - 1));
-        assert_eq!(excerpt(body.as_bytes()), "a".repeat(MAX_EXCERPT_BYTES - 1));
-        // A body that itself ends so is shown as it is.
-        assert_eq!(excerpt(b"a\xc3"), "a\u{fffd}");
     }
 }

@@ -1,5 +1,8 @@
-//! Takes values that were sent in confidence out of what comes back: some endpoints answer with what they were sent.
+//! What of an endpoint's settings nobody may read, in the forms in which endpoints send it back.
 
+use super::signature::PREFIX;
+use crate::channels::Redactor;
+use crate::domain::push_config::Header;
 use crate::domain::secret_text::SecretText;
 
 /// What stands in place of what must not be read.
@@ -8,48 +11,54 @@ pub(super) const REDACTED: &str = "[redacted]";
 /// Below this the part behind a scheme, such as `Bearer`, is too common a text to be looked for alone.
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
-/// Looks for secrets as they were sent, without their scheme, and as JSON writes them. A secret that the endpoint has
-/// turned into something else is not found.
-pub(super) struct Redactor(Vec<SecretText>);
+/// Finds the values of secret headers as they are sent and without their scheme, and signing secrets, also without their
+/// prefix; all of them also as JSON writes them. A secret that the endpoint has turned into something else is not found.
+pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item = &'a SecretText>) -> Redactor {
+    let secret_headers = headers.iter().filter(|header| header.value.is_secret());
+    let values = secret_headers.flat_map(|header| {
+        let value = header.value.text().expose();
+        let credential = value.split_once(' ').map(|(_, credential)| credential.trim());
+        [Some(value), credential.filter(|credential| credential.len() >= MIN_CREDENTIAL_BYTES)]
+    });
+    let keys = signing_secrets.into_iter().flat_map(|secret| {
+        let key = secret.expose().strip_prefix(PREFIX).map(|key| key.trim_end_matches('='));
+        [Some(secret.expose()), key]
+    });
+    Redactor::new(REDACTED, values.chain(keys).flatten().flat_map(forms))
+}
 
-impl Redactor {
-    pub(super) fn of(secrets: &[SecretText]) -> Self {
-        let mut needles = Vec::new();
-        for secret in secrets {
-            let credential = secret.expose().split_once(' ').map(|(_, credential)| credential.trim());
-            let credential = credential.filter(|credential| credential.len() >= MIN_CREDENTIAL_BYTES);
-            for text in std::iter::once(secret.expose()).chain(credential) {
-                let json = serde_json::Value::from(text).to_string();
-                needles.extend([SecretText::new(text), SecretText::new(json.trim_matches('"'))]);
-            }
-        }
-        // The longest first, so that no part of one is left beside a shorter one inside it.
-        needles.sort_by_key(|needle| std::cmp::Reverse(needle.expose().len()));
-        needles.retain(|needle| !needle.expose().is_empty());
-        Self(needles)
-    }
-
-    pub(super) fn apply(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, needle| {
-            if text.contains(needle.expose()) { text.replace(needle.expose(), REDACTED) } else { text }
-        })
-    }
+/// As it is and as JSON writes it; PHP writes a slash in its own way.
+fn forms(text: &str) -> [SecretText; 3] {
+    let json = serde_json::Value::from(text).to_string();
+    let json = &json[1..json.len() - 1];
+    [SecretText::new(text), SecretText::new(json), SecretText::new(json.replace('/', "\\/"))]
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::push_config::{Draft, Rules, apply};
 
     #[test]
     fn a_secret_is_found_in_each_form_in_which_it_comes_back() {
-        let secrets = [SecretText::new("Bearer hunter2-\\x"), SecretText::new("hunter2-"), SecretText::new("s 1")];
-        let redactor = Redactor::of(&secrets);
+        let body = json!({"headers": [
+            {"name": "Authorization", "value": "Bearer hunter2-/\\x\""},
+            {"name": "X-Key", "value": "s 1", "secret": true},
+            {"name": "X-Env", "value": "production", "secret": false},
+        ]});
+        let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
+        let redactor = redactor(&headers, [&SecretText::new("whsec_q83v/83vq83vq83v+83vq83vq83vq83vq83vq83vq8w=")]);
         for (text, expected) in [
-            ("{\"authorization\":\"Bearer hunter2-\\\\x\"}", "{\"authorization\":\"[redacted]\"}"),
-            ("Bearer hunter2-\\x", "[redacted]"),
-            ("token=hunter2-\\x;", "token=[redacted];"),
+            ("{\"authorization\":\"Bearer hunter2-/\\\\x\\\"\"}", "{\"authorization\":\"[redacted]\"}"),
+            ("{\"authorization\":\"Bearer hunter2-\\/\\\\x\\\"\"}", "{\"authorization\":\"[redacted]\"}"),
+            ("Bearer hunter2-/\\x\"", "[redacted]"),
+            ("token=hunter2-/\\x\";", "token=[redacted];"),
             ("s 1, but 1", "[redacted], but 1"),
-            ("nothing", "nothing"),
+            ("key whsec_q83v/83vq83vq83v+83vq83vq83vq83vq83vq83vq8w=", "key [redacted]"),
+            ("key q83v\\/83vq83vq83v+83vq83vq83vq83vq83vq83vq8w", "key [redacted]"),
+            ("production: nothing", "production: nothing"),
         ] {
             assert_eq!(redactor.apply(text.to_owned()), expected);
         }

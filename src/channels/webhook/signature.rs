@@ -10,7 +10,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-const PREFIX: &str = "whsec_";
+/// What the text of a secret begins with.
+pub(super) const PREFIX: &str = "whsec_";
 
 /// Bytes of a secret that is made here.
 const SECRET_BYTES: usize = 32;

@@ -11,13 +11,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
 use super::diagnosis::{self, Answered, Diagnosis};
-use super::redact::{REDACTED, Redactor};
-use super::{Endpoint, excerpt_of, headers, outcome_of, payload};
+use super::redact::REDACTED;
+use super::{Endpoint, headers, outcome_of, payload};
 use crate::channels::http_client::{Broken, Post};
 use crate::channels::measured::Measured;
-use crate::channels::{HttpClient, MAX_TIMEOUT, Timings};
+use crate::channels::{HttpClient, MAX_TIMEOUT, Redactor, Timings};
 use crate::domain::delivery::{Delivery, Outcome};
-use crate::domain::secret_text::SecretText;
 
 /// How much of an answer's body is shown.
 pub(super) const MAX_SHOWN_BYTES: usize = 4 * 1024;
@@ -58,24 +57,17 @@ pub struct TrialResponse {
     pub truncated: bool,
 }
 
-/// Sends the delivery's event once, marked as a test. `secrets` are the configured values that nobody may read. Not
-/// cancel-safe, as [`send`](super::send).
-pub async fn try_out(
-    client: &HttpClient,
-    endpoint: &Endpoint,
-    secrets: &[SecretText],
-    delivery: &Delivery,
-    now: DateTime<Utc>,
-) -> Trial {
+/// Sends the delivery's event once, marked as a test. Not cancel-safe, as [`send`](super::send).
+pub async fn try_out(client: &HttpClient, endpoint: &Endpoint, delivery: &Delivery, now: DateTime<Utc>) -> Trial {
     let body = Bytes::from(payload(&delivery.event, true));
     let write_headers = || headers(endpoint, delivery, now, &body);
     let timeout = endpoint.timeout.min(MAX_TIMEOUT);
     let post = Post { url: endpoint.url.as_url(), headers: &write_headers, body: body.clone(), timeout };
     let measured = client.post_measured(&post).await;
-    let redactor = Redactor::of(secrets);
+    let redactor = &endpoint.redactor;
     let (outcome, mut diagnosis) = diagnose(endpoint, &measured, timeout);
     diagnosis.hint = redactor.apply(diagnosis.hint);
-    let response = response(post.url, &measured, &redactor);
+    let response = response(post.url, &measured, redactor);
     let headers = write_headers().unwrap_or_default();
     Trial { outcome, headers, body, response, timings: measured.timings, diagnosis }
 }
@@ -96,13 +88,10 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
 /// The ids and names are visible ASCII by their types: this does not happen.
 fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<TrialResponse> {
     let (status, body, truncated) = match &measured.result {
-        Ok(answer) if answer.status.is_redirection() => (answer.status, None, false),
         Ok(answer) => {
-            // Redacted before it is cut: the cut might go through a secret.
-            let mut text = redactor.apply(excerpt_of(&answer.body, answer.body.len()));
-            let is_cut = text.len() > MAX_SHOWN_BYTES;
-            text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
-            (answer.status, Some(text), is_cut || answer.truncated)
+            let readable = redactor.readable(answer, MAX_SHOWN_BYTES);
+            let truncated = readable.as_ref().is_some_and(|(_, truncated)| *truncated);
+            (answer.status, readable.map(|(text, _)| text), truncated)
         }
         Err(Broken { status, .. }) => ((*status)?, None, false),
     };

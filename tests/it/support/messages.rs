@@ -58,6 +58,7 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
         headers: HeaderMap::new(),
         secrets: Vec::new(),
         timeout: PATIENT,
+        redactor: webhook::redactor(&[], []),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It writes down every request as soon as its head is there, whatever becomes of it then.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use flametree_notify::domain::ids::DeliveryId;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,6 +29,8 @@ pub enum Mode {
     AnswersAfter(Duration),
     /// 200 when [`Receiver::let_go`] says so.
     Hangs,
+    /// 200 with the headers of the request, as lines and as JSON.
+    Echoes,
 }
 
 /// A request as it was seen.
@@ -149,11 +151,12 @@ fn serve(listener: std::net::TcpListener, record: &Arc<Record>, stopped: oneshot
 }
 
 impl Record {
-    async fn receive(self: &Arc<Self>, request: Request<Incoming>) -> Response<Empty<Bytes>> {
+    async fn receive(self: &Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let delivery = request.headers()["x-flametree-delivery"].to_str().unwrap().parse().unwrap();
         lock(&self.seen).push(Seen { delivery, path: path.clone(), at: Instant::now() });
         let _open = Open::new(self, &path);
+        let head = request.headers().clone();
         // A client that dies in the middle of its body was seen all the same.
         drop(request.into_body().collect().await);
         let mode = lock(&self.modes).get(&path).copied().unwrap_or(Mode::Answers);
@@ -161,9 +164,17 @@ impl Record {
             Mode::Answers => {}
             Mode::AnswersAfter(time) => tokio::time::sleep(time).await,
             Mode::Hangs => drop(self.let_go.subscribe().wait_for(|let_go| *let_go).await),
+            Mode::Echoes => return Response::new(Full::from(echo(&head))),
         }
-        Response::new(Empty::new())
+        Response::new(Full::default())
     }
+}
+
+fn echo(head: &HeaderMap) -> String {
+    let headers: BTreeMap<&str, &str> =
+        head.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let lines: String = headers.iter().flat_map(|(name, value)| [name, ": ", value, "\n"]).collect();
+    lines + &serde_json::to_string(&headers).unwrap()
 }
 
 /// Counts a request as open until it is dropped.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::{
     DELIVERY, EVENT, Endpoint, TRACEPARENT, TRANSPORT_HEADERS, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
-    configured_headers, headers, payload,
+    configured_headers, headers, payload, redactor,
 };
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
@@ -76,7 +76,13 @@ pub fn sent_headers(configured: &[Header]) {
     assert_eq!(map.len(), configured.len());
     let delivery = delivery(plain_event());
     let Ok(url) = WebhookUrl::parse("https://example.com/", false) else { panic!("a URL") };
-    let with = |headers| Endpoint { url: url.clone(), headers, secrets: Vec::new(), timeout: Duration::from_secs(1) };
+    let with = |headers| Endpoint {
+        url: url.clone(),
+        headers,
+        secrets: Vec::new(),
+        timeout: Duration::from_secs(1),
+        redactor: redactor(configured, []),
+    };
     let written = |endpoint| headers(&endpoint, &delivery, DateTime::UNIX_EPOCH, b"{}");
     let (Ok(bare), Ok(sent)) = (written(with(HeaderMap::new())), written(with(map))) else { panic!("unwritable") };
     assert_eq!(sent.len(), bare.len() + configured.len());

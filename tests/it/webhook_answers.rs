@@ -1,0 +1,82 @@
+//! What is read and kept of receivers' answers: bounded text, without what was sent in confidence.
+
+use flametree_notify::channels::webhook::{Endpoint, SigningSecret, redactor};
+use flametree_notify::domain::delivery::{Attempt, Outcome};
+use flametree_notify::domain::push_config::{Draft, Rules, apply};
+use flametree_notify::domain::secret_text::SecretText;
+use serde_json::json;
+
+use crate::support::messages::{attempt, client, endpoint};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::wire::answer;
+
+fn kept(attempt: &Attempt) -> &str {
+    attempt.detail.as_ref().and_then(|detail| detail.response_body.as_deref()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_gigabyte_is_not_read() {
+    let receiver = Receiver::start(Behaviour::Floods).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
+    assert!(attempt.detail.unwrap().response_truncated);
+    receiver.ended(1).await;
+    // What the two sockets' buffers take; none of it is memory of ours.
+    assert!(receiver.flooded_bytes() < 20_000_000, "{}", receiver.flooded_bytes());
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_not_inflated() {
+    // A gzip stream: what stands in it is kept as it came, the zeros that it would become never appear.
+    let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, b'g', b'z', b'i', b'p'];
+    let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "content-encoding: gzip\r\n", &bomb))).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered);
+    assert!(kept(&attempt).ends_with("gzip"), "{attempt:?}");
+    assert_eq!(receiver.seen()[0].header("accept-encoding"), "identity");
+}
+
+#[tokio::test]
+async fn headers_that_are_not_ascii_break_nothing() {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nx-name: caf\xc3\xa9 \xff\r\ncontent-length: 2\r\n\r\n".to_vec();
+    bytes.extend_from_slice(b"ok");
+    let receiver = Receiver::start(Behaviour::Answers(bytes)).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "ok"));
+}
+
+#[tokio::test]
+async fn a_body_of_any_bytes_is_kept_as_text_that_a_database_takes() {
+    let receiver = Receiver::start(Behaviour::Answers(answer("500 Oops", "", b"a\0b\xfe\xffc"))).await;
+    let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+    assert_eq!(attempt.outcome, Outcome::HttpError);
+    assert_eq!(kept(&attempt), "a\u{fffd}b\u{fffd}\u{fffd}c");
+}
+
+#[tokio::test]
+async fn no_secret_that_a_receiver_repeats_is_kept() {
+    let long = format!("z{}", "y".repeat(3_999));
+    let body = json!({"headers": [
+        {"name": "Authorization", "value": "Bearer hunter2-\"quoted\""},
+        {"name": "X-Api-Key", "value": "hunter2-key", "secret": true},
+        {"name": "X-Long", "value": long, "secret": true},
+    ]});
+    let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
+    let signing_secret = SecretText::new(SigningSecret::generate().unwrap().reveal().as_str());
+    let key = signing_secret.expose().strip_prefix("whsec_").unwrap().trim_end_matches('=');
+    // Across the place where the body is cut, and across the place where no more is read.
+    let cut = format!("{}hunter2-key", "x".repeat(1_020));
+    for (body, expected) in [
+        (r#"{"authorization":"Bearer hunter2-\"quoted\""}"#, r#"{"authorization":"[redacted]"}"#),
+        (r#"key hunter2-"quoted", hunter2-key"#, "key [redacted], [redacted]"),
+        (signing_secret.expose(), "[redacted]"),
+        (key, "[redacted]"),
+        (&cut, &format!("{}[red", "x".repeat(1_020))),
+        (&long.repeat(3), "[redacted][redacted][redacted]"),
+    ] {
+        let receiver = Receiver::start(Behaviour::Answers(answer("500 Oops", "", body.as_bytes()))).await;
+        let endpoint = Endpoint { redactor: redactor(&headers, [&signing_secret]), ..endpoint(&receiver.url()) };
+        let attempt = attempt(&client(), &endpoint).await;
+        assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::HttpError, expected));
+    }
+}
