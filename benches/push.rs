@@ -73,7 +73,8 @@ pub(crate) async fn cost(count: usize) -> Cost {
         extra_roots: Vec::new(),
     };
     let settings = Settings { keys, hosts: hosts.clone(), ttl: Duration::from_hours(1) };
-    let sender = PushSender::new(settings, HttpClient::new(&client).unwrap(), Metrics::new("bench", "bench"));
+    let metrics = Metrics::new("bench", "bench");
+    let sender = PushSender::new(settings, HttpClient::new(&client, &metrics).unwrap(), metrics);
     let (with_token, without_token) = (written(&sender, &known).await, written(&sender, &unknown).await);
     Cost { encryption: with_token, signature: without_token - with_token }
 }

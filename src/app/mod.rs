@@ -115,7 +115,8 @@ impl Service {
         prepare(&data).await?;
         let keyring = Arc::new(keyring(config)?);
         keys::check(&data.db, &keyring).await?;
-        let client = HttpClient::new(&settings::channels(config)?).context("the HTTP client cannot be built")?;
+        let client =
+            HttpClient::new(&settings::channels(config)?, metrics).context("the HTTP client cannot be built")?;
         let push = push::start(config, &data.db, &client, metrics).await?;
         let mut service = Self {
             data,

@@ -8,6 +8,7 @@ use std::io;
 
 use rustls::CertificateError;
 
+use super::guard::Forbidden;
 use super::resolver::ResolveError;
 use crate::domain::delivery::Outcome;
 
@@ -111,8 +112,14 @@ impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::Unresolved => Self::Unresolved,
-            ResolveError::Forbidden(_) => Self::BlockedAddress,
+            ResolveError::Forbidden(forbidden) => forbidden.into(),
         }
+    }
+}
+
+impl From<Forbidden> for Failure {
+    fn from(_: Forbidden) -> Self {
+        Self::BlockedAddress
     }
 }
 

@@ -8,7 +8,6 @@
 //! - Answers are bounded and never inflated.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +27,10 @@ use url::{Host, Url};
 use super::address::AddressRules;
 use super::classify::{self, Failure};
 use super::connector::{Bounded, Connector, connector};
+use super::guard::Guard;
 use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, system_lookup};
 use super::{MAX_TIMEOUT, Settings};
+use crate::telemetry::metrics::Metrics;
 
 /// How much of an answer's body is read. A longer one costs its connection.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
@@ -115,13 +116,14 @@ struct Shared {
 }
 
 impl HttpClient {
-    pub fn new(settings: &Settings) -> Result<Self, BuildError> {
-        Self::with_lookup(settings, system_lookup)
+    pub fn new(settings: &Settings, metrics: &Metrics) -> Result<Self, BuildError> {
+        Self::with_lookup(settings, metrics, system_lookup)
     }
 
     /// A client that asks `lookup` for the addresses of names; they are vetted all the same.
-    pub fn with_lookup(settings: &Settings, lookup: Lookup) -> Result<Self, BuildError> {
-        let resolver = GuardedResolver::new(AddressRules::new(settings.allowed_networks.clone()), lookup);
+    pub fn with_lookup(settings: &Settings, metrics: &Metrics, lookup: Lookup) -> Result<Self, BuildError> {
+        let guard = Guard::new(AddressRules::new(settings.allowed_networks.clone()), metrics.clone());
+        let resolver = GuardedResolver::new(guard, lookup);
         let tls = crate::tls::client_config(&settings.extra_roots)?;
         let connector = Bounded(connector(resolver.clone(), tls.clone()));
         let pooled = sender(connector.clone(), MAX_IDLE_PER_HOST);
@@ -146,11 +148,14 @@ impl HttpClient {
     /// at every send.
     pub async fn vet(&self, url: &Url) -> Result<(), VetError> {
         let deadline = Instant::now() + self.0.settings.default_timeout;
+        let guard = self.0.resolver.guard();
         let found = match url.host() {
             Some(Host::Domain(name)) => {
                 timeout_at(deadline, self.0.resolver.addresses(name)).await.map_err(|_elapsed| VetError::TimedOut)?
             }
-            Some(Host::Ipv4(_) | Host::Ipv6(_)) => self.vet_literal(url).map(|()| Arc::default()),
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => {
+                guard.judge_literal(url).map(|()| Arc::default()).map_err(ResolveError::from)
+            }
             None => Err(ResolveError::Unresolved),
         };
         match found {
@@ -180,10 +185,11 @@ impl HttpClient {
         if post.url.scheme() != "https" && !self.0.settings.allow_http {
             return Err(before_answer(Failure::UnusableUrl));
         }
-        self.vet_literal(post.url).map_err(Failure::from).map_err(before_answer)?;
+        let guard = self.0.resolver.guard();
+        guard.judge_literal(post.url).map_err(Failure::from).map_err(before_answer)?;
         let response = within(deadline, Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         let peer = response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr);
-        self.vet_peer(post.url, peer).map_err(Failure::from).map_err(before_answer)?;
+        guard.judge_peer(post.url, peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
         within(deadline, Failure::UnfinishedAnswer, pin!(read(response)))
             .await
@@ -205,29 +211,6 @@ impl HttpClient {
             },
             answer => Ok(answer?),
         }
-    }
-
-    /// The connector does not ask the resolver for hosts that are addresses already. The URL parser has turned every
-    /// notation (`0x7f.1`, `2130706433`, ...) into the address that it means.
-    fn vet_literal(&self, url: &Url) -> Result<(), ResolveError> {
-        match url.host() {
-            Some(Host::Ipv4(address)) => self.vet_address(url, IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => self.vet_address(url, IpAddr::V6(address)),
-            Some(Host::Domain(_)) | None => Ok(()),
-        }
-    }
-
-    /// Nothing but vetted addresses is connected to; should that ever fail, it is known and shown.
-    fn vet_peer(&self, url: &Url, peer: Option<SocketAddr>) -> Result<(), ResolveError> {
-        peer.map_or(Ok(()), |peer| self.vet_address(url, peer.ip()))
-    }
-
-    fn vet_address(&self, url: &Url, address: IpAddr) -> Result<(), ResolveError> {
-        if self.0.resolver.rules().allow(address) {
-            return Ok(());
-        }
-        tracing::warn!(host = url.host_str(), %address, "A host has an address that is not allowed");
-        Err(ResolveError::Forbidden(address))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod address;
 pub mod browser_push;
 mod classify;
 mod connector;
+mod guard;
 mod http_client;
 mod measured;
 #[cfg(any(test, fuzzing))]

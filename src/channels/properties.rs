@@ -15,6 +15,7 @@ use super::address::AddressRules;
 use super::{HttpClient, Settings, VetError};
 use crate::domain::push_hosts::PushHosts;
 use crate::domain::webhook_url::{MAX_URL_BYTES, WebhookUrl};
+use crate::telemetry::metrics::Metrics;
 
 /// Asks no name server: only literals are judged here.
 static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| client(Vec::new()));
@@ -28,7 +29,8 @@ pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
         extra_roots: Vec::new(),
     };
     let unknown = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
-    HttpClient::with_lookup(&settings, unknown).unwrap_or_else(|error| panic!("no client: {error}"))
+    HttpClient::with_lookup(&settings, &Metrics::new("property", "property"), unknown)
+        .unwrap_or_else(|error| panic!("no client: {error}"))
 }
 
 /// Reads the text as the URL of a webhook and asks the guard about it.

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service;
 
-use super::address::AddressRules;
+use super::guard::{Forbidden, Guard};
 
 /// Look-ups that run at once, each on a thread that the system's resolver may hold for ten seconds and more: half of
 /// the threads that tokio has for blocking work. One name takes one at most, however many deliveries wait for it.
@@ -29,9 +29,8 @@ pub type Lookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 pub(super) enum ResolveError {
     #[error("the host name did not resolve")]
     Unresolved,
-    /// The address is for the log, not for the customer.
-    #[error("the host has the address {0}, which is not allowed")]
-    Forbidden(IpAddr),
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
 }
 
 /// Why a URL that is about to be saved could not be sent to now.
@@ -53,7 +52,7 @@ pub(super) struct GuardedResolver(Arc<Shared>);
 
 struct Shared {
     lookup: Lookup,
-    rules: AddressRules,
+    guard: Guard,
     permits: Arc<Semaphore>,
     /// Look-ups under way by name: whoever needs the same name meanwhile waits for the same answer. Answers are not
     /// kept; caching is the system resolver's work.
@@ -61,10 +60,10 @@ struct Shared {
 }
 
 impl GuardedResolver {
-    pub(super) fn new(rules: AddressRules, lookup: Lookup) -> Self {
+    pub(super) fn new(guard: Guard, lookup: Lookup) -> Self {
         Self(Arc::new(Shared {
             lookup,
-            rules,
+            guard,
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS)),
             running: Mutex::new(HashMap::new()),
         }))
@@ -83,8 +82,8 @@ impl GuardedResolver {
         }
     }
 
-    pub(super) fn rules(&self) -> &AddressRules {
-        &self.0.rules
+    pub(super) fn guard(&self) -> &Guard {
+        &self.0.guard
     }
 
     fn join(&self, host: &str) -> Option<watch::Receiver<Option<Answer>>> {
@@ -115,16 +114,12 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One forbidden address spoils the name: which of them the connection would take is the name server's choice.
     fn vetted(&self, host: &str, found: io::Result<Vec<IpAddr>>) -> Answer {
         let addresses = found.map_err(|error| {
             tracing::debug!(host, error = %error, "A host name did not resolve");
             ResolveError::Unresolved
         })?;
-        if let Some(&address) = addresses.iter().find(|&&address| !self.rules.allow(address)) {
-            tracing::warn!(host, %address, "A host has an address that is not allowed; nothing was sent");
-            return Err(ResolveError::Forbidden(address));
-        }
+        self.guard.judge_resolved(host, &addresses)?;
         if addresses.is_empty() { Err(ResolveError::Unresolved) } else { Ok(addresses.into()) }
     }
 }

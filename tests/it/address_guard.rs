@@ -8,9 +8,10 @@ use std::time::Duration;
 use flametree_notify::channels::{HttpClient, Lookup, Settings, VetError};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::webhook_url::WebhookUrl;
+use flametree_notify::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 
-use crate::support::messages::{attempt, endpoint, impatient, settings};
+use crate::support::messages::{attempt, endpoint, impatient, metrics, settings};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::waiting::all;
 use crate::support::wire::answer;
@@ -20,7 +21,7 @@ fn closed() -> Settings {
 }
 
 async fn vet(url: &str) -> Result<(), VetError> {
-    let client = HttpClient::with_lookup(&closed(), never_asked).unwrap();
+    let client = HttpClient::with_lookup(&closed(), &metrics(), never_asked).unwrap();
     client.vet(WebhookUrl::parse(url, true).unwrap().as_url()).await
 }
 
@@ -51,21 +52,29 @@ const LITERALS: [&str; 16] = [
 async fn a_literal_in_any_notation_is_vetted_when_saved_and_when_sent_to() {
     // Bound to every address, so that a connection would be seen.
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::with_lookup(&closed(), never_asked).unwrap();
+    let metrics = metrics();
+    let client = HttpClient::with_lookup(&closed(), &metrics, never_asked).unwrap();
     for literal in LITERALS {
-        let url = format!("http://{literal}:{}/", receiver.address.port());
-        assert_eq!(vet(&url).await, Err(VetError::BlockedAddress), "{literal}");
-        let attempt = attempt(&client, &endpoint(&url)).await;
+        let endpoint = endpoint(&format!("http://{literal}:{}/", receiver.address.port()));
+        assert_eq!(client.vet(endpoint.url.as_url()).await, Err(VetError::BlockedAddress), "{literal}");
+        let attempt = attempt(&client, &endpoint).await;
         assert_eq!((attempt.outcome, attempt.http_status), (Outcome::BlockedAddress, None), "{literal}");
         assert!(!format!("{:?}", attempt.detail).contains("127.0"), "{attempt:?}");
     }
     assert_eq!(receiver.connections(), 0);
+    assert_refused(&metrics, "literal", 2 * LITERALS.len());
+}
+
+fn assert_refused(metrics: &Metrics, reason: &str, times: usize) {
+    let text = metrics.render();
+    let series = format!("flametree_blocked_addresses_total{{reason=\"{reason}\"}} {times}\n");
+    assert!(text.contains(&series), "no {series} in {text}");
 }
 
 #[tokio::test]
 async fn this_machines_own_name_is_refused() {
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::new(&closed()).unwrap();
+    let client = HttpClient::new(&closed(), &metrics()).unwrap();
     for host in ["localhost", "LOCALHOST"] {
         let url = format!("http://{host}:{}/", receiver.address.port());
         let attempt = attempt(&client, &endpoint(&url)).await;
@@ -79,7 +88,7 @@ async fn a_name_that_does_not_resolve_is_a_dns_error() {
     let nowhere: Lookup = |_host| Err(io::ErrorKind::NotFound.into());
     let empty: Lookup = |_host| Ok(Vec::new());
     for lookup in [nowhere, empty] {
-        let client = HttpClient::with_lookup(&settings(), lookup).unwrap();
+        let client = HttpClient::with_lookup(&settings(), &metrics(), lookup).unwrap();
         let attempt = attempt(&client, &endpoint("https://nowhere.test/")).await;
         assert_eq!(attempt.outcome, Outcome::DnsError);
         let url = endpoint("https://nowhere.test/").url;
@@ -99,17 +108,19 @@ fn half_open() -> Settings {
 async fn one_forbidden_address_among_good_ones_spoils_the_name() {
     let mixed: Lookup = |_host| Ok(vec![OPENED, CLOSED]);
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::with_lookup(&half_open(), mixed).unwrap();
+    let metrics = metrics();
+    let client = HttpClient::with_lookup(&half_open(), &metrics, mixed).unwrap();
     let url = format!("http://mixed.test:{}/", receiver.address.port());
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
     assert_eq!(receiver.connections(), 0);
+    assert_refused(&metrics, "resolved", 1);
 }
 
 #[tokio::test]
 async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
-    let client = HttpClient::with_lookup(&half_open(), rebinding).unwrap();
+    let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     // Closes each connection, so that the next delivery needs a new one.
     let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
     let allowed = Receiver::start_on("127.0.0.1:0", closes.clone()).await;
@@ -131,7 +142,7 @@ async fn a_name_that_passed_when_saved_is_vetted_again_when_sent_to() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::with_lookup(&half_open(), rebinding).unwrap();
+    let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     let endpoint = endpoint(&format!("http://rebinding.test:{}/", receiver.address.port()));
     assert_eq!(client.vet(endpoint.url.as_url()).await, Ok(()));
     assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::BlockedAddress);
@@ -143,7 +154,7 @@ async fn a_redirect_to_a_forbidden_address_is_not_followed() {
     let hidden = Receiver::start_on("127.0.0.2:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let redirect = answer("307 Temporary Redirect", &format!("location: {}\r\n", hidden.url()), b"");
     let receiver = Receiver::start(Behaviour::Answers(redirect)).await;
-    let client = HttpClient::new(&half_open()).unwrap();
+    let client = HttpClient::new(&half_open(), &metrics()).unwrap();
     assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Redirect);
     assert_eq!((receiver.seen().len(), hidden.connections()), (1, 0));
 }
@@ -157,7 +168,7 @@ async fn deliveries_to_one_name_share_its_lookup() {
         Ok(vec![OPENED])
     };
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::with_lookup(&settings(), slow).unwrap();
+    let client = HttpClient::with_lookup(&settings(), &metrics(), slow).unwrap();
     let url = format!("http://slow.test:{}/", receiver.address.port());
     let attempts = (0..30).map(|_| {
         let (client, endpoint) = (client.clone(), endpoint(&url));
@@ -175,7 +186,7 @@ async fn a_lookup_that_panics_costs_its_own_delivery_only() {
         Ok(vec![OPENED])
     };
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
-    let client = HttpClient::with_lookup(&settings(), flaky).unwrap();
+    let client = HttpClient::with_lookup(&settings(), &metrics(), flaky).unwrap();
     let endpoint = endpoint(&format!("http://flaky.test:{}/", receiver.address.port()));
     assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::DnsError);
     assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::Delivered);
@@ -183,7 +194,7 @@ async fn a_lookup_that_panics_costs_its_own_delivery_only() {
 
 #[tokio::test]
 async fn a_lookup_counts_towards_the_deadline() {
-    let client = HttpClient::with_lookup(&settings(), |_host| {
+    let client = HttpClient::with_lookup(&settings(), &metrics(), |_host| {
         std::thread::sleep(Duration::from_secs(1));
         Ok(vec![OPENED])
     });

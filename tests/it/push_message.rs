@@ -32,7 +32,7 @@ struct Sender {
 fn sender_with(origins: &[&str], timeout: Duration) -> Sender {
     let (metrics, settings) = (Metrics::new("test", "test"), messages::settings());
     let settings = channels::Settings { default_timeout: timeout, ..settings };
-    let client = HttpClient::with_lookup(&settings, |_host| Ok(vec!["127.0.0.1".parse().unwrap()])).unwrap();
+    let client = HttpClient::with_lookup(&settings, &metrics, |_host| Ok(vec!["127.0.0.1".parse().unwrap()])).unwrap();
     let keys = VapidKeys::new(VapidKey::from_base64(KEY[0]).unwrap(), Vec::new(), SUBJECT.to_owned());
     let settings = Settings { keys, hosts: hosts(origins), ttl: Duration::from_hours(1) };
     Sender { sender: PushSender::new(settings, client, metrics.clone()), metrics }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flametree_notify::channels::{HttpClient, Settings};
 use flametree_notify::domain::delivery::{Attempt, Outcome};
 
-use crate::support::messages::{attempt, client, endpoint, impatient, settings};
+use crate::support::messages::{attempt, client, endpoint, impatient, metrics, settings};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::never_accepts::NeverAccepts;
 use crate::support::tls::Certificate;
@@ -243,7 +243,7 @@ async fn many_deliveries_to_one_receiver_share_connections_and_arrive_once_each(
 #[tokio::test]
 async fn an_https_only_client_refuses_plain_http() {
     let receiver = Receiver::start(Behaviour::Answers(ok())).await;
-    let client = HttpClient::new(&Settings { allow_http: false, ..settings() }).unwrap();
+    let client = HttpClient::new(&Settings { allow_http: false, ..settings() }, &metrics()).unwrap();
     let attempt = attempt(&client, &endpoint(&receiver.url())).await;
     assert_eq!(attempt.outcome, Outcome::ConfigError);
     assert_eq!(receiver.connections(), 0);

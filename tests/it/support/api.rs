@@ -91,7 +91,7 @@ impl TestApi {
             default_timeout: Duration::from_secs(5),
             extra_roots: Vec::new(),
         };
-        let client = HttpClient::new(&client).unwrap();
+        let client = HttpClient::new(&client, &metrics).unwrap();
         let push = options.push_hosts.map(|hosts| push_sender(&hosts, client.clone(), metrics.clone()));
         let people = options.people.map(|people| People::start(people, &tasks, &shutdown).unwrap());
         let state = ApiState::new(Dependencies {

@@ -117,7 +117,7 @@ impl TestApi {
         lookup: Lookup,
     ) -> Self {
         let stop = CancellationToken::new();
-        let client = HttpClient::with_lookup(channels, lookup).unwrap();
+        let client = HttpClient::with_lookup(channels, &messages::metrics(), lookup).unwrap();
         let rules = Rules { allow_http: channels.allow_http };
         let state = state(database.pool.clone(), Arc::clone(&keyring), client, rules, &stop);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -13,6 +13,7 @@ use flametree_notify::domain::event::{EventType, StoredEvent};
 use flametree_notify::domain::ids::{EndpointId, EventId};
 use flametree_notify::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use flametree_notify::domain::webhook_url::WebhookUrl;
+use flametree_notify::telemetry::metrics::Metrics;
 use http::HeaderMap;
 use uuid::Uuid;
 
@@ -77,9 +78,14 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// For a client whose refusals nobody reads.
+pub(crate) fn metrics() -> Metrics {
+    Metrics::new("test", "test")
+}
+
 /// A client for which every name is this machine.
 pub(crate) fn client() -> HttpClient {
-    HttpClient::with_lookup(&settings(), |_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])).unwrap()
+    HttpClient::with_lookup(&settings(), &metrics(), |_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])).unwrap()
 }
 
 /// Sends a fresh delivery. An attempt that outlives every deadline fails the test.

@@ -1,0 +1,79 @@
+//! Judges every address that a message could go to, wherever it is met, and tells the operator of each that it refuses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
+
+use super::address::AddressRules;
+use crate::telemetry::metrics::{BlockReason, Metrics};
+
+/// The address is for the log, not for the customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the host has the address {0}, which is not allowed")]
+pub(super) struct Forbidden(IpAddr);
+
+#[derive(Debug)]
+pub(super) struct Guard {
+    rules: AddressRules,
+    metrics: Metrics,
+}
+
+impl Guard {
+    pub(super) fn new(rules: AddressRules, metrics: Metrics) -> Self {
+        Self { rules, metrics }
+    }
+
+    /// The connector does not ask the resolver for hosts that are addresses already. The URL parser has turned every
+    /// notation (`0x7f.1`, `2130706433`, ...) into the address that it means.
+    pub(super) fn judge_literal(&self, url: &Url) -> Result<(), Forbidden> {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        self.judge(url.host_str(), &[address], BlockReason::Literal)
+    }
+
+    /// One forbidden address spoils the name: which of them the connection would take is the name server's choice.
+    pub(super) fn judge_resolved(&self, host: &str, addresses: &[IpAddr]) -> Result<(), Forbidden> {
+        self.judge(Some(host), addresses, BlockReason::Resolved)
+    }
+
+    /// Nothing but vetted addresses is connected to; should that ever fail, it is known and shown.
+    pub(super) fn judge_peer(&self, url: &Url, peer: Option<SocketAddr>) -> Result<(), Forbidden> {
+        peer.map_or(Ok(()), |peer| self.judge(url.host_str(), &[peer.ip()], BlockReason::Peer))
+    }
+
+    fn judge(&self, host: Option<&str>, addresses: &[IpAddr], reason: BlockReason) -> Result<(), Forbidden> {
+        let Some(&address) = addresses.iter().find(|&&address| !self.rules.allow(address)) else { return Ok(()) };
+        tracing::warn!(host, %address, met = reason.as_str(), "a host has an address that is not allowed");
+        self.metrics.address_blocked(reason);
+        Err(Forbidden(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_counted_by_where_it_was_met() {
+        let metrics = Metrics::new("1", "a");
+        let guard = Guard::new(AddressRules::new(vec!["127.0.0.1/32".parse().unwrap()]), metrics.clone());
+        let url = |text| Url::parse(text).unwrap();
+        let [good, bad]: [IpAddr; 2] = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse().unwrap());
+        assert_eq!(guard.judge_literal(&url("https://127.0.0.1/")), Ok(()));
+        assert_eq!(guard.judge_literal(&url("https://a.test/")), Ok(()));
+        assert_eq!(guard.judge_literal(&url("https://0x7f.2/")), Err(Forbidden(bad)));
+        assert_eq!(guard.judge_resolved("a.test", &[good]), Ok(()));
+        assert_eq!(guard.judge_resolved("a.test", &[good, bad, bad]), Err(Forbidden(bad)));
+        assert_eq!(guard.judge_peer(&url("https://a.test/"), None), Ok(()));
+        assert_eq!(guard.judge_peer(&url("https://a.test/"), Some((good, 1).into())), Ok(()));
+        assert_eq!(guard.judge_peer(&url("https://a.test/"), Some((bad, 1).into())), Err(Forbidden(bad)));
+        let text = metrics.render();
+        for reason in BlockReason::ALL {
+            let series = format!("flametree_blocked_addresses_total{{reason=\"{}\"}} 1\n", reason.as_str());
+            assert!(text.contains(&series), "{text}");
+        }
+    }
+}
