@@ -207,6 +207,40 @@ await run(async (opening) => {
     await page.close();
   });
 
+  await step('whoever signs out while it is being enabled is not registered', async () => {
+    for (const waitsFor of ['the answer of the push service', 'the answer of the person']) {
+      const page = await client(browser, 'karl', {
+        prepare: async (fresh) => {
+          await pretendPushService(fresh, PUSH);
+          await fresh.evaluateOnNewDocument((isPushService) => {
+            const [where, name] = isPushService ? [PushManager.prototype, 'subscribe'] : [Notification, 'requestPermission'];
+            const real = where[name];
+            where[name] = async function late(...given) {
+              await new Promise((answer) => {
+                window.answer = answer;
+              });
+              return await real.apply(this, given);
+            };
+          }, waitsFor.includes('push service'));
+        },
+      });
+      await page.evaluate(() => {
+        window.enabling = window.client.enable().catch(({ code }) => code);
+      });
+      await until(`it waits for ${waitsFor}`, () => page.evaluate(() => window.answer !== undefined));
+      await page.evaluate(() => window.client.signOut());
+      await page.evaluate(() => window.answer());
+      assert.equal(await page.evaluate(() => window.enabling), 'ended', waitsFor);
+      await until(`no subscription is left by ${waitsFor}`, () =>
+        page.evaluate(async () => {
+          const registration = await navigator.serviceWorker.getRegistration('/portal/');
+          return (await registration.pushManager.getSubscription()) === null;
+        }));
+      assert.deepEqual(await browsersOf('karl'), [], waitsFor);
+      await page.close();
+    }
+  });
+
   await step('what the API or the push service refuses is told in words', async () => {
     const prepare = (page) => pretendPushService(page, 'https://push.elsewhere.example');
     const refused = await client(browser, 'judy', { prepare });

@@ -15,6 +15,20 @@ const notifications = (page) =>
     return shown.map(({ title, body, tag, data }) => ({ title, body, tag, ...data }));
   });
 
+/** The endpoint of the browser's subscription; null: it has none. */
+const subscription = (page) =>
+  page.evaluate(async () => {
+    const registration = await navigator.serviceWorker.getRegistration('/portal/');
+    return (await registration.pushManager.getSubscription())?.endpoint ?? null;
+  });
+
+/** The subscription that the service worker would renew. */
+const remembered = (page) =>
+  page.evaluate(async () => {
+    const memory = await (await caches.open('flametree-notify')).match('/.flametree-notify/subscription');
+    return (await memory.json()).subscription;
+  });
+
 const times = [];
 
 /** Posts, and waits for the notification of the session with this text. */
@@ -113,6 +127,26 @@ await run(async (opening) => {
     await signInAs(page, 'heidi', 'operator', '?page=profile');
     await label(page, 'Notifications enabled');
     assert.deepEqual([(await browsersOf('grace')).length, (await browsersOf('heidi')).length], [0, 1]);
+    assert.deepEqual(await notifications(page), [], 'what stands on the screen is not hers');
+  });
+
+  await step('whoever may not subscribe ends what another has left in the browser', async () => {
+    await arrives(page, 'You have new session assigned.', 's-5', () => assign('s-5', 'heidi'));
+    // Her token has expired, and somebody else signs in.
+    await page.evaluate(() => localStorage.removeItem('flametree.token'));
+    await signInAs(page, 'vera', 'viewer', '?page=profile');
+    await until('the subscription has ended', async () => (await subscription(page)) === null);
+    assert.deepEqual(await notifications(page), []);
+    await label(page, 'Enable notifications');
+    assert.equal(await remembered(page), null, 'nor is it renewed');
+    await until('the push service says that it is gone', async () => {
+      await say('s-5', 'for heidi alone');
+      return (await outcomes('s-5')).includes('gone');
+    });
+    assert.deepEqual([await browsersOf('heidi'), await notifications(page)], [[], []]);
+    await click(page, 'button', 'Sign out');
+    await signInAs(page, 'heidi', 'operator', '?page=profile');
+    await label(page, 'Notifications enabled');
   });
 
   await step('a browser that has unsubscribed by itself is found gone, and removed', async () => {

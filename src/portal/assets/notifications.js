@@ -8,10 +8,12 @@
 
 import { Api } from './notifications/api.js';
 import { FaviconDot } from './notifications/favicon.js';
+import { hearOpenings, hearPermission } from './notifications/listening.js';
 import { recall, remember } from './notifications/memory.js';
+import { completed } from './notifications/options.js';
 import { closeAll, closeResolved, closeSession, hasShown, showAppBadge } from './notifications/shown.js';
-import { browserName, isSupported, mustBeGranted, NotificationsError, stateOf, whyUnsupported } from './notifications/state.js';
-import { publicKey, register, subscription, unsubscribe, workingWorker } from './notifications/subscription.js';
+import { isSupported, mustBeGranted, NotificationsError, stateOf, whyUnsupported } from './notifications/state.js';
+import { ensure, publicKey, unsubscribe, workingWorker } from './notifications/subscription.js';
 import { WorkspaceWatch } from './notifications/workspace.js';
 
 export { ApiError } from './notifications/api.js';
@@ -19,20 +21,8 @@ export { NotificationsError } from './notifications/state.js';
 
 /** @typedef {import('./notifications/state.js').NotificationState} NotificationState */
 /** @typedef {import('./notifications/workspace.js').Conversation} Conversation */
-
-/**
- * @typedef {object} Options
- * @property {() => string | Promise<string>} token the bearer token of who is signed in, asked for before each request
- * @property {string} [api] where the API is, with a slash at its end; default: the parent of this module's folder
- * @property {string} [worker] where the service worker is; default: `sw.js` beside this module
- * @property {string} [scope] the pages that the service worker is for; default: its own folder
- * @property {string} [sessionPath] where a click on a notification leads, with `{session_id}` in it, on this origin;
- *   default: the reference portal
- * @property {string} [label] what the person's list of browsers calls this one
- * @property {number} [subscribeLimit] how long the browser's push service may take, in ms; default: 15,000
- */
-
-/** @typedef {{url: string, sessionId: string | null}} Opening what a click on a notification asks an open page to show */
+/** @typedef {import('./notifications/listening.js').Opening} Opening */
+/** @typedef {import('./notifications/options.js').Options} Options */
 
 /** Notifications for one person who is signed in. Make a new one when somebody else signs in. */
 export class NotificationsClient {
@@ -49,6 +39,8 @@ export class NotificationsClient {
   /** @type {ServiceWorkerRegistration | undefined} */
   #registration;
   #ended = new AbortController();
+  /** What may be about to register this browser. @type {Promise<unknown>} */
+  #registering = Promise.resolve();
   #isListening = false;
   #count = 0;
   /** @type {FaviconDot | undefined} */
@@ -56,15 +48,8 @@ export class NotificationsClient {
 
   /** @param {Options} options */
   constructor(options) {
-    this.#options = {
-      worker: new URL('./sw.js', import.meta.url).href,
-      scope: undefined,
-      sessionPath: null,
-      label: browserName(),
-      subscribeLimit: 15_000,
-      ...options,
-    };
-    this.#api = new Api(options.api ?? new URL('..', import.meta.url).href, options.token);
+    this.#options = completed(options, import.meta.url);
+    this.#api = new Api(this.#options.api, options.token);
   }
 
   /** Why notifications are not enabled although they should be; null: nothing went wrong. */
@@ -80,6 +65,7 @@ export class NotificationsClient {
    */
   async start() {
     this.#listen();
+    const { signal } = this.#ended;
     try {
       this.#fault = null;
       const key = isSupported() ? await publicKey(this.#api) : undefined;
@@ -89,7 +75,7 @@ export class NotificationsClient {
       if (Notification.permission !== 'granted' || (await recall())?.isOff) {
         return this.#set(stateOf(Notification.permission, false));
       }
-      await this.#ensure(key);
+      await this.#ensure(key, signal);
       return this.#set('enabled');
     } catch (error) {
       return this.#failed(error);
@@ -114,6 +100,7 @@ export class NotificationsClient {
    */
   async enable() {
     if (!isSupported()) throw whyUnsupported();
+    const { signal } = this.#ended;
     const permission = await Notification.requestPermission();
     try {
       this.#fault = null;
@@ -124,7 +111,7 @@ export class NotificationsClient {
       }
       this.#registration ??= await workingWorker(this.#options.worker, this.#options.scope);
       await remember({ isOff: false });
-      await this.#ensure(key);
+      await this.#ensure(key, signal);
       this.#set('enabled');
     } catch (error) {
       this.#failed(error);
@@ -147,12 +134,18 @@ export class NotificationsClient {
    * Before the token is dropped: what `disable()` does, without keeping it off for the next one who signs in here; shown
    * notifications close, watching ends. Takes five seconds at most, and never throws.
    */
-  async signOut() {
+  signOut() {
     this.stop();
-    const registration = await this.#registered().catch(() => undefined);
-    const done = await unsubscribe(this.#api, registration).catch(() => ({ unsubscribed: false, removed: false }));
-    await closeAll(registration);
-    return done;
+    return this.#leave(this.#api);
+  }
+
+  /**
+   * In place of `start()`, for who may not subscribe: what somebody else has left in this browser, without signing out, shows
+   * nothing any more. @returns {Promise<NotificationState>}
+   */
+  async release() {
+    await this.#leave(null);
+    return await this.permissionState().catch((error) => this.#failed(error));
   }
 
   /** Ends watching, listening and the dot; nothing of the subscription changes. */
@@ -234,17 +227,28 @@ export class NotificationsClient {
     await closeSession(await this.#registered(), sessionId);
   }
 
-  /** @param {string} key */
-  async #ensure(key) {
+  /**
+   * @param {string} key
+   * @param {AbortSignal} signal from when this began: whoever has signed out since is not registered
+   */
+  async #ensure(key, signal) {
     const registration = /** @type {ServiceWorkerRegistration} */ (this.#registration);
-    const { subscribeLimit, label } = this.#options;
-    const signal = this.#ended.signal;
-    const onLate = async (/** @type {PushSubscription} */ late) => {
-      // Whoever waited has gone; it must not be somebody else's.
-      if (signal.aborted) return void (await late.unsubscribe());
-      await register(this.#api, late, key, label).then(() => this.#set('enabled'), (error) => this.#failed(error));
-    };
-    await register(this.#api, await subscription(registration, key, subscribeLimit, onLate), key, label);
+    const { subscribeLimit: limit, label } = this.#options;
+    const onLate = (/** @type {Promise<boolean>} */ registered) =>
+      void registered.then(() => this.#set('enabled'), (error) => this.#failed(error));
+    const work = ensure(this.#api, registration, { key, label, limit, signal, onLate });
+    this.#registering = Promise.allSettled([this.#registering, work]);
+    // What stands on the screen is of the one before.
+    if (await work) await closeAll(registration);
+  }
+
+  /** @param {Api | null} api */
+  async #leave(api) {
+    const registration = await this.#registered().catch(() => undefined);
+    const failed = { unsubscribed: false, removed: false };
+    const done = await unsubscribe(api, registration, this.#registering).catch(() => failed);
+    await closeAll(registration);
+    return done;
   }
 
   /** @param {unknown} error */
@@ -266,16 +270,10 @@ export class NotificationsClient {
     if (this.#isListening || !isSupported()) return;
     this.#isListening = true;
     const { signal } = this.#ended;
-    const heard = (/** @type {MessageEvent} */ { data }) => {
-      if (data?.type !== 'flametree-open') return;
-      for (const listener of this.#openListeners) listener({ url: data.url, sessionId: data.session_id ?? null });
-    };
-    navigator.serviceWorker.addEventListener('message', heard, { signal });
-    navigator.serviceWorker.startMessages();
-    navigator.permissions?.query({ name: 'notifications' }).then(
-      (permission) => permission.addEventListener('change', () => this.#permissionChanged(), { signal }),
-      () => {},
-    );
+    hearOpenings(signal, (opening) => {
+      for (const listener of this.#openListeners) listener(opening);
+    });
+    hearPermission(signal, () => this.#permissionChanged());
   }
 
   #permissionChanged() {

@@ -50,11 +50,7 @@ export class Notifying {
     if (!this.isOffered) return;
     this.#client.onOpen(({ url }) => open(url));
     if (this.mayChange) this.#client.start().then((state) => this.#began(state));
-    else
-      this.#client.permissionState().then(
-        (state) => this.#is(state),
-        () => this.#is('not_enabled'),
-      );
+    else this.#client.release().then((state) => this.#is(state));
   }
 
   #watch(onCount) {

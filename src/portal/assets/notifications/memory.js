@@ -8,6 +8,7 @@ const KEY = '/.flametree-notify/subscription';
  * @typedef {object} Memory
  * @property {string} api where the API is
  * @property {PushSubscriptionJSON | null} subscription as it was last registered
+ * @property {string | null} id by which the API knows it
  * @property {string | null} publicKey that it was made with
  * @property {string | null} sessionPath where the portal shows a session, with `{session_id}`; null: as messages say
  * @property {boolean} isOff notifications were turned off here by `disable()`
@@ -28,7 +29,7 @@ export async function recall() {
  * @param {Partial<Memory>} change
  */
 export async function remember(change) {
-  const blank = { api: '', subscription: null, publicKey: null, sessionPath: null, isOff: false };
+  const blank = { api: '', subscription: null, id: null, publicKey: null, sessionPath: null, isOff: false };
   const memory = { ...blank, ...(await recall()), ...change };
   try {
     await (await caches.open(CACHE)).put(KEY, new Response(JSON.stringify(memory)));

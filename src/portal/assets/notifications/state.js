@@ -9,9 +9,10 @@
 
 /**
  * `dismissed`: the browser's question was closed without an answer. `timeout`: the browser's push service did not answer.
- * `push_service`: it refused. `refused`: the API did. `unreachable`: the API was not reached.
+ * `push_service`: it refused. `refused`: the API did. `unreachable`: the API was not reached. `ended`: the person has signed
+ * out meanwhile.
  * @typedef {'unsupported' | 'not_configured' | 'blocked' | 'dismissed' | 'timeout' | 'push_service' | 'refused' |
- *   'unreachable'} NotificationFault
+ *   'unreachable' | 'ended'} NotificationFault
  */
 
 /** What went wrong; the message can be shown as it is. */
@@ -65,13 +66,4 @@ export function mustBeGranted(permission) {
   if (permission !== 'granted') {
     throw new NotificationsError('dismissed', 'The browser was not allowed to show notifications.');
   }
-}
-
-/** What this browser is called until the person calls it otherwise. */
-export function browserName() {
-  const agent = navigator.userAgent;
-  const names = [[/Edg\//, 'Edge'], [/OPR\//, 'Opera'], [/Firefox\//, 'Firefox'], [/Chrome\//, 'Chrome'], [/Safari\//, 'Safari']];
-  const systems = [[/Android/, 'Android'], [/iPhone|iPad/, 'iOS'], [/Windows/, 'Windows'], [/Mac OS/, 'macOS'], [/Linux/, 'Linux']];
-  const find = (/** @type {any[][]} */ list) => list.find(([pattern]) => pattern.test(agent))?.[1];
-  return [find(names) ?? 'Browser', find(systems)].filter(Boolean).join(' on ');
 }

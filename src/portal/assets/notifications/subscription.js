@@ -44,32 +44,42 @@ export async function publicKey(api) {
 }
 
 /**
- * A subscription with this key: the one that is there, or a new one in place of one with another key.
- * @param {ServiceWorkerRegistration} registration
- * @param {string} key
- * @param {number} limit in ms: some browsers wait for their push service without end
- * @param {(late: PushSubscription) => void} onLate what to do with one that came after the limit
+ * @typedef {object} Wish
+ * @property {string} key
+ * @property {string} label
+ * @property {number} limit in ms: some browsers wait for their push service without end
+ * @property {AbortSignal} signal aborted: who wished it is not signed in any more
+ * @property {(registered: Promise<boolean>) => void} onLate told when a subscription came after the limit
  */
-export async function subscription(registration, key, limit, onLate) {
+
+/**
+ * Registers a subscription with this key: the one that is there, or a new one in place of one with another key. Answers
+ * whether this browser was somebody else's until now.
+ * @param {Api} api
+ * @param {ServiceWorkerRegistration} registration
+ * @param {Wish} wish
+ */
+export async function ensure(api, registration, wish) {
   const present = await registration.pushManager.getSubscription();
-  if (present && isOf(present, key)) return present;
+  if (present && isOf(present, wish.key)) return await register(api, present, wish);
   await present?.unsubscribe();
-  return await subscribe(registration, key, limit, onLate);
+  return await register(api, await subscribe(api, registration, wish), wish);
 }
 
 /**
+ * @param {Api} api
  * @param {ServiceWorkerRegistration} registration
- * @param {string} key
- * @param {number} limit
- * @param {(late: PushSubscription) => void} onLate
+ * @param {Wish} wish
  */
-async function subscribe(registration, key, limit, onLate) {
-  const options = { userVisibleOnly: true, applicationServerKey: bytes(key) };
-  const made = registration.pushManager.subscribe(options);
+async function subscribe(api, registration, wish) {
+  const { key, limit, signal, onLate } = wish;
+  mustBeWished(signal);
+  const made = registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(key) });
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const over = new Promise((resolve) => {
     timer = setTimeout(resolve, limit, null);
+    signal.addEventListener('abort', () => resolve(null));
   });
   try {
     const first = await Promise.race([made, over]);
@@ -80,48 +90,72 @@ async function subscribe(registration, key, limit, onLate) {
   } finally {
     clearTimeout(timer);
   }
-  made.then(onLate, () => {});
+  made.then((late) => (signal.aborted ? drop(late) : onLate(register(api, late, wish))), () => {});
+  mustBeWished(signal);
   const seconds = Math.round(limit / 1000);
   const text = `The browser's push service did not answer within ${seconds} seconds. Check the connection, then try again.`;
   throw new NotificationsError('timeout', text);
+}
+
+/** @param {AbortSignal} signal */
+function mustBeWished(signal) {
+  if (signal.aborted) throw new NotificationsError('ended', 'You were signed out meanwhile.');
+}
+
+/**
+ * Ends a subscription that came too late for who wanted it, unless the next one who signed in has registered it.
+ * @param {PushSubscription} late
+ */
+async function drop(late) {
+  if ((await recall())?.subscription?.endpoint !== late.endpoint) await late.unsubscribe();
 }
 
 /**
  * Tells the API of the subscription, in the name of who is signed in, and leaves it to the service worker.
  * @param {Api} api
  * @param {PushSubscription} subscribed
- * @param {string} publicKey
- * @param {string} label
+ * @param {Wish} wish
  */
-export async function register(api, subscribed, publicKey, label) {
+async function register(api, subscribed, { key, label, signal }) {
+  if (signal.aborted) await drop(subscribed);
+  mustBeWished(signal);
   const json = subscribed.toJSON();
+  let id;
   try {
-    await api.json('PUT', 'v1/me/push-subscriptions', { body: { ...json, label } });
+    ({ id } = await api.json('PUT', 'v1/me/push-subscriptions', { body: { ...json, label } }));
   } catch (cause) {
     if (!(cause instanceof ApiError)) throw cause;
     const isUnknown = cause.status === 422;
     const text = isUnknown ? "This deployment does not send to this browser's push service." : cause.message;
     throw new NotificationsError('refused', text, cause);
   }
-  await remember({ subscription: json, publicKey, api: api.base });
+  // The API gives a browser another id when another person signs in to it.
+  const known = (await recall())?.id ?? null;
+  await remember({ subscription: json, id, publicKey: key, api: api.base });
+  return known !== null && known !== id;
 }
 
 /**
  * Ends the subscription in the browser and at the API; neither waits for the other, nor needs it.
- * @param {Api} api
+ * @param {Api | null} api null: in the browser alone, for who has no part in it
  * @param {ServiceWorkerRegistration | undefined} registration
+ * @param {Promise<unknown>} [registering] what may be about to register it
  * @returns {Promise<{unsubscribed: boolean, removed: boolean}>}
  */
-export async function unsubscribe(api, registration) {
+export async function unsubscribe(api, registration, registering) {
   const memory = await recall();
   const present = await registration?.pushManager.getSubscription().catch(() => null);
   const endpoint = present?.endpoint ?? memory?.subscription?.endpoint;
   const signal = AbortSignal.timeout(REMOVAL_LIMIT);
+  const removal = async () => {
+    await registering;
+    if (api && endpoint) await remove(api, endpoint, signal);
+  };
   const [unsubscribed, removed] = await Promise.allSettled([
     Promise.race([present?.unsubscribe() ?? true, rejected(signal)]),
-    endpoint ? remove(api, endpoint, signal) : true,
+    Promise.race([removal(), rejected(signal)]),
   ]);
-  await remember({ subscription: null });
+  await remember({ subscription: null, id: null });
   return { unsubscribed: unsubscribed.status === 'fulfilled', removed: removed.status === 'fulfilled' };
 }
 
