@@ -126,6 +126,41 @@ await run(async (opening) => {
     assert.equal(hook.received[0].headers.authorization, 'Bearer s3cret');
   });
 
+  await step('no window outlives its page, and what was changed in one is not left unasked', async () => {
+    const noWindow = () => until('no window is open', async () => (await page.$('dialog')) === null);
+    const again = async () => {
+      await page.evaluate(() => history.forward());
+      await shows(page, 'Recent deliveries');
+      await openWindow(page);
+    };
+    await openWindow(page);
+    await page.evaluate(() => history.back());
+    await shows(page, 'Open an agent by its ID');
+    await noWindow();
+    await again();
+    await type(page, 'URL', 'https://example.com/elsewhere');
+    for (let times = 0; times < 2; times += 1) await page.evaluate(() => history.back());
+    await click(page, 'button', 'Stay on this page');
+    await until('the window is in front again', async () => (await page.$$('dialog')).length === 1);
+    assert.equal(await page.$eval(named('textbox', 'URL'), (input) => input.value), 'https://example.com/elsewhere');
+    await page.evaluate(() => history.back());
+    await click(page, 'button', 'Leave without saving');
+    await shows(page, 'Open an agent by its ID');
+    await noWindow();
+    await again();
+    // Its token is not believed any more.
+    await page.setRequestInterception(true);
+    const refuse = (request) =>
+      request.url().includes('/v1/') ? request.respond({ status: 401, contentType: 'application/json', body: '{}' }) : request.continue();
+    page.on('request', refuse);
+    await shows(page, 'You were signed out');
+    await noWindow();
+    page.off('request', refuse);
+    await page.setRequestInterception(false);
+    page.complaints = page.complaints.filter((complaint) => !complaint.includes('401'));
+    await signInAs(page, 'ada', 'admin', '?agent=agent-1');
+  });
+
   await step('a delivery appears by itself, and can be looked at and sent again', async () => {
     await until('the delivery is listed', async () => (await rows(page))[0]?.startsWith('User Message s-1 Delivered 200'));
     await click(page, 'button', 'User Message');

@@ -13,7 +13,7 @@ import { sessionPage } from './pages/session.js';
 import { signInPage } from './pages/sign-in.js';
 import { Router, read } from './router.js';
 import { Session, forget, onOtherTab, store, storedToken } from './session.js';
-import { ask, errorState } from './windows.js';
+import { ask, closeWindows, errorState } from './windows.js';
 
 /**
  * What pages are given.
@@ -71,6 +71,7 @@ function ended() {
 function stop() {
   running?.page?.stop?.();
   running?.notifying.stop();
+  closeWindows();
   running = null;
 }
 
@@ -83,6 +84,7 @@ function signedIn(session) {
   router.show = (address) => {
     if (running?.notifying !== notifying) return;
     running.page?.stop?.();
+    closeWindows();
     running.page = choose(portal, address);
     router.guard(
       () => running?.page?.isUnsaved?.() ?? false,

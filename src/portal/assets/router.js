@@ -33,6 +33,7 @@ export class Router {
   #index = 0;
   #address = location.href;
   #returning = false;
+  #isAsking = false;
 
   constructor() {
     this.#index = history.state?.index ?? 0;
@@ -56,7 +57,7 @@ export class Router {
 
   /** Goes to an address, if the page in front may be left; answers whether it did. */
   async go(address, { replace = false } = {}) {
-    if (this.#isUnsaved() && !(await this.#mayLeave())) return false;
+    if (this.#isUnsaved() && !(await this.#agrees())) return false;
     this.#unguard();
     if (replace) history.replaceState({ index: this.#index }, '', address);
     else history.pushState({ index: ++this.#index }, '', address);
@@ -74,7 +75,7 @@ export class Router {
       const distance = index - this.#index;
       this.#returning = true;
       history.go(-distance);
-      if (!(await this.#mayLeave())) return;
+      if (!(await this.#agrees())) return;
       this.#unguard();
       history.go(distance);
       return;
@@ -91,6 +92,17 @@ export class Router {
     if (url.origin !== location.origin || url.pathname !== ROOT || url.hash) return;
     event.preventDefault();
     this.go(url.href);
+  }
+
+  /** Asks, and only once at a time, however often the person tries to leave. */
+  async #agrees() {
+    if (this.#isAsking) return false;
+    this.#isAsking = true;
+    try {
+      return await this.#mayLeave();
+    } finally {
+      this.#isAsking = false;
+    }
   }
 
   #arrive() {

@@ -12,6 +12,24 @@ export function toast(text) {
   setTimeout(() => shown.remove(), TOAST_MS);
 }
 
+const open = new Set();
+
+/** Shows a window over the page, until it is closed or the page is left. */
+export function openWindow(dialog) {
+  open.add(dialog);
+  dialog.addEventListener('close', () => {
+    open.delete(dialog);
+    dialog.remove();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/** Closes what lies over the page that is left. */
+export function closeWindows() {
+  for (const dialog of open) dialog.close();
+}
+
 /**
  * Asks, and answers whether the person agreed. Esc and the first button say no.
  * @param {{title: string, text: string, no: string, yes: string}} words
@@ -34,12 +52,8 @@ export function ask({ title, text, no, yes }) {
         ),
       ),
     );
-    dialog.addEventListener('close', () => {
-      dialog.remove();
-      answered(dialog.returnValue === 'yes');
-    });
-    document.body.append(dialog);
-    dialog.showModal();
+    dialog.addEventListener('close', () => answered(dialog.returnValue === 'yes'));
+    openWindow(dialog);
   });
 }
 

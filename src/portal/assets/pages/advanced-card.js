@@ -19,14 +19,16 @@ export function advancedCard({ portal, path, isReadOnly, take }) {
   let now = { config: null, draft: null, isUnsaved: false };
   const about = h('div', { class: 'small muted' });
   const chip = h('span', {});
-  const open = (faults) =>
-    openPushConfigWindow({
+  let dialog = null;
+  const open = (faults) => {
+    dialog = openPushConfigWindow({
       draft: now.draft ?? (isUnset(now.config) ? freshDraft() : draftOf(now.config)),
       config: now.config,
       faults,
       isReadOnly,
       save: take,
     });
+  };
   const button = h(
     'button',
     { class: 'button icon', type: 'button', title: LABEL, 'aria-label': LABEL, onclick: () => open() },
@@ -43,6 +45,7 @@ export function advancedCard({ portal, path, isReadOnly, take }) {
   return {
     element,
     open,
+    isOpenWithChanges: () => dialog?.isChanged() ?? false,
     show(next) {
       now = next;
       const { config, draft, isUnsaved } = now;

@@ -66,6 +66,11 @@ class AgentPage {
   }
 
   isUnsaved() {
+    return this.#isChanged || (this.#card?.isOpenWithChanges() ?? false);
+  }
+
+  /** Whether there is something for the page's own `Save`. */
+  get #isChanged() {
     return this.#draft !== null && !isSame(this.#draft, this.#config);
   }
 
@@ -118,7 +123,7 @@ class AgentPage {
   }
 
   #show() {
-    const isUnsaved = this.isUnsaved();
+    const isUnsaved = this.#isChanged;
     this.#save.disabled = !isUnsaved;
     this.#unsaved.textContent = isUnsaved ? 'Not saved yet' : '';
     this.#unsaved.hidden = !isUnsaved;
@@ -128,7 +133,7 @@ class AgentPage {
   }
 
   async #send() {
-    if (this.#save.getAttribute('aria-busy') === 'true' || !this.isUnsaved()) return;
+    if (this.#save.getAttribute('aria-busy') === 'true' || !this.#isChanged) return;
     this.#save.setAttribute('aria-busy', 'true');
     fillError(this.#error, null);
     fill(this.#notices);
@@ -172,7 +177,7 @@ class AgentPage {
           reload,
         ),
       );
-    } else if (error.errors.length > 0) {
+    } else if (error.errors.length > 0 && this.element.isConnected) {
       this.#advanced.checked = true;
       this.#show();
       this.#card.open(error.errors);

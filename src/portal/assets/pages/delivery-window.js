@@ -3,7 +3,7 @@
 import { wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
 import { milliseconds, time } from '../time.js';
-import { errorState, ghosts } from '../windows.js';
+import { errorState, ghosts, openWindow } from '../windows.js';
 import { outcome } from './words.js';
 
 /** @param {import("../app.js").Portal} portal */
@@ -24,7 +24,6 @@ export function openDeliveryWindow({ api }, id, eventName) {
     ),
     body,
   );
-  dialog.addEventListener('close', () => dialog.remove());
   const load = async () => {
     try {
       fill(body, shown(await api.get(`/v1/deliveries/${encodeURIComponent(id)}`)));
@@ -32,8 +31,7 @@ export function openDeliveryWindow({ api }, id, eventName) {
       fill(body, errorState(wordsOf(error), load));
     }
   };
-  document.body.append(dialog);
-  dialog.showModal();
+  openWindow(dialog);
   load();
 }
 

@@ -5,9 +5,10 @@ import { field, fillError, freshId, h, icon } from '../dom.js';
 import { faultsOf, placeOf } from './push-config-draft.js';
 import { headerRows } from './push-config-headers.js';
 import { WEBHOOK_EVENTS } from './words.js';
+import { openWindow } from '../windows.js';
 
 /**
- * Opens the window.
+ * Opens the window; gives what tells whether something in it was changed and not yet taken.
  * @param {object} options
  * @param {object} options.draft what it begins with
  * @param {object} options.config the saved config
@@ -50,10 +51,10 @@ export function openPushConfigWindow({ draft, config, faults = [], isReadOnly, s
     dialog.close();
     save(next);
   });
-  dialog.addEventListener('close', () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
+  openWindow(dialog);
   if (faults.length > 0) form.show(faults.map(({ pointer, message }) => ({ pointer, message: sentence(message) })));
+  const before = JSON.stringify(form.read());
+  return { isChanged: () => dialog.open && JSON.stringify(form.read()) !== before };
 }
 
 class Form {
