@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::own_server::Stop;
 use crate::support::prometheus::Prometheus;
+use crate::support::push_deployment::{Push, push_service};
 use crate::support::receiver::Mode;
 use crate::support::seed;
 use crate::support::service::Part;
-use crate::support::waiting::eventually;
+use crate::support::waiting::{eventually, within};
 
 /// Nothing has to go on for the fault to last.
 async fn lasting() {}
@@ -138,7 +138,7 @@ fn call(client: Client, method: Method, path: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_are_missing_or_kept_and_a_refused_push_key_alert_until_they_are_mended() {
+async fn partitions_that_are_missing_or_kept_alert_until_they_are_mended() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;
@@ -160,13 +160,33 @@ async fn partitions_that_are_missing_or_kept_and_a_refused_push_key_alert_until_
     run("SELECT flametree.drop_partitions('2026-01-02')").await;
     prometheus.ends("FlametreePartitionMissing").await;
     prometheus.ends("FlametreeRetentionLate").await;
+}
 
-    seed::push_subscription(&deployment.pool, TENANT, "operator-1", Uuid::new_v4()).await;
-    let assigned = json!({
-        "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1",
-        "assignee_id": "operator-1",
-    });
-    assert_eq!(deployment.client(&service).post("/v1/events", &assigned).await.status, 202);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
+    let disbelieving = push_service("403 Forbidden", "", r#"{"reason":"BadJwtToken"}"#).await;
+    let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
+    let mismatched = push_service("401 Unauthorized", "", mismatch).await;
+    let push = Push::start(&[&disbelieving, &mismatched], |settings| settings).await;
+    let prometheus = Prometheus::of(&[&push.service]).await;
+    let counted = async || !prometheus.query("flametree_push_refusals_total").await.is_empty();
+    within(Duration::from_secs(30), "refusals are counted from nothing", counted).await;
+
+    push.browser("operator-1", "a", &disbelieving).await;
+    for _ in 0..5 {
+        push.assign("operator-1").await;
+    }
     prometheus.fires("FlametreePushKeyRefused", lasting).await;
+    assert!(!prometheus.is_firing("FlametreePushRequestsRefused").await);
     prometheus.ends("FlametreePushKeyRefused").await;
+
+    // Each browser is refused once, and switched off.
+    for number in 0..5 {
+        let person = format!("mismatched-{number}");
+        push.browser(&person, &person, &mismatched).await;
+        push.assign(&person).await;
+    }
+    prometheus.fires("FlametreePushRequestsRefused", lasting).await;
+    assert!(!prometheus.is_firing("FlametreePushKeyRefused").await);
+    prometheus.ends("FlametreePushRequestsRefused").await;
 }

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What is waited for in the rules, and for how long here: what differs keeps its order.
 const FASTER: &[(&str, &str)] = &[
     ("[5m]", "[5s]"),
-    ("[10m]", "[5s]"),
     ("[15m]", "[5s]"),
     ("[30m]", "[6s]"),
     ("[1h]", "[7s]"),
