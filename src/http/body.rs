@@ -15,6 +15,10 @@ use super::state::ApiState;
 /// answer instead of a reset connection.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest body that is neither an event's nor a batch's. A push config may have 83 KiB of headers, and JSON may write most
+/// characters as two.
+const MAX_JSON_BYTES: usize = 256 * 1024;
+
 const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 
@@ -25,9 +29,8 @@ pub struct JsonBody(pub Value);
 impl FromRequest<ApiState> for JsonBody {
     type Rejection = Problem;
 
-    /// Bodies of this kind share the limit of a single event.
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        let bytes = read_json(request, state, state.settings.event_body_bytes).await?;
+        let bytes = read_json(request, state, MAX_JSON_BYTES).await?;
         parse_json(&bytes).map(Self)
     }
 }
@@ -41,7 +44,7 @@ impl FromRequest<ApiState> for MergePatchBody {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         let media_types = [JSON, MERGE_PATCH];
-        let bytes = read(request, state, state.settings.event_body_bytes, &media_types).await?;
+        let bytes = read(request, state, MAX_JSON_BYTES, &media_types).await?;
         parse_json(&bytes).map(Self)
     }
 }

@@ -71,7 +71,7 @@ use state::ApiState;
 /// The bounds of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Largest body of a request other than a batch, in bytes.
+    /// Largest body of a posted event, in bytes.
     pub event_body_bytes: usize,
     /// Largest body of a batch, in bytes.
     pub batch_body_bytes: usize,
