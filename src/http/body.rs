@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::problem::{Problem, ProblemCode};
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
 /// How much of a body that is too large is read and thrown away, so that a client that writes before it reads gets the
@@ -59,8 +59,12 @@ async fn read(request: Request, state: &ApiState, limit: usize, media_types: &[&
     check_media_type(&parts.headers, media_types)?;
     match timeout(state.settings.body_timeout, collect(body, declared_length(&parts.headers), limit)).await {
         Ok(collected) => collected,
-        Err(_elapsed) => Err(Problem::new(ProblemCode::RequestTimeout).detail("the body did not arrive in time")),
+        Err(_elapsed) => Err(too_slow("the body did not arrive in time")),
     }
+}
+
+fn too_slow(detail: &str) -> Problem {
+    Problem::new(ProblemCode::RequestTimeout).detail(detail).retry_after(RETRY_SOON)
 }
 
 /// 400 with the place where it breaks.
@@ -100,8 +104,7 @@ async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Bytes,
 /// The next piece; trailers are passed over.
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_error| Problem::new(ProblemCode::RequestTimeout).detail("the body broke off before its end"))?;
+        let frame = frame.map_err(|_error| too_slow("the body broke off before its end"))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

@@ -103,7 +103,7 @@ impl Refusal {
         let response = response.content(PROBLEM_JSON, content).build();
         match self.codes {
             [ProblemCode::Unauthorized, ..] => with_header(response, "WWW-Authenticate", challenge()),
-            [ProblemCode::RateLimited | ProblemCode::Unavailable, ..] => {
+            [ProblemCode::RequestTimeout | ProblemCode::RateLimited | ProblemCode::Unavailable, ..] => {
                 with_header(response, "Retry-After", retry_after())
             }
             _ => response,

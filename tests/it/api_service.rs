@@ -231,6 +231,7 @@ async fn a_request_in_flight_is_finished_before_the_stop() {
         body.len()
     );
     let mut idle = api.connect().await;
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     let mut stream = api.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
     // The handler asks for the body: now the request is in flight.
