@@ -40,7 +40,8 @@ pub(super) struct OfPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation: `IfMatch` reads it")]
 pub(super) struct OfState {
-    /// The `ETag` of a read: the change is refused if the state is another by now. `*`: if nothing is set.
+    /// The `ETag` of a read: the change is refused if the state is another by now. `*`: only if something is set;
+    /// `"unset"`, the tag of what is not set: only if nothing is.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }
