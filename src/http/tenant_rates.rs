@@ -1,6 +1,7 @@
 //! How many events per second a tenant may post to this process, so that one cannot take the room of the others.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
@@ -11,9 +12,18 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
+/// After so many requests it is looked which tenants have their whole allowance again: they need not be remembered.
+const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
+
 /// Takes events off each tenant's allowance, which grows back evenly.
 #[derive(Debug)]
-pub(super) struct TenantRates(Option<Limiter>);
+pub(super) struct TenantRates(Option<Rates>);
+
+#[derive(Debug)]
+struct Rates {
+    limiter: Limiter,
+    requests: AtomicUsize,
+}
 
 impl TenantRates {
     /// `None`: there is no limit. What was not used is saved up for a second, and in any case for a whole batch, which
@@ -21,7 +31,8 @@ impl TenantRates {
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-            RateLimiter::hashmap(Quota::per_second(rate).allow_burst(rate.max(batch)))
+            let limiter = RateLimiter::hashmap(Quota::per_second(rate).allow_burst(rate.max(batch)));
+            Rates { limiter, requests: AtomicUsize::new(0) }
         }))
     }
 
@@ -31,7 +42,8 @@ impl TenantRates {
 
     /// 429, and nothing taken, unless all of these events fit the tenant's allowance.
     pub(super) fn take(&self, tenant: &TenantId, events: u32) -> Result<(), Problem> {
-        let (Some(limiter), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
+        let (Some(rates), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
+        let limiter = rates.of_those_who_post();
         let too_many = Problem::new(ProblemCode::RateLimited).detail("the tenant posts more events than it may");
         match limiter.check_key_n(tenant, events) {
             Ok(Ok(())) => Ok(()),
@@ -39,5 +51,47 @@ impl TenantRates {
             // The allowance holds a batch, and more cannot be posted at once.
             Err(_never) => Err(Problem::new(ProblemCode::PayloadTooLarge)),
         }
+    }
+}
+
+impl Rates {
+    /// The limiter; now and then without the tenants that have not posted for a while.
+    fn of_those_who_post(&self) -> &Limiter {
+        if (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(REQUESTS_BETWEEN_LOOKS) {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+        &self.limiter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(number: usize) -> TenantId {
+        TenantId::parse(format!("tenant-{number}")).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_that_has_its_whole_allowance_again_is_forgotten() {
+        let rates = TenantRates::new(NonZeroU32::new(1_000_000), 500);
+        for number in 0..REQUESTS_BETWEEN_LOOKS {
+            rates.take(&tenant(number), 1).unwrap();
+        }
+        let kept = rates.0.unwrap().limiter.len();
+        // A microsecond gives the one event back.
+        assert!(kept < REQUESTS_BETWEEN_LOOKS / 2, "{kept}");
+    }
+
+    #[test]
+    fn a_tenant_that_posts_too_much_is_remembered() {
+        let rates = TenantRates::new(NonZeroU32::new(1), 1);
+        let busy = tenant(0);
+        rates.take(&busy, 1).unwrap();
+        for number in 1..=REQUESTS_BETWEEN_LOOKS {
+            rates.take(&tenant(number), 1).unwrap();
+        }
+        assert!(rates.0.unwrap().limiter.len() > 1);
     }
 }
