@@ -174,6 +174,9 @@ fn routes() -> OpenApiRouter<ApiState> {
 
 /// The API.
 pub fn router(state: ApiState) -> Router {
+    for (method, template, _) in access::routes() {
+        state.metrics.http_route(template, method);
+    }
     Router::from(routes())
         .fallback(edge::not_found)
         .method_not_allowed_fallback(edge::method_not_allowed)

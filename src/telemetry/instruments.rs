@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::labels::Labels;
 
@@ -100,4 +100,16 @@ impl<S: Scale> Histogram<S> {
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Registered<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+/// Registers a series that is always 1, for what its labels say of the process.
+pub(super) fn register_info<const N: usize>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: [(&str, &str); N],
+) -> Registered<()> {
+    let info = IntGaugeVec::new(Opts::new(name, help), &labels.map(|(name, _)| name))?;
+    info.with_label_values(&labels.map(|(_, value)| value)).set(1);
+    registry.register(Box::new(info))
 }

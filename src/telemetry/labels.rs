@@ -14,7 +14,7 @@ pub(super) trait Labels: Copy {
     /// The values in the order of `NAMES`.
     fn values(&self) -> impl AsRef<[&str]>;
 
-    /// Every combination, made at the start; empty only where the values come from the router.
+    /// Every combination, made at the start; empty only where the values come from the router, which makes its own.
     fn all() -> Vec<Self>;
 }
 

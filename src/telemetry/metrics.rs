@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder};
 
-use super::instruments::{Action, Counter, Gauge, Histogram, Wait};
+use super::instruments::{Action, Counter, Gauge, Histogram, Wait, register_info};
 pub use super::labels::{
     BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult,
 };
@@ -35,7 +35,9 @@ impl Metrics {
     pub fn new(version: &str, revision: &str) -> Self {
         let registry = Registry::new();
         let instruments = Instruments::register(&registry).expect("each metric has its own valid name");
-        register_build_info(&registry, version, revision).expect("the name and the labels are valid");
+        let build = [("version", version), ("revision", revision)];
+        register_info(&registry, "flametree_build_info", "Which build runs; always 1.", build)
+            .expect("the name and the labels are valid");
         Self(Arc::new(Inner { registry, instruments }))
     }
 
@@ -54,19 +56,18 @@ impl Metrics {
         self.http_answer_observed(answer, duration);
     }
 
+    /// Makes the series that count a route's answers, at 0, so that an alert on a rate sees the first failure.
+    pub fn http_route(&self, route: &str, method: &str) {
+        for status in [200, 400, 500] {
+            self.0.instruments.http_requests_total.add(HttpAnswer::new(route, method, status), 0);
+        }
+    }
+
     /// Sets how many connections a pool holds, by what they are doing.
     pub fn set_pool_connections(&self, pool: PoolName, idle: i64, in_use: i64) {
         self.set_pool_state(pool, PoolState::Idle, idle);
         self.set_pool_state(pool, PoolState::InUse, in_use);
     }
-}
-
-/// Which build runs, as labels of a series that is always 1.
-fn register_build_info(registry: &Registry, version: &str, revision: &str) -> Result<(), prometheus::Error> {
-    let options = Opts::new("flametree_build_info", "Which build runs; always 1.");
-    let build_info = IntGaugeVec::new(options, &["version", "revision"])?;
-    build_info.with_label_values(&[version, revision]).set(1);
-    registry.register(Box::new(build_info))
 }
 
 impl fmt::Debug for Metrics {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::http::Request;
 use flametree_notify::domain::role::Role;
-use flametree_notify::http::{self, Settings};
+use flametree_notify::http::{self, Settings, access};
 use hyper::body::Bytes;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -196,6 +196,19 @@ async fn metrics_have_a_listener_of_their_own() {
 }
 
 #[tokio::test]
+async fn the_answers_of_each_route_are_counted_from_zero() {
+    let api = TestApi::start().await;
+    assert_eq!(send(api.address, bare("/nothing")).await.status, 404);
+    let text = api.metrics.render();
+    for (method, route, _) in access::routes() {
+        for class in ["2xx", "4xx", "5xx"] {
+            let labels = format!("method=\"{method}\",route=\"{route}\",status_class=\"{class}\"");
+            assert!(text.contains(&format!("flametree_http_requests_total{{{labels}}} 0\n")), "{labels}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_ends_the_connection() {
     let api = TestApi::with(with_settings(|http| http.head_timeout = Duration::from_millis(50))).await;
     let mut idle = api.connect().await;
@@ -218,6 +231,7 @@ async fn a_body_that_does_not_come_is_told_so() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = read_all(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_timeout"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -231,7 +245,6 @@ async fn a_request_in_flight_is_finished_before_the_stop() {
         body.len()
     );
     let mut idle = api.connect().await;
-    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
     let mut stream = api.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
     // The handler asks for the body: now the request is in flight.
