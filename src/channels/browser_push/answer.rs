@@ -42,7 +42,8 @@ pub(super) enum Meaning {
     KeyMismatch,
     /// The service does not believe that we are who we say (401, 403): it would say the same to every message.
     NotBelieved,
-    /// The service finds the message itself wrong (400).
+    /// The service finds the message itself wrong (400), or where it was to go: whoever subscribed may have made that up, so
+    /// that it pauses nothing.
     Malformed,
     Redirect,
     Other,
