@@ -32,6 +32,7 @@ use super::workspace::TICKET_PARAMETER;
         (name = "Operations", description = "Replays of many deliveries, and what schedules did."),
         (name = "Browser push", description = "Notifications to people, in their browsers."),
         (name = "Tokens", description = "Who may use this API."),
+        (name = "Portal", description = "Pages for people, as files."),
         (name = "Service", description = "Health and documentation."),
     ),
     modifiers(&Credentials),

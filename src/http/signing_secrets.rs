@@ -95,7 +95,7 @@ pub(super) async fn rotate(
         agent.id = %agent,
         actor = caller.actor(),
         secret.id = %info.id,
-        grace_s = grace.as_secs(),
+        grace_seconds = grace.as_secs(),
         "a signing secret was rotated"
     );
     let document = RotatedSecretDocument { signing_secret: secret.expose().to_owned(), info: info.into() };
