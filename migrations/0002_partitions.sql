@@ -30,19 +30,23 @@ $$;
 COMMENT ON FUNCTION flametree.ensure_partitions IS
     'Creates the missing partitions of the days from p_from to p_to; answers how many tables that were.';
 
+CREATE FUNCTION flametree.partitions_before(p_day date) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT c.relname::text FROM pg_catalog.pg_inherits AS i
+    JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent IN ('flametree.events'::regclass, 'flametree.deliveries'::regclass)
+      AND to_date(right(c.relname, 8), 'YYYYMMDD') < p_day
+    ORDER BY c.relname
+$$;
+COMMENT ON FUNCTION flametree.partitions_before IS 'The names of the partitions of the days before p_day.';
+
+-- Whoever comes behind a DROP that waits for its lock waits too: it gives up soon, and the next run goes on.
 CREATE FUNCTION flametree.drop_partitions(p_before date) RETURNS integer LANGUAGE plpgsql
-    SET lock_timeout = '1s' AS $$
+    SET lock_timeout = '100ms' AS $$
 DECLARE
     v_dropped integer := 0;
     v_name text;
 BEGIN
-    FOR v_name IN
-        SELECT c.relname FROM pg_catalog.pg_inherits i
-        JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent IN ('flametree.events'::regclass, 'flametree.deliveries'::regclass)
-          AND to_date(right(c.relname, 8), 'YYYYMMDD') < p_before
-        ORDER BY c.relname
-    LOOP
+    FOR v_name IN SELECT p FROM flametree.partitions_before(p_before) AS p LOOP
         EXECUTE format('DROP TABLE flametree.%I', v_name);
         v_dropped := v_dropped + 1;
     END LOOP;
@@ -50,4 +54,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.drop_partitions IS
-    'Retention: drops the partitions of the days before p_before whole. Gives up after a second behind a long reader; the next run goes on.';
+    'Retention: drops the partitions of the days before p_before whole. Raises lock_not_available behind a long reader.';

@@ -170,13 +170,27 @@ COMMENT ON FUNCTION flametree.first_id_at IS 'The smallest id that the moment ca
 CREATE FUNCTION flametree.drop_old_partitions(p_before date) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_before date := p_before;
+    v_bound uuid := flametree.first_id_of(p_before);
     v_unfinished uuid;
 BEGIN
-    -- A replay that has not ended needs the partition that its outcome goes to.
-    SELECT min(r.id::text)::uuid INTO v_unfinished
-    FROM flametree.replays AS r
-    WHERE r.id < flametree.first_id_of(p_before)
-      AND NOT EXISTS (SELECT 1 FROM flametree.deliveries AS d WHERE d.tenant_id = r.tenant_id AND d.id = r.id);
+    -- To look for what has not ended reads whole tables: only where something is due to go.
+    IF NOT EXISTS (SELECT 1 FROM flametree.partitions_before(p_before)) THEN
+        RETURN 0;
+    END IF;
+
+    -- A delivery that has not ended needs the partition that its outcome goes to. One statement, so that what moves from
+    -- table to table meanwhile is seen in one of them.
+    SELECT u.id INTO v_unfinished
+    FROM (
+        SELECT r.id FROM flametree.ready_deliveries AS r WHERE r.id < v_bound
+        UNION ALL
+        SELECT d.id FROM flametree.claims AS c CROSS JOIN LATERAL unnest(c.delivery_ids) AS d (id) WHERE d.id < v_bound
+        UNION ALL
+        SELECT r.id FROM flametree.replays AS r
+        WHERE r.id < v_bound
+          AND NOT EXISTS (SELECT 1 FROM flametree.deliveries AS d WHERE d.tenant_id = r.tenant_id AND d.id = r.id)
+    ) AS u
+    ORDER BY u.id LIMIT 1;
     IF v_unfinished IS NOT NULL THEN
         v_before := (to_timestamp(('x' || lpad(left(replace(v_unfinished::text, '-', ''), 12), 16, '0'))::bit(64)::bigint
                      / 1000.0) AT TIME ZONE 'UTC')::date;
@@ -186,4 +200,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.drop_old_partitions IS
-    'Retention: drops the partitions of the days before p_before, except those that an unfinished replay still needs.';
+    'Retention: drops the partitions of the days before p_before, except those that a delivery which has not ended still needs.';

@@ -67,3 +67,11 @@ pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {
     let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
     Ok(applied.iter().any(|migration| migration.version == newest))
 }
+
+/// SQLSTATE of a statement that has waited for a lock for as long as it may.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Whether the database refused a statement with this SQLSTATE.
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
+}

@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use sqlx::Error;
 
-use super::Db;
+use super::{Db, LOCK_NOT_AVAILABLE, has_code};
 
 /// Any number that no other program locks in the same database.
 const ENSURE_LOCK: i64 = 0x0066_6c61_6d65_7061;
@@ -31,17 +31,21 @@ pub async fn ensure(db: &Db, first: NaiveDate, last: NaiveDate) -> Result<u32, E
     Ok(created.unsigned_abs())
 }
 
-/// Drops the partitions of the days before `before`, but for those that an unfinished replay needs; answers how many. Gives
-/// up behind a long reader.
-pub async fn drop_before(db: &Db, before: NaiveDate) -> Result<u32, Error> {
+/// Drops the partitions of the days before `before`, but for those that a delivery which has not ended needs; answers how
+/// many. `None`: somebody reads there and all of them stay, for whoever comes behind a drop that waits would wait too.
+pub async fn drop_before(db: &Db, before: NaiveDate) -> Result<Option<u32>, Error> {
     let dropped = sqlx::query_scalar!(
         r#"-- partitions::drop_before
         SELECT flametree.drop_old_partitions($1) AS "dropped!""#,
         before,
     )
     .fetch_one(db)
-    .await?;
-    Ok(dropped.unsigned_abs())
+    .await;
+    match dropped {
+        Ok(dropped) => Ok(Some(dropped.unsigned_abs())),
+        Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// How far the partitions reach.

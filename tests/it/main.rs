@@ -65,6 +65,7 @@ mod queue_protocol;
 mod replay_operations;
 mod replays;
 mod restore;
+mod retention;
 mod secrets;
 mod signing_secrets;
 mod sql_events;

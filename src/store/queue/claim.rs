@@ -9,7 +9,7 @@ use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId, WorkerId};
 use crate::domain::names::TenantId;
-use crate::store::Db;
+use crate::store::{Db, has_code};
 
 /// What to take from one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +117,5 @@ pub async fn resolve(
 }
 
 fn claim_error(error: Error) -> ClaimError {
-    match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-        Some(code) if code == FENCED => ClaimError::Fenced,
-        _ => ClaimError::Unknown(error),
-    }
+    if has_code(&error, FENCED) { ClaimError::Fenced } else { ClaimError::Unknown(error) }
 }
