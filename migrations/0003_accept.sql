@@ -161,6 +161,25 @@ $$;
 COMMENT ON FUNCTION flametree.accept_events IS
     'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them. Answers in the order given.';
 
+-- Callers of the API share transactions: one that waits behind the open transaction of a SQL caller, which may hold an
+-- idempotency key or a session for as long as it likes, would keep all of them waiting.
+CREATE FUNCTION flametree.accept_events_soon(
+    p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
+    p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
+    p_traces bytea[]
+) RETURNS TABLE (
+    ordinal integer, result text, event_id uuid, deliveries smallint,
+    lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
+) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+BEGIN
+    RETURN QUERY SELECT a.* FROM flametree.accept_events(
+        p_tenants, p_types, p_agents, p_sessions, p_customers, p_assignees, p_occurred, p_texts, p_metadata, p_keys,
+        p_expires_seconds, p_traces) AS a;
+END
+$$;
+COMMENT ON FUNCTION flametree.accept_events_soon IS
+    'accept_events for a caller who must not wait: raises lock_not_available after half a second behind a lock.';
+
 CREATE FUNCTION flametree.event_hash(
     p_type text, p_agent text, p_session text, p_customer text, p_assignee text, p_occurred timestamptz, p_text text,
     p_metadata text, p_expires_seconds integer

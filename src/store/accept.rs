@@ -41,7 +41,8 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// Accepts `events` all together, in their order; answers in the same order. Not idempotent without idempotency keys.
+/// Accepts `events` all together, in their order; answers in the same order. Not idempotent without idempotency keys. An
+/// error of the database, and nothing accepted, where somebody's open transaction holds a key or a session for long.
 pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Vec<Accepted>, Error> {
     let tenants: Vec<&str> = events.iter().map(|event| event.tenant_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
@@ -60,7 +61,7 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         r#"-- accept::accept
         SELECT result AS "result!", event_id AS "event_id?", deliveries AS "deliveries!",
                lane_channels AS "lane_channels!", lane_endpoints AS "lane_endpoints!", lane_positions AS "lane_positions!"
-        FROM flametree.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"#,
+        FROM flametree.accept_events_soon($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"#,
         &tenants as &[&str],
         &types as &[&str],
         &agents as &[&str],
