@@ -148,6 +148,8 @@ impl Lanes {
             lane.has_work = lane.is_deep();
             self.queue(endpoint);
         }
+        // A slow lane whose turn it was may have had no work any more.
+        self.wake_slow();
         self.seen = 0;
         self.claims += u32::from(!planned.is_empty());
         planned
@@ -196,7 +198,12 @@ impl Lanes {
         lane.judge(verdict, started, now, most);
         match (was_slow, lane.slow) {
             (false, true) => self.held_by_slow += lane.held,
-            (true, false) => self.held_by_slow = self.held_by_slow.saturating_sub(lane.held),
+            (true, false) => {
+                self.held_by_slow = self.held_by_slow.saturating_sub(lane.held);
+                if std::mem::take(&mut lane.waits_for_slow_pool) {
+                    self.waiting_slow.retain(|waiting| *waiting != endpoint);
+                }
+            }
             (true, true) | (false, false) => {}
         }
         self.queue(endpoint);
@@ -212,12 +219,18 @@ impl Lanes {
             }
             self.queue(endpoint);
         }
+        self.wake_slow();
+    }
+
+    /// Gives the first slow lane that still has work its turn, if there is room in the slow pool.
+    fn wake_slow(&mut self) {
         while self.held_by_slow < self.limits.slow_permits() {
             let Some(waiting) = self.waiting_slow.pop_front() else { break };
             if let Some(lane) = self.known.get_mut(&waiting) {
                 lane.waits_for_slow_pool = false;
-                self.queue(waiting);
-                break;
+                if self.queue(waiting) {
+                    break;
+                }
             }
         }
     }
@@ -225,12 +238,13 @@ impl Lanes {
     /// Forgets lanes that were idle for long, so that their number is bounded by the endpoints in use.
     pub(super) fn forget_idle(&mut self, now: Instant) {
         self.known.retain(|_, lane| {
-            lane.held > 0 || lane.queued || lane.slow || now.duration_since(lane.active_at) < FORGET_AFTER
+            let is_in_use = lane.held > 0 || lane.queued || lane.waits_for_slow_pool;
+            is_in_use || now.duration_since(lane.active_at) < FORGET_AFTER
         });
     }
 
-    /// Gives the lane its place in the turns if it has work and room and no place yet.
-    fn queue(&mut self, endpoint: EndpointId) {
+    /// Gives the lane its place in the turns if it has work and room and no place yet; whether it got one.
+    fn queue(&mut self, endpoint: EndpointId) -> bool {
         if let Some(lane) = self.known.get_mut(&endpoint)
             && lane.has_work
             && !lane.queued
@@ -239,7 +253,9 @@ impl Lanes {
         {
             lane.queued = true;
             self.turns.push_back(endpoint);
+            return true;
         }
+        false
     }
 
     /// A lane whose attempts give no answer for long joins the slow pool before its first timeout.

@@ -231,3 +231,48 @@ fn work_behind_the_reached_position_moves_the_start_back() {
     lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(0), 50, at);
     assert_eq!(lanes.plan(1, at)[0].quota.after, 49);
 }
+
+#[test]
+fn a_slow_lane_without_work_is_forgotten_too() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(1, now);
+    let plan = lanes.plan(1, now);
+    lanes.settle(&plan[0], &[1], now);
+    lanes.answered(endpoint(0), Verdict::TimedOut, now, now);
+    lanes.release(endpoint(0), 1);
+    let plan = lanes.plan(1, now);
+    lanes.settle(&plan[0], &[], now);
+    assert!(lanes.plan(1, now).is_empty());
+    assert_eq!(lanes.slow_lanes(), 1);
+    lanes.forget_idle(now + Duration::from_hours(1));
+    assert_eq!(lanes.slow_lanes(), 0);
+}
+
+#[test]
+fn room_in_the_slow_pool_goes_to_a_lane_that_has_work() {
+    let (now, tenant) = (Instant::now(), TenantId::parse("acme").unwrap());
+    let [emptied, holder, waiting] = [0, 1, 2].map(endpoint);
+    let mut lanes = Lanes::new(LaneLimits { permits: 15, endpoint_permits: 10 });
+    lanes.hint(&tenant, emptied, 1, now);
+    let first = lanes.plan(1, now);
+    lanes.settle(&first[0], &[1], now);
+    lanes.hint(&tenant, holder, 2, now);
+    let second = lanes.plan(1, now);
+    let third = lanes.plan(10, now);
+    assert_eq!(
+        [second[0].quota.endpoint_id, third[0].quota.endpoint_id, third[1].quota.endpoint_id],
+        [emptied, holder, emptied]
+    );
+    lanes.hint(&tenant, waiting, 3, now);
+    for slow in [emptied, holder, waiting] {
+        lanes.answered(slow, Verdict::TimedOut, now, now);
+    }
+    assert!(lanes.plan(10, now).is_empty(), "the slow pool has no room");
+    // The lane that waits before the other turns out to have no more work.
+    lanes.settle(&second[0], &[], now);
+    lanes.settle(&third[1], &[], now);
+    lanes.release(emptied, 1);
+    lanes.settle(&third[0], &[], now);
+    assert_eq!(lanes.held(), 0);
+    assert_eq!(lanes.plan(10, now).first().map(|one| one.quota.endpoint_id), Some(waiting));
+}
