@@ -97,6 +97,14 @@ await run(async (opening) => {
     assert.equal((await api('GET', 'deliveries?session_id=s-0', ADMIN)).data.length, 0);
   });
 
+  await step('the way past the menu leads to the content, and leaves nothing', async () => {
+    await page.focus('a.skip');
+    await page.keyboard.press('Enter');
+    await until('the content has the focus', () => page.evaluate(() => document.activeElement.id === 'content'));
+    assert(page.url().endsWith('?agent=agent-1'), page.url());
+    assert.equal(await page.$('dialog'), null);
+  });
+
   await step('leaving with unsaved changes warns', async () => {
     await click(page, 'link', 'Profile');
     await page.waitForSelector(named('dialog', 'Leave without saving?'));

@@ -20,7 +20,7 @@ export class Frame {
     this.element = h(
       'div',
       {},
-      h('a', { class: 'skip', href: '#content' }, 'Skip to the content'),
+      h('a', { class: 'skip', href: '#content', onclick: (event) => this.#skip(event) }, 'Skip to the content'),
       h(
         'div',
         { class: 'frame' },
@@ -64,6 +64,12 @@ export class Frame {
         this.#content,
       ),
     );
+  }
+
+  /** Without going to an address, which would be another page. */
+  #skip(event) {
+    event.preventDefault();
+    this.#content.focus();
   }
 
   #item(page, name, symbol, badge) {
