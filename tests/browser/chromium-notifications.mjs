@@ -53,6 +53,21 @@ await run(async (opening) => {
     assert.equal(await label(page), 'Enable notifications');
   });
 
+  await step('where something fails nobody is asked, and the page says what failed', async () => {
+    await permit(browser, 'prompt');
+    const fresh = await tab(await browser.createBrowserContext());
+    await fresh.setRequestInterception(true);
+    fresh.on('request', (request) => {
+      if (!request.url().endsWith('vapid-public-key')) return request.continue();
+      return request.respond({ status: 503, contentType: 'application/problem+json', body: '{"title":"Not now"}' });
+    });
+    await signInAs(fresh, 'ada', 'admin', PROFILE);
+    await shows(fresh, 'Not now');
+    assert.equal(await dialog(fresh), null);
+    assertQuiet(fresh, /503/);
+    await fresh.browserContext().close();
+  });
+
   await step('a browser that blocks notifications says so, and gets no dialog', async () => {
     await permit(browser, 'denied');
     await labelled(page, 'Notifications blocked');

@@ -74,7 +74,8 @@ export class Notifying {
 
   #began(state) {
     this.#is(state);
-    if (state === 'not_enabled' && !wasClosed()) this.#invite();
+    // What failed is told on the Profile page; it is no question for the person.
+    if (state === 'not_enabled' && this.fault === null && !wasClosed()) this.#invite();
   }
 
   #is(state) {
