@@ -17,9 +17,11 @@ macro_rules! files {
 const FILES: &[(&str, &[u8])] = &files![
     "api.js",
     "app.js",
+    "app.webmanifest",
     "dom.js",
     "frame.js",
     "icon.svg",
+    "icons/app.png",
     "icons/notification.png",
     "index.html",
     "notifications.js",

@@ -138,6 +138,36 @@ await run(async (opening) => {
     await context.close();
   });
 
+  await step('a phone that needs the portal on its Home Screen first says so', async () => {
+    for (const [agent, points, words] of [
+      ['Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) Version/18.5 Mobile Safari/604.1', 5, 'to the Home Screen'],
+      ['Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/18.5 Safari/605.1.15', 5, 'to the Home Screen'],
+      ['Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/18.5 Safari/605.1.15', 0, 'This browser cannot receive'],
+    ]) {
+      const phone = await tab(await browser.createBrowserContext());
+      await phone.setUserAgent({ userAgent: agent });
+      await phone.evaluateOnNewDocument((maxTouchPoints) => {
+        Object.defineProperty(Navigator.prototype, 'maxTouchPoints', { get: () => maxTouchPoints });
+        delete window.PushManager;
+        delete window.Notification;
+      }, points);
+      await signInAs(phone, 'ada', 'operator', PROFILE);
+      await shows(phone, words);
+      assert(await isDisabled(phone));
+      assert.equal(await dialog(phone), null);
+      assertQuiet(phone);
+      await phone.browserContext().close();
+    }
+  });
+
+  await step('the portal can be installed as an app', async () => {
+    const devtools = await page.createCDPSession();
+    const { errors, url } = await devtools.send('Page.getAppManifest');
+    assert.deepEqual([errors, new URL(url).pathname], [[], '/portal/app.webmanifest']);
+    const { installabilityErrors } = await devtools.send('Page.getInstallabilityErrors');
+    assert.deepEqual(installabilityErrors, []);
+  });
+
   await step('a role that may not change its profile sees the button disabled', async () => {
     const context = await browser.createBrowserContext();
     const viewer = await tab(context);

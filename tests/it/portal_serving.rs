@@ -21,6 +21,7 @@ async fn everybody_gets_the_pages_the_module_and_the_worker() {
         ("/portal/notifications/state.js", "text/javascript; charset=utf-8"),
         ("/portal/sw.js", "text/javascript; charset=utf-8"),
         ("/portal/icons/notification.png", "image/png"),
+        ("/portal/app.webmanifest", "application/manifest+json"),
     ] {
         let answer = ask(&api, Method::GET, path, None).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(content_type)), "{path}");
@@ -29,6 +30,7 @@ async fn everybody_gets_the_pages_the_module_and_the_worker() {
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("manifest-src 'self'"), "{policy}");
         let head = ask(&api, Method::HEAD, path, None).await;
         assert_eq!((head.status, head.header("etag")), (answer.status, answer.header("etag")), "{path}");
         assert!(head.body.is_empty() && !answer.body.is_empty(), "{path}");

@@ -69,7 +69,8 @@ export class NotificationsClient {
     try {
       this.#fault = null;
       const key = isSupported() ? await publicKey(this.#api) : undefined;
-      if (typeof key !== 'string') return this.#set(key === null ? 'not_configured' : 'unsupported');
+      if (key === undefined) throw whyUnsupported();
+      if (key === null) return this.#set('not_configured');
       await remember({ api: this.#api.base, sessionPath: this.#options.sessionPath });
       this.#registration = await workingWorker(this.#options.worker, this.#options.scope);
       if (Notification.permission !== 'granted' || (await recall())?.isOff) {

@@ -36,10 +36,13 @@ export function isSupported() {
 
 /** Why not, in words. */
 export function whyUnsupported() {
-  const isApple = /iPad|iPhone|iPod/.test(navigator.userAgent);
-  const text = isApple
-    ? 'Add this site to the Home Screen first: only then can it send notifications on this device.'
-    : 'This browser cannot receive notifications on this page.';
+  // An iPad says that it is a Mac, and no Mac is touched with several fingers.
+  const isIPad = /Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1;
+  const text =
+    isIPad || /iPad|iPhone|iPod/.test(navigator.userAgent)
+      ? 'Add this site to the Home Screen (Share, then Add to Home Screen) and open it from there: only then can it send ' +
+        'notifications on this device.'
+      : 'This browser cannot receive notifications on this page.';
   return new NotificationsError('unsupported', text);
 }
 

@@ -75,7 +75,7 @@ const STATES = {
       "This browser blocks notifications for the portal. Allow them in the browser's site settings; the portal cannot " +
       'override this.',
   },
-  unsupported: { label: 'Enable notifications', help: 'This browser does not support notifications for this site.' },
+  unsupported: { label: 'Enable notifications' },
 };
 
 function notificationsButton({ session, notifying }) {
@@ -95,7 +95,7 @@ function notificationsButton({ session, notifying }) {
     label.textContent = text;
     button.classList.toggle('primary', state === 'not_enabled' && mayChange);
     button.disabled = state === 'blocked' || state === 'unsupported' || !mayChange;
-    help.textContent = about;
+    help.textContent = about ?? notifying.fault?.message;
     if (!session.isPerson) help.textContent = 'You are signed in with an API token, and notifications are for people.';
     else if (!mayChange) help.textContent = 'Your role does not allow changing this setting.';
     words.className = `notice small ${mayChange && tone ? tone : ''}`;
