@@ -28,6 +28,13 @@ async function check(page, name) {
   }
 }
 
+/** Titles of rows that what stands beside them leaves no room for. */
+const squeezed = () =>
+  [...document.querySelectorAll('.row .title')]
+    .filter((title) => title.getClientRects().length > 0)
+    .filter((title) => title.clientHeight > 2.5 * Number.parseFloat(getComputedStyle(title).lineHeight))
+    .map((title) => title.textContent);
+
 /** The page as it is now, in each look. */
 async function look(page, name) {
   for (const [kind, scheme, viewport] of [
@@ -44,6 +51,7 @@ async function look(page, name) {
     await check(page, `${name}, ${kind}`);
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
     if (overflow) faults.push(`${name}, ${kind}: wider than the screen`);
+    for (const title of await page.evaluate(squeezed)) faults.push(`${name}, ${kind}: no room for "${title}"`);
   }
   await page.setViewport(DESKTOP);
 }
@@ -154,6 +162,18 @@ await run(async (opening) => {
     await click(page, 'button', 'Leave without saving');
   });
 
+  await step('an endpoint that was just set up', async () => {
+    await open(page, '?agent=returns-desk');
+    await shows(page, 'No deliveries yet');
+    await click(page, 'button', SET);
+    await type(page, 'URL', hook.url('/returns'));
+    await click(page, 'checkbox', 'User Message');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.page-head .button.primary').click();
+    await shows(page, 'Signing secret');
+    await look(page, 'agent-secret');
+  });
+
   await step('the profile in each state', async () => {
     await open(page, '?page=profile');
     await shows(page, 'No browser yet');
@@ -162,14 +182,17 @@ await run(async (opening) => {
       ['profile-enabled', 'granted', 'olga', 'operator', 'This browser'],
       ['profile-blocked', 'denied', 'olga', 'operator', 'Notifications blocked'],
       ['profile-viewer', 'default', 'vera', 'viewer', 'Your role does not allow'],
+      ['profile-unsupported', null, 'olga', 'operator', 'This browser cannot receive notifications'],
+      ['service', 'default', 'sam', 'service', 'Nothing to see with this token'],
     ]) {
       const context = await browser.createBrowserContext();
       const own = await tab(context);
       await pretendPushService(own, PUSH);
       await own.evaluateOnNewDocument((state) => {
-        Object.defineProperty(Notification, 'permission', { get: () => state });
+        if (state === null) delete window.Notification;
+        else Object.defineProperty(Notification, 'permission', { get: () => state });
       }, permission);
-      await signInAs(own, person, role, '?page=profile');
+      await signInAs(own, person, role, role === 'service' ? '' : '?page=profile');
       await shows(own, words);
       await look(own, name);
       await context.close();
@@ -192,6 +215,14 @@ await run(async (opening) => {
     answer();
     await shows(page, 'This could not be loaded');
     await look(page, 'agents-error');
+    page.off('request', intercept);
+    page.on('request', (request) => {
+      if (!request.url().includes('/v1/')) request.continue();
+      else request.respond({ status: 401, contentType: 'application/problem+json', body: '{}' });
+    });
+    await click(page, 'button', 'Try again');
+    await shows(page, 'You were signed out');
+    await look(page, 'signed-out');
   });
 
   assert.deepEqual(faults, []);
