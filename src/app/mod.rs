@@ -208,6 +208,8 @@ impl Service {
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
+        let portal = settings::portal(config.public_url.as_ref(), listener.local_addr()?);
+        tracing::info!(portal, "the API is served");
         let settings = settings::http(config);
         let state = http::state::ApiState::new(http::state::Dependencies {
             db: self.data.db.clone(),

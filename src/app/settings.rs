@@ -1,8 +1,11 @@
 //! Each module's part of the settings.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use url::Url;
 
 use crate::config::{Channels, Config, Schedules};
 use crate::domain::operation::OperationKind;
@@ -25,6 +28,16 @@ pub(super) fn extra_roots(pem: Option<&str>) -> anyhow::Result<Vec<CertificateDe
     CertificateDer::pem_slice_iter(pem.unwrap_or_default().as_bytes())
         .collect::<Result<_, _>>()
         .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")
+}
+
+/// Where people find the portal.
+pub(super) fn portal(public_url: Option<&Url>, listener: SocketAddr) -> String {
+    let origin = match public_url {
+        Some(url) => url.origin().ascii_serialization(),
+        None if listener.ip().is_unspecified() => format!("http://localhost:{}", listener.port()),
+        None => format!("http://{listener}"),
+    };
+    format!("{origin}/portal/")
 }
 
 pub(super) fn queue(config: &Config) -> queue::Settings {
@@ -59,6 +72,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
             ..defaults.workspace
         },
         sign_in_choices: config.sign_in_choices.clone(),
+        public_url: config.public_url.clone(),
         ..defaults
     }
 }
@@ -77,5 +91,24 @@ pub(super) fn operations(config: &Config) -> worker::OperationSettings {
         lease: config.queue.lease,
         retention_days: config.retention_days,
         replay_expires: config.ingest.expires,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_portal_is_where_people_reach_the_service() {
+        let public = Url::parse("https://notify.example.com").unwrap();
+        for (public_url, listener, expected) in [
+            (Some(&public), "0.0.0.0:8080", "https://notify.example.com/portal/"),
+            (None, "0.0.0.0:8080", "http://localhost:8080/portal/"),
+            (None, "[::]:8080", "http://localhost:8080/portal/"),
+            (None, "127.0.0.1:9000", "http://127.0.0.1:9000/portal/"),
+            (None, "[::1]:9000", "http://[::1]:9000/portal/"),
+        ] {
+            assert_eq!(portal(public_url, listener.parse().unwrap()), expected);
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Action {
                 Ok(())
             }
             Self::Openapi => {
-                print(&flametree_notify::http::openapi_json());
+                print(&flametree_notify::http::openapi_json(None));
                 Ok(())
             }
         }

@@ -38,8 +38,8 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// Where the metrics are served.
     pub metrics_addr: SocketAddr,
-    /// An origin: scheme, host, port.
-    pub public_url: Url,
+    /// An origin: scheme, host, port. `None`: that of the listener.
+    pub public_url: Option<Url>,
     pub channels: Channels,
     /// `None`: there is no browser push.
     pub browser_push: Option<BrowserPush>,

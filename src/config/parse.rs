@@ -45,7 +45,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     if listen_addr.is_some_and(|address| address.port() != 0 && Some(address) == metrics_addr) {
         reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
     }
-    let public_url = public_url(reader, listen_addr);
+    let public_url = reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
     let encryption_keys = reader.secret(ENCRYPTION_KEYS);
     if encryption_keys.is_none() && matches!(database, Some(Database::External { .. })) {
         reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
@@ -66,7 +66,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         database: database?,
         listen_addr: listen_addr?,
         metrics_addr: metrics_addr?,
-        public_url: public_url?,
+        public_url,
         channels: channels?,
         browser_push,
         queue: queue?,
@@ -122,16 +122,6 @@ fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
 
 fn address(reader: &mut Reader, setting: Setting) -> Option<SocketAddr> {
     reader.parsed(setting, "an address and port like 127.0.0.1:8080", |text| text.parse().ok())
-}
-
-fn public_url(reader: &mut Reader, listen_addr: Option<SocketAddr>) -> Option<Url> {
-    if reader.is_set(PUBLIC_URL) {
-        return reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
-    }
-    let address = listen_addr?;
-    let host =
-        if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() };
-    Url::parse(&format!("http://{host}")).ok()
 }
 
 fn origin(text: &str) -> Option<Url> {

@@ -62,7 +62,7 @@ settings! {
     METRICS_ADDR = with_default("FLAMETREE_METRICS_ADDR", "127.0.0.1:9464",
         "address and port of the metrics");
     PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
-        "origin under which people reach the service, such as https://notify.example.com; unset: from the listen address");
+        "origin under which people reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
         "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
     JWT_SECRET = secret("FLAMETREE_JWT_SECRET",

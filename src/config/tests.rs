@@ -18,7 +18,7 @@ const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAAA-very-secret");
 fn without_any_setting_there_is_an_embedded_server_and_the_defaults() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
-    assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
+    assert!(config.public_url.is_none());
     assert_eq!(config.queue.lease, Duration::from_secs(30));
     assert_eq!(config.channels.webhook_timeout, Duration::from_secs(5));
     assert_eq!(config.limits.batch_bytes, 1024 * 1024);
@@ -156,12 +156,6 @@ fn a_secret_is_never_printed() {
 fn both_the_api_and_the_metrics_may_take_any_free_port() {
     let any_port = "127.0.0.1:0";
     assert!(config_of(&[("FLAMETREE_LISTEN_ADDR", any_port), ("FLAMETREE_METRICS_ADDR", any_port)]).is_ok());
-}
-
-#[test]
-fn the_public_url_of_a_server_on_all_addresses_is_localhost() {
-    let config = config_of(&[("FLAMETREE_LISTEN_ADDR", "0.0.0.0:9000")]).unwrap();
-    assert_eq!(config.public_url.as_str(), "http://localhost:9000/");
 }
 
 #[test]

@@ -59,6 +59,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use chrono::{DateTime, Utc};
 use tower_http::catch_panic::CatchPanicLayer;
+use url::Url;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
     pub sign_in_choices: Option<String>,
+    /// The origin under which callers reach the API; `None`: the document names none.
+    pub public_url: Option<Url>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
     pub workspace: workspace::Settings,
 }
@@ -123,6 +126,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
             sign_in_choices: None,
+            public_url: None,
             workspace: workspace::Settings::default(),
         }
     }
@@ -191,10 +195,10 @@ pub fn metrics_router(metrics: Metrics) -> Router {
     Router::new().route("/metrics", get(render)).fallback(edge::not_found)
 }
 
-/// The OpenAPI document as JSON text.
-pub fn openapi_json() -> String {
+/// The OpenAPI document as JSON text; `public_url` is the origin under which callers reach the API.
+pub fn openapi_json(public_url: Option<&Url>) -> String {
     let mut document = routes().into_openapi();
-    openapi::complete(&mut document);
+    openapi::complete(&mut document, public_url);
     // Text keys only: this cannot fail, and the tests read the document.
     document.to_pretty_json().unwrap_or_default()
 }

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use url::Url;
 use utoipa::Modify;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi, PathItem};
+use utoipa::openapi::{OpenApi, PathItem, ServerBuilder};
 
 use super::access;
 use super::examples::Examples;
@@ -59,8 +60,14 @@ impl Modify for Credentials {
     }
 }
 
-/// Adds to each route what comes from elsewhere: who may use it, how it refuses, and what its answers look like.
-pub(super) fn complete(document: &mut OpenApi) {
+/// Adds where the API is, and to each route what comes from elsewhere: who may use it, how it refuses, and what its answers
+/// look like.
+pub(super) fn complete(document: &mut OpenApi, public_url: Option<&Url>) {
+    document.servers = public_url.map(|url| {
+        let server = |url: String, words| ServerBuilder::new().url(url).description(Some(words)).build();
+        let origin = url.origin().ascii_serialization();
+        vec![server(origin, "Where callers reach the API."), server("/".to_owned(), "Where this document is from.")]
+    });
     refusals::define(document.components.get_or_insert_default());
     let examples = Examples::read();
     for (template, item) in &mut document.paths.paths {

@@ -104,6 +104,7 @@ impl ApiState {
             people,
             tracer,
             metrics,
+            document: super::openapi_json(settings.public_url.as_ref()).into(),
             settings: Arc::new(settings),
             shutdown,
             tasks,
@@ -112,7 +113,6 @@ impl ApiState {
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
             portal,
-            document: super::openapi_json().into(),
         }
     }
 }

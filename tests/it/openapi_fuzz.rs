@@ -113,7 +113,7 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
     // The browser of the document's example, by the endpoint that the hooks give to all: it is the one to be renewed.
-    let document: Value = serde_json::from_str(&openapi_json()).unwrap();
+    let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();
     id(&push.person("user-8"), Method::PUT, "/v1/me/push-subscriptions", &renewed).await;
@@ -178,7 +178,7 @@ async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
 async fn the_document_is_openapi_and_its_examples_fit() {
     let directory = TempDir::new();
     let document = directory.path().join("openapi.json");
-    std::fs::write(&document, openapi_json()).unwrap();
+    std::fs::write(&document, openapi_json(None)).unwrap();
     let output = ran(python().arg(root().join("tests/openapi/check_document.py")).arg(&document)).await;
     check("check_document.py", &output);
 }
@@ -208,7 +208,7 @@ async fn the_service_does_what_its_document_says() {
     assert!(failures < 0.5, "the service has failed {failures} times");
     let after = answers(&fuzzed.push, &["2xx", "3xx"]).await;
     let times = |answers: &BTreeMap<String, f64>, route: &str| answers.get(route).copied().unwrap_or_default();
-    let document: Value = serde_json::from_str(&openapi_json()).unwrap();
+    let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let routes = document["paths"].as_object().unwrap().iter().flat_map(|(template, item)| {
         item.as_object().unwrap().keys().map(move |method| format!("{} {template}", method.to_uppercase()))
     });

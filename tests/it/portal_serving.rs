@@ -2,8 +2,11 @@
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;
+use serde_json::json;
 
 use crate::support::api::{Answer, Options, TestApi, send};
+use crate::support::deployment::Deployment;
+use crate::support::service::{Part, Settings};
 
 async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&str>) -> Answer {
     let request = Request::builder().method(method).uri(path);
@@ -63,4 +66,20 @@ async fn what_a_browser_has_is_not_sent_again() {
     assert_eq!((other.status.as_u16(), other.body.is_empty()), (200, false));
     let of_another_node = TestApi::with(Options::default()).await;
     assert_eq!(ask(&of_another_node, Method::GET, path, Some(tag)).await.status.as_u16(), 304);
+}
+
+#[tokio::test]
+async fn the_document_and_the_log_name_the_origin_under_which_people_come() {
+    let deployment = Deployment::new().await;
+    let document = async |settings: Settings| {
+        let service = settings.start(Part::Api).await;
+        let document = service.client("").get("/v1/openapi.json").await.json();
+        (document["servers"].clone(), service.stop().await)
+    };
+    let (servers, log) = document(deployment.settings.clone()).await;
+    assert!(servers.is_null() && log.contains(":8080/portal/"), "{servers} {log}");
+    let public = deployment.settings.clone().with("FLAMETREE_PUBLIC_URL", "https://notify.example.com");
+    let (servers, log) = document(public).await;
+    assert_eq!((&servers[0]["url"], &servers[1]["url"]), (&json!("https://notify.example.com"), &json!("/")));
+    assert!(log.contains("https://notify.example.com/portal/"), "{log}");
 }
