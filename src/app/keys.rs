@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -18,10 +19,10 @@ const FILE: &str = "encryption-keys";
 const PASSES: usize = 5;
 
 /// The keys that protect what customers entrusted to the service. Without them it cannot be read again.
-pub fn keyring(config: &Config) -> anyhow::Result<Keyring> {
+pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     match (&config.encryption_keys, &config.database) {
-        (Some(keys), _) => Keyring::parse(keys.expose()).context("FLAMETREE_ENCRYPTION_KEYS cannot be read"),
-        (None, Database::Embedded { data_dir, .. }) => kept(&data_dir.join(FILE)),
+        (Some(keyring), _) => Ok(Arc::clone(keyring)),
+        (None, Database::Embedded { data_dir, .. }) => kept(&data_dir.join(FILE)).map(Arc::new),
         (None, Database::External { .. }) => anyhow::bail!("FLAMETREE_ENCRYPTION_KEYS must be set"),
     }
 }

@@ -113,10 +113,10 @@ impl Service {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         prepare(&data).await?;
-        let keyring = Arc::new(keyring(config)?);
+        let keyring = keyring(config)?;
         keys::check(&data.db, &keyring).await?;
         let client =
-            HttpClient::new(&settings::channels(config)?, metrics).context("the HTTP client cannot be built")?;
+            HttpClient::new(&settings::channels(config), metrics).context("the HTTP client cannot be built")?;
         let push = push::start(config, &data.db, &client, metrics).await?;
         let mut service = Self {
             data,

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::settings::extra_roots;
 use crate::config::{self, Config, PeopleKeys};
 use crate::people::{Bounds, KeySource, People, Settings};
 
@@ -20,7 +19,7 @@ pub(super) fn start(
     let keys = match keys {
         PeopleKeys::One(key) => KeySource::One(key),
         PeopleKeys::Jwks(url) => {
-            let extra_roots = extra_roots(config.channels.ca_certificates.as_deref())?;
+            let extra_roots = config.channels.ca_certificates.clone();
             KeySource::Published { url, extra_roots, bounds: Bounds::default() }
         }
     };

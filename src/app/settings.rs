@@ -2,9 +2,6 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use crate::config::{Channels, Config, Schedules};
@@ -12,22 +9,9 @@ use crate::domain::operation::OperationKind;
 use crate::{channels, http, ingest, queue, worker};
 
 /// What the channels need of the settings.
-pub(super) fn channels(config: &Config) -> anyhow::Result<channels::Settings> {
-    let Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = &config.channels;
-    let extra_roots = extra_roots(ca_certificates.as_deref())?;
-    Ok(channels::Settings {
-        allowed_networks: allowed_networks.clone(),
-        allow_http: *allow_http,
-        default_timeout: *webhook_timeout,
-        extra_roots,
-    })
-}
-
-/// The certificates of `FLAMETREE_CA_FILE`.
-pub(super) fn extra_roots(pem: Option<&str>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(pem.unwrap_or_default().as_bytes())
-        .collect::<Result<_, _>>()
-        .context("FLAMETREE_CA_FILE holds a certificate that cannot be read")
+pub(super) fn channels(config: &Config) -> channels::Settings {
+    let Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = config.channels.clone();
+    channels::Settings { allowed_networks, allow_http, default_timeout: webhook_timeout, extra_roots: ca_certificates }
 }
 
 /// Where people find the portal.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use super::settings::extra_roots;
 use crate::config::{self, Config};
 use crate::operator_client;
 use crate::queue::Stage;
@@ -20,8 +19,8 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
     let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
         return Ok(Tracer::default());
     };
-    let roots = extra_roots(config.channels.ca_certificates.as_deref())?;
-    let builder = operator_client::builder(&roots, DEADLINE).context("TLS to the collector of traces")?;
+    let roots = &config.channels.ca_certificates;
+    let builder = operator_client::builder(roots, DEADLINE).context("TLS to the collector of traces")?;
     let client = builder.build().context("the client for the collector of traces cannot be built")?;
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     for (name, value) in [

@@ -14,19 +14,22 @@ mod traces;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 pub use self::reader::{ConfigErrors, ConfigFault};
-pub use self::secret::{DatabaseUrl, Secret};
+pub use self::secret::DatabaseUrl;
 pub use self::settings::{SETTINGS, Setting, example};
 use crate::channels::browser_push::VapidKey;
 use crate::domain::push_hosts::PushHost;
 use crate::domain::schedule::Schedule;
 use crate::people::Key;
+use crate::secrets::Keyring;
 use crate::telemetry::logging;
 use crate::telemetry::traces::Share;
 
@@ -48,8 +51,8 @@ pub struct Config {
     pub limits: Limits,
     pub retention_days: u32,
     pub schedules: Schedules,
-    /// The keyring as it was set; `None` only with the embedded server, which keeps one in its data directory.
-    pub encryption_keys: Option<Secret>,
+    /// `None` only with the embedded server, which keeps its keyring in its data directory.
+    pub encryption_keys: Option<Arc<Keyring>>,
     /// `None`: there are no portal users.
     pub people: Option<People>,
     /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
@@ -100,8 +103,8 @@ pub struct Channels {
     pub allow_http: bool,
     /// The deadline where a push config names none.
     pub webhook_timeout: Duration,
-    /// Root certificates in PEM, trusted besides the public ones.
-    pub ca_certificates: Option<String>,
+    /// Root certificates that are trusted besides the public ones.
+    pub ca_certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Who we are to push services, and which ones there are.

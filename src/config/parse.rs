@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::browser_push::browser_push;
@@ -23,7 +26,9 @@ use super::traces::traces;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
 use crate::domain::schedule::Schedule;
+use crate::secrets::Keyring;
 use crate::telemetry::logging;
+use crate::tls;
 
 /// The data directory of root: the user `postgres`, who runs root's server, cannot enter root's home.
 const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
@@ -46,10 +51,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
     }
     let public_url = reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
-    let encryption_keys = reader.secret(ENCRYPTION_KEYS);
-    if encryption_keys.is_none() && matches!(database, Some(Database::External { .. })) {
-        reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
-    }
+    let encryption_keys = encryption_keys(reader, database.as_ref());
     let people = people(reader);
     let channels = channels(reader);
     let browser_push = browser_push(reader);
@@ -81,6 +83,17 @@ fn read(reader: &mut Reader) -> Option<Config> {
         log: log?,
         traces,
     })
+}
+
+fn encryption_keys(reader: &mut Reader, database: Option<&Database>) -> Option<Arc<Keyring>> {
+    let Some(text) = reader.secret(ENCRYPTION_KEYS) else {
+        if matches!(database, Some(Database::External { .. })) {
+            reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
+        }
+        return None;
+    };
+    let keyring = Keyring::parse(text.expose());
+    keyring.map_err(|error| reader.fault(ENCRYPTION_KEYS, format!("is no keyring: {error}"))).ok().map(Arc::new)
 }
 
 fn database(reader: &mut Reader) -> Option<Database> {
@@ -152,19 +165,23 @@ fn networks(text: &str) -> Option<Vec<IpNet>> {
     text.split(',').map(|network| network.trim().parse().ok()).collect()
 }
 
-fn ca_certificates(reader: &mut Reader) -> Option<String> {
-    let path = reader.text(CA_FILE)?;
-    match std::fs::read_to_string(&path) {
-        Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Some(pem),
-        Ok(_) => {
-            reader.fault(CA_FILE, format!("names a file without a certificate in PEM form, {path:?}"));
-            None
+/// Each of them must be one that others can be trusted by; a fault names the first that is not.
+fn ca_certificates(reader: &mut Reader) -> Vec<CertificateDer<'static>> {
+    let Some(path) = reader.text(CA_FILE) else { return Vec::new() };
+    let fault = match std::fs::read(&path) {
+        Err(error) => format!("names a file that cannot be read, {path:?}: {error}"),
+        Ok(pem) => {
+            let found = CertificateDer::pem_slice_iter(&pem).map(|found| found.ok().filter(tls::is_root));
+            let certificates: Vec<_> = found.collect();
+            match certificates.iter().position(Option::is_none) {
+                None if certificates.is_empty() => format!("names a file without a certificate in PEM form, {path:?}"),
+                None => return certificates.into_iter().flatten().collect(),
+                Some(at) => format!("names a file whose certificate {} is none of an authority, {path:?}", at + 1),
+            }
         }
-        Err(error) => {
-            reader.fault(CA_FILE, format!("names a file that cannot be read, {path:?}: {error}"));
-            None
-        }
-    }
+    };
+    reader.fault(CA_FILE, fault);
+    Vec::new()
 }
 
 fn queue(reader: &mut Reader) -> Option<Queue> {

@@ -7,15 +7,15 @@ use zeroize::Zeroizing;
 
 /// A secret as it was set; wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
+pub(super) struct Secret(Zeroizing<String>);
 
 impl Secret {
-    pub fn new(value: String) -> Self {
+    pub(super) fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 
     /// The value, for the module that needs it; never for a log, an error or an answer.
-    pub fn expose(&self) -> &str {
+    pub(super) fn expose(&self) -> &str {
         &self.0
     }
 }

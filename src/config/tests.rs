@@ -12,7 +12,7 @@ fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
     errors.faults().iter().map(|fault| format!("{} {}", fault.variable, fault.message)).collect()
 }
 
-const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAAA-very-secret");
+const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
 #[test]
 fn without_any_setting_there_is_an_embedded_server_and_the_defaults() {
@@ -144,7 +144,7 @@ fn a_default_gives_way_to_a_smaller_bound() {
 fn a_secret_is_never_printed() {
     let url = ("DATABASE_URL", "postgres://me:pa55word@db.internal/notify");
     let debug = format!("{:?}", config_of(&[url, KEYS]).unwrap());
-    assert!(!debug.contains("pa55word") && !debug.contains("very-secret"), "{debug}");
+    assert!(!debug.contains("pa55word") && !debug.contains("AAECAwQ"), "{debug}");
 
     let wrong = [("DATABASE_URL", "mysql://me:pa55word@db.internal/notify"), ("FLAMETREE_ALLOW_HTTP", "1")];
     let errors = config_of(&wrong).unwrap_err();
@@ -156,6 +156,30 @@ fn a_secret_is_never_printed() {
 fn both_the_api_and_the_metrics_may_take_any_free_port() {
     let any_port = "127.0.0.1:0";
     assert!(config_of(&[("FLAMETREE_LISTEN_ADDR", any_port), ("FLAMETREE_METRICS_ADDR", any_port)]).is_ok());
+}
+
+#[test]
+fn keys_and_authorities_are_read_where_the_settings_are() {
+    let keys = |keys| faults_of(&[("FLAMETREE_ENCRYPTION_KEYS", keys)]);
+    let good = KEYS.1;
+    assert_eq!(keys("hunter2"), ["FLAMETREE_ENCRYPTION_KEYS is no keyring: entry 1 is not of the form `id:base64`"]);
+    let short = "FLAMETREE_ENCRYPTION_KEYS is no keyring: entry 2 has a key of another length than 32 bytes";
+    assert_eq!(keys(&format!("{good},k2:aHVudGVyMg==")), [short]);
+    let keyring = config_of(&[KEYS]).unwrap().encryption_keys.unwrap();
+    assert_eq!(keyring.active_id(), "k1");
+
+    let file = std::env::temp_dir().join(format!("flametree-authorities-{}.pem", std::process::id()));
+    let read = |pem: &str| {
+        std::fs::write(&file, pem).unwrap();
+        config_of(&[("FLAMETREE_CA_FILE", file.to_str().unwrap())])
+    };
+    let faults = |pem: &str| read(pem).unwrap_err().faults()[0].message.replace(&format!(", {file:?}"), "");
+    let authority = rcgen::generate_simple_self_signed(["authority.test".to_owned()]).unwrap().cert.pem();
+    assert_eq!(read(&authority.repeat(2)).unwrap().channels.ca_certificates.len(), 2);
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is none of an authority");
+    assert_eq!(faults("no certificate"), "names a file without a certificate in PEM form");
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

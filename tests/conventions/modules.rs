@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("portal", &["domain", "telemetry"]),
     ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "people", "portal"]),
     // Fills what the modules below define as their settings.
-    ("config", &["domain", "telemetry", "channels", "people", "postgres"]),
+    ("config", &["domain", "telemetry", "secrets", "tls", "channels", "people", "postgres"]),
 ];
 
 /// The composition root and the command line, which may import everything and are imported by nothing.

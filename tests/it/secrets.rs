@@ -266,6 +266,7 @@ fn wrong_settings() -> Vec<(String, String)> {
         ("api", trace(Settings::on(&no_url))),
         ("api", trace(Settings::on(&unreachable)).with("FLAMETREE_ENCRYPTION_KEYS", &format!("k1:{MALFORMED_KEY}"))),
         ("api", trace(Settings::on(&unreachable)).with("FLAMETREE_ENCRYPTION_KEYS", MALFORMED_KEY)),
+        ("config", Settings::on(&unreachable).with("FLAMETREE_ENCRYPTION_KEYS", MALFORMED_KEY)),
     ];
     let run = |(argument, settings): (&str, Settings)| {
         let arguments: &[&str] = if argument == "config" { &["config", "check"] } else { &[argument] };
