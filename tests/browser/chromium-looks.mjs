@@ -6,7 +6,7 @@ import { chromium } from './lib/chromium.mjs';
 import { axe } from './lib/modules.mjs';
 import { click, endpoint, named, open, pretendPushService, shows, signInAs, tab, type } from './lib/pages.mjs';
 import { api, assign, origin, post, say, token, transfer } from './lib/portal.mjs';
-import { env, run, step } from './lib/test.mjs';
+import { env, run, step, until } from './lib/test.mjs';
 
 const PICTURES = new URL('../../target/portal/', import.meta.url);
 const ADMIN = token('ada', 'admin');
@@ -171,6 +171,12 @@ await run(async (opening) => {
     await page.locator('dialog button[type=submit]').click();
     await page.locator('.page-head .button.primary').click();
     await shows(page, 'Signing secret');
+    const ground = () => page.$eval('.page-head .button.primary', (button) => getComputedStyle(button).backgroundColor);
+    await until('Save has nothing to do', () => page.$eval('.page-head .button.primary', (button) => button.disabled));
+    await page.hover('.page-head h1');
+    const disabled = await ground();
+    await page.hover('.page-head .button.primary');
+    assert.equal(await ground(), disabled, 'a disabled button is not lit up under the pointer');
     await look(page, 'agent-secret');
   });
 
@@ -194,6 +200,8 @@ await run(async (opening) => {
       }, permission);
       await signInAs(own, person, role, role === 'service' ? '' : '?page=profile');
       await shows(own, words);
+      const here = await own.$$eval('.menu [aria-current]', (items) => items.map((item) => item.textContent));
+      assert.deepEqual(here, role === 'service' ? [] : ['Profile']);
       await look(own, name);
       await context.close();
     }

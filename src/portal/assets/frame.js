@@ -84,7 +84,8 @@ export class Frame {
     fill(this.#content, page.element);
     const named = read(address).page;
     const parent = { agent: 'agents', session: 'human-agents' }[named] ?? named;
-    const current = parent || this.#items[0].page;
+    // Without a page of its own a role begins at none of the menu's.
+    const current = parent || this.#items.find(({ page: name }) => name !== 'profile')?.page;
     for (const { page: name, link } of this.#items) {
       if (name === current) link.setAttribute('aria-current', 'page');
       else link.removeAttribute('aria-current');
