@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::event::NewEvent;
 use crate::queue::Wakeup;
-use crate::store::Db;
 pub use crate::store::accept::Acceptance;
 use crate::store::accept::{self, Accepted};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 /// Transactions under way at once: while one commits, the next ones are filled.
@@ -27,8 +27,6 @@ const GROUP: usize = 256;
 const ENOUGH: usize = 32;
 /// The longest wait for them.
 const GATHER: Duration = Duration::from_millis(2);
-/// A transaction that takes longer is answered as unavailable.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The bounds of ingest.
 #[derive(Debug, Clone)]
@@ -191,10 +189,7 @@ impl Committer {
 
     async fn accept(&self, group: &[Job]) -> Result<Vec<Accepted>, sqlx::Error> {
         let events: Vec<&NewEvent> = group.iter().flat_map(|job| &job.events).collect();
-        match tokio::time::timeout(PATIENCE, accept::accept(&self.db, &events, self.default_expiry_seconds)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        }
+        answered(accept::accept(&self.db, &events, self.default_expiry_seconds)).await
     }
 
     fn answer(&self, group: Vec<Job>, accepted: Vec<Accepted>) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgListener};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +16,8 @@ use crate::store::{self, Db, connection};
 
 /// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers.
 const QUEUE_CONNECTIONS: u32 = 12;
+/// How long the pools may take to close. A connection that sqlx itself waits for, to a host that has vanished, never comes back.
+const POOLS_PATIENCE: Duration = Duration::from_secs(10);
 /// Between attempts to listen again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,8 +105,13 @@ impl Data {
 
     /// Closes the pools, and then the embedded server.
     pub async fn close(self) {
-        self.db.close().await;
-        self.worker_db.close().await;
+        let pools = async {
+            self.db.close().await;
+            self.worker_db.close().await;
+        };
+        if timeout(POOLS_PATIENCE, pools).await.is_err() {
+            tracing::warn!("the database's connections did not close in time");
+        }
         if let Some(server) = self.embedded
             && let Err(error) = server.stop().await
         {

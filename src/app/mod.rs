@@ -250,7 +250,7 @@ impl Service {
         self.traces.end().await;
         self.metrics.end().await;
         if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
-            tracing::warn!("the database's connections did not close in time");
+            tracing::warn!("the database did not stop in time");
         }
         tracing::info!("the service has stopped");
     }
@@ -269,7 +269,9 @@ impl Service {
         self.abort.cancel();
         self.attempts.close();
         self.attempts.wait().await;
-        self.workers.end().await;
+        if timeout(RECORD_PATIENCE, self.workers.end()).await.is_err() {
+            tracing::warn!("not every operation could be given back; another worker takes it over");
+        }
         if timeout(RECORD_PATIENCE, queue.close()).await.is_err() {
             tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
         }

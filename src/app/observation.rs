@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Data, Stage, now};
 use crate::config::Config;
-use crate::store::Db;
 use crate::store::partitions::{self, Span};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::{Metrics, PoolName};
 
 /// How often connections are counted.
@@ -55,7 +55,7 @@ impl Observation {
     /// Without an answer the values stay: they are moments, which do not become wrong.
     async fn look_at_partitions(&self, now: DateTime<Utc>) {
         let [(_, db), _] = &self.pools;
-        match partitions::span(db, now.date_naive()).await {
+        match answered(partitions::span(db, now.date_naive())).await {
             Ok(span) => self.report(span),
             Err(error) => tracing::debug!(%error, "the partitions could not be looked at"),
         }

@@ -11,8 +11,8 @@ use super::lanes::Planned;
 use super::members::Membership;
 use super::pool::{ChannelQueue, Plan};
 use crate::domain::ids::{ClaimId, WorkerId};
-use crate::store::Db;
 use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
@@ -24,8 +24,6 @@ const BATCH: u32 = 128;
 const CROWDED_WAIT: Duration = Duration::from_millis(2);
 /// Between questions about a claim whose answer was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
-/// A claim that takes longer than this is asked about on another connection.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a claimer works with.
 #[derive(Debug, Clone)]
@@ -80,23 +78,17 @@ impl Claimer {
         fail::fail_point!("claim::before");
         let started = Instant::now();
         let channel = self.queue.channel();
-        let answer =
-            tokio::time::timeout(CLAIM_PATIENCE, claim::claim(&self.db, claim_id, worker_id, channel, &quotas)).await;
-        let taken = match answer {
-            Ok(Ok(taken)) => {
+        let taken = match answered(claim::claim(&self.db, claim_id, worker_id, channel, &quotas)).await {
+            Ok(taken) => {
                 self.metrics.claim_observed(started.elapsed());
                 taken
             }
-            Ok(Err(ClaimError::Fenced)) => {
+            Err(ClaimError::Fenced) => {
                 self.membership.lost(worker_id).await;
                 Vec::new()
             }
-            Ok(Err(ClaimError::Unknown(error))) => {
+            Err(ClaimError::Unknown(error)) => {
                 tracing::warn!(%error, claim.id = %claim_id, "a claim was not answered; asking for it again by its id");
-                self.resolve(claim_id, worker_id).await
-            }
-            Err(_) => {
-                tracing::warn!(claim.id = %claim_id, "a claim takes too long; asking for it by its id");
                 self.resolve(claim_id, worker_id).await
             }
         };
@@ -107,11 +99,11 @@ impl Claimer {
     /// Finds out what became of a claim; does not return before that is known, for the deliveries would be lost.
     async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Vec<ClaimedDelivery> {
         loop {
-            match claim::resolve(&self.db, claim_id, worker_id, self.queue.channel()).await {
+            match answered(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
                 Ok(taken) => return taken,
                 Err(error) => {
                     self.membership.database_failed();
-                    tracing::debug!(%error, claim.id = %claim_id, "the database does not say what became of a claim");
+                    tracing::warn!(%error, claim.id = %claim_id, "the database does not say what became of a claim");
                     tokio::time::sleep(RESOLVE_PAUSE).await;
                 }
             }

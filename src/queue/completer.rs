@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::claimed::{End, Ended, OpenClaim};
 use super::pool::ChannelQueue;
 use crate::domain::ids::{ClaimId, DeliveryId};
-use crate::store::Db;
 use crate::store::queue::finish::{self, FinishedDelivery};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 /// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
@@ -24,8 +24,6 @@ const BATCH: usize = 512;
 const GATHER: Duration = Duration::from_millis(2);
 /// Between attempts while the database is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Transactions that take longer are given up and repeated.
-const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a completer works with.
 #[derive(Debug)]
@@ -101,14 +99,13 @@ impl Completer {
             fail::fail_point!("finish::before");
             let started = Instant::now();
             let written = finish::finish(&self.db, self.queue.channel(), complete, finished);
-            match tokio::time::timeout(FINISH_PATIENCE, written).await {
-                Ok(Ok(late)) => {
+            match answered(written).await {
+                Ok(late) => {
                     fail::fail_point!("finish::after");
                     self.metrics.finish_observed(started.elapsed());
                     return late;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "outcomes could not be recorded; trying again"),
-                Err(_) => tracing::warn!("outcomes took too long to be recorded; trying again"),
+                Err(error) => tracing::warn!(%error, "outcomes could not be recorded; trying again"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -122,7 +119,7 @@ impl Completer {
         for (claim, deliveries) in by_claim.into_values() {
             let ids: Vec<DeliveryId> = deliveries.iter().map(|one| one.id).collect();
             fail::fail_point!("release::before");
-            while let Err(error) = finish::release(&self.db, claim.id, &ids).await {
+            while let Err(error) = answered(finish::release(&self.db, claim.id, &ids)).await {
                 tracing::warn!(%error, "deliveries could not be put back; trying again");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }

@@ -8,8 +8,8 @@ use sqlx::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
-use crate::store::Db;
 use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 /// Endpoints of one search.
@@ -95,7 +95,7 @@ impl Discovery {
 
     /// Looks at the next endpoints; true at the end of the walk.
     async fn step(&self, walk: &mut Walk) -> Result<bool, Error> {
-        let waiting = lanes::waiting(&self.db, self.queue.channel(), &walk.cursor, LANES).await?;
+        let waiting = answered(lanes::waiting(&self.db, self.queue.channel(), &walk.cursor, LANES)).await?;
         self.found(walk, &waiting);
         Ok(waiting.len() < LANES as usize)
     }
@@ -103,7 +103,7 @@ impl Discovery {
     /// Looks behind what this node has taken, and for endpoints that it does not know. Always true: that is all of it.
     async fn look_beside(&self, walk: &mut Walk) -> Result<bool, Error> {
         let known = self.queue.known(MOST_PLACES);
-        self.found(walk, &lanes::waiting_beside(&self.db, self.queue.channel(), &known).await?);
+        self.found(walk, &answered(lanes::waiting_beside(&self.db, self.queue.channel(), &known)).await?);
         Ok(true)
     }
 
@@ -122,7 +122,7 @@ impl Discovery {
     }
 
     async fn report_ready(&self) {
-        if let Ok(ready) = lanes::ready_estimate(&self.db, self.queue.channel()).await {
+        if let Ok(ready) = answered(lanes::ready_estimate(&self.db, self.queue.channel())).await {
             self.metrics.set_ready(self.queue.channel(), ready);
         }
     }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::Settings;
 use crate::domain::ids::WorkerId;
-use crate::store::Db;
 use crate::store::queue::workers;
+use crate::store::{Db, answered};
 
 /// Heartbeats per lease.
 const BEATS_PER_LEASE: u32 = 6;
@@ -84,7 +84,7 @@ impl Membership {
         }
         tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
-        while let Err(error) = workers::register(&self.db, new, &self.description).await {
+        while let Err(error) = answered(workers::register(&self.db, new, &self.description)).await {
             tracing::warn!(%error, "the worker cannot register anew");
             tokio::time::sleep(REGISTER_PAUSE).await;
         }
@@ -136,7 +136,7 @@ impl Membership {
 
     /// Says that this worker has stopped.
     pub(super) async fn end(&self) {
-        if let Err(error) = workers::end(&self.db, self.id()).await {
+        if let Err(error) = answered(workers::end(&self.db, self.id())).await {
             tracing::warn!(%error, "the worker could not say that it ends; the others will find out");
         }
     }

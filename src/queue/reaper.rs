@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::members::Membership;
 use crate::domain::delivery::Outcome;
 use crate::domain::ids::WorkerId;
-use crate::store::Db;
 use crate::store::queue::workers::SeenWorker;
 use crate::store::queue::{lease, reap, workers};
+use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 const LEASE_NAME: &str = "reaper";
@@ -54,15 +54,15 @@ impl Reaper {
                 () = tokio::time::sleep(self.lease / 6) => {}
             }
         }
-        if let Err(error) = lease::give_up(&self.db, LEASE_NAME, self.membership.id()).await {
+        if let Err(error) = answered(lease::give_up(&self.db, LEASE_NAME, self.membership.id())).await {
             tracing::debug!(%error, "the reaper's lease could not be given up; it ends by itself");
         }
     }
 
     async fn round(&self, sightings: &mut Sightings, searched_at: &mut Option<Instant>) -> Result<(), sqlx::Error> {
-        let seen = workers::seen(&self.db).await?;
+        let seen = answered(workers::seen(&self.db)).await?;
         self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
-        if !lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease).await? {
+        if !answered(lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease)).await? {
             sightings.clear();
             return Ok(());
         }
@@ -70,17 +70,17 @@ impl Reaper {
         watch(sightings, &seen, self.membership.last_failure(), now);
         for worker in seen.iter().filter(|worker| worker.id != self.membership.id()) {
             let silent = sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
-            if silent >= self.lease && workers::fence(&self.db, worker).await? {
+            if silent >= self.lease && answered(workers::fence(&self.db, worker)).await? {
                 tracing::warn!(worker.id = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
         }
         if searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
-            workers::fence_unknown(&self.db).await?;
+            answered(workers::fence_unknown(&self.db)).await?;
             *searched_at = Some(now);
         }
         self.reap().await?;
-        workers::forget(&self.db, REMEMBER).await?;
+        answered(workers::forget(&self.db, REMEMBER)).await?;
         Ok(())
     }
 

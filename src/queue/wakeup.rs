@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
 use crate::domain::names::TenantId;
-use crate::store::Db;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::hints;
+use crate::store::{Db, answered};
 
 /// Between two hints to other processes: what comes meanwhile is in the next one.
 const HINT_PAUSE: Duration = Duration::from_millis(10);
@@ -57,7 +57,7 @@ impl Wakeup {
 
 async fn send_hints(db: Db, wanted: Arc<Notify>, stop: CancellationToken) {
     while stop.run_until_cancelled(wanted.notified()).await.is_some() {
-        if let Err(error) = hints::notify(&db).await {
+        if let Err(error) = answered(hints::notify(&db)).await {
             tracing::debug!(%error, "a hint of ready deliveries was not sent; the search finds them");
         }
         tokio::time::sleep(HINT_PAUSE).await;

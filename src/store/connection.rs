@@ -6,6 +6,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
@@ -18,10 +20,22 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
 /// not, for that would be a round trip before each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
+/// How long an answer is waited for where nobody else sets an end: a host that has vanished without a word says nothing until
+/// TCP gives up, after a quarter of an hour.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Any number that no other program locks in the same database.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
+
+/// The answer of a statement, or of a few; an error when it takes too long, and nobody knows what has happened.
+pub async fn answered<T, E: From<sqlx::Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(ANSWER_PATIENCE, asked).await.unwrap_or_else(|_elapsed| Err(no_answer().into()))
+}
+
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "the database did not answer in time"))
+}
 
 /// A pool that connects when it is used, so that a database which is away only delays.
 pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
@@ -37,6 +51,7 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .test_before_acquire(false)
         .before_acquire(|connection, age| Box::pin(is_alive(connection, age.idle_for)))
         .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
+        .after_release(|connection, _| Box::pin(can_be_used_again(connection)))
         .connect_lazy_with(options)
 }
 
@@ -46,6 +61,12 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
         connection.ping().await?;
     }
     Ok(true)
+}
+
+/// sqlx 0.9 asks the same right after this, for what a connection was used for may have been given up in the middle, but waits
+/// without an end and keeps the connection's place. To be removed when sqlx has a bound of its own.
+async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    answered(connection.ping()).await.map(|()| true)
 }
 
 /// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long

@@ -31,6 +31,7 @@ pub mod workspace;
 
 use std::borrow::Cow;
 
+pub use connection::answered;
 pub use sealed::SealedError;
 use sqlx::migrate::Migrator;
 
@@ -74,4 +75,9 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Whether the database refused a statement with this SQLSTATE.
 fn has_code(error: &sqlx::Error, code: &str) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
+}
+
+/// Whether a value that is stored is not one that this release knows: however often it is read, it stays so.
+pub fn is_of_what_is_stored(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
 }

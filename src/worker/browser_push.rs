@@ -18,7 +18,7 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::secrets::Keyring;
 use crate::store::push_subscriptions::{self, DisabledReason, StoredSubscription};
-use crate::store::{Db, SealedError};
+use crate::store::{Db, SealedError, answered, is_of_what_is_stored};
 use crate::telemetry::metrics::{Metrics, RemovalReason};
 
 /// Subscriptions that are kept in memory.
@@ -88,13 +88,13 @@ impl BrowserPush {
 
     async fn find(&self, delivery: &Delivery) -> Result<Found, sqlx::Error> {
         let (tenant, endpoint) = (&delivery.event.tenant_id, delivery.endpoint_id);
-        match push_subscriptions::find(&self.db, &self.keyring, tenant, None, endpoint).await {
+        match answered(push_subscriptions::find(&self.db, &self.keyring, tenant, None, endpoint)).await {
             Ok(Some(stored)) if stored.active => Ok(Found::Ready(Arc::new(recipient(tenant, stored)))),
             Ok(Some(_) | None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "a push subscription cannot be decrypted");
-                Ok(Found::Unusable("The stored subscription of this browser cannot be decrypted."))
+                tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "a push subscription cannot be read");
+                Ok(Found::Unusable("The stored subscription of this browser cannot be read, or not be decrypted."))
             }
         }
     }
@@ -112,7 +112,7 @@ impl BrowserPush {
     async fn disable(&self, tenant: &TenantId, key: (EndpointId, i32)) {
         let (endpoint, version) = key;
         let reason = DisabledReason::VapidKeyMismatch;
-        match push_subscriptions::disable(&self.db, tenant, endpoint, version, reason).await {
+        match answered(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
             // The next message to it is refused in the same way.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "a push subscription could not be disabled"),
@@ -132,7 +132,7 @@ fn not_sent(outcome: Outcome, note: Option<&str>) -> Ending {
 /// Keeps the number of subscriptions in sight until `stop`.
 pub async fn count_subscriptions(db: Db, metrics: Metrics, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match push_subscriptions::count_active(&db).await {
+        match answered(push_subscriptions::count_active(&db)).await {
             Ok(subscriptions) => metrics.set_push_subscriptions(subscriptions),
             Err(error) => tracing::debug!(%error, "the push subscriptions could not be counted"),
         }

@@ -16,7 +16,7 @@ use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::ids::EndpointId;
 use crate::secrets::Keyring;
 use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
-use crate::store::{Db, SealedError};
+use crate::store::{Db, SealedError, answered, is_of_what_is_stored};
 
 /// Endpoints whose settings are kept in memory.
 const KEPT_ENDPOINTS: u64 = 10_000;
@@ -83,13 +83,13 @@ impl Webhooks {
 
     async fn find(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<Found, sqlx::Error> {
         let tenant = &delivery.event.tenant_id;
-        match webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id).await {
+        match answered(webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id)).await {
             Ok(Some(stored)) => Ok(self.prepare(&stored, now)),
             Ok(None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "an endpoint's settings cannot be decrypted");
-                Ok(Found::Unusable("The stored settings of this endpoint cannot be decrypted."))
+                tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "an endpoint's settings cannot be read");
+                Ok(Found::Unusable("The stored settings of this endpoint cannot be read, or not be decrypted."))
             }
         }
     }

@@ -59,3 +59,31 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
     let (delivered, interrupted) = (tally.count(Outcome::Delivered), tally.count(Outcome::Interrupted));
     assert_eq!(delivered + interrupted, accepted.len(), "{:?}", tally.summary());
 }
+
+#[tokio::test]
+async fn a_worker_whose_database_host_vanishes_goes_on_by_itself_when_there_is_another() {
+    const EVENTS: usize = 4_000;
+    let deployment = Deployment::new().await;
+    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let agents = agents(10);
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let apis = [deployment.client(&api)];
+    let options = database.connect_options();
+    let relay = Relay::to(&options).await;
+    // So few connections that none is left when each waits for its answer.
+    let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "12");
+    let worker = few.with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
+    let vanishing = async {
+        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 400).await;
+        relay.vanish();
+    };
+    let (mut accepted, ()) = tokio::join!(deployment.post(&apis, &agents, EVENTS), vanishing);
+    deployment.drained(REAPED).await;
+    // Nobody tells it of these.
+    accepted.extend(deployment.post(&apis, &agents, 500).await);
+    deployment.drained(REAPED).await;
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+    worker.stop().await;
+}

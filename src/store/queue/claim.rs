@@ -43,7 +43,7 @@ pub enum ClaimError {
     Fenced,
     /// It may have happened or not: ask with `resolve`.
     #[error("the claim was not answered: {0}")]
-    Unknown(#[source] Error),
+    Unknown(#[from] Error),
 }
 
 /// SQLSTATE of a claim by a fenced worker.

@@ -13,7 +13,7 @@ use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
 use crate::queue::Taken;
-use crate::store::{Db, operations};
+use crate::store::{Db, answered, operations};
 
 /// Operations at once per process: a long replay must not keep the partitions from being made.
 const AT_ONCE: usize = 3;
@@ -69,7 +69,9 @@ impl Taker {
         self.enter_ticks(entered, now).await?;
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Ok(false) };
         let holder = WorkerId::from_uuid(Uuid::now_v7());
-        let Some(operation) = operations::take(&self.db, holder, self.settings.lease).await? else { return Ok(false) };
+        let Some(operation) = answered(operations::take(&self.db, holder, self.settings.lease)).await? else {
+            return Ok(false);
+        };
         // An error means that the process stops: the lease ends by itself.
         drop(self.sender.send(Held { operation, holder, _permit: permit }));
         Ok(true)
@@ -82,7 +84,7 @@ impl Taker {
             else {
                 continue;
             };
-            operations::enter_tick(&self.db, *kind, tick).await?;
+            answered(operations::enter_tick(&self.db, *kind, tick)).await?;
             entered.insert(*kind, tick);
         }
         Ok(())

@@ -1,4 +1,5 @@
 //! A way to a database that can be cut as a network is: nothing passes in either direction any more, and nobody is told.
+//! Or its host vanishes, and another has its address: what was connected to the first is never answered.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +10,17 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// Whether it is cut, and how many hosts there were before the present one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    is_cut: bool,
+    host: u32,
+}
+
 /// It ends with the value.
 pub(crate) struct Relay {
     address: SocketAddr,
-    is_cut: watch::Sender<bool>,
+    way: watch::Sender<Way>,
     accepting: JoinHandle<()>,
 }
 
@@ -23,9 +31,9 @@ impl Relay {
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let is_cut = watch::Sender::new(false);
-        let accepting = tokio::spawn(accept(listener, socket, is_cut.subscribe()));
-        Self { address, is_cut, accepting }
+        let way = watch::Sender::new(Way::default());
+        let accepting = tokio::spawn(accept(listener, socket, way.subscribe()));
+        Self { address, way, accepting }
     }
 
     /// The database's `DATABASE_URL` on this way.
@@ -35,12 +43,17 @@ impl Relay {
     }
 
     pub(crate) fn cut(&self) {
-        self.is_cut.send_replace(true);
+        self.way.send_modify(|way| way.is_cut = true);
     }
 
     /// What was held back goes on.
     pub(crate) fn mend(&self) {
-        self.is_cut.send_replace(false);
+        self.way.send_modify(|way| way.is_cut = false);
+    }
+
+    /// What is connected is never answered again; who connects anew is.
+    pub(crate) fn vanish(&self) {
+        self.way.send_modify(|way| way.host += 1);
     }
 }
 
@@ -50,32 +63,43 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, is_cut: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Receiver<Way>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (socket, mut waits, answers) = (socket.clone(), is_cut.clone(), is_cut.clone());
+        let (socket, mut there, back) = (socket.clone(), way.clone(), way.clone());
+        let host = way.borrow().host;
         tokio::spawn(async move {
-            if waits.wait_for(|is_cut| !is_cut).await.is_err() {
+            if is_open(&mut there, host).await.is_err() {
                 return;
             }
             let Ok(server) = UnixStream::connect(socket).await else { return };
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {
-                () = pass(from_client, to_server, waits) => {}
-                () = pass(from_server, to_client, answers) => {}
+                () = pass(from_client, to_server, there, host) => {}
+                () = pass(from_server, to_client, back, host) => {}
             }
         });
     }
 }
 
+/// Waits until something passes to this host; an error at the end of the relay.
+async fn is_open(way: &mut watch::Receiver<Way>, host: u32) -> Result<(), watch::error::RecvError> {
+    way.wait_for(|way| !way.is_cut && way.host == host).await.map(|_| ())
+}
+
 /// Until one end closes.
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut is_cut: watch::Receiver<bool>) {
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut way: watch::Receiver<Way>,
+    host: u32,
+) {
     let mut buffer = vec![0; 65_536];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if is_cut.wait_for(|is_cut| !is_cut).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if is_open(&mut way, host).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
     // A network that is cut does not tell of an end either.
-    drop(is_cut.wait_for(|is_cut| !is_cut).await);
+    drop(is_open(&mut way, host).await);
 }
