@@ -359,8 +359,9 @@ BEGIN
         ON CONFLICT (tenant_id, id) DO NOTHING
         RETURNING d.channel
     )
-    SELECT r.channel::text, count(*) FROM recorded AS r GROUP BY r.channel;
+    SELECT c.channel::text, (SELECT count(*) FROM recorded AS r WHERE r.channel = c.channel)
+    FROM dead AS c GROUP BY c.channel;
 END
 $$;
 COMMENT ON FUNCTION flametree.reap_claims IS
-    'Records what fenced workers had begun and not recorded as interrupted, up to p_limit ledger rows. An outcome that is there stays.';
+    'Records what fenced workers had begun and not recorded as interrupted, up to p_limit ledger rows. An outcome that is there stays. Answers the channels of the rows; none: there are no more, or somebody has locked them.';

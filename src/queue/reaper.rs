@@ -85,8 +85,12 @@ impl Reaper {
     }
 
     async fn reap(&self) -> Result<(), sqlx::Error> {
-        while reap::pending(&self.db).await? {
-            for (channel, interrupted) in reap::reap(&self.db, CLAIMS).await? {
+        loop {
+            let reaped = answered(reap::reap(&self.db, CLAIMS)).await?;
+            if reaped.is_empty() {
+                return Ok(());
+            }
+            for (channel, interrupted) in reaped.into_iter().filter(|(_, interrupted)| *interrupted > 0) {
                 tracing::warn!(channel = channel.as_str(), interrupted, "deliveries of a dead worker were recorded");
                 for _ in 0..interrupted {
                     self.metrics.delivery_recorded(channel, Outcome::Interrupted);
@@ -94,7 +98,6 @@ impl Reaper {
             }
             fail::fail_point!("reap::between");
         }
-        Ok(())
     }
 }
 
