@@ -84,15 +84,28 @@ impl Membership {
         }
         tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
+        fail::fail_point!("register::before");
         while let Err(error) = answered(workers::register(&self.db, new, &self.description)).await {
             tracing::warn!(%error, "the worker cannot register anew");
             tokio::time::sleep(REGISTER_PAUSE).await;
         }
+        if self.replace(id, new) {
+            self.allowed.notify_waiters();
+        } else {
+            // Another claim found out at the same time and was first.
+            self.say_end(new).await;
+        }
+    }
+
+    /// Whether `new` is now who this process is; not if `old` was replaced before.
+    fn replace(&self, old: WorkerId, new: WorkerId) -> bool {
         let mut state = self.state();
+        if state.id != old {
+            return false;
+        }
         state.id = new;
         state.confirmed_at = Instant::now();
-        drop(state);
-        self.allowed.notify_waiters();
+        true
     }
 
     /// Heartbeats until `stop`.
@@ -136,7 +149,11 @@ impl Membership {
 
     /// Says that this worker has stopped.
     pub(super) async fn end(&self) {
-        if let Err(error) = answered(workers::end(&self.db, self.id())).await {
+        self.say_end(self.id()).await;
+    }
+
+    async fn say_end(&self, id: WorkerId) {
+        if let Err(error) = answered(workers::end(&self.db, id)).await {
             tracing::warn!(%error, "the worker could not say that it ends; the others will find out");
         }
     }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
 use nix::sys::signal::Signal;
+use sqlx::{PgPool, Row as _};
 
 use crate::support::deployment::{Deployment, agents};
 use crate::support::receiver::Mode;
+use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
@@ -73,4 +75,64 @@ async fn outcomes_of_a_worker_that_was_silent_for_longer_than_its_lease_come_too
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (40, 60));
+}
+
+async fn number(db: &PgPool, query: &'static str) -> i64 {
+    sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_worker_that_several_claims_find_dead_goes_on_as_one() {
+    const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let agents = agents(20);
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
+    let _worker = slow_to_register.start(Part::Worker).await;
+    let apis = [deployment.client(&api)];
+    let fencing = async {
+        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
+        seed::run(db, "UPDATE flametree.workers SET fenced_at = now() WHERE fenced_at IS NULL".into()).await;
+        // The first one, the one that replaces it, and a spare. That would be found dead, but not before a whole lease.
+        let all = async || number(db, "SELECT count(*) FROM flametree.workers").await >= 3;
+        within(REAPED, "two claims have found it out", all).await;
+        within(Duration::from_secs(5), "one worker is left", async || number(db, LIVE).await == 1).await;
+    };
+    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), fencing);
+    deployment.drained(REAPED).await;
+    deployment.assert_drained(&apis[0], &accepted).await;
+}
+
+#[tokio::test]
+async fn a_ledger_row_that_somebody_has_locked_keeps_the_reaper_from_nothing_else() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let event = seed::event_id(yesterday_noon(db).await);
+    let (delivery, event) = (event.delivery(1).uuid(), event.uuid());
+    let dead = format!(
+        "WITH dead AS (
+             INSERT INTO flametree.workers (id, started_at, last_seen_at, fenced_at, description)
+             SELECT gen_random_uuid(), now(), now(), now() - interval '2 days', d
+             FROM unnest(ARRAY['with a claim', 'without']) AS d
+             RETURNING id, description
+         )
+         INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints,
+             lane_versions, lanes, positions, delivery_ids, event_ids, expiries)
+         SELECT gen_random_uuid(), d.id, 'webhook', now(), '{{acme}}', ARRAY[gen_random_uuid()], '{{1}}', '{{1}}', '{{1}}',
+             ARRAY['{delivery}'::uuid], ARRAY['{event}'::uuid], ARRAY[now()]
+         FROM dead AS d WHERE d.description = 'with a claim'"
+    );
+    seed::run(db, dead).await;
+    let mut somebody = db.begin().await.unwrap();
+    sqlx::query("SELECT FROM flametree.claims FOR UPDATE").execute(&mut *somebody).await.unwrap();
+
+    let _worker = deployment.settings.start(Part::Worker).await;
+    let without = "SELECT count(*) FROM flametree.workers WHERE description = 'without'";
+    within(REAPED, "who has left nothing is forgotten", async || number(db, without).await == 0).await;
+    assert_eq!(number(db, "SELECT count(*) FROM flametree.claims").await, 1);
+    somebody.rollback().await.unwrap();
+    deployment.drained(REAPED).await;
+    assert_eq!(number(db, "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'").await, 1);
 }
