@@ -8,7 +8,7 @@ use super::lane::Verdict;
 use super::pool::ChannelQueue;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::ids::ClaimId;
-use crate::store::queue::claim::ClaimedDelivery;
+use crate::store::queue::claim::{ClaimedDelivery, NoEvent};
 use crate::store::queue::finish::FinishedDelivery;
 
 /// A ledger row of this worker and how many of its deliveries are not recorded yet.
@@ -54,7 +54,7 @@ pub(super) enum End {
 pub struct Claimed {
     queue: Arc<ChannelQueue>,
     claim: Arc<OpenClaim>,
-    delivery: Option<Delivery>,
+    delivery: Result<Delivery, NoEvent>,
     /// `None` once it has ended.
     place: Option<ClaimedDelivery>,
     started: Instant,
@@ -62,13 +62,14 @@ pub struct Claimed {
 
 impl Claimed {
     pub(super) fn new(queue: Arc<ChannelQueue>, claim: Arc<OpenClaim>, mut place: ClaimedDelivery) -> Self {
-        let delivery = place.delivery.take();
+        // The place keeps what is recorded, not what is sent.
+        let delivery = std::mem::replace(&mut place.delivery, Err(NoEvent::Gone));
         Self { queue, claim, delivery, place: Some(place), started: Instant::now() }
     }
 
-    /// `None`: its event is gone, there is nothing to send.
-    pub fn delivery(&self) -> Option<&Delivery> {
-        self.delivery.as_ref()
+    /// An error: there is nothing to send.
+    pub fn delivery(&self) -> Result<&Delivery, NoEvent> {
+        self.delivery.as_ref().map_err(|why| *why)
     }
 
     /// Whether the process is stopping: what was not begun should be put back.

@@ -85,9 +85,7 @@ where
 
 /// The delivery, if it is still to be sent; else how it ends unsent.
 fn sendable(claimed: &Claimed) -> Result<Delivery, Attempt> {
-    let Some(delivery) = claimed.delivery() else {
-        return Err(Attempt::not_sent(Outcome::Canceled, Some("The event is no longer stored.".to_owned())));
-    };
+    let delivery = claimed.delivery().map_err(|why| Attempt::not_sent(Outcome::Canceled, Some(why.to_string())))?;
     if delivery.expires_at <= delivery.claimed_at {
         return Err(Attempt::not_sent(Outcome::Expired, None));
     }

@@ -91,7 +91,7 @@ impl BrowserPush {
         match answered(push_subscriptions::find(&self.db, &self.keyring, tenant, None, endpoint)).await {
             Ok(Some(stored)) if stored.active => Ok(Found::Ready(Arc::new(recipient(tenant, stored)))),
             Ok(Some(_) | None) => Ok(Found::Gone),
-            Err(SealedError::Database(error)) => Err(error),
+            Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
             Err(error) => {
                 tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "a push subscription cannot be read");
                 Ok(Found::Unusable("The stored subscription of this browser cannot be read, or not be decrypted."))

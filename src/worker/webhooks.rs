@@ -86,7 +86,7 @@ impl Webhooks {
         match answered(webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id)).await {
             Ok(Some(stored)) => Ok(self.prepare(&stored, now)),
             Ok(None) => Ok(Found::Gone),
-            Err(SealedError::Database(error)) => Err(error),
+            Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
             Err(error) => {
                 tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "an endpoint's settings cannot be read");
                 Ok(Found::Unusable("The stored settings of this endpoint cannot be read, or not be decrypted."))

@@ -75,6 +75,7 @@ mod stats_rollups;
 mod support;
 mod tenant_keys;
 mod traces;
+mod unreadable;
 mod webhook_answers;
 mod webhook_faults;
 mod webhook_http2;

@@ -24,8 +24,7 @@ pub struct LaneQuota {
 /// One claimed delivery.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// `None`: its event is gone (retention), it cannot be sent.
-    pub delivery: Option<Delivery>,
+    pub delivery: Result<Delivery, NoEvent>,
     pub id: DeliveryId,
     pub event_id: EventId,
     pub tenant_id: TenantId,
@@ -33,6 +32,17 @@ pub struct ClaimedDelivery {
     pub endpoint_version: Option<i32>,
     pub position: i64,
     pub claimed_at: DateTime<Utc>,
+}
+
+/// Why a claimed delivery cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEvent {
+    /// Retention has taken it.
+    #[error("The event is no longer stored.")]
+    Gone,
+    /// Another process, of a later release, has accepted it.
+    #[error("The worker that claimed it does not know the event's type.")]
+    Unknown,
 }
 
 /// Why a claim was not answered.

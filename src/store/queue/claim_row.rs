@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::claim::ClaimedDelivery;
+use super::claim::{ClaimedDelivery, NoEvent};
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
@@ -60,7 +60,7 @@ impl ClaimRow {
             metadata: column(self.metadata),
         };
         // The deliveries of one event share it.
-        let mut events: HashMap<EventId, Option<Arc<StoredEvent>>> = HashMap::new();
+        let mut events: HashMap<EventId, Result<Arc<StoredEvent>, NoEvent>> = HashMap::new();
         let one = |id: Uuid| {
             let id = DeliveryId::from_uuid(id);
             let lane = usize::try_from(next(&mut lane_numbers)?).ok().and_then(|lane| lanes.get(lane.checked_sub(1)?));
@@ -130,8 +130,8 @@ struct EventColumns {
 }
 
 impl EventColumns {
-    /// The event of the next delivery; `None`: it is gone.
-    fn next(&mut self, id: EventId, tenant_id: &TenantId) -> Result<Option<StoredEvent>, Error> {
+    /// The event of the next delivery.
+    fn next(&mut self, id: EventId, tenant_id: &TenantId) -> Result<Result<StoredEvent, NoEvent>, Error> {
         let (event_type, occurred_at) = (next(&mut self.types)?, next(&mut self.occurred)?);
         let (agent_id, session_id) = (next(&mut self.agents)?, next(&mut self.sessions)?);
         let (customer_id, assignee_id) = (next(&mut self.customers)?, next(&mut self.assignees)?);
@@ -139,11 +139,13 @@ impl EventColumns {
         let (Some(event_type), Some(occurred_at), Some(agent_id), Some(session_id)) =
             (event_type, occurred_at, agent_id, session_id)
         else {
-            return Ok(None);
+            return Ok(Err(NoEvent::Gone));
         };
-        let event_type = EventType::from_name(&event_type)
-            .ok_or_else(|| Error::Decode(format!("an event of the type {event_type}").into()))?;
-        Ok(Some(StoredEvent {
+        let Some(event_type) = EventType::from_name(&event_type) else {
+            tracing::warn!(event.id = %id, event_type, "an event has a type that this release does not know");
+            return Ok(Err(NoEvent::Unknown));
+        };
+        Ok(Ok(StoredEvent {
             id,
             tenant_id: tenant_id.clone(),
             event_type,
