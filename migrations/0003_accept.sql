@@ -13,7 +13,9 @@ CREATE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
     -- May be shorter than the others: what is missing is NULL.
-    p_traces bytea[]
+    p_traces bytea[],
+    -- Of events that do not say when they expire. Behind the hash: the same body is the same, whatever the setting is now.
+    p_default_expires_seconds integer
 ) RETURNS TABLE (
     ordinal integer, result text, event_id uuid, deliveries smallint,
     lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
@@ -141,7 +143,7 @@ BEGIN
     ), ready AS (
         INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
         SELECT d.channel::flametree.channel, f.tenant, d.endpoint_id, d.position, flametree.delivery_id(f.id, d.n), f.id,
-               v_now + make_interval(secs => f.expires_seconds)
+               v_now + make_interval(secs => coalesce(f.expires_seconds, p_default_expires_seconds))
         FROM fan AS f
         CROSS JOIN LATERAL unnest(f.channels, f.endpoints, f.positions) WITH ORDINALITY
             AS d (channel, endpoint_id, position, n)
@@ -166,7 +168,7 @@ COMMENT ON FUNCTION flametree.accept_events IS
 CREATE FUNCTION flametree.accept_events_soon(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
-    p_traces bytea[]
+    p_traces bytea[], p_default_expires_seconds integer
 ) RETURNS TABLE (
     ordinal integer, result text, event_id uuid, deliveries smallint,
     lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
@@ -174,7 +176,7 @@ CREATE FUNCTION flametree.accept_events_soon(
 BEGIN
     RETURN QUERY SELECT a.* FROM flametree.accept_events(
         p_tenants, p_types, p_agents, p_sessions, p_customers, p_assignees, p_occurred, p_texts, p_metadata, p_keys,
-        p_expires_seconds, p_traces) AS a;
+        p_expires_seconds, p_traces, p_default_expires_seconds) AS a;
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events_soon IS

@@ -174,7 +174,7 @@ BEGIN
         ARRAY[p_event ->> 'session_id'], ARRAY[p_event ->> 'customer_id'], ARRAY[p_event ->> 'assignee_id'],
         ARRAY[flametree.event_time(p_event ->> 'occurred_at')], ARRAY[p_event ->> 'text'],
         ARRAY[nullif(p_event -> 'metadata', '{}') #>> '{}'], ARRAY[p_event ->> 'idempotency_key'],
-        ARRAY[coalesce((p_event ->> 'expires_in_seconds')::numeric::integer, 86400)], '{}') AS a;
+        ARRAY[(p_event ->> 'expires_in_seconds')::numeric::integer], '{}', 86400) AS a;
 
     IF v_accepted.result = 'conflict' THEN
         RAISE EXCEPTION 'the idempotency key belongs to another event'

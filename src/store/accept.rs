@@ -54,14 +54,13 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     let texts: Vec<_> = events.iter().map(|event| event.text.as_deref()).collect();
     let metadata: Vec<_> = events.iter().map(|event| event.metadata.as_deref()).collect();
     let keys: Vec<_> = events.iter().map(|event| event.idempotency_key.as_deref()).collect();
-    let expiries: Vec<_> =
-        events.iter().map(|event| seconds(event.expires_in_seconds.unwrap_or(default_expiry_seconds))).collect();
+    let expiries: Vec<_> = events.iter().map(|event| event.expires_in_seconds.map(seconds)).collect();
     let traces = traces(events);
     let rows = sqlx::query!(
         r#"-- accept::accept
         SELECT result AS "result!", event_id AS "event_id?", deliveries AS "deliveries!",
                lane_channels AS "lane_channels!", lane_endpoints AS "lane_endpoints!", lane_positions AS "lane_positions!"
-        FROM flametree.accept_events_soon($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"#,
+        FROM flametree.accept_events_soon($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
         &tenants as &[&str],
         &types as &[&str],
         &agents as &[&str],
@@ -72,8 +71,9 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         &texts as &[Option<&str>],
         &metadata as &[Option<&str>],
         &keys as &[Option<&str>],
-        &expiries,
+        &expiries as &[Option<i32>],
         &traces as &[Option<Vec<u8>>],
+        seconds(default_expiry_seconds),
     )
     .fetch_all(db)
     .await?;
