@@ -6,7 +6,9 @@
 
 CREATE FUNCTION flametree.waiting_lanes(
     p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
-) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE plpgsql STABLE
+) RETURNS TABLE (
+    tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
+) LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -27,21 +29,26 @@ BEGIN
             ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
         ) AS n
     )
-    SELECT l.tenant_id, l.endpoint_id, l.position, l.id FROM lane AS l LIMIT p_limit;
+    SELECT l.tenant_id, l.endpoint_id, l.position, l.id,
+           (SELECT r.created_at FROM flametree.replays AS r WHERE r.id = l.id AND r.tenant_id = l.tenant_id)
+    FROM lane AS l LIMIT p_limit;
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_lanes IS
-    'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each.';
+    'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each; replayed_at: since when the first one waits, where it is a replay.';
 
 CREATE FUNCTION flametree.waiting_beside(
     p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
-) RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid) LANGUAGE plpgsql STABLE
+) RETURNS TABLE (
+    tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
+) LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT f.tenant_id, f.endpoint_id, f.position, f.id
+    SELECT f.tenant_id, f.endpoint_id, f.position, f.id,
+           (SELECT r.created_at FROM flametree.replays AS r WHERE r.id = f.id AND r.tenant_id = f.tenant_id)
     FROM unnest(p_tenants, p_endpoints, p_after, p_tenants[2:], p_endpoints[2:])
         AS k (tenant_id, endpoint_id, after, next_tenant, next_endpoint)
     CROSS JOIN LATERAL (

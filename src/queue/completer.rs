@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claimed::{End, Ended, OpenClaim};
 use super::pool::ChannelQueue;
+use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
 use crate::store::queue::finish::{self, FinishedDelivery};
 use crate::store::{Db, answered};
@@ -143,6 +144,10 @@ impl Completer {
             self.metrics.delivery_recorded(channel, one.attempt.outcome);
             if !one.attempt.duration.is_zero() {
                 self.metrics.attempt_observed(channel, one.attempt.duration);
+            }
+            if channel == Channel::Webhook && one.id.ordinal() > 1 {
+                // A replay: its id has the time of an event that may be days old.
+                continue;
             }
             let waited = one.id.accepted_at().and_then(|accepted| (one.claimed_at - accepted).to_std().ok());
             self.metrics.latency_observed(channel, waited.unwrap_or_default() + one.attempt.duration);

@@ -134,7 +134,7 @@ metrics! {
     pub fn attempt_observed(channel: Channel, duration: Duration) {
         delivery_duration_seconds: Histogram<Action>, by Channel => observe(channel, duration)
     }
-    /// From an event's acceptance to the outcome of a delivery of it.
+    /// From an event's acceptance to the outcome of a delivery of it, but for replays of webhooks.
     pub fn latency_observed(channel: Channel, duration: Duration) {
         delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
     }

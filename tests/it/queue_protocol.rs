@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count, prepared, worker};
+use crate::support::seed::{self, SeededEvent, yesterday_noon};
 
 #[tokio::test]
 async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
@@ -182,4 +183,36 @@ async fn a_worker_that_was_seen_again_is_not_fenced() {
     let seen = workers::seen(&db).await.unwrap();
     assert!(workers::fence(&db, &seen[0]).await.unwrap());
     assert_eq!(workers::forget(&db, Duration::ZERO).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_waits_since_it_was_asked_for_however_old_its_event_is() {
+    let db = prepared().await;
+    let event = seed::event(&db, yesterday_noon(&db).await, &SeededEvent::default()).await;
+    let (first, replay, event) = (event.delivery(1).uuid(), event.delivery(2).uuid(), event.uuid());
+    let rows = format!(
+        "INSERT INTO flametree.replays (id, tenant_id, replay_of, channel, endpoint_id, requested_by, created_at)
+         VALUES ('{replay}', 'acme', '{first}', 'webhook', gen_random_uuid(), 'tok', now() - interval '1 minute');
+         INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+         SELECT 'webhook', 'acme', endpoint_id, 1, id, '{event}', now() + interval '1 hour' FROM flametree.replays"
+    );
+    seed::run(&db, rows).await;
+    let walked = lanes::waiting(&db, Channel::Webhook, &LaneCursor::default(), 3).await.unwrap();
+    let beside = lanes::waiting_beside(&db, Channel::Webhook, &[]).await.unwrap();
+    for waiting in [walked, beside] {
+        let waited = waiting[0].waited;
+        assert!((Duration::from_mins(1)..Duration::from_hours(1)).contains(&waited), "{waited:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_search_finds_a_tenant_whatever_it_is_called() {
+    let db = prepared().await;
+    let last = "\u{10ffff}".repeat(32);
+    let row = format!(
+        "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+         VALUES ('webhook', '{last}', gen_random_uuid(), 1, gen_random_uuid(), gen_random_uuid(), now())"
+    );
+    seed::run(&db, row).await;
+    assert_eq!(lanes::waiting_beside(&db, Channel::Webhook, &[]).await.unwrap().len(), 1);
 }

@@ -43,7 +43,7 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
         WaitingRow,
         r#"-- queue::waiting_lanes
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
-               first_id AS "first_id!", clock_timestamp() AS "now!"
+               first_id AS "first_id!", replayed_at, clock_timestamp() AS "now!"
         FROM flametree.waiting_lanes($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &cursor.tenant_id,
@@ -70,7 +70,7 @@ pub async fn waiting_beside(db: &Db, channel: Channel, known: &[KnownLane]) -> R
         WaitingRow,
         r#"-- queue::waiting_beside
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
-               first_id AS "first_id!", clock_timestamp() AS "now!"
+               first_id AS "first_id!", replayed_at, clock_timestamp() AS "now!"
         FROM flametree.waiting_beside($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &tenants as &[&str],
@@ -87,22 +87,20 @@ struct WaitingRow {
     endpoint_id: Uuid,
     first_position: i64,
     first_id: Uuid,
+    replayed_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 }
 
 impl From<WaitingRow> for WaitingLane {
     fn from(row: WaitingRow) -> Self {
+        let since = row.replayed_at.or_else(|| DeliveryId::from_uuid(row.first_id).accepted_at());
         Self {
             tenant_id: TenantId::from_stored(row.tenant_id),
             endpoint_id: EndpointId::from_uuid(row.endpoint_id),
             first_position: row.first_position,
-            waited: waited(DeliveryId::from_uuid(row.first_id), row.now),
+            waited: since.and_then(|since| (row.now - since).to_std().ok()).unwrap_or_default(),
         }
     }
-}
-
-fn waited(delivery: DeliveryId, now: DateTime<Utc>) -> Duration {
-    delivery.accepted_at().and_then(|accepted| (now - accepted).to_std().ok()).unwrap_or_default()
 }
 
 /// How many deliveries wait, as the database's statistics say: right within a second or so, an estimate after a crash
