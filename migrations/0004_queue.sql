@@ -56,9 +56,10 @@ BEGIN
         FROM flametree.ready_deliveries AS r
         WHERE r.channel = p_channel
           AND (r.tenant_id, r.endpoint_id, r.position) > (k.tenant_id, k.endpoint_id, k.after)
-          -- Tenants are ASCII: nothing lies behind the last one's bound.
+          -- No tenant is longer than 128 bytes: nothing lies behind the last one's bound.
           AND (r.tenant_id, r.endpoint_id)
-            < (coalesce(k.next_tenant, U&'\+10FFFF'), coalesce(k.next_endpoint, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            < (coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33)),
+               coalesce(k.next_endpoint, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
     ) AS f;
 END
@@ -242,7 +243,7 @@ DECLARE
     v_recorded uuid[];
     v_late uuid[] := '{}';
 BEGIN
-    -- Ledger first, then the log: the reaper takes its locks in the same order.
+    -- Ledger first, then the log, as the reaper does: where the two still wait for each other, one is ended and repeated.
     DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
 
     BEGIN

@@ -90,7 +90,7 @@ enum Ended {
 impl Operations {
     async fn run(&self, held: Held, stop: &CancellationToken) {
         let (operation, holder) = (held.operation, held.holder);
-        // Dropped in the middle of a step, the step is rolled back.
+        // Dropped in the middle of a step, nobody knows whether that was done: each may be repeated.
         let ended = tokio::select! {
             performed = self.perform(operation, holder) => performed.map_or_else(Ended::Failed, |()| Ended::Done),
             () = self.lost(operation, holder) => Ended::Failed(Failure::Lost),
