@@ -24,7 +24,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 /// Several times what a run takes.
-const DEADLINE: Duration = Duration::from_mins(4);
+const DEADLINE: Duration = Duration::from_mins(10);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
