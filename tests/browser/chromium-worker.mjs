@@ -44,7 +44,7 @@ await run(async (opening) => {
   const page = await tab(browser);
   // Not signed in with a role that watches the workspace: nothing but clicks closes notifications.
   await signInAs(page, 'eve', 'agent_editor', '?page=profile');
-  const deliver = await pusher(page);
+  const deliver = await pusher(page, screen);
   const appears = (body) =>
     until(`"${body}" is shown`, async () => (await notifications(page)).find((one) => one.body === body));
 
@@ -95,7 +95,7 @@ await run(async (opening) => {
   await step('a click with no portal tab open opens one at the session', async () => {
     const other = await browser.newPage();
     await other.goto(`${origin}/docs/index.html`);
-    const bring = await pusher(other);
+    const bring = await pusher(other, screen);
     assertQuiet(page);
     await page.close();
     await bring(message('s 8/ü', 'New message: open me', { url: '/portal/?session=s+8%2F%C3%BC' }));
@@ -113,7 +113,7 @@ await run(async (opening) => {
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
     await operator.waitForFunction(() => document.querySelector('.menu .badge')?.innerText.includes('2'));
-    const bring = await pusher(operator);
+    const bring = await pusher(operator, screen);
     await bring(message('s-9', 'New message: soon done'));
     await bring(message('s-10', 'New message: still open'));
     await until('both are shown', async () => (await notifications(operator)).length === 2);

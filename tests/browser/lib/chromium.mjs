@@ -39,8 +39,12 @@ export async function permit(browser, setting) {
   await sessions.get(browser).send('Browser.setPermission', { origin, permission, setting });
 }
 
-/** Brings pushes to the service worker of the portal as a push service would: `await deliver(text)`. */
-export async function pusher(page, scope = `${origin}/portal/`) {
+/**
+ * Brings pushes to the service worker of the portal as a push service would: `await deliver(text)`, which waits for the
+ * desktop. A page that asks before that which notifications there are makes Chromium forget the new one, for it keeps only
+ * those that the desktop has.
+ */
+export async function pusher(page, screen, scope = `${origin}/portal/`) {
   const session = await page.createCDPSession();
   const known = new Map();
   session.on('ServiceWorker.workerRegistrationUpdated', ({ registrations }) => {
@@ -51,7 +55,9 @@ export async function pusher(page, scope = `${origin}/portal/`) {
   // What comes before it is active is lost.
   const active = async (of) => (await navigator.serviceWorker.getRegistration(of))?.active?.state === 'activated';
   await until(`the service worker for ${scope} is active`, () => page.evaluate(active, scope));
-  const deliver = (data) =>
-    session.send('ServiceWorker.deliverPushMessage', { origin, registrationId: known.get(scope), data });
-  return deliver;
+  return async (data) => {
+    const before = screen.times();
+    await session.send('ServiceWorker.deliverPushMessage', { origin, registrationId: known.get(scope), data });
+    await until('the desktop is told of the push', () => screen.times() > before);
+  };
 }

@@ -14,6 +14,8 @@ export async function desktop() {
   await until('the daemon of the desktop is there', () => seen.some(({ event }) => event === 'ready'));
   const shown = (body) => seen.find((one) => one.event === 'notify' && one.body.includes(body));
   return {
+    /** How often it was asked to show one. */
+    times: () => seen.filter(({ event }) => event === 'notify').length,
     /** The first notification with this text; undefined: there was none. */
     shown,
     /** Waits for the notification with this text and clicks it. */
