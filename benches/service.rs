@@ -27,7 +27,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts `flametree-notify <part>`, which serves the API, on a migrated database, with `settings` beside the defaults.
+    /// Starts `flametree-notify <part>` on a migrated database, with `settings` beside the defaults; what it serves last is there.
     pub(crate) async fn start(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut create = command(database_url);
         create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", TENANT]);
@@ -36,7 +36,7 @@ impl Service {
         let token = String::from_utf8(created.stdout).unwrap().trim().to_owned();
         let process = command(database_url).arg(part).envs(settings.iter().copied()).spawn().unwrap();
         let service = Self { process, token };
-        listens(API).await;
+        listens(if part == "worker" { METRICS } else { API }).await;
         service
     }
 

@@ -84,23 +84,31 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 #[tokio::test]
 async fn a_worker_that_several_claims_find_dead_goes_on_as_one() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
+    const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(20);
     let api = deployment.settings.start(Part::Api).await;
     deployment.configure(&api, &agents).await;
+    let apis = [deployment.client(&api)];
+    // All of it waits when the worker begins, so that it always has several claims under way.
+    let accepted = deployment.post(&apis, &agents, 6_000).await;
     let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
     let _worker = slow_to_register.start(Part::Worker).await;
-    let apis = [deployment.client(&api)];
-    let fencing = async {
-        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
-        seed::run(db, "UPDATE flametree.workers SET fenced_at = now() WHERE fenced_at IS NULL".into()).await;
-        // The first one, the one that replaces it, and a spare. That would be found dead, but not before a whole lease.
-        let all = async || number(db, "SELECT count(*) FROM flametree.workers").await >= 3;
-        within(REAPED, "two claims have found it out", all).await;
-        within(Duration::from_secs(5), "one worker is left", async || number(db, LIVE).await == 1).await;
-    };
-    let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), fencing);
+    within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
+    // Each time one is found dead, one replaces it. When there is one more, two claims have found it out: a spare, which would
+    // be found dead itself, but not before a whole lease.
+    let mut found_dead = 0;
+    within(REAPED, "two claims have found it out", async || {
+        if number(db, ALL).await == 1 + found_dead && number(db, LIVE).await == 1 {
+            seed::run(db, "UPDATE flametree.workers SET fenced_at = now() WHERE fenced_at IS NULL".into()).await;
+            found_dead += 1;
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        number(db, ALL).await > 1 + found_dead
+    })
+    .await;
+    within(Duration::from_secs(5), "one worker is left", async || number(db, LIVE).await == 1).await;
     deployment.drained(REAPED).await;
     deployment.assert_drained(&apis[0], &accepted).await;
 }
