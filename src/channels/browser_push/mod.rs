@@ -178,8 +178,11 @@ impl PushSender {
         let endpoint = &recipient.subscription.endpoint;
         let meaning = Meaning::of(answer.status, &answer.headers, &answer.body, endpoint.host(), now);
         self.learn(recipient, meaning);
-        let redactor = || redact::redactor(&recipient.subscription);
-        let readable = (!answer.body.is_empty()).then(|| redactor().readable(answer, MAX_EXCERPT_BYTES)).flatten();
+        let readable = if answer.body.is_empty() {
+            None
+        } else {
+            redact::redactor(&recipient.subscription).readable(answer, MAX_EXCERPT_BYTES)
+        };
         let detail = (readable.is_some() || meaning.note().is_some()).then(|| AttemptDetail {
             note: meaning.note().map(str::to_owned),
             response_truncated: readable.as_ref().is_some_and(|(_, truncated)| *truncated),
