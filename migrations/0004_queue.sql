@@ -52,20 +52,33 @@ BEGIN
     FROM unnest(p_tenants, p_endpoints, p_after, p_tenants[2:], p_endpoints[2:])
         AS k (tenant_id, endpoint_id, after, next_tenant, next_endpoint)
     CROSS JOIN LATERAL (
-        SELECT r.tenant_id, r.endpoint_id, r.position, r.id
-        FROM flametree.ready_deliveries AS r
-        WHERE r.channel = p_channel
-          AND (r.tenant_id, r.endpoint_id, r.position) > (k.tenant_id, k.endpoint_id, k.after)
-          -- No tenant is longer than 128 bytes: nothing lies behind the last one's bound.
-          AND (r.tenant_id, r.endpoint_id)
-            < (coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33)),
-               coalesce(k.next_endpoint, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-        ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
+        -- Each part is bounded by single columns behind equal ones: the scan of an index does not end where the second
+        -- column of a row's bound does.
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id
+           AND (r.endpoint_id, r.position) > (k.endpoint_id, k.after)
+           AND r.endpoint_id < CASE WHEN k.next_tenant = k.tenant_id THEN k.next_endpoint
+                                    ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         -- No tenant is longer than 128 bytes: nothing lies behind the last one's bound.
+         WHERE k.next_tenant IS DISTINCT FROM k.tenant_id AND r.channel = p_channel AND r.tenant_id > k.tenant_id
+           AND r.tenant_id < coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33))
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE k.next_tenant <> k.tenant_id AND r.channel = p_channel AND r.tenant_id = k.next_tenant
+           AND r.endpoint_id < k.next_endpoint
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
     ) AS f;
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_beside IS
-    'For places in key order (an endpoint and a position in it): the first ready delivery between each and the endpoint of the next. Never looks at what lies before the places, which may be dead rows.';
+    'For places in key order (an endpoint and a position in it): the first ready delivery between each and the endpoint of the next, and the first ones of other tenants between them. Never looks at what lies before the places, which may be dead rows.';
 
 CREATE TYPE flametree.claimed AS (
     claimed_at     timestamptz,

@@ -2,10 +2,12 @@
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::domain::ids::EndpointId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::store::queue::finish;
 use flametree_notify::store::queue::lanes::{self, KnownLane, LaneCursor};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::support::postgres::TestDatabase;
 use crate::support::queue::{
@@ -131,4 +133,67 @@ async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
     assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
     assert_eq!(beside(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
     assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
+}
+
+/// Other tenants lie between two places too, before the first and behind the last.
+#[tokio::test]
+async fn a_look_beside_what_is_known_finds_each_tenant_between_the_places() {
+    let db = prepared().await;
+    let endpoint = |number: u128| EndpointId::from_uuid(Uuid::from_u128(number));
+    for (tenant, number) in [("a", 1), ("b", 1), ("b", 2), ("b", 3), ("c", 1), ("d", 1), ("d", 2), ("d", 3), ("e", 1)] {
+        ready(&db, tenant, number, 1).await;
+    }
+    let place = |tenant: &str, number| KnownLane {
+        tenant_id: TenantId::parse(tenant).unwrap(),
+        endpoint_id: endpoint(number),
+        after: 1,
+    };
+    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &[place("b", 2), place("d", 2)]).await.unwrap();
+    let found: Vec<_> = waiting.iter().map(|lane| (lane.tenant_id.as_str(), lane.endpoint_id)).collect();
+    let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)];
+    assert_eq!(found, expected.map(|(tenant, number)| (tenant, endpoint(number))));
+}
+
+/// Else each endpoint without work costs a look at all the work of the others.
+#[tokio::test]
+async fn a_look_beside_endpoints_without_more_work_reads_no_others() {
+    const ENDPOINTS: u128 = 50;
+    const DELIVERIES: i64 = 400;
+    let db = TestDatabase::with_connections(1).await;
+    prepare(&db).await;
+    for number in 1..=ENDPOINTS {
+        ready(&db, "acme", number, DELIVERIES).await;
+    }
+    let places: Vec<KnownLane> = (1..=ENDPOINTS)
+        .map(|number| KnownLane {
+            tenant_id: TenantId::parse("acme").unwrap(),
+            endpoint_id: EndpointId::from_uuid(Uuid::from_u128(number)),
+            after: DELIVERIES,
+        })
+        .collect();
+    forget_walks(&db).await;
+    assert_eq!(lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap(), []);
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&*db).await.unwrap();
+    let pages: i64 = sqlx::query_scalar(
+        "SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes
+         WHERE schemaname = 'flametree' AND relname ~ '^ready_deliveries'",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    assert!(pages < 500, "the search looked at {pages} pages for 50 places");
+}
+
+/// Makes an endpoint with so many ready deliveries, from position 1 on.
+async fn ready(db: &PgPool, tenant: &str, endpoint: u128, deliveries: i64) {
+    sqlx::query(
+        "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+         SELECT 'webhook', $1, $2, n, gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, $3) AS n",
+    )
+    .bind(tenant)
+    .bind(Uuid::from_u128(endpoint))
+    .bind(deliveries)
+    .execute(db)
+    .await
+    .unwrap();
 }

@@ -56,7 +56,8 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
 }
 
 /// Endpoints of `channel` with ready deliveries behind the places that are known, and endpoints between them: one for
-/// each place at most. Rows before the places are not looked at, be they late commits or dead.
+/// each place at most, and a few more where the next place is another tenant's. Rows before the places are not looked at,
+/// be they late commits or dead.
 pub async fn waiting_beside(db: &Db, channel: Channel, known: &[KnownLane]) -> Result<Vec<WaitingLane>, Error> {
     // What lies before the first place.
     let mut tenants = vec![""];
