@@ -4,8 +4,9 @@
 //! unsent. To put it back would be to claim it again at once, for the queue knows endpoints and no origins; to wait with
 //! it would hold the permits that messages to other services need; and an alert that comes minutes later is none.
 
+mod aes128gcm;
 mod answer;
-mod encryption;
+mod desk;
 mod origins;
 mod payload;
 #[cfg(any(test, fuzzing))]
@@ -23,11 +24,11 @@ use http::header::{
     USER_AGENT,
 };
 use tokio::time::Instant;
-use web_push::SubscriptionInfo;
 
+pub use self::aes128gcm::is_public_key;
 use self::answer::Meaning;
-use self::encryption::{Desk, Draft};
-pub use self::encryption::{Written, is_public_key};
+pub use self::desk::Written;
+use self::desk::{Desk, Draft};
 use self::origins::Origins;
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
@@ -62,7 +63,6 @@ pub struct Recipient {
     user: UserId,
     subscription: PushSubscription,
     vapid_key_id: String,
-    info: SubscriptionInfo,
 }
 
 /// By the name that logs give it.
@@ -74,8 +74,7 @@ impl std::fmt::Debug for Recipient {
 
 impl Recipient {
     pub fn new(tenant: TenantId, user: UserId, subscription: PushSubscription, vapid_key_id: String) -> Self {
-        let info = encryption::info(&subscription);
-        Self { tenant, user, subscription, vapid_key_id, info }
+        Self { tenant, user, subscription, vapid_key_id }
     }
 }
 
@@ -227,15 +226,15 @@ impl PushSender {
 fn headers(written: &Written) -> Result<HeaderMap, InvalidHeaderValue> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(written.content_encoding));
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(aes128gcm::NAME));
     headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(TTL, HeaderValue::from(written.ttl_seconds));
-    headers.insert(URGENCY, HeaderValue::from_static(written.urgency));
+    headers.insert(URGENCY, HeaderValue::from_static("high"));
     if let Some(topic) = &written.topic {
         headers.insert(TOPIC, HeaderValue::try_from(topic.as_str())?);
     }
-    let mut authorization = HeaderValue::try_from(written.authorization.as_str())?;
+    let mut authorization = HeaderValue::try_from(&*written.authorization)?;
     authorization.set_sensitive(true);
     headers.insert(AUTHORIZATION, authorization);
     Ok(headers)

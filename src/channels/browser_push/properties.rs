@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::Meaning;
-use super::encryption::{self, Draft};
+use super::desk::{self, Draft};
 use super::{Recipient, VapidKey, VapidKeys, is_public_key, redact};
 use crate::domain::delivery::Outcome;
 use crate::domain::names::{TenantId, UserId};
@@ -62,14 +62,15 @@ pub fn subscription(input: &[u8]) {
 fn assert_encrypted_for(subscription: PushSubscription) {
     let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
     let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());
+    let recipient = Arc::new(recipient);
     let draft = Draft {
-        recipient: Arc::new(recipient),
+        recipient: Arc::clone(&recipient),
         json: b"{}".to_vec(),
         ttl_seconds: 60,
         topic: None,
         now: DateTime::UNIX_EPOCH,
     };
-    let Ok(written) = encryption::write(&KEYS, &draft) else { panic!("{:?} cannot be written to", draft.recipient) };
+    let Ok(written) = desk::write(&KEYS, draft) else { panic!("{recipient:?} cannot be written to") };
     assert!(super::headers(&written).is_ok() && !written.body.is_empty());
 }
 

@@ -1,10 +1,10 @@
 //! VAPID (RFC 8292): who we are to push services. A token is signed for an origin, not for a message.
 //!
-//! Signing costs twice what encrypting a message does, and one token serves all endpoints of its origin for hours.
+//! Signing costs far more than encrypting a message does, and one token serves all endpoints of its origin for hours.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rustls::pki_types::PrivateSec1KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
-use web_push::{PartialVapidSignatureBuilder, SubscriptionInfo, VapidSignature, VapidSignatureBuilder};
+use web_push::{PartialVapidSignatureBuilder, SubscriptionInfo, VapidSignatureBuilder};
 
 use crate::domain::push_endpoint::PushEndpoint;
 
@@ -106,7 +106,7 @@ pub struct VapidKeys {
 }
 
 struct Token {
-    signature: VapidSignature,
+    authorization: Arc<str>,
     expires_at: DateTime<Utc>,
 }
 
@@ -131,32 +131,35 @@ impl VapidKeys {
         std::iter::once(&self.current).chain(&self.retired).find(|key| key.id == id)
     }
 
-    /// A token of the key for the endpoint's origin, signed if none is kept. Takes up to a third of a millisecond.
-    pub(super) fn token(
+    /// What the `Authorization` of a message to the endpoint's origin says (RFC 8292, 3): a token, which is signed by the key
+    /// if none is kept, and the key's public half. Signing takes up to half a millisecond.
+    pub(super) fn authorization(
         &self,
         key: &VapidKey,
         endpoint: &PushEndpoint,
-        info: &SubscriptionInfo,
         now: DateTime<Utc>,
-    ) -> Result<VapidSignature, SigningError> {
+    ) -> Result<Arc<str>, SigningError> {
         let origin = endpoint.origin();
         let place = (key.id.clone(), origin.clone());
         if let Some(token) = self.tokens().get(&place).filter(|token| token.expires_at - now >= RENEW_BELOW) {
-            return Ok(token.signature.clone());
+            return Ok(Arc::clone(&token.authorization));
         }
         let expires_at = now + LIFE;
-        let mut builder = key.signer.clone().add_sub_info(info);
+        // Of a subscription the crate reads nothing but the address, for the audience below.
+        let info = SubscriptionInfo::new(origin.as_str(), "", "");
+        let mut builder = key.signer.clone().add_sub_info(&info);
         // By itself the crate leaves the port out of the audience, and takes somebody else's address for the subject.
         builder.add_claim("aud", origin);
         builder.add_claim("sub", self.subject.as_str());
         builder.add_claim("exp", expires_at.timestamp());
         let signature = builder.build().map_err(|_invalid| SigningError)?;
+        let authorization: Arc<str> = format!("vapid t={}, k={}", signature.auth_t, key.public_key).into();
         let mut tokens = self.tokens();
         if tokens.len() >= MAX_TOKENS {
             tokens.clear();
         }
-        tokens.insert(place, Token { signature: signature.clone(), expires_at });
-        Ok(signature)
+        tokens.insert(place, Token { authorization: Arc::clone(&authorization), expires_at });
+        Ok(authorization)
     }
 
     /// Forgets the token of an origin that did not accept it; the next message has a fresh one.
@@ -192,8 +195,9 @@ mod tests {
     fn token(keys: &VapidKeys, endpoint: &str, now: DateTime<Utc>) -> String {
         let hosts = PushHosts::new(vec![PushHost::parse("push.internal:8443").unwrap()], false);
         let parsed = PushEndpoint::parse(endpoint, &hosts).unwrap();
-        let info = SubscriptionInfo::new(endpoint, "", "");
-        keys.token(keys.current(), &parsed, &info, now).unwrap().auth_t
+        let authorization = keys.authorization(keys.current(), &parsed, now).unwrap();
+        let token = authorization.strip_prefix("vapid t=").unwrap();
+        token.strip_suffix(&format!(", k={PUBLIC}")).unwrap().to_owned()
     }
 
     fn claims(token: &str) -> serde_json::Value {
