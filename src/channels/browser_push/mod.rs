@@ -133,7 +133,7 @@ impl PushSender {
         let result = self.0.client.post(&post).await;
         let duration = begun.elapsed();
         let sent = match result {
-            Ok(answer) => self.answered(recipient, &answer, duration, now),
+            Ok(answer) => self.answered(recipient, &written, &answer, duration, now),
             Err(broken) => Sent { attempt: unanswered(broken, duration), key_mismatch: false },
         };
         fail::fail_point!("send::after_response");
@@ -173,14 +173,21 @@ impl PushSender {
         })
     }
 
-    fn answered(&self, recipient: &Recipient, answer: &Answer, duration: Duration, now: DateTime<Utc>) -> Sent {
+    fn answered(
+        &self,
+        recipient: &Recipient,
+        written: &Written,
+        answer: &Answer,
+        duration: Duration,
+        now: DateTime<Utc>,
+    ) -> Sent {
         let endpoint = &recipient.subscription.endpoint;
         let meaning = Meaning::of(answer.status, &answer.headers, &answer.body, endpoint.host(), now);
         self.learn(recipient, meaning);
         let readable = if answer.body.is_empty() {
             None
         } else {
-            redact::redactor(&recipient.subscription).readable(answer, MAX_EXCERPT_BYTES)
+            redact::redactor(&recipient.subscription, &written.authorization).readable(answer, MAX_EXCERPT_BYTES)
         };
         let detail = (readable.is_some() || meaning.note().is_some()).then(|| AttemptDetail {
             note: meaning.note().map(str::to_owned),

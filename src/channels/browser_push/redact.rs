@@ -1,20 +1,22 @@
-//! Answers without the endpoint: a service may repeat what it was asked, and answers are stored and shown.
+//! Answers without the endpoint and our token: a service may repeat what it was asked, and answers are stored and shown.
 
 use crate::channels::Redactor;
 use crate::domain::push_subscription::PushSubscription;
 use crate::domain::secret_text::SecretText;
 
-const REDACTED: &str = "[endpoint]";
+const REDACTED: &str = "[redacted]";
 /// Shorter parts of a path are words, not secrets.
 const SHORTEST: usize = 8;
 
-/// Finds every part of the endpoint that tells where it is.
-pub(super) fn redactor(subscription: &PushSubscription) -> Redactor {
+/// Finds every part of the endpoint that tells where it is, and what makes the token of the `Authorization` one.
+pub(super) fn redactor(subscription: &PushSubscription, authorization: &str) -> Redactor {
     let url = subscription.endpoint.url();
     let whole = [url.as_str(), url.path()];
     let parts = url.path_segments().into_iter().flatten().flat_map(|segment| segment.split(':'));
     let pairs = url.query().into_iter().flat_map(|query| query.split(['&', '=']));
-    let secrets = whole.into_iter().chain(url.query()).chain(parts).chain(pairs);
+    let token = authorization.split([' ', ',']).find_map(|part| part.strip_prefix("t=")).unwrap_or_default();
+    let signature = token.rsplit('.').next();
+    let secrets = whole.into_iter().chain(url.query()).chain(parts).chain(pairs).chain([token]).chain(signature);
     Redactor::new(REDACTED, secrets.filter(|secret| secret.len() >= SHORTEST).map(SecretText::new))
 }
 
@@ -28,19 +30,20 @@ mod tests {
     use crate::domain::push_subscription::BrowserKeys;
 
     #[test]
-    fn no_part_of_an_endpoint_stays() {
+    fn no_part_of_an_endpoint_stays_and_no_token() {
         let hosts = PushHosts::new(Vec::new(), false);
         let text = "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHsecret?token=aB%2fsecret2";
         let keys = BrowserKeys { p256dh: [4; 65], auth: Zeroizing::new([1; 16]) };
         let subscription = PushSubscription { endpoint: PushEndpoint::parse(text, &hosts).unwrap(), keys };
         let echoed = format!(
             "no {text} for send: APA91bHsecret, dQw4w9WgXcQ, /fcm/send/dQw4w9WgXcQ:APA91bHsecret, \
-                              aB%2fsecret2 at fcm.googleapis.com"
+                              aB%2fsecret2 at fcm.googleapis.com by eyJ0eXAi.eyJhdWQi.i3CYb7t4xf and i3CYb7t4xf"
         );
-        let redacted = redactor(&subscription).apply(echoed);
+        let redacted = redactor(&subscription, "vapid t=eyJ0eXAi.eyJhdWQi.i3CYb7t4xf, k=BA1Hxzyi").apply(echoed);
         assert_eq!(
             redacted,
-            "no [endpoint] for send: [endpoint], [endpoint], [endpoint], [endpoint] at fcm.googleapis.com"
+            "no [redacted] for send: [redacted], [redacted], [redacted], [redacted] at fcm.googleapis.com by [redacted] and \
+             [redacted]"
         );
     }
 }
