@@ -14,7 +14,7 @@ help: ## List these commands
 
 demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit: end when all have arrived)
 	@scripts/install compiler postgresql
-	@cargo run --release --locked --quiet -- demo $(DEMO_FLAGS)
+	@cargo run --release --locked -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
 	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi trixie browsers

@@ -11,7 +11,7 @@ import { FaviconDot } from './notifications/favicon.js';
 import { hearOpenings, hearPermission } from './notifications/listening.js';
 import { recall, remember } from './notifications/memory.js';
 import { completed } from './notifications/options.js';
-import { closeAll, closeResolved, closeSession, hasShown, showAppBadge } from './notifications/shown.js';
+import { ResolvedCloser, closeAll, closeSession, hasShown, showAppBadge } from './notifications/shown.js';
 import { isSupported, mustBeGranted, NotificationsError, stateOf, whyUnsupported } from './notifications/state.js';
 import { ensure, publicKey, unsubscribe, workingWorker } from './notifications/subscription.js';
 import { WorkspaceWatch } from './notifications/workspace.js';
@@ -187,6 +187,7 @@ export class NotificationsClient {
    * @returns {() => void} ends it
    */
   watchWorkspace(onCount, { onConversations, onConnection } = {}) {
+    const closer = new ResolvedCloser(() => this.#registered());
     const watch = new WorkspaceWatch(this.#api, {
       onCount: (count) => {
         this.#showCount(count);
@@ -195,7 +196,7 @@ export class NotificationsClient {
       wantsConversations: async () => onConversations !== undefined || (await hasShown(await this.#registered())),
       onConversations: (view) => {
         onConversations?.(view.conversations);
-        this.#registered().then((registration) => closeResolved(registration, view), () => {});
+        closer.changed(view);
       },
       onConnection: (isConnected) => onConnection?.(isConnected),
     });
