@@ -14,8 +14,6 @@ const CONNECTIONS: usize = 128;
 
 /// Requests per second.
 pub(crate) async fn reqwest_alone(count: usize) -> f64 {
-    // Nothing is encrypted here, but the client will not be made without.
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let left = Arc::new(AtomicUsize::new(count));
     let started = Instant::now();

@@ -80,6 +80,8 @@ fn main() -> ExitCode {
         receiver::main();
         return ExitCode::SUCCESS;
     }
+    // reqwest alone encrypts nothing, but will not be made without.
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let quick = std::env::var("QUICK").is_ok_and(|quick| !matches!(quick.as_str(), "" | "0"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let report = runtime.block_on(run(if quick { QUICK } else { FULL }, quick));
