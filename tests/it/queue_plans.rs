@@ -78,8 +78,7 @@ async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_befo
     assert!(walked < 100, "a claim of five walked over {walked} entries, most of them dead");
 
     accept_messages(&db, "agent-1", 1).await;
-    let tenant_id = TenantId::parse("acme").unwrap();
-    let places = [KnownLane { tenant_id, endpoint_id: endpoint, after: reached }];
+    let places = [place("acme", endpoint, reached)];
     forget_walks(&db).await;
     let waiting = lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap();
     assert_eq!(waiting.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), [endpoint]);
@@ -95,14 +94,25 @@ async fn forget_walks(db: &PgPool) {
 }
 
 async fn entries_walked(db: &PgPool) -> i64 {
+    of_ready_indexes(db).await.0
+}
+
+/// Entries that scans of the indexes of `ready_deliveries` have answered, and pages that they have looked at.
+async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
-    sqlx::query_scalar(
-        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
-         WHERE schemaname = 'flametree' AND relname ~ '^ready_deliveries'",
+    sqlx::query_as(
+        "SELECT sum(s.idx_tup_read)::bigint, sum(io.idx_blks_hit + io.idx_blks_read)::bigint
+         FROM pg_stat_user_indexes AS s JOIN pg_statio_user_indexes AS io USING (indexrelid)
+         WHERE s.schemaname = 'flametree' AND s.relname ~ '^ready_deliveries'",
     )
     .fetch_one(db)
     .await
     .unwrap()
+}
+
+/// An endpoint that is known, and up to where it was taken.
+fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> KnownLane {
+    KnownLane { tenant_id: TenantId::parse(tenant).unwrap(), endpoint_id, after }
 }
 
 #[tokio::test]
@@ -115,11 +125,7 @@ async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
     }
     endpoints.sort_by_key(|endpoint| endpoint.uuid());
     let all = lanes::waiting(&db, Channel::Webhook, &LaneCursor::default(), 100).await.unwrap();
-    let place = |n: usize, after: i64| KnownLane {
-        tenant_id: TenantId::parse("acme").unwrap(),
-        endpoint_id: endpoints[n],
-        after,
-    };
+    let place = |n: usize, after: i64| place("acme", endpoints[n], after);
     let beside = async |known: &[KnownLane]| {
         let waiting = lanes::waiting_beside(&db, Channel::Webhook, known).await.unwrap();
         waiting.into_iter().map(|lane| (lane.endpoint_id, lane.first_position)).collect::<Vec<_>>()
@@ -139,16 +145,11 @@ async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
 #[tokio::test]
 async fn a_look_beside_what_is_known_finds_each_tenant_between_the_places() {
     let db = prepared().await;
-    let endpoint = |number: u128| EndpointId::from_uuid(Uuid::from_u128(number));
     for (tenant, number) in [("a", 1), ("b", 1), ("b", 2), ("b", 3), ("c", 1), ("d", 1), ("d", 2), ("d", 3), ("e", 1)] {
         ready(&db, tenant, number, 1).await;
     }
-    let place = |tenant: &str, number| KnownLane {
-        tenant_id: TenantId::parse(tenant).unwrap(),
-        endpoint_id: endpoint(number),
-        after: 1,
-    };
-    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &[place("b", 2), place("d", 2)]).await.unwrap();
+    let places = [place("b", endpoint(2), 1), place("d", endpoint(2), 1)];
+    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap();
     let found: Vec<_> = waiting.iter().map(|lane| (lane.tenant_id.as_str(), lane.endpoint_id)).collect();
     let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)];
     assert_eq!(found, expected.map(|(tenant, number)| (tenant, endpoint(number))));
@@ -164,34 +165,25 @@ async fn a_look_beside_endpoints_without_more_work_reads_no_others() {
     for number in 1..=ENDPOINTS {
         ready(&db, "acme", number, DELIVERIES).await;
     }
-    let places: Vec<KnownLane> = (1..=ENDPOINTS)
-        .map(|number| KnownLane {
-            tenant_id: TenantId::parse("acme").unwrap(),
-            endpoint_id: EndpointId::from_uuid(Uuid::from_u128(number)),
-            after: DELIVERIES,
-        })
-        .collect();
+    let places: Vec<_> = (1..=ENDPOINTS).map(|number| place("acme", endpoint(number), DELIVERIES)).collect();
     forget_walks(&db).await;
     assert_eq!(lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap(), []);
-    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&*db).await.unwrap();
-    let pages: i64 = sqlx::query_scalar(
-        "SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes
-         WHERE schemaname = 'flametree' AND relname ~ '^ready_deliveries'",
-    )
-    .fetch_one(&*db)
-    .await
-    .unwrap();
+    let (_, pages) = of_ready_indexes(&db).await;
     assert!(pages < 500, "the search looked at {pages} pages for 50 places");
 }
 
+fn endpoint(number: u128) -> EndpointId {
+    EndpointId::from_uuid(Uuid::from_u128(number))
+}
+
 /// Makes an endpoint with so many ready deliveries, from position 1 on.
-async fn ready(db: &PgPool, tenant: &str, endpoint: u128, deliveries: i64) {
+async fn ready(db: &PgPool, tenant: &str, number: u128, deliveries: i64) {
     sqlx::query(
         "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
          SELECT 'webhook', $1, $2, n, gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, $3) AS n",
     )
     .bind(tenant)
-    .bind(Uuid::from_u128(endpoint))
+    .bind(endpoint(number).uuid())
     .bind(deliveries)
     .execute(db)
     .await
