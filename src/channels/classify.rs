@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::io;
 
+use http::header::InvalidHeaderValue;
 use rustls::CertificateError;
 
 use super::guard::Forbidden;
@@ -161,6 +162,9 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 fn verdict_of(cause: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(Failure::from(*error));
+    }
+    if cause.is::<InvalidHeaderValue>() {
+        return Some(Failure::UnwritableHeaders);
     }
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
         return Some(Failure::Tls(tls(error)));

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::HttpClient;
-use super::connector::{Bounded, Connector, connector};
-use super::http_client::{Answer, Broken, Post, Sender, sender};
+use super::connections::Connections;
+use super::connector::{Connector, Tcp, connector};
+use super::http_client::{Answer, Broken, Post};
 use super::resolver::{Addresses, GuardedResolver, ResolveError};
 
 /// How long each step took. `None`: it was not needed, or did not end.
@@ -62,18 +63,19 @@ impl HttpClient {
     pub(super) async fn post_measured(&self, post: &Post<'_>) -> Measured {
         let stopwatch = Stopwatch::start();
         let mut headers = HeaderMap::new();
-        let request = match post.request() {
-            Ok(request) => request,
+        let destination = match post.destination() {
+            Ok(destination) => destination,
             Err(failure) => {
                 let ((timings, step), result) = (stopwatch.read(), Err(Broken { status: None, failure }));
                 return Measured { result, headers, timings, step };
             }
         };
+        let connections = self.of_one_request(&stopwatch);
         let exchange = async {
-            let response = self.of_one_request(&stopwatch).request(request).await?;
+            let begun = connections.request(destination, &|| post.message()).await?;
             stopwatch.note(|marks| &mut marks.answered);
-            headers.clone_from(response.headers());
-            Ok(response)
+            headers.clone_from(begun.response.headers());
+            Ok(begun)
         };
         let result = self.guarded(post, exchange).await;
         // An answer from an address that is not allowed has told nothing.
@@ -86,11 +88,11 @@ impl HttpClient {
 
     /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
     /// resumed, and `stopwatch` learns of each of its steps.
-    fn of_one_request(&self, stopwatch: &Stopwatch) -> Sender<Bounded<TimedConnector<Connector<TimedResolver>>>> {
+    fn of_one_request(&self, stopwatch: &Stopwatch) -> Connections<TimedConnector<Connector<TimedResolver>>, Tcp> {
         let mut tls = self.tls().clone();
         tls.resumption = Resumption::store(Arc::new(stopwatch.clone()));
         let resolver = TimedResolver { inner: self.resolver().clone(), stopwatch: stopwatch.clone() };
-        sender(Bounded(TimedConnector { inner: connector(resolver, tls), stopwatch: stopwatch.clone() }), 0)
+        Connections::new(TimedConnector { inner: connector(resolver, tls), stopwatch: stopwatch.clone() }, 0)
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 pub mod address;
 pub mod browser_push;
 mod classify;
+mod connections;
 mod connector;
 mod guard;
 mod http_client;
@@ -20,12 +21,14 @@ mod measured;
 pub mod properties;
 mod redact;
 mod resolver;
+mod target;
 pub mod webhook;
 
 pub use http_client::{BuildError, HttpClient};
 pub use measured::Timings;
 pub use redact::Redactor;
 pub use resolver::{Lookup, VetError, system_lookup};
+pub use target::Target;
 
 /// Longest deadline that an endpoint may have.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);

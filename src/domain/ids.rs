@@ -39,13 +39,18 @@ macro_rules! public_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "_{}"), self.0.simple())
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(self.0.simple().encode_lower(&mut Uuid::encode_buffer()))
             }
         }
 
         impl From<$name> for String {
+            /// As `to_string`, with the right room at once: each message carries several.
             fn from(id: $name) -> Self {
-                id.to_string()
+                let mut text = Self::with_capacity($prefix.len() + 33);
+                text.push_str(concat!($prefix, "_"));
+                text.push_str(id.0.simple().encode_lower(&mut Uuid::encode_buffer()));
+                text
             }
         }
 

@@ -4,7 +4,7 @@
 //! An event's spans have their ids from its own: that of its acceptance is the end of its id, that of an attempt the end
 //! of the delivery's. So each process knows all of them, and nothing is stored for an event that came without a trace.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
 /// The id and the flags, as they are stored; the state follows.
 const STORED_BYTES: usize = 17;
+/// Digits and dashes of `traceparent`.
+const TRACEPARENT_BYTES: usize = 55;
 /// Longest `tracestate` that is passed on; the specification asks for as much.
 pub const MAX_STATE_BYTES: usize = 512;
 /// Most members of a `tracestate`.
@@ -118,7 +120,10 @@ impl Trace {
 
     /// The header `traceparent` of what the step `span` sends.
     pub fn traceparent(&self, span: SpanId) -> String {
-        format!("00-{}-{span}-{:02x}", self.id, self.flags)
+        let mut text = String::with_capacity(TRACEPARENT_BYTES);
+        // Writing to a string has no way to fail.
+        write!(text, "00-{}-{span}-{:02x}", self.id, self.flags).ok();
+        text
     }
 
     /// As it is stored: the id, the flags, the state.

@@ -78,6 +78,10 @@ impl WebhookUrl {
         &self.0
     }
 
+    pub fn into_url(self) -> Url {
+        self.0
+    }
+
     /// Scheme, host and port: kept secrets stay valid only while this does not change.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()

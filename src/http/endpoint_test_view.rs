@@ -87,7 +87,7 @@ impl EndpointTestView {
         let headers = headers(config, &trial);
         let body = String::from_utf8_lossy(&trial.body).into_owned();
         let arguments: Vec<_> = headers.iter().map(curl_header).collect();
-        let curl = curl(endpoint.url.as_str(), &arguments, &body, endpoint.timeout.as_secs_f64());
+        let curl = curl(endpoint.target.url().as_str(), &arguments, &body, endpoint.timeout.as_secs_f64());
         Self {
             outcome: trial.outcome,
             response: trial.response.map(TestResponseView::from),

@@ -26,6 +26,7 @@ use super::push_config_answers::PushConfigDraft;
 use super::push_configs::{AgentPath, refused};
 use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use super::state::ApiState;
+use crate::channels::Target;
 use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, redactor, try_out};
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::{Channel, WebhookEvent};
@@ -170,7 +171,7 @@ async fn endpoint(
     let live = stored_secrets().filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
     let secrets = live.map(|secret| SigningSecret::parse(secret.secret.expose())).collect::<Result<_, _>>();
     Ok(Endpoint {
-        url: config.url.clone().ok_or_else(|| unusable("it has no URL"))?,
+        target: Target::new(config.url.as_ref().ok_or_else(|| unusable("it has no URL"))?.as_url().clone()),
         headers: configured_headers(&config.headers).ok_or_else(|| unusable("a header cannot be sent"))?,
         secrets: secrets.map_err(|_invalid| unusable("a signing secret is not valid"))?,
         timeout: config.timeout.unwrap_or(state.client.default_timeout()),

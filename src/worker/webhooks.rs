@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use moka::future::Cache;
 
 use super::Ending;
-use crate::channels::HttpClient;
 use crate::channels::webhook::{self, Endpoint, SigningSecret};
+use crate::channels::{HttpClient, Target};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::ids::EndpointId;
 use crate::secrets::Keyring;
@@ -107,6 +107,9 @@ impl Webhooks {
         let until = stored.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min();
         let timeout = stored.timeout.unwrap_or(self.default_timeout);
         let redactor = webhook::redactor(&stored.headers, stored.secrets.iter().map(|stored| &stored.secret));
-        Found::Ready(Arc::new(Endpoint { url, headers, secrets, timeout, redactor }), until)
+        Found::Ready(
+            Arc::new(Endpoint { target: Target::new(url.into_url()), headers, secrets, timeout, redactor }),
+            until,
+        )
     }
 }

@@ -56,7 +56,7 @@ async fn a_literal_in_any_notation_is_vetted_when_saved_and_when_sent_to() {
     let client = HttpClient::with_lookup(&closed(), &metrics, never_asked).unwrap();
     for literal in LITERALS {
         let endpoint = endpoint(&format!("http://{literal}:{}/", receiver.address.port()));
-        assert_eq!(client.vet(endpoint.url.as_url()).await, Err(VetError::BlockedAddress), "{literal}");
+        assert_eq!(client.vet(endpoint.target.url()).await, Err(VetError::BlockedAddress), "{literal}");
         let attempt = attempt(&client, &endpoint).await;
         assert_eq!((attempt.outcome, attempt.http_status), (Outcome::BlockedAddress, None), "{literal}");
         assert!(!format!("{:?}", attempt.detail).contains("127.0"), "{attempt:?}");
@@ -91,8 +91,8 @@ async fn a_name_that_does_not_resolve_is_a_dns_error() {
         let client = HttpClient::with_lookup(&settings(), &metrics(), lookup).unwrap();
         let attempt = attempt(&client, &endpoint("https://nowhere.test/")).await;
         assert_eq!(attempt.outcome, Outcome::DnsError);
-        let url = endpoint("https://nowhere.test/").url;
-        assert_eq!(client.vet(url.as_url()).await, Err(VetError::Unresolved));
+        let target = endpoint("https://nowhere.test/").target;
+        assert_eq!(client.vet(target.url()).await, Err(VetError::Unresolved));
     }
 }
 
@@ -144,7 +144,7 @@ async fn a_name_that_passed_when_saved_is_vetted_again_when_sent_to() {
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     let endpoint = endpoint(&format!("http://rebinding.test:{}/", receiver.address.port()));
-    assert_eq!(client.vet(endpoint.url.as_url()).await, Ok(()));
+    assert_eq!(client.vet(endpoint.target.url()).await, Ok(()));
     assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::BlockedAddress);
     assert_eq!(receiver.connections(), 0);
 }

@@ -220,9 +220,21 @@ async fn an_idle_connection_that_was_closed_does_not_burn_the_next_attempt() {
     for sent in 1..=20 {
         assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
         assert_eq!(receiver.seen().len(), sent);
-        receiver.ended(sent).await;
+        receiver.closed(sent).await;
     }
     assert_eq!(receiver.connections(), 20);
+    // Nor does it stay open on this side.
+    receiver.ended(20).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let receiver = Receiver::start(Behaviour::Answers(ok())).await;
+    let client = client();
+    assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+    receiver.ended(1).await;
+    assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
+    assert_eq!(receiver.connections(), 2);
 }
 
 #[tokio::test]

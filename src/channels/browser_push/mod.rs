@@ -32,9 +32,9 @@ use self::desk::{Desk, Draft};
 use self::origins::Origins;
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
-use super::HttpClient;
 use super::http_client::{Answer, Post};
 use super::webhook::{MAX_EXCERPT_BYTES, unanswered};
+use super::{HttpClient, Target};
 use crate::domain::delivery::{Attempt, AttemptDetail, Outcome};
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_hosts::PushHosts;
@@ -63,6 +63,7 @@ pub struct Recipient {
     user: UserId,
     subscription: PushSubscription,
     vapid_key_id: String,
+    target: Target,
 }
 
 /// By the name that logs give it.
@@ -74,7 +75,8 @@ impl std::fmt::Debug for Recipient {
 
 impl Recipient {
     pub fn new(tenant: TenantId, user: UserId, subscription: PushSubscription, vapid_key_id: String) -> Self {
-        Self { tenant, user, subscription, vapid_key_id }
+        let target = Target::new(subscription.endpoint.url().clone());
+        Self { tenant, user, subscription, vapid_key_id, target }
     }
 }
 
@@ -123,7 +125,7 @@ impl PushSender {
             Err(attempt) => return Sent { attempt, key_mismatch: false },
         };
         let post = Post {
-            url: recipient.subscription.endpoint.url(),
+            to: &recipient.target,
             headers: &|| headers(&written),
             body: written.body.clone(),
             timeout: self.0.client.default_timeout(),

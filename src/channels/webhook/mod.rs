@@ -29,10 +29,9 @@ pub use self::signature::{NoRandomness, SecretError, SigningSecret};
 pub use self::trial::{Trial, TrialResponse, try_out};
 
 use super::http_client::{Answer, Broken, Post};
-use super::{HttpClient, MAX_TIMEOUT, Redactor};
+use super::{HttpClient, MAX_TIMEOUT, Redactor, Target};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::trace::SpanId;
-use crate::domain::webhook_url::WebhookUrl;
 
 /// How much of an answer's body is kept.
 pub(super) const MAX_EXCERPT_BYTES: usize = 1024;
@@ -56,7 +55,7 @@ const TRANSPORT_HEADERS: [&str; 8] =
 /// Where and how an agent wants to hear of events.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    pub url: WebhookUrl,
+    pub target: Target,
     /// The configured headers, their values marked sensitive.
     pub headers: HeaderMap,
     /// Live ones, the newest first; empty: messages are not signed.
@@ -78,7 +77,7 @@ pub async fn send(
 ) -> Attempt {
     let body = Bytes::from(payload(&delivery.event, test));
     let post = Post {
-        url: endpoint.url.as_url(),
+        to: &endpoint.target,
         headers: &|| headers(endpoint, delivery, now, &body),
         body: body.clone(),
         timeout: endpoint.timeout.min(MAX_TIMEOUT),
@@ -132,7 +131,7 @@ fn headers(
     now: DateTime<Utc>,
     body: &[u8],
 ) -> Result<HeaderMap, InvalidHeaderValue> {
-    let id = delivery.event.id.to_string();
+    let id = String::from(delivery.event.id);
     let timestamp = now.timestamp().to_string();
     let (trace, span) = (delivery.trace(), SpanId::of_attempt(delivery.id));
     let seldom = usize::from(trace.state().is_some()) + endpoint.headers.len();
@@ -146,7 +145,7 @@ fn headers(
     headers.insert(WEBHOOK_ID, HeaderValue::try_from(id)?);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp)?);
     headers.insert(EVENT, HeaderValue::from_static(payload::event_name(&delivery.event)));
-    headers.insert(DELIVERY, HeaderValue::try_from(delivery.id.to_string())?);
+    headers.insert(DELIVERY, HeaderValue::try_from(String::from(delivery.id))?);
     headers.insert(TRACEPARENT, HeaderValue::try_from(trace.traceparent(span))?);
     if let Some(state) = trace.state() {
         headers.insert(TRACESTATE, HeaderValue::try_from(state)?);

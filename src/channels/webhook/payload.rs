@@ -36,7 +36,7 @@ pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
         timestamp: event.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true),
         test,
         data: Data {
-            event_id: event.id.to_string(),
+            event_id: event.id.into(),
             agent_id: event.agent_id.as_str(),
             session_id: event.session_id.as_str(),
             customer_id: event.customer_id.as_ref().map(CustomerId::as_str),

@@ -62,12 +62,12 @@ pub async fn try_out(client: &HttpClient, endpoint: &Endpoint, delivery: &Delive
     let body = Bytes::from(payload(&delivery.event, true));
     let write_headers = || headers(endpoint, delivery, now, &body);
     let timeout = endpoint.timeout.min(MAX_TIMEOUT);
-    let post = Post { url: endpoint.url.as_url(), headers: &write_headers, body: body.clone(), timeout };
+    let post = Post { to: &endpoint.target, headers: &write_headers, body: body.clone(), timeout };
     let measured = client.post_measured(&post).await;
     let redactor = &endpoint.redactor;
     let (outcome, mut diagnosis) = diagnose(endpoint, &measured, timeout);
     diagnosis.hint = redactor.apply(diagnosis.hint);
-    let response = response(post.url, &measured, redactor);
+    let response = response(endpoint.target.url(), &measured, redactor);
     let headers = write_headers().unwrap_or_default();
     Trial { outcome, headers, body, response, timings: measured.timings, diagnosis }
 }
@@ -75,8 +75,9 @@ pub async fn try_out(client: &HttpClient, endpoint: &Endpoint, delivery: &Delive
 fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Outcome, Diagnosis) {
     match &measured.result {
         Ok(answer) => {
-            let (own, location) = (endpoint.url.origin(), measured.headers.get(LOCATION));
-            let target = location.and_then(|location| origin(endpoint.url.as_url(), location));
+            let (own, location) =
+                (endpoint.target.url().origin().ascii_serialization(), measured.headers.get(LOCATION));
+            let target = location.and_then(|location| origin(endpoint.target.url(), location));
             let target = target.as_deref().map(|target| (target, target == own));
             let answered = Answered { status: answer.status, total: measured.timings.total, target };
             (outcome_of(answer.status), diagnosis::of_answer(&answered))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flametree_notify::channels::webhook::{self, Endpoint};
-use flametree_notify::channels::{HttpClient, Settings};
+use flametree_notify::channels::{HttpClient, Settings, Target};
 use flametree_notify::domain::delivery::{Attempt, Delivery};
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::event::{EventType, StoredEvent};
@@ -55,7 +55,7 @@ pub(crate) fn delivery() -> Delivery {
 
 pub(crate) fn endpoint(url: &str) -> Endpoint {
     Endpoint {
-        url: WebhookUrl::parse(url, true).unwrap(),
+        target: Target::new(WebhookUrl::parse(url, true).unwrap().into_url()),
         headers: HeaderMap::new(),
         secrets: Vec::new(),
         timeout: PATIENT,

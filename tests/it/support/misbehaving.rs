@@ -49,6 +49,7 @@ struct Record {
     behaviour: Mutex<Behaviour>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    closed: AtomicUsize,
     ended: AtomicUsize,
     flooded_bytes: AtomicU64,
 }
@@ -59,6 +60,7 @@ impl Record {
             behaviour: Mutex::new(behaviour),
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
+            closed: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             flooded_bytes: AtomicU64::new(0),
         }
@@ -123,6 +125,11 @@ impl Receiver {
 
     pub(crate) fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until this many connections were closed by [`Behaviour::AnswersThenCloses`].
+    pub(crate) async fn closed(&self, connections: usize) {
+        eventually("the receiver closes", || self.record.closed.load(Ordering::SeqCst) >= connections).await;
     }
 
     /// Waits until this many connections have come to their end, on both sides.
@@ -214,6 +221,7 @@ async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Reco
         Behaviour::AnswersThenCloses(answer) => {
             stream.write_all(&answer).await?;
             stream.shutdown().await?;
+            record.closed.fetch_add(1, Ordering::SeqCst);
             until_closed(&mut stream).await
         }
         Behaviour::Drips { head, drop } => {

@@ -14,7 +14,7 @@ use super::super::diagnosis_code::DiagnosisCode;
 use super::super::trial::{MAX_SHOWN_BYTES, MAX_SHOWN_HEADERS, MAX_SHOWN_VALUE_BYTES};
 use super::super::{Endpoint, MAX_EXCERPT_BYTES, Trial, configured_headers, redactor, send, try_out};
 use super::messages::{delivery, plain_event};
-use crate::channels::{HttpClient, properties};
+use crate::channels::{HttpClient, Target, properties};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::push_config::{Draft, Rules, apply};
 use crate::domain::webhook_url::WebhookUrl;
@@ -50,7 +50,13 @@ impl Scene {
         Self {
             runtime,
             client: properties::client(vec![loopback]),
-            endpoint: Endpoint { url, headers, secrets: Vec::new(), timeout: Duration::from_secs(10), redactor },
+            endpoint: Endpoint {
+                target: Target::new(url.into_url()),
+                headers,
+                secrets: Vec::new(),
+                timeout: Duration::from_secs(10),
+                redactor,
+            },
             delivery: delivery(plain_event()),
         }
     }

@@ -6,18 +6,19 @@ use std::time::Duration;
 use chrono::DateTime;
 use http::HeaderMap;
 use serde_json::{Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use super::super::{
     DELIVERY, EVENT, Endpoint, TRACEPARENT, TRANSPORT_HEADERS, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
     configured_headers, headers, payload, redactor,
 };
+use crate::channels::Target;
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::push_config::Header;
-use crate::domain::webhook_url::WebhookUrl;
 
 /// A delivery of the event, as if it had been accepted.
 pub(super) fn delivery(event: NewEvent) -> Delivery {
@@ -75,9 +76,9 @@ pub fn sent_headers(configured: &[Header]) {
     let Some(map) = configured_headers(configured) else { panic!("{configured:?} cannot be sent") };
     assert_eq!(map.len(), configured.len());
     let delivery = delivery(plain_event());
-    let Ok(url) = WebhookUrl::parse("https://example.com/", false) else { panic!("a URL") };
+    let Ok(target) = Url::parse("https://example.com/").map(Target::new) else { panic!("a URL") };
     let with = |headers| Endpoint {
-        url: url.clone(),
+        target: target.clone(),
         headers,
         secrets: Vec::new(),
         timeout: Duration::from_secs(1),

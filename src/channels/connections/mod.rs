@@ -1,0 +1,245 @@
+//! Connections that outlive their request.
+//!
+//! One of HTTP/1.1 serves one request at a time, and whoever has it drives it ([`http1`]): no task, no channel and no
+//! wake-up of another thread lie between an attempt and its socket. One of HTTP/2 is shared and has a task of its own.
+//! Which of them a host speaks, ALPN tells when a connection opens.
+
+mod http1;
+mod pool;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Extensions, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::{TrySendError, http2};
+use hyper::rt::Executor as _;
+use hyper_util::client::legacy::connect::{Connection, HttpInfo};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service;
+
+use self::http1::Http1;
+use self::pool::{Http2, Kept, Pool};
+use super::MAX_TIMEOUT;
+use super::target::Destination;
+
+/// Receive windows of HTTP/2, in bytes: a stream never needs more than the part of a body that is read, a connection
+/// serves many streams.
+const HTTP2_STREAM_WINDOW: u32 = 16 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// An HTTP/2 connection whose host went silent is found by pings. It is given up after the longest deadline, so that no
+/// attempt ends earlier by it.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What went wrong with a request; [`classify`](super::classify) knows what it means.
+pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The request of every channel, without a URI and `Host`.
+pub(super) type Message = Request<Full<Bytes>>;
+
+/// Writes a message, the same one each time. Written when a connection takes it and not kept: thousands wait for their
+/// answers at once.
+pub(super) type Writer<'a> = &'a (dyn Fn() -> Result<Message, ExchangeError> + Sync);
+
+/// What a connector opens.
+pub(super) trait Stream: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static {}
+
+impl<S: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static> Stream for S {}
+
+/// Streams `S`, opened by `C`.
+pub(super) struct Connections<C, S: Stream> {
+    connector: C,
+    pool: Pool<S>,
+}
+
+/// An answer whose head is there.
+pub(super) struct Begun<'a, S: Stream> {
+    pub(super) response: Response<AnswerBody<'a, S>>,
+    /// Who answers.
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// The body of an answer. Read to its end, it gives its connection back; dropped before that, it closes the connection
+/// (HTTP/1.1) or resets the stream (HTTP/2).
+pub(super) struct AnswerBody<'a, S: Stream> {
+    incoming: Incoming,
+    /// Of HTTP/1.1: what is to be driven.
+    connection: Option<Box<Http1<S>>>,
+    pool: &'a Pool<S>,
+}
+
+/// The head of an answer, as hyper promises it.
+type Head = Result<Response<Incoming>, TrySendError<Message>>;
+
+/// A message that a connection has taken.
+struct Sent<S: Stream> {
+    answer: Pin<Box<dyn Future<Output = Head> + Send>>,
+    connection: Option<Box<Http1<S>>>,
+    peer: Option<SocketAddr>,
+}
+
+/// A message that brought no answer.
+struct Failed {
+    error: ExchangeError,
+    /// Whether nothing of it was written.
+    unsent: bool,
+}
+
+impl<C, S> Connections<C, S>
+where
+    C: Service<Uri, Response = S> + Clone,
+    C::Error: Into<ExchangeError>,
+    S: Stream,
+{
+    /// Keeps at most `max_idle` unused connections of HTTP/1.1 for each origin.
+    pub(super) fn new(connector: C, max_idle: usize) -> Self {
+        Self { connector, pool: Pool::new(max_idle) }
+    }
+
+    /// Sends a message by a connection that is there, else by a new one. One that turns out closed before anything was
+    /// written to it is passed over. Dropping the future ends the request as dropping the answer does.
+    pub(super) async fn request(&self, to: &Destination, write: Writer<'_>) -> Result<Begun<'_, S>, ExchangeError> {
+        while let Some(kept) = poll_fn(|context| Poll::Ready(self.pool.take(&to.origin, context))).await {
+            let is_shared = matches!(kept, Kept::Http2(_));
+            match self.send(kept, to, write).await {
+                Ok(begun) => return Ok(begun),
+                Err(Failed { error, unsent: false }) => return Err(error),
+                // It may be offered again.
+                Err(_unsent) if is_shared => break,
+                Err(_unsent) => {}
+            }
+        }
+        // Boxed: nearly every request finds a connection, and must not carry the room for opening one.
+        Box::pin(self.request_by_new(to, write)).await
+    }
+
+    /// Sends a message by a connection that nobody has used.
+    pub(super) async fn request_by_new(
+        &self,
+        to: &Destination,
+        write: Writer<'_>,
+    ) -> Result<Begun<'_, S>, ExchangeError> {
+        let opened = self.open(to).await?;
+        self.send(opened, to, write).await.map_err(|failed| failed.error)
+    }
+
+    async fn send(&self, by: Kept<S>, to: &Destination, write: Writer<'_>) -> Result<Begun<'_, S>, Failed> {
+        let mut sent = Sent::by(by, to, write()?);
+        let head = poll_fn(|context| sent.poll(context)).await?;
+        let Sent { connection, peer, answer: _ } = sent;
+        Ok(Begun { response: head.map(|incoming| AnswerBody { incoming, connection, pool: &self.pool }), peer })
+    }
+
+    async fn open(&self, to: &Destination) -> Result<Kept<S>, ExchangeError> {
+        let mut connector = self.connector.clone();
+        poll_fn(|context| connector.poll_ready(context)).await.map_err(Into::into)?;
+        let stream = connector.call(to.absolute.clone()).await.map_err(Into::into)?;
+        let connected = stream.connected();
+        let mut known = Extensions::new();
+        connected.get_extras(&mut known);
+        let peer = known.get().map(HttpInfo::remote_addr);
+        if !connected.is_negotiated_h2() {
+            return Ok(Kept::Http1(Http1::open(stream, Arc::clone(&to.origin), peer).await?));
+        }
+        let (requests, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .keep_alive_interval(HTTP2_PING_INTERVAL)
+            .keep_alive_timeout(MAX_TIMEOUT)
+            .handshake(stream)
+            .await?;
+        // Nobody waits for it: it ends when nobody has a request on it and the pool has forgotten it.
+        TokioExecutor::new().execute(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "A connection of HTTP/2 has ended");
+            }
+        });
+        let connection = Http2::new(requests, peer);
+        self.pool.share(&to.origin, &connection);
+        Ok(Kept::Http2(connection))
+    }
+}
+
+impl<S: Stream> Sent<S> {
+    fn by(kept: Kept<S>, to: &Destination, mut message: Message) -> Self {
+        match kept {
+            Kept::Http1(mut connection) => {
+                message.uri_mut().clone_from(&to.path);
+                message.headers_mut().insert(HOST, to.host.clone());
+                let answer = Box::pin(connection.requests.try_send_request(message));
+                Self { answer, peer: connection.peer, connection: Some(connection) }
+            }
+            Kept::Http2(mut connection) => {
+                message.uri_mut().clone_from(&to.absolute);
+                let answer = Box::pin(connection.requests.try_send_request(message));
+                Self { answer, peer: connection.peer, connection: None }
+            }
+        }
+    }
+
+    /// The head of the answer.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<Incoming>, Failed>> {
+        // The driver first: it completes the answer.
+        let ended = self.connection.as_mut().is_some_and(|connection| connection.drive(context));
+        match self.answer.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(answer.map_err(Failed::from)),
+            // It has forgotten the message (https://github.com/hyperium/hyper/issues/4122), whatever of it was written.
+            Poll::Pending if ended => {
+                let closed: ExchangeError = io::Error::from(io::ErrorKind::UnexpectedEof).into();
+                Poll::Ready(Err(closed.into()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl From<TrySendError<Message>> for Failed {
+    fn from(error: TrySendError<Message>) -> Self {
+        Self { unsent: error.message().is_some(), error: error.into_error().into() }
+    }
+}
+
+impl From<ExchangeError> for Failed {
+    fn from(error: ExchangeError) -> Self {
+        Self { error, unsent: false }
+    }
+}
+
+impl<S: Stream> Body for AnswerBody<'_, S> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.incoming.is_end_stream() {
+            if let Some(connection) = &mut self.connection {
+                // Why it has ended, the body says.
+                connection.drive(context);
+            }
+            let frame = Pin::new(&mut self.incoming).poll_frame(context);
+            if !matches!(frame, Poll::Ready(None)) {
+                return frame;
+            }
+        }
+        if let Some(connection) = self.connection.take() {
+            self.pool.park(connection);
+        }
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

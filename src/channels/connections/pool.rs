@@ -1,0 +1,174 @@
+//! What is kept between requests, for some seconds.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::SendRequest;
+use hyper::rt::Executor as _;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::Instant;
+
+use super::Stream;
+use super::http1::Http1;
+
+/// How long a connection stays open unused. Common servers close after 5 s (Node); to be earlier avoids the race in
+/// which they close just as a request leaves, which would burn its only attempt.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often what is kept is looked through: a connection that the other side has closed is so long open on ours.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) struct Pool<S: Stream>(Arc<Shared<S>>);
+
+/// A connection that a request may leave by.
+pub(super) enum Kept<S: Stream> {
+    Http1(Box<Http1<S>>),
+    Http2(Http2),
+}
+
+#[derive(Clone)]
+pub(super) struct Http2 {
+    pub(super) requests: SendRequest<Full<Bytes>>,
+    pub(super) peer: Option<SocketAddr>,
+    used: Instant,
+}
+
+struct Shared<S: Stream> {
+    max_idle: usize,
+    hosts: Mutex<Hosts<S>>,
+}
+
+struct Hosts<S: Stream> {
+    by_origin: HashMap<Arc<str>, Host<S>>,
+    /// Whether a task looks through them.
+    swept: bool,
+}
+
+struct Host<S: Stream> {
+    /// The longest unused first.
+    idle: Vec<Idle<S>>,
+    shared: Option<Http2>,
+}
+
+struct Idle<S: Stream> {
+    connection: Box<Http1<S>>,
+    since: Instant,
+}
+
+impl Http2 {
+    pub(super) fn new(requests: SendRequest<Full<Bytes>>, peer: Option<SocketAddr>) -> Self {
+        Self { requests, peer, used: Instant::now() }
+    }
+}
+
+impl<S: Stream> Pool<S> {
+    pub(super) fn new(max_idle: usize) -> Self {
+        let hosts = Hosts { by_origin: HashMap::new(), swept: false };
+        Self(Arc::new(Shared { max_idle, hosts: Mutex::new(hosts) }))
+    }
+
+    /// The connection that was used last, if one is there that is not known to be closed. What it has to tell wakes
+    /// `context`.
+    pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<Kept<S>> {
+        loop {
+            let mut kept = self.0.hosts().take(origin)?;
+            let is_ready = match &mut kept {
+                Kept::Http1(connection) => connection.is_ready(context),
+                Kept::Http2(_) => true,
+            };
+            if is_ready {
+                return Some(kept);
+            }
+        }
+    }
+
+    /// Keeps a connection whose answer has been read to its end, if it can be used again.
+    pub(super) fn park(&self, mut connection: Box<Http1<S>>) {
+        if self.0.max_idle == 0 || !connection.rests() {
+            return;
+        }
+        let mut hosts = self.0.hosts();
+        let host = hosts.of(&connection.origin);
+        if host.idle.len() < self.0.max_idle {
+            host.idle.push(Idle { connection, since: Instant::now() });
+        }
+        self.have_swept(hosts);
+    }
+
+    /// Lets others use the connection, unless they have one.
+    pub(super) fn share(&self, origin: &Arc<str>, connection: &Http2) {
+        if self.0.max_idle == 0 {
+            return;
+        }
+        let mut hosts = self.0.hosts();
+        let host = hosts.of(origin);
+        if host.shared.as_ref().is_none_or(|shared| shared.requests.is_closed()) {
+            host.shared = Some(connection.clone());
+        }
+        self.have_swept(hosts);
+    }
+
+    fn have_swept(&self, mut hosts: MutexGuard<'_, Hosts<S>>) {
+        if !std::mem::replace(&mut hosts.swept, true) {
+            // Nobody waits for it: it ends when the pool does.
+            TokioExecutor::new().execute(sweep(Arc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Looks through the pool as long as it keeps anything.
+async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut hosts = pool.hosts();
+        let ended = hosts.sweep();
+        hosts.swept = !hosts.by_origin.is_empty();
+        let done = !hosts.swept;
+        drop(hosts);
+        // Closed while nobody waits for the lock.
+        drop(ended);
+        if done {
+            return;
+        }
+    }
+}
+
+impl<S: Stream> Shared<S> {
+    fn hosts(&self) -> MutexGuard<'_, Hosts<S>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Stream> Hosts<S> {
+    fn of(&mut self, origin: &Arc<str>) -> &mut Host<S> {
+        self.by_origin.entry(Arc::clone(origin)).or_insert_with(|| Host { idle: Vec::new(), shared: None })
+    }
+
+    fn take(&mut self, origin: &Arc<str>) -> Option<Kept<S>> {
+        let host = self.by_origin.get_mut(origin)?;
+        if let Some(shared) = host.shared.as_mut().filter(|shared| !shared.requests.is_closed()) {
+            shared.used = Instant::now();
+            return Some(Kept::Http2(shared.clone()));
+        }
+        let newest = host.idle.pop_if(|newest| newest.since.elapsed() < IDLE_TIMEOUT)?;
+        Some(Kept::Http1(newest.connection))
+    }
+
+    /// Takes out what was unused for too long or is closed.
+    fn sweep(&mut self) -> Vec<Idle<S>> {
+        let mut ended = Vec::new();
+        self.by_origin.retain(|_, host| {
+            let over = |idle: &mut Idle<S>| idle.since.elapsed() >= IDLE_TIMEOUT || !idle.connection.rests();
+            ended.extend(host.idle.extract_if(.., over));
+            host.shared.take_if(|shared| shared.requests.is_closed() || shared.used.elapsed() >= IDLE_TIMEOUT);
+            !host.idle.is_empty() || host.shared.is_some()
+        });
+        ended
+    }
+}

@@ -1,0 +1,91 @@
+//! Where messages go: a URL that is taken apart once, and not for each message.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Uri};
+use url::{Position, Url};
+
+/// Cheap to clone but for the URL's text.
+///
+/// `Debug` shows the origin alone: paths and queries of webhooks often carry a token.
+#[derive(Clone)]
+pub struct Target {
+    url: Url,
+    destination: Option<Destination>,
+}
+
+/// What a request needs of a URL.
+#[derive(Clone)]
+pub(super) struct Destination {
+    /// As HTTP/2 wants it.
+    pub(super) absolute: Uri,
+    /// As HTTP/1.1 wants it (RFC 9112, section 3.2.1): the path in the request's line, the host in its header.
+    pub(super) path: Uri,
+    pub(super) host: HeaderValue,
+    /// Scheme, host and port: connections to it can be shared.
+    pub(super) origin: Arc<str>,
+}
+
+impl Target {
+    pub fn new(url: Url) -> Self {
+        Self { destination: Destination::of(&url), url }
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// `None`: the URL is none of HTTP.
+    pub(super) fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
+    }
+}
+
+impl Destination {
+    fn of(url: &Url) -> Option<Self> {
+        let absolute = Uri::try_from(url.as_str()).ok()?;
+        let path = absolute.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // The parser of URLs has left a default port out.
+        let host = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
+        absolute.scheme()?;
+        Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute })
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(&self.url.origin().ascii_serialization()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_what_a_request_needs() {
+        for (url, host, path, origin) in [
+            ("https://a.test", "a.test", "/", "https://a.test"),
+            ("HTTPS://A.Test:443/b?c=d", "a.test", "/b?c=d", "https://a.test"),
+            ("http://a.test:8080?c", "a.test:8080", "/?c", "http://a.test:8080"),
+            ("https://[::1]:8443/b%20c/", "[::1]:8443", "/b%20c/", "https://[::1]:8443"),
+        ] {
+            let target = Target::new(Url::parse(url).unwrap());
+            let found = target.destination().unwrap();
+            assert_eq!(
+                (found.host.to_str().unwrap(), found.path.to_string().as_str(), &*found.origin),
+                (host, path, origin)
+            );
+            assert_eq!(found.absolute.to_string(), target.url().as_str(), "{url}");
+        }
+        assert!(Target::new(Url::parse("mailto:a@b.test").unwrap()).destination().is_none());
+    }
+
+    #[test]
+    fn debug_shows_the_origin_alone() {
+        let target = Target::new(Url::parse("https://a.test/token?key=k").unwrap());
+        assert_eq!(format!("{target:?}"), "Target(\"https://a.test\")");
+    }
+}
