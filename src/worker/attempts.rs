@@ -1,17 +1,24 @@
-//! One attempt per claimed delivery, on a task of its own, which always ends in the queue's ledger.
+//! One attempt per claimed delivery, which always ends in the queue's ledger. Attempts share tasks, but neither a panic nor a
+//! wait of one is another's.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
 use apalis::prelude::Task;
-use tokio_util::future::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::queue::Claimed;
+
+/// Attempts of one task: entering each into the runtime's lists, and waking each, costs more than all of them at once.
+const GROUP: usize = 32;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -22,7 +29,7 @@ pub enum Ending {
     NotBegun,
 }
 
-/// The service that an apalis worker calls with the deliveries of a claim: it spawns an attempt for each and is ready for
+/// The service that an apalis worker calls with the deliveries of a claim: it begins an attempt for each and is ready for
 /// the next claim at once. The queue's permits bound how many run.
 #[derive(Debug, Clone)]
 pub struct Attempts<F> {
@@ -52,13 +59,19 @@ where
     }
 
     fn call(&mut self, task: Task<Vec<Claimed>>) -> Self::Future {
-        for claimed in task.args {
-            // Dropped by an abort or a panic, the claimed delivery records itself as interrupted.
-            let attempt = run(claimed, self.attempt.clone());
-            self.tasks.spawn(attempt.with_cancellation_token_owned(self.abort.clone()));
+        let mut claimed = task.args.into_iter();
+        while claimed.len() > 0 {
+            // Dropped by an abort or a panic, a claimed delivery records itself as interrupted.
+            let attempt = |claimed| AssertUnwindSafe(run(claimed, self.attempt.clone())).catch_unwind();
+            let group: FuturesUnordered<_> = claimed.by_ref().take(GROUP).map(attempt).collect();
+            self.tasks.spawn(all(group).with_cancellation_token_owned(self.abort.clone()));
         }
         ready(Ok(()))
     }
+}
+
+async fn all(mut group: FuturesUnordered<impl Future>) {
+    while group.next().await.is_some() {}
 }
 
 async fn run<F, Fut>(mut claimed: Claimed, attempt: F)

@@ -21,6 +21,7 @@ mod api_limits;
 mod api_people;
 mod api_portal;
 mod api_service;
+mod attempts;
 mod browser_pages;
 mod browser_push;
 mod containers;

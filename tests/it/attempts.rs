@@ -1,0 +1,57 @@
+//! Attempts of a real queue: they share tasks, not fates.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::{Attempt, Outcome};
+use flametree_notify::queue::{self, Queue};
+use flametree_notify::telemetry::metrics::Metrics;
+use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::queue::{accept_messages, agent_with_webhook, count, outcomes, prepared};
+
+#[tokio::test]
+async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
+    let db = prepared().await;
+    agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 40).await;
+    let settings = queue::Settings {
+        max_in_flight: 100,
+        endpoint_max_in_flight: Some(100),
+        lease: Duration::from_secs(30),
+        description: "test".to_owned(),
+    };
+    let queue = Queue::start(db.clone(), &settings, &Metrics::new("1", "a")).await.unwrap();
+    let (tasks, stop, begun) = (TaskTracker::new(), CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let attempt = move |_| {
+        let begun = Arc::clone(&begun);
+        async move {
+            assert_ne!(begun.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test wants it");
+            tokio::task::yield_now().await;
+            Ending::Outcome(Attempt { http_status: Some(200), ..Attempt::not_sent(Outcome::Delivered, None) })
+        }
+    };
+    let mut workers = Workers::default();
+    for (channel, claimed) in queue.pools() {
+        let attempts = Attempts::new(attempt.clone(), tasks.clone(), CancellationToken::new());
+        workers = workers.with(Pool { channel, claimed, attempts });
+    }
+    workers.start(&tasks, stop.clone());
+    let all_ended = async {
+        while count(&db, "deliveries").await < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), all_ended).await.unwrap();
+    assert_eq!(outcomes(&db).await, [("delivered".to_owned(), 39), ("interrupted".to_owned(), 1)]);
+    queue.stop_claiming().await;
+    queue.drained().await;
+    assert_eq!(count(&db, "claims").await, 0);
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    queue.close().await;
+}
