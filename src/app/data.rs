@@ -16,7 +16,7 @@ use crate::store::{self, Db, connection};
 
 /// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers. Few, for
 /// sqlx takes them in turn: with each more, another process of the server has plans to make and caches to fill.
-const QUEUE_CONNECTIONS: u32 = 6;
+const QUEUE_CONNECTIONS: u32 = 4;
 /// How long the pools may take to close. A connection that sqlx itself waits for, to a host that has vanished, never comes back.
 const POOLS_PATIENCE: Duration = Duration::from_secs(10);
 /// Between attempts to listen again.
