@@ -162,7 +162,8 @@ impl HttpClient {
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         guard.judge_peer(post.to.url(), peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        within(deadline, Failure::UnfinishedAnswer, pin!(read(response)))
+        // Boxed: what waits for its answer, and thousands do, must not carry the room for reading it.
+        within(deadline, Failure::UnfinishedAnswer, Box::pin(read(response)))
             .await
             .map_err(|failure| Broken { status: Some(status), failure })
     }
