@@ -19,6 +19,8 @@ pub(super) fn connector<R>(resolver: R, tls: ClientConfig) -> Connector<R> {
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Divided by the addresses of a name: one that does not answer leaves time for the next within the longest deadline.
+    tcp.set_connect_timeout(Some(MAX_TIMEOUT));
     // A deadline drops its attempt and so its connection; this ends one that attempts share.
     tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
     HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp)

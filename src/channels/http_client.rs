@@ -168,7 +168,9 @@ impl HttpClient {
             .map_err(|failure| Broken { status: Some(status), failure })
     }
 
-    /// One request, but for what was certainly not processed.
+    /// One request, but for what was certainly not processed. (What is left: when a connection of HTTP/2 ends in the very
+    /// instant in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
+    /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
     async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<Begun<'_, Tcp>, ExchangeError> {
         let write = || post.message();
         match self.0.connections.request(to, &write).await {

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use crate::support::messages::{attempt, endpoint, impatient, metrics, settings};
 use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::never_accepts::NeverAccepts;
 use crate::support::waiting::all;
 use crate::support::wire::answer;
 
@@ -114,6 +115,18 @@ async fn one_forbidden_address_among_good_ones_spoils_the_name() {
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
     assert_eq!(receiver.connections(), 0);
     assert_refused(&metrics, "resolved", 1);
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
+    let two: Lookup = |_host| Ok(vec![OPENED, CLOSED]);
+    let silent = NeverAccepts::start().await;
+    let port = silent.address.port();
+    let receiver =
+        Receiver::start_on(&format!("127.0.0.2:{port}"), Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let client = HttpClient::with_lookup(&settings(), &metrics(), two).unwrap();
+    let attempt = attempt(&client, &endpoint(&format!("http://two.test:{port}/"))).await;
+    assert_eq!((attempt.outcome, receiver.seen().len()), (Outcome::Delivered, 1));
 }
 
 #[tokio::test]
