@@ -14,7 +14,7 @@ pub(super) type Connector<R> = HttpsConnector<HttpConnector<R>>;
 /// What it opens.
 pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// The connector. It offers HTTP/2 and HTTP/1.1, and has no deadline but its caller's, who drops it.
+/// The connector. It offers HTTP/2 and HTTP/1.1. Its TLS has no deadline but that of the caller, who drops it.
 pub(super) fn connector<R>(resolver: R, tls: ClientConfig) -> Connector<R> {
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
