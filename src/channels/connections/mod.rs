@@ -118,8 +118,7 @@ where
                 Err(_unsent) => {}
             }
         }
-        // Boxed: nearly every request finds a connection, and must not carry the room for opening one.
-        Box::pin(self.request_by_new(to, write)).await
+        self.request_by_new(to, write).await
     }
 
     /// Sends a message by a connection that nobody has used.
@@ -128,7 +127,8 @@ where
         to: &Destination,
         write: Writer<'_>,
     ) -> Result<Begun<'_, S>, ExchangeError> {
-        let opened = self.open(to).await?;
+        // Boxed: what waits for its answer, and thousands do, must not carry the room for opening a connection.
+        let opened = Box::pin(self.open(to)).await?;
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
 
