@@ -20,6 +20,9 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
     prepare::deliveries(&db, &agents, ready_deliveries).await;
     checkpoint(&db).await;
+    db.close().await;
+    // As many connections as the queue of the service has.
+    let db = server.open("noop").await;
     let started = Instant::now();
     let engine = Engine::start(&db, endpoints, |_| ready(delivered())).await;
     if count == ready_deliveries {

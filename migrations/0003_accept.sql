@@ -6,6 +6,18 @@ $$;
 COMMENT ON FUNCTION flametree.delivery_id IS
     'The id of the p_ordinal-th delivery of an event: its id with the last 16 bits counting from 1.';
 
+CREATE TYPE flametree.accepted AS (
+    results        text[],
+    event_ids      uuid[],
+    deliveries     smallint[],
+    lane_channels  text[],
+    lane_tenants   text[],
+    lane_endpoints uuid[],
+    lane_positions bigint[]
+);
+COMMENT ON TYPE flametree.accepted IS
+    'What became of events: the n-th of results, event_ids and deliveries is of the n-th event, the n-th of each lane array of the n-th delivery that is now ready; NULL where none is. One row of arrays costs both sides less than a row for each event.';
+
 -- Plans are made once and kept (force_generic_plan: planning these statements costs as much as running them for twenty
 -- events). A table that was empty when its plan was made must not be scanned whole when it is not: hence
 -- enable_seqscan = off, and lateral lookups that can only be walked by key.
@@ -16,10 +28,7 @@ CREATE FUNCTION flametree.accept_events(
     p_traces bytea[],
     -- Of events that do not say when they expire. Behind the hash: the same body is the same, whatever the setting is now.
     p_default_expires_seconds integer
-) RETURNS TABLE (
-    ordinal integer, result text, event_id uuid, deliveries smallint,
-    lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
-) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+) RETURNS flametree.accepted LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := clock_timestamp();
@@ -27,14 +36,15 @@ DECLARE
     v_ids uuid[];
     v_results text[] := array_fill('accepted'::text, ARRAY[v_count]);
     v_hashes bytea[];
-    v_stored_ids uuid[];
     v_people text[];
+    v_accepted flametree.accepted;
     v_has_effects boolean := p_types && ARRAY['session_assigned', 'transferred_to_live_agent', 'session_resolved'];
 BEGIN
     v_time := left(v_time, 8) || '-' || right(v_time, 4) || '-7';
     v_ids := ARRAY(
         SELECT (v_time || substr(gen_random_uuid()::text, 16, 17) || '0000')::uuid FROM generate_series(1, v_count)
     );
+    v_accepted.event_ids := v_ids;
 
     -- Arrays are unnested and never subscripted by row: to reach the n-th of an array of texts, PostgreSQL walks over the
     -- n - 1 before it.
@@ -61,8 +71,8 @@ BEGIN
                    WHEN k.event_id IS NULL OR k.event_id = i.id THEN 'accepted'
                    WHEN k.body_hash = i.hash THEN 'duplicate'
                    ELSE 'conflict' END ORDER BY i.ord),
-               array_agg(k.event_id ORDER BY i.ord)
-        INTO v_results, v_stored_ids
+               array_agg(coalesce(k.event_id, i.id) ORDER BY i.ord)
+        INTO v_results, v_accepted.event_ids
         FROM unnest(p_tenants, p_keys, v_ids, v_hashes) WITH ORDINALITY AS i (tenant, key, id, hash, ord)
         LEFT JOIN LATERAL (
             SELECT s.event_id, s.body_hash FROM flametree.idempotency_keys AS s
@@ -110,58 +120,63 @@ BEGIN
             v_results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
     END IF;
 
-    RETURN QUERY
     WITH fan AS MATERIALIZED (
-        SELECT i.*, e.channels, e.endpoints, e.positions
-        FROM unnest(v_ids, v_results, v_stored_ids, v_people, p_tenants, p_types, p_agents, p_sessions, p_customers,
+        SELECT i.*, (
+                   SELECT c.endpoint_id FROM flametree.push_configs AS c
+                   WHERE i.result = 'accepted' AND c.tenant_id = i.tenant AND c.agent_id = i.agent AND c.enabled
+                     AND CASE i.type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE i.type END::flametree.event_type
+                         = ANY (c.events)
+                   LIMIT 1
+               ) AS webhook,
+               CASE WHEN i.result = 'accepted' AND i.person IS NOT NULL THEN ARRAY(
+                   SELECT s.id FROM flametree.push_subscriptions AS s
+                   WHERE s.tenant_id = i.tenant AND s.user_id = i.person AND s.active
+                   LIMIT 100
+               ) ELSE '{}' END AS browsers
+        FROM unnest(v_ids, v_results, v_accepted.event_ids, v_people, p_tenants, p_types, p_agents, p_sessions, p_customers,
                     p_assignees, p_occurred, p_texts, p_metadata, p_expires_seconds, p_traces) WITH ORDINALITY
-            AS i (id, result, stored_id, person, tenant, type, agent, session, customer, assignee, occurred, text, metadata,
+            AS i (id, result, answered_id, person, tenant, type, agent, session, customer, assignee, occurred, text, metadata,
                   expires_seconds, trace, ord)
-        CROSS JOIN LATERAL (
-            SELECT coalesce(array_agg(f.channel), '{}') AS channels, coalesce(array_agg(f.endpoint_id), '{}') AS endpoints,
-                   coalesce(array_agg(nextval('flametree.ready_positions')), '{}') AS positions
-            FROM (
-                (SELECT 'webhook' AS channel, c.endpoint_id
-                 FROM flametree.push_configs AS c
-                 WHERE i.result = 'accepted' AND c.tenant_id = i.tenant AND c.agent_id = i.agent AND c.enabled
-                   AND CASE i.type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE i.type END::flametree.event_type
-                       = ANY (c.events)
-                 LIMIT 1)
-                UNION ALL
-                (SELECT 'browser_push', s.id
-                 FROM flametree.push_subscriptions AS s
-                 WHERE i.result = 'accepted' AND s.tenant_id = i.tenant AND s.user_id = i.person AND s.active
-                 LIMIT 100)
-            ) AS f
-        ) AS e
     ), stored AS (
         INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id,
             assignee_id, text, metadata, trace)
-        SELECT f.tenant, f.id, f.type::flametree.event_type, cardinality(f.endpoints), coalesce(f.occurred, v_now), f.agent,
-               f.session, f.customer, f.assignee, f.text, f.metadata, f.trace
+        SELECT f.tenant, f.id, f.type::flametree.event_type, num_nonnulls(f.webhook) + cardinality(f.browsers),
+               coalesce(f.occurred, v_now), f.agent, f.session, f.customer, f.assignee, f.text, f.metadata, f.trace
         FROM fan AS f WHERE f.result = 'accepted'
     ), ready AS (
         INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
-        SELECT d.channel::flametree.channel, f.tenant, d.endpoint_id, d.position, flametree.delivery_id(f.id, d.n), f.id,
-               v_now + make_interval(secs => coalesce(f.expires_seconds, p_default_expires_seconds))
-        FROM fan AS f
-        CROSS JOIN LATERAL unnest(f.channels, f.endpoints, f.positions) WITH ORDINALITY
-            AS d (channel, endpoint_id, position, n)
+        SELECT d.channel, d.tenant, d.endpoint, nextval('flametree.ready_positions'), flametree.delivery_id(d.event, d.n),
+               d.event, v_now + make_interval(secs => coalesce(d.expires_seconds, p_default_expires_seconds))
+        FROM (
+            SELECT 'webhook'::flametree.channel AS channel, f.tenant, f.webhook AS endpoint, f.id AS event, 1::bigint AS n,
+                   f.expires_seconds
+            FROM fan AS f WHERE f.webhook IS NOT NULL
+            UNION ALL
+            SELECT 'browser_push', f.tenant, b.id, f.id, num_nonnulls(f.webhook) + b.n, f.expires_seconds
+            FROM fan AS f CROSS JOIN LATERAL unnest(f.browsers) WITH ORDINALITY AS b (id, n)
+            WHERE f.browsers <> '{}'
+        ) AS d
+        RETURNING channel, tenant_id, endpoint_id, position
     )
-    SELECT f.ord::integer, f.result, CASE f.result WHEN 'accepted' THEN f.id ELSE f.stored_id END,
-           coalesce(d.deliveries, cardinality(f.endpoints)::smallint), f.channels, f.endpoints, f.positions
-    FROM fan AS f
-    LEFT JOIN LATERAL (
-        -- A repeated event answers with what its first acceptance answered, as long as that is kept. The first may stand
-        -- in this very call, where this snapshot does not see it.
-        SELECT e.deliveries FROM flametree.events AS e
-        WHERE f.result = 'duplicate' AND e.tenant_id = f.tenant AND e.id = f.stored_id LIMIT 1
-    ) AS d ON true
-    ORDER BY f.ord;
+    SELECT ARRAY(
+               -- A repeated event answers with what its first acceptance answered, as long as that is kept. The first may
+               -- stand in this very call, where this snapshot does not see it.
+               SELECT coalesce(
+                   CASE WHEN f.result = 'duplicate' THEN (
+                       SELECT e.deliveries FROM flametree.events AS e
+                       WHERE e.tenant_id = f.tenant AND e.id = f.answered_id LIMIT 1)
+                   END, (num_nonnulls(f.webhook) + cardinality(f.browsers))::smallint)
+               FROM fan AS f ORDER BY f.ord),
+           array_agg(r.channel::text), array_agg(r.tenant_id::text), array_agg(r.endpoint_id), array_agg(r.position)
+    INTO v_accepted.deliveries, v_accepted.lane_channels, v_accepted.lane_tenants, v_accepted.lane_endpoints,
+         v_accepted.lane_positions
+    FROM ready AS r;
+    v_accepted.results := v_results;
+    RETURN v_accepted;
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events IS
-    'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them. Answers in the order given.';
+    'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them.';
 
 -- Callers of the API share transactions: one that waits behind the open transaction of a SQL caller, which may hold an
 -- idempotency key or a session for as long as it likes, would keep all of them waiting.
@@ -169,14 +184,11 @@ CREATE FUNCTION flametree.accept_events_soon(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
     p_traces bytea[], p_default_expires_seconds integer
-) RETURNS TABLE (
-    ordinal integer, result text, event_id uuid, deliveries smallint,
-    lane_channels text[], lane_endpoints uuid[], lane_positions bigint[]
-) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+) RETURNS flametree.accepted LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 BEGIN
-    RETURN QUERY SELECT a.* FROM flametree.accept_events(
+    RETURN flametree.accept_events(
         p_tenants, p_types, p_agents, p_sessions, p_customers, p_assignees, p_occurred, p_texts, p_metadata, p_keys,
-        p_expires_seconds, p_traces, p_default_expires_seconds) AS a;
+        p_expires_seconds, p_traces, p_default_expires_seconds);
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events_soon IS

@@ -161,7 +161,7 @@ CREATE FUNCTION flametree.enqueue_event(p_event jsonb) RETURNS TABLE (id text, d
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_faults jsonb := flametree.event_faults(p_event);
-    v_accepted record;
+    v_accepted flametree.accepted;
 BEGIN
     IF v_faults <> '[]' THEN
         RAISE EXCEPTION 'the event is not valid'
@@ -169,20 +169,20 @@ BEGIN
                   HINT = 'DETAIL lists every fault with its place in the event.';
     END IF;
 
-    SELECT a.* INTO v_accepted FROM flametree.accept_events(
+    v_accepted := flametree.accept_events(
         ARRAY[p_event ->> 'tenant_id'], ARRAY[p_event ->> 'type'], ARRAY[p_event ->> 'agent_id'],
         ARRAY[p_event ->> 'session_id'], ARRAY[p_event ->> 'customer_id'], ARRAY[p_event ->> 'assignee_id'],
         ARRAY[flametree.event_time(p_event ->> 'occurred_at')], ARRAY[p_event ->> 'text'],
         ARRAY[nullif(p_event -> 'metadata', '{}') #>> '{}'], ARRAY[p_event ->> 'idempotency_key'],
-        ARRAY[(p_event ->> 'expires_in_seconds')::numeric::integer], '{}', 86400) AS a;
+        ARRAY[(p_event ->> 'expires_in_seconds')::numeric::integer], '{}', 86400);
 
-    IF v_accepted.result = 'conflict' THEN
+    IF v_accepted.results[1] = 'conflict' THEN
         RAISE EXCEPTION 'the idempotency key belongs to another event'
             USING ERRCODE = 'unique_violation', HINT = 'Use a new idempotency_key for each event.';
     END IF;
-    id := 'evt_' || replace(v_accepted.event_id::text, '-', '');
-    duplicate := v_accepted.result = 'duplicate';
-    deliveries := v_accepted.deliveries;
+    id := 'evt_' || replace(v_accepted.event_ids[1]::text, '-', '');
+    duplicate := v_accepted.results[1] = 'duplicate';
+    deliveries := v_accepted.deliveries[1];
     RETURN NEXT;
 END
 $$;

@@ -187,21 +187,17 @@ impl Committer {
         }
     }
 
-    async fn accept(&self, group: &[Job]) -> Result<Vec<Accepted>, sqlx::Error> {
+    async fn accept(&self, group: &[Job]) -> Result<Accepted, sqlx::Error> {
         let events: Vec<&NewEvent> = group.iter().flat_map(|job| &job.events).collect();
         answered(accept::accept(&self.db, &events, self.default_expiry_seconds)).await
     }
 
-    fn answer(&self, group: Vec<Job>, accepted: Vec<Accepted>) {
-        let mut accepted = accepted.into_iter();
+    fn answer(&self, group: Vec<Job>, accepted: Accepted) {
+        self.wakeup.ready(&accepted.ready);
+        let mut answers = accepted.answers.into_iter();
         for Job { events, answer, room } in group {
-            let mut results = Vec::with_capacity(events.len());
-            for (event, one) in events.iter().zip(accepted.by_ref()) {
-                self.wakeup.ready(&event.tenant_id, &one.ready);
-                results.push(one.result);
-            }
             // A caller that has gone away does not undo what is accepted.
-            drop(answer.send(Ok(results)));
+            drop(answer.send(Ok(answers.by_ref().take(events.len()).collect())));
             drop(room);
         }
     }

@@ -96,5 +96,5 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
         example = json!({"openapi": "3.1.0", "info": {"title": "flametree-notify", "version": "1.0.0"}, "paths": {}}))),
 )]
 pub(super) async fn openapi_json(State(state): State<ApiState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], state.document)
+    ([(CONTENT_TYPE, "application/json")], state.document.clone())
 }

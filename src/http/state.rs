@@ -1,5 +1,6 @@
-//! What handlers share. Cheap to clone: axum clones it for every request.
+//! What handlers share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,8 +48,21 @@ pub struct Dependencies {
     pub tasks: TaskTracker,
 }
 
+/// Cheap to clone: axum clones it for each layer of each request.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Shared>);
+
+impl Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The parts of an [`ApiState`].
+#[derive(Debug)]
+pub struct Shared {
     pub db: Db,
     pub ingest: Ingest,
     pub keyring: Arc<Keyring>,
@@ -92,7 +106,7 @@ impl ApiState {
             shutdown,
             tasks,
         } = dependencies;
-        Self {
+        Self(Arc::new(Shared {
             guesses: Arc::new(Guesses::new(settings.wrong_credentials)),
             tenant_rates: Arc::new(TenantRates::new(settings.tenant_events_per_second, settings.batch_events)),
             db,
@@ -113,6 +127,6 @@ impl ApiState {
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
             portal,
-        }
+        }))
     }
 }

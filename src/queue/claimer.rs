@@ -16,12 +16,9 @@ use crate::store::{Db, answered};
 use crate::telemetry::metrics::Metrics;
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
-pub(super) const CLAIMERS: usize = 2;
+pub(super) const CLAIMERS: usize = 3;
 /// Deliveries of one claim: its ledger row then fits a page of the database.
 const BATCH: u32 = 128;
-/// How long a claimer waits when only a small claim could be made: for more permits, or for more work while another claim
-/// is under way.
-const CROWDED_WAIT: Duration = Duration::from_millis(2);
 /// Between questions about a claim whose answer was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -37,7 +34,6 @@ pub(super) struct Claimer {
 impl Claimer {
     /// Claims until `stop`; a claim that is under way is answered first.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut patience_ends: Option<tokio::time::Instant> = None;
         while !stop.is_cancelled() {
             if !self.membership.may_claim() {
                 tokio::select! {
@@ -46,27 +42,16 @@ impl Claimer {
                 }
                 continue;
             }
-            let patient = patience_ends.is_none_or(|end| tokio::time::Instant::now() < end);
-            match self.queue.plan(BATCH, patient) {
-                Plan::Claim(planned) => {
-                    patience_ends = None;
-                    self.claim(planned).await;
-                }
-                Plan::Crowded => {
-                    // Permits and work come one by one; a moment's patience makes one claim of many.
-                    let end = *patience_ends.get_or_insert_with(|| tokio::time::Instant::now() + CROWDED_WAIT);
-                    tokio::select! {
-                        () = self.queue.claim_settled() => {}
-                        () = tokio::time::sleep_until(end) => {}
-                    }
-                }
-                Plan::Nothing => {
-                    patience_ends = None;
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = self.queue.work_wanted() => {}
-                    }
-                }
+            match self.queue.plan(BATCH) {
+                Plan::Claim(planned) => self.claim(planned).await,
+                Plan::Crowded(until) => tokio::select! {
+                    () = self.queue.relief() => {}
+                    () = tokio::time::sleep_until(until.into()) => {}
+                },
+                Plan::Nothing => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.queue.work_wanted() => {}
+                },
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) const COMPLETERS: usize = 2;
 /// Outcomes of one transaction.
 const BATCH: usize = 512;
 /// How long the first outcome of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(4);
 /// Between attempts while the database is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 

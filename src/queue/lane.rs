@@ -61,6 +61,9 @@ pub(super) struct Lane {
     /// How many deliveries a turn may take when many lanes wait. To find a lane's work costs more than to take it, so a
     /// lane that gave all it was asked for is asked for more.
     pub(super) appetite: u32,
+    /// How many more it probably has: as many as it gave, if that was all that it was asked for, twice. (Once it may be by
+    /// chance, for among many lanes each is asked for few.)
+    pub(super) rest: u32,
     /// When the cap was halved last: the attempts begun before say nothing new.
     cut_at: Instant,
     /// The last answer, or the start of the first attempt since all was quiet.
@@ -86,6 +89,7 @@ impl Lane {
             held: 0,
             in_flight: 0,
             appetite: 1,
+            rest: 0,
             cap: FIRST_CAP.min(most),
             cut_at: now,
             progress_at: now,
@@ -100,11 +104,6 @@ impl Lane {
             self.settled = position - 1;
             self.settling = self.settling.min(self.settled);
         }
-    }
-
-    /// Whether the last claim got all that it asked for, so that there is probably more.
-    pub(super) fn is_deep(&self) -> bool {
-        self.appetite > 1
     }
 
     pub(super) fn room(&self) -> u32 {
@@ -139,8 +138,15 @@ impl Lane {
         }
     }
 
-    /// Whether the lane gave as much as it was asked for.
-    pub(super) fn gave_all(&mut self, all: bool) {
+    /// Whether the last claim got all that it asked for, so that there may be more.
+    pub(super) fn is_deep(&self) -> bool {
+        self.appetite > 1
+    }
+
+    /// What it gave of what it was asked for.
+    pub(super) fn gave(&mut self, count: u32, asked: u32) {
+        let all = count >= asked;
+        self.rest = if all && self.is_deep() { count } else { 0 };
         self.appetite = if all { (self.appetite * 2).min(MOST_APPETITE) } else { 1 };
     }
 

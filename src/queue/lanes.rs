@@ -54,10 +54,20 @@ pub(super) struct Lanes {
     claims: u32,
     /// Deliveries that were seen since the last plan.
     seen: u32,
+    /// Until when more is expected, for the last claim gave much.
+    busy_until: Option<Instant>,
+    /// Until when the work that is there now waits for more, or for permits.
+    patience_ends: Option<Instant>,
 }
 
-/// So much work is worth a claim beside one that is under way.
-const ENOUGH: usize = 32;
+/// So much work is worth a claim of its own, whatever else is coming.
+const ENOUGH: u32 = 32;
+/// So are so many lanes with work.
+const MANY: usize = 32;
+/// A claim that gave so much tells that more is coming.
+const MUCH: usize = 8;
+/// How long work waits for company at most, or for permits.
+const PATIENCE: Duration = Duration::from_millis(4);
 
 impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
@@ -70,6 +80,8 @@ impl Lanes {
             held_by_slow: 0,
             claims: 0,
             seen: 0,
+            busy_until: None,
+            patience_ends: None,
         }
     }
 
@@ -151,23 +163,34 @@ impl Lanes {
         // A slow lane whose turn it was may have had no work any more.
         self.wake_slow();
         self.seen = 0;
+        self.patience_ends = None;
         self.claims += u32::from(!planned.is_empty());
         planned
     }
 
-    /// Whether another claim is under way and what is known to be left is little: a claim costs far more than a delivery
-    /// of it, and while the other one takes its time more will come.
-    pub(super) fn is_little_beside_a_claim(&self) -> bool {
-        let is_deep = |endpoint| self.known.get(endpoint).is_some_and(Lane::is_deep);
-        self.claims > 0
-            && self.turns.len() < ENOUGH
-            && usize::try_from(self.seen).is_ok_and(|seen| seen < ENOUGH)
-            && !self.turns.iter().any(is_deep)
+    /// Whether what is known to be there is little and more is coming, for a claim is under way or the last one gave much: a
+    /// claim costs far more than a delivery of it.
+    pub(super) fn expects_more(&self, now: Instant) -> bool {
+        let is_busy = || self.busy_until.is_some_and(|until| now < until);
+        (self.claims > 0 || is_busy()) && self.turns.len() < MANY && !self.has_enough()
     }
 
-    /// All lanes of a planned claim are settled.
-    pub(super) fn claim_ended(&mut self) {
+    /// Whether so much is known to be there that a claim need not wait for more.
+    pub(super) fn has_enough(&self) -> bool {
+        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
+        self.turns.iter().take(MANY).map(rest).fold(self.seen, u32::saturating_add) >= ENOUGH
+    }
+
+    /// Until when the work that is there may wait; `None`: it has waited long enough.
+    pub(super) fn patience(&mut self, now: Instant) -> Option<Instant> {
+        let end = *self.patience_ends.get_or_insert(now + PATIENCE);
+        (now < end).then_some(end)
+    }
+
+    /// All lanes of a planned claim are settled; it gave so many deliveries.
+    pub(super) fn claim_ended(&mut self, deliveries: usize, now: Instant) {
         self.claims = self.claims.saturating_sub(1);
+        self.busy_until = (deliveries >= MUCH).then(|| now + PATIENCE);
     }
 
     /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is
@@ -178,7 +201,7 @@ impl Lanes {
         if let Some(lane) = self.known.get_mut(&endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
-            lane.gave_all(!emptied);
+            lane.gave(count, planned.quota.quota);
             if emptied && lane.generation == planned.generation {
                 lane.has_work = false;
             }

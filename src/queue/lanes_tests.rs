@@ -139,21 +139,6 @@ fn a_lane_is_not_asked_again_before_its_answer_unless_it_is_known_to_have_more()
 }
 
 #[test]
-fn little_work_waits_beside_a_claim_and_much_does_not() {
-    let now = Instant::now();
-    let tenant = TenantId::parse("acme").unwrap();
-    let mut lanes = lanes_with_work(1, now);
-    assert!(!lanes.is_little_beside_a_claim(), "no claim is under way");
-    lanes.plan(8, now);
-    lanes.hint(&tenant, endpoint(1), 2, now);
-    assert!(lanes.is_little_beside_a_claim());
-    for position in 3..40 {
-        lanes.hint(&tenant, endpoint(1), position, now);
-    }
-    assert!(!lanes.is_little_beside_a_claim());
-}
-
-#[test]
 fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);

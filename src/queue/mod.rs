@@ -15,6 +15,8 @@ mod lanes;
 mod lanes_properties;
 #[cfg(test)]
 mod lanes_tests;
+#[cfg(test)]
+mod lanes_waiting_tests;
 mod members;
 mod pool;
 mod reaper;

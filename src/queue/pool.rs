@@ -13,7 +13,6 @@ use super::lane::Verdict;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, EndpointId};
-use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::lanes::{KnownLane, WaitingLane};
 
@@ -26,8 +25,8 @@ pub(super) struct ChannelQueue {
     work: Notify,
     /// Somebody said that there is work which this node does not know.
     search: Notify,
-    /// A claim was answered.
-    settled: Notify,
+    /// A claim was answered, or enough work was seen.
+    relief: Notify,
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
@@ -51,7 +50,7 @@ impl ChannelQueue {
             lanes: Mutex::new(Lanes::new(LaneLimits { permits, endpoint_permits })),
             work: Notify::new(),
             search: Notify::new(),
-            settled: Notify::new(),
+            relief: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
             begun,
@@ -73,10 +72,18 @@ impl ChannelQueue {
         (lanes.held(), lanes.slow_lanes())
     }
 
-    /// New work of this node's own API.
-    pub(super) fn ready(&self, tenant: &TenantId, delivery: ReadyDelivery) {
-        self.lanes().hint(tenant, delivery.endpoint_id, delivery.position, Instant::now());
-        self.work.notify_one();
+    /// New work of this node's own API; that of other channels is passed over.
+    pub(super) fn ready(&self, deliveries: &[ReadyDelivery]) {
+        let mut ours = deliveries.iter().filter(|delivery| delivery.channel == self.channel).peekable();
+        if ours.peek().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let mut lanes = self.lanes();
+        for delivery in ours {
+            lanes.hint(&delivery.tenant_id, delivery.endpoint_id, delivery.position, now);
+        }
+        self.note_work(lanes);
     }
 
     /// Work that the search found.
@@ -87,8 +94,16 @@ impl ChannelQueue {
             lanes.hint(&lane.tenant_id, lane.endpoint_id, lane.first_position, now);
         }
         lanes.forget_idle(now);
+        self.note_work(lanes);
+    }
+
+    fn note_work(&self, lanes: MutexGuard<'_, Lanes>) {
+        let has_enough = lanes.has_enough();
         drop(lanes);
         self.work.notify_one();
+        if has_enough {
+            self.relief.notify_one();
+        }
     }
 
     /// The lanes of this node in the order of their keys, at most `most`.
@@ -105,26 +120,30 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
-    pub(super) async fn claim_settled(&self) {
-        self.settled.notified().await;
+    /// Why [`Plan::Crowded`] may have ended early.
+    pub(super) async fn relief(&self) {
+        self.relief.notified().await;
     }
 
     pub(super) async fn work_wanted(&self) {
         self.work.notified().await;
     }
 
-    /// Plans a claim and reserves its permits. With `patient`, not while more than half of a batch could be had by waiting
-    /// for permits to come back, nor for little work beside a claim that is under way.
-    pub(super) fn plan(&self, batch: u32, patient: bool) -> Plan {
+    /// Plans a claim and reserves its permits; not while a moment's patience makes one claim of many, for permits and work
+    /// come one by one.
+    pub(super) fn plan(&self, batch: u32) -> Plan {
+        let now = Instant::now();
         let mut lanes = self.lanes();
         if !lanes.has_turns() {
             return Plan::Nothing;
         }
         let wanted = batch.min(self.permits) / 2;
-        if patient && (lanes.free() < wanted || lanes.is_little_beside_a_claim()) {
-            return Plan::Crowded;
+        if (lanes.free() < wanted || lanes.expects_more(now))
+            && let Some(until) = lanes.patience(now)
+        {
+            return Plan::Crowded(until);
         }
-        let planned = lanes.plan(batch, Instant::now());
+        let planned = lanes.plan(batch, now);
         let more = lanes.has_turns() && lanes.free() > 0;
         drop(lanes);
         if more {
@@ -143,10 +162,10 @@ impl ChannelQueue {
                 taken.iter().filter(|(of, _)| *of == endpoint).map(|(_, position)| *position).collect();
             lanes.settle(one, &positions, now);
         }
-        lanes.claim_ended();
+        lanes.claim_ended(taken.len(), now);
         let again = lanes.has_turns();
         drop(lanes);
-        self.settled.notify_one();
+        self.relief.notify_one();
         if again {
             self.work.notify_one();
         }
@@ -220,8 +239,8 @@ impl ChannelQueue {
 #[derive(Debug)]
 pub(super) enum Plan {
     Claim(Vec<Planned>),
-    /// There is work and too little room: a claim now would be a small one.
-    Crowded,
+    /// There is work, but little of it or little room: a claim now would be a small one. Wait until then at most.
+    Crowded(Instant),
     Nothing,
 }
 

@@ -7,7 +7,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::ChannelQueue;
-use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::hints;
 use crate::store::{Db, answered};
@@ -35,12 +34,10 @@ impl Wakeup {
         (Self { channels: Vec::new(), others: Some(others) }, hinting)
     }
 
-    /// Deliveries of `tenant` are committed and ready.
-    pub fn ready(&self, tenant: &TenantId, deliveries: &[ReadyDelivery]) {
-        for delivery in deliveries {
-            if let Some(queue) = self.channels.iter().find(|queue| queue.channel() == delivery.channel) {
-                queue.ready(tenant, *delivery);
-            }
+    /// Deliveries are committed and ready.
+    pub fn ready(&self, deliveries: &[ReadyDelivery]) {
+        for queue in &self.channels {
+            queue.ready(deliveries);
         }
         if let Some(others) = self.others.as_ref().filter(|_| !deliveries.is_empty()) {
             others.notify_one();

@@ -1,18 +1,20 @@
 //! Acceptance of events: one call of the function that stores, fans out and makes ready, in one transaction.
 
 use sqlx::Error;
+use uuid::Uuid;
 
 use super::Db;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{EndpointId, EventId};
-use crate::domain::names::{CustomerId, UserId};
+use crate::domain::names::{CustomerId, TenantId, UserId};
 use crate::domain::trace::Trace;
 
-/// What became of one event.
+/// What became of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    pub result: Acceptance,
+    /// One for each event, in their order.
+    pub answers: Vec<Acceptance>,
     /// The deliveries that are ready now: where a claimer finds them.
     pub ready: Vec<ReadyDelivery>,
 }
@@ -34,16 +36,17 @@ pub enum Acceptance {
 }
 
 /// A place in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyDelivery {
     pub channel: Channel,
+    pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
     pub position: i64,
 }
 
-/// Accepts `events` all together, in their order; answers in the same order. Not idempotent without idempotency keys. An
+/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An
 /// error of the database, and nothing accepted, where somebody's open transaction holds a key or a session for long.
-pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Vec<Accepted>, Error> {
+pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Accepted, Error> {
     let tenants: Vec<&str> = events.iter().map(|event| event.tenant_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let agents: Vec<&str> = events.iter().map(|event| event.agent_id.as_str()).collect();
@@ -56,10 +59,11 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     let keys: Vec<_> = events.iter().map(|event| event.idempotency_key.as_deref()).collect();
     let expiries: Vec<_> = events.iter().map(|event| event.expires_in_seconds.map(seconds)).collect();
     let traces = traces(events);
-    let rows = sqlx::query!(
+    let row = sqlx::query_as!(
+        AcceptedRow,
         r#"-- accept::accept
-        SELECT result AS "result!", event_id AS "event_id?", deliveries AS "deliveries!",
-               lane_channels AS "lane_channels!", lane_endpoints AS "lane_endpoints!", lane_positions AS "lane_positions!"
+        SELECT results AS "results!", event_ids AS "event_ids!", deliveries AS "deliveries!", lane_channels, lane_tenants,
+               lane_endpoints, lane_positions
         FROM flametree.accept_events_soon($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
         &tenants as &[&str],
         &types as &[&str],
@@ -75,15 +79,52 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         &traces as &[Option<Vec<u8>>],
         seconds(default_expiry_seconds),
     )
-    .fetch_all(db)
+    .fetch_one(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let result = acceptance(&row.result, row.event_id, row.deliveries)?;
-            let ready = ready(&row.lane_channels, &row.lane_endpoints, &row.lane_positions)?;
-            Ok(Accepted { result, ready })
+    let answers: Vec<Acceptance> = row.answers().collect::<Result<_, _>>()?;
+    if answers.len() != events.len() {
+        return Err(Error::Decode(format!("{} answers to {} events", answers.len(), events.len()).into()));
+    }
+    Ok(Accepted { answers, ready: row.ready()? })
+}
+
+/// The type `flametree.accepted`: the n-th of each array is of the n-th event, of the lanes' arrays of the n-th delivery.
+struct AcceptedRow {
+    results: Vec<String>,
+    event_ids: Vec<Uuid>,
+    deliveries: Vec<i16>,
+    lane_channels: Option<Vec<String>>,
+    lane_tenants: Option<Vec<String>>,
+    lane_endpoints: Option<Vec<Uuid>>,
+    lane_positions: Option<Vec<i64>>,
+}
+
+impl AcceptedRow {
+    fn answers(&self) -> impl Iterator<Item = Result<Acceptance, Error>> {
+        self.results.iter().zip(&self.event_ids).zip(&self.deliveries).map(|((result, id), deliveries)| {
+            let (id, deliveries) = (EventId::from_uuid(*id), deliveries.unsigned_abs());
+            match result.as_str() {
+                "accepted" => Ok(Acceptance::Accepted { id, deliveries }),
+                "duplicate" => Ok(Acceptance::Duplicate { id, deliveries }),
+                "conflict" => Ok(Acceptance::Conflict),
+                _ => Err(Error::Decode(format!("accept_events answered {result}").into())),
+            }
         })
-        .collect()
+    }
+
+    fn ready(self) -> Result<Vec<ReadyDelivery>, Error> {
+        let (channels, tenants) = (self.lane_channels.unwrap_or_default(), self.lane_tenants.unwrap_or_default());
+        let (endpoints, positions) = (self.lane_endpoints.unwrap_or_default(), self.lane_positions.unwrap_or_default());
+        let lanes = channels.into_iter().zip(tenants).zip(endpoints).zip(positions);
+        lanes
+            .map(|(((channel, tenant), endpoint), position)| {
+                let channel = Channel::from_name(&channel)
+                    .ok_or_else(|| Error::Decode(format!("accept_events answered the channel {channel}").into()))?;
+                let (tenant_id, endpoint_id) = (TenantId::from_stored(tenant), EndpointId::from_uuid(endpoint));
+                Ok(ReadyDelivery { channel, tenant_id, endpoint_id, position })
+            })
+            .collect()
+    }
 }
 
 /// Most events come without one: nothing stands for all of them then.
@@ -96,27 +137,4 @@ fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
 
 fn seconds(seconds: u32) -> i32 {
     i32::try_from(seconds).unwrap_or(i32::MAX)
-}
-
-fn acceptance(result: &str, id: Option<uuid::Uuid>, deliveries: i16) -> Result<Acceptance, Error> {
-    let deliveries = deliveries.unsigned_abs();
-    match (result, id.map(EventId::from_uuid)) {
-        ("accepted", Some(id)) => Ok(Acceptance::Accepted { id, deliveries }),
-        ("duplicate", Some(id)) => Ok(Acceptance::Duplicate { id, deliveries }),
-        ("conflict", _) => Ok(Acceptance::Conflict),
-        _ => Err(Error::Decode(format!("accept_events answered {result}").into())),
-    }
-}
-
-fn ready(channels: &[String], endpoints: &[uuid::Uuid], positions: &[i64]) -> Result<Vec<ReadyDelivery>, Error> {
-    channels
-        .iter()
-        .zip(endpoints)
-        .zip(positions)
-        .map(|((channel, endpoint), position)| {
-            let channel = Channel::from_name(channel)
-                .ok_or_else(|| Error::Decode(format!("accept_events answered the channel {channel}").into()))?;
-            Ok(ReadyDelivery { channel, endpoint_id: EndpointId::from_uuid(*endpoint), position: *position })
-        })
-        .collect()
 }

@@ -49,8 +49,8 @@ async fn an_event_stays_the_same_when_the_default_expiry_changes() {
     event.idempotency_key = Some("m-1".to_owned());
     let first = accept::accept(&db, &[&event], 60).await.unwrap();
     let again = accept::accept(&db, &[&event], 3_600).await.unwrap();
-    let Acceptance::Accepted { id, deliveries } = first[0].result else { panic!("{first:?}") };
-    assert_eq!(again[0].result, Acceptance::Duplicate { id, deliveries });
+    let Acceptance::Accepted { id, deliveries } = first.answers[0] else { panic!("{first:?}") };
+    assert_eq!(again.answers[0], Acceptance::Duplicate { id, deliveries });
 
     event.idempotency_key = None;
     accept::accept(&db, &[&event], 3_600).await.unwrap();
