@@ -46,6 +46,16 @@ async fn headers_that_are_not_ascii_break_nothing() {
 }
 
 #[tokio::test]
+async fn long_heads_are_understood_up_to_their_bound() {
+    for (kilobytes, outcome) in [(5, Outcome::Delivered), (15, Outcome::Delivered), (17, Outcome::ProtocolError)] {
+        let policies = "x-policy: ".to_owned() + &"p".repeat(1_000) + "\r\n";
+        let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", &policies.repeat(kilobytes), b"ok"))).await;
+        let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
+        assert_eq!(attempt.outcome, outcome, "{kilobytes} KB: {attempt:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_any_bytes_is_kept_as_text_that_a_database_takes() {
     let receiver = Receiver::start(Behaviour::Answers(answer("500 Oops", "", b"a\0b\xfe\xffc"))).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;

@@ -12,8 +12,9 @@ use hyper::client::conn::http1;
 
 use super::Stream;
 
-/// How much is read from a connection at once, in bytes: an answer to a webhook is short, and thousands are waited for.
-const READ_BUFFER: usize = 4 * 1024;
+/// The longest head of an answer that is understood, in bytes, as in Node: a longer one counts as no HTTP. Also the most that
+/// is read of a body at once.
+const MAX_HEAD: usize = 16 * 1024;
 
 pub(super) struct Http1<S: Stream> {
     pub(super) requests: http1::SendRequest<Full<Bytes>>,
@@ -26,7 +27,7 @@ pub(super) struct Http1<S: Stream> {
 
 impl<S: Stream> Http1<S> {
     pub(super) async fn open(stream: S, origin: Arc<str>, peer: Option<SocketAddr>) -> hyper::Result<Box<Self>> {
-        let (requests, driver) = http1::Builder::new().read_buf_exact_size(Some(READ_BUFFER)).handshake(stream).await?;
+        let (requests, driver) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(stream).await?;
         Ok(Box::new(Self { requests, driver, ended: false, origin, peer }))
     }
 
