@@ -72,17 +72,17 @@ pub struct Shared {
     pub people: Option<Arc<People>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     pub shutdown: CancellationToken,
     pub tasks: TaskTracker,
-    pub(super) tokens: Arc<TokenCache>,
-    pub(super) guesses: Arc<Guesses>,
-    pub(super) tenant_rates: Arc<TenantRates>,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) tokens: TokenCache,
+    pub(super) guesses: Guesses,
+    pub(super) tenant_rates: TenantRates,
+    pub(super) readiness: Readiness,
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
     pub(super) workspace: Workspace,
-    pub(super) portal: Arc<Portal>,
+    pub(super) portal: Portal,
     /// The OpenAPI document as it is served.
     pub(super) document: Bytes,
 }
@@ -91,7 +91,7 @@ impl ApiState {
     /// Starts what handlers share; it ends with `dependencies.shutdown`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
-        let portal = Arc::new(Portal::new(dependencies.settings.sign_in_choices.as_deref()));
+        let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());
         let Dependencies {
             db,
             ingest,
@@ -107,8 +107,8 @@ impl ApiState {
             tasks,
         } = dependencies;
         Self(Arc::new(Shared {
-            guesses: Arc::new(Guesses::new(settings.wrong_credentials)),
-            tenant_rates: Arc::new(TenantRates::new(settings.tenant_events_per_second, settings.batch_events)),
+            guesses: Guesses::new(settings.wrong_credentials),
+            tenant_rates: TenantRates::new(settings.tenant_events_per_second, settings.batch_events),
             db,
             ingest,
             keyring,
@@ -119,11 +119,11 @@ impl ApiState {
             tracer,
             metrics,
             document: super::openapi_json(settings.public_url.as_ref()).into(),
-            settings: Arc::new(settings),
+            settings,
             shutdown,
             tasks,
-            tokens: Arc::new(TokenCache::new()),
-            readiness: Arc::new(Readiness::new()),
+            tokens: TokenCache::new(),
+            readiness: Readiness::new(),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
             workspace,
             portal,

@@ -44,8 +44,8 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An
-/// error of the database, and nothing accepted, where somebody's open transaction holds a key or a session for long.
+/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database, and
+/// nothing accepted, where somebody's open transaction holds a key or a session for long.
 pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Accepted, Error> {
     let tenants: Vec<&str> = events.iter().map(|event| event.tenant_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
