@@ -64,6 +64,8 @@ pub(super) struct Lane {
     /// How many more it probably has: as many as it gave, if that was all that it was asked for, twice. (Once it may be by
     /// chance, for among many lanes each is asked for few.)
     pub(super) rest: u32,
+    /// Deliveries that were seen since its last turn.
+    seen: u32,
     /// When the cap was halved last: the attempts begun before say nothing new.
     cut_at: Instant,
     /// The last answer, or the start of the first attempt since all was quiet.
@@ -90,6 +92,7 @@ impl Lane {
             in_flight: 0,
             appetite: 1,
             rest: 0,
+            seen: 0,
             cap: FIRST_CAP.min(most),
             cut_at: now,
             progress_at: now,
@@ -99,6 +102,7 @@ impl Lane {
 
     pub(super) fn work_seen(&mut self, position: i64) {
         self.has_work = true;
+        self.seen = self.seen.saturating_add(1);
         self.generation += 1;
         if position <= self.settled {
             self.settled = position - 1;
@@ -110,7 +114,13 @@ impl Lane {
         self.cap.saturating_sub(self.held)
     }
 
+    /// What it asks of a turn whose share is so much: what was seen, if that is more, and what its appetite is.
+    pub(super) fn wants(&self, share: u32) -> u32 {
+        share.max(self.appetite).max(self.seen.min(MOST_APPETITE))
+    }
+
     pub(super) fn quota(&mut self, endpoint: EndpointId, quota: u32, now: Instant) -> LaneQuota {
+        self.seen = 0;
         if now.duration_since(self.settled_at) >= LOOK_BACK || self.taken_since >= LOOK_BACK_DELIVERIES {
             self.settled = self.settled.max(self.settling);
             self.settling = self.reached;

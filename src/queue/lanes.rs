@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::company::Company;
 use super::lane::{Lane, Verdict};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
@@ -50,24 +51,13 @@ pub(super) struct Lanes {
     waiting_slow: VecDeque<EndpointId>,
     held: u32,
     held_by_slow: u32,
-    /// Planned claims that are not answered.
-    claims: u32,
-    /// Deliveries that were seen since the last plan.
-    seen: u32,
-    /// Until when more is expected, for the last claim gave much.
-    busy_until: Option<Instant>,
-    /// Until when the work that is there now waits for more, or for permits.
-    patience_ends: Option<Instant>,
+    company: Company,
 }
 
 /// So much work is worth a claim of its own, whatever else is coming.
-const ENOUGH: u32 = 32;
+const ENOUGH: u32 = 64;
 /// So are so many lanes with work.
 const MANY: usize = 32;
-/// A claim that gave so much tells that more is coming.
-const MUCH: usize = 8;
-/// How long work waits for company at most, or for permits.
-const PATIENCE: Duration = Duration::from_millis(4);
 
 impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
@@ -78,10 +68,7 @@ impl Lanes {
             waiting_slow: VecDeque::new(),
             held: 0,
             held_by_slow: 0,
-            claims: 0,
-            seen: 0,
-            busy_until: None,
-            patience_ends: None,
+            company: Company::default(),
         }
     }
 
@@ -107,7 +94,7 @@ impl Lanes {
         let most = self.limits.endpoint_permits;
         let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, most, now));
         lane.work_seen(position);
-        self.seen = self.seen.saturating_add(1);
+        self.company.work_seen(now);
         self.queue(endpoint);
     }
 
@@ -126,7 +113,7 @@ impl Lanes {
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut left = batch.min(self.free());
-        let share = batch.div_ceil(u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1));
+        let share = (batch / u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1)).max(1);
         let mut planned = Vec::new();
         for _ in 0..self.turns.len() {
             if left == 0 {
@@ -141,7 +128,7 @@ impl Lanes {
             Self::note_stall(lane, &mut self.held_by_slow, now);
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
-            let quota = room.min(share.max(lane.appetite)).min(left);
+            let quota = room.min(lane.wants(share)).min(left);
             if quota == 0 {
                 if lane.slow && lane.room() > 0 && !lane.waits_for_slow_pool {
                     lane.waits_for_slow_pool = true;
@@ -162,35 +149,37 @@ impl Lanes {
         }
         // A slow lane whose turn it was may have had no work any more.
         self.wake_slow();
-        self.seen = 0;
-        self.patience_ends = None;
-        self.claims += u32::from(!planned.is_empty());
+        self.company.planned(!planned.is_empty());
         planned
     }
 
-    /// Whether what is known to be there is little and more is coming, for a claim is under way or the last one gave much: a
-    /// claim costs far more than a delivery of it.
+    /// Until when the work that is there waits, for permits or for more work; `None`: it is to be claimed now.
+    pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
+        if self.free() < wanted {
+            return self.company.waits_for_permits(now);
+        }
+        if self.expects_more(now) { self.company.waits_for_work(self.is_there(), now) } else { None }
+    }
+
+    /// Whether what is known to be there is little and more is coming.
     pub(super) fn expects_more(&self, now: Instant) -> bool {
-        let is_busy = || self.busy_until.is_some_and(|until| now < until);
-        (self.claims > 0 || is_busy()) && self.turns.len() < MANY && !self.has_enough()
+        self.company.is_expected(now) && self.turns.len() < MANY && !self.has_enough()
     }
 
     /// Whether so much is known to be there that a claim need not wait for more.
     pub(super) fn has_enough(&self) -> bool {
-        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
-        self.turns.iter().take(MANY).map(rest).fold(self.seen, u32::saturating_add) >= ENOUGH
+        self.is_there() >= ENOUGH
     }
 
-    /// Until when the work that is there may wait; `None`: it has waited long enough.
-    pub(super) fn patience(&mut self, now: Instant) -> Option<Instant> {
-        let end = *self.patience_ends.get_or_insert(now + PATIENCE);
-        (now < end).then_some(end)
+    /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
+    fn is_there(&self) -> u32 {
+        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
+        self.turns.iter().take(MANY).map(rest).fold(self.company.seen(), u32::saturating_add)
     }
 
     /// All lanes of a planned claim are settled; it gave so many deliveries.
-    pub(super) fn claim_ended(&mut self, deliveries: usize, now: Instant) {
-        self.claims = self.claims.saturating_sub(1);
-        self.busy_until = (deliveries >= MUCH).then(|| now + PATIENCE);
+    pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
+        self.company.claim_ended(deliveries, now);
     }
 
     /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is

@@ -1,6 +1,6 @@
 //! When a claim waits for more work, by examples.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lane::Verdict;
 use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
@@ -15,7 +15,7 @@ fn little_work_waits_beside_a_claim_and_much_does_not() {
     lanes.plan(8, now);
     lanes.hint(&tenant, endpoint(1), 2, now);
     assert!(lanes.expects_more(now));
-    for position in 3..40 {
+    for position in 3..70 {
         lanes.hint(&tenant, endpoint(1), position, now);
     }
     assert!(!lanes.expects_more(now));
@@ -33,10 +33,9 @@ fn little_work_waits_a_moment_after_a_claim_that_gave_much() {
         lanes.hint(&tenant, endpoint(20), 1, now);
         assert_eq!(lanes.expects_more(now), waits, "after {gave}");
     }
-    let end = lanes.patience(now).unwrap();
-    assert_eq!(lanes.patience(now), Some(end), "from when it was first seen");
-    assert_eq!(lanes.patience(end), None, "it has waited long enough");
-    assert!(!lanes.expects_more(end), "nothing came");
+    let end = lanes.waits_until(1, now).unwrap();
+    assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "from when it was first seen");
+    assert_eq!(lanes.waits_until(1, end), None, "nothing came");
 }
 
 #[test]
@@ -45,11 +44,67 @@ fn lanes_that_gave_all_twice_are_expected_to_give_as_much_again() {
     let mut lanes = lanes_with_work(4, now);
     let mut next = 1;
     for is_expected in [false, true] {
-        let plan = lanes.plan(32, now);
+        let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
             lanes.answered(one, Verdict::Answered, now, now);
             lanes.release(one, 1);
         }
         assert_eq!(lanes.has_enough(), is_expected);
     }
+}
+
+#[test]
+fn little_work_waits_while_much_comes_and_not_for_what_came_at_once() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(20, now);
+    lanes.plan(20, now);
+    lanes.claim_ended(1, now);
+    let in_ms = |ms| now + Duration::from_millis(ms);
+    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), 2, in_ms(20));
+    assert!(!lanes.expects_more(in_ms(20)), "a burst, long ago");
+    for ms in 21..26 {
+        for position in 3..6 {
+            lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), position, in_ms(ms));
+        }
+    }
+    lanes.plan(20, in_ms(26));
+    lanes.claim_ended(1, in_ms(26));
+    assert!(lanes.expects_more(in_ms(27)), "much in one moment, and more in the next");
+    assert!(!lanes.expects_more(in_ms(34)), "no longer");
+}
+
+#[test]
+fn little_work_waits_longer_where_much_comes_and_not_for_ever() {
+    let now = Instant::now();
+    let tenant = TenantId::parse("acme").unwrap();
+    let in_ms = |ms| now + Duration::from_millis(ms);
+    let mut lanes = lanes_with_work(20, now);
+    lanes.plan(20, now);
+    lanes.hint(&tenant, endpoint(1), 2, in_ms(4));
+    assert_eq!(lanes.waits_until(1, in_ms(4)), Some(in_ms(12)), "much came");
+    assert_eq!(lanes.waits_until(1, in_ms(11)), Some(in_ms(12)));
+    for position in 3..11 {
+        lanes.hint(&tenant, endpoint(1), position, in_ms(9));
+    }
+    lanes.hint(&tenant, endpoint(1), 11, in_ms(13));
+    assert_eq!(lanes.waits_until(1, in_ms(13)), None, "it has waited long enough");
+    lanes.plan(20, in_ms(13));
+    lanes.hint(&tenant, endpoint(1), 12, in_ms(13));
+    assert_eq!(lanes.waits_until(1, in_ms(13)), Some(in_ms(21)));
+    lanes.claim_ended(8, in_ms(20));
+    assert_eq!(lanes.waits_until(1, in_ms(21)), Some(in_ms(22)), "it is alone");
+    lanes.claim_ended(8, in_ms(24));
+    assert_eq!(lanes.waits_until(1, in_ms(25)), None, "it has waited long enough");
+}
+
+#[test]
+fn a_lane_is_asked_for_what_was_seen_of_it() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(10, now);
+    for position in 2..10 {
+        lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(7), position, now);
+    }
+    let asked: Vec<u32> = lanes.plan(75, now).iter().map(|one| one.quota.quota).collect();
+    assert_eq!(asked.len(), 10, "no lane is left over");
+    assert_eq!((asked.iter().max(), asked.iter().min()), (Some(&9), Some(&7)));
 }

@@ -7,6 +7,7 @@
 mod backend;
 mod claimed;
 mod claimer;
+mod company;
 mod completer;
 mod discovery;
 mod lane;

@@ -138,9 +138,7 @@ impl ChannelQueue {
             return Plan::Nothing;
         }
         let wanted = batch.min(self.permits) / 2;
-        if (lanes.free() < wanted || lanes.expects_more(now))
-            && let Some(until) = lanes.patience(now)
-        {
+        if let Some(until) = lanes.waits_until(wanted, now) {
             return Plan::Crowded(until);
         }
         let planned = lanes.plan(batch, now);
@@ -162,7 +160,7 @@ impl ChannelQueue {
                 taken.iter().filter(|(of, _)| *of == endpoint).map(|(_, position)| *position).collect();
             lanes.settle(one, &positions, now);
         }
-        lanes.claim_ended(taken.len(), now);
+        lanes.claim_ended(u32::try_from(taken.len()).unwrap_or(u32::MAX), now);
         let again = lanes.has_turns();
         drop(lanes);
         self.relief.notify_one();
