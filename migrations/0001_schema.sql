@@ -16,11 +16,17 @@ CREATE TYPE flametree.outcome AS ENUM (
 
 -- Events and deliveries -------------------------------------------------------------------------------------------
 
+-- What a column of events may hold: a CHECK of the table would be parsed again by every statement that inserts.
+CREATE DOMAIN flametree.delivery_count AS smallint
+    CONSTRAINT delivery_count_range CHECK (VALUE >= 0);
+CREATE DOMAIN flametree.trace_context AS bytea
+    CONSTRAINT trace_context_size CHECK (octet_length(VALUE) BETWEEN 17 AND 529);
+
 CREATE TABLE flametree.events (
     tenant_id   text COLLATE "C" NOT NULL,
     id          uuid NOT NULL,
     type        flametree.event_type NOT NULL,
-    deliveries  smallint NOT NULL CONSTRAINT events_deliveries_range CHECK (deliveries >= 0),
+    deliveries  flametree.delivery_count NOT NULL,
     occurred_at timestamptz NOT NULL,
     agent_id    text COLLATE "C" NOT NULL,
     session_id  text COLLATE "C" NOT NULL,
@@ -28,7 +34,7 @@ CREATE TABLE flametree.events (
     assignee_id text COLLATE "C",
     text        text,
     metadata    text,
-    trace       bytea CONSTRAINT events_trace_size CHECK (octet_length(trace) BETWEEN 17 AND 529),
+    trace       flametree.trace_context,
     PRIMARY KEY (tenant_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE flametree.events IS

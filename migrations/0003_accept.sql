@@ -10,13 +10,14 @@ CREATE TYPE flametree.accepted AS (
     results        text[],
     event_ids      uuid[],
     deliveries     smallint[],
-    lane_channels  text[],
-    lane_tenants   text[],
-    lane_endpoints uuid[],
-    lane_positions bigint[]
+    webhooks       uuid[],
+    positions      bigint[],
+    push_events    integer[],
+    push_endpoints uuid[],
+    push_positions bigint[]
 );
 COMMENT ON TYPE flametree.accepted IS
-    'What became of events: the n-th of results, event_ids and deliveries is of the n-th event, the n-th of each lane array of the n-th delivery that is now ready; NULL where none is. One row of arrays costs both sides less than a row for each event.';
+    'What became of events: the n-th of results, event_ids and deliveries is of the n-th event, and the n-th of webhooks and positions is its webhook''s delivery that is now ready, NULL where none is. The push arrays have one element for each browser''s delivery that is now ready, push_events the number of its event, from 1; they are NULL where there is none. One row of arrays costs both sides less than a row for each event.';
 
 -- Plans are made once and kept (force_generic_plan: planning these statements costs as much as running them for twenty
 -- events). A table that was empty when its plan was made must not be scanned whole when it is not: hence
@@ -27,27 +28,37 @@ CREATE FUNCTION flametree.accept_events(
     -- May be shorter than the others: what is missing is NULL.
     p_traces bytea[],
     -- Of events that do not say when they expire. Behind the hash: the same body is the same, whatever the setting is now.
-    p_default_expires_seconds integer
+    p_default_expires_seconds integer,
+    -- How long to wait for somebody's open transaction that holds a key or a session, before lock_not_available is raised;
+    -- NULL: as the caller's session says.
+    p_lock_timeout text DEFAULT NULL
 ) RETURNS flametree.accepted LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := clock_timestamp();
-    v_time text := lpad(to_hex((extract(epoch FROM v_now) * 1000)::bigint), 12, '0');
+    v_time text := lpad(to_hex((extract(epoch FROM v_now) * 1000)::bigint), 12, '0') || '7';
+    -- 55 random bits: the ids of one call count on from there (RFC 9562, 6.2, method 2).
+    v_random bigint := uuid_hash_extended(gen_random_uuid(), 0) & 36028797018963967;
     v_ids uuid[];
-    v_results text[] := array_fill('accepted'::text, ARRAY[v_count]);
     v_hashes bytea[];
     v_people text[];
+    v_pushes smallint[];
     v_accepted flametree.accepted;
     v_has_effects boolean := p_types && ARRAY['session_assigned', 'transferred_to_live_agent', 'session_resolved'];
 BEGIN
-    v_time := left(v_time, 8) || '-' || right(v_time, 4) || '-7';
+    IF p_lock_timeout IS NOT NULL THEN
+        p_lock_timeout := set_config('lock_timeout', p_lock_timeout, true);
+    END IF;
     v_ids := ARRAY(
-        SELECT (v_time || substr(gen_random_uuid()::text, 16, 17) || '0000')::uuid FROM generate_series(1, v_count)
+        SELECT (v_time || overlay(lpad(to_hex(i.n), 14, '0') PLACING '8' FROM 4 FOR 0) || '0000')::uuid
+        FROM (SELECT generate_series(v_random, v_random + v_count - 1) AS n) AS i
     );
     v_accepted.event_ids := v_ids;
+    v_accepted.results := array_fill('accepted'::text, ARRAY[v_count]);
 
     -- Arrays are unnested and never subscripted by row: to reach the n-th of an array of texts, PostgreSQL walks over the
-    -- n - 1 before it.
+    -- n - 1 before it. In a list of columns they are read side by side and in order; unnest of many in FROM writes each
+    -- down first, which costs a third of such a statement.
 
     -- Idempotency. Keys are written in their order, so that two transactions with the same keys cannot deadlock; the
     -- read after it sees who was first, because each statement has a snapshot of its own.
@@ -72,7 +83,7 @@ BEGIN
                    WHEN k.body_hash = i.hash THEN 'duplicate'
                    ELSE 'conflict' END ORDER BY i.ord),
                array_agg(coalesce(k.event_id, i.id) ORDER BY i.ord)
-        INTO v_results, v_accepted.event_ids
+        INTO v_accepted.results, v_accepted.event_ids
         FROM unnest(p_tenants, p_keys, v_ids, v_hashes) WITH ORDINALITY AS i (tenant, key, id, hash, ord)
         LEFT JOIN LATERAL (
             SELECT s.event_id, s.body_hash FROM flametree.idempotency_keys AS s
@@ -86,7 +97,7 @@ BEGIN
         WITH effects AS MATERIALIZED (
             SELECT i.ord, i.tenant, i.session, least(coalesce(i.occurred, v_now), v_now) AS occurred,
                    CASE i.type WHEN 'session_assigned' THEN i.assignee END AS handler
-            FROM unnest(p_tenants, p_sessions, p_types, p_occurred, p_assignees, v_results) WITH ORDINALITY
+            FROM unnest(p_tenants, p_sessions, p_types, p_occurred, p_assignees, v_accepted.results) WITH ORDINALITY
                 AS i (tenant, session, type, occurred, assignee, result, ord)
             WHERE i.type IN ('session_assigned', 'session_resolved') AND i.result = 'accepted'
         )
@@ -104,95 +115,110 @@ BEGIN
         INTO v_people
         FROM unnest(p_tenants, p_sessions, p_types, p_assignees) WITH ORDINALITY
             AS i (tenant, session, type, assignee, ord);
-    ELSIF 'user_message' = ANY (p_types) THEN
-        v_people := ARRAY(
-            SELECT CASE i.type WHEN 'user_message' THEN (
-                       SELECT s.handler_id FROM flametree.sessions AS s
-                       WHERE s.tenant_id = i.tenant AND s.id = i.session LIMIT 1)
-                   END
-            FROM unnest(p_tenants, p_sessions, p_types) WITH ORDINALITY AS i (tenant, session, type, ord)
-            ORDER BY i.ord
-        );
     END IF;
 
     IF v_has_effects THEN
         PERFORM flametree.apply_effects(
-            v_results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
+            v_accepted.results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
     END IF;
 
-    WITH fan AS MATERIALIZED (
-        SELECT i.*, (
+    -- Small statements, one after the other: one that did all took more than twice as long.
+    SELECT array_agg(f.webhook), array_agg(f.person)
+    INTO v_accepted.webhooks, v_people
+    FROM (
+        SELECT (
                    SELECT c.endpoint_id FROM flametree.push_configs AS c
                    WHERE i.result = 'accepted' AND c.tenant_id = i.tenant AND c.agent_id = i.agent AND c.enabled
                      AND CASE i.type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE i.type END::flametree.event_type
                          = ANY (c.events)
                    LIMIT 1
                ) AS webhook,
-               CASE WHEN i.result = 'accepted' AND i.person IS NOT NULL THEN ARRAY(
-                   SELECT s.id FROM flametree.push_subscriptions AS s
-                   WHERE s.tenant_id = i.tenant AND s.user_id = i.person AND s.active
-                   LIMIT 100
-               ) ELSE '{}' END AS browsers
-        FROM unnest(v_ids, v_results, v_accepted.event_ids, v_people, p_tenants, p_types, p_agents, p_sessions, p_customers,
-                    p_assignees, p_occurred, p_texts, p_metadata, p_expires_seconds, p_traces) WITH ORDINALITY
-            AS i (id, result, answered_id, person, tenant, type, agent, session, customer, assignee, occurred, text, metadata,
-                  expires_seconds, trace, ord)
-    ), stored AS (
-        INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id,
-            assignee_id, text, metadata, trace)
-        SELECT f.tenant, f.id, f.type::flametree.event_type, num_nonnulls(f.webhook) + cardinality(f.browsers),
-               coalesce(f.occurred, v_now), f.agent, f.session, f.customer, f.assignee, f.text, f.metadata, f.trace
-        FROM fan AS f WHERE f.result = 'accepted'
-    ), ready AS (
-        INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
-        SELECT d.channel, d.tenant, d.endpoint, nextval('flametree.ready_positions'), flametree.delivery_id(d.event, d.n),
-               d.event, v_now + make_interval(secs => coalesce(d.expires_seconds, p_default_expires_seconds))
+               CASE WHEN v_has_effects THEN i.person WHEN i.type = 'user_message' THEN (
+                   SELECT s.handler_id FROM flametree.sessions AS s
+                   WHERE s.tenant_id = i.tenant AND s.id = i.session LIMIT 1)
+               END AS person
         FROM (
-            SELECT 'webhook'::flametree.channel AS channel, f.tenant, f.webhook AS endpoint, f.id AS event, 1::bigint AS n,
-                   f.expires_seconds
-            FROM fan AS f WHERE f.webhook IS NOT NULL
-            UNION ALL
-            SELECT 'browser_push', f.tenant, b.id, f.id, num_nonnulls(f.webhook) + b.n, f.expires_seconds
-            FROM fan AS f CROSS JOIN LATERAL unnest(f.browsers) WITH ORDINALITY AS b (id, n)
-            WHERE f.browsers <> '{}'
-        ) AS d
-        RETURNING channel, tenant_id, endpoint_id, position
-    )
-    SELECT ARRAY(
-               -- A repeated event answers with what its first acceptance answered, as long as that is kept. The first may
-               -- stand in this very call, where this snapshot does not see it.
-               SELECT coalesce(
-                   CASE WHEN f.result = 'duplicate' THEN (
+            SELECT unnest(v_accepted.results) AS result, unnest(v_people) AS person, unnest(p_tenants) AS tenant,
+                   unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session
+        ) AS i
+    ) AS f;
+    v_accepted.positions := ARRAY(
+        SELECT CASE WHEN i.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END
+        FROM (SELECT unnest(v_accepted.webhooks) AS webhook) AS i
+    );
+    IF array_remove(v_people, NULL) <> '{}' THEN
+        SELECT array_agg(b.ord), array_agg(b.id), array_agg(nextval('flametree.ready_positions'))
+        INTO v_accepted.push_events, v_accepted.push_endpoints, v_accepted.push_positions
+        FROM (
+            SELECT i.ord::integer AS ord, s.id
+            FROM unnest(v_accepted.results, v_people, p_tenants) WITH ORDINALITY AS i (result, person, tenant, ord)
+            CROSS JOIN LATERAL (
+                SELECT s.id FROM flametree.push_subscriptions AS s
+                WHERE s.tenant_id = i.tenant AND s.user_id = i.person AND s.active
+                LIMIT 100
+            ) AS s
+            WHERE i.result = 'accepted' AND i.person IS NOT NULL
+            ORDER BY i.ord
+        ) AS b;
+        v_pushes := ARRAY(
+            SELECT count(b.ord)::smallint FROM generate_series(1, v_count) AS n
+            LEFT JOIN unnest(v_accepted.push_events) AS b (ord) ON b.ord = n
+            GROUP BY n ORDER BY n
+        );
+    END IF;
+    v_accepted.deliveries := ARRAY(
+        SELECT num_nonnulls(i.webhook) + coalesce(i.pushes, 0)
+        FROM (SELECT unnest(v_accepted.webhooks) AS webhook, unnest(v_pushes) AS pushes) AS i
+    );
+
+    INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id, assignee_id,
+        text, metadata, trace)
+    SELECT i.tenant, i.id, i.type::flametree.event_type, i.deliveries, coalesce(i.occurred, v_now), i.agent, i.session,
+           i.customer, i.assignee, i.text, i.metadata, i.trace
+    FROM (
+        SELECT unnest(v_ids) AS id, unnest(v_accepted.results) AS result, unnest(v_accepted.deliveries) AS deliveries,
+               unnest(p_tenants) AS tenant, unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session,
+               unnest(p_customers) AS customer, unnest(p_assignees) AS assignee, unnest(p_occurred) AS occurred,
+               unnest(p_texts) AS text, unnest(p_metadata) AS metadata, unnest(p_traces) AS trace
+    ) AS i
+    WHERE i.result = 'accepted';
+
+    INSERT INTO flametree.ready_deliveries_webhook (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+    SELECT 'webhook', i.tenant, i.webhook, i.position, flametree.delivery_id(i.id, 1), i.id,
+           v_now + make_interval(secs => coalesce(i.expires_seconds, p_default_expires_seconds))
+    FROM (
+        SELECT unnest(v_ids) AS id, unnest(v_accepted.webhooks) AS webhook, unnest(v_accepted.positions) AS position,
+               unnest(p_tenants) AS tenant, unnest(p_expires_seconds) AS expires_seconds
+    ) AS i
+    WHERE i.webhook IS NOT NULL;
+
+    IF v_accepted.push_events IS NOT NULL THEN
+        INSERT INTO flametree.ready_deliveries_browser_push (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+        SELECT 'browser_push', i.tenant, b.endpoint, b.position,
+               flametree.delivery_id(i.id, num_nonnulls(i.webhook) + row_number() OVER (PARTITION BY b.event ORDER BY b.position)),
+               i.id, v_now + make_interval(secs => coalesce(i.expires_seconds, p_default_expires_seconds))
+        FROM unnest(v_accepted.push_events, v_accepted.push_endpoints, v_accepted.push_positions) AS b (event, endpoint, position)
+        JOIN unnest(v_ids, v_accepted.webhooks, p_tenants, p_expires_seconds) WITH ORDINALITY
+            AS i (id, webhook, tenant, expires_seconds, ord) ON i.ord = b.event;
+    END IF;
+
+    -- A repeated event answers with what its first acceptance answered, as long as that is kept.
+    IF 'duplicate' = ANY (v_accepted.results) THEN
+        v_accepted.deliveries := ARRAY(
+            SELECT coalesce(CASE i.result WHEN 'duplicate' THEN (
                        SELECT e.deliveries FROM flametree.events AS e
-                       WHERE e.tenant_id = f.tenant AND e.id = f.answered_id LIMIT 1)
-                   END, (num_nonnulls(f.webhook) + cardinality(f.browsers))::smallint)
-               FROM fan AS f ORDER BY f.ord),
-           array_agg(r.channel::text), array_agg(r.tenant_id::text), array_agg(r.endpoint_id), array_agg(r.position)
-    INTO v_accepted.deliveries, v_accepted.lane_channels, v_accepted.lane_tenants, v_accepted.lane_endpoints,
-         v_accepted.lane_positions
-    FROM ready AS r;
-    v_accepted.results := v_results;
+                       WHERE e.tenant_id = i.tenant AND e.id = i.id LIMIT 1)
+                   END, i.deliveries)
+            FROM unnest(v_accepted.results, v_accepted.event_ids, v_accepted.deliveries, p_tenants) WITH ORDINALITY
+                AS i (result, id, deliveries, tenant, ord)
+            ORDER BY i.ord
+        );
+    END IF;
     RETURN v_accepted;
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events IS
     'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them.';
-
--- Callers of the API share transactions: one that waits behind the open transaction of a SQL caller, which may hold an
--- idempotency key or a session for as long as it likes, would keep all of them waiting.
-CREATE FUNCTION flametree.accept_events_soon(
-    p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
-    p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
-    p_traces bytea[], p_default_expires_seconds integer
-) RETURNS flametree.accepted LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
-BEGIN
-    RETURN flametree.accept_events(
-        p_tenants, p_types, p_agents, p_sessions, p_customers, p_assignees, p_occurred, p_texts, p_metadata, p_keys,
-        p_expires_seconds, p_traces, p_default_expires_seconds);
-END
-$$;
-COMMENT ON FUNCTION flametree.accept_events_soon IS
-    'accept_events for a caller who must not wait: raises lock_not_available after half a second behind a lock.';
 
 CREATE FUNCTION flametree.event_hash(
     p_type text, p_agent text, p_session text, p_customer text, p_assignee text, p_occurred timestamptz, p_text text,

@@ -44,6 +44,10 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
+/// Callers share transactions: one that waits behind the open transaction of a SQL caller, which may hold an idempotency key
+/// or a session for as long as it likes, would keep all of them waiting.
+const LOCK_TIMEOUT: &str = "500ms";
+
 /// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database, and
 /// nothing accepted, where somebody's open transaction holds a key or a session for long.
 pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Accepted, Error> {
@@ -62,9 +66,9 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     let row = sqlx::query_as!(
         AcceptedRow,
         r#"-- accept::accept
-        SELECT results AS "results!", event_ids AS "event_ids!", deliveries AS "deliveries!", lane_channels, lane_tenants,
-               lane_endpoints, lane_positions
-        FROM flametree.accept_events_soon($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
+        SELECT results AS "results!", event_ids AS "event_ids!", deliveries AS "deliveries!", webhooks AS "webhooks!: _",
+               positions AS "positions!: _", push_events, push_endpoints, push_positions
+        FROM flametree.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
         &tenants as &[&str],
         &types as &[&str],
         &agents as &[&str],
@@ -78,6 +82,7 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         &expiries as &[Option<i32>],
         &traces as &[Option<Vec<u8>>],
         seconds(default_expiry_seconds),
+        LOCK_TIMEOUT,
     )
     .fetch_one(db)
     .await?;
@@ -85,18 +90,19 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
     if answers.len() != events.len() {
         return Err(Error::Decode(format!("{} answers to {} events", answers.len(), events.len()).into()));
     }
-    Ok(Accepted { answers, ready: row.ready()? })
+    Ok(Accepted { answers, ready: row.ready(events)? })
 }
 
-/// The type `flametree.accepted`: the n-th of each array is of the n-th event, of the lanes' arrays of the n-th delivery.
+/// The type `flametree.accepted`: the n-th of each array is of the n-th event, of the last three of the n-th browser.
 struct AcceptedRow {
     results: Vec<String>,
     event_ids: Vec<Uuid>,
     deliveries: Vec<i16>,
-    lane_channels: Option<Vec<String>>,
-    lane_tenants: Option<Vec<String>>,
-    lane_endpoints: Option<Vec<Uuid>>,
-    lane_positions: Option<Vec<i64>>,
+    webhooks: Vec<Option<Uuid>>,
+    positions: Vec<Option<i64>>,
+    push_events: Option<Vec<i32>>,
+    push_endpoints: Option<Vec<Uuid>>,
+    push_positions: Option<Vec<i64>>,
 }
 
 impl AcceptedRow {
@@ -112,18 +118,29 @@ impl AcceptedRow {
         })
     }
 
-    fn ready(self) -> Result<Vec<ReadyDelivery>, Error> {
-        let (channels, tenants) = (self.lane_channels.unwrap_or_default(), self.lane_tenants.unwrap_or_default());
-        let (endpoints, positions) = (self.lane_endpoints.unwrap_or_default(), self.lane_positions.unwrap_or_default());
-        let lanes = channels.into_iter().zip(tenants).zip(endpoints).zip(positions);
-        lanes
-            .map(|(((channel, tenant), endpoint), position)| {
-                let channel = Channel::from_name(&channel)
-                    .ok_or_else(|| Error::Decode(format!("accept_events answered the channel {channel}").into()))?;
-                let (tenant_id, endpoint_id) = (TenantId::from_stored(tenant), EndpointId::from_uuid(endpoint));
-                Ok(ReadyDelivery { channel, tenant_id, endpoint_id, position })
-            })
-            .collect()
+    fn ready(self, events: &[&NewEvent]) -> Result<Vec<ReadyDelivery>, Error> {
+        let mut ready = Vec::with_capacity(events.len());
+        let place = |channel, event: &NewEvent, endpoint, position| ReadyDelivery {
+            channel,
+            tenant_id: event.tenant_id.clone(),
+            endpoint_id: EndpointId::from_uuid(endpoint),
+            position,
+        };
+        for ((event, webhook), position) in events.iter().zip(self.webhooks).zip(self.positions) {
+            if let (Some(webhook), Some(position)) = (webhook, position) {
+                ready.push(place(Channel::Webhook, event, webhook, position));
+            }
+        }
+        let (numbers, endpoints) = (self.push_events.unwrap_or_default(), self.push_endpoints.unwrap_or_default());
+        for ((number, browser), position) in
+            numbers.into_iter().zip(endpoints).zip(self.push_positions.unwrap_or_default())
+        {
+            let event = usize::try_from(number).ok().and_then(|number| events.get(number.checked_sub(1)?));
+            let event =
+                event.ok_or_else(|| Error::Decode(format!("accept_events answered an event {number}").into()))?;
+            ready.push(place(Channel::BrowserPush, event, browser, position));
+        }
+        Ok(ready)
     }
 }
 
