@@ -137,8 +137,10 @@ BEGIN
     SELECT array_agg(l.lane::smallint), array_agg(r.position), array_agg(r.id), array_agg(r.event_id),
            array_agg(r.expires_at), array_agg(r.place)
     INTO v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries, v_places
-    FROM unnest(p_tenants, p_endpoints, p_after, p_quotas) WITH ORDINALITY
-        AS l (tenant_id, endpoint_id, after, quota, lane)
+    FROM (
+        SELECT unnest(p_tenants) AS tenant_id, unnest(p_endpoints) AS endpoint_id, unnest(p_after) AS after,
+               unnest(p_quotas) AS quota, generate_series(1, cardinality(p_endpoints)) AS lane
+    ) AS l
     CROSS JOIN LATERAL (
         SELECT r.position, r.id, r.event_id, r.expires_at, r.ctid AS place
         FROM flametree.ready_deliveries AS r
@@ -154,16 +156,17 @@ BEGIN
     END IF;
     PERFORM flametree.take_ready(p_channel, v_places);
 
-    SELECT array_agg(CASE p_channel
-        WHEN 'webhook' THEN (
-            SELECT c.version FROM flametree.push_configs AS c
-            WHERE c.tenant_id = l.tenant_id AND c.endpoint_id = l.endpoint_id AND c.enabled)
-        WHEN 'browser_push' THEN (
-            SELECT s.version FROM flametree.push_subscriptions AS s
-            WHERE s.tenant_id = l.tenant_id AND s.id = l.endpoint_id AND s.active)
-        END ORDER BY l.lane)
-    INTO v_claim.lane_versions
-    FROM unnest(p_tenants, p_endpoints) WITH ORDINALITY AS l (tenant_id, endpoint_id, lane);
+    v_claim.lane_versions := ARRAY(
+        SELECT CASE p_channel
+            WHEN 'webhook' THEN (
+                SELECT c.version FROM flametree.push_configs AS c
+                WHERE c.tenant_id = l.tenant_id AND c.endpoint_id = l.endpoint_id AND c.enabled)
+            WHEN 'browser_push' THEN (
+                SELECT s.version FROM flametree.push_subscriptions AS s
+                WHERE s.tenant_id = l.tenant_id AND s.id = l.endpoint_id AND s.active)
+            END
+        FROM (SELECT unnest(p_tenants) AS tenant_id, unnest(p_endpoints) AS endpoint_id) AS l
+    );
 
     v_claim.claim_id := p_claim_id;
     v_claim.worker_id := p_worker_id;
@@ -191,8 +194,9 @@ DECLARE
     v_events uuid[] := p_claim.event_ids;
     v_tenants text[] := p_claim.lane_tenants;
     -- Bounds known before execution let the executor leave out the partitions of other days.
-    v_first uuid := (SELECT u FROM unnest(v_events) AS u ORDER BY u LIMIT 1);
-    v_last uuid := (SELECT u FROM unnest(v_events) AS u ORDER BY u DESC LIMIT 1);
+    v_sorted uuid[] := ARRAY(SELECT u FROM unnest(v_events) AS u ORDER BY u);
+    v_first uuid := v_sorted[1];
+    v_last uuid := v_sorted[cardinality(v_sorted)];
     v_claimed flametree.claimed;
 BEGIN
     SELECT array_agg(e.type::text), array_agg(e.agent_id), array_agg(e.session_id), array_agg(e.customer_id),
@@ -201,7 +205,7 @@ BEGIN
     INTO v_claimed.event_types, v_claimed.agents, v_claimed.sessions, v_claimed.customers,
          v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata,
          v_claimed.traces
-    FROM unnest(v_lanes, v_events) AS d (lane, event_id)
+    FROM (SELECT unnest(v_lanes) AS lane, unnest(v_events) AS event_id) AS d
     -- LEFT: a delivery whose event is gone is still answered, else its claim could never be completed.
     LEFT JOIN LATERAL (
         SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata,
@@ -264,9 +268,12 @@ BEGIN
             endpoint_version, duration_us, http_status, detail)
         SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
                g.outcome::flametree.outcome, g.version, g.duration_us, g.status, g.detail
-        FROM unnest(p_tenants, p_ids, p_endpoints, p_events, p_claimed, p_outcomes, p_versions, p_durations_us, p_statuses,
-                    p_details)
-            AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail);
+        FROM (
+            SELECT unnest(p_tenants) AS tenant_id, unnest(p_ids) AS id, unnest(p_endpoints) AS endpoint_id,
+                   unnest(p_events) AS event_id, unnest(p_claimed) AS claimed_at, unnest(p_outcomes) AS outcome,
+                   unnest(p_versions) AS version, unnest(p_durations_us) AS duration_us, unnest(p_statuses) AS status,
+                   unnest(p_details) AS detail
+        ) AS g;
     EXCEPTION WHEN unique_violation THEN
         -- Somebody was first: the reaper (its outcome stays), or this very call, sent again after a lost answer. Seldom:
         -- hence not ON CONFLICT at once, which takes twice the time and more WAL for each row.
