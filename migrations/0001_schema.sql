@@ -16,11 +16,15 @@ CREATE TYPE flametree.outcome AS ENUM (
 
 -- Events and deliveries -------------------------------------------------------------------------------------------
 
--- What a column of events may hold: a CHECK of the table would be parsed again by every statement that inserts.
+-- What columns may hold: a CHECK of their table would be parsed again by every statement that inserts.
 CREATE DOMAIN flametree.delivery_count AS smallint
     CONSTRAINT delivery_count_range CHECK (VALUE >= 0);
 CREATE DOMAIN flametree.trace_context AS bytea
     CONSTRAINT trace_context_size CHECK (octet_length(VALUE) BETWEEN 17 AND 529);
+CREATE DOMAIN flametree.duration_us AS integer
+    CONSTRAINT duration_us_range CHECK (VALUE >= 0);
+CREATE DOMAIN flametree.http_status AS smallint
+    CONSTRAINT http_status_range CHECK (VALUE BETWEEN 100 AND 999);
 
 CREATE TABLE flametree.events (
     tenant_id   text COLLATE "C" NOT NULL,
@@ -129,8 +133,8 @@ CREATE TABLE flametree.deliveries (
     channel          flametree.channel NOT NULL,
     outcome          flametree.outcome NOT NULL,
     endpoint_version integer,
-    duration_us      integer NOT NULL CONSTRAINT deliveries_duration_range CHECK (duration_us >= 0),
-    http_status      smallint CONSTRAINT deliveries_http_status_range CHECK (http_status BETWEEN 100 AND 999),
+    duration_us      flametree.duration_us NOT NULL,
+    http_status      flametree.http_status,
     detail           text,
     CONSTRAINT deliveries_delivered_has_status CHECK (outcome <> 'delivered' OR http_status IS NOT NULL),
     PRIMARY KEY (tenant_id, id)

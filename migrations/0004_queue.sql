@@ -103,22 +103,6 @@ CREATE TYPE flametree.claimed AS (
 COMMENT ON TYPE flametree.claimed IS
     'A ledger row with its events: the n-th of each array from lanes on is of the n-th delivery. One row of arrays costs both sides half of what a row for each delivery does.';
 
--- A function of its own for its planner settings: with every other way off, the plan is to go to the places. By the key, the
--- plan that is kept, made while the table was empty, may be to read all of the index: dear once it holds dead rows.
-CREATE FUNCTION flametree.take_ready(p_channel flametree.channel, p_places tid[]) RETURNS void LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_indexscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    v_taken bigint;
-BEGIN
-    DELETE FROM flametree.ready_deliveries AS r WHERE r.channel = p_channel AND r.ctid = ANY (p_places);
-    GET DIAGNOSTICS v_taken = ROW_COUNT;
-    IF v_taken <> cardinality(p_places) THEN
-        RAISE EXCEPTION '% of % locked deliveries were there to take', v_taken, cardinality(p_places);
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION flametree.take_ready IS 'Removes ready deliveries that the caller has locked, by their places in the table.';
-
 CREATE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
     p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
@@ -128,6 +112,7 @@ CREATE FUNCTION flametree.claim_deliveries(
 DECLARE
     v_claim flametree.claims;
     v_places tid[];
+    v_taken bigint;
 BEGIN
     PERFORM 1 FROM flametree.workers AS w WHERE w.id = p_worker_id AND w.fenced_at IS NULL;
     IF NOT FOUND THEN
@@ -154,7 +139,17 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    PERFORM flametree.take_ready(p_channel, v_places);
+    -- By place and by nothing else, in the channel's own table: by the key, the plan that is kept, made while the table was
+    -- empty, may be to read all of the index: dear once it holds dead rows.
+    IF p_channel = 'webhook' THEN
+        DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
+    ELSE
+        DELETE FROM flametree.ready_deliveries_browser_push AS r WHERE r.ctid = ANY (v_places);
+    END IF;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    IF v_taken <> cardinality(v_places) THEN
+        RAISE EXCEPTION '% of % locked deliveries were there to take', v_taken, cardinality(v_places);
+    END IF;
 
     v_claim.lane_versions := ARRAY(
         SELECT CASE p_channel
