@@ -42,7 +42,6 @@ DECLARE
     v_ids uuid[];
     v_hashes bytea[];
     v_people text[];
-    v_pushes smallint[];
     v_accepted flametree.accepted;
     v_has_effects boolean := p_types && ARRAY['session_assigned', 'transferred_to_live_agent', 'session_resolved'];
 BEGIN
@@ -123,8 +122,10 @@ BEGIN
     END IF;
 
     -- Small statements, one after the other: one that did all took more than twice as long.
-    SELECT array_agg(f.webhook), array_agg(f.person)
-    INTO v_accepted.webhooks, v_people
+    SELECT array_agg(f.webhook), array_agg(f.person),
+           array_agg(CASE WHEN f.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END),
+           array_agg(num_nonnulls(f.webhook)::smallint)
+    INTO v_accepted.webhooks, v_people, v_accepted.positions, v_accepted.deliveries
     FROM (
         SELECT (
                    SELECT c.endpoint_id FROM flametree.push_configs AS c
@@ -141,11 +142,8 @@ BEGIN
             SELECT unnest(v_accepted.results) AS result, unnest(v_people) AS person, unnest(p_tenants) AS tenant,
                    unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session
         ) AS i
+        OFFSET 0 -- So that each is looked up once, however often it is named above.
     ) AS f;
-    v_accepted.positions := ARRAY(
-        SELECT CASE WHEN i.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END
-        FROM (SELECT unnest(v_accepted.webhooks) AS webhook) AS i
-    );
     IF array_remove(v_people, NULL) <> '{}' THEN
         SELECT array_agg(b.ord), array_agg(b.id), array_agg(nextval('flametree.ready_positions'))
         INTO v_accepted.push_events, v_accepted.push_endpoints, v_accepted.push_positions
@@ -160,16 +158,13 @@ BEGIN
             WHERE i.result = 'accepted' AND i.person IS NOT NULL
             ORDER BY i.ord
         ) AS b;
-        v_pushes := ARRAY(
-            SELECT count(b.ord)::smallint FROM generate_series(1, v_count) AS n
-            LEFT JOIN unnest(v_accepted.push_events) AS b (ord) ON b.ord = n
-            GROUP BY n ORDER BY n
+        v_accepted.deliveries := ARRAY(
+            SELECT (i.deliveries + count(b.ord))::smallint
+            FROM unnest(v_accepted.deliveries) WITH ORDINALITY AS i (deliveries, ord)
+            LEFT JOIN unnest(v_accepted.push_events) AS b (ord) ON b.ord = i.ord
+            GROUP BY i.ord, i.deliveries ORDER BY i.ord
         );
     END IF;
-    v_accepted.deliveries := ARRAY(
-        SELECT num_nonnulls(i.webhook) + coalesce(i.pushes, 0)
-        FROM (SELECT unnest(v_accepted.webhooks) AS webhook, unnest(v_pushes) AS pushes) AS i
-    );
 
     INSERT INTO flametree.events (tenant_id, id, type, deliveries, occurred_at, agent_id, session_id, customer_id, assignee_id,
         text, metadata, trace)
