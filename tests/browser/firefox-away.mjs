@@ -49,6 +49,9 @@ await run(async (opening) => {
     await until('the browser has gone', () => !push.hasBrowser);
     await assign('s-2', 'ada');
     await say('s-1', 'the first');
+    // Attempts run at the same time and may overtake each other: only what comes after these have arrived is the newest.
+    await delivered('s-1', 3);
+    await delivered('s-2', 1);
     await say('s-1', 'the second');
     await say('s-2', 'of another session');
     await delivered('s-1', 4);
