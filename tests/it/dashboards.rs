@@ -13,7 +13,7 @@ use crate::support::misbehaving::Receiver;
 use crate::support::prometheus::Prometheus;
 use crate::support::push_deployment::{Push, push_service};
 use crate::support::seed;
-use crate::support::service::Service;
+use crate::support::service::{Service, Settings};
 use crate::support::waiting::within;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -140,9 +140,11 @@ async fn every_query_of_every_dashboard_has_data_under_mixed_traffic_and_every_r
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// A service with one browser, of the operator to whom the traffic assigns sessions.
+/// A service with one browser, of the operator to whom the traffic assigns sessions. What runs each minute runs each
+/// second: its panel shows what ended between two scrapes, and a minute may pass until the next ends.
 async fn push_to(browsers: &Receiver) -> Push {
-    let push = Push::start(&[browsers], |settings| settings).await;
+    let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", "* * * * * *");
+    let push = Push::start(&[browsers], often).await;
     push.browser("operator-1", "a", browsers).await;
     push
 }
