@@ -60,20 +60,11 @@ fn copied() -> Vec<(String, String)> {
 
 #[test]
 fn what_the_image_copies_is_all_that_its_build_needs() {
-    // One place, and the files' own times: cargo checks again only if something is changed or missing.
-    let directory = root().join("target/image-context");
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
+    let directory = TempDir::new();
     for (source, target) in copied() {
-        let target = directory.join(target);
+        let target = directory.path().join(target);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        let copied = Command::new("cp")
-            .args(["-r", "--preserve=timestamps"])
-            .arg(root().join(source))
-            .arg(target)
-            .status()
-            .unwrap();
+        let copied = Command::new("cp").arg("-r").arg(root().join(source)).arg(target).status().unwrap();
         assert!(copied.success());
     }
     let builds: Vec<String> = said("RUN").into_iter().filter(|run| run.starts_with("cargo ")).collect();
@@ -83,7 +74,7 @@ fn what_the_image_copies_is_all_that_its_build_needs() {
     let check = build.replace(" build ", " check --offline ").replace(" --release", "");
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
-    command.args(words).current_dir(&directory);
+    command.args(words).current_dir(directory.path());
     // What cargo tells a test of its package would have some crates built anew, now and with the next command.
     let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
