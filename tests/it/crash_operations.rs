@@ -10,11 +10,10 @@ use crate::replay_operations::{ask, ended, failures};
 use crate::support::deployment::{Deployment, agents};
 use crate::support::own_server::Stop;
 use crate::support::seed;
-use crate::support::service::Part;
+use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const EACH_SECOND: &str = "* * * * * *";
 
 async fn number(db: &PgPool, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.map_or(-1, |row| row.get(0))

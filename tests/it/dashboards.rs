@@ -13,7 +13,7 @@ use crate::support::misbehaving::Receiver;
 use crate::support::prometheus::Prometheus;
 use crate::support::push_deployment::{Push, push_service};
 use crate::support::seed;
-use crate::support::service::{Service, Settings};
+use crate::support::service::{EACH_SECOND, Service, Settings};
 use crate::support::waiting::within;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -143,7 +143,7 @@ async fn every_query_of_every_dashboard_has_data_under_mixed_traffic_and_every_r
 /// A service with one browser, of the operator to whom the traffic assigns sessions. What runs each minute runs each
 /// second: its panel shows what ended between two scrapes, and a minute may pass until the next ends.
 async fn push_to(browsers: &Receiver) -> Push {
-    let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", "* * * * * *");
+    let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let push = Push::start(&[browsers], often).await;
     push.browser("operator-1", "a", browsers).await;
     push

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, TENANT, agents};
-use crate::support::service::{ENCRYPTION_KEYS, Part, Settings};
+use crate::support::service::{EACH_SECOND, ENCRYPTION_KEYS, Part, Settings};
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -131,7 +131,7 @@ async fn the_schedule_rotates_too() {
         .settings
         .clone()
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
-        .with("FLAMETREE_REENCRYPTION_SCHEDULE", "* * * * * *");
+        .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let _worker = both.start(Part::Worker).await;
     within(PATIENCE, "nothing is left", async || under_the_old_key(&deployment.pool).await == 0).await;
 }

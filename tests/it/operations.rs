@@ -7,11 +7,10 @@ use sqlx::{PgPool, Row as _};
 
 use crate::support::deployment::{Deployment, TENANT};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
-use crate::support::service::Part;
+use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const EACH_SECOND: &str = "* * * * * *";
 
 async fn number(db: &PgPool, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)

@@ -11,7 +11,7 @@ use crate::support::api::{ACME, TestApi};
 use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::postgres::TestDatabase;
 use crate::support::seed::{self, SeededEvent, event, event_id, yesterday_noon};
-use crate::support::service::Part;
+use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
 const WINDOW: Duration = Duration::from_mins(10);
@@ -90,7 +90,7 @@ async fn rollups_at_once_count_nothing_twice() {
 #[tokio::test]
 async fn deliveries_of_a_running_service_are_rolled_up() {
     let deployment = Deployment::new().await;
-    let settings = deployment.settings.clone().with("FLAMETREE_ROLLUP_SCHEDULE", "* * * * * *");
+    let settings = deployment.settings.clone().with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let service = settings.start(Part::Run).await;
     let (agents, api) = (agents(2), deployment.client(&service));
     deployment.configure(&service, &agents).await;

@@ -30,6 +30,9 @@ pub enum Part {
     Worker,
 }
 
+/// A schedule, for who cannot wait for a minute.
+pub const EACH_SECOND: &str = "* * * * * *";
+
 /// How to start processes of one deployment.
 #[derive(Debug, Clone, Default)]
 pub struct Settings(Vec<(String, String)>);
