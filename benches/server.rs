@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use flametree_notify::store::{Db, MIGRATOR, connection};
+use flametree_notify::store::{Db, connection, schema};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use sqlx::postgres::PgConnectOptions;
@@ -85,7 +85,7 @@ impl Server {
     /// A new database with our tables, and partitions for the days of the run.
     pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
-        MIGRATOR.run(&db).await.unwrap();
+        schema::migrate(&db, schema::LOCK_PATIENCE).await.unwrap();
         sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
             .execute(&db)
             .await

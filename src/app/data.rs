@@ -12,7 +12,7 @@ use crate::config::{Config, Database, DatabaseUrl};
 use crate::postgres::{self, EmbeddedServer};
 use crate::queue::Wakeup;
 use crate::store::queue::{hints, workers};
-use crate::store::{self, Db, connection};
+use crate::store::{Db, connection, schema};
 
 /// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers. Few, for
 /// sqlx takes them in turn: with each more, another process of the server has plans to make and caches to fill.
@@ -40,14 +40,14 @@ impl Data {
                 let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
                 let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
                 let data = Self::connect(server.connect_options(), *max_connections, Some(server));
-                connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+                schema::migrate(&data.db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")?;
                 // The data directory is ours alone, so whoever worked on it before is gone.
                 workers::fence_all(&data.db).await.context("workers of earlier processes cannot be ended")?;
                 Ok(data)
             }
             Database::External { url, max_connections, .. } => {
                 let data = Self::connect(url.connect_options(), *max_connections, None);
-                let migrated = store::is_migrated(&data.db).await.context("the database cannot be asked")?;
+                let migrated = schema::is_current(&data.db).await.context("the database cannot be asked")?;
                 anyhow::ensure!(
                     migrated,
                     "the database has no schema of this build yet: run `flametree-notify migrate`"
@@ -64,7 +64,9 @@ impl Data {
             match EmbeddedServer::start(&settings).await {
                 Ok(server) => {
                     let data = Self::connect(server.connect_options(), *max_connections, Some(server));
-                    connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+                    schema::migrate(&data.db, schema::LOCK_PATIENCE)
+                        .await
+                        .context("the database cannot be migrated")?;
                     return Ok(data);
                 }
                 Err(postgres::Error::InUse { .. }) => {
@@ -81,7 +83,7 @@ impl Data {
     pub async fn migrate(config: &Config) -> anyhow::Result<Self> {
         if let Database::External { url, max_connections, .. } = &config.database {
             let data = Self::connect(url.connect_options(), *max_connections, None);
-            connection::migrate(&data.db).await.context("the database cannot be migrated")?;
+            schema::migrate(&data.db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")?;
             return Ok(data);
         }
         Self::open(config).await

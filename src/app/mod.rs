@@ -30,6 +30,7 @@ use crate::http;
 use crate::ingest::Ingest;
 use crate::queue::{Queue, Stage, Wakeup};
 use crate::secrets::Keyring;
+use crate::store::partitions;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, Webhooks};
@@ -112,7 +113,7 @@ impl Service {
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        prepare(&data).await?;
+        prepare(&data, config).await?;
         let keyring = keyring(config)?;
         keys::check(&data.db, &keyring).await?;
         let client =
@@ -284,7 +285,8 @@ pub fn now() -> chrono::DateTime<Utc> {
     Utc::now()
 }
 
-/// Makes what accepting and recording need from the database today.
-pub async fn prepare(data: &Data) -> anyhow::Result<()> {
-    worker::prepare(&data.db, now()).await.context("the partitions of today cannot be made")
+/// Creates the partitions that accepting and recording need today.
+pub async fn prepare(data: &Data, config: &Config) -> anyhow::Result<()> {
+    let prepared = partitions::prepare(&data.db, config.retention_days).await;
+    prepared.context("today's partitions cannot be created").map(drop)
 }

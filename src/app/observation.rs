@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Data, Stage, now};
+use super::{Data, Stage};
 use crate::config::Config;
-use crate::store::partitions::{self, Span};
+use crate::store::partitions;
 use crate::store::{Db, answered};
 use crate::telemetry::metrics::{Metrics, PoolName};
 
@@ -35,7 +34,7 @@ impl Observation {
         for count in (0..COUNTS_PER_LOOK).cycle() {
             self.count_connections();
             if count == 0 {
-                self.look_at_partitions(now()).await;
+                self.look_at_partitions().await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -52,24 +51,15 @@ impl Observation {
         }
     }
 
-    /// Without an answer the values stay: they are moments, which do not become wrong.
-    async fn look_at_partitions(&self, now: DateTime<Utc>) {
+    /// If the database does not respond the values stay: they are times, which do not become wrong.
+    async fn look_at_partitions(&self) {
         let [(_, db), _] = &self.pools;
-        match answered(partitions::span(db, now.date_naive())).await {
-            Ok(span) => self.report(span),
+        match answered(partitions::span(db, self.retention_days)).await {
+            Ok(span) => {
+                span.ends_at.into_iter().for_each(|end| self.metrics.set_partitions_end(end));
+                span.removal_due.into_iter().for_each(|due| self.metrics.set_retention_due(due));
+            }
             Err(error) => tracing::debug!(%error, "the partitions could not be looked at"),
         }
     }
-
-    fn report(&self, span: Span) {
-        self.metrics.set_partitions_end(beginning(span.first_missing));
-        if let Some(oldest) = span.oldest {
-            // A day is kept for the days of retention that follow it.
-            self.metrics.set_retention_due(beginning(oldest + Days::new(u64::from(self.retention_days) + 1)));
-        }
-    }
-}
-
-fn beginning(day: NaiveDate) -> DateTime<Utc> {
-    day.and_time(NaiveTime::MIN).and_utc()
 }

@@ -124,7 +124,7 @@ fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {
     let data = Data::migrate(config).await?;
-    app::prepare(&data).await?;
+    app::prepare(&data, config).await?;
     data.close().await;
     Ok(())
 }

@@ -114,7 +114,7 @@ settings! {
     CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
         "streams that one caller has open at once per process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
-        "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days");
+        "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days; beyond 30 days, up to a thirtieth longer");
     RETENTION_SCHEDULE = with_default("FLAMETREE_RETENTION_SCHEDULE", "*/10 * * * *",
         "when partitions are made ahead and old data is dropped: a cron expression in UTC of minute, hour, day, month and weekday (by name)");
     WORKSPACE_REPAIR_SCHEDULE = with_default("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "20 3 * * *",

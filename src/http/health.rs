@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::state::ApiState;
-use crate::store::{self, Db, connection};
+use crate::store::{Db, connection, schema};
 
 /// How long an answer stands, so that strangers cannot keep the database busy with it.
 const FRESH_FOR: Duration = Duration::from_millis(500);
@@ -74,8 +74,8 @@ async fn look(db: &Db) -> Result<(), Unready> {
     }
 }
 
-async fn ask(db: &Db) -> Result<Result<(), Unready>, sqlx::migrate::MigrateError> {
-    if !store::is_migrated(db).await? {
+async fn ask(db: &Db) -> Result<Result<(), Unready>, schema::Error> {
+    if !schema::is_current(db).await? {
         return Ok(Err(Unready::OldSchema));
     }
     let is_read_only = connection::is_read_only(&mut *db.acquire().await?).await?;

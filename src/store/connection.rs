@@ -1,4 +1,4 @@
-//! Pools of connections, and the schema's migration.
+//! Pools of connections.
 //!
 //! Everything here and in the rest of the store works through a transaction pooler: no session state, no `SET`, and
 //! `extra_float_digits` stays out of the startup parameters, which pgbouncer refuses.
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
-use super::{Db, MIGRATOR};
+use super::Db;
 
 /// How long a caller waits for a connection. Longer than a burst, shorter than a client's patience.
 const ACQUIRE_PATIENCE: Duration = Duration::from_secs(3);
@@ -23,8 +23,6 @@ const ASK_AFTER: Duration = Duration::from_millis(100);
 /// How long an answer is waited for where nobody else sets an end: a host that has vanished without a word says nothing until
 /// TCP gives up, after a quarter of an hour.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// Any number that no other program locks in the same database.
-const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
@@ -87,22 +85,4 @@ pub async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::E
     )
     .fetch_one(connection)
     .await
-}
-
-/// Brings the schema to this build's version; another process that wants the same waits. The pool needs two connections.
-///
-/// The lock is a transaction's, beside the transactions of the migrations: sqlx's own is a session's, which a transaction
-/// pooler would leave on a connection of somebody else.
-pub async fn migrate(db: &Db) -> Result<(), sqlx::migrate::MigrateError> {
-    let mut lock = db.begin().await?;
-    sqlx::query!(
-        "-- connection::migrate
-        SELECT FROM pg_advisory_xact_lock($1)",
-        MIGRATION_LOCK,
-    )
-    .execute(&mut *lock)
-    .await?;
-    MIGRATOR.run(db).await?;
-    lock.commit().await?;
-    Ok(())
 }

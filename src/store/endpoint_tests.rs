@@ -17,19 +17,19 @@ pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option
         r#"-- endpoint_tests::count
         WITH counted AS (
             INSERT INTO flametree.endpoint_tests AS t (tenant_id, agent_id, tested_at)
-            VALUES ($1, $2, ARRAY[clock_timestamp()])
+            VALUES ($1, $2, ARRAY[flametree.clock()])
             ON CONFLICT (tenant_id, agent_id) DO UPDATE
             SET tested_at = ARRAY(
                 SELECT at FROM unnest(t.tested_at) AS at
-                WHERE at > clock_timestamp() - interval '1 minute'
+                WHERE at > (SELECT flametree.clock()) - interval '1 minute'
                 ORDER BY at
-            ) || clock_timestamp()
+            ) || flametree.clock()
             WHERE cardinality(t.tested_at) < 10
-               OR t.tested_at[1] <= clock_timestamp() - interval '1 minute'
+               OR t.tested_at[1] <= (SELECT flametree.clock()) - interval '1 minute'
             RETURNING 1
         )
         SELECT EXISTS (SELECT 1 FROM counted) AS "counted!",
-               (SELECT extract(epoch FROM t.tested_at[1] + interval '1 minute' - clock_timestamp())::float8
+               (SELECT extract(epoch FROM t.tested_at[1] + interval '1 minute' - flametree.clock())::float8
                 FROM flametree.endpoint_tests AS t
                 WHERE t.tenant_id = $1 AND t.agent_id = $2) AS wait_seconds"#,
         tenant.as_str(),
@@ -49,7 +49,7 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
         DELETE FROM flametree.endpoint_tests AS t
         USING (
             SELECT tenant_id, agent_id FROM flametree.endpoint_tests
-            WHERE tested_at[cardinality(tested_at)] < clock_timestamp() - make_interval(secs => $1)
+            WHERE tested_at[cardinality(tested_at)] < (SELECT flametree.clock()) - make_interval(secs => $1)
             LIMIT $2
         ) AS old
         WHERE t.tenant_id = old.tenant_id AND t.agent_id = old.agent_id",

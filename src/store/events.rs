@@ -7,7 +7,7 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 
-/// An event and how many deliveries it was fanned out to.
+/// An event and how many deliveries it has, replays included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FannedOutEvent {
     pub event: StoredEvent,
@@ -18,7 +18,7 @@ pub struct FannedOutEvent {
 pub async fn find(db: &Db, tenant: &TenantId, id: EventId) -> Result<Option<FannedOutEvent>, Error> {
     let row = sqlx::query!(
         r#"-- events::find
-        SELECT type::text AS "event_type!", deliveries, occurred_at, agent_id, session_id, customer_id, assignee_id, text,
+        SELECT type::text AS "event_type!", (deliveries + replays)::smallint AS "deliveries!", occurred_at, agent_id, session_id, customer_id, assignee_id, text,
                metadata
         FROM flametree.events
         WHERE tenant_id = $1 AND id = $2"#,

@@ -8,7 +8,6 @@ pub mod connection;
 pub mod deliveries;
 pub mod endpoint_tests;
 pub mod events;
-pub mod idempotency;
 pub mod operation_log;
 pub mod operations;
 pub mod partitions;
@@ -21,6 +20,7 @@ pub mod push_subscriptions;
 pub mod queue;
 pub mod replays;
 pub mod rotation;
+pub mod schema;
 mod sealed;
 pub mod signing_secrets;
 pub mod stats;
@@ -29,45 +29,13 @@ pub mod tokens;
 pub mod webhooks;
 pub mod workspace;
 
-use std::borrow::Cow;
-
 pub use connection::answered;
 pub use sealed::SealedError;
-use sqlx::migrate::Migrator;
 
 /// A pool of connections.
 pub type Db = sqlx::PgPool;
 /// A transaction of a caller.
 pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
-
-/// The schema's versions, compiled in.
-///
-/// The table of applied versions is named with its schema. Without it the first migration decides where the second run
-/// looks: for a user named like our schema `flametree` comes to stand before `public`, and every migration would be
-/// run again. Who runs it locks by [`connection::migrate`].
-pub static MIGRATOR: Migrator = Migrator {
-    table_name: Cow::Borrowed("flametree._sqlx_migrations"),
-    create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
-    locking: false,
-    ..sqlx::migrate!()
-};
-
-/// Whether the newest migration of this release was applied; in a database that was never migrated it was not. Only reads.
-pub async fn is_migrated(db: &Db) -> Result<bool, sqlx::migrate::MigrateError> {
-    use sqlx::migrate::Migrate;
-
-    let Some(newest) = MIGRATOR.iter().map(|migration| migration.version).max() else {
-        return Ok(true);
-    };
-    let mut connection = db.acquire().await?;
-    let is_there =
-        sqlx::query_scalar!(r#"SELECT to_regclass('flametree._sqlx_migrations') IS NOT NULL AS "is_there!""#);
-    if !is_there.fetch_one(&mut *connection).await? {
-        return Ok(false);
-    }
-    let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
-    Ok(applied.iter().any(|migration| migration.version == newest))
-}
 
 /// SQLSTATE of a statement that has waited for a lock for as long as it may.
 const LOCK_NOT_AVAILABLE: &str = "55P03";

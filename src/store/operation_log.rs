@@ -20,7 +20,7 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Option<(OperationI
         "-- operations::enter_replay
         INSERT INTO flametree.operations (id, kind, tenant_id, agent_id, requested_by, request_key, arguments, state,
             due_at, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, 'waiting', now(), now())
+        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, 'waiting', flametree.clock(), flametree.clock())
         ON CONFLICT (tenant_id, request_key) DO NOTHING",
         id,
         OperationKind::Replay.as_str(),
@@ -56,7 +56,7 @@ pub async fn cancel(db: &Db, tenant: &TenantId, id: OperationId) -> Result<(), E
     sqlx::query!(
         "-- operations::cancel
         UPDATE flametree.operations
-        SET state = 'canceled', holder = NULL, finished_at = clock_timestamp()
+        SET state = 'canceled', holder = NULL, finished_at = flametree.clock()
         WHERE id = $1 AND tenant_id = $2 AND state IN ('waiting', 'running')",
         id.uuid(),
         tenant.as_str(),

@@ -20,7 +20,7 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
     let result = sqlx::query!(
         "-- operations::enter_tick
         INSERT INTO flametree.operations (id, kind, tick, state, due_at, created_at)
-        VALUES ($1, $2, $3, 'waiting', now(), now())
+        VALUES ($1, $2, $3, 'waiting', flametree.clock(), flametree.clock())
         ON CONFLICT (kind, tick) DO NOTHING",
         Uuid::now_v7(),
         kind.as_str(),
@@ -40,7 +40,7 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
             SELECT o.id
             FROM flametree.operations AS o
             WHERE o.state IN ('waiting', 'running')
-              AND o.due_at <= now()
+              AND o.due_at <= (SELECT flametree.clock())
               AND o.kind = ANY ($3)
               AND (o.tick IS NULL OR o.state = 'running' OR NOT EXISTS (
                   SELECT 1 FROM flametree.operations AS r
@@ -51,11 +51,11 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
         )
         UPDATE flametree.operations AS o
         SET state = 'running', holder = $1, attempts = o.attempts + 1,
-            due_at = clock_timestamp() + make_interval(secs => $2),
-            started_at = coalesce(o.started_at, clock_timestamp())
+            due_at = flametree.clock() + make_interval(secs => $2),
+            started_at = coalesce(o.started_at, flametree.clock())
         FROM due
         WHERE o.id = due.id
-        RETURNING o.id, o.kind, o.attempts, clock_timestamp() AS "now!""#,
+        RETURNING o.id, o.kind, o.attempts, flametree.clock() AS "now!""#,
         holder.uuid(),
         lease.as_secs_f64(),
         &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
@@ -83,7 +83,7 @@ pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration
     let result = sqlx::query!(
         "-- operations::prolong
         UPDATE flametree.operations
-        SET due_at = clock_timestamp() + make_interval(secs => $3)
+        SET due_at = flametree.clock() + make_interval(secs => $3)
         WHERE id = $1 AND holder = $2 AND state = 'running'",
         id.uuid(),
         holder.uuid(),
@@ -105,7 +105,7 @@ pub async fn end(
     let result = sqlx::query!(
         "-- operations::end
         UPDATE flametree.operations
-        SET state = $3, holder = NULL, note = $4, finished_at = clock_timestamp()
+        SET state = $3, holder = NULL, note = $4, finished_at = flametree.clock()
         WHERE id = $1 AND holder = $2 AND state = 'running'",
         id.uuid(),
         holder.uuid(),
@@ -131,7 +131,7 @@ pub async fn give_back(
         "-- operations::give_back
         UPDATE flametree.operations
         SET state = 'waiting', holder = NULL, note = $4, attempts = $5,
-            due_at = clock_timestamp() + make_interval(secs => $3)
+            due_at = flametree.clock() + make_interval(secs => $3)
         WHERE id = $1 AND holder = $2 AND state = 'running'",
         id.uuid(),
         holder.uuid(),
@@ -153,7 +153,7 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
         WHERE id IN (
             SELECT o.id
             FROM flametree.operations AS o
-            WHERE o.finished_at < now() - make_interval(secs => $1)
+            WHERE o.finished_at < (SELECT flametree.clock()) - make_interval(secs => $1)
               AND (o.tick IS NULL OR EXISTS (
                   SELECT 1 FROM flametree.operations AS later WHERE later.kind = o.kind AND later.tick > o.tick))
             LIMIT $2)",

@@ -1,78 +1,158 @@
-//! Partitions of events and deliveries: made ahead, dropped whole when they are old.
+//! Partitions of events, deliveries and idempotency keys: created in advance, detached and dropped when they expire.
 
-use chrono::NaiveDate;
-use sqlx::Error;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Error};
+use tokio::time::timeout;
 
 use super::{Db, LOCK_NOT_AVAILABLE, has_code};
 
-/// Any number that no other program locks in the same database.
-const ENSURE_LOCK: i64 = 0x0066_6c61_6d65_7061;
+/// How long a detach waits for transactions that used the table before it: longer than a caller's transaction, shorter than
+/// the pause between two runs of retention.
+const DETACH_PATIENCE: Duration = Duration::from_mins(1);
+/// Locks on a parent are held for milliseconds, except by a detach that waits.
+const PREPARE_ATTEMPTS: u32 = 5;
 
-/// Creates the missing partitions of the days from `first` to `last`; answers how many. Safe to repeat. Callers take turns:
-/// processes that start together on a fresh database would fail each other.
-pub async fn ensure(db: &Db, first: NaiveDate, last: NaiveDate) -> Result<u32, Error> {
-    let mut tx = db.begin().await?;
-    sqlx::query!(
-        "-- partitions::ensure (lock)
-        SELECT FROM pg_advisory_xact_lock($1)",
-        ENSURE_LOCK,
-    )
-    .execute(&mut *tx)
-    .await?;
-    let created = sqlx::query_scalar!(
-        r#"-- partitions::ensure
-        SELECT flametree.ensure_partitions($1, $2) AS "created!""#,
-        first,
-        last,
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(created.unsigned_abs())
+/// Creates the partitions that accepting and recording need from today, by the database's clock, for the next two days.
+/// Returns how many it created. Safe to repeat, and to run in several processes at once.
+pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
+    let mut attempt = 1;
+    loop {
+        let created = sqlx::query_scalar!(
+            r#"-- partitions::prepare
+            SELECT flametree.prepare_partitions($1) AS "created!""#,
+            days(days_kept),
+        )
+        .fetch_one(db)
+        .await;
+        match created {
+            Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && attempt < PREPARE_ATTEMPTS => attempt += 1,
+            created => return created.map(i32::unsigned_abs),
+        }
+    }
 }
 
-/// Drops the partitions of the days before `before`, but for those that a delivery which has not ended needs; answers how
-/// many. `None`: somebody reads there and all of them stay, for whoever comes behind a drop that waits would wait too.
-pub async fn drop_before(db: &Db, before: NaiveDate) -> Result<Option<u32>, Error> {
-    let dropped = sqlx::query_scalar!(
-        r#"-- partitions::drop_before
-        SELECT flametree.drop_old_partitions($1) AS "dropped!""#,
-        before,
+/// A partition that retention removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    pub name: String,
+    state: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Attached {
+        parent: String,
+    },
+    /// An earlier detach was interrupted.
+    Detaching {
+        parent: String,
+    },
+    Detached,
+}
+
+/// The partitions that expired `days_kept` days after the last of their ids, and idempotency keys that are not read any
+/// more, in the order in which to remove them. Partitions that an unfinished delivery needs are not among them.
+pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
+    let rows = sqlx::query!(
+        r#"-- partitions::expired
+        SELECT parent, name AS "name!", state AS "state!" FROM flametree.expired_partitions($1)"#,
+        days(days_kept),
     )
-    .fetch_one(db)
-    .await;
-    match dropped {
-        Ok(dropped) => Ok(Some(dropped.unsigned_abs())),
-        Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => Ok(None),
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let state = match (row.state.as_str(), row.parent) {
+                ("attached", Some(parent)) => State::Attached { parent },
+                ("detaching", Some(parent)) => State::Detaching { parent },
+                ("detached", _) => State::Detached,
+                (other, _) => return Err(Error::Decode(format!("a partition has the unknown state {other}").into())),
+            };
+            Ok(Expired { name: row.name, state })
+        })
+        .collect()
+}
+
+/// Detaches an expired partition, without a lock that readers or writers of the table would wait for, and drops it. False if
+/// a long transaction kept the detach waiting for a minute: the next call goes on from there.
+pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
+    let name = &expired.name;
+    let statement = match &expired.state {
+        State::Attached { parent } => {
+            note(db, name).await?;
+            format!("ALTER TABLE flametree.{parent} DETACH PARTITION flametree.{name} CONCURRENTLY")
+        }
+        State::Detaching { parent } => {
+            format!("ALTER TABLE flametree.{parent} DETACH PARTITION flametree.{name} FINALIZE")
+        }
+        State::Detached => return drop_detached(db, name).await,
+    };
+    // A query of its own, outside of any transaction: PostgreSQL allows it nowhere else.
+    let detach = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db);
+    if let Ok(detached) = timeout(DETACH_PATIENCE, detach).await {
+        detached?;
+        return drop_detached(db, name).await;
+    }
+    cancel(db, &statement).await?;
+    Ok(false)
+}
+
+/// Only tables that are noted are ever dropped: a partition that a person detached stays.
+async fn note(db: &Db, name: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "-- partitions::note\nINSERT INTO flametree.partitions_to_drop (name) VALUES ($1) ON CONFLICT DO NOTHING",
+        name
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// False if the table is locked, by a vacuum for example.
+async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
+    let dropped = sqlx::query!("-- partitions::drop\nSELECT flametree.drop_detached_partition($1)", name);
+    match dropped.execute(db).await {
+        Ok(_) => Ok(true),
+        Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Cancels the statement in whatever session it runs: behind a pooler, the client does not know which one.
+async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
+    sqlx::query!(
+        r#"-- partitions::cancel
+        SELECT pg_cancel_backend(pid) AS "canceled" FROM pg_catalog.pg_stat_activity
+        WHERE query = $1 AND state = 'active' AND pid <> pg_backend_pid()"#,
+        statement,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(())
 }
 
 /// How far the partitions reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The oldest day that still has a partition.
-    pub oldest: Option<NaiveDate>,
-    /// The first day, from the one that was asked for on, without a partition of events or of deliveries.
-    pub first_missing: NaiveDate,
+    /// Until when every table has partitions. `None`: a table has none.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// When the oldest partition of events and deliveries expires.
+    pub removal_due: Option<DateTime<Utc>>,
 }
 
-/// Looks which days from `today` on have partitions, for 32 days at most.
-pub async fn span(db: &Db, today: NaiveDate) -> Result<Span, Error> {
+pub async fn span(db: &Db, days_kept: u32) -> Result<Span, Error> {
     sqlx::query_as!(
         Span,
-        r#"-- partitions::span
-        WITH partitions AS (
-            SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
-            FROM pg_catalog.pg_inherits AS i
-            JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-            WHERE i.inhparent IN ('flametree.events'::regclass, 'flametree.deliveries'::regclass)
-        )
-        SELECT (SELECT min(day) FROM partitions) AS oldest,
-               (SELECT min($1::date + n) FROM generate_series(0, 32) AS n
-                WHERE n = 32 OR (SELECT count(*) FROM partitions WHERE day = $1::date + n) < 2) AS "first_missing!""#,
-        today,
+        "-- partitions::span
+        SELECT ends_at, removal_due FROM flametree.partition_span($1)",
+        days(days_kept),
     )
     .fetch_one(db)
     .await
+}
+
+fn days(days: u32) -> i32 {
+    i32::try_from(days).unwrap_or(i32::MAX)
 }

@@ -16,7 +16,7 @@ pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, 
             SELECT tenant_id, id
             FROM flametree.sessions
             WHERE in_workspace
-              AND greatest(workspace_changed_at, handler_changed_at) < now() - make_interval(secs => $1)
+              AND greatest(workspace_changed_at, handler_changed_at) < (SELECT flametree.clock()) - make_interval(secs => $1)
             LIMIT $2
             FOR UPDATE SKIP LOCKED
         ) AS old
@@ -38,7 +38,7 @@ pub async fn forget_sessions(db: &Db, age: Duration, limit: i64) -> Result<u64, 
             SELECT tenant_id, id
             FROM flametree.sessions
             WHERE NOT in_workspace
-              AND greatest(workspace_changed_at, handler_changed_at) < now() - make_interval(secs => $1)
+              AND greatest(workspace_changed_at, handler_changed_at) < (SELECT flametree.clock()) - make_interval(secs => $1)
             LIMIT $2
             FOR UPDATE SKIP LOCKED
         ) AS old
@@ -59,7 +59,7 @@ pub async fn forget_subscriptions(db: &Db, age: Duration, limit: i64) -> Result<
         USING (
             SELECT id, tenant_id
             FROM flametree.push_subscriptions
-            WHERE last_seen_at < now() - make_interval(secs => $1)
+            WHERE last_seen_at < (SELECT flametree.clock()) - make_interval(secs => $1)
             LIMIT $2
             FOR UPDATE SKIP LOCKED
         ) AS old

@@ -77,7 +77,7 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
         DELETE FROM flametree.push_config_changes AS c
         USING (
             SELECT tenant_id, agent_id, position FROM flametree.push_config_changes
-            WHERE changed_at < clock_timestamp() - make_interval(secs => $1)
+            WHERE changed_at < (SELECT flametree.clock()) - make_interval(secs => $1)
             ORDER BY changed_at
             LIMIT $2
         ) AS old

@@ -80,7 +80,7 @@ pub async fn create(
         "-- push_configs::create
         INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, disabled_reason, url,
             timeout_ms, signing, events, header_names, header_values, header_secrets, created_at, updated_at)
-        VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9::text[]::flametree.event_type[], $10, $11, $12, now(), now())
+        VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9::text[]::flametree.event_type[], $10, $11, $12, flametree.clock(), flametree.clock())
         ON CONFLICT (tenant_id, agent_id) DO NOTHING
         RETURNING endpoint_id, version",
         tenant.as_str(),
@@ -116,7 +116,7 @@ pub async fn update(
         UPDATE flametree.push_configs
         SET version = version + 1, enabled = $5, disabled_reason = $6, url = $7, timeout_ms = $8, signing = $9,
             events = $10::text[]::flametree.event_type[], header_names = $11, header_values = $12,
-            header_secrets = $13, updated_at = now()
+            header_secrets = $13, updated_at = flametree.clock()
         WHERE tenant_id = $1
           AND agent_id = $2
           AND endpoint_id = $3
@@ -147,7 +147,7 @@ pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Op
     let row = sqlx::query!(
         "-- push_configs::renew
         UPDATE flametree.push_configs
-        SET version = version + 1, updated_at = now()
+        SET version = version + 1, updated_at = flametree.clock()
         WHERE tenant_id = $1
           AND agent_id = $2
         RETURNING endpoint_id, version",

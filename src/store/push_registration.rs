@@ -107,7 +107,7 @@ async fn renew(
         ListedRow,
         "-- push_registration::renewed
         UPDATE flametree.push_subscriptions
-        SET last_seen_at = clock_timestamp(),
+        SET last_seen_at = flametree.clock(),
             label = coalesce($4, label),
             ciphertext = coalesce($5, ciphertext),
             version = version + CASE WHEN active AND $5::bytea IS NULL THEN 0 ELSE 1 END,
@@ -154,7 +154,7 @@ async fn insert(
         "-- push_registration::insert
         INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
             last_seen_at, endpoint_hash, host, vapid_key_id, label)
-        VALUES ($1, $2, $3, 1, true, $4, clock_timestamp(), clock_timestamp(), $5, $6, $7, $8)
+        VALUES ($1, $2, $3, 1, true, $4, flametree.clock(), flametree.clock(), $5, $6, $7, $8)
         ON CONFLICT (endpoint_hash) DO NOTHING
         RETURNING id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at",
         tenant.as_str(),

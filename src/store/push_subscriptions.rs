@@ -173,9 +173,9 @@ pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscr
     let result = sqlx::query!(
         "-- push_subscriptions::note_test
         UPDATE flametree.push_subscriptions
-        SET tested_at = clock_timestamp()
+        SET tested_at = flametree.clock()
         WHERE tenant_id = $1 AND user_id = $2 AND id = $3
-          AND (tested_at IS NULL OR tested_at <= clock_timestamp() - interval '5 seconds')",
+          AND (tested_at IS NULL OR tested_at <= (SELECT flametree.clock()) - interval '5 seconds')",
         tenant.as_str(),
         user.as_str(),
         id.uuid(),

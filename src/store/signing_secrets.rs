@@ -34,7 +34,7 @@ pub async fn create(
     let row = sqlx::query!(
         "-- signing_secrets::create
         INSERT INTO flametree.signing_secrets (tenant_id, endpoint_id, id, ciphertext, created_at)
-        VALUES ($1, $2, $3, $4, clock_timestamp())
+        VALUES ($1, $2, $3, $4, flametree.clock())
         RETURNING created_at",
         tenant.as_str(),
         endpoint.uuid(),
@@ -53,7 +53,7 @@ pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace:
     sqlx::query!(
         "-- signing_secrets::retire
         UPDATE flametree.signing_secrets
-        SET expires_at = LEAST(expires_at, clock_timestamp() + make_interval(secs => $3))
+        SET expires_at = LEAST(expires_at, flametree.clock() + make_interval(secs => $3))
         WHERE tenant_id = $1
           AND endpoint_id = $2",
         tenant.as_str(),
@@ -67,7 +67,7 @@ pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace:
         DELETE FROM flametree.signing_secrets
         WHERE tenant_id = $1
           AND endpoint_id = $2
-          AND expires_at <= clock_timestamp()",
+          AND expires_at <= (SELECT flametree.clock())",
         tenant.as_str(),
         endpoint.uuid(),
     )
@@ -96,7 +96,7 @@ pub async fn list(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<
         LEFT JOIN flametree.signing_secrets AS s
             ON s.tenant_id = c.tenant_id
             AND s.endpoint_id = c.endpoint_id
-            AND (s.expires_at IS NULL OR s.expires_at > now())
+            AND (s.expires_at IS NULL OR s.expires_at > (SELECT flametree.clock()))
         WHERE c.tenant_id = $1
           AND c.agent_id = $2
         ORDER BY s.expires_at IS NOT NULL, s.created_at DESC, s.id DESC"#,

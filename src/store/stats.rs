@@ -1,8 +1,6 @@
 //! Counts of deliveries: the rollups and how far they are.
 
-use std::time::Duration;
-
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use sqlx::Error;
 
 use super::Db;
@@ -14,28 +12,27 @@ use crate::domain::stats::{Count, Range};
 /// What a step of the rollup has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollUpStep {
-    /// Whether more can be counted already.
+    /// Whether there may be more to count.
     pub is_behind: bool,
     /// How many spans have changed.
     pub spans: u64,
 }
 
-/// Counts what finished in the next `window` behind the watermark; whole or not at all.
-pub async fn roll_up(db: &Db, window: Duration) -> Result<RollUpStep, Error> {
+/// Counts the oldest batches of outcomes that are not counted yet, about `deliveries` outcomes; all or nothing.
+pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     let row = sqlx::query!(
         r#"-- stats::roll_up
-        SELECT r.is_behind AS "is_behind!", r.spans AS "spans!"
-        FROM flametree.roll_up(make_interval(secs => $1)) AS r"#,
-        window.as_secs_f64(),
+        SELECT r.is_behind AS "is_behind!", r.spans AS "spans!" FROM flametree.roll_up($1) AS r"#,
+        i32::try_from(deliveries).unwrap_or(i32::MAX),
     )
     .fetch_one(db)
     .await?;
     Ok(RollUpStep { is_behind: row.is_behind, spans: row.spans.unsigned_abs() })
 }
 
-/// Prepares the index that `roll_up` and `read` find the ends of deliveries by. Costs little where nothing is new.
+/// Adds new pages to the index by which `roll_up` and `read` find batches. Costs little without new pages.
 pub async fn summarize(db: &Db) -> Result<(), Error> {
-    sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_ends()").execute(db).await?;
+    sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_batches()").execute(db).await?;
     Ok(())
 }
 
@@ -56,7 +53,7 @@ pub async fn read(
             FROM flametree.rolled_up_deliveries($1, $2, $3, $4, $5, $6, $7::text::flametree.channel) AS r
             UNION ALL
             SELECT f.outcome, f.bucket, f.deliveries
-            FROM flametree.fresh_deliveries($1, $2, $3, $6, $7::text::flametree.channel) AS f
+            FROM flametree.uncounted_deliveries($1, $2, $3, $6, $7::text::flametree.channel) AS f
         ) AS c
         GROUP BY c.outcome, c.bucket"#,
         tenant.as_str(),
@@ -76,13 +73,6 @@ pub async fn read(
             Ok(Count { outcome, bucket: row.bucket, deliveries: row.deliveries.unsigned_abs() })
         })
         .collect()
-}
-
-/// Until when finished deliveries are rolled up.
-pub async fn rolled_up_until(db: &Db) -> Result<DateTime<Utc>, Error> {
-    sqlx::query_scalar!("-- stats::rolled_up_until\nSELECT finished_until FROM flametree.rollup_progress")
-        .fetch_one(db)
-        .await
 }
 
 /// Forgets up to `limit` counts of the days before `before`; answers how many.

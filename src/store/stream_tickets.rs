@@ -20,12 +20,12 @@ pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Dur
         WITH expired AS (
             DELETE FROM flametree.stream_tickets
             WHERE hash IN (
-                SELECT hash FROM flametree.stream_tickets WHERE expires_at < now()
+                SELECT hash FROM flametree.stream_tickets WHERE expires_at < (SELECT flametree.clock())
                 ORDER BY expires_at LIMIT 2 FOR UPDATE SKIP LOCKED
             )
         )
         INSERT INTO flametree.stream_tickets (hash, tenant_id, role, actor, valid_until, expires_at)
-        VALUES ($1, $2, $3, $4, $5, least(now() + make_interval(secs => $6), $5))
+        VALUES ($1, $2, $3, $4, $5, least(flametree.clock() + make_interval(secs => $6), $5))
         RETURNING expires_at",
         hash.as_bytes(),
         watcher.tenant.as_str(),
@@ -45,7 +45,7 @@ pub async fn redeem(db: &Db, ticket: &TicketSecret) -> Result<Option<Watcher>, E
         r#"-- stream_tickets::redeem
         DELETE FROM flametree.stream_tickets
         WHERE hash = $1
-        RETURNING tenant_id, role, actor, valid_until, expires_at > now() AS "valid!""#,
+        RETURNING tenant_id, role, actor, valid_until, expires_at > (SELECT flametree.clock()) AS "valid!""#,
         hash.as_bytes(),
     )
     .fetch_optional(db)

@@ -33,7 +33,7 @@ pub async fn create(db: &Db, new: &NewToken) -> Result<(TokenId, TokenSecret), C
     sqlx::query!(
         "-- tokens::create
         INSERT INTO flametree.tokens (id, tenant_id, name, role, hash, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, now(), $6)",
+        VALUES ($1, $2, $3, $4, $5, flametree.clock(), $6)",
         id.uuid(),
         new.scope.tenant().map(TenantId::as_str),
         new.name.as_str(),
@@ -97,9 +97,9 @@ pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     sqlx::query!(
         "-- tokens::record_use
         UPDATE flametree.tokens
-        SET last_used_at = now()
+        SET last_used_at = flametree.clock()
         WHERE id = $1
-          AND (last_used_at IS NULL OR last_used_at <= now() - interval '1 minute')",
+          AND (last_used_at IS NULL OR last_used_at <= (SELECT flametree.clock()) - interval '1 minute')",
         id.uuid(),
     )
     .execute(db)
@@ -136,7 +136,7 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     sqlx::query!(
         "-- tokens::revoke
         UPDATE flametree.tokens
-        SET revoked_at = coalesce(revoked_at, now())
+        SET revoked_at = coalesce(revoked_at, flametree.clock())
         WHERE id = $1 AND ($2::text IS NULL OR tenant_id = $2)",
         id.uuid(),
         tenant.map(TenantId::as_str),
@@ -153,7 +153,7 @@ pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, E
         "-- tokens::still_valid
         SELECT id
         FROM flametree.tokens
-        WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+        WHERE id = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > (SELECT flametree.clock()))",
         &ids,
     )
     .fetch_all(db)

@@ -72,7 +72,7 @@ pub async fn webhook_endpoint(
             FROM flametree.signing_secrets AS s
             WHERE s.tenant_id = c.tenant_id
               AND s.endpoint_id = c.endpoint_id
-              AND (s.expires_at IS NULL OR s.expires_at > now())
+              AND (s.expires_at IS NULL OR s.expires_at > (SELECT flametree.clock()))
         ) AS s
         WHERE c.tenant_id = $1
           AND c.endpoint_id = $2"#,

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 pub use attempts::{Attempts, Ending};
 pub use browser_push::{BrowserPush, count_subscriptions};
-pub use operations::{Operations, Settings as OperationSettings, prepare};
+pub use operations::{Operations, Settings as OperationSettings};
 pub use webhooks::Webhooks;
 
 use crate::domain::delivery::Delivery;

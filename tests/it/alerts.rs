@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use flametree_notify::store::partitions;
 use http::Method;
 use serde_json::json;
 
@@ -157,7 +158,9 @@ async fn partitions_that_are_missing_or_kept_alert_until_they_are_mended() {
     run(&format!("DO $$ BEGIN EXECUTE 'DROP TABLE ' || {tomorrow}; END $$")).await;
     run("SELECT flametree.ensure_partitions(current_date, current_date + 3)").await;
     reader.rollback().await.unwrap();
-    run("SELECT flametree.drop_partitions('2026-01-02')").await;
+    for expired in partitions::expired(&deployment.pool, 30).await.unwrap() {
+        assert!(partitions::remove(&deployment.pool, &expired).await.unwrap());
+    }
     prometheus.ends("FlametreePartitionMissing").await;
     prometheus.ends("FlametreeRetentionLate").await;
 }

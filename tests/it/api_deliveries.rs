@@ -24,8 +24,8 @@ async fn many(api: &TestApi, from: i64, count: i64) {
         ),
         format!(
             "INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
-                 outcome, duration_us, http_status)
-             SELECT '{ACME}', {id}1')::uuid, gen_random_uuid(), {id}0')::uuid, now(), now(), 'webhook', 'delivered', 1, 200
+                 outcome, duration_us, http_status, batch)
+             SELECT '{ACME}', {id}1')::uuid, gen_random_uuid(), {id}0')::uuid, now(), now(), 'webhook', 'delivered', 1, 200, 0
              FROM generate_series(0, {count} - 1) AS n"
         ),
     ] {

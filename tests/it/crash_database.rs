@@ -224,8 +224,8 @@ async fn a_partition_that_is_missing_for_a_moment_loses_and_doubles_nothing() {
         within(DRAINED, "outcomes cannot be recorded", refused).await;
         let attach = "DO $$ DECLARE v_day date := (clock_timestamp() AT TIME ZONE 'UTC')::date; BEGIN EXECUTE format(
                       'ALTER TABLE flametree.deliveries ATTACH PARTITION flametree.%I FOR VALUES FROM (%L) TO (%L)',
-                      'deliveries_' || to_char(v_day, 'YYYYMMDD'), flametree.first_id_of(v_day),
-                      flametree.first_id_of(v_day + 1)); END $$";
+                      'deliveries_' || to_char(v_day, 'YYYYMMDD'), flametree.bound_of('deliveries', v_day),
+                      flametree.bound_of('deliveries', v_day + 1)); END $$";
         run(&deployment.pool, attach).await;
     };
     let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), missing);

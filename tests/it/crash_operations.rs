@@ -102,14 +102,14 @@ async fn operations_go_on_when_the_database_is_back() {
 async fn what_fails_is_tried_again_and_says_so() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
-    seed::run(db, "ALTER FUNCTION flametree.drop_old_partitions RENAME TO drop_old_partitions_away".into()).await;
+    seed::run(db, "ALTER FUNCTION flametree.expired_partitions RENAME TO expired_partitions_away".into()).await;
     let worker = deployment.settings.start(Part::Worker).await;
     let retried = "flametree_operations_total{operation=\"retention\",result=\"retried\"}";
     within(PATIENCE, "it has failed twice", async || worker.metric(retried).await >= 2.0).await;
     let noted = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND attempts >= 2 AND note LIKE 'The database%' AND state IN ('waiting', 'running')";
     assert!(number(db, noted).await >= 1);
-    seed::run(db, "ALTER FUNCTION flametree.drop_old_partitions_away RENAME TO drop_old_partitions".into()).await;
+    seed::run(db, "ALTER FUNCTION flametree.expired_partitions_away RENAME TO expired_partitions".into()).await;
     let ended = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND state = 'succeeded' AND attempts >= 3 AND note IS NULL";
     within(PATIENCE, "it succeeds", async || number(db, ended).await >= 1).await;

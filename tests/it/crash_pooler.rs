@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
-use flametree_notify::store::MIGRATOR;
+use flametree_notify::store::schema;
 
 use crate::support::deployment::{Deployment, agents};
 use crate::support::service::{Part, Settings};
@@ -63,7 +63,7 @@ async fn a_new_database_is_refused_until_two_processes_have_migrated_it_at_once_
     let fresh = sqlx::PgPool::connect_with(options).await.unwrap();
     let applied = "SELECT count(*), bool_and(success) FROM flametree._sqlx_migrations";
     let applied: (i64, bool) = sqlx::query_as(applied).fetch_one(&fresh).await.unwrap();
-    assert_eq!(applied, (i64::try_from(MIGRATOR.iter().count()).unwrap(), true));
+    assert_eq!(applied, (i64::try_from(schema::migrations()).unwrap(), true));
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(sqlx::query_scalar::<_, i64>(locks).fetch_one(&fresh).await.unwrap(), 0);
     settings.start(Part::Run).await.stop().await;

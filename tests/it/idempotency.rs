@@ -1,5 +1,6 @@
 //! One event per idempotency key, whoever asks, and through however many processes.
 
+use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::ids::EventId;
 use flametree_notify::store::accept::{self, Acceptance};
 use serde_json::json;
@@ -7,8 +8,9 @@ use serde_json::json;
 use crate::support::client::Answer;
 use crate::support::deployment::{Deployment, agents, message};
 use crate::support::queue;
+use crate::support::seed;
 use crate::support::service::Part;
-use crate::support::waiting::all;
+use crate::support::waiting::{all, within};
 
 #[tokio::test]
 async fn posts_with_one_key_through_two_processes_at_once_are_one_event() {
@@ -39,6 +41,63 @@ async fn posts_with_one_key_through_two_processes_at_once_are_one_event() {
     deployment.drained(std::time::Duration::from_secs(30)).await;
     let tally = deployment.assert_drained(&apis[0], &[id(&answers[0])]).await;
     assert_eq!(tally.outcomes.len(), 1);
+}
+
+/// Moves the clock to this time of a UTC day, `days` days from now.
+async fn clock_at(db: &sqlx::PgPool, days: i32, time: &str) {
+    let to = "SELECT ((date_trunc('day', now(), 'UTC') + make_interval(days => $1) + $2::text::interval) - clock_timestamp())::text";
+    let by: String = sqlx::query_scalar(to).bind(days).bind(time).fetch_one(db).await.unwrap();
+    seed::move_clock(db, &by).await;
+    sqlx::query("SELECT flametree.prepare_partitions(30)").execute(db).await.unwrap();
+}
+
+fn keyed(text: &str) -> NewEvent {
+    let mut event = queue::message("agent-1", text.to_owned());
+    event.idempotency_key = Some("m-1".to_owned());
+    event
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_for_a_day_and_longer_across_midnight() {
+    let db = queue::prepared().await;
+    queue::agent_with_webhook(&db, "agent-1").await;
+    let event = keyed("once");
+    let post = async || accept::accept(&db, &[&event], 60).await.unwrap().answers[0].clone();
+    clock_at(&db, 0, "23:59:59.9").await;
+    let Acceptance::Accepted { id, deliveries: 1 } = post().await else { panic!("not accepted") };
+    for (days, time) in [(1, "00:00:00.1"), (1, "23:59:59"), (2, "00:00:01"), (2, "23:59:59"), (0, "23:00:00")] {
+        clock_at(&db, days, time).await;
+        assert_eq!(post().await, Acceptance::Duplicate { id, deliveries: 1 }, "on day {days} at {time}");
+        let other = accept::accept(&db, &[&keyed("other")], 60).await.unwrap();
+        assert_eq!(other.answers[0], Acceptance::Conflict, "on day {days} at {time}");
+    }
+    clock_at(&db, 4, "12:00:00").await;
+    assert!(matches!(post().await, Acceptance::Accepted { .. }), "the key was last used two days before");
+}
+
+#[tokio::test]
+async fn requests_of_both_sides_of_midnight_are_one_event() {
+    let db = queue::prepared().await;
+    queue::agent_with_webhook(&db, "agent-1").await;
+    clock_at(&db, 0, "23:59:59.9").await;
+    let mut before = db.begin().await.unwrap();
+    let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"session-1","text":"once","idempotency_key":"m-1"}"#;
+    let statement = "SELECT id FROM flametree.enqueue_event($1::text::jsonb)";
+    let id: String = sqlx::query_scalar(statement).bind(event).fetch_one(&mut *before).await.unwrap();
+    let pool = db.pool.clone();
+    clock_at(&db, 1, "00:00:00.1").await;
+    let after = tokio::spawn(async move {
+        sqlx::query_as::<_, (String, bool)>("SELECT id, duplicate FROM flametree.enqueue_event($1::text::jsonb)")
+            .bind(event)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let waits = async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&*db).await.unwrap() > 0;
+    within(std::time::Duration::from_secs(30), "the second request waits for the first", waits).await;
+    before.commit().await.unwrap();
+    assert_eq!(after.await.unwrap(), (id, true));
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ mod idempotency;
 mod integrator_snippets;
 mod keys;
 mod log_silence;
+mod longevity;
+mod longevity_costs;
 mod mobile_push;
 mod openapi_fuzz;
 mod operations;

@@ -1,13 +1,18 @@
 //! Asking for replays: what is answered, and what then stands in the queue.
 
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::EventId;
 use flametree_notify::domain::role::Role;
+use flametree_notify::store::accept::{self, Acceptance};
+use flametree_notify::store::queue::finish;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::support::api::{ACME, Answer, TestApi};
+use crate::support::queue;
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::waiting::all;
 
@@ -51,6 +56,25 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_endpoint_of_today() {
     assert_eq!(replay(&api, &token, event, 2).await.expect(202)["id"], event.delivery(3).to_string());
     let shown = api.get(&format!("/v1/events/{event}"), &token).await.expect(200);
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 3);
+}
+
+/// A defect: the answer to a repeated event counted its replays.
+#[tokio::test]
+async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
+    let db = queue::prepared().await;
+    let endpoint = queue::agent_with_webhook(&db, "agent-1").await;
+    let mut message = queue::message("agent-1", "once".to_owned());
+    message.idempotency_key = Some("m-1".to_owned());
+    let first = accept::accept(&db, &[&message], 60).await.unwrap();
+    let Acceptance::Accepted { id, deliveries: 1 } = first.answers[0] else { panic!("{first:?}") };
+    let by = queue::worker(&db).await;
+    let (claim, taken) = queue::claim_of(&db, by, endpoint, 1).await;
+    finish::finish(&db, Channel::Webhook, &[claim], &[queue::finished(&taken[0], Outcome::Timeout)]).await.unwrap();
+    let replay = "SELECT result FROM flametree.replay('acme', $1, '00000000-0000-0000-0000-000000000000', 60, NULL, 'test', false)";
+    let result: String = sqlx::query_scalar(replay).bind(id.delivery(1).uuid()).fetch_one(&*db).await.unwrap();
+    assert_eq!(result, "ready");
+    let again = accept::accept(&db, &[&message], 60).await.unwrap();
+    assert_eq!(again.answers[0], Acceptance::Duplicate { id, deliveries: 1 });
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
-//! Partitions that are old go whole, and never under what still needs them.
+//! Expired partitions are removed as a whole, and never while an unfinished delivery needs them.
+
+use std::time::Duration;
 
 use chrono::{Days, NaiveDate, Utc};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
-use flametree_notify::store::partitions::drop_before;
+use flametree_notify::store::partitions;
 use flametree_notify::store::queue::finish;
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::task::JoinSet;
 
 use crate::support::postgres::TestDatabase;
 use crate::support::queue::{agent_with_webhook, claim_of, finished, outcomes, prepared, worker};
@@ -13,27 +16,44 @@ use crate::support::seed::{self, SeededEvent};
 
 /// How long ago the old event of these tests was accepted.
 const AGE_DAYS: u64 = 40;
+const DAYS_KEPT: u32 = 30;
 
 fn days_ago(days: u64) -> NaiveDate {
     Utc::now().date_naive() - Days::new(days)
 }
 
-/// The days from 41 to 39 ago beside those of today.
+/// The days from 41 to 39 ago in addition to those of today.
 async fn with_old_days() -> TestDatabase {
     let db = prepared().await;
-    seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 41, current_date - 39)".into()).await;
+    let ensure = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 39, 1, '{events, deliveries}')";
+    seed::run(&db, ensure.into()).await;
     db
 }
 
-/// How many days of deliveries from before yesterday there are.
-async fn old_days(db: &PgPool) -> i64 {
+/// How many partitions of days before yesterday there are.
+async fn old_partitions(db: &PgPool) -> i64 {
     let statement =
-        "SELECT count(*) FROM flametree.partitions_before(current_date - 1) AS p WHERE p LIKE 'deliveries%'";
+        "SELECT count(*) FROM flametree.partitions() WHERE state = 'attached' AND ends_at < now() - interval '3 days'";
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }
 
+/// Removes what has expired. Returns the names of the tables that are gone.
+async fn remove_expired(db: &PgPool) -> Vec<String> {
+    let mut removed = Vec::new();
+    for expired in partitions::expired(db, DAYS_KEPT).await.unwrap() {
+        if partitions::remove(db, &expired).await.unwrap() {
+            removed.push(expired.name);
+        }
+    }
+    for name in &removed {
+        let exists = sqlx::query_scalar("SELECT to_regclass('flametree.' || $1) IS NOT NULL").bind(name);
+        assert!(!exists.fetch_one(db).await.unwrap_or(true), "{name} is still there");
+    }
+    removed
+}
+
 #[tokio::test]
-async fn a_day_stays_until_each_of_its_deliveries_has_ended() {
+async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     let db = with_old_days().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     let accepted_at = days_ago(AGE_DAYS).and_hms_opt(12, 0, 0).unwrap().and_utc();
@@ -47,26 +67,125 @@ async fn a_day_stays_until_each_of_its_deliveries_has_ended() {
     );
     seed::run(&db, ready).await;
 
-    // No worker was there for longer than events are kept: the day before it alone may go.
-    let (by, before) = (worker(&db).await, days_ago(30));
-    assert_eq!(drop_before(&db, before).await.unwrap(), Some(2));
+    // No worker ran for longer than events are kept: only the day before the delivery may be removed.
+    let by = worker(&db).await;
+    assert_eq!(remove_expired(&db).await.len(), 2);
     let (claim, taken) = claim_of(&db, by, endpoint, 1).await;
-    assert_eq!(drop_before(&db, before).await.unwrap(), Some(0));
-    assert_eq!(old_days(&db).await, 2);
+    assert_eq!(remove_expired(&db).await, [] as [&str; 0]);
+    assert_eq!(old_partitions(&db).await, 4);
     let ended = [finished(&taken[0], Outcome::Expired)];
     finish::finish(&db, Channel::Webhook, &[claim], &ended).await.unwrap();
     assert_eq!(outcomes(&db).await, [("expired".to_owned(), 1)]);
-    assert_eq!(drop_before(&db, before).await.unwrap(), Some(4));
-    assert_eq!(old_days(&db).await, 0);
+    assert_eq!(remove_expired(&db).await.len(), 4);
+    assert_eq!(old_partitions(&db).await, 0);
+}
+
+/// The defect that ended retention in every installation: with statistics of the catalog, the planner evaluated a filter on
+/// tables whose names are not those of partitions.
+#[tokio::test]
+async fn retention_works_after_the_system_catalogs_were_analyzed() {
+    let db = with_old_days().await;
+    seed::run(
+        &db,
+        "CREATE TABLE flametree.events_composit (); CREATE TABLE public.of_others (day date) PARTITION BY RANGE (day)"
+            .into(),
+    )
+    .await;
+    seed::run(
+        &db,
+        "CREATE TABLE public.of_others_1 PARTITION OF of_others FOR VALUES FROM (MINVALUE) TO ('2020-01-01')".into(),
+    )
+    .await;
+    let mut direct = PgConnection::connect_with(&db.direct_options()).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut direct).await.unwrap();
+    assert_eq!(remove_expired(&db).await.len(), 6);
+    assert_eq!(partitions::prepare(&db, DAYS_KEPT).await.unwrap(), 4, "the day after tomorrow, and keys of two days");
+    assert!(partitions::span(&db, DAYS_KEPT).await.unwrap().ends_at.unwrap() > Utc::now() + Days::new(2));
 }
 
 #[tokio::test]
-async fn what_somebody_reads_stays_until_the_next_time() {
+async fn a_table_that_retention_did_not_detach_is_never_dropped() {
     let db = with_old_days().await;
-    let mut reader = db.begin().await.unwrap();
-    sqlx::query("SELECT count(*) FROM flametree.deliveries").execute(&mut *reader).await.unwrap();
-    assert_eq!(drop_before(&db, days_ago(30)).await.unwrap(), None);
-    assert_eq!(old_days(&db).await, 3);
-    reader.rollback().await.unwrap();
-    assert_eq!(drop_before(&db, days_ago(30)).await.unwrap(), Some(6));
+    let day = days_ago(AGE_DAYS).format("%Y%m%d");
+    seed::run(&db, format!("ALTER TABLE flametree.events DETACH PARTITION flametree.events_{day}")).await;
+    assert_eq!(remove_expired(&db).await.len(), 5);
+    seed::run(&db, format!("SELECT FROM flametree.events_{day}")).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_removal_is_completed_by_the_next_run() {
+    let db = with_old_days().await;
+    // One is detached and not dropped, the detach of another was canceled while it waited for a reader.
+    let [first, second, ..] = &partitions::expired(&db, DAYS_KEPT).await.unwrap()[..] else { panic!("no old days") };
+    let parent = |name: &str| name.split_once('_').unwrap().0.to_owned();
+    for (name, how) in [(&first.name, "detached"), (&second.name, "canceled")] {
+        seed::run(&db, format!("INSERT INTO flametree.partitions_to_drop VALUES ('{name}')")).await;
+        let detach = format!("ALTER TABLE flametree.{} DETACH PARTITION flametree.{name} CONCURRENTLY", parent(name));
+        if how == "detached" {
+            seed::run(&db, detach).await;
+            continue;
+        }
+        let mut reader = db.begin().await.unwrap();
+        let read = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{name}"));
+        sqlx::raw_sql(read).execute(&mut *reader).await.unwrap();
+        let mut canceled = PgConnection::connect_with(&db.direct_options()).await.unwrap();
+        sqlx::raw_sql("SET statement_timeout = '500ms'").execute(&mut canceled).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(detach)).execute(&mut canceled).await.unwrap_err();
+    }
+    let states: Vec<String> =
+        sqlx::query_scalar("SELECT state FROM flametree.partitions() WHERE state <> 'attached' ORDER BY state")
+            .fetch_all(&*db)
+            .await
+            .unwrap();
+    assert_eq!(states, ["detached", "detaching"]);
+    assert_eq!(remove_expired(&db).await.len(), 6);
+    assert_eq!(remove_expired(&db).await, [] as [&str; 0]);
+}
+
+/// Callers of `flametree.enqueue_event` whose transactions overlap, so that the table is never without a lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_gets_through_beside_callers_whose_transactions_never_pause() {
+    let db = TestDatabase::with_connections(20).await;
+    seed::run(&db, "SELECT flametree.prepare_partitions(30)".into()).await;
+    seed::run(
+        &db,
+        "SELECT flametree.ensure_partitions(current_date - 41, current_date - 39, 1, '{events, deliveries}')".into(),
+    )
+    .await;
+    let mut callers = JoinSet::new();
+    for caller in 0..8_u64 {
+        let pool = db.pool.clone();
+        callers.spawn(async move {
+            for call in 0_u64.. {
+                let mut tx = pool.begin().await.unwrap();
+                let event = format!(
+                    r#"{{"tenant_id":"acme","type":"user_message","agent_id":"a","session_id":"s-{caller}","text":"{call}"}}"#
+                );
+                sqlx::query("SELECT FROM flametree.enqueue_event($1::text::jsonb)").bind(event).execute(&mut *tx).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(300 + (caller * 171 + call * 97) % 1_200)).await;
+                tx.commit().await.unwrap();
+            }
+        });
+    }
+    let removed = tokio::time::timeout(Duration::from_mins(5), remove_expired(&db)).await.unwrap();
+    assert_eq!(removed.len(), 6);
+    assert!(callers.try_join_next().is_none(), "no caller has failed");
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_does_not_grow_with_the_days_kept() {
+    let db = TestDatabase::new().await;
+    for (days_kept, width) in [(8, 1), (30, 1), (31, 2), (365, 13), (3_650, 122)] {
+        let ensure = format!(
+            "SELECT flametree.ensure_partitions(current_date - {days_kept}, current_date + 2, {width}, '{{events, deliveries}}')"
+        );
+        seed::run(&db, ensure).await;
+        assert_eq!(partitions::prepare(&db, days_kept).await.unwrap_or(u32::MAX) % 5, 0, "only keys were missing");
+        let count = "SELECT count(*), max(ends_at - starts_at) = make_interval(days => $1)
+                     FROM flametree.partitions() WHERE parent = 'events'";
+        let (count, is_widest): (i64, bool) = sqlx::query_as(count).bind(width).fetch_one(&*db).await.unwrap();
+        assert!(count <= 34 && is_widest, "{days_kept} days: {count} partitions");
+        seed::run(&db, "DO $$ DECLARE v_name text; BEGIN FOR v_name IN SELECT name FROM flametree.partitions() WHERE parent <> 'idempotency_keys'
+            LOOP EXECUTE 'DROP TABLE flametree.' || v_name; END LOOP; END $$".into()).await;
+    }
 }

@@ -9,15 +9,17 @@ use crate::support::postgres::TestDatabase;
 const OF_ALL_TENANTS: &[&str] = &[
     "_sqlx_migrations_pkey",
     "claims_pkey",
+    "function_sources_pkey",
     "leases_pkey",
     "operations_once_per_tick",
     "operations_one_of_a_schedule",
     "operations_pkey",
+    "partitions_to_drop_pkey",
     "push_subscriptions_endpoint_once",
-    "rollup_progress_pkey",
     "stream_tickets_pkey",
     "tokens_hash",
     "tokens_pkey",
+    "uncounted_batches_pkey",
     "workers_pkey",
 ];
 

@@ -43,7 +43,7 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
         WaitingRow,
         r#"-- queue::waiting_lanes
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
-               first_id AS "first_id!", replayed_at, clock_timestamp() AS "now!"
+               first_id AS "first_id!", replayed_at, flametree.clock() AS "now!"
         FROM flametree.waiting_lanes($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &cursor.tenant_id,
@@ -71,7 +71,7 @@ pub async fn waiting_beside(db: &Db, channel: Channel, known: &[KnownLane]) -> R
         WaitingRow,
         r#"-- queue::waiting_beside
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
-               first_id AS "first_id!", replayed_at, clock_timestamp() AS "now!"
+               first_id AS "first_id!", replayed_at, flametree.clock() AS "now!"
         FROM flametree.waiting_beside($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &tenants as &[&str],

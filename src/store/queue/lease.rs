@@ -12,9 +12,9 @@ pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Re
     let taken = sqlx::query_scalar!(
         r#"-- leases::take
         INSERT INTO flametree.leases AS l (name, holder, expires_at)
-        VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+        VALUES ($1, $2, flametree.clock() + make_interval(secs => $3))
         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
-        WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
+        WHERE l.holder = excluded.holder OR l.expires_at < (SELECT flametree.clock())
         RETURNING true AS "taken!""#,
         name,
         holder.uuid(),

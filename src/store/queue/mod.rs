@@ -1,4 +1,4 @@
-//! The queue's protocol: each function is one call of a database function of `migrations/0004_queue.sql`, one transaction.
+//! The queue's protocol: each function is one call of a database function of `migrations/functions/queue_*.sql`, one transaction.
 
 pub mod claim;
 mod claim_row;

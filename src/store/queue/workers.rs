@@ -20,7 +20,7 @@ pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Er
     sqlx::query!(
         "-- workers::register
         INSERT INTO flametree.workers (id, started_at, last_seen_at, description)
-        VALUES ($1, clock_timestamp(), clock_timestamp(), $2)
+        VALUES ($1, flametree.clock(), flametree.clock(), $2)
         ON CONFLICT (id) DO NOTHING",
         id.uuid(),
         description,
@@ -34,7 +34,7 @@ pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Er
 pub async fn heartbeat(db: &Db, id: WorkerId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::heartbeat
-        UPDATE flametree.workers SET last_seen_at = clock_timestamp() WHERE id = $1 AND fenced_at IS NULL",
+        UPDATE flametree.workers SET last_seen_at = flametree.clock() WHERE id = $1 AND fenced_at IS NULL",
         id.uuid(),
     )
     .execute(db)
@@ -60,7 +60,7 @@ pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
 pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::fence
-        UPDATE flametree.workers SET fenced_at = clock_timestamp()
+        UPDATE flametree.workers SET fenced_at = flametree.clock()
         WHERE id = $1 AND last_seen_at = $2 AND fenced_at IS NULL",
         worker.id.uuid(),
         worker.last_seen_at,
@@ -78,7 +78,7 @@ pub async fn fence_all(db: &Db) -> Result<u64, Error> {
         WITH ended AS (
             DELETE FROM flametree.leases
         ), fenced AS (
-            UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE fenced_at IS NULL RETURNING id
+            UPDATE flametree.workers SET fenced_at = flametree.clock() WHERE fenced_at IS NULL RETURNING id
         )
         SELECT count(*) AS "fenced!" FROM fenced"#
     )
@@ -93,7 +93,7 @@ pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::fence_unknown
         INSERT INTO flametree.workers (id, started_at, last_seen_at, fenced_at, description)
-        SELECT DISTINCT c.worker_id, clock_timestamp(), clock_timestamp(), clock_timestamp(), 'unknown'
+        SELECT DISTINCT c.worker_id, flametree.clock(), flametree.clock(), flametree.clock(), 'unknown'
         FROM flametree.claims AS c
         WHERE NOT EXISTS (SELECT 1 FROM flametree.workers AS w WHERE w.id = c.worker_id)
         ON CONFLICT (id) DO NOTHING"
@@ -107,7 +107,7 @@ pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
 pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::end
-        UPDATE flametree.workers SET fenced_at = clock_timestamp() WHERE id = $1 AND fenced_at IS NULL",
+        UPDATE flametree.workers SET fenced_at = flametree.clock() WHERE id = $1 AND fenced_at IS NULL",
         id.uuid(),
     )
     .execute(db)
@@ -120,7 +120,7 @@ pub async fn forget(db: &Db, age: Duration) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::forget
         DELETE FROM flametree.workers AS w
-        WHERE w.fenced_at < clock_timestamp() - make_interval(secs => $1)
+        WHERE w.fenced_at < (SELECT flametree.clock()) - make_interval(secs => $1)
           AND NOT EXISTS (SELECT 1 FROM flametree.claims AS c WHERE c.worker_id = w.id)",
         age.as_secs_f64(),
     )

@@ -1,27 +1,21 @@
-//! The rollup: moves the watermark in bounded steps until it is where it may be.
-
-use std::time::Duration;
+//! The rollup: counts batches of outcomes in bounded steps until none is left.
 
 use super::Operations;
 use super::runner::Failure;
 use crate::store::stats;
 
-/// What one step counts, where deliveries flow.
-const WINDOW: Duration = Duration::from_secs(15);
-/// Where none do. Not longer: they may begin to flow in the middle of it.
-const LONGEST_WINDOW: Duration = Duration::from_mins(2);
+/// Outcomes that one step counts: a transaction of about 100 ms.
+const DELIVERIES_PER_STEP: u32 = 10_000;
 
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         stats::summarize(&self.db).await?;
-        let mut window = WINDOW;
         loop {
-            let step = stats::roll_up(&self.db, window).await?;
+            let step = stats::roll_up(&self.db, DELIVERIES_PER_STEP).await?;
             fail::fail_point!("rollup::step");
             if !step.is_behind {
                 return Ok(());
             }
-            window = if step.spans == 0 { (window * 2).min(LONGEST_WINDOW) } else { WINDOW };
         }
     }
 }

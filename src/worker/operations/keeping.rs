@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Utc};
 
 use super::Operations;
 use super::runner::Failure;
-use crate::store::{
-    Db, endpoint_tests, idempotency, operations, partitions, pruning, push_config_history, rotation, stats,
-};
+use crate::store::{endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats};
 use crate::telemetry::metrics::RemovalReason;
 
-/// Days whose partitions exist ahead: a database or a person may be away for one.
-const DAYS_AHEAD: u64 = 2;
-/// Promised are 24 hours.
-const KEEP_KEYS: Duration = Duration::from_hours(48);
 /// Of push configs; each agent also has its own bound.
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
 /// They are counted by the minute.
@@ -25,14 +19,6 @@ const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
 /// Rows of one statement: a lock, and a replica's delay, are never long.
 const ROWS_PER_STEP: i64 = 5_000;
-
-/// Makes the partitions that accepting and recording need from now on. Runs before anything is accepted.
-pub async fn prepare(db: &Db, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let today = now.date_naive();
-    // Yesterday too: this clock may be ahead of the database's.
-    partitions::ensure(db, today - Days::new(1), today + Days::new(DAYS_AHEAD)).await?;
-    Ok(())
-}
 
 /// Repeats a statement until it finds less than it may take; answers how many rows that were.
 async fn in_steps<F>(step: impl Fn() -> F) -> Result<u64, sqlx::Error>
@@ -56,22 +42,30 @@ impl Operations {
 
     pub(super) async fn retain(&self, now: DateTime<Utc>) -> Result<(), Failure> {
         let db = &self.db;
-        prepare(db, now).await?;
-        let oldest = self.first_kept_day(now);
-        match partitions::drop_before(db, oldest).await? {
-            Some(0) => {}
-            Some(dropped) => {
-                tracing::info!(partitions = dropped, before = %oldest, "old events and deliveries were dropped");
-            }
-            None => {
-                tracing::warn!(before = %oldest, "somebody reads old events or deliveries; they stay until the next run");
-            }
-        }
+        partitions::prepare(db, self.settings.retention_days).await?;
+        self.remove_expired_partitions().await?;
         in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP)).await?;
         in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP)).await?;
-        in_steps(|| idempotency::forget(db, KEEP_KEYS, ROWS_PER_STEP)).await?;
         in_steps(|| operations::forget(db, KEEP_OPERATIONS, ROWS_PER_STEP)).await?;
-        in_steps(|| stats::forget(db, oldest, ROWS_PER_STEP)).await?;
+        in_steps(|| stats::forget(db, self.first_kept_day(now), ROWS_PER_STEP)).await?;
+        Ok(())
+    }
+
+    /// One at a time, each in a transaction of its own. Stops at a partition that a long transaction keeps: the next run
+    /// goes on with it.
+    async fn remove_expired_partitions(&self) -> Result<(), Failure> {
+        let expired = partitions::expired(&self.db, self.settings.retention_days).await?;
+        for partition in &expired {
+            if !partitions::remove(&self.db, partition).await? {
+                tracing::warn!(
+                    partition = partition.name,
+                    "a long transaction kept an expired partition; the next run removes it"
+                );
+                return Ok(());
+            }
+            fail::fail_point!("retention::step");
+            tracing::info!(partition = partition.name, "removed an expired partition");
+        }
         Ok(())
     }
 

@@ -16,15 +16,15 @@ use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-pub use keeping::prepare;
+use uuid::Uuid;
 
 use self::runner::Runner;
 use self::taker::Taker;
+use crate::domain::ids::WorkerId;
 use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
 use crate::secrets::Keyring;
-use crate::store::Db;
+use crate::store::{Db, operations};
 use crate::telemetry::metrics::Metrics;
 
 /// The name of the worker; what it works on is stored under the names of [`OperationKind`].
@@ -70,6 +70,18 @@ impl Operations {
                 tracing::error!(%error, "the worker of operations ended with an error");
             }
         });
+    }
+
+    /// Runs the operations that are due now, one after another, until none is left or `stop`. Returns how many it ran.
+    pub async fn run_due(&self, stop: &CancellationToken) -> Result<u32, sqlx::Error> {
+        let mut ran = 0;
+        while !stop.is_cancelled() {
+            let holder = WorkerId::from_uuid(Uuid::now_v7());
+            let Some(operation) = operations::take(&self.db, holder, self.settings.lease).await? else { break };
+            self.run(operation, holder, stop).await;
+            ran += 1;
+        }
+        Ok(ran)
     }
 
     /// The first day that is kept at `now`.

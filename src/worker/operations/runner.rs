@@ -75,7 +75,10 @@ impl Service<Task<Held>> for Runner {
 
     fn call(&mut self, task: Task<Held>) -> Self::Future {
         let (operations, stop) = (self.operations.clone(), self.stop.clone());
-        self.tasks.spawn(async move { operations.run(task.args, &stop).await });
+        self.tasks.spawn(async move {
+            let held = task.args;
+            operations.run(held.operation, held.holder, &stop).await;
+        });
         ready(Ok(()))
     }
 }
@@ -88,8 +91,7 @@ enum Ended {
 }
 
 impl Operations {
-    async fn run(&self, held: Held, stop: &CancellationToken) {
-        let (operation, holder) = (held.operation, held.holder);
+    pub(super) async fn run(&self, operation: HeldOperation, holder: WorkerId, stop: &CancellationToken) {
         // Dropped in the middle of a step, nobody knows whether that was done: each may be repeated.
         let ended = tokio::select! {
             performed = self.perform(operation, holder) => performed.map_or_else(Ended::Failed, |()| Ended::Done),

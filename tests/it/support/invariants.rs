@@ -101,7 +101,10 @@ impl Deployment {
     /// Every delivery that the accepted events were fanned out to. Events that the database has and no client was told
     /// of are accepted too.
     async fn expected(&self, accepted: &[EventId]) -> HashSet<DeliveryId> {
-        let rows = sqlx::raw_sql("SELECT id, deliveries FROM flametree.events").fetch_all(&self.pool).await.unwrap();
+        let rows = sqlx::raw_sql("SELECT id, (deliveries + replays)::smallint FROM flametree.events")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
         let events: HashMap<EventId, i16> =
             rows.into_iter().map(|row| (EventId::from_uuid(row.get(0)), row.get(1))).collect();
         let lost: Vec<_> = accepted.iter().filter(|id| !events.contains_key(id)).collect();

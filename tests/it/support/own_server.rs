@@ -4,9 +4,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use flametree_notify::store::MIGRATOR;
+use flametree_notify::store::schema;
 use nix::unistd::{User, chown, geteuid};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::pooler::{self, Pooler};
@@ -70,9 +70,9 @@ impl OwnServer {
         let mut connection = server.connect_options().database("postgres").connect().await.unwrap();
         sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let mut connection = server.connect_options().connect().await.unwrap();
-        MIGRATOR.run_direct(None, &mut connection, false).await.unwrap();
-        connection.close().await.unwrap();
+        let pool = PgPoolOptions::new().max_connections(2).connect_with(server.connect_options()).await.unwrap();
+        schema::migrate(&pool, schema::LOCK_PATIENCE).await.unwrap();
+        pool.close().await;
         server
     }
 

@@ -8,7 +8,7 @@
 use std::ops::Deref;
 use std::str::FromStr as _;
 
-use flametree_notify::store::MIGRATOR;
+use flametree_notify::store::schema;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::sync::OnceCell;
@@ -114,10 +114,7 @@ async fn run(connection: &mut PgConnection, statement: String) {
 
 /// The name of a database with the current schema; made if it is not there.
 async fn migrated_template() -> String {
-    let checksums = MIGRATOR.iter().flat_map(|migration| migration.checksum.iter());
-    let digest = checksums
-        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let name = format!("template_{digest:016x}");
+    let name = format!("template_{}", &schema::digest()[..16]);
     let mut server = server().await;
     // Held by this connection until it closes.
     run(&mut server, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
@@ -125,9 +122,10 @@ async fn migrated_template() -> String {
         // Renamed when it is whole: a test process that was killed in between leaves no half of a template.
         run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
-        let mut connection = server_options().database(&format!("{name}_new")).connect().await.unwrap();
-        MIGRATOR.run_direct(None, &mut connection, false).await.unwrap();
-        connection.close().await.unwrap();
+        let options = server_options().database(&format!("{name}_new"));
+        let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
+        schema::migrate(&pool, schema::LOCK_PATIENCE).await.unwrap();
+        pool.close().await;
         run(&mut server, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;
     }
     server.close().await.unwrap();

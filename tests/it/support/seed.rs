@@ -88,10 +88,13 @@ pub async fn delivery(
     run(
         db,
         format!(
-            "INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
-                 outcome, endpoint_version, duration_us, http_status, detail)
-             VALUES ('{tenant}', '{uuid}', '{endpoint}', '{event}', now(), now(), '{channel}', '{outcome}', 3, 12345,
-                 {http_status}, {detail})"
+            "WITH recorded AS (
+                 INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
+                     outcome, endpoint_version, duration_us, http_status, batch, detail)
+                 VALUES ('{tenant}', '{uuid}', '{endpoint}', '{event}', now(), now(), '{channel}', '{outcome}', 3, 12345,
+                     {http_status}, nextval('flametree.delivery_batches'), {detail})
+                 RETURNING batch, id)
+             SELECT flametree.note_batch(batch, ARRAY[id]) FROM recorded"
         ),
     )
     .await;
@@ -128,4 +131,13 @@ pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) 
 
 pub async fn run(db: &PgPool, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
+}
+
+/// Moves the database's clock, as the schema and the service's statements see it, by an interval from the real time.
+pub async fn move_clock(db: &PgPool, by: &str) {
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+         $$ SELECT pg_catalog.clock_timestamp() + interval '{by}' $$"
+    );
+    run(db, function).await;
 }

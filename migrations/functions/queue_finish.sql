@@ -1,0 +1,174 @@
+-- The delivery queue: outcomes, releases and the claims of dead workers. Each function is one transaction and one round trip.
+--
+-- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
+-- and huge when it matters. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs
+-- more than running), and none is compiled (jit): what looks expensive by the size of a backlog reads a few rows.
+
+CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
+    p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
+    p_events uuid[], p_claimed timestamptz[], p_outcomes text[], p_versions integer[], p_durations_us integer[],
+    p_statuses smallint[], p_details text[]
+) RETURNS uuid[] LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_now timestamptz := flametree.clock();
+    v_batch bigint := nextval('flametree.delivery_batches');
+    v_recorded uuid[] := p_ids;
+    v_late uuid[] := '{}';
+BEGIN
+    -- Claims first, then deliveries, as the reaper does: if the two deadlock, one is canceled and repeated.
+    DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
+
+    BEGIN
+        INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+            endpoint_version, duration_us, http_status, batch, detail)
+        SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
+               g.outcome::flametree.outcome, g.version, g.duration_us, g.status, v_batch, g.detail
+        FROM (
+            SELECT unnest(p_tenants) AS tenant_id, unnest(p_ids) AS id, unnest(p_endpoints) AS endpoint_id,
+                   unnest(p_events) AS event_id, unnest(p_claimed) AS claimed_at, unnest(p_outcomes) AS outcome,
+                   unnest(p_versions) AS version, unnest(p_durations_us) AS duration_us, unnest(p_statuses) AS status,
+                   unnest(p_details) AS detail
+        ) AS g;
+    EXCEPTION WHEN unique_violation THEN
+        -- An outcome exists: the reaper's, which stays, or one of this very call, repeated after a lost response. This is rare;
+        -- ON CONFLICT in the first place would take twice the time and more WAL for each row.
+        WITH recorded AS (
+            INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
+                outcome, endpoint_version, duration_us, http_status, batch, detail)
+            SELECT g.tenant_id, g.id, g.endpoint_id, g.event_id, g.claimed_at, v_now, p_channel,
+                   g.outcome::flametree.outcome, g.version, g.duration_us, g.status, v_batch, g.detail
+            FROM unnest(p_tenants, p_ids, p_endpoints, p_events, p_claimed, p_outcomes, p_versions, p_durations_us,
+                        p_statuses, p_details)
+                AS g (tenant_id, id, endpoint_id, event_id, claimed_at, outcome, version, duration_us, status, detail)
+            ON CONFLICT (tenant_id, id) DO NOTHING
+            RETURNING d.id
+        )
+        SELECT coalesce(array_agg(r.id), '{}') INTO v_recorded FROM recorded AS r;
+        v_late := ARRAY(
+            SELECT g.id FROM unnest(p_tenants, p_ids, p_outcomes) AS g (tenant_id, id, outcome)
+            CROSS JOIN LATERAL (
+                SELECT d.outcome FROM flametree.deliveries AS d
+                WHERE d.tenant_id = g.tenant_id AND d.id = g.id LIMIT 1
+            ) AS d
+            WHERE g.id <> ALL (v_recorded) AND d.outcome::text <> g.outcome
+        );
+    END;
+    PERFORM flametree.note_batch(v_batch, v_recorded);
+
+    IF 'gone' = ANY (p_outcomes) THEN
+        IF p_channel = 'webhook' THEN
+            UPDATE flametree.push_configs AS c
+            SET enabled = false, disabled_reason = 'gone', version = c.version + 1, updated_at = v_now
+            FROM unnest(p_tenants, p_endpoints, p_versions, p_outcomes) AS g (tenant_id, endpoint_id, version, outcome)
+            WHERE g.outcome = 'gone' AND c.tenant_id = g.tenant_id AND c.endpoint_id = g.endpoint_id
+              AND c.version = g.version;
+        ELSE
+            DELETE FROM flametree.push_subscriptions AS s
+            USING unnest(p_tenants, p_endpoints, p_versions, p_outcomes) AS g (tenant_id, endpoint_id, version, outcome)
+            WHERE g.outcome = 'gone' AND s.tenant_id = g.tenant_id AND s.id = g.endpoint_id AND s.version = g.version;
+        END IF;
+    END IF;
+    RETURN v_late;
+END
+$$;
+COMMENT ON FUNCTION flametree.finish_deliveries IS
+    'Records outcomes and removes the ledger rows that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+
+CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_sorted uuid[] := ARRAY(SELECT u FROM unnest(p_ids) AS u ORDER BY u);
+BEGIN
+    IF p_ids <> '{}' THEN
+        INSERT INTO flametree.uncounted_batches (batch, first_id, last_id, deliveries)
+        VALUES (p_batch, v_sorted[1], v_sorted[cardinality(v_sorted)], cardinality(v_sorted));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION flametree.note_batch IS
+    'Notes that the outcomes of a batch are not in delivery_rollups yet, in the transaction that records them.';
+
+CREATE OR REPLACE FUNCTION flametree.release_deliveries(p_claim_id uuid, p_ids uuid[]) RETURNS integer LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_claim flametree.claims;
+    v_kept smallint[];
+BEGIN
+    SELECT c.* INTO v_claim FROM flametree.claims AS c WHERE c.claim_id = p_claim_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+
+    INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+    SELECT v_claim.channel, v_claim.lane_tenants[d.lane], v_claim.lane_endpoints[d.lane], d.position, d.id, d.event_id,
+           d.expires_at
+    FROM unnest(v_claim.lanes, v_claim.positions, v_claim.delivery_ids, v_claim.event_ids, v_claim.expiries)
+        AS d (lane, position, id, event_id, expires_at)
+    WHERE d.id = ANY (p_ids);
+
+    v_kept := ARRAY(
+        SELECT o.n FROM unnest(v_claim.delivery_ids) WITH ORDINALITY AS o (id, n) WHERE o.id <> ALL (p_ids) ORDER BY o.n);
+    IF v_kept = '{}' THEN
+        DELETE FROM flametree.claims AS c WHERE c.claim_id = p_claim_id;
+    ELSE
+        UPDATE flametree.claims AS c
+        SET lanes = ARRAY(SELECT c.lanes[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            positions = ARRAY(SELECT c.positions[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            delivery_ids = ARRAY(SELECT c.delivery_ids[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            event_ids = ARRAY(SELECT c.event_ids[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o),
+            expiries = ARRAY(SELECT c.expiries[n] FROM unnest(v_kept) WITH ORDINALITY AS k (n, o) ORDER BY o)
+        WHERE c.claim_id = p_claim_id;
+    END IF;
+    RETURN cardinality(v_claim.delivery_ids) - cardinality(v_kept);
+END
+$$;
+COMMENT ON FUNCTION flametree.release_deliveries IS
+    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim.';
+
+-- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
+CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer) RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := flametree.clock();
+    v_batch bigint := nextval('flametree.delivery_batches');
+    v_channels text[];
+    v_recorded uuid[];
+    v_recorded_channels text[];
+BEGIN
+    WITH dead AS (
+        DELETE FROM flametree.claims AS c
+        WHERE c.claim_id IN (
+            SELECT x.claim_id FROM flametree.workers AS w
+            CROSS JOIN LATERAL (
+                SELECT l.claim_id FROM flametree.claims AS l
+                WHERE l.worker_id = w.id
+                LIMIT p_limit
+                FOR UPDATE SKIP LOCKED
+            ) AS x
+            WHERE w.fenced_at IS NOT NULL
+            LIMIT p_limit
+        )
+        RETURNING c.channel, c.claimed_at, c.lane_tenants, c.lane_endpoints, c.lane_versions, c.lanes, c.delivery_ids,
+                  c.event_ids
+    ), recorded AS (
+        INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+            endpoint_version, duration_us, batch)
+        SELECT c.lane_tenants[u.lane], u.id, c.lane_endpoints[u.lane], u.event_id, c.claimed_at, v_now,
+               c.channel, 'interrupted', c.lane_versions[u.lane], 0, v_batch
+        FROM dead AS c
+        CROSS JOIN LATERAL unnest(c.lanes, c.delivery_ids, c.event_ids) AS u (lane, id, event_id)
+        ON CONFLICT (tenant_id, id) DO NOTHING
+        RETURNING d.channel, d.id
+    )
+    SELECT ARRAY(SELECT DISTINCT c.channel::text FROM dead AS c), coalesce(array_agg(r.id), '{}'),
+           coalesce(array_agg(r.channel::text), '{}')
+    INTO v_channels, v_recorded, v_recorded_channels
+    FROM recorded AS r;
+    PERFORM flametree.note_batch(v_batch, v_recorded);
+    RETURN QUERY
+    SELECT c.name, cardinality(array_positions(v_recorded_channels, c.name))::bigint FROM unnest(v_channels) AS c (name);
+END
+$$;
+COMMENT ON FUNCTION flametree.reap_claims IS
+    'Records what fenced workers had claimed and not recorded as interrupted, up to p_limit claims. An outcome that exists stays. Returns the channels of the claims with the number of outcomes; none: there are no more such claims, or they are locked.';

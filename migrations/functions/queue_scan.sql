@@ -1,0 +1,81 @@
+-- The delivery queue: which endpoints have ready deliveries. Each function is one transaction and one round trip.
+--
+-- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
+-- and huge when it matters. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs
+-- more than running), and none is compiled (jit): what looks expensive by the size of a backlog reads a few rows.
+
+CREATE OR REPLACE FUNCTION flametree.waiting_lanes(
+    p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
+) RETURNS TABLE (
+    tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
+) LANGUAGE plpgsql STABLE
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
+    SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE lane AS (
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE r.channel = p_channel AND (r.tenant_id, r.endpoint_id) > (p_tenant, p_endpoint)
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.endpoint_id, n.position, n.id
+        FROM lane AS l
+        CROSS JOIN LATERAL (
+            SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+            FROM flametree.ready_deliveries AS r
+            WHERE r.channel = p_channel AND (r.tenant_id, r.endpoint_id) > (l.tenant_id, l.endpoint_id)
+            ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1
+        ) AS n
+    )
+    SELECT l.tenant_id, l.endpoint_id, l.position, l.id,
+           (SELECT r.created_at FROM flametree.replays AS r WHERE r.id = l.id AND r.tenant_id = l.tenant_id)
+    FROM lane AS l LIMIT p_limit;
+END
+$$;
+COMMENT ON FUNCTION flametree.waiting_lanes IS
+    'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each; replayed_at: since when the first one waits, where it is a replay.';
+
+CREATE OR REPLACE FUNCTION flametree.waiting_beside(
+    p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
+) RETURNS TABLE (
+    tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
+) LANGUAGE plpgsql STABLE
+    SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
+    SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.tenant_id, f.endpoint_id, f.position, f.id,
+           (SELECT r.created_at FROM flametree.replays AS r WHERE r.id = f.id AND r.tenant_id = f.tenant_id)
+    FROM unnest(p_tenants, p_endpoints, p_after, p_tenants[2:], p_endpoints[2:])
+        AS k (tenant_id, endpoint_id, after, next_tenant, next_endpoint)
+    CROSS JOIN LATERAL (
+        -- Each part is bounded by single columns behind equal ones: the scan of an index does not end where the second
+        -- column of a row's bound does.
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id
+           AND (r.endpoint_id, r.position) > (k.endpoint_id, k.after)
+           AND r.endpoint_id < CASE WHEN k.next_tenant = k.tenant_id THEN k.next_endpoint
+                                    ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         -- No tenant is longer than 128 bytes: nothing lies behind the last one's bound.
+         WHERE k.next_tenant IS DISTINCT FROM k.tenant_id AND r.channel = p_channel AND r.tenant_id > k.tenant_id
+           AND r.tenant_id < coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33))
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE k.next_tenant <> k.tenant_id AND r.channel = p_channel AND r.tenant_id = k.next_tenant
+           AND r.endpoint_id < k.next_endpoint
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+    ) AS f;
+END
+$$;
+COMMENT ON FUNCTION flametree.waiting_beside IS
+    'For places in key order (an endpoint and a position in it): the first ready delivery between each and the endpoint of the next, and the first ones of other tenants between them. Never looks at what lies before the places, which may be dead rows.';

@@ -1,0 +1,165 @@
+-- Statistics: counts of finished deliveries, and the deliveries that are not counted yet.
+
+CREATE OR REPLACE FUNCTION flametree.duration_bucket(p_duration_us integer) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_duration_us > 0 THEN floor(8 * ln(p_duration_us::float8) / ln(2::float8)) ELSE -1 END::smallint
+$$;
+COMMENT ON FUNCTION flametree.duration_bucket IS
+    'The bucket of a duration: eight for each doubling, from 1 microsecond; -1: nothing was sent.';
+
+CREATE OR REPLACE FUNCTION flametree.span_of_id(p_id uuid, p_minutes integer) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
+    SELECT to_timestamp(('x' || lpad(left(replace(p_id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint
+                        / (p_minutes * 60000) * (p_minutes * 60))
+$$;
+COMMENT ON FUNCTION flametree.span_of_id IS 'The beginning of the span of p_minutes that the time in the id lies in.';
+
+CREATE OR REPLACE FUNCTION flametree.roll_up(p_deliveries integer) RETURNS TABLE (is_behind boolean, spans bigint) LANGUAGE plpgsql
+    SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    v_batches bigint[];
+    v_first_id uuid;
+    v_last_id uuid;
+    v_wanted integer;
+BEGIN
+    -- The oldest batches, at least one, of about p_deliveries. A batch that another rollup counts is skipped.
+    WITH counted AS (
+        DELETE FROM flametree.uncounted_batches AS u
+        WHERE u.batch IN (
+            SELECT w.batch
+            FROM (
+                SELECT l.batch, sum(l.deliveries) OVER (ORDER BY l.batch) - l.deliveries AS before
+                FROM (
+                    SELECT b.batch, b.deliveries FROM flametree.uncounted_batches AS b
+                    ORDER BY b.batch LIMIT p_deliveries FOR UPDATE SKIP LOCKED
+                ) AS l
+            ) AS w
+            WHERE w.before < p_deliveries
+        )
+        RETURNING u.batch, u.first_id, u.last_id, u.deliveries
+    )
+    SELECT array_agg(c.batch ORDER BY c.batch), (array_agg(c.first_id ORDER BY c.first_id))[1], (array_agg(c.last_id ORDER BY c.last_id DESC))[1],
+           sum(c.deliveries)
+    INTO v_batches, v_first_id, v_last_id, v_wanted
+    FROM counted AS c;
+    IF v_batches IS NULL THEN
+        RETURN QUERY SELECT false, 0::bigint;
+        RETURN;
+    END IF;
+
+    INSERT INTO flametree.delivery_rollups AS r
+        (tenant_id, agent_id, span_minutes, starts_at, channel, outcome, bucket, deliveries)
+    SELECT d.tenant_id, e.agent_id, s.minutes, flametree.span_of_id(d.id, s.minutes), d.channel, d.outcome,
+           flametree.duration_bucket(d.duration_us), count(*)
+    FROM flametree.deliveries AS d
+    CROSS JOIN LATERAL (
+        SELECT e.agent_id FROM flametree.events AS e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id LIMIT 1
+    ) AS e
+    CROSS JOIN (VALUES (1), (60)) AS s (minutes)
+    WHERE d.batch >= v_batches[1] AND d.batch <= v_batches[cardinality(v_batches)] AND d.batch = ANY (v_batches)
+      AND d.id >= v_first_id AND d.id <= v_last_id
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (tenant_id, agent_id, span_minutes, starts_at, channel, outcome, bucket)
+        DO UPDATE SET deliveries = r.deliveries + excluded.deliveries;
+    GET DIAGNOSTICS spans = ROW_COUNT;
+    is_behind := v_wanted >= p_deliveries;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION flametree.roll_up IS
+    'One step: counts the oldest batches of about p_deliveries outcomes, in one transaction. Returns whether there may be more, and how many spans changed.';
+
+-- Plain SQL, so that it is planned as part of the statement that calls it: EXPLAIN shows which rows are read.
+CREATE OR REPLACE FUNCTION flametree.rolled_up_deliveries(
+    p_tenant text, p_agent text, p_from timestamptz, p_first_hour timestamptz, p_end_of_hours timestamptz,
+    p_to timestamptz, p_channel flametree.channel
+) RETURNS TABLE (outcome flametree.outcome, bucket smallint, deliveries bigint) LANGUAGE sql STABLE AS $$
+    SELECT r.outcome, r.bucket, r.deliveries FROM flametree.delivery_rollups AS r
+    WHERE r.tenant_id = p_tenant AND r.agent_id = p_agent AND r.span_minutes = 1
+      AND r.starts_at >= p_from AND r.starts_at < p_first_hour AND (p_channel IS NULL OR r.channel = p_channel)
+    UNION ALL
+    SELECT r.outcome, r.bucket, r.deliveries FROM flametree.delivery_rollups AS r
+    WHERE r.tenant_id = p_tenant AND r.agent_id = p_agent AND r.span_minutes = 60
+      AND r.starts_at >= p_first_hour AND r.starts_at < p_end_of_hours AND (p_channel IS NULL OR r.channel = p_channel)
+    UNION ALL
+    SELECT r.outcome, r.bucket, r.deliveries FROM flametree.delivery_rollups AS r
+    WHERE r.tenant_id = p_tenant AND r.agent_id = p_agent AND r.span_minutes = 1
+      AND r.starts_at >= p_end_of_hours AND r.starts_at < p_to AND (p_channel IS NULL OR r.channel = p_channel)
+$$;
+COMMENT ON FUNCTION flametree.rolled_up_deliveries IS
+    'What is counted already of an agent''s deliveries from p_from to p_to: whole hours between, minutes at the edges.';
+
+CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
+    p_tenant text, p_agent text, p_from timestamptz, p_to timestamptz, p_channel flametree.channel
+) RETURNS TABLE (outcome flametree.outcome, bucket smallint, deliveries bigint) LANGUAGE plpgsql STABLE
+    SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+DECLARE
+    -- Outcomes of a few minutes: they are read for all tenants, page range by page range. More are read by the tenant's key.
+    c_most_deliveries CONSTANT integer := 200000;
+    v_batches bigint[];
+    v_first uuid;
+    v_last uuid;
+    v_count bigint;
+BEGIN
+    -- STABLE: the same snapshot as the caller's, so that a delivery is counted here or in the rollups, never in both.
+    SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
+           (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
+    INTO v_batches, v_first, v_last, v_count
+    FROM (SELECT * FROM flametree.uncounted_batches LIMIT c_most_deliveries) AS u;
+    IF v_batches IS NULL THEN
+        RETURN;
+    END IF;
+    v_first := greatest(v_first, flametree.first_id_at(p_from));
+    v_last := least(v_last, flametree.first_id_at(p_to));
+
+    IF v_count < c_most_deliveries THEN
+        RETURN QUERY
+        -- Of all tenants first: with the tenant among the conditions the planner would walk its whole range in the primary
+        -- key to avoid reading the few pages of the last seconds.
+        WITH recent AS MATERIALIZED (
+            SELECT d.tenant_id, d.event_id, d.id, d.channel, d.outcome, d.duration_us
+            FROM flametree.deliveries AS d
+            WHERE d.batch >= v_batches[1] AND d.batch <= v_batches[cardinality(v_batches)] AND d.batch = ANY (v_batches)
+              AND d.id >= v_first AND d.id <= v_last
+        )
+        SELECT d.outcome, flametree.duration_bucket(d.duration_us), count(*)
+        FROM recent AS d
+        WHERE d.tenant_id = p_tenant AND d.id < flametree.first_id_at(p_to) AND (p_channel IS NULL OR d.channel = p_channel)
+          AND (SELECT e.agent_id FROM flametree.events AS e
+               WHERE e.tenant_id = p_tenant AND e.id = d.event_id LIMIT 1) = p_agent
+        GROUP BY 1, 2;
+    ELSE
+        RETURN QUERY
+        SELECT d.outcome, flametree.duration_bucket(d.duration_us), count(*)
+        FROM flametree.deliveries AS d
+        WHERE d.tenant_id = p_tenant AND d.id >= flametree.first_id_at(p_from) AND d.id < flametree.first_id_at(p_to)
+          AND (p_channel IS NULL OR d.channel = p_channel)
+          AND EXISTS (SELECT FROM flametree.uncounted_batches AS u WHERE u.batch = d.batch)
+          AND (SELECT e.agent_id FROM flametree.events AS e
+               WHERE e.tenant_id = p_tenant AND e.id = d.event_id LIMIT 1) = p_agent
+        GROUP BY 1, 2;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION flametree.uncounted_deliveries IS
+    'An agent''s deliveries of the batches that delivery_rollups does not contain yet.';
+
+CREATE OR REPLACE FUNCTION flametree.summarize_batches() RETURNS void LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
+DECLARE
+    v_index oid;
+BEGIN
+    FOR v_index IN
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i
+        WHERE i.inhparent = 'flametree.deliveries_by_batch'::regclass ORDER BY i.inhrelid
+    LOOP
+        BEGIN
+            PERFORM pg_catalog.brin_summarize_new_values(v_index);
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
+            -- A vacuum, which summarizes too, or a table of another owner: its pages are read one by one until a vacuum.
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION flametree.summarize_batches IS
+    'Adds new pages to the index of batches: autosummarize may be late, and pages that the index does not know are all read.';

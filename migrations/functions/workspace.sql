@@ -1,0 +1,77 @@
+-- What operators watch: the active conversations of a tenant, and how a process hears of changes.
+
+-- What the snapshot p_since had not seen: changes of transactions that began after it, and of those that it saw running.
+-- Both are probes of the index by value: a transaction that stays open for hours costs one probe, not a walk over
+-- everything since its beginning. Changes of the future (a dump of another server was restored) are left out.
+CREATE OR REPLACE FUNCTION flametree.workspace_changes(p_since text) RETURNS TABLE (until text, tenants text[])
+    LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_since pg_snapshot := p_since::pg_snapshot;
+BEGIN
+    RETURN QUERY
+    SELECT pg_current_snapshot()::text, ARRAY(
+        SELECT DISTINCT c.tenant
+        FROM (
+            SELECT s.tenant_id AS tenant
+            FROM flametree.sessions AS s
+            WHERE s.changed_in >= pg_snapshot_xmax(v_since) AND s.changed_in < pg_snapshot_xmax(pg_current_snapshot())
+            UNION ALL
+            SELECT r.tenant
+            FROM pg_snapshot_xip(v_since) AS x (transaction)
+            CROSS JOIN LATERAL (
+                SELECT s.tenant_id AS tenant FROM flametree.sessions AS s WHERE s.changed_in = x.transaction OFFSET 0
+            ) AS r
+        ) AS c
+    );
+END
+$$;
+COMMENT ON FUNCTION flametree.workspace_changes IS
+    'The tenants whose sessions changed since the snapshot p_since (none of them if it is null), and the snapshot to go on from.';
+
+-- The order of the rows, and no sort: only the partial index can give that, so no plan walks over a tenant's history.
+CREATE OR REPLACE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (
+    tenant text, as_of timestamptz, total bigint, sessions text[], agents text[], assignees text[], since timestamptz[]
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN QUERY
+    SELECT t.name, statement_timestamp(), n.total, l.sessions, l.agents, l.assignees, l.since
+    FROM unnest(p_tenants) AS t (name)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS total
+        FROM (
+            SELECT FROM flametree.sessions AS s
+            WHERE s.tenant_id = t.name AND s.in_workspace
+            ORDER BY s.workspace_changed_at DESC
+            OFFSET 0
+        ) AS a
+    ) AS n
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(a.id), '{}') AS sessions, coalesce(array_agg(a.agent_id), '{}') AS agents,
+               coalesce(array_agg(a.handler_id), '{}') AS assignees, coalesce(array_agg(a.at), '{}') AS since
+        FROM (
+            SELECT s.id, s.agent_id, s.handler_id, s.workspace_changed_at AS at
+            FROM flametree.sessions AS s
+            WHERE s.tenant_id = t.name AND s.in_workspace
+            ORDER BY s.workspace_changed_at DESC, s.id
+            LIMIT p_most
+        ) AS a
+    ) AS l;
+END
+$$;
+COMMENT ON FUNCTION flametree.active_conversations IS
+    'For each tenant how many conversations are in its operator workspace, and the p_most latest of them.';
+
+CREATE OR REPLACE FUNCTION flametree.active_conversations_of_all() RETURNS bigint
+    LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    SET jit = off AS $$
+BEGIN
+    RETURN (
+        SELECT count(*)
+        FROM (
+            SELECT FROM flametree.sessions AS s WHERE s.in_workspace ORDER BY s.tenant_id, s.workspace_changed_at OFFSET 0
+        ) AS a
+    );
+END
+$$;
+COMMENT ON FUNCTION flametree.active_conversations_of_all IS 'How many conversations are in the workspaces of all tenants.';

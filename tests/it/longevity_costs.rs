@@ -1,0 +1,164 @@
+//! What the queue's statements cost on an old database, or with long retention, relative to a new one: pages and time.
+
+use std::time::{Duration, Instant};
+
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::domain::ids::EndpointId;
+use flametree_notify::store::queue::finish;
+use flametree_notify::store::{partitions, schema};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgPool, Row as _};
+
+use crate::longevity::days;
+use crate::support::own_server::OwnServer;
+use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
+use crate::support::seed;
+
+/// Pairs of measurements: the machine's speed changes within minutes, and the sides of a pair follow each other at once.
+const PAIRS: usize = 60;
+const EVENTS: usize = 100;
+/// How much dearer a statement may be on the older side.
+const TOLERANCE: f64 = 1.05;
+const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
+
+/// A database of the server, migrated, with partitions for `days_kept` days that reach into the past.
+async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, EndpointId) {
+    let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
+    let options = server.connect_options().database(name);
+    let db = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
+    schema::migrate(&db, schema::LOCK_PATIENCE).await.unwrap();
+    let width = days_kept.div_ceil(30);
+    let past = format!(
+        "SELECT flametree.ensure_partitions(current_date - {days_kept}, current_date, {width}, '{{events, deliveries}}')"
+    );
+    seed::run(&db, past).await;
+    partitions::prepare(&db, days_kept).await.unwrap();
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    (db, endpoint)
+}
+
+/// The time of each step for a batch of events.
+async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
+    let by = worker(db).await;
+    let mut times = [Duration::ZERO; 4];
+    let mut started = Instant::now();
+    let mut lap = |step: usize| {
+        times[step] = started.elapsed();
+        started = Instant::now();
+    };
+    accept_messages(db, "agent-1", EVENTS).await;
+    lap(0);
+    let (claim, taken) = claim_of(db, by, endpoint, u32::try_from(EVENTS).unwrap()).await;
+    lap(1);
+    let ended: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
+    lap(2);
+    finish::finish(db, Channel::Webhook, &[claim], &ended).await.unwrap();
+    lap(2);
+    let statistics = "SELECT count(*) FROM flametree.uncounted_deliveries('acme', 'agent-1', flametree.clock() - interval '1 day', flametree.clock(), NULL)";
+    sqlx::raw_sql(statistics).fetch_one(db).await.unwrap();
+    lap(3);
+    seed::run(db, "SELECT FROM flametree.roll_up(1000)".into()).await;
+    times
+}
+
+/// The pages that a statement reads, with everything that its functions read.
+async fn pages(db: &PgPool, statement: &str) -> f64 {
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+    let mut tx = db.begin().await.unwrap();
+    let mut read = 0.0;
+    // The second run has its plans and the catalog's pages.
+    for _ in 0..2 {
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(explain.clone())).fetch_one(&mut *tx).await.unwrap();
+        let plan: serde_json::Value = serde_json::from_str(&row.try_get_unchecked::<String, _>(0).unwrap()).unwrap();
+        let blocks = |name: &str| plan[0]["Plan"][name].as_f64().unwrap();
+        read = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
+    }
+    tx.rollback().await.unwrap();
+    read
+}
+
+/// The median of the ratios, pair by pair, for each step.
+async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64; 4] {
+    let mut ratios: [Vec<f64>; 4] = Default::default();
+    for pair in 0..PAIRS + 3 {
+        let (old, new) = if pair % 2 == 0 {
+            let old = measure(old.0, old.1).await;
+            (old, measure(new.0, new.1).await)
+        } else {
+            let new = measure(new.0, new.1).await;
+            (measure(old.0, old.1).await, new)
+        };
+        // The first pairs make plans and fill caches.
+        for step in (0..4).filter(|_| pair >= 3) {
+            ratios[step].push(old[step].as_secs_f64() / new[step].as_secs_f64());
+        }
+    }
+    ratios.map(|mut ratios| {
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    })
+}
+
+async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) {
+    let ratios = ratios(old, new).await;
+    for (step, ratio) in STEPS.iter().zip(ratios) {
+        println!("{what}: {step} takes {ratio:.3} times as long");
+    }
+    // Pages do not depend on what else the machine does. Time is judged by the long run alone, whose machine is quiet.
+    let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
+    let worker = "00000000-0000-7000-8000-000000000001";
+    for (db, _) in [old, new] {
+        let register = format!(
+            "INSERT INTO flametree.workers VALUES ('{worker}', now(), now(), NULL, 'pages') ON CONFLICT DO NOTHING"
+        );
+        seed::run(db, register).await;
+        accept_messages(db, "agent-1", EVENTS).await;
+        seed::run(
+            db,
+            "VACUUM flametree.ready_deliveries, flametree.claims, flametree.uncounted_batches, flametree.workers"
+                .into(),
+        )
+        .await;
+    }
+    let claim = |endpoint: EndpointId| {
+        format!(
+            "SELECT * FROM flametree.claim_deliveries(gen_random_uuid(), '{worker}', 'webhook', '{{acme}}', '{{{}}}', '{{0}}', '{{50}}')",
+            endpoint.uuid()
+        )
+    };
+    for (step, of_old, of_new) in [
+        (
+            "accept",
+            format!("SELECT * FROM flametree.enqueue_event('{event}')"),
+            format!("SELECT * FROM flametree.enqueue_event('{event}')"),
+        ),
+        ("claim", claim(old.1), claim(new.1)),
+    ] {
+        let (old, new) = (pages(old.0, &of_old).await, pages(new.0, &of_new).await);
+        println!("{what}: {step} reads {old} pages, {new} on the new database");
+        assert!(old <= new * TOLERANCE + 8.0, "{what}: {step} reads {old} pages, {new} on the new database");
+    }
+    if days() > 100 {
+        let dearest = ratios.into_iter().fold(0.0, f64::max);
+        assert!(dearest <= TOLERANCE, "{what}: a step takes {dearest:.3} times as long");
+    }
+}
+
+pub async fn compare_with_a_new_database(server: &OwnServer, old: &PgPool, endpoint: EndpointId) {
+    let (new, its_endpoint) = database(server, "new", 30).await;
+    compare(&format!("after {} days", days()), (old, endpoint), (&new, its_endpoint)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_years_of_retention_cost_what_thirty_days_cost() {
+    let server = OwnServer::start_direct().await;
+    let (long, its_endpoint) = database(&server, "long", 3_650).await;
+    let (short, endpoint) = database(&server, "short", 30).await;
+    compare("with 3,650 days kept", (&long, its_endpoint), (&short, endpoint)).await;
+    // Statements that touch every partition work with the default number of locks.
+    seed::run(&long, "SELECT FROM flametree.roll_up(1000000)".into()).await;
+    seed::run(&long, "SELECT FROM flametree.summarize_batches()".into()).await;
+    assert!(partitions::expired(&long, 3_650).await.unwrap().is_empty());
+}
