@@ -2,12 +2,13 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compatibility lint fuzz bench sqlx sbom verify
+.PHONY: help demo test compatibility longevity lint fuzz bench sqlx sbom verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
 # More than there are processors: most tests wait, for leases, for browsers, for a process to die.
 export RUST_TEST_THREADS ?= 4
+LONGEVITY_DAYS ?= 400
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,11 @@ compatibility: ## Run all integration tests through pgbouncer, and on PostgreSQL
 lint: ## Check the format, the lints, the conventions and the licences
 	@scripts/install compiler cargo-deny
 	@scripts/lint
+
+longevity: ## Let 400 days pass (LONGEVITY_DAYS=400) and compare what the queue's statements cost with a new database
+	@scripts/install compiler postgresql
+	@LONGEVITY_DAYS=$(LONGEVITY_DAYS) scripts/with-postgres \
+		cargo test --locked --features failpoints --test it -- --nocapture --test-threads=1 longevity
 
 fuzz: ## Look for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for each target; TARGET=url: one alone)
 	@scripts/install compiler cargo-fuzz

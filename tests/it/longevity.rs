@@ -98,8 +98,8 @@ impl Year {
         seed::move_clock(&db, &format!("{day} days")).await;
         let now: chrono::DateTime<chrono::Utc> =
             sqlx::query_scalar("SELECT flametree.clock()").fetch_one(&db).await.unwrap();
-        // On two days of a month no worker runs: the partitions for these days exist.
-        let is_staffed = !matches!(day % 30, 20 | 21);
+        // Once a month no worker runs for a day and into the next: the partitions exist in advance.
+        let is_staffed = day % 30 != 20;
         let mut caller = db.begin().await.unwrap();
         if day % 7 == 3 {
             let event =
@@ -225,7 +225,7 @@ async fn nothing_breaks_or_grows_as_days_pass() {
     println!("{} days passed in {} s", days(), (app::now() - started).num_seconds());
     year.assert_bounded();
 
-    let catalogs = "SELECT count(*) FROM pg_stat_sys_tables WHERE relname IN ('pg_class', 'pg_inherits') AND last_autoanalyze IS NOT NULL";
+    let catalogs = "SELECT count(*) FROM pg_stat_sys_tables WHERE relname IN ('pg_class', 'pg_attribute') AND last_autoanalyze IS NOT NULL";
     assert_eq!(number(&db, catalogs).await, 2, "autovacuum did not analyze the catalogs: the test showed nothing");
     let difference = "WITH counted AS (
              SELECT starts_at, outcome, bucket, deliveries FROM flametree.delivery_rollups
