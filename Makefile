@@ -31,7 +31,7 @@ lint: ## Check the format, the lints, the conventions and the licences
 
 longevity: ## Let 400 days pass (LONGEVITY_DAYS=400) and compare what the queue's statements cost with a new database
 	@scripts/install compiler postgresql
-	@LONGEVITY_DAYS=$(LONGEVITY_DAYS) scripts/with-postgres \
+	@LONGEVITY_DAYS=$(LONGEVITY_DAYS) MIGRATION_DELIVERIES=10000000 scripts/with-postgres \
 		cargo test --locked --features failpoints --test it -- --nocapture --test-threads=1 longevity
 
 fuzz: ## Look for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for each target; TARGET=url: one alone)

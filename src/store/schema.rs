@@ -72,12 +72,17 @@ pub enum Error {
 /// A statement of a migration waits for a lock only briefly, because every query behind it waits too; then the migration is
 /// repeated, for at most `patience`, and the log names the sessions that hold locks.
 pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
+    migrate_by(&MIGRATOR, db, patience).await
+}
+
+/// The same with migrations that follow this build's: for tests of what later migrations may do.
+pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Result<(), Error> {
     let mut lock = db.begin().await?;
     let locking = sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK);
     timeout(patience, locking.execute(&mut *lock)).await.map_err(|_elapsed| Error::Busy { waited: patience })??;
     let started = Instant::now();
     loop {
-        match MIGRATOR.run(db).await {
+        match migrator.run(db).await {
             Ok(()) => break,
             Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_))
                 if is_before_first_release(db).await? =>
@@ -142,6 +147,18 @@ pub fn digest() -> String {
 /// The number of migrations.
 pub fn migrations() -> usize {
     MIGRATOR.iter().count()
+}
+
+/// Migrations that follow this build's, applied as this build applies its own.
+pub fn followed_by(later: Migrator) -> Migrator {
+    let migrations: Vec<_> = MIGRATOR.iter().chain(later.iter()).cloned().collect();
+    Migrator {
+        migrations: Cow::Owned(migrations),
+        table_name: MIGRATOR.table_name.clone(),
+        create_schemas: MIGRATOR.create_schemas.clone(),
+        locking: MIGRATOR.locking,
+        ..later
+    }
 }
 
 /// Replaces all functions in one transaction, unless those of a later release are installed.

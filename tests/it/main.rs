@@ -47,6 +47,7 @@ mod keys;
 mod log_silence;
 mod longevity;
 mod longevity_costs;
+mod longevity_migrations;
 mod mobile_push;
 mod openapi_fuzz;
 mod operations;

@@ -1,0 +1,127 @@
+//! The schema is migrated under a running service: nothing stops, and what waits for a lock says for whom.
+//!
+//! `MIGRATION_DELIVERIES` says how many deliveries the database has; `make longevity` takes ten million.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flametree_notify::store::schema;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, Row as _};
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::postgres::TestDatabase;
+use crate::support::seed;
+use crate::support::service::Part;
+use crate::support::waiting::within;
+
+#[expect(clippy::disallowed_methods, reason = "`make longevity` says how many there are")]
+fn deliveries() -> u64 {
+    std::env::var("MIGRATION_DELIVERIES").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000)
+}
+
+async fn later() -> Migrator {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/later_migrations");
+    schema::followed_by(Migrator::new(directory).await.unwrap())
+}
+
+/// A large database: deliveries of yesterday, in the partitions that the migrations change.
+async fn fill(db: &PgPool, count: u64) {
+    let id = "overlay(flametree.first_id_at(date_trunc('day', now(), 'UTC') - interval '1 hour')::text PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid";
+    let statement = format!(
+        "INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
+             duration_us, http_status, batch)
+         SELECT 'acme', {id}, {id}, {id}, now(), now(), 'webhook', 'delivered', 1000, 200, 0 FROM generate_series(1, {count}) AS n"
+    );
+    seed::run(db, statement).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    let agents = agents(4);
+    deployment.configure(&service, &agents).await;
+    fill(&deployment.pool, deliveries()).await;
+    let apis = [deployment.client(&service)];
+
+    let mut caller = deployment.pool.begin().await.unwrap();
+    let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"nobody","session_id":"sql","text":"hi"}"#;
+    sqlx::query("SELECT FROM flametree.enqueue_event($1::text::jsonb)")
+        .bind(event)
+        .execute(&mut *caller)
+        .await
+        .unwrap();
+    // The functions are replaced too, as by a release that changes them.
+    seed::run(&deployment.pool, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
+    let pool = PgPoolOptions::new()
+        .max_connections(2)
+        .connect_with((*deployment.pool.connect_options()).clone())
+        .await
+        .unwrap();
+    let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_PATIENCE).await });
+
+    // While the caller's transaction is open, the migration cannot be done, and everything else goes on.
+    let mut accepted = deployment.post(&apis, &agents, 1_000).await;
+    within(Duration::from_mins(1), "they are delivered", async || deployment.receiver.count() >= 1_000).await;
+    assert!(!migration.is_finished(), "the migration did not wait for the open transaction");
+    assert!(!service.has_logged("could not be"), "{}", service.output());
+    caller.commit().await.unwrap();
+    accepted.extend(deployment.post(&apis, &agents, 1_000).await);
+    migration.await.unwrap().unwrap();
+    accepted.extend(deployment.post(&apis, &agents, 500).await);
+    deployment.drained(Duration::from_mins(1)).await;
+    let yesterday = "to_char(now() AT TIME ZONE 'UTC' - interval '1 day', 'YYYYMMDD')";
+    let empty = format!("DO $$ BEGIN EXECUTE 'TRUNCATE flametree.deliveries_' || {yesterday}; END $$");
+    seed::run(&deployment.pool, empty).await;
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    assert_eq!(tally.seen.len(), 2_500);
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'flametree.sessions_example'::regclass";
+    assert!(sqlx::query_scalar::<_, bool>(valid).fetch_one(&deployment.pool).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_migration_that_gets_no_lock_names_the_session_that_holds_it() {
+    let db = TestDatabase::new().await;
+    let mut reader = db.begin().await.unwrap();
+    sqlx::raw_sql("SELECT count(*) FROM flametree.events").fetch_one(&mut *reader).await.unwrap();
+    let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *reader).await.unwrap().get(0);
+    let error = schema::migrate_by(&later().await, &db, Duration::from_secs(3)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
+    reader.rollback().await.unwrap();
+    schema::migrate_by(&later().await, &db, Duration::from_mins(1)).await.unwrap();
+    schema::migrate_by(&later().await, &db, Duration::from_mins(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn functions_of_a_later_release_are_left_alone() {
+    let db = TestDatabase::new().await;
+    assert!(schema::is_current(&db).await.unwrap());
+    let body = "SELECT prosrc FROM pg_proc WHERE oid = 'flametree.bound_of'::regproc";
+    let body = async || -> String { sqlx::raw_sql(body).fetch_one(&*db).await.unwrap().get(0) };
+    let ours = body().await;
+    let change = "CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS text LANGUAGE sql STABLE AS 'SELECT p_parent';";
+    seed::run(&db, format!("{change} UPDATE flametree.function_sources SET version = '{{99, 0, 0}}'")).await;
+    schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
+    assert!(schema::is_current(&db).await.unwrap());
+    assert_eq!(body().await, "SELECT p_parent", "an older release put its function back");
+    seed::run(&db, "UPDATE flametree.function_sources SET version = '{0, 0, 9}'".into()).await;
+    assert!(!schema::is_current(&db).await.unwrap());
+    schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
+    assert!(schema::is_current(&db).await.unwrap());
+    assert_eq!(body().await, ours);
+}
+
+#[tokio::test]
+async fn a_database_of_a_build_before_the_first_release_is_refused_in_plain_words() {
+    let db = TestDatabase::new().await;
+    seed::run(
+        &db,
+        "DROP TABLE flametree.function_sources; UPDATE flametree._sqlx_migrations SET checksum = '\\x00'".into(),
+    )
+    .await;
+    let error = schema::migrate(&db, Duration::from_mins(1)).await.unwrap_err();
+    assert!(error.to_string().contains("before 0.1.0"), "{error}");
+}
