@@ -52,6 +52,7 @@ mod mobile_push;
 mod openapi_fuzz;
 mod operations;
 mod portal_serving;
+mod previous_release;
 mod published_keys;
 mod push_config_history;
 mod push_config_races;

@@ -35,7 +35,10 @@ pub const EACH_SECOND: &str = "* * * * * *";
 
 /// How to start processes of one deployment.
 #[derive(Debug, Clone, Default)]
-pub struct Settings(Vec<(String, String)>);
+pub struct Settings {
+    values: Vec<(String, String)>,
+    program: Option<PathBuf>,
+}
 
 impl Settings {
     /// On a database that is there.
@@ -45,12 +48,21 @@ impl Settings {
 
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.values.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// For processes of the previous release, if the tests were given its binary; else of this one.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "`make compatibility` says where the previous release is")]
+    pub fn of_previous_release(mut self) -> Self {
+        self.program = std::env::var_os("PREVIOUS_RELEASE").map(PathBuf::from);
         self
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flametree-notify"));
+        let this = || PathBuf::from(env!("CARGO_BIN_EXE_flametree-notify"));
+        let mut command = Command::new(self.program.clone().unwrap_or_else(this));
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -59,7 +71,7 @@ impl Settings {
             .env("FLAMETREE_ALLOW_HTTP", "true")
             .env("FLAMETREE_LEASE_SECONDS", LEASE_SECONDS)
             .env("FLAMETREE_LOG_FORMAT", "text")
-            .envs(self.0.iter().map(|(name, value)| (name, value)))
+            .envs(self.values.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }
