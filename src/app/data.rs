@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::server_settings;
 use crate::config::{Config, Database, DatabaseUrl};
 use crate::postgres::{self, EmbeddedServer};
 use crate::queue::Wakeup;
@@ -40,7 +41,7 @@ impl Data {
                 let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
                 let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
                 let data = Self::connect(server.connect_options(), *max_connections, Some(server));
-                schema::migrate(&data.db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")?;
+                migrate(&data.db).await?;
                 // The data directory is ours alone, so whoever worked on it before is gone.
                 workers::fence_all(&data.db).await.context("workers of earlier processes cannot be ended")?;
                 Ok(data)
@@ -64,9 +65,7 @@ impl Data {
             match EmbeddedServer::start(&settings).await {
                 Ok(server) => {
                     let data = Self::connect(server.connect_options(), *max_connections, Some(server));
-                    schema::migrate(&data.db, schema::LOCK_PATIENCE)
-                        .await
-                        .context("the database cannot be migrated")?;
+                    migrate(&data.db).await?;
                     return Ok(data);
                 }
                 Err(postgres::Error::InUse { .. }) => {
@@ -83,7 +82,7 @@ impl Data {
     pub async fn migrate(config: &Config) -> anyhow::Result<Self> {
         if let Database::External { url, max_connections, .. } = &config.database {
             let data = Self::connect(url.connect_options(), *max_connections, None);
-            schema::migrate(&data.db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")?;
+            migrate(&data.db).await?;
             return Ok(data);
         }
         Self::open(config).await
@@ -121,6 +120,11 @@ impl Data {
             tracing::error!(%error, "the embedded PostgreSQL did not stop");
         }
     }
+}
+
+async fn migrate(db: &Db) -> anyhow::Result<()> {
+    server_settings::check_before_migration(db).await?;
+    schema::migrate(db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")
 }
 
 async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {

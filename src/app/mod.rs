@@ -6,6 +6,7 @@ mod observation;
 mod people;
 mod pools;
 mod push;
+mod server_settings;
 mod settings;
 mod traces;
 
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 pub use data::Data;
 pub use keys::{Rotated, keyring, rotate};
+pub use server_settings::look;
 
 use crate::channels::HttpClient;
 use crate::channels::browser_push::PushSender;
@@ -97,6 +99,7 @@ pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: Can
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
     metrics.set_started(now());
     let data = Data::open(&config).await?;
+    server_settings::check(&data.db).await?;
     let service = Service::start(&config, part, listeners, data, &metrics, &shutdown).await?;
     tracing::info!(part = ?part, "the service runs");
     shutdown.cancelled().await;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flametree_notify::app::{self, Data, Part};
-use flametree_notify::config::Config;
+use flametree_notify::config::{Config, Database};
+use flametree_notify::store::server_settings::Verdict;
 use flametree_notify::telemetry::logging;
 use tokio::runtime::Runtime;
 
@@ -61,7 +62,7 @@ enum Action {
 
 #[derive(Debug, Subcommand)]
 enum ConfigAction {
-    /// Check all settings and print what is in force; exit code 0 or 1.
+    /// Check all settings, and those of a database of yours if it answers; print what is in force. Exit code 0 or 1.
     Check,
 }
 
@@ -92,9 +93,9 @@ impl Action {
             Self::Keys(action) => with_config(|config| async move { action.run(&config).await }),
             Self::Vapid(action) => action.run(),
             Self::Config(ConfigAction::Check) => {
-                Config::from_env()?;
+                let config = Config::from_env()?;
                 print(&Config::in_force());
-                Ok(())
+                run_to_end(check_database(&config))
             }
             Self::Openapi => {
                 print(&flametree_notify::http::openapi_json(None));
@@ -126,6 +127,24 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     let data = Data::migrate(config).await?;
     app::prepare(&data, config).await?;
     data.close().await;
+    Ok(())
+}
+
+/// Prints the settings of the database as comments below our own. A database that is away is no fault of the settings.
+async fn check_database(config: &Config) -> anyhow::Result<()> {
+    let Database::External { url, .. } = &config.database else { return Ok(()) };
+    let findings = match app::look(url).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            print(&format!("# the database was not checked: {error}"));
+            return Ok(());
+        }
+    };
+    for finding in &findings {
+        print(&format!("# {finding}"));
+    }
+    let refused = findings.iter().filter(|finding| finding.verdict == Verdict::Refused).count();
+    anyhow::ensure!(refused == 0, "the service does not start on this database: {refused} of its settings are refused");
     Ok(())
 }
 

@@ -50,7 +50,7 @@ macro_rules! settings {
 
 settings! {
     DATABASE_URL = secret("DATABASE_URL",
-        "URL of a PostgreSQL server, 15 or newer, also through pgbouncer in transaction mode; unset: a private server is run by the binary itself");
+        "URL of a PostgreSQL server, 15 to 18, also through pgbouncer in transaction mode; unset: a private server is run by the binary itself");
     DATABASE_LISTEN_URL = secret("DATABASE_LISTEN_URL",
         "URL of a direct connection to the same database, for faster wake-ups; unset: workers only poll");
     DATABASE_MAX_CONNECTIONS = with_default("FLAMETREE_DATABASE_MAX_CONNECTIONS", "20",

@@ -22,7 +22,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 const ASK_AFTER: Duration = Duration::from_millis(100);
 /// How long an answer is waited for where nobody else sets an end: a host that has vanished without a word says nothing until
 /// TCP gives up, after a quarter of an hour.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 

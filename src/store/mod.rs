@@ -22,6 +22,7 @@ pub mod replays;
 pub mod rotation;
 pub mod schema;
 mod sealed;
+pub mod server_settings;
 pub mod signing_secrets;
 pub mod stats;
 pub mod stream_tickets;

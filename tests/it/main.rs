@@ -72,6 +72,7 @@ mod replays;
 mod restore;
 mod retention;
 mod secrets;
+mod server_settings;
 mod signing_secrets;
 mod sql_events;
 mod sql_rules;

@@ -200,6 +200,13 @@ impl Service {
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}:\n{}", self.output());
     }
 
+    /// Waits until the process has refused to start; returns what it has written.
+    pub async fn refused(mut self) -> String {
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(1), "{status}:\n{}", self.output());
+        self.output()
+    }
+
     async fn ended(&mut self) -> ExitStatus {
         let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {

@@ -1,0 +1,157 @@
+//! Reads the PostgreSQL settings that the promises depend on, as our own sessions get them, and judges them.
+
+mod checks;
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+
+use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
+
+/// Far more than NTP leaves between two machines, far less than the 5 minutes after which receivers refuse a signature.
+const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
+
+/// What a value means for the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    /// Every promise holds, but with a risk or a cost that the operator should know.
+    Warning,
+    /// A promise does not hold.
+    Refused,
+}
+
+/// A setting, and what its value means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub setting: &'static str,
+    /// With its unit.
+    pub value: String,
+    /// What set it, such as `default`, `database`, `user` or `client`; `None`: it is not a setting of PostgreSQL.
+    pub source: Option<String>,
+    pub verdict: Verdict,
+    /// What a value that is not `Ok` leads to.
+    pub reason: &'static str,
+    /// How to correct it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.setting, self.value)?;
+        if let Some(source) = &self.source {
+            write!(f, " (source: {source})")?;
+        }
+        match self.verdict {
+            Verdict::Ok => write!(f, ": ok"),
+            Verdict::Warning => write!(f, ": warning: {}; {}", self.reason, self.remedy),
+            Verdict::Refused => write!(f, ": refused: {}; {}", self.reason, self.remedy),
+        }
+    }
+}
+
+/// The settings of one session.
+#[derive(Debug)]
+pub struct ServerSettings {
+    values: Vec<Value>,
+    /// How far the clock of this process is ahead of the database's.
+    clock_difference: TimeDelta,
+}
+
+/// One setting as PostgreSQL has it.
+#[derive(Debug)]
+struct Value {
+    name: String,
+    /// Without its unit.
+    raw: String,
+    /// With its unit.
+    shown: String,
+    source: String,
+    /// The role and the database of the session, quoted for SQL.
+    role: String,
+    database: String,
+    /// When the database read the setting.
+    read_at: DateTime<Utc>,
+}
+
+impl ServerSettings {
+    /// Reads everything by one statement: behind a pooler the next one may reach another session.
+    pub async fn read(connection: &mut PgConnection, now: impl Fn() -> DateTime<Utc>) -> Result<Self, sqlx::Error> {
+        let names: Vec<_> = CHECKS.iter().map(|check| check.setting.to_owned()).collect();
+        let before = now();
+        let values = sqlx::query_as!(
+            Value,
+            r#"-- server_settings::read
+            SELECT s.name AS "name!", s.setting AS "raw!", current_setting(s.name) AS "shown!", s.source AS "source!",
+                   quote_ident(session_user) AS "role!", quote_ident(current_database()) AS "database!",
+                   clock_timestamp() AS "read_at!"
+            FROM pg_catalog.pg_settings AS s WHERE s.name = ANY($1)"#,
+            &names,
+        )
+        .fetch_all(connection)
+        .await?;
+        let after = now();
+        let clock_difference = values.first().map(|value| clock_difference(before, value.read_at, after));
+        Ok(Self { values, clock_difference: clock_difference.unwrap_or_default() })
+    }
+
+    /// All findings, the clock's last. A setting that this version of PostgreSQL does not have is left out.
+    pub fn findings(&self) -> Vec<Finding> {
+        let of =
+            |check: &Check| self.values.iter().find(|value| value.name == check.setting).map(|value| check.find(value));
+        CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
+    }
+
+    /// Only what migrations need. The role that migrates may have session settings of its own.
+    pub fn findings_before_migration(&self) -> Vec<Finding> {
+        let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);
+        self.findings().into_iter().filter(is_needed).collect()
+    }
+
+    fn clock(&self) -> Finding {
+        let is_right = self.clock_difference.abs() <= MAX_CLOCK_DIFFERENCE;
+        Finding {
+            setting: "clock difference",
+            value: format!("{} ms", self.clock_difference.num_milliseconds()),
+            source: None,
+            verdict: if is_right { Verdict::Ok } else { Verdict::Warning },
+            reason: "with a wrong clock, this process makes signatures that receivers refuse and accepts tokens that have \
+                     expired",
+            remedy: "synchronize both machines by NTP".to_owned(),
+        }
+    }
+}
+
+/// How far the process is ahead at least. If the clocks agree, the database read its clock between the two times of the
+/// process, however long the network took.
+fn clock_difference(before: DateTime<Utc>, database: DateTime<Utc>, after: DateTime<Utc>) -> TimeDelta {
+    if database < before {
+        before - database
+    } else if database > after {
+        after - database
+    } else {
+        TimeDelta::zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_not_a_clock_difference() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        for (before, database, after, ahead) in [
+            (0, 0, 0, 0),
+            (0, 1, 30, 0),
+            (0, 29, 30, 0),
+            // The process is ahead, then behind.
+            (60, 0, 90, 60),
+            (0, 90, 30, -60),
+        ] {
+            let difference = clock_difference(at(before), at(database), at(after));
+            assert_eq!(difference, TimeDelta::seconds(ahead), "{before} {database} {after}");
+        }
+    }
+}
