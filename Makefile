@@ -18,15 +18,15 @@ demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit
 	@cargo run --release --locked -- demo $(DEMO_FLAGS)
 
 test: ## Check and test everything, with a private PostgreSQL
-	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi trixie browsers
+	@scripts/install compiler postgresql cargo-deny sqlx-cli snippets mobile-push prometheus deployment openapi squawk trixie browsers
 	@scripts/test
 
 compatibility: ## Run all integration tests through pgbouncer, and on PostgreSQL 17
 	@scripts/install compiler postgresql snippets mobile-push prometheus deployment openapi trixie browsers
 	@scripts/test-compatibility
 
-lint: ## Check the format, the lints, the conventions and the licences
-	@scripts/install compiler cargo-deny
+lint: ## Check the format, the lints, the conventions, the migrations and the licences
+	@scripts/install compiler cargo-deny squawk
 	@scripts/lint
 
 longevity: ## Let 400 days pass (LONGEVITY_DAYS=400) and compare what the queue's statements cost with a new database
