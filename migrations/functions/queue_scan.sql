@@ -52,12 +52,17 @@ BEGIN
     FROM unnest(p_tenants, p_endpoints, p_after, p_tenants[2:], p_endpoints[2:])
         AS k (tenant_id, endpoint_id, after, next_tenant, next_endpoint)
     CROSS JOIN LATERAL (
-        -- Each part is bounded by single columns behind equal ones: the scan of an index does not end where the second
+        (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
+         FROM flametree.ready_deliveries AS r
+         WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id AND r.endpoint_id = k.endpoint_id
+           AND r.position > k.after
+         ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
+        UNION ALL
+        -- Each part of a gap is bounded by single columns behind equal ones: an index scan does not end where the second
         -- column of a row's bound does.
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
-         WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id
-           AND (r.endpoint_id, r.position) > (k.endpoint_id, k.after)
+         WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id AND r.endpoint_id > k.endpoint_id
            AND r.endpoint_id < CASE WHEN k.next_tenant = k.tenant_id THEN k.next_endpoint
                                     ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
@@ -74,8 +79,9 @@ BEGIN
          WHERE k.next_tenant <> k.tenant_id AND r.channel = p_channel AND r.tenant_id = k.next_tenant
            AND r.endpoint_id < k.next_endpoint
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
-    ) AS f;
+    ) AS f
+    WHERE k.after IS NOT NULL;
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_beside IS
-    'For places in key order (an endpoint and a position in it): the first ready delivery between each and the endpoint of the next, and the first ones of other tenants between them. Never looks at what lies before the places, which may be dead rows.';
+    'For places in key order (an endpoint and a position in it): the first ready delivery of the endpoint behind the position, and the first ones of other endpoints and tenants before the next place. A place without a position only ends what belongs to the one before. Never looks at what lies before the positions, which may be dead rows.';

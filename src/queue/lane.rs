@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
-use crate::store::queue::lanes::KnownLane;
+use crate::store::queue::lanes::{LaneCursor, Place};
 
 /// What a new endpoint may have in flight, before anything is known of it.
 pub(super) const FIRST_CAP: u32 = 16;
@@ -17,7 +17,7 @@ pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
 /// An endpoint that answers faster than this is not slow any more.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
 /// How far back a claim starts, in time and in deliveries: a transaction may commit after a later one, and its
-/// deliveries then lie behind what was reached. What is later still is found by the search for waiting lanes.
+/// deliveries then lie behind what was reached. The search finds those that commit later still.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
 /// A turn's largest appetite: a claim of 128 still serves eight lanes.
@@ -35,7 +35,6 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, each with its own reader")]
 pub(super) struct Lane {
     tenant: TenantId,
     /// Where the next claim starts; follows `settling`, which follows `reached`, the furthest position that was taken.
@@ -51,7 +50,8 @@ pub(super) struct Lane {
     pub(super) generation: u64,
     /// Whether the lane has a place in the turns.
     pub(super) queued: bool,
-    pub(super) waits_for_slow_pool: bool,
+    /// Its place among the lanes that wait for room in the slow pool.
+    pub(super) waits_for_slow_pool: Option<u64>,
     pub(super) slow: bool,
     /// Permits held: reserved, in flight or not yet recorded.
     pub(super) held: u32,
@@ -86,7 +86,7 @@ impl Lane {
             has_work: true,
             generation: 0,
             queued: false,
-            waits_for_slow_pool: false,
+            waits_for_slow_pool: None,
             slow: false,
             held: 0,
             in_flight: 0,
@@ -130,9 +130,18 @@ impl Lane {
         LaneQuota { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.settled, quota }
     }
 
-    /// Up to where it has given.
-    pub(super) fn known(&self, endpoint: EndpointId) -> KnownLane {
-        KnownLane { tenant_id: self.tenant.clone(), endpoint_id: endpoint, after: self.reached }
+    pub(super) fn key(&self, endpoint: EndpointId) -> LaneCursor {
+        LaneCursor::new(&self.tenant, endpoint)
+    }
+
+    /// Where a tail scan looks: behind the furthest position that was taken.
+    pub(super) fn place(&self, endpoint: EndpointId) -> Place {
+        Place { key: self.key(endpoint), after: Some(self.reached) }
+    }
+
+    /// Whether it holds permits or waits for them.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.held > 0 || self.queued || self.waits_for_slow_pool.is_some()
     }
 
     pub(super) fn took(&mut self, positions: &[i64], now: Instant) {

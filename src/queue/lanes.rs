@@ -4,18 +4,15 @@
 //! bounded by its own cap, all by the permits, and the slow ones together by the slow pool: a third of the permits. So a
 //! hanging endpoint costs the others nothing.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use super::company::Company;
+use super::known_lanes::KnownLanes;
 use super::lane::{Lane, Verdict};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
-use crate::store::queue::lanes::KnownLane;
-
-/// Lanes that have been idle for longer are forgotten; discovery finds them again.
-const FORGET_AFTER: Duration = Duration::from_mins(10);
 
 /// The bounds of one channel on one node.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +41,14 @@ pub(super) struct Planned {
 #[derive(Debug)]
 pub(super) struct Lanes {
     limits: LaneLimits,
-    known: HashMap<EndpointId, Lane>,
+    known: KnownLanes,
     /// Lanes that may have work and room, in the order of their turns.
     turns: VecDeque<EndpointId>,
-    /// Slow lanes with work that wait for room in the slow pool.
-    waiting_slow: VecDeque<EndpointId>,
+    /// Slow lanes with work that wait for room in the slow pool, by their places.
+    waiting_slow: BTreeMap<u64, EndpointId>,
+    next_slow_place: u64,
+    /// How many lanes are slow.
+    slow: usize,
     held: u32,
     held_by_slow: u32,
     company: Company,
@@ -63,13 +63,19 @@ impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
         Self {
             limits,
-            known: HashMap::new(),
+            known: KnownLanes::default(),
             turns: VecDeque::new(),
-            waiting_slow: VecDeque::new(),
+            waiting_slow: BTreeMap::new(),
+            next_slow_place: 0,
+            slow: 0,
             held: 0,
             held_by_slow: 0,
             company: Company::default(),
         }
+    }
+
+    pub(super) fn known(&self) -> &KnownLanes {
+        &self.known
     }
 
     pub(super) fn held(&self) -> u32 {
@@ -81,7 +87,7 @@ impl Lanes {
     }
 
     pub(super) fn slow_lanes(&self) -> usize {
-        self.known.values().filter(|lane| lane.slow).count()
+        self.slow
     }
 
     /// Whether a claim could be planned now.
@@ -92,22 +98,12 @@ impl Lanes {
     /// Work was seen: a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
         let most = self.limits.endpoint_permits;
-        let lane = self.known.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), position, most, now));
+        let lane = self.known.get_or_add(endpoint, now, || Lane::new(tenant.clone(), position, most, now));
         lane.work_seen(position);
         self.company.work_seen(now);
         self.queue(endpoint);
-    }
-
-    /// At most `most` lanes in the order of their keys, those that were active last.
-    pub(super) fn known(&self, most: usize) -> Vec<KnownLane> {
-        let mut known: Vec<(&EndpointId, &Lane)> = self.known.iter().collect();
-        if known.len() > most {
-            known.select_nth_unstable_by_key(most, |(_, lane)| std::cmp::Reverse(lane.active_at));
-            known.truncate(most);
-        }
-        let mut known: Vec<KnownLane> = known.into_iter().map(|(endpoint, lane)| lane.known(*endpoint)).collect();
-        known.sort_unstable();
-        known
+        let forgotten = self.known.forget_idle(now);
+        self.slow -= forgotten.iter().filter(|lane| lane.slow).count();
     }
 
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
@@ -120,19 +116,25 @@ impl Lanes {
                 break;
             }
             let Some(endpoint) = self.turns.pop_front() else { break };
-            let Some(lane) = self.known.get_mut(&endpoint) else { continue };
+            let Some(lane) = self.known.get_mut(endpoint) else { continue };
             lane.queued = false;
             if !lane.has_work {
                 continue;
             }
-            Self::note_stall(lane, &mut self.held_by_slow, now);
+            // A lane whose attempts give no answer for long joins the slow pool before its first timeout.
+            if !lane.slow && lane.stalled(now) {
+                lane.slow = true;
+                self.slow += 1;
+                self.held_by_slow += lane.held;
+            }
             let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
             let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
             let quota = room.min(lane.wants(share)).min(left);
             if quota == 0 {
-                if lane.slow && lane.room() > 0 && !lane.waits_for_slow_pool {
-                    lane.waits_for_slow_pool = true;
-                    self.waiting_slow.push_back(endpoint);
+                if lane.slow && lane.room() > 0 && lane.waits_for_slow_pool.is_none() {
+                    lane.waits_for_slow_pool = Some(self.next_slow_place);
+                    self.waiting_slow.insert(self.next_slow_place, endpoint);
+                    self.next_slow_place += 1;
                 }
                 continue;
             }
@@ -173,7 +175,7 @@ impl Lanes {
 
     /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
     fn is_there(&self) -> u32 {
-        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
+        let rest = |endpoint: &EndpointId| self.known.get(*endpoint).map_or(0, |lane| lane.rest);
         self.turns.iter().take(MANY).map(rest).fold(self.company.seen(), u32::saturating_add)
     }
 
@@ -187,7 +189,7 @@ impl Lanes {
     pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
         let endpoint = planned.quota.endpoint_id;
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        if let Some(lane) = self.known.get_mut(&endpoint) {
+        if let Some(lane) = self.known.get_mut(endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
             lane.gave(count, planned.quota.quota);
@@ -205,15 +207,19 @@ impl Lanes {
     /// An attempt ended: what it says of the endpoint. To be called once for each delivery that was taken.
     pub(super) fn answered(&mut self, endpoint: EndpointId, verdict: Verdict, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
-        let Some(lane) = self.known.get_mut(&endpoint) else { return };
+        let Some(lane) = self.known.get_mut(endpoint) else { return };
         let was_slow = lane.slow;
         lane.judge(verdict, started, now, most);
         match (was_slow, lane.slow) {
-            (false, true) => self.held_by_slow += lane.held,
+            (false, true) => {
+                self.slow += 1;
+                self.held_by_slow += lane.held;
+            }
             (true, false) => {
+                self.slow -= 1;
                 self.held_by_slow = self.held_by_slow.saturating_sub(lane.held);
-                if std::mem::take(&mut lane.waits_for_slow_pool) {
-                    self.waiting_slow.retain(|waiting| *waiting != endpoint);
+                if let Some(place) = lane.waits_for_slow_pool.take() {
+                    self.waiting_slow.remove(&place);
                 }
             }
             (true, true) | (false, false) => {}
@@ -224,7 +230,7 @@ impl Lanes {
     /// `count` deliveries of this endpoint are recorded (or were never taken): their permits are free.
     pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
         self.held = self.held.saturating_sub(count);
-        if let Some(lane) = self.known.get_mut(&endpoint) {
+        if let Some(lane) = self.known.get_mut(endpoint) {
             lane.held = lane.held.saturating_sub(count);
             if lane.slow {
                 self.held_by_slow = self.held_by_slow.saturating_sub(count);
@@ -237,9 +243,9 @@ impl Lanes {
     /// Gives the first slow lane that still has work its turn, if there is room in the slow pool.
     fn wake_slow(&mut self) {
         while self.held_by_slow < self.limits.slow_permits() {
-            let Some(waiting) = self.waiting_slow.pop_front() else { break };
-            if let Some(lane) = self.known.get_mut(&waiting) {
-                lane.waits_for_slow_pool = false;
+            let Some((_, waiting)) = self.waiting_slow.pop_first() else { break };
+            if let Some(lane) = self.known.get_mut(waiting) {
+                lane.waits_for_slow_pool = None;
                 if self.queue(waiting) {
                     break;
                 }
@@ -247,20 +253,12 @@ impl Lanes {
         }
     }
 
-    /// Forgets lanes that were idle for long, so that their number is bounded by the endpoints in use.
-    pub(super) fn forget_idle(&mut self, now: Instant) {
-        self.known.retain(|_, lane| {
-            let is_in_use = lane.held > 0 || lane.queued || lane.waits_for_slow_pool;
-            is_in_use || now.duration_since(lane.active_at) < FORGET_AFTER
-        });
-    }
-
     /// Gives the lane its place in the turns if it has work and room and no place yet; whether it got one.
     fn queue(&mut self, endpoint: EndpointId) -> bool {
-        if let Some(lane) = self.known.get_mut(&endpoint)
+        if let Some(lane) = self.known.get_mut(endpoint)
             && lane.has_work
             && !lane.queued
-            && !lane.waits_for_slow_pool
+            && lane.waits_for_slow_pool.is_none()
             && lane.room() > 0
         {
             lane.queued = true;
@@ -268,13 +266,5 @@ impl Lanes {
             return true;
         }
         false
-    }
-
-    /// A lane whose attempts give no answer for long joins the slow pool before its first timeout.
-    fn note_stall(lane: &mut Lane, held_by_slow: &mut u32, now: Instant) {
-        if !lane.slow && lane.stalled(now) {
-            lane.slow = true;
-            *held_by_slow += lane.held;
-        }
     }
 }

@@ -148,12 +148,14 @@ impl World {
 
 proptest! {
     #[test]
-    fn permits_are_exactly_what_is_begun_and_not_recorded(steps in prop::collection::vec(step(), 1..300)) {
+    fn permits_and_slow_lanes_are_counted_exactly(steps in prop::collection::vec(step(), 1..300)) {
         let mut world = World::new(LIMITS, Vec::new());
         for step in &steps {
             world.take(step);
             prop_assert_eq!(world.lanes.held(), world.held());
             prop_assert!(world.lanes.held() <= LIMITS.permits);
+            let slow = world.lanes.known().iter().filter(|lane| lane.slow).count();
+            prop_assert_eq!(world.lanes.slow_lanes(), slow);
         }
     }
 

@@ -229,7 +229,7 @@ fn a_slow_lane_without_work_is_forgotten_too() {
     lanes.settle(&plan[0], &[], now);
     assert!(lanes.plan(1, now).is_empty());
     assert_eq!(lanes.slow_lanes(), 1);
-    lanes.forget_idle(now + Duration::from_hours(1));
+    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), 2, now + Duration::from_hours(1));
     assert_eq!(lanes.slow_lanes(), 0);
 }
 

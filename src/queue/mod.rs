@@ -10,8 +10,11 @@ mod claimer;
 mod company;
 mod completer;
 mod discovery;
+mod known_lanes;
 mod lane;
 mod lanes;
+#[cfg(test)]
+mod lanes_bounds_tests;
 #[cfg(test)]
 mod lanes_properties;
 #[cfg(test)]
@@ -21,7 +24,9 @@ mod lanes_waiting_tests;
 mod members;
 mod pool;
 mod reaper;
+mod search_pace;
 mod stage;
+mod tail_scan;
 mod wakeup;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, EndpointId};
 use crate::store::accept::ReadyDelivery;
-use crate::store::queue::lanes::{KnownLane, WaitingLane};
+use crate::store::queue::lanes::{LaneCursor, Place, WaitingLane};
 
 #[derive(Debug)]
 pub(super) struct ChannelQueue {
@@ -93,7 +93,6 @@ impl ChannelQueue {
         for lane in waiting {
             lanes.hint(&lane.tenant_id, lane.endpoint_id, lane.first_position, now);
         }
-        lanes.forget_idle(now);
         self.note_work(lanes);
     }
 
@@ -106,9 +105,9 @@ impl ChannelQueue {
         }
     }
 
-    /// The lanes of this node in the order of their keys, at most `most`.
-    pub(super) fn known(&self, most: usize) -> Vec<KnownLane> {
-        self.lanes().known(most)
+    /// The places of up to `most` lanes: see [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
+    pub(super) fn places(&self, from: &LaneCursor, most: usize) -> Vec<Place> {
+        self.lanes().known().places(from, most)
     }
 
     /// Work may have come from another process.

@@ -67,6 +67,7 @@ mod push_vectors;
 mod queue_endings;
 mod queue_plans;
 mod queue_protocol;
+mod queue_search;
 mod replay_operations;
 mod replays;
 mod restore;

@@ -5,13 +5,13 @@ use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::EndpointId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::store::queue::finish;
-use flametree_notify::store::queue::lanes::{self, KnownLane, LaneCursor};
+use flametree_notify::store::queue::lanes::{self, LaneCursor, Place};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::postgres::TestDatabase;
 use crate::support::queue::{
-    accept_messages, agent_with_webhook, claim_behind, claim_of, finished, prepare, prepared, worker,
+    accept_messages, agent_with_webhook, claim_behind, claim_of, finished, first_place, prepare, prepared, worker,
 };
 
 /// Plans are made once and kept: one made on empty tables must not read them whole when they are full.
@@ -78,9 +78,9 @@ async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_befo
     assert!(walked < 100, "a claim of five walked over {walked} entries, most of them dead");
 
     accept_messages(&db, "agent-1", 1).await;
-    let places = [place("acme", endpoint, reached)];
+    let places = [first_place(), place("acme", endpoint, reached)];
     forget_walks(&db).await;
-    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap();
+    let waiting = lanes::tail_scan(&db, Channel::Webhook, &places).await.unwrap();
     assert_eq!(waiting.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), [endpoint]);
     let walked = entries_walked(&db).await;
     assert!(walked < 100, "the search walked over {walked} entries, most of them dead");
@@ -111,12 +111,17 @@ async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
 }
 
 /// An endpoint that is known, and up to where it was taken.
-fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> KnownLane {
-    KnownLane { tenant_id: TenantId::parse(tenant).unwrap(), endpoint_id, after }
+fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> Place {
+    Place { after: Some(after), ..end(tenant, endpoint_id) }
+}
+
+/// A place that only ends what belongs to the one before.
+fn end(tenant: &str, endpoint_id: EndpointId) -> Place {
+    Place { key: LaneCursor::new(&TenantId::parse(tenant).unwrap(), endpoint_id), after: None }
 }
 
 #[tokio::test]
-async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
+async fn a_tail_scan_finds_new_work_and_unknown_endpoints() {
     let db = prepared().await;
     let mut endpoints = Vec::new();
     for agent in ["agent-1", "agent-2", "agent-3"] {
@@ -125,39 +130,51 @@ async fn a_look_beside_what_is_known_finds_new_work_and_unknown_endpoints() {
     }
     endpoints.sort_by_key(|endpoint| endpoint.uuid());
     let all = lanes::waiting(&db, Channel::Webhook, &LaneCursor::default(), 100).await.unwrap();
+    let first = |n: usize| all[n].first_position;
     let place = |n: usize, after: i64| place("acme", endpoints[n], after);
-    let beside = async |known: &[KnownLane]| {
-        let waiting = lanes::waiting_beside(&db, Channel::Webhook, known).await.unwrap();
+    let end = |n: usize| end("acme", endpoints[n]);
+    let found = async |places: &[Place]| {
+        let waiting = lanes::tail_scan(&db, Channel::Webhook, places).await.unwrap();
         waiting.into_iter().map(|lane| (lane.endpoint_id, lane.first_position)).collect::<Vec<_>>()
     };
-    let first = |n: usize| all[n].first_position;
+    let known = async |places: &[Place]| found(&[&[first_place()], places].concat()).await;
     // Nothing is known: the first of all.
-    assert_eq!(beside(&[]).await, [(endpoints[0], first(0))]);
-    // Behind a place: its endpoint's next delivery; else the next endpoint's, where that is not known.
-    assert_eq!(beside(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1)]);
-    assert_eq!(beside(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
-    assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
-    assert_eq!(beside(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
-    assert_eq!(beside(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
+    assert_eq!(known(&[]).await, [(endpoints[0], first(0))]);
+    // Behind a place: its endpoint's next delivery, and that of the next endpoint, if it is not known.
+    assert_eq!(known(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1), (endpoints[1], first(1))]);
+    assert_eq!(known(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
+    assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
+    assert_eq!(known(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
+    assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
+    // Not at an end, and not behind it.
+    assert_eq!(found(&[place(1, first(1)), end(2)]).await, [(endpoints[1], first(1) + 1)]);
+    assert_eq!(found(&[place(0, i64::MAX), end(1), place(1, i64::MAX), end(2)]).await, []);
+    assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);
 }
 
 /// Other tenants lie between two places too, before the first and behind the last.
 #[tokio::test]
-async fn a_look_beside_what_is_known_finds_each_tenant_between_the_places() {
+async fn a_tail_scan_finds_each_tenant_between_the_places() {
     let db = prepared().await;
     for (tenant, number) in [("a", 1), ("b", 1), ("b", 2), ("b", 3), ("c", 1), ("d", 1), ("d", 2), ("d", 3), ("e", 1)] {
         ready(&db, tenant, number, 1).await;
     }
-    let places = [place("b", endpoint(2), 1), place("d", endpoint(2), 1)];
-    let waiting = lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap();
-    let found: Vec<_> = waiting.iter().map(|lane| (lane.tenant_id.as_str(), lane.endpoint_id)).collect();
-    let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)];
-    assert_eq!(found, expected.map(|(tenant, number)| (tenant, endpoint(number))));
+    let places = [first_place(), place("b", endpoint(2), 1), place("d", endpoint(2), 1)];
+    let found = async |places: &[Place]| {
+        let waiting = lanes::tail_scan(&db, Channel::Webhook, places).await.unwrap();
+        waiting.into_iter().map(|lane| (lane.tenant_id.into_string(), lane.endpoint_id)).collect::<Vec<_>>()
+    };
+    let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)]
+        .map(|(tenant, number)| (tenant.to_owned(), endpoint(number)));
+    assert_eq!(found(&places).await, expected);
+    // The same in two parts.
+    let first = [&places[..2], &[end("d", endpoint(2))]].concat();
+    assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }
 
 /// Else each endpoint without work costs a look at all the work of the others.
 #[tokio::test]
-async fn a_look_beside_endpoints_without_more_work_reads_no_others() {
+async fn a_tail_scan_of_endpoints_without_more_work_reads_no_others() {
     const ENDPOINTS: u128 = 50;
     const DELIVERIES: i64 = 400;
     let db = TestDatabase::with_connections(1).await;
@@ -165,9 +182,10 @@ async fn a_look_beside_endpoints_without_more_work_reads_no_others() {
     for number in 1..=ENDPOINTS {
         ready(&db, "acme", number, DELIVERIES).await;
     }
-    let places: Vec<_> = (1..=ENDPOINTS).map(|number| place("acme", endpoint(number), DELIVERIES)).collect();
+    let known = (1..=ENDPOINTS).map(|number| place("acme", endpoint(number), DELIVERIES));
+    let places: Vec<Place> = std::iter::once(first_place()).chain(known).collect();
     forget_walks(&db).await;
-    assert_eq!(lanes::waiting_beside(&db, Channel::Webhook, &places).await.unwrap(), []);
+    assert_eq!(lanes::tail_scan(&db, Channel::Webhook, &places).await.unwrap(), []);
     let (_, pages) = of_ready_indexes(&db).await;
     assert!(pages < 500, "the search looked at {pages} pages for 50 places");
 }

@@ -11,7 +11,7 @@ use flametree_notify::store::queue::{lease, workers};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count, prepared, worker};
+use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count, first_place, prepared, worker};
 use crate::support::seed::{self, SeededEvent, yesterday_noon};
 
 #[tokio::test]
@@ -198,8 +198,8 @@ async fn a_replay_waits_since_it_was_asked_for_however_old_its_event_is() {
     );
     seed::run(&db, rows).await;
     let walked = lanes::waiting(&db, Channel::Webhook, &LaneCursor::default(), 3).await.unwrap();
-    let beside = lanes::waiting_beside(&db, Channel::Webhook, &[]).await.unwrap();
-    for waiting in [walked, beside] {
+    let tails = lanes::tail_scan(&db, Channel::Webhook, &[first_place()]).await.unwrap();
+    for waiting in [walked, tails] {
         let waited = waiting[0].waited;
         assert!((Duration::from_mins(1)..Duration::from_hours(1)).contains(&waited), "{waited:?}");
     }
@@ -214,5 +214,5 @@ async fn the_search_finds_a_tenant_whatever_it_is_called() {
          VALUES ('webhook', '{last}', gen_random_uuid(), 1, gen_random_uuid(), gen_random_uuid(), now())"
     );
     seed::run(&db, row).await;
-    assert_eq!(lanes::waiting_beside(&db, Channel::Webhook, &[]).await.unwrap().len(), 1);
+    assert_eq!(lanes::tail_scan(&db, Channel::Webhook, &[first_place()]).await.unwrap().len(), 1);
 }

@@ -21,19 +21,31 @@ pub struct WaitingLane {
     pub waited: Duration,
 }
 
-/// A place in the order of endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+impl WaitingLane {
+    pub fn key(&self) -> LaneCursor {
+        LaneCursor::new(&self.tenant_id, self.endpoint_id)
+    }
+}
+
+/// A place in the order of endpoints, which is that of the database's keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct LaneCursor {
     pub tenant_id: String,
     pub endpoint_id: Uuid,
 }
 
-/// An endpoint that a node knows, and up to where it has taken its deliveries. In the order of tenant and endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KnownLane {
-    pub tenant_id: TenantId,
-    pub endpoint_id: EndpointId,
-    pub after: i64,
+impl LaneCursor {
+    pub fn new(tenant_id: &TenantId, endpoint_id: EndpointId) -> Self {
+        Self { tenant_id: tenant_id.as_str().to_owned(), endpoint_id: endpoint_id.uuid() }
+    }
+}
+
+/// Where a tail scan looks: at the endpoint's deliveries behind a position, and at the endpoints before the next place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub key: LaneCursor,
+    /// `None`: at neither; the place only ends what belongs to the one before.
+    pub after: Option<i64>,
 }
 
 /// Up to `limit` endpoints of `channel` with ready deliveries, in key order behind `cursor`. One index probe each; rows
@@ -55,28 +67,23 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     Ok(rows.into_iter().map(WaitingLane::from).collect())
 }
 
-/// Endpoints of `channel` with ready deliveries behind the places that are known, and endpoints between them: one for
-/// each place at most, and a few more where the next place is another tenant's. Rows before the places are not looked at,
-/// be they late commits or dead.
-pub async fn waiting_beside(db: &Db, channel: Channel, known: &[KnownLane]) -> Result<Vec<WaitingLane>, Error> {
-    // What lies before the first place.
-    let mut tenants = vec![""];
-    let (mut endpoints, mut after) = (vec![Uuid::nil()], vec![0]);
-    for lane in known {
-        tenants.push(lane.tenant_id.as_str());
-        endpoints.push(lane.endpoint_id.uuid());
-        after.push(lane.after);
-    }
+/// Endpoints of `channel` with ready deliveries at `places`, which are in key order: behind each position, and the first
+/// ones of each gap; the gap behind the last place goes on to the last endpoint. Rows before the positions, most of which
+/// are dead, are not read.
+pub async fn tail_scan(db: &Db, channel: Channel, places: &[Place]) -> Result<Vec<WaitingLane>, Error> {
+    let tenants: Vec<&str> = places.iter().map(|place| place.key.tenant_id.as_str()).collect();
+    let endpoints: Vec<Uuid> = places.iter().map(|place| place.key.endpoint_id).collect();
+    let after: Vec<Option<i64>> = places.iter().map(|place| place.after).collect();
     let rows = sqlx::query_as!(
         WaitingRow,
-        r#"-- queue::waiting_beside
+        r#"-- queue::tail_scan
         SELECT tenant_id AS "tenant_id!", endpoint_id AS "endpoint_id!", first_position AS "first_position!",
                first_id AS "first_id!", replayed_at, flametree.clock() AS "now!"
         FROM flametree.waiting_beside($1::text::flametree.channel, $2, $3, $4)"#,
         channel.as_str(),
         &tenants as &[&str],
         &endpoints,
-        &after,
+        &after as &[Option<i64>],
     )
     .fetch_all(db)
     .await?;

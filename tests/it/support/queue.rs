@@ -10,6 +10,7 @@ use flametree_notify::domain::names::{AgentId, SessionId, TenantId};
 use flametree_notify::store::accept;
 use flametree_notify::store::queue::claim::{self, ClaimedDelivery, LaneQuota};
 use flametree_notify::store::queue::finish::FinishedDelivery;
+use flametree_notify::store::queue::lanes::{LaneCursor, Place};
 use flametree_notify::store::queue::workers;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -116,4 +117,9 @@ pub async fn outcomes(db: &PgPool) -> Vec<(String, i64)> {
 pub async fn count(db: &PgPool, table: &str) -> i64 {
     let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{table}"));
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
+}
+
+/// Before all endpoints.
+pub fn first_place() -> Place {
+    Place { key: LaneCursor::default(), after: Some(0) }
 }

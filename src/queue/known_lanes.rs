@@ -1,0 +1,82 @@
+//! The lanes that this node knows: by endpoint, in key order, and in the order in which they are checked for being idle.
+//!
+//! All calls run under the channel's lock, so none visits all lanes, however many there are.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::lane::Lane;
+use crate::domain::ids::EndpointId;
+use crate::store::queue::lanes::{LaneCursor, Place};
+
+/// How long a lane is kept without being used; the search finds its endpoint again.
+const FORGET_AFTER: Duration = Duration::from_mins(10);
+/// Lanes that one call checks for being idle. A call comes with each delivery that is seen, which adds one lane at most:
+/// with two checks, lanes are forgotten faster than they are added.
+const IDLE_CHECKS: usize = 2;
+
+#[derive(Debug, Default)]
+pub(super) struct KnownLanes {
+    by_endpoint: HashMap<EndpointId, Lane>,
+    in_key_order: BTreeSet<LaneCursor>,
+    /// Each lane once, with the time of its next check, the earliest first.
+    idle_checks: VecDeque<(Instant, EndpointId)>,
+}
+
+impl KnownLanes {
+    pub(super) fn get(&self, endpoint: EndpointId) -> Option<&Lane> {
+        self.by_endpoint.get(&endpoint)
+    }
+
+    pub(super) fn get_mut(&mut self, endpoint: EndpointId) -> Option<&mut Lane> {
+        self.by_endpoint.get_mut(&endpoint)
+    }
+
+    /// The endpoint's lane, which `new` makes if it is not known yet.
+    pub(super) fn get_or_add(&mut self, endpoint: EndpointId, now: Instant, new: impl FnOnce() -> Lane) -> &mut Lane {
+        match self.by_endpoint.entry(endpoint) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let lane = vacant.insert(new());
+                self.in_key_order.insert(lane.key(endpoint));
+                self.idle_checks.push_back((now + FORGET_AFTER, endpoint));
+                lane
+            }
+        }
+    }
+
+    /// Checks a few lanes and forgets those that have been idle for long. Returns the forgotten lanes.
+    pub(super) fn forget_idle(&mut self, now: Instant) -> Vec<Lane> {
+        let mut forgotten = Vec::new();
+        for _ in 0..IDLE_CHECKS {
+            let Some((_, endpoint)) = self.idle_checks.pop_front_if(|(due, _)| *due <= now) else { break };
+            let Entry::Occupied(lane) = self.by_endpoint.entry(endpoint) else { continue };
+            if lane.get().is_in_use() || now.duration_since(lane.get().active_at) < FORGET_AFTER {
+                self.idle_checks.push_back((now + FORGET_AFTER, endpoint));
+            } else {
+                self.in_key_order.remove(&lane.get().key(endpoint));
+                forgotten.push(lane.remove());
+            }
+        }
+        forgotten
+    }
+
+    /// The places of up to `most` lanes in key order, the first of them at or behind `from`, for a tail scan of what was not
+    /// taken yet. The last place may only be an end: there the next part begins.
+    pub(super) fn places(&self, from: &LaneCursor, most: usize) -> Vec<Place> {
+        let mut keys = self.in_key_order.range(from..);
+        let known = keys.by_ref().take(most).filter_map(|key| {
+            let endpoint = EndpointId::from_uuid(key.endpoint_id);
+            Some(self.get(endpoint)?.place(endpoint))
+        });
+        let mut places: Vec<Place> = known.collect();
+        places.extend(keys.next().map(|key| Place { key: key.clone(), after: None }));
+        places
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.by_endpoint.values()
+    }
+}

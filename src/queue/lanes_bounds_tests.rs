@@ -1,0 +1,51 @@
+//! However many lanes there are, one call visits few of them: it runs under the channel's lock.
+
+use std::time::{Duration, Instant};
+
+use super::lanes::Lanes;
+use super::lanes_tests::{LIMITS, endpoint, lanes_with_work};
+use crate::domain::names::TenantId;
+use crate::store::queue::lanes::LaneCursor;
+
+const MANY_LANES: usize = 100_000;
+
+/// Lanes that have had work and have none any more.
+fn emptied_lanes(now: Instant) -> Lanes {
+    let mut lanes = lanes_with_work(MANY_LANES as u128, now);
+    loop {
+        let plan = lanes.plan(LIMITS.permits, now);
+        if plan.is_empty() {
+            return lanes;
+        }
+        for one in &plan {
+            lanes.settle(one, &[], now);
+        }
+    }
+}
+
+#[test]
+fn seeing_work_checks_few_lanes_for_being_idle_and_all_in_the_end() {
+    let now = Instant::now();
+    let tenant = TenantId::parse("acme").unwrap();
+    let mut lanes = emptied_lanes(now);
+    let later = now + Duration::from_hours(1);
+    lanes.hint(&tenant, endpoint(0), 2, later);
+    let forgotten = MANY_LANES - lanes.known().iter().count();
+    assert!((1..=2).contains(&forgotten), "one call forgot {forgotten} lanes");
+    // A lane in use is kept. Each new lane takes two idle ones away.
+    for number in 0..MANY_LANES / 2 {
+        lanes.hint(&tenant, endpoint((MANY_LANES + number) as u128), 2, later);
+        assert!(lanes.known().iter().count() <= MANY_LANES);
+    }
+    assert_eq!(lanes.known().iter().count(), 1 + MANY_LANES / 2);
+}
+
+#[test]
+fn a_step_of_a_tail_scan_has_few_places() {
+    let now = Instant::now();
+    let lanes = lanes_with_work(MANY_LANES as u128, now);
+    let places = lanes.known().places(&LaneCursor::default(), 3);
+    let numbers: Vec<_> = places.iter().map(|place| (place.key.endpoint_id.as_u128(), place.after)).collect();
+    assert_eq!(numbers, [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)], "the last one is only the end");
+    assert_eq!(lanes.known().places(&places[3].key, MANY_LANES).len(), MANY_LANES - 3);
+}
