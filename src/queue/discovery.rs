@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::Error;
 use tokio_util::sync::CancellationToken;
 
+use super::late_commits::LateCommits;
 use super::pool::ChannelQueue;
 use super::search_pace::{Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
 use super::tail_scan::TailScan;
@@ -45,12 +46,20 @@ impl Discovery {
     /// Searches until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut pace = Pace::new(Instant::now());
+        let mut late = LateCommits::default();
         let mut under_way: Option<Search> = None;
         let mut estimated_at: Option<Instant> = None;
         while !stop.is_cancelled() {
             let started = Instant::now();
+            let is_first_step = under_way.is_none();
             let mut search = under_way.take().unwrap_or_else(|| Search::new(pace.next(started)));
-            let ended = self.step(&mut search).await;
+            let ended = async {
+                if is_first_step {
+                    self.check(&mut late).await?;
+                }
+                self.step(&mut search, late.search_after()).await
+            };
+            let ended = ended.await;
             let cost = started.elapsed();
             search.cost += cost;
             let rest = match ended {
@@ -59,11 +68,16 @@ impl Discovery {
                     cost.min(LONGEST_REST)
                 }
                 Ok(true) => {
+                    late.searched();
                     self.report(&search);
                     pace.ended(search.kind, search.cost, search.found, Instant::now())
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the search for ready deliveries failed");
+                    if search.kind == Kind::Tails {
+                        // If it started too far back to end in time, it must not do so again: a walk follows.
+                        late.searched();
+                    }
                     pace.failed(search.kind, cost, Instant::now());
                     LONGEST_PAUSE
                 }
@@ -80,8 +94,15 @@ impl Discovery {
         }
     }
 
+    /// Notes which transactions may commit deliveries late, before a search begins.
+    async fn check(&self, late: &mut LateCommits) -> Result<(), Error> {
+        let taken = self.queue.furthest_taken();
+        late.check(&answered(lanes::writing_transactions(&self.db)).await?, taken);
+        Ok(())
+    }
+
     /// Looks at the next endpoints; true at the end of the search.
-    async fn step(&self, search: &mut Search) -> Result<bool, Error> {
+    async fn step(&self, search: &mut Search, late_after: i64) -> Result<bool, Error> {
         let channel = self.queue.channel();
         let (waiting, is_end) = match search.kind {
             Kind::Walk => {
@@ -91,7 +112,7 @@ impl Discovery {
                 (waiting, is_end)
             }
             Kind::Tails => {
-                let places = search.tails.next_places(|from| self.queue.places(from, TAILS));
+                let places = search.tails.next_places(|from| self.queue.places(from, TAILS, late_after));
                 let waiting = answered(lanes::tail_scan(&self.db, channel, &places)).await?;
                 search.tails.scanned(&places, &waiting);
                 (waiting, search.tails.is_end())

@@ -62,13 +62,13 @@ impl KnownLanes {
         forgotten
     }
 
-    /// The places of up to `most` lanes in key order, the first of them at or behind `from`, for a tail scan of what was not
-    /// taken yet. The last place may only be an end: there the next part begins.
-    pub(super) fn places(&self, from: &LaneCursor, most: usize) -> Vec<Place> {
+    /// The places of up to `most` lanes in key order, the first of them at or behind `from`, for a tail scan of what lies
+    /// behind `late_after` or was not taken yet. The last place may only be an end: there the next part begins.
+    pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         let mut keys = self.in_key_order.range(from..);
         let known = keys.by_ref().take(most).filter_map(|key| {
             let endpoint = EndpointId::from_uuid(key.endpoint_id);
-            Some(self.get(endpoint)?.place(endpoint))
+            Some(self.get(endpoint)?.place(endpoint, late_after))
         });
         let mut places: Vec<Place> = known.collect();
         places.extend(keys.next().map(|key| Place { key: key.clone(), after: None }));

@@ -134,9 +134,9 @@ impl Lane {
         LaneCursor::new(&self.tenant, endpoint)
     }
 
-    /// Where a tail scan looks: behind the furthest position that was taken.
-    pub(super) fn place(&self, endpoint: EndpointId) -> Place {
-        Place { key: self.key(endpoint), after: Some(self.reached) }
+    /// Where a tail scan looks: behind the furthest position that was taken, or behind `late_after` if that is earlier.
+    pub(super) fn place(&self, endpoint: EndpointId, late_after: i64) -> Place {
+        Place { key: self.key(endpoint), after: Some(self.reached.min(late_after)) }
     }
 
     /// Whether it holds permits or waits for them.

@@ -51,6 +51,8 @@ pub(super) struct Lanes {
     slow: usize,
     held: u32,
     held_by_slow: u32,
+    /// The furthest position that any lane has given.
+    furthest_taken: i64,
     company: Company,
 }
 
@@ -70,6 +72,7 @@ impl Lanes {
             slow: 0,
             held: 0,
             held_by_slow: 0,
+            furthest_taken: 0,
             company: Company::default(),
         }
     }
@@ -88,6 +91,10 @@ impl Lanes {
 
     pub(super) fn slow_lanes(&self) -> usize {
         self.slow
+    }
+
+    pub(super) fn furthest_taken(&self) -> i64 {
+        self.furthest_taken
     }
 
     /// Whether a claim could be planned now.
@@ -189,6 +196,7 @@ impl Lanes {
     pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
         let endpoint = planned.quota.endpoint_id;
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        self.furthest_taken = taken.iter().copied().fold(self.furthest_taken, i64::max);
         if let Some(lane) = self.known.get_mut(endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;

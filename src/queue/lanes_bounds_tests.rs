@@ -44,8 +44,21 @@ fn seeing_work_checks_few_lanes_for_being_idle_and_all_in_the_end() {
 fn a_step_of_a_tail_scan_has_few_places() {
     let now = Instant::now();
     let lanes = lanes_with_work(MANY_LANES as u128, now);
-    let places = lanes.known().places(&LaneCursor::default(), 3);
+    let places = lanes.known().places(&LaneCursor::default(), 3, i64::MAX);
     let numbers: Vec<_> = places.iter().map(|place| (place.key.endpoint_id.as_u128(), place.after)).collect();
     assert_eq!(numbers, [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)], "the last one is only the end");
-    assert_eq!(lanes.known().places(&places[3].key, MANY_LANES).len(), MANY_LANES - 3);
+    assert_eq!(lanes.known().places(&places[3].key, MANY_LANES, i64::MAX).len(), MANY_LANES - 3);
+}
+
+#[test]
+fn a_tail_scan_starts_behind_what_was_taken_or_where_late_commits_may_be() {
+    let now = Instant::now();
+    let mut lanes = lanes_with_work(1, now);
+    let plan = lanes.plan(8, now);
+    lanes.settle(&plan[0], &[3, 5], now);
+    assert_eq!(lanes.furthest_taken(), 5);
+    for (late_after, after) in [(i64::MAX, 5), (9, 5), (4, 4)] {
+        let places = lanes.known().places(&LaneCursor::default(), 8, late_after);
+        assert_eq!(places[0].after, Some(after));
+    }
 }

@@ -21,6 +21,9 @@ mod lanes_properties;
 mod lanes_tests;
 #[cfg(test)]
 mod lanes_waiting_tests;
+mod late_commits;
+#[cfg(test)]
+mod late_commits_properties;
 mod members;
 mod pool;
 mod reaper;

@@ -106,8 +106,13 @@ impl ChannelQueue {
     }
 
     /// The places of up to `most` lanes: see [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
-    pub(super) fn places(&self, from: &LaneCursor, most: usize) -> Vec<Place> {
-        self.lanes().known().places(from, most)
+    pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
+        self.lanes().known().places(from, most, late_after)
+    }
+
+    /// The furthest position that this node has taken.
+    pub(super) fn furthest_taken(&self) -> i64 {
+        self.lanes().furthest_taken()
     }
 
     /// Work may have come from another process.

@@ -107,7 +107,7 @@ mod tests {
             let ready: Vec<WaitingLane> = ready.iter().map(|(tenant, number)| waiting(*tenant, *number)).collect();
             let (mut scan_of, mut found, mut steps) = (TailScan::default(), BTreeSet::new(), 0);
             while !scan_of.is_end() {
-                let places = scan_of.next_places(|from| lanes.known().places(from, most));
+                let places = scan_of.next_places(|from| lanes.known().places(from, most, i64::MAX));
                 prop_assert!(places.is_sorted_by(|one, next| one.key < next.key), "{:?}", places);
                 let waiting = scan(&places, &ready);
                 scan_of.scanned(&places, &waiting);

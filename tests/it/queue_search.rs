@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::event::NewEvent;
+use flametree_notify::domain::ids::EventId;
 use flametree_notify::store::accept;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::support::deployment::Deployment;
+use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::queue::{accept_messages, message, prepare};
 use crate::support::service::Part;
 use crate::support::waiting::within;
@@ -31,6 +32,50 @@ async fn slow_walks(db: &PgPool) {
         END
         $$";
     sqlx::raw_sql(statements).execute(db).await.unwrap();
+}
+
+/// Opens a transaction that accepts a message and is still to be committed.
+async fn accept_in(connection: &mut PgConnection, agent: &str) -> EventId {
+    let event = serde_json::json!({
+        "type": "user_message", "tenant_id": TENANT, "agent_id": agent, "session_id": "s-1", "text": "late",
+    });
+    let statement = format!("SELECT id FROM flametree.enqueue_event($event${event}$event$)");
+    let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await.unwrap();
+    row.get::<String, _>(0).parse().unwrap()
+}
+
+async fn is_delivered(db: &PgPool, event: EventId) -> bool {
+    let statement = "SELECT count(*) FROM flametree.deliveries WHERE event_id = $1 AND outcome = 'delivered'";
+    sqlx::query_scalar::<_, i64>(statement).bind(event.uuid()).fetch_one(db).await.unwrap() == 1
+}
+
+#[tokio::test]
+async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
+    /// Longer than a claim re-scans, and so long that the lane has moved on by more deliveries than it re-scans.
+    const LATE: Duration = Duration::from_secs(4);
+    let deployment = Deployment::new().await;
+    slow_walks(&deployment.pool).await;
+    let agents = agents(2);
+    let service = deployment.settings.start(Part::Run).await;
+    deployment.configure(&service, &agents).await;
+    let apis = [deployment.client(&service)];
+
+    let mut older = deployment.pool.begin().await.unwrap();
+    accept_in(&mut older, "agent-2").await;
+    let mut late = deployment.pool.begin().await.unwrap();
+    let event = accept_in(&mut late, "agent-1").await;
+    let begun = tokio::time::Instant::now();
+    let mut posted = 0;
+    while begun.elapsed() < LATE {
+        posted += deployment.post(&apis, &agents[..1], 250).await.len();
+        within(PATIENCE, "the later ones are delivered", async || deployment.receiver.count() == posted).await;
+        tokio::time::sleep(LATE / 10).await;
+    }
+    late.commit().await.unwrap();
+    within(FOUND, "the late one is delivered", async || is_delivered(&deployment.pool, event).await).await;
+    // An older transaction that still runs hides none that has ended.
+    older.rollback().await.unwrap();
+    deployment.drained(PATIENCE).await;
 }
 
 /// An agent whose endpoint has a place in the order of keys.

@@ -42,7 +42,7 @@ async fn an_event_of_a_transaction_that_rolls_back_never_was() {
 
 #[tokio::test]
 async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered() {
-    /// Longer than a lane looks back for late commits.
+    /// Longer than a claim re-scans for late commits.
     const LATE: Duration = Duration::from_secs(5);
     let deployment = Deployment::new().await;
     let agents = agents(1);

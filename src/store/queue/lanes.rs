@@ -111,6 +111,17 @@ impl From<WaitingRow> for WaitingLane {
     }
 }
 
+/// The ids of all transactions that have written something and have not ended; those that only read have none.
+pub async fn writing_transactions(db: &Db) -> Result<Vec<i64>, Error> {
+    sqlx::query_scalar!(
+        r#"-- queue::writing_transactions
+        SELECT x.id::text::bigint AS "id!"
+        FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) AS x (id)"#
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// How many deliveries wait, as the database's statistics say: right within a second or so, an estimate after a crash
 /// of the server until the next vacuum. Never counts rows.
 pub async fn ready_estimate(db: &Db, channel: Channel) -> Result<i64, Error> {
