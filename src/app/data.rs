@@ -134,8 +134,9 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(hints::READY_CHANNEL).await?;
             loop {
-                listener.recv().await?;
                 wakeup.search();
+                // Nothing is received if the connection was lost and made again: a hint may have been lost with it.
+                listener.try_recv().await?;
             }
         };
         let ended: Option<Result<(), sqlx::Error>> = stop.run_until_cancelled(listening).await;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::late_commits::LateCommits;
 use super::pool::ChannelQueue;
-use super::search_pace::{Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
+use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
 use super::tail_scan::TailScan;
 use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
 use crate::store::{Db, answered};
@@ -86,11 +86,7 @@ impl Discovery {
                 estimated_at = Some(Instant::now());
                 self.report_ready().await;
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.queue.search_wanted() => {}
-                () = tokio::time::sleep(rest) => {}
-            }
+            stop.run_until_cancelled(pause(&self.queue, rest, cost)).await;
         }
     }
 
@@ -149,6 +145,76 @@ impl Search {
             cost: Duration::ZERO,
             found: 0,
             longest_wait: Duration::ZERO,
+        }
+    }
+}
+
+/// Rests after a step that took `cost`. A hint ends the rest, but not before a moment that bounds how often hints cause a
+/// scan and how much of the time those take. A hint that comes earlier, also during the step, is kept until then.
+async fn pause(queue: &ChannelQueue, rest: Duration, cost: Duration) {
+    let least = rest.min(cost.max(HINTED_PAUSE));
+    tokio::time::sleep(least).await;
+    tokio::select! {
+        () = queue.search_wanted() => {}
+        () = tokio::time::sleep(rest.saturating_sub(least)) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::domain::endpoint::Channel;
+    use crate::queue::Settings;
+
+    #[tokio::test]
+    async fn hints_cause_one_scan_per_pause_and_the_last_one_is_never_lost() {
+        const HINTS: u32 = 1_000;
+        let settings = Settings {
+            max_in_flight: 1,
+            endpoint_max_in_flight: None,
+            lease: Duration::from_mins(1),
+            description: String::new(),
+        };
+        let (begun, _receiver) = mpsc::unbounded_channel();
+        let queue = ChannelQueue::new(Channel::Webhook, &settings, begun, Vec::new());
+        let scans = Cell::new(0_u32);
+        let scanning = async {
+            loop {
+                scans.set(scans.get() + 1);
+                pause(&queue, Duration::from_hours(1), Duration::ZERO).await;
+            }
+        };
+        let hinting = async {
+            let begun = Instant::now();
+            for number in 0..HINTS {
+                queue.search();
+                if number % 10 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            let caused = u128::from(scans.get());
+            let most = begun.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
+            assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
+            // Whenever it comes: right after a scan has begun, and later.
+            for wait in [Duration::ZERO, HINTED_PAUSE / 2, HINTED_PAUSE * 2] {
+                tokio::time::sleep(wait).await;
+                let before = scans.get();
+                queue.search();
+                let scanned = async {
+                    while scans.get() == before {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                assert!(tokio::time::timeout(Duration::from_secs(10), scanned).await.is_ok(), "a hint was lost");
+            }
+        };
+        tokio::select! {
+            () = scanning => {}
+            () = hinting => {}
         }
     }
 }

@@ -15,6 +15,10 @@ pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
 const SLOW_WALK: Duration = Duration::from_millis(5);
 const SLOW_REST_FACTOR: u32 = 100;
 const LONGEST_SLOW_REST: Duration = Duration::from_mins(1);
+/// Between two scans that hints ask for. Each process that accepts events sends up to a hundred hints a second, and each
+/// worker hears all of them; a scan finds the deliveries of all hints before it.
+pub(super) const HINTED_PAUSE: Duration = Duration::from_millis(20);
+
 /// What a search looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -44,7 +44,7 @@ impl Wakeup {
         }
     }
 
-    /// Another process says that there is work.
+    /// Another process says that there is work. Many calls in a short time cause one scan, which begins after the last one.
     pub fn search(&self) {
         for queue in &self.channels {
             queue.search();

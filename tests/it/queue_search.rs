@@ -9,7 +9,7 @@ use flametree_notify::store::accept;
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::support::deployment::{Deployment, TENANT, agents};
+use crate::support::deployment::{Database, Deployment, TENANT, agents};
 use crate::support::queue::{accept_messages, message, prepare};
 use crate::support::service::Part;
 use crate::support::waiting::within;
@@ -140,4 +140,67 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
     locked.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_hints_causes_few_scans() {
+    const HINTS: u32 = 2_000;
+    /// Between two scans of a channel that hints ask for, and how many there may be beside those.
+    const PAUSE: Duration = Duration::from_millis(20);
+    const OTHERS: u128 = 20;
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    count_scans(db).await;
+    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let settings = deployment.settings.clone().with("DATABASE_LISTEN_URL", &database.direct_url());
+    let service = settings.start(Part::Worker).await;
+    let listening = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'flametree-notify listener' AND query LIKE 'LISTEN%'";
+    let listens = async || sqlx::query_scalar::<_, i64>(listening).fetch_one(db).await.unwrap() == 1;
+    within(PATIENCE, "the worker listens", listens).await;
+    let quiet = async || {
+        let before = scans(db).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        scans(db).await - before <= 6
+    };
+    within(PATIENCE, "the search is at rest", quiet).await;
+
+    let (before, begun) = (scans(db).await, std::time::Instant::now());
+    let mut connection = db.acquire().await.unwrap();
+    for _ in 0..HINTS {
+        sqlx::query("SELECT pg_notify('flametree_ready', '')").execute(&mut *connection).await.unwrap();
+    }
+    let caused = u128::try_from(scans(db).await - before).unwrap();
+    let most = 2 * (begun.elapsed().as_millis() / PAUSE.as_millis() + OTHERS);
+    assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
+    service.stop().await;
+}
+
+/// Counts the scans of both kinds.
+async fn count_scans(db: &PgPool) {
+    let statements = "
+        CREATE SEQUENCE flametree.scans;
+        ALTER FUNCTION flametree.waiting_lanes(flametree.channel, text, uuid, integer) RENAME TO uncounted_walk;
+        ALTER FUNCTION flametree.waiting_beside(flametree.channel, text[], uuid[], bigint[]) RENAME TO uncounted_tails;
+        CREATE FUNCTION flametree.waiting_lanes(p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer)
+        RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz)
+        LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM nextval('flametree.scans');
+            RETURN QUERY SELECT * FROM flametree.uncounted_walk(p_channel, p_tenant, p_endpoint, p_limit);
+        END
+        $$;
+        CREATE FUNCTION flametree.waiting_beside(p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[])
+        RETURNS TABLE (tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz)
+        LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM nextval('flametree.scans');
+            RETURN QUERY SELECT * FROM flametree.uncounted_tails(p_channel, p_tenants, p_endpoints, p_after);
+        END
+        $$";
+    sqlx::raw_sql(statements).execute(db).await.unwrap();
+}
+
+async fn scans(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT last_value FROM flametree.scans").fetch_one(db).await.unwrap()
 }

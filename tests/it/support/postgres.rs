@@ -55,7 +55,15 @@ impl TestDatabase {
 
     /// For a process of its own: `DATABASE_URL`.
     pub fn url(&self) -> String {
-        let url = service_url();
+        self.url_on(&service_url())
+    }
+
+    /// Past any pooler: `DATABASE_LISTEN_URL`.
+    pub fn direct_url(&self) -> String {
+        self.url_on(&server_url())
+    }
+
+    fn url_on(&self, url: &str) -> String {
         let (server, _) = url.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
     }
