@@ -121,6 +121,11 @@ impl Keyring {
         std::iter::once(&self.active).chain(&self.retired).map(|key| key.id.as_str())
     }
 
+    /// Whether the active key sealed these bytes.
+    pub fn is_sealed_by_active_key(&self, sealed: &[u8]) -> bool {
+        Sealed::split(sealed).is_some_and(|sealed| sealed.key_id == self.active.id)
+    }
+
     /// Encrypts anew, by the active key, what was sealed for the same place.
     pub fn reseal(&self, sealed: &[u8], aad: &AssociatedData) -> Result<Vec<u8>, OpenError> {
         Ok(self.seal(&self.open(sealed, aad)?, aad))

@@ -4,6 +4,7 @@
 //! their own, and the next pass looks at it. Versions stay: what is sealed does not change.
 
 use sqlx::Error;
+use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 
 use super::{Db, SealedError};
@@ -71,14 +72,15 @@ pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Er
     Ok(mistaken.collect())
 }
 
-/// Seals by the active key what is sealed by another one; answers how many values. What does not open stays as it is, and
-/// is the error at the end.
+/// Seals by the active key what is sealed by another one; answers how many values. A value that does not open, and a row
+/// that the database does not replace, stay as they are and keep no other from being sealed: the first such error is
+/// returned after all values were tried.
 pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
-    let mut pass = Pass { db, keyring, values: 0, unopened: None };
-    pass.header_values().await?;
-    pass.signing_secrets().await?;
-    pass.push_subscriptions().await?;
-    pass.unopened.map_or(Ok(pass.values), Err)
+    let mut pass = Pass { db, keyring, values: 0, first_error: None };
+    for result in [pass.header_values().await, pass.signing_secrets().await, pass.push_subscriptions().await] {
+        result.unwrap_or_else(|error| pass.failed(error));
+    }
+    pass.first_error.map_or(Ok(pass.values), Err)
 }
 
 /// One pass over all sealed values.
@@ -86,7 +88,7 @@ struct Pass<'a> {
     db: &'a Db,
     keyring: &'a Keyring,
     values: u64,
-    unopened: Option<SealedError>,
+    first_error: Option<SealedError>,
 }
 
 impl Pass<'_> {
@@ -96,10 +98,26 @@ impl Pass<'_> {
             Err(source) => {
                 let endpoint_id = EndpointId::from_uuid(endpoint);
                 tracing::error!(error = %source, endpoint.id = %endpoint_id, "a sealed value cannot be sealed anew");
-                self.unopened.get_or_insert(SealedError::Unopened { endpoint_id, source });
+                self.first_error.get_or_insert(SealedError::Unopened { endpoint_id, source });
                 None
             }
         }
+    }
+
+    fn failed(&mut self, error: Error) {
+        tracing::error!(%error, "sealed values were not replaced");
+        self.first_error.get_or_insert(error.into());
+    }
+
+    /// Counts the values of a row that was replaced. If the database refused the row, the next one is tried; without an
+    /// answer it is not.
+    fn replaced(&mut self, values: usize, result: Result<PgQueryResult, Error>) -> Result<(), Error> {
+        match result {
+            Ok(done) => self.values += done.rows_affected() * values as u64,
+            Err(error @ Error::Database(_)) => self.failed(error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn header_values(&mut self) -> Result<(), Error> {
@@ -126,29 +144,33 @@ impl Pass<'_> {
             behind = (last.tenant_id.clone(), last.agent_id.clone());
             for row in rows {
                 let (tenant, agent) = (TenantId::from_stored(row.tenant_id), AgentId::from_stored(row.agent_id));
-                let resealed: Option<Vec<_>> = row
-                    .header_names
-                    .iter()
-                    .zip(&row.header_values)
-                    .map(|(name, sealed)| {
-                        let place = AssociatedData::header_value(&tenant, &agent, name);
-                        self.reseal(sealed, &place, row.endpoint_id)
-                    })
-                    .collect();
-                let Some(resealed) = resealed else { continue };
-                self.replace_header_values(&tenant, &agent, &row.header_values, &resealed).await?;
+                let mut new_values = row.header_values.clone();
+                let mut changed = 0;
+                for (name, value) in row.header_names.iter().zip(&mut new_values) {
+                    let place = AssociatedData::header_value(&tenant, &agent, name);
+                    if !self.keyring.is_sealed_by_active_key(value)
+                        && let Some(resealed) = self.reseal(value, &place, row.endpoint_id)
+                    {
+                        *value = resealed;
+                        changed += 1;
+                    }
+                }
+                if changed > 0 {
+                    let result = self.replace_header_values(&tenant, &agent, &row.header_values, &new_values).await;
+                    self.replaced(changed, result)?;
+                }
             }
         }
     }
 
     async fn replace_header_values(
-        &mut self,
+        &self,
         tenant: &TenantId,
         agent: &AgentId,
         old: &[Vec<u8>],
         new: &[Vec<u8>],
-    ) -> Result<(), Error> {
-        let result = sqlx::query!(
+    ) -> Result<PgQueryResult, Error> {
+        sqlx::query!(
             "-- rotation::replace_header_values
             UPDATE flametree.push_configs
             SET header_values = $4
@@ -159,9 +181,7 @@ impl Pass<'_> {
             new,
         )
         .execute(self.db)
-        .await?;
-        self.values += result.rows_affected() * new.len() as u64;
-        Ok(())
+        .await
     }
 
     async fn signing_secrets(&mut self) -> Result<(), Error> {
@@ -202,8 +222,8 @@ impl Pass<'_> {
                     resealed,
                 )
                 .execute(self.db)
-                .await?;
-                self.values += result.rows_affected();
+                .await;
+                self.replaced(1, result)?;
             }
         }
     }
@@ -245,8 +265,8 @@ impl Pass<'_> {
                     resealed,
                 )
                 .execute(self.db)
-                .await?;
-                self.values += result.rows_affected();
+                .await;
+                self.replaced(1, result)?;
             }
         }
     }

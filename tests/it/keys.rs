@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, TENANT, agents};
+use crate::support::seed;
 use crate::support::service::{EACH_SECOND, ENCRYPTION_KEYS, Part, Settings};
 use crate::support::waiting::within;
 
@@ -134,6 +135,38 @@ async fn the_schedule_rotates_too() {
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let _worker = both.start(Part::Worker).await;
     within(PATIENCE, "nothing is left", async || under_the_old_key(&deployment.pool).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_keep_others_from_being_encrypted_with_the_new_key() {
+    let deployment = Deployment::new().await;
+    let (agents, db) = (agents(4), &deployment.pool);
+    let service = deployment.settings.start(Part::Run).await;
+    add_headers(&deployment.client(&service), &deployment, &agents).await;
+    service.stop().await;
+    for statement in [
+        "UPDATE flametree.push_configs
+         SET header_values[1] = overlay(header_values[1] PLACING '\\x00' FROM length(header_values[1]))
+         WHERE agent_id = 'agent-1'",
+        "CREATE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'refused by a test'; END $$",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON flametree.push_configs
+             FOR EACH ROW WHEN (NEW.agent_id = 'agent-2') EXECUTE FUNCTION flametree.refuse()",
+    ] {
+        seed::run(db, statement.to_owned()).await;
+    }
+    let both = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
+        .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
+    let worker = both.start(Part::Worker).await;
+    // One value of the first agent, and both of the second.
+    within(PATIENCE, "only the faulty values are left", async || under_the_old_key(db).await == 3).await;
+    let retried = "flametree_operations_total{operation=\"reencryption\",result=\"retried\"}";
+    within(PATIENCE, "the operation fails because of them", async || worker.metric(retried).await >= 1.0).await;
+    seed::run(db, "DROP TRIGGER refuse ON flametree.push_configs".into()).await;
+    within(PATIENCE, "one value is left", async || under_the_old_key(db).await == 1).await;
 }
 
 #[tokio::test]

@@ -152,3 +152,87 @@ async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
     let removed = "flametree_push_subscriptions_removed_total{reason=\"unseen\"}";
     within(PATIENCE, "it is counted", async || worker.metric(removed).await >= 1.0).await;
 }
+
+/// Makes a table refuse statements of one kind, however many rows they concern.
+async fn refuse(db: &PgPool, action: &str, table: &str) {
+    let statement = format!(
+        "CREATE OR REPLACE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'refused by a test'; END $$;
+         CREATE TRIGGER refuse BEFORE {action} ON flametree.{table} EXECUTE FUNCTION flametree.refuse()"
+    );
+    seed::run(db, statement).await;
+}
+
+#[tokio::test]
+async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
+    const OLD: &str = "SELECT (SELECT count(*) FROM flametree.endpoint_tests)
+        + (SELECT count(*) FROM flametree.operations WHERE created_at < now() - interval '8 days')
+        + (SELECT count(*) FROM flametree.delivery_rollups)";
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let seed_old_rows = async || {
+        for statement in [
+            "INSERT INTO flametree.endpoint_tests (tenant_id, agent_id, tested_at)
+             VALUES ('acme', 'agent-1', ARRAY[now() - interval '1 hour'])",
+            "INSERT INTO flametree.operations (id, kind, tenant_id, state, due_at, created_at, finished_at)
+             VALUES (gen_random_uuid(), 'replay', 'acme', 'succeeded', now(), now() - interval '9 days',
+                     now() - interval '9 days')",
+            "INSERT INTO flametree.delivery_rollups (tenant_id, agent_id, span_minutes, starts_at, channel, outcome,
+                 bucket, deliveries)
+             VALUES ('acme', 'agent-1', 60, now() - interval '40 days', 'webhook', 'delivered', 80, 1)",
+        ] {
+            seed::run(db, statement.to_owned()).await;
+        }
+        assert_eq!(number(db, OLD).await, 3);
+    };
+    seed_old_rows().await;
+    refuse(db, "DELETE", "push_config_changes").await;
+    let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let worker = settings.start(Part::Worker).await;
+    within(PATIENCE, "the later steps have run", async || number(db, OLD).await == 0).await;
+
+    seed::run(db, "ALTER FUNCTION flametree.prepare_partitions RENAME TO prepare_partitions_away".into()).await;
+    seed_old_rows().await;
+    within(PATIENCE, "they run although the first step fails too", async || number(db, OLD).await == 0).await;
+    for step in ["push_config_history", "partitions_in_advance"] {
+        let logged = format!("step=\"{step}\"");
+        within(PATIENCE, "the log names each failed step", async || worker.has_logged(&logged)).await;
+    }
+    let succeeded = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
+    assert_eq!(number(db, succeeded).await, 0, "retention succeeds only if every step does");
+
+    seed::run(db, "ALTER FUNCTION flametree.prepare_partitions_away RENAME TO prepare_partitions".into()).await;
+    seed::run(db, "DROP TRIGGER refuse ON flametree.push_config_changes".into()).await;
+    within(PATIENCE, "it succeeds", async || number(db, succeeded).await > 0).await;
+}
+
+#[tokio::test]
+async fn a_failing_first_step_of_a_repair_or_a_rollup_does_not_stop_the_second() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    for statement in [
+        "INSERT INTO flametree.sessions (tenant_id, id, agent_id, handler_changed_at, in_workspace, workspace_changed_at)
+         VALUES ('acme', 'resolved', 'agent-1', now() - interval '31 days', false, now() - interval '31 days')",
+        "ALTER FUNCTION flametree.summarize_batches RENAME TO summarize_batches_away",
+        "SELECT flametree.prepare_partitions(30)",
+    ] {
+        seed::run(db, statement.to_owned()).await;
+    }
+    let event = seed::event(db, yesterday_noon(db).await, &SeededEvent::default()).await;
+    seed::delivery(db, TENANT, event, 1, &SeededDelivery::default()).await;
+    refuse(db, "UPDATE", "sessions").await;
+    let settings = deployment
+        .settings
+        .clone()
+        .with("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", EACH_SECOND)
+        .with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
+    let worker = settings.start(Part::Worker).await;
+    let sessions = "SELECT count(*) FROM flametree.sessions";
+    within(PATIENCE, "old sessions are deleted", async || number(db, sessions).await == 0).await;
+    let behind = "SELECT count(*) FROM flametree.uncounted_batches";
+    within(PATIENCE, "deliveries are rolled up", async || number(db, behind).await == 0).await;
+    for kind in ["workspace_repair", "rollup"] {
+        let retried = format!("flametree_operations_total{{operation=\"{kind}\",result=\"retried\"}}");
+        within(PATIENCE, "the failure is counted", async || worker.metric(&retried).await >= 1.0).await;
+    }
+}

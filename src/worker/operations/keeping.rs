@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::Operations;
 use super::runner::Failure;
+use super::steps::Steps;
 use crate::store::{endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats};
 use crate::telemetry::metrics::RemovalReason;
 
@@ -42,41 +43,52 @@ impl Operations {
 
     pub(super) async fn retain(&self, now: DateTime<Utc>) -> Result<(), Failure> {
         let db = &self.db;
-        partitions::prepare(db, self.settings.retention_days).await?;
-        self.remove_expired_partitions().await?;
-        in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP)).await?;
-        in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP)).await?;
-        in_steps(|| operations::forget(db, KEEP_OPERATIONS, ROWS_PER_STEP)).await?;
-        in_steps(|| stats::forget(db, self.first_kept_day(now), ROWS_PER_STEP)).await?;
-        Ok(())
+        let mut steps = Steps::default();
+        steps.record("partitions_in_advance", partitions::prepare(db, self.settings.retention_days).await.map(drop));
+        steps.record("expired_partitions", self.remove_expired_partitions().await);
+        let history = in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP));
+        steps.record("push_config_history", history.await);
+        let tests = in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP));
+        steps.record("endpoint_tests", tests.await);
+        steps.record("operations", in_steps(|| operations::forget(db, KEEP_OPERATIONS, ROWS_PER_STEP)).await);
+        let oldest = self.first_kept_day(now);
+        steps.record("delivery_rollups", in_steps(|| stats::forget(db, oldest, ROWS_PER_STEP)).await);
+        steps.finish()
     }
 
     /// One at a time, each in a transaction of its own. Stops at a partition that a long transaction keeps: the next run
     /// goes on with it.
     async fn remove_expired_partitions(&self) -> Result<(), Failure> {
-        let expired = partitions::expired(&self.db, self.settings.retention_days).await?;
-        for partition in &expired {
-            if !partitions::remove(&self.db, partition).await? {
-                tracing::warn!(
-                    partition = partition.name,
-                    "a long transaction kept an expired partition; the next run removes it"
-                );
-                return Ok(());
+        let mut steps = Steps::default();
+        for partition in &partitions::expired(&self.db, self.settings.retention_days).await? {
+            let partition_name = partition.name.as_str();
+            match steps.record("expired_partition", partitions::remove(&self.db, partition).await) {
+                Some(true) => tracing::info!(partition = partition_name, "removed an expired partition"),
+                Some(false) => {
+                    tracing::warn!(
+                        partition = partition_name,
+                        "a long transaction kept an expired partition; the next run removes it"
+                    );
+                    break;
+                }
+                None => {}
             }
             fail::fail_point!("retention::step");
-            tracing::info!(partition = partition.name, "removed an expired partition");
         }
-        Ok(())
+        steps.finish()
     }
 
     pub(super) async fn repair_workspace(&self) -> Result<(), Failure> {
         let (db, age) = (&self.db, self.kept_for());
-        let left = in_steps(|| pruning::leave_workspace(db, age, ROWS_PER_STEP)).await?;
-        let forgotten = in_steps(|| pruning::forget_sessions(db, age, ROWS_PER_STEP)).await?;
+        let mut steps = Steps::default();
+        let left = in_steps(|| pruning::leave_workspace(db, age, ROWS_PER_STEP)).await;
+        let left = steps.record("leave_workspace", left).unwrap_or(0);
+        let forgotten = in_steps(|| pruning::forget_sessions(db, age, ROWS_PER_STEP)).await;
+        let forgotten = steps.record("forget_sessions", forgotten).unwrap_or(0);
         if left + forgotten > 0 {
             tracing::info!(left, forgotten, "sessions without events were taken out of the operator workspace");
         }
-        Ok(())
+        steps.finish()
     }
 
     pub(super) async fn prune_subscriptions(&self) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 mod counting;
 mod keeping;
 mod runner;
+mod steps;
 mod taker;
 
 use std::sync::Arc;
