@@ -2,7 +2,7 @@
 # `##` after a target is its line in the list.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compatibility longevity lint fuzz bench sqlx sbom verify
+.PHONY: help demo test compatibility longevity lint fuzz bench soak sqlx sbom verify
 
 # The checked queries are compiled against `.sqlx`, whatever database the shell knows of; `make sqlx` renews it.
 export SQLX_OFFLINE = true
@@ -41,6 +41,10 @@ fuzz: ## Look for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for ea
 bench: ## Measure, and compare with the peers (QUICK=1: in under 3 minutes)
 	@scripts/install compiler postgresql
 	@QUICK=$(QUICK) benches/run
+
+soak: ## Run for an hour (SOAK_MINUTES=60) with kills and crashes, and fail if anything grows or a promise breaks
+	@scripts/install compiler postgresql
+	@SOAK_MINUTES=$(SOAK_MINUTES) SOAK_FAULT_MINUTES=$(SOAK_FAULT_MINUTES) SOAK_RATE=$(SOAK_RATE) benches/soak/run
 
 sqlx: ## Renew .sqlx after a query or the schema was changed
 	@scripts/install compiler postgresql sqlx-cli

@@ -1,5 +1,7 @@
 //! As much HTTP/1.1 as the bench needs on both sides, and cheap: what it costs is taken from the service's two cores.
 
+use std::io;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -40,13 +42,20 @@ impl Message {
 
 /// Sends a request and waits for the answer. The connection stays open.
 pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
-    stream.write_all(text).await.unwrap();
+    try_request(stream, text).await.expect("no answer came")
+}
+
+/// The same for a server that may be killed.
+pub(crate) async fn try_request(stream: &mut TcpStream, text: &[u8]) -> io::Result<Message> {
+    stream.write_all(text).await?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
         if let Some((message, _)) = Message::read(&buffer) {
-            return message;
+            return Ok(message);
         }
-        assert!(stream.read_buf(&mut buffer).await.unwrap() > 0, "the connection was closed before the answer");
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }
 

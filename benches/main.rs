@@ -2,7 +2,7 @@
 //!
 //! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=scale` how cost grows
 //! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
-//! server with default durability, the shipped binary, real requests.
+//! server with default durability, the shipped binary, real requests. `make soak` is this program too (`soak/`).
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -28,6 +28,7 @@ mod report;
 mod scale;
 mod server;
 mod service;
+mod soak;
 mod streams;
 
 use std::process::ExitCode;
@@ -82,8 +83,11 @@ fn main() -> ExitCode {
     }
     // reqwest alone encrypts nothing, but will not be made without.
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    let quick = std::env::var("QUICK").is_ok_and(|quick| !matches!(quick.as_str(), "" | "0"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if std::env::args().any(|argument| argument == soak::ARGUMENT) {
+        return runtime.block_on(soak::main());
+    }
+    let quick = std::env::var("QUICK").is_ok_and(|quick| !matches!(quick.as_str(), "" | "0"));
     let report = runtime.block_on(run(if quick { QUICK } else { FULL }, quick));
     ExitCode::from(u8::from(report.is_short()))
 }

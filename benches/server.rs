@@ -1,8 +1,9 @@
 //! A private PostgreSQL for one run: fresh, on a unix socket, with the server's default settings, so with default
 //! durability (`fsync`, `synchronous_commit` and `full_page_writes` are on).
 
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,39 +17,49 @@ use sqlx::postgres::PgConnectOptions;
 pub(crate) struct Server {
     process: Child,
     directory: PathBuf,
+    log: Option<File>,
 }
 
 impl Server {
     /// Creates and starts a server. Root may not run one: then it runs as the user `postgres`.
     pub(crate) fn start() -> Self {
-        let programs = programs();
+        Self::start_logging(None)
+    }
+
+    /// The same, with the server's log in a file.
+    pub(crate) fn start_logging(log: Option<File>) -> Self {
         let directory = std::env::temp_dir().join(format!("flametree-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let user = geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user postgres"));
-        if let Some(user) = &user {
+        if let Some(user) = server_user() {
             chown(&directory, Some(user.uid), Some(user.gid)).unwrap();
         }
-        let command = |program: &str| {
-            let mut command = Command::new(programs.join(program));
-            command.current_dir(&directory).stdout(Stdio::null()).stderr(Stdio::null());
-            if let Some(user) = &user {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            command
-        };
-        let data = directory.join("data");
-        let made = command("initdb")
+        let made = command("initdb", &directory)
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata"])
-            .arg(&data)
+            .arg(directory.join("data"))
             .status();
         assert!(made.unwrap().success(), "initdb failed");
-        let mut postgres = command("postgres");
-        postgres.arg("-D").arg(&data).arg("-k").arg(&directory).args(["-c", "listen_addresses="]);
-        if std::env::var("BENCH_PROFILE").is_ok() {
-            postgres.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
-            postgres.args(["-c", "pg_stat_statements.track=all", "-c", "track_io_timing=on"]);
-        }
-        Self { process: postgres.spawn().unwrap(), directory }
+        Self { process: postgres(&directory, log.as_ref()), directory, log }
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends the server at once, as a crash: without a checkpoint, so that it replays its write-ahead log when it starts.
+    /// Starts it again and does not wait until it answers.
+    pub(crate) fn crash_and_restart(&mut self) {
+        kill(self.pid(), Signal::SIGQUIT).unwrap();
+        self.process.wait().unwrap();
+        self.process = postgres(&self.directory, self.log.as_ref());
+    }
+
+    /// Whether the server has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).unwrap())
     }
 
     /// How to connect to `database`.
@@ -116,6 +127,35 @@ impl Server {
     }
 }
 
+/// Starts the server on its directory.
+fn postgres(directory: &Path, log: Option<&File>) -> Child {
+    let mut postgres = command("postgres", directory);
+    postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory).args(["-c", "listen_addresses="]);
+    if let Some(log) = log {
+        postgres.stderr(log.try_clone().unwrap());
+    }
+    if std::env::var("BENCH_PROFILE").is_ok() {
+        postgres.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
+        postgres.args(["-c", "pg_stat_statements.track=all", "-c", "track_io_timing=on"]);
+    }
+    postgres.spawn().unwrap()
+}
+
+/// A program of PostgreSQL, as the user that the server runs as.
+fn command(program: &str, directory: &Path) -> Command {
+    let mut command = Command::new(programs().join(program));
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(user) = server_user() {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+/// PostgreSQL refuses to run as root.
+fn server_user() -> Option<User> {
+    geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user postgres"))
+}
+
 /// The directory of the newest installed PostgreSQL's programs.
 fn programs() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres-programs");
@@ -126,8 +166,7 @@ fn programs() -> PathBuf {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
-        kill(pid, Signal::SIGINT).unwrap();
+        kill(self.pid(), Signal::SIGINT).unwrap();
         self.process.wait().unwrap();
         std::fs::remove_dir_all(&self.directory).unwrap();
     }

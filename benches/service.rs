@@ -1,19 +1,20 @@
 //! The service as it is shipped: the release build of the binary, in processes of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::TcpStream;
 
 use crate::http::{self, request};
 use crate::prepare::TENANT;
 
-const API: &str = "127.0.0.1:9902";
-const METRICS: &str = "127.0.0.1:9903";
+const API: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9902));
+const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9903));
 /// Where the first worker has its metrics; the others count on.
 const WORKERS_METRICS_PORT: u16 = 9910;
 /// Any key will do.
@@ -24,43 +25,64 @@ const ENCRYPTION_KEYS: &str = "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8
 pub(crate) struct Service {
     process: Child,
     token: String,
+    api: SocketAddr,
+    metrics: SocketAddr,
 }
 
 impl Service {
     /// Starts `flametree-notify <part>` on a migrated database, with `settings` beside the defaults; what it serves last is there.
     pub(crate) async fn start(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
-        let mut create = command(database_url);
-        create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", TENANT]);
-        let created = create.output().unwrap();
-        assert!(created.status.success(), "no token: {}", String::from_utf8_lossy(&created.stderr));
-        let token = String::from_utf8(created.stdout).unwrap().trim().to_owned();
-        let process = command(database_url).arg(part).envs(settings.iter().copied()).spawn().unwrap();
-        let service = Self { process, token };
-        listens(if part == "worker" { METRICS } else { API }).await;
-        service
+        let token = create_token(database_url);
+        let mut command = command(database_url);
+        command.envs(settings.iter().copied());
+        Self::launch(command, part, token, API, METRICS).await
+    }
+
+    /// The same on a loopback address that no other process uses, with the log in a file.
+    pub(crate) async fn start_at(address: Ipv4Addr, part: &str, database_url: &str, token: &str, log: File) -> Self {
+        let (api, metrics) = (SocketAddr::from((address, 8080)), SocketAddr::from((address, 9464)));
+        let mut command = command(database_url);
+        command.env("DATABASE_LISTEN_URL", database_url).env("FLAMETREE_LOG", "info");
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self::launch(command, part, token.to_owned(), api, metrics).await
     }
 
     /// Starts so many workers at once. They serve no API: no token is theirs.
     pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
-        let mut workers = Vec::new();
-        let addresses = (0..count).map(|number| SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number)));
-        for address in addresses.clone() {
-            let mut command = command(database_url);
-            let process = command.arg("worker").env("FLAMETREE_METRICS_ADDR", address.to_string()).spawn().unwrap();
-            workers.push(Self { process, token: String::new() });
+        let start = |number| {
+            let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number));
+            Self::launch(command(database_url), "worker", String::new(), API, metrics)
+        };
+        futures_util::future::join_all((0..count).map(start)).await
+    }
+
+    async fn launch(mut command: Command, part: &str, token: String, api: SocketAddr, metrics: SocketAddr) -> Self {
+        command.arg(part).env("FLAMETREE_LISTEN_ADDR", api.to_string());
+        command.env("FLAMETREE_METRICS_ADDR", metrics.to_string());
+        let mut service = Self { process: command.spawn().unwrap(), token, api, metrics };
+        while TcpStream::connect(if part == "worker" { metrics } else { api }).await.is_err() {
+            assert!(!service.has_ended(), "flametree-notify {part} does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        for address in addresses {
-            listens(address).await;
-        }
-        workers
+        service
     }
 
     pub(crate) fn process_id(&self) -> u32 {
         self.process.id()
     }
 
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    /// Where the API is.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
     pub(crate) async fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(API).await.unwrap();
+        let stream = TcpStream::connect(self.api).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
@@ -81,7 +103,7 @@ impl Service {
 
     /// Everything that the service measures of itself.
     pub(crate) async fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(METRICS).await.unwrap();
+        let mut stream = TcpStream::connect(self.metrics).await.unwrap();
         let answer = request(&mut stream, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         String::from_utf8(answer.body).unwrap()
     }
@@ -93,6 +115,12 @@ impl Service {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
     /// Ends in order.
     pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM).unwrap();
@@ -102,17 +130,19 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            self.process.kill().unwrap();
-            self.process.wait().unwrap();
+        if !self.has_ended() {
+            self.kill();
         }
     }
 }
 
-async fn listens(address: impl ToSocketAddrs + Copy) {
-    while TcpStream::connect(address).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// The first token, with which the API is used.
+pub(crate) fn create_token(database_url: &str) -> String {
+    let mut create = command(database_url);
+    create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", TENANT]);
+    let created = create.output().unwrap();
+    assert!(created.status.success(), "no token: {}", String::from_utf8_lossy(&created.stderr));
+    String::from_utf8(created.stdout).unwrap().trim().to_owned()
 }
 
 fn command(database_url: &str) -> Command {
@@ -120,8 +150,6 @@ fn command(database_url: &str) -> Command {
     command
         .env_clear()
         .env("DATABASE_URL", database_url)
-        .env("FLAMETREE_LISTEN_ADDR", API)
-        .env("FLAMETREE_METRICS_ADDR", METRICS)
         .env("FLAMETREE_ENCRYPTION_KEYS", ENCRYPTION_KEYS)
         .env("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8")
         .env("FLAMETREE_ALLOW_HTTP", "true")

@@ -1,0 +1,126 @@
+//! What the harness knows of each event: two bits, and for those that only one side has seen the time of that.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::findings::Findings;
+use super::plan::Plan;
+use super::traffic::{Endpoint, Event};
+
+/// The record of a run.
+#[derive(Debug)]
+pub(crate) struct Book {
+    plan: Plan,
+    pub(crate) accepted: Bits,
+    pub(crate) received: Bits,
+    /// When the caller knew of the acceptance, or when the request came: of events to healthy endpoints of which only one
+    /// has happened. In microseconds since 1970.
+    one_sided: Mutex<HashMap<u32, i64>>,
+    waits: Mutex<Waits>,
+    pub(crate) counts: Counts,
+    pub(crate) findings: Findings,
+}
+
+/// Durations since the last look, in microseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// From the time that an event was due until its caller knew that it is accepted.
+    pub(crate) accept: Vec<i64>,
+    /// From then until its request came to a healthy endpoint.
+    pub(crate) receive: Vec<i64>,
+}
+
+/// How the API answered.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// 202.
+    pub(crate) accepted: AtomicU64,
+    /// 200 to an event whose first answer was lost.
+    pub(crate) accepted_before: AtomicU64,
+    /// Answers after which the event was posted again.
+    pub(crate) told_to_repeat: AtomicU64,
+    /// Requests without an answer.
+    pub(crate) unanswered: AtomicU64,
+}
+
+impl Book {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            accepted: Bits::new(plan.events()),
+            received: Bits::new(plan.events()),
+            one_sided: Mutex::default(),
+            waits: Mutex::default(),
+            counts: Counts::default(),
+            findings: Findings::default(),
+        }
+    }
+
+    /// The event of a number.
+    pub(crate) const fn event(&self, number: u32) -> Event {
+        if number < self.plan.posted() { Event::posted(number) } else { Event::by_sql(number) }
+    }
+
+    /// The caller of an event that was due at `due` knows since `at` that it is accepted.
+    pub(crate) fn accept(&self, event: Event, due: i64, at: i64) {
+        self.accepted.set(event.number);
+        self.waits.lock().unwrap().accept.push(at - due);
+        if event.endpoint() == Endpoint::Healthy && event.deliveries() > 0 {
+            self.pair(event.number, |received| received - at, at);
+        }
+    }
+
+    /// A request for the event came to an endpoint of this kind.
+    pub(crate) fn receive(&self, number: u32, endpoint: Endpoint, at: i64) {
+        if !self.received.set(number) {
+            self.findings.add("a delivery was received twice", number);
+        } else if endpoint == Endpoint::Healthy {
+            self.pair(number, |accepted| at - accepted, at);
+        }
+    }
+
+    /// A request that comes before the caller has its answer does not wait.
+    fn pair(&self, number: u32, wait: impl FnOnce(i64) -> i64, at: i64) {
+        match self.one_sided.lock().unwrap().entry(number) {
+            Entry::Occupied(other) => self.waits.lock().unwrap().receive.push(wait(other.remove()).max(0)),
+            Entry::Vacant(entry) => {
+                entry.insert(at);
+            }
+        }
+    }
+
+    /// The durations since the last call.
+    pub(crate) fn take_waits(&self) -> Waits {
+        std::mem::take(&mut *self.waits.lock().unwrap())
+    }
+}
+
+/// A bit for each event.
+#[derive(Debug)]
+pub(crate) struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    pub(crate) fn new(count: u32) -> Self {
+        Self((0..=count / u64::BITS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// False if it was set before, or if there is no such event.
+    pub(crate) fn set(&self, number: u32) -> bool {
+        let bit = 1 << (number % u64::BITS);
+        self.word(number).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    pub(crate) fn get(&self, number: u32) -> bool {
+        self.word(number).is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (number % u64::BITS)) != 0)
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
+    }
+
+    fn word(&self, number: u32) -> Option<&AtomicU64> {
+        self.0.get(usize::try_from(number / u64::BITS).unwrap())
+    }
+}

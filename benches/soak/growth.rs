@@ -1,0 +1,47 @@
+//! Whether a value grows: the medians of two parts of the run are compared, so that single peaks do not count.
+//!
+//! The first tenth of the run is left out: caches fill, and tables reach the size that vacuuming keeps them at. The fifth
+//! after it is compared with the last fifth. In a short run the start is longer than a tenth, and the parts are shorter.
+
+/// How much larger the later median may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tolerance {
+    /// Times the earlier median,
+    pub(crate) factor: f64,
+    /// and so much more, for values that are small.
+    pub(crate) slack: f64,
+}
+
+/// The two medians.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Growth {
+    pub(crate) early: f64,
+    pub(crate) late: f64,
+}
+
+impl Growth {
+    /// Of values that were taken at equal distances, of which at least the first `start` are left out; `None` if there are
+    /// too few.
+    pub(crate) fn of(values: &[f64], start: usize) -> Option<Self> {
+        let first = values.len().div_ceil(10).max(start);
+        let rest = values.get(first..)?;
+        let part = (values.len() / 5).min(rest.len() / 2);
+        (part > 0).then(|| Self { early: median(&rest[..part]), late: median(&rest[rest.len() - part..]) })
+    }
+
+    pub(crate) fn is_within(&self, tolerance: Tolerance) -> bool {
+        self.late <= tolerance.most(self.early)
+    }
+}
+
+impl Tolerance {
+    pub(crate) fn most(self, early: f64) -> f64 {
+        early * self.factor + self.slack
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

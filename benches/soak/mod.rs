@@ -1,0 +1,61 @@
+//! `make soak`: the service under steady traffic for a long time, while workers are killed and the database crashes.
+//!
+//! `SOAK_MINUTES` (60) is how long, `SOAK_FAULT_MINUTES` (5) how far the faults are apart, `SOAK_RATE` (1,000) how many
+//! events come each second. Two APIs and two workers run on one private PostgreSQL with its defaults. The report goes to
+//! `target/soak/table.md`; the exit code is 1 if a promise was broken or something grew that must not.
+
+mod book;
+mod check;
+mod clients;
+mod findings;
+mod growth;
+mod judge;
+mod plan;
+mod processes;
+mod receiver;
+mod run;
+mod sample;
+mod sql_caller;
+mod table;
+mod traffic;
+
+use std::process::ExitCode;
+
+use plan::{Plan, directory};
+use run::Run;
+
+/// The argument with which the bench's program does this.
+pub(crate) const ARGUMENT: &str = "soak";
+
+pub(crate) async fn main() -> ExitCode {
+    let plan = Plan::from_environment();
+    // Logs of an earlier run would be taken for this one's.
+    if directory().exists() {
+        std::fs::remove_dir_all(directory()).unwrap();
+    }
+    std::fs::create_dir_all(directory()).unwrap();
+    tokio::select! {
+        passed = soak(plan) => if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        // The processes and the server end with the values that hold them.
+        _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
+    }
+}
+
+async fn soak(plan: Plan) -> bool {
+    let mut run = Run::start(plan).await;
+    run.load().await;
+    let mut counts = Vec::new();
+    if run.all_run() {
+        check::drain(&run.db, &run.book).await;
+        counts = check::check(&run.db, &plan, &run.book, &run.processes).await;
+        run.processes.stop();
+    }
+    let judgements = judge::judge(&run.samples);
+    for judgement in judgements.iter().filter(|judgement| !judgement.is_kept) {
+        run.book.findings.add("something grew", &judgement.name);
+    }
+    let findings = run.book.findings.lines();
+    let path = run.table.finish(&plan, &judgements, &counts, &findings);
+    println!("written to {}", path.display());
+    findings.is_empty()
+}

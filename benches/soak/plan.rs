@@ -1,0 +1,56 @@
+//! How long the run lasts, how fast events come and how often something fails: by the environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Rows of the table: of a longer run each is of more than a minute.
+const MOST_ROWS: u32 = 90;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) minutes: u32,
+    /// Minutes between two faults.
+    pub(crate) fault_minutes: u32,
+    pub(crate) per_second: u32,
+}
+
+impl Plan {
+    pub(crate) fn from_environment() -> Self {
+        Self {
+            minutes: number("SOAK_MINUTES", 60),
+            fault_minutes: number("SOAK_FAULT_MINUTES", 5),
+            per_second: number("SOAK_RATE", 1_000),
+        }
+    }
+
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_mins(u64::from(self.minutes))
+    }
+
+    /// Events that are posted to the API; those from SQL have the numbers after them, one for each minute.
+    pub(crate) const fn posted(&self) -> u32 {
+        self.minutes * 60 * self.per_second
+    }
+
+    pub(crate) const fn events(&self) -> u32 {
+        self.posted() + self.minutes
+    }
+
+    pub(crate) fn row_minutes(&self) -> u32 {
+        self.minutes.div_ceil(MOST_ROWS)
+    }
+}
+
+fn number(name: &str, default: u32) -> u32 {
+    match std::env::var(name).ok().filter(|text| !text.is_empty()) {
+        Some(text) => {
+            text.parse().ok().filter(|number| *number > 0).unwrap_or_else(|| panic!("{name} must be a number above 0"))
+        }
+        None => default,
+    }
+}
+
+/// Where the report and the logs are written.
+pub(crate) fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/soak")
+}

@@ -1,0 +1,110 @@
+//! What the processes and the database use at a moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flametree_notify::store::Db;
+use sqlx::Row as _;
+
+/// A database that has just crashed does not answer; the next sample will find it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    pub(crate) processes: Vec<ProcessUse>,
+    /// `None`: it did not answer.
+    pub(crate) database: Option<DatabaseUse>,
+    pub(crate) counted: Counted,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counted {
+    /// Events that were accepted.
+    pub(crate) accepted: u64,
+    /// Deliveries that have an outcome.
+    pub(crate) finished: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessUse {
+    /// Resident memory in bytes.
+    pub(crate) memory: u64,
+    /// Open file descriptors.
+    pub(crate) files: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseUse {
+    /// Of the service.
+    pub(crate) connections: i64,
+    pub(crate) ready: i64,
+    /// Rows of `ready_deliveries` and `claims` that no transaction can see any more.
+    pub(crate) dead: i64,
+    /// Bytes with indexes, by table; partitions count for their table.
+    pub(crate) tables: BTreeMap<String, i64>,
+    /// Memory that the server's processes do not share, in bytes.
+    pub(crate) memory: u64,
+}
+
+impl ProcessUse {
+    /// Zeros for a process that has ended.
+    pub(crate) fn of(process_id: u32) -> Self {
+        let memory = status(process_id, "VmRSS:").unwrap_or(0) * 1024;
+        let files = std::fs::read_dir(format!("/proc/{process_id}/fd")).map_or(0, Iterator::count);
+        Self { memory, files }
+    }
+}
+
+impl DatabaseUse {
+    /// `server` is the process id of the server.
+    pub(crate) async fn of(db: &Db, server: u32) -> Option<Self> {
+        let asked = tokio::time::timeout(ANSWER_WITHIN, ask(db)).await;
+        let mut found = asked.ok()?.inspect_err(|error| eprintln!("no sample of the database: {error}")).ok()?;
+        found.memory = private_memory(server);
+        Some(found)
+    }
+}
+
+async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
+    // Statistics of dead rows are lost with a crash of the server: the tables themselves are read. They are small.
+    let text = "SELECT (SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND application_name LIKE 'flametree-notify%') AS connections,
+                       (SELECT count(*) FROM flametree.ready_deliveries) AS ready,
+                       (SELECT sum((pgstattuple(q.id)).dead_tuple_count)::bigint
+                        FROM (SELECT inhrelid::regclass AS id FROM pg_inherits
+                              WHERE inhparent = 'flametree.ready_deliveries'::regclass
+                              UNION ALL SELECT 'flametree.claims'::regclass) AS q) AS dead";
+    let row = sqlx::query(text).fetch_one(db).await?;
+    let sizes = sqlx::query_as(
+        "SELECT coalesce(r.relname, c.relname)::text, sum(pg_total_relation_size(c.oid))::bigint
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        LEFT JOIN pg_class AS r ON r.oid = pg_partition_root(c.oid)
+        WHERE n.nspname = 'flametree' AND c.relkind = 'r'
+        GROUP BY 1",
+    );
+    let tables: Vec<(String, Option<i64>)> = sizes.fetch_all(db).await?;
+    Ok(DatabaseUse {
+        connections: row.get("connections"),
+        ready: row.get("ready"),
+        dead: row.get("dead"),
+        // A table that is dropped meanwhile has no size.
+        tables: tables.into_iter().filter_map(|(name, size)| Some((name, size?))).collect(),
+        memory: 0,
+    })
+}
+
+/// Memory of the server's processes without what they share.
+fn private_memory(server: u32) -> u64 {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let of_server = ids.filter(|id| status(*id, "PPid:") == Some(u64::from(server)));
+    of_server.filter_map(|id| status(id, "RssAnon:")).sum::<u64>() * 1024
+}
+
+/// A number of `/proc/<id>/status`; `None` if the process has ended.
+fn status(process_id: u32, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}

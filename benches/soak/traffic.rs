@@ -1,0 +1,173 @@
+//! What each event of the run is, by its number alone: its session, its agent, its type and what must become of it.
+//!
+//! A thousand sessions run at a time, each an event in turn, through the whole life of a conversation; ten such groups take
+//! turns, so that 10,000 sessions are opened, assigned and resolved again and again.
+
+use serde_json::{Value, json};
+
+use crate::prepare::TEXT;
+
+/// Sessions that are used in turn.
+pub(crate) const SESSIONS: u32 = 10_000;
+/// Sessions that are open at the same time.
+const OPEN: u32 = 1_000;
+/// Events of a session's life.
+const LIFE: u32 = 20;
+/// Healthy agents: each gets about a hundredth of the events.
+const HEALTHY: u32 = 100;
+/// Agents of each kind that fails.
+const FAILING: u32 = 10;
+/// Agents whose endpoint hangs: so many that a timeout of 5 s leaves none of them with a growing backlog.
+const HANGING: u32 = 100;
+/// How long deliveries to the endpoint with a backlog may wait, in seconds: this bounds the backlog.
+const BACKLOG_EXPIRES: u32 = 60;
+/// Of a hundred events the one that is posted a second time after it was accepted.
+const REPEATED: u32 = 50;
+
+/// How an endpoint behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Healthy,
+    /// Answers 500.
+    Failing,
+    /// Refuses connections.
+    Refusing,
+    /// Never answers. One of many, with few events each.
+    Hanging,
+    /// Never answers, and gets more events than it could take.
+    Backlogged,
+}
+
+impl Endpoint {
+    /// The name in agents and in the receiver's paths.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Failing => "failing",
+            Self::Refusing => "refusing",
+            Self::Hanging => "hanging",
+            Self::Backlogged => "backlogged",
+        }
+    }
+
+    /// Outcomes that its deliveries may have; `interrupted` besides, after the kill of a worker.
+    pub(crate) const fn outcomes(self) -> &'static [&'static str] {
+        match self {
+            Self::Healthy => &["delivered"],
+            Self::Failing => &["http_error"],
+            Self::Refusing => &["connect_error"],
+            Self::Hanging => &["timeout"],
+            Self::Backlogged => &["timeout", "expired"],
+        }
+    }
+
+    const fn agents(self) -> u32 {
+        match self {
+            Self::Healthy => HEALTHY,
+            Self::Failing | Self::Refusing => FAILING,
+            Self::Hanging => HANGING,
+            Self::Backlogged => 1,
+        }
+    }
+}
+
+/// Every agent, with the kind of its endpoint.
+pub(crate) fn agents() -> impl Iterator<Item = (String, Endpoint)> {
+    let kinds =
+        [Endpoint::Healthy, Endpoint::Failing, Endpoint::Refusing, Endpoint::Hanging, Endpoint::Backlogged].into_iter();
+    kinds.flat_map(|kind| (0..kind.agents()).map(move |number| (agent(kind, number), kind)))
+}
+
+fn agent(kind: Endpoint, number: u32) -> String {
+    format!("{}-{number}", kind.name())
+}
+
+/// One event of the run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) number: u32,
+    session: u32,
+    step: u32,
+    by_sql: bool,
+}
+
+impl Event {
+    /// The `number`-th event that is posted to the API.
+    pub(crate) const fn posted(number: u32) -> Self {
+        let group = number / (OPEN * LIFE);
+        let session = (group * OPEN + number % OPEN) % SESSIONS;
+        Self { number, session, step: number / OPEN % LIFE, by_sql: false }
+    }
+
+    /// An event from SQL: a message of a session of its own, so that its open transaction holds up nothing else.
+    pub(crate) const fn by_sql(number: u32) -> Self {
+        Self { number, session: 0, step: 1, by_sql: true }
+    }
+
+    pub(crate) const fn endpoint(self) -> Endpoint {
+        match self.session % 100 {
+            0..93 => Endpoint::Healthy,
+            93..96 => Endpoint::Failing,
+            96..98 => Endpoint::Refusing,
+            98 => Endpoint::Hanging,
+            _ => Endpoint::Backlogged,
+        }
+    }
+
+    const fn event_type(self) -> &'static str {
+        match self.step {
+            0 => "new_session_started",
+            10 => "transferred_to_live_agent",
+            11 => "session_assigned",
+            19 => "session_resolved",
+            step if step % 2 == 1 => "user_message",
+            step if step < 10 => "ai_assistant_message",
+            _ => "human_agent_message",
+        }
+    }
+
+    /// How many deliveries it must have: webhooks are not sent for assignments and resolutions.
+    pub(crate) const fn deliveries(self) -> usize {
+        if matches!(self.step, 11 | 19) { 0 } else { 1 }
+    }
+
+    /// Whether its accepted event is posted again.
+    pub(crate) const fn is_repeated(self) -> bool {
+        self.number % 100 == REPEATED
+    }
+
+    /// The customer, by which an event is recognized at the receiver and in the database.
+    pub(crate) fn customer(self) -> String {
+        format!("{CUSTOMER}{}", self.number)
+    }
+
+    /// The body of the request.
+    pub(crate) fn body(self) -> Value {
+        let kind = self.endpoint();
+        let of_kind = match kind {
+            Endpoint::Healthy => self.session / 10,
+            Endpoint::Failing | Endpoint::Refusing | Endpoint::Hanging | Endpoint::Backlogged => self.session / 100,
+        };
+        let session = if self.by_sql { format!("sql-{}", self.number) } else { format!("session-{}", self.session) };
+        // Keys in no order, as those that callers make by random.
+        let key = u64::from(self.number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut body = json!({
+            "type": self.event_type(), "agent_id": agent(kind, of_kind % kind.agents()), "session_id": session,
+            "customer_id": self.customer(), "text": TEXT, "idempotency_key": format!("soak-{key:016x}"),
+        });
+        if self.step == 11 {
+            body["assignee_id"] = format!("operator-{}", self.session % 50).into();
+        }
+        if kind == Endpoint::Backlogged {
+            body["expires_in_seconds"] = BACKLOG_EXPIRES.into();
+        }
+        body
+    }
+}
+
+const CUSTOMER: &str = "event-";
+
+/// The number of the event in a customer's name.
+pub(crate) fn number_of(customer: &str) -> Option<u32> {
+    customer.strip_prefix(CUSTOMER)?.parse().ok()
+}
