@@ -8,6 +8,7 @@ pub mod connection;
 pub mod deliveries;
 pub mod endpoint_tests;
 pub mod events;
+mod failure;
 pub mod operation_log;
 pub mod operations;
 pub mod partitions;
@@ -31,6 +32,7 @@ pub mod webhooks;
 pub mod workspace;
 
 pub use connection::answered;
+pub use failure::{FailureKind, failure_kind, is_of_what_is_stored, sqlstate};
 pub use sealed::SealedError;
 
 /// A pool of connections.
@@ -43,10 +45,5 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Whether the database refused a statement with this SQLSTATE.
 fn has_code(error: &sqlx::Error, code: &str) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
-}
-
-/// Whether a value that is stored is not one that this release knows: however often it is read, it stays so.
-pub fn is_of_what_is_stored(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+    sqlstate(error).is_some_and(|found| found == code)
 }

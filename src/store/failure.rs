@@ -1,0 +1,164 @@
+//! What a failed statement means: the database is away, it was busy with others, or it refuses what was asked.
+//!
+//! The first two pass by themselves and are tried again as they are. A refusal does not: whoever asked for several things
+//! at once tries each alone, and sets aside what is still refused.
+
+use std::borrow::Cow;
+
+use sqlx::Error;
+
+/// Why a statement failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The database cannot be reached, stops, or lacks resources. Says nothing of the statement.
+    Outage,
+    /// Another transaction was in the way, or a time limit. The same statement may succeed the next time.
+    Conflict,
+    /// The database answered, and does not accept these values or cannot read this row.
+    Refusal,
+}
+
+/// Why the statement failed.
+pub fn failure_kind(error: &Error) -> FailureKind {
+    match error {
+        Error::Configuration(_)
+        | Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::BeginFailed => FailureKind::Outage,
+        // An error that a later version of sqlx adds counts as a refusal: what is set aside is tried again too.
+        _ => sqlstate(error).map_or(FailureKind::Refusal, |code| kind_of_code(&code)),
+    }
+}
+
+/// By the classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn kind_of_code(code: &str) -> FailureKind {
+    match (code.get(..2).unwrap_or(code), code) {
+        // Transactions that were rolled back for another's sake; a lock that was not granted; a canceled statement.
+        (_, "40001" | "40P01" | "55P03" | "57014") => FailureKind::Conflict,
+        // Connections, credentials, resources, the operator, the system below; a standby; time limits that end a session.
+        ("08" | "28" | "53" | "57" | "58", _) | (_, "3D000" | "25006" | "25P03" | "25P04") => FailureKind::Outage,
+        _ => FailureKind::Refusal,
+    }
+}
+
+/// The SQLSTATE with which the database answered, if it did.
+pub fn sqlstate(error: &Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code)
+}
+
+/// Whether a value that is stored is damaged, or not one that this release knows: however often it is read, it stays so.
+pub fn is_of_what_is_stored(error: &Error) -> bool {
+    let is_damaged = |code: Cow<'_, str>| code.starts_with("22") || code == "XX001" || code == "XX002";
+    matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) || sqlstate(error).is_some_and(is_damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+    use std::io::ErrorKind;
+
+    use sqlx::error::DatabaseError;
+
+    use super::FailureKind::{Conflict, Outage, Refusal};
+    use super::*;
+
+    /// An answer of the database with this SQLSTATE.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the database answered {0}")]
+    struct Answered(&'static str);
+
+    impl DatabaseError for Answered {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(Cow::Borrowed(self.0))
+        }
+
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    fn answered(code: &'static str) -> Error {
+        Error::Database(Box::new(Answered(code)))
+    }
+
+    #[test]
+    fn an_sqlstate_tells_an_outage_from_a_conflict_and_a_refusal() {
+        let table: [(FailureKind, &[&str]); 3] = [
+            (
+                Outage,
+                &[
+                    "08000", "08006", "08P01", "25006", "25P03", "25P04", "28P01", "3D000", "53000", "53100", "53200",
+                    "53300", "57P01", "57P02", "57P03", "57P05", "58000", "58030",
+                ],
+            ),
+            (Conflict, &["40001", "40P01", "55P03", "57014"]),
+            (
+                Refusal,
+                &[
+                    "22001", "22003", "22021", "22P02", "23502", "23503", "23505", "23514", "42501", "42703", "42883",
+                    "42P01", "0A000", "P0001", "FT001", "XX000", "XX001", "XX002",
+                ],
+            ),
+        ];
+        for (kind, codes) in table {
+            for code in codes {
+                assert_eq!(failure_kind(&answered(code)), kind, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_fails_is_an_outage_and_a_row_that_cannot_be_read_a_refusal() {
+        let outages = [
+            Error::Io(ErrorKind::ConnectionReset.into()),
+            Error::Tls("no certificate".into()),
+            Error::Protocol("an unexpected message".into()),
+            Error::PoolTimedOut,
+            Error::PoolClosed,
+            Error::WorkerCrashed,
+        ];
+        for error in outages {
+            assert_eq!(failure_kind(&error), Outage, "{error:?}");
+        }
+        let refusals = [
+            Error::RowNotFound,
+            Error::Decode("no number".into()),
+            Error::Encode("no JSON".into()),
+            Error::ColumnNotFound("a".into()),
+            Error::ColumnDecode { index: "a".into(), source: "no number".into() },
+        ];
+        for error in refusals {
+            assert_eq!(failure_kind(&error), Refusal, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_damaged_and_unknown_values_are_of_what_is_stored() {
+        for error in [Error::Decode("no number".into()), answered("22P02"), answered("XX001"), answered("XX002")] {
+            assert!(is_of_what_is_stored(&error), "{error:?}");
+        }
+        for error in [Error::PoolTimedOut, answered("42501"), answered("57014"), answered("XX000")] {
+            assert!(!is_of_what_is_stored(&error), "{error:?}");
+        }
+    }
+}
