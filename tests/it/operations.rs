@@ -6,6 +6,7 @@ use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 
 use crate::support::deployment::{Deployment, TENANT};
+use crate::support::refusals::{accept, refuse};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
@@ -68,6 +69,21 @@ async fn what_schedules_do_is_seen_by_those_who_run_the_deployment() {
     assert_eq!(of_tenant["data"].as_array().unwrap().len(), 0, "a tenant does not see them");
     let cancel = format!("/v1/operations/{}/cancel?tenant_id={TENANT}", row["id"].as_str().unwrap());
     assert_eq!(api.post(&cancel, &Value::Null).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_schedule_whose_ticks_are_refused_delays_no_other() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    refuse(db, "operations", "NEW.kind = 'retention'").await;
+    let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let worker = settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND).start(Part::Worker).await;
+    let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'rollup' AND state = 'succeeded'";
+    within(PATIENCE, "rollups go on", async || number(db, ended).await >= 3).await;
+    assert!(worker.has_logged("a tick was refused"), "no tick was refused: nothing was tested");
+    accept(db).await;
+    let retained = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
+    within(PATIENCE, "retention runs again", async || number(db, retained).await >= 1).await;
 }
 
 #[tokio::test]

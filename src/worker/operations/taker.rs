@@ -13,7 +13,7 @@ use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
 use crate::queue::Taken;
-use crate::store::{Db, answered, operations};
+use crate::store::{Db, FailureKind, answered, failure_kind, operations};
 
 /// Operations at once per process: a long replay must not keep the partitions from being made.
 const AT_ONCE: usize = 3;
@@ -77,14 +77,20 @@ impl Taker {
         Ok(true)
     }
 
-    /// Of each schedule the latest tick alone: what was missed while no node was there is made up for once.
+    /// Of each schedule the latest tick alone: what was missed while no node was there is made up for once. One that the
+    /// database refuses keeps no other kind from its turn.
     async fn enter_ticks(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         for (kind, schedule) in &self.settings.schedules {
             let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind).is_none_or(|last| last < tick))
             else {
                 continue;
             };
-            answered(operations::enter_tick(&self.db, *kind, tick)).await?;
+            match answered(operations::enter_tick(&self.db, *kind, tick)).await {
+                Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+                    tracing::error!(%error, kind = kind.as_str(), "a tick was refused by the database; the next one is tried");
+                }
+                answer => drop(answer?),
+            }
             entered.insert(*kind, tick);
         }
         Ok(())

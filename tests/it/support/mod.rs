@@ -23,6 +23,7 @@ pub(crate) mod push_deployment;
 pub(crate) mod push_services;
 pub mod queue;
 pub mod receiver;
+pub(crate) mod refusals;
 pub(crate) mod relay;
 pub mod seed;
 pub mod service;
