@@ -105,6 +105,37 @@ async fn a_change_that_commits_long_after_later_ones_is_told() {
 }
 
 #[tokio::test]
+async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other() {
+    const DAMAGE: &str = "
+        ALTER FUNCTION flametree.active_conversations RENAME TO test_active_conversations;
+        CREATE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (
+            tenant text, as_of timestamptz, total bigint, sessions text[], agents text[], assignees text[],
+            since timestamptz[]) LANGUAGE plpgsql STABLE AS $$
+        BEGIN
+            IF 'damaged' = ANY (p_tenants) THEN
+                RAISE EXCEPTION 'the test cannot read this page' USING ERRCODE = 'data_corrupted';
+            END IF;
+            RETURN QUERY SELECT * FROM flametree.test_active_conversations(p_tenants, p_most);
+        END $$";
+    const REPAIR: &str = "
+        DROP FUNCTION flametree.active_conversations;
+        ALTER FUNCTION flametree.test_active_conversations RENAME TO active_conversations";
+    let api = TestApi::start().await;
+    let healthy = api.token(Role::Operator, Some(ACME)).await;
+    let damaged = api.token(Role::Operator, Some("damaged")).await;
+    let mut healthy = EventStream::open(api.address, &healthy, None).await;
+    let mut damaged = EventStream::open(api.address, &damaged, None).await;
+    assert_eq!((healthy.expect("snapshot").await.1, damaged.expect("snapshot").await.1), (0, 0));
+    seed::run(&api.db, DAMAGE.to_owned()).await;
+    seed::run(&api.db, enqueue("damaged", assigned("s-1", "user-7"))).await;
+    seed::run(&api.db, enqueue(ACME, assigned("s-1", "user-7"))).await;
+    assert_eq!(healthy.expect("badge").await.1, 1);
+    seed::run(&api.db, REPAIR.to_owned()).await;
+    seed::run(&api.db, enqueue("damaged", assigned("s-2", "user-7"))).await;
+    assert_eq!(damaged.expect("badge").await.1, 2);
+}
+
+#[tokio::test]
 async fn the_last_event_id_of_any_node_resumes_or_resets() {
     let near = TestApi::start().await;
     let far = near.beside(Options::default()).await;

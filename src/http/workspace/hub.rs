@@ -4,6 +4,7 @@
 //! database, and every now and then, everything that is watched is read anew: what was missed, for whatever reason, heals.
 
 use std::collections::HashMap;
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::documents::View;
 use crate::domain::names::TenantId;
-use crate::store::Db;
+use crate::domain::workspace::ActiveConversations;
 use crate::store::workspace::{self, Moment};
+use crate::store::{Db, FailureKind, failure_kind};
 
 /// Between two rounds at least: a tenant that changes all the time is read so often and no more.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -122,7 +124,7 @@ impl Hub {
         let changes = workspace::changes(&self.db, known.as_ref()).await?;
         let due = self.take_due(known.is_none(), &changes.tenants);
         for tenants in due.chunks(TENANTS_AT_ONCE) {
-            let read = workspace::active(&self.db, tenants).await?;
+            let read = self.read(tenants).await?;
             let mut watched = self.watched();
             for (tenant, active) in read {
                 if let Some(watched) = watched.get_mut(&tenant) {
@@ -131,6 +133,27 @@ impl Hub {
             }
         }
         Ok(changes.until)
+    }
+
+    /// The workspaces of these tenants. One that the database refuses to read is left out, until it changes or its view is old.
+    async fn read(&self, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
+        match workspace::active(&self.db, tenants).await {
+            Err(error) if failure_kind(&error) == FailureKind::Refusal => {}
+            answer => return answer,
+        }
+        let mut read = HashMap::new();
+        for tenant in tenants {
+            match workspace::active(&self.db, from_ref(tenant)).await {
+                Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+                    tracing::error!(%error, tenant.id = %tenant, "the workspace of a tenant cannot be read; its streams show the last view");
+                    if let Some(watched) = self.watched().get_mut(tenant) {
+                        watched.read_at = Some(Instant::now());
+                    }
+                }
+                answer => read.extend(answer?),
+            }
+        }
+        Ok(read)
     }
 
     /// Whether anybody watches. Tenants that nobody watches any more are forgotten.

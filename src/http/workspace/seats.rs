@@ -123,7 +123,7 @@ impl Seats {
         while !stop.is_cancelled() {
             let Some(looked) = stop.run_until_cancelled(self.look(&db)).await else { return };
             if let (Err(error), Ok(())) = (&looked, &seen) {
-                tracing::debug!(%error, "tokens of streams and conversations of all tenants were not looked at");
+                tracing::warn!(%error, "tokens of open streams cannot be checked; streams of revoked tokens stay open meanwhile");
             }
             seen = looked;
             stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
