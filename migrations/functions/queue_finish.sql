@@ -126,7 +126,8 @@ COMMENT ON FUNCTION flametree.release_deliveries IS
     'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim.';
 
 -- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
-CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer) RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
+    RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
@@ -142,7 +143,7 @@ BEGIN
             SELECT x.claim_id FROM flametree.workers AS w
             CROSS JOIN LATERAL (
                 SELECT l.claim_id FROM flametree.claims AS l
-                WHERE l.worker_id = w.id
+                WHERE l.worker_id = w.id AND l.claim_id <> ALL (p_except) AND (p_only IS NULL OR l.claim_id = p_only)
                 LIMIT p_limit
                 FOR UPDATE SKIP LOCKED
             ) AS x
@@ -171,4 +172,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.reap_claims IS
-    'Records what fenced workers had claimed and not recorded as interrupted, up to p_limit claims. An outcome that exists stays. Returns the channels of the claims with the number of outcomes; none: there are no more such claims, or they are locked.';
+    'Records what fenced workers had claimed and not recorded as interrupted, up to p_limit claims except p_except, or p_only alone. An outcome that exists stays. Returns the channels of the claims with the number of outcomes; none: there are no more such claims, or they are locked.';

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -10,10 +11,11 @@ use super::claimed::{Claimed, OpenClaim};
 use super::lanes::Planned;
 use super::members::Membership;
 use super::pool::{ChannelQueue, Plan};
+use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
-use crate::store::{Db, answered};
-use crate::telemetry::metrics::Metrics;
+use crate::store::{Db, FailureKind, answered, failure_kind, sqlstate};
+use crate::telemetry::metrics::{ClaimStep, Metrics};
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
 pub(super) const CLAIMERS: usize = 3;
@@ -29,6 +31,15 @@ pub(super) struct Claimer {
     pub(super) queue: Arc<ChannelQueue>,
     pub(super) membership: Arc<Membership>,
     pub(super) metrics: Metrics,
+    pub(super) set_aside: mpsc::UnboundedSender<SetAsideClaim>,
+}
+
+/// Why nothing was claimed.
+#[derive(Debug)]
+pub(super) struct Unclaimed {
+    /// The claim and its worker, if it may have happened all the same; `None`: it has not.
+    pub(super) unresolved: Option<(ClaimId, WorkerId)>,
+    pub(super) error: sqlx::Error,
 }
 
 impl Claimer {
@@ -56,7 +67,23 @@ impl Claimer {
         }
     }
 
+    /// Claims what was planned. If the database refuses the claim, each half of its lanes is claimed separately, until the
+    /// refused lane is alone and is set aside.
     async fn claim(&self, planned: Vec<Planned>) {
+        let mut parts = vec![planned];
+        while let Some(mut part) = parts.pop() {
+            match self.try_claim(&part).await {
+                Ok((id, taken)) => self.begin(id, &part, taken),
+                Err(Unclaimed { unresolved: None, .. }) if part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
+                }
+                Err(why) => self.set_aside(part, why),
+            }
+        }
+    }
+
+    async fn try_claim(&self, planned: &[Planned]) -> Result<(ClaimId, Vec<ClaimedDelivery>), Unclaimed> {
         let claim_id = ClaimId::from_uuid(Uuid::new_v4());
         let worker_id = self.membership.id();
         let quotas: Vec<LaneQuota> = planned.iter().map(|lane| lane.quota.clone()).collect();
@@ -72,30 +99,58 @@ impl Claimer {
                 self.membership.lost(worker_id).await;
                 Vec::new()
             }
+            Err(ClaimError::Refused(error)) => return Err(Unclaimed { unresolved: None, error }),
             Err(ClaimError::Unknown(error)) => {
                 tracing::warn!(%error, claim.id = %claim_id, "a claim was not answered; asking for it again by its id");
-                self.resolve(claim_id, worker_id).await
+                self.resolve(claim_id, worker_id).await?
             }
         };
         fail::fail_point!("claim::after");
-        self.begin(claim_id, &planned, taken);
+        Ok((claim_id, taken))
     }
 
-    /// Finds out what became of a claim; does not return before that is known, for the deliveries would be lost.
-    async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Vec<ClaimedDelivery> {
+    /// Queries the status of a claim; returns once the database has told it, or refuses to.
+    async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, Unclaimed> {
         loop {
-            match answered(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
-                Ok(taken) => return taken,
-                Err(error) => {
-                    self.membership.database_failed();
-                    tracing::warn!(%error, claim.id = %claim_id, "the database does not say what became of a claim");
-                    tokio::time::sleep(RESOLVE_PAUSE).await;
-                }
+            let error = match answered(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
+                Ok(taken) => return Ok(taken),
+                Err(error) => error,
+            };
+            match failure_kind(&error) {
+                FailureKind::Refusal => return Err(Unclaimed { unresolved: Some((claim_id, worker_id)), error }),
+                FailureKind::Outage => self.membership.database_failed(),
+                FailureKind::Conflict => {}
             }
+            tracing::warn!(%error, claim.id = %claim_id, "the status of a claim could not be queried; trying again");
+            tokio::time::sleep(RESOLVE_PAUSE).await;
         }
     }
 
-    fn begin(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
+    fn set_aside(&self, planned: Vec<Planned>, why: Unclaimed) {
+        let channel = self.queue.channel();
+        let (error, code) = (&why.error, sqlstate(&why.error));
+        let claim_id = why.unresolved.map(|(id, _)| tracing::field::display(id));
+        let first = planned.first().map(|lane| &lane.quota);
+        let tenant_id = first.map(|lane| tracing::field::display(&lane.tenant_id));
+        let endpoint_id = first.map(|lane| tracing::field::display(lane.endpoint_id));
+        tracing::error!(%error, sqlstate = code.as_deref(), claim.id = claim_id, channel = channel.as_str(), tenant.id = tenant_id, endpoint.id = endpoint_id, endpoints = planned.len(), "a claim was set aside, because the database refuses it; it is tried again every 10 s");
+        let claim = SetAsideClaim { planned, why };
+        self.queue.set_aside(claim.permits());
+        self.metrics.change_claims_set_aside(channel, ClaimStep::Claim, 1);
+        // An error means that the process stops: the reaper takes over what was claimed.
+        drop(self.set_aside.send(claim));
+    }
+
+    /// Repeats a claim that was set aside, or the query of its status.
+    pub(super) async fn try_again(&self, claim: &SetAsideClaim) -> Result<(ClaimId, Vec<ClaimedDelivery>), Unclaimed> {
+        match claim.why.unresolved {
+            Some((claim_id, worker_id)) => Ok((claim_id, self.resolve(claim_id, worker_id).await?)),
+            None => self.try_claim(&claim.planned).await,
+        }
+    }
+
+    /// Settles what was planned, and hands what was claimed to the workers.
+    pub(super) fn begin(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
         let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
         self.queue.settle(planned, &places);
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);

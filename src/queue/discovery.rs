@@ -12,7 +12,7 @@ use super::pool::ChannelQueue;
 use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
 use super::tail_scan::TailScan;
 use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
-use crate::store::{Db, answered};
+use crate::store::{Db, FailureKind, answered, failure_kind};
 use crate::telemetry::metrics::Metrics;
 
 /// Endpoints of one step of a walk.
@@ -73,7 +73,11 @@ impl Discovery {
                     pace.ended(search.kind, search.cost, search.found, Instant::now())
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the search for ready deliveries failed");
+                    if failure_kind(&error) == FailureKind::Refusal {
+                        tracing::warn!(%error, "the database refused the search for ready deliveries");
+                    } else {
+                        tracing::debug!(%error, "the search for ready deliveries failed");
+                    }
                     if search.kind == Kind::Tails {
                         // If it started too far back to end in time, it must not do so again: a walk follows.
                         late.searched();

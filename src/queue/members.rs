@@ -10,12 +10,14 @@ use uuid::Uuid;
 use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::store::queue::workers;
-use crate::store::{Db, answered};
+use crate::store::{Db, FailureKind, answered, failure_kind};
 
 /// Heartbeats per lease.
 const BEATS_PER_LEASE: u32 = 6;
-/// Between attempts to register anew.
+/// Between attempts to register again, while the database is away.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
+/// The same while the database refuses it: a person must act first.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Who this process is to the others.
 #[derive(Debug)]
@@ -86,8 +88,9 @@ impl Membership {
         let new = WorkerId::from_uuid(Uuid::now_v7());
         fail::fail_point!("register::before");
         while let Err(error) = answered(workers::register(&self.db, new, &self.description)).await {
-            tracing::warn!(%error, "the worker cannot register anew");
-            tokio::time::sleep(REGISTER_PAUSE).await;
+            tracing::warn!(%error, "the worker cannot register again; it claims nothing until it has");
+            let is_refused = failure_kind(&error) == FailureKind::Refusal;
+            tokio::time::sleep(if is_refused { REFUSED_PAUSE } else { REGISTER_PAUSE }).await;
         }
         if self.replace(id, new) {
             self.allowed.notify_waiters();
@@ -131,9 +134,12 @@ impl Membership {
             }
             Ok(Ok(false)) => self.lost(id).await,
             Ok(Err(error)) => {
-                self.database_failed();
                 tracing::warn!(%error, "the heartbeat failed");
-                self.retry_soon().await;
+                // What keeps this heartbeat from the database may keep those of others. A refusal is about this row alone.
+                if failure_kind(&error) != FailureKind::Refusal {
+                    self.database_failed();
+                    self.retry_soon().await;
+                }
             }
             Err(_) => {
                 self.database_failed();

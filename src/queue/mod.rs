@@ -28,8 +28,10 @@ mod members;
 mod pool;
 mod reaper;
 mod search_pace;
+mod set_aside;
 mod stage;
 mod tail_scan;
+mod unrecorded;
 mod wakeup;
 
 use std::sync::Arc;
@@ -51,6 +53,7 @@ use discovery::Discovery;
 use members::Membership;
 use pool::ChannelQueue;
 use reaper::Reaper;
+use set_aside::SetAsideClaims;
 
 /// The bounds of the queue on one node.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ impl Queue {
         let heartbeat = Arc::clone(&membership);
         let stop = queue.recording.stop.clone();
         queue.recording.tasks.spawn(async move { heartbeat.run(stop).await });
-        let reaper = Reaper { db, membership, lease: settings.lease, metrics: metrics.clone() };
+        let reaper = Reaper::new(db, membership, settings.lease, metrics.clone());
         queue.claiming.tasks.spawn(reaper.run(queue.claiming.stop.clone()));
         Ok(queue)
     }
@@ -101,18 +104,22 @@ impl Queue {
         let queue = Arc::new(ChannelQueue::new(channel, settings, begun, ended));
         metrics.set_permits(channel, i64::from(queue.permits()));
         for ended in ended_receivers {
-            let completer = Completer { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone(), ended };
+            let completer = Completer::new(db.clone(), Arc::clone(&queue), metrics.clone(), ended);
             self.recording.tasks.spawn(completer.run(self.recording.stop.clone()));
         }
+        let (set_aside, received) = mpsc::unbounded_channel();
+        let claimer = Claimer {
+            db: db.clone(),
+            queue: Arc::clone(&queue),
+            membership: Arc::clone(&self.membership),
+            metrics: metrics.clone(),
+            set_aside,
+        };
         for _ in 0..CLAIMERS {
-            let claimer = Claimer {
-                db: db.clone(),
-                queue: Arc::clone(&queue),
-                membership: Arc::clone(&self.membership),
-                metrics: metrics.clone(),
-            };
-            self.claiming.tasks.spawn(claimer.run(self.claiming.stop.clone()));
+            self.claiming.tasks.spawn(claimer.clone().run(self.claiming.stop.clone()));
         }
+        let set_aside = SetAsideClaims { claimer, received };
+        self.claiming.tasks.spawn(set_aside.run(self.claiming.stop.clone()));
         let discovery = Discovery { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
         self.claiming.tasks.spawn(discovery.run(self.claiming.stop.clone()));
         self.pools.push((queue, ClaimedDeliveries::new(begun_receiver)));

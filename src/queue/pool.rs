@@ -1,7 +1,7 @@
 //! One channel's part of the queue on this node: its lanes behind a lock, and the ends of the pipes that claimers,
 //! workers and completers share. What the pipes hold is bounded by the permits: each delivery in them has one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +21,8 @@ pub(super) struct ChannelQueue {
     channel: Channel,
     permits: u32,
     lanes: Mutex<Lanes>,
+    /// Permits of deliveries and claims that are set aside; a stop does not wait for them.
+    set_aside: AtomicU32,
     /// There may be a claim to plan.
     work: Notify,
     /// Somebody said that there is work which this node does not know.
@@ -48,6 +50,7 @@ impl ChannelQueue {
             channel,
             permits,
             lanes: Mutex::new(Lanes::new(LaneLimits { permits, endpoint_permits })),
+            set_aside: AtomicU32::new(0),
             work: Notify::new(),
             search: Notify::new(),
             relief: Notify::new(),
@@ -206,6 +209,17 @@ impl ChannelQueue {
         self.note_idle();
     }
 
+    /// Deliveries or a claim with this number of permits were set aside.
+    pub(super) fn set_aside(&self, permits: u32) {
+        self.set_aside.fetch_add(permits, Ordering::AcqRel);
+        self.note_idle();
+    }
+
+    /// They are no longer set aside. To be called before the permits are released.
+    pub(super) fn resumed(&self, permits: u32) {
+        self.set_aside.fetch_sub(permits, Ordering::AcqRel);
+    }
+
     /// From now on what was claimed and not begun goes back.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -215,11 +229,11 @@ impl ChannelQueue {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Waits until no delivery holds a permit.
+    /// Waits until no delivery holds a permit, but for what is set aside.
     pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.lanes().held() == 0 {
+            if self.is_idle() {
                 return;
             }
             idle.await;
@@ -227,9 +241,13 @@ impl ChannelQueue {
     }
 
     fn note_idle(&self) {
-        if self.is_draining() && self.lanes().held() == 0 {
+        if self.is_draining() && self.is_idle() {
             self.idle.notify_waiters();
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lanes().held() <= self.set_aside.load(Ordering::Acquire)
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {

@@ -1,51 +1,61 @@
-//! The reaper: finds dead workers and records what they had begun as `interrupted`. One at a time, by a lease.
+//! The reaper: finds dead workers and records what they had started as `interrupted`. One at a time, by a lease.
 //!
-//! A worker is dead only if this process itself saw it silent for a whole lease of its own clock, without any failure of
-//! the database in between: then the silence was the worker's, not the database's.
+//! A worker is dead only if this process itself saw it silent for a whole lease of its own clock, without any outage of
+//! the database in between: then the silence was the worker's, not the database's. A refusal is no outage: the other steps
+//! of the round run, and a claim that the database refuses to record is set aside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::members::Membership;
+use super::unrecorded::Unrecorded;
 use crate::domain::delivery::Outcome;
-use crate::domain::ids::WorkerId;
+use crate::domain::endpoint::Channel;
+use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::workers::SeenWorker;
 use crate::store::queue::{lease, reap, workers};
-use crate::store::{Db, answered};
+use crate::store::{Db, FailureKind, answered, failure_kind};
 use crate::telemetry::metrics::Metrics;
 
 const LEASE_NAME: &str = "reaper";
-/// Ledger rows of one transaction.
+/// Claims of one transaction.
 const CLAIMS: i32 = 64;
 /// Fenced workers are remembered for this long, for people who look.
 const REMEMBER: Duration = Duration::from_hours(24);
 
-/// How often the ledger is searched for rows of workers that nobody knows.
+/// How often the claims are searched for those of unknown workers.
 const SEARCH_UNKNOWN_EVERY: Duration = Duration::from_hours(1);
 
 /// What the reaper works with.
 #[derive(Debug)]
 pub(super) struct Reaper {
-    pub(super) db: Db,
-    pub(super) membership: Arc<Membership>,
-    pub(super) lease: Duration,
-    pub(super) metrics: Metrics,
+    db: Db,
+    membership: Arc<Membership>,
+    lease: Duration,
+    metrics: Metrics,
+    sightings: Sightings,
+    searched_at: Option<Instant>,
+    unrecorded: Unrecorded,
 }
 
 /// When each worker was first seen with the heartbeat that it still has.
 type Sightings = HashMap<WorkerId, (DateTime<Utc>, Instant)>;
 
 impl Reaper {
+    pub(super) fn new(db: Db, membership: Arc<Membership>, lease: Duration, metrics: Metrics) -> Self {
+        let unrecorded = Unrecorded::new(lease, metrics.clone());
+        Self { db, membership, lease, metrics, sightings: Sightings::new(), searched_at: None, unrecorded }
+    }
+
     /// Watches until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut sightings = Sightings::new();
-        let mut searched_at = None;
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.round(&mut sightings, &mut searched_at).await {
+            if let Err(error) = self.round().await {
                 self.membership.database_failed();
                 tracing::warn!(%error, "the reaper could not work");
             }
@@ -59,44 +69,114 @@ impl Reaper {
         }
     }
 
-    async fn round(&self, sightings: &mut Sightings, searched_at: &mut Option<Instant>) -> Result<(), sqlx::Error> {
-        let seen = answered(workers::seen(&self.db)).await?;
-        self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
-        if !answered(lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease)).await? {
-            sightings.clear();
+    /// An error: the database is away. A refusal is logged, and the next step runs.
+    async fn round(&mut self) -> Result<(), Error> {
+        let seen = unless_refused("see the workers", answered(workers::seen(&self.db)).await)?;
+        if let Some(seen) = &seen {
+            self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
+        }
+        let taken = lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease);
+        if unless_refused("take its lease", answered(taken).await)? != Some(true) {
+            self.sightings.clear();
+            self.unrecorded.clear();
             return Ok(());
         }
         let now = Instant::now();
-        watch(sightings, &seen, self.membership.last_failure(), now);
+        if let Some(seen) = seen {
+            self.fence(&seen, now).await?;
+        }
+        if self.searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
+            unless_refused("search claims of unknown workers", answered(workers::fence_unknown(&self.db)).await)?;
+            self.searched_at = Some(now);
+        }
+        let reaped = self.reap(now).await;
+        unless_refused("record claims of dead workers", reaped)?;
+        unless_refused("forget dead workers", answered(workers::forget(&self.db, REMEMBER)).await)?;
+        Ok(())
+    }
+
+    async fn fence(&mut self, seen: &[SeenWorker], now: Instant) -> Result<(), Error> {
+        watch(&mut self.sightings, seen, self.membership.last_failure(), now);
         for worker in seen.iter().filter(|worker| worker.id != self.membership.id()) {
-            let silent = sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
-            if silent >= self.lease && answered(workers::fence(&self.db, worker)).await? {
+            let silent = self.sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
+            if silent < self.lease {
+                continue;
+            }
+            if unless_refused("fence a worker", answered(workers::fence(&self.db, worker)).await)? == Some(true) {
                 tracing::warn!(worker.id = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
         }
-        if searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
-            answered(workers::fence_unknown(&self.db)).await?;
-            *searched_at = Some(now);
-        }
-        self.reap().await?;
-        answered(workers::forget(&self.db, REMEMBER)).await?;
         Ok(())
     }
 
-    async fn reap(&self) -> Result<(), sqlx::Error> {
+    async fn reap(&mut self, now: Instant) -> Result<(), Error> {
+        for claim in self.unrecorded.due(now) {
+            self.reap_alone(claim, now).await?;
+        }
         loop {
-            let reaped = answered(reap::reap(&self.db, CLAIMS)).await?;
-            if reaped.is_empty() {
-                return Ok(());
-            }
-            for (channel, interrupted) in reaped.into_iter().filter(|(_, interrupted)| *interrupted > 0) {
-                tracing::warn!(channel = channel.as_str(), interrupted, "deliveries of a dead worker were recorded");
-                for _ in 0..interrupted {
-                    self.metrics.delivery_recorded(channel, Outcome::Interrupted);
+            match answered(reap::reap(&self.db, CLAIMS, &self.unrecorded.claims())).await {
+                Ok(reaped) if reaped.is_empty() => return Ok(()),
+                Ok(reaped) => self.observe(reaped),
+                Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+                    if !self.isolate(now).await? {
+                        return Err(error);
+                    }
                 }
+                Err(error) => return Err(error),
             }
             fail::fail_point!("reap::between");
+        }
+    }
+
+    /// Records claims one by one that were refused together, and sets aside those still refused. False if nothing changed.
+    async fn isolate(&mut self, now: Instant) -> Result<bool, Error> {
+        if self.unrecorded.is_full() {
+            return Ok(false);
+        }
+        let dead = answered(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await?;
+        let mut has_changed = false;
+        for claim in dead {
+            has_changed |= self.reap_alone(claim, now).await?;
+        }
+        Ok(has_changed)
+    }
+
+    /// Records one claim, or sets it aside. False if another transaction has locked it, or it is gone.
+    async fn reap_alone(&mut self, claim: (ClaimId, Channel), now: Instant) -> Result<bool, Error> {
+        match answered(reap::reap_claim(&self.db, claim.0)).await {
+            Ok(reaped) => {
+                self.unrecorded.remove(claim.0);
+                let has_changed = !reaped.is_empty();
+                self.observe(reaped);
+                Ok(has_changed)
+            }
+            Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+                self.unrecorded.set_aside(claim, &error, now);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn observe(&self, reaped: Vec<(Channel, u64)>) {
+        for (channel, interrupted) in reaped.into_iter().filter(|(_, interrupted)| *interrupted > 0) {
+            tracing::warn!(channel = channel.as_str(), interrupted, "deliveries of a dead worker were recorded");
+            for _ in 0..interrupted {
+                self.metrics.delivery_recorded(channel, Outcome::Interrupted);
+            }
+        }
+    }
+}
+
+/// The result of a step of a round; `None`, and a line in the log, if the database did not accept it. An error: an outage.
+fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if failure_kind(&error) == FailureKind::Outage => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, step, "the reaper could not do a step; it goes on with the next");
+            Ok(None)
         }
     }
 }

@@ -48,6 +48,11 @@ impl Gauge {
         self.0.with_label_values(labels.values().as_ref()).set(value as f64);
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64; counts here stay far below 2^53")]
+    pub(super) fn change<L: Labels>(&self, labels: L, by: i64) {
+        self.0.with_label_values(labels.values().as_ref()).add(by as f64);
+    }
+
     pub(super) fn set_duration<L: Labels>(&self, labels: L, value: Duration) {
         self.0.with_label_values(labels.values().as_ref()).set(value.as_secs_f64());
     }

@@ -80,6 +80,18 @@ impl Labels for (Channel, Outcome) {
     }
 }
 
+impl Labels for (Channel, ClaimStep) {
+    const NAMES: &'static [&'static str] = &["channel", "step"];
+
+    fn values(&self) -> impl AsRef<[&str]> {
+        [self.0.as_str(), self.1.as_str()]
+    }
+
+    fn all() -> Vec<Self> {
+        Channel::ALL.into_iter().flat_map(|channel| ClaimStep::ALL.iter().map(move |step| (channel, *step))).collect()
+    }
+}
+
 impl Labels for (OperationKind, OperationResult) {
     const NAMES: &'static [&'static str] = &["operation", "result"];
 
@@ -186,6 +198,16 @@ label_values! {
         HandedOver = "handed_over",
         /// It was canceled, or another process holds it.
         Lost = "lost",
+    }
+}
+
+label_values! {
+    /// What the database refuses to do with a claim.
+    pub enum ClaimStep {
+        /// To write it, or to read it back.
+        Claim = "claim",
+        /// To record what a dead worker had started.
+        Reap = "reap",
     }
 }
 

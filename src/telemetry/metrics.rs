@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait, register_info};
 pub use super::labels::{
-    BlockReason, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult,
+    BlockReason, ClaimStep, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult,
 };
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
@@ -171,6 +171,15 @@ metrics! {
     pub fn late_outcome() {
         late_outcomes_total: Counter, by () => add((), 1)
     }
+    /// Deliveries whose outcome or release the database refuses. Each keeps its permit and is tried again every 10 s.
+    pub fn change_outcomes_set_aside(channel: Channel, by: i64) {
+        outcomes_set_aside: Gauge, by Channel => change(channel, by)
+    }
+    /// Claims that the database refuses to write or to read back, and claims of dead workers that it refuses to record as
+    /// interrupted. Each is tried again until it succeeds.
+    pub fn change_claims_set_aside(channel: Channel, step: ClaimStep, by: i64) {
+        claims_set_aside: Gauge, by (Channel, ClaimStep) => change((channel, step), by)
+    }
     /// Endpoints that are in the slow pool because their attempts time out.
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
@@ -241,55 +250,5 @@ metrics! {
     /// When this process began.
     pub fn set_started(time: DateTime<Utc>) {
         started_timestamp_seconds: Gauge, by () => set((), time.timestamp())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_series_of_a_closed_set_exists_from_the_start() {
-        let text = Metrics::new("1.2.3", "abc").render();
-        for outcome in Outcome::ALL {
-            for channel in Channel::ALL {
-                let (channel, outcome) = (channel.as_str(), outcome.as_str());
-                let series = format!("flametree_deliveries_total{{channel=\"{channel}\",outcome=\"{outcome}\"}} 0\n");
-                assert!(text.contains(&series), "{series}");
-            }
-        }
-        for series in [
-            "flametree_events_accepted_total{type=\"session_resolved\"} 0\n",
-            "flametree_ingest_duration_seconds_count 0\n",
-            "flametree_queue_oldest_ready_seconds{channel=\"browser_push\"} 0\n",
-            "flametree_db_pool_connections{pool=\"queue\",state=\"in_use\"} 0\n",
-            "flametree_build_info{revision=\"abc\",version=\"1.2.3\"} 1\n",
-        ] {
-            assert!(text.contains(series), "{series}");
-        }
-    }
-
-    #[test]
-    fn the_help_text_is_the_doc_comment() {
-        let text = Metrics::new("1", "a").render();
-        assert!(text.contains("# HELP flametree_deliveries_total Deliveries that ended, by outcome.\n"));
-    }
-
-    #[test]
-    fn what_is_recorded_is_rendered_in_seconds() {
-        let metrics = Metrics::new("1", "a");
-        let clone = metrics.clone();
-        clone.attempt_observed(Channel::Webhook, Duration::from_millis(3));
-        clone.http_request("/v1/events", "BREW", 418, Duration::from_millis(1));
-        clone.set_pool_connections(PoolName::Api, 3, 4);
-        let text = metrics.render();
-        for line in [
-            "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.002\"} 0\n",
-            "flametree_delivery_duration_seconds_bucket{channel=\"webhook\",le=\"0.004\"} 1\n",
-            "flametree_http_requests_total{method=\"other\",route=\"/v1/events\",status_class=\"4xx\"} 1\n",
-            "flametree_db_pool_connections{pool=\"api\",state=\"in_use\"} 4\n",
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
     }
 }

@@ -7,4 +7,6 @@ mod instruments;
 mod labels;
 pub mod logging;
 pub mod metrics;
+#[cfg(test)]
+mod metrics_tests;
 pub mod traces;

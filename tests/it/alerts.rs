@@ -14,6 +14,7 @@ use crate::support::own_server::Stop;
 use crate::support::prometheus::Prometheus;
 use crate::support::push_deployment::{Push, push_service};
 use crate::support::receiver::Mode;
+use crate::support::refusals::{accept, refuse};
 use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
@@ -192,4 +193,20 @@ async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
     prometheus.fires("FlametreePushRequestsRefused", lasting).await;
     assert!(!prometheus.is_firing("FlametreePushKeyRefused").await);
     prometheus.ends("FlametreePushRequestsRefused").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_and_claims_that_are_refused_alert_until_they_are_accepted() {
+    let deployment = Deployment::new().await;
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let (apis, agents) = ([deployment.client(&service)], agents(1));
+    deployment.configure(&service, &agents).await;
+    for (table, alert) in [("deliveries", "FlametreeOutcomesSetAside"), ("claims", "FlametreeClaimsSetAside")] {
+        refuse(&deployment.pool, table, "true").await;
+        deployment.post(&apis, &agents, 1).await;
+        prometheus.fires(alert, lasting).await;
+        accept(&deployment.pool).await;
+        prometheus.ends(alert).await;
+    }
 }

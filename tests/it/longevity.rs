@@ -159,7 +159,7 @@ impl Year {
             finish::finish(db, Channel::Webhook, &[claim], &ended).await.unwrap();
         }
         workers::end(db, by).await.unwrap();
-        while !reap::reap(db, 64).await.unwrap().is_empty() {}
+        while !reap::reap(db, 64, &[]).await.unwrap().is_empty() {}
         workers::forget(db, Duration::from_hours(24)).await.unwrap();
     }
 

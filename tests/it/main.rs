@@ -74,6 +74,8 @@ mod restore;
 mod retention;
 mod secrets;
 mod server_settings;
+mod set_aside_claims;
+mod set_aside_outcomes;
 mod signing_secrets;
 mod sql_events;
 mod sql_rules;

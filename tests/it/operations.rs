@@ -170,7 +170,7 @@ async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
 }
 
 /// Makes a table refuse statements of one kind, however many rows they concern.
-async fn refuse(db: &PgPool, action: &str, table: &str) {
+async fn refuse_all(db: &PgPool, action: &str, table: &str) {
     let statement = format!(
         "CREATE OR REPLACE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'refused by a test'; END $$;
@@ -202,7 +202,7 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
         assert_eq!(number(db, OLD).await, 3);
     };
     seed_old_rows().await;
-    refuse(db, "DELETE", "push_config_changes").await;
+    refuse_all(db, "DELETE", "push_config_changes").await;
     let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
     let worker = settings.start(Part::Worker).await;
     within(PATIENCE, "the later steps have run", async || number(db, OLD).await == 0).await;
@@ -236,7 +236,7 @@ async fn a_failing_first_step_of_a_repair_or_a_rollup_does_not_stop_the_second()
     }
     let event = seed::event(db, yesterday_noon(db).await, &SeededEvent::default()).await;
     seed::delivery(db, TENANT, event, 1, &SeededDelivery::default()).await;
-    refuse(db, "UPDATE", "sessions").await;
+    refuse_all(db, "UPDATE", "sessions").await;
     let settings = deployment
         .settings
         .clone()

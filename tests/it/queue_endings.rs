@@ -42,14 +42,34 @@ async fn what_a_dead_worker_had_begun_is_interrupted_and_its_late_word_does_not_
     let (id, taken) = claim_of(&db, by, endpoint, 3).await;
     // One outcome made it before the death; the claim is still open for the others.
     finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
-    assert!(reap::reap(&db, 10).await.unwrap().is_empty());
+    assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     workers::end(&db, by).await.unwrap();
-    assert_eq!(reap::reap(&db, 10).await.unwrap(), [(Channel::Webhook, 2)]);
-    assert!(reap::reap(&db, 10).await.unwrap().is_empty());
+    assert_eq!(reap::reap(&db, 10, &[]).await.unwrap(), [(Channel::Webhook, 2)]);
+    assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     let late = finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[1], Outcome::Delivered)]).await.unwrap();
     assert_eq!(late, [taken[1].id]);
     assert_eq!(outcomes(&db).await, [("delivered".to_owned(), 1), ("interrupted".to_owned(), 2)]);
     assert_eq!(count(&db, "claims").await, 0);
+}
+
+#[tokio::test]
+async fn claims_that_are_left_out_are_reaped_alone() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 6).await;
+    let by = worker(&db).await;
+    let (left_out, _) = claim_of(&db, by, endpoint, 2).await;
+    claim_of(&db, by, endpoint, 3).await;
+    assert!(reap::dead_claims(&db, 10, &[]).await.unwrap().is_empty());
+    assert!(reap::reap_claim(&db, left_out).await.unwrap().is_empty());
+    workers::end(&db, by).await.unwrap();
+    assert_eq!(reap::dead_claims(&db, 10, &[]).await.unwrap().len(), 2);
+    assert_eq!(reap::reap(&db, 10, &[left_out]).await.unwrap(), [(Channel::Webhook, 3)]);
+    assert!(reap::reap(&db, 10, &[left_out]).await.unwrap().is_empty());
+    assert!(reap::dead_claims(&db, 10, &[left_out]).await.unwrap().is_empty());
+    assert_eq!(reap::dead_claims(&db, 10, &[]).await.unwrap(), [(left_out, Channel::Webhook)]);
+    assert_eq!(reap::reap_claim(&db, left_out).await.unwrap(), [(Channel::Webhook, 2)]);
+    assert_eq!((count(&db, "claims").await, count(&db, "ready_deliveries").await), (0, 1));
 }
 
 #[tokio::test]
@@ -60,10 +80,10 @@ async fn what_a_worker_had_begun_that_nobody_knows_is_interrupted_too() {
     let by = worker(&db).await;
     claim_of(&db, by, endpoint, 2).await;
     sqlx::raw_sql("DELETE FROM flametree.workers").execute(&*db).await.unwrap();
-    assert!(reap::reap(&db, 10).await.unwrap().is_empty());
+    assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     assert_eq!(workers::fence_unknown(&db).await.unwrap(), 1);
     assert_eq!(workers::fence_unknown(&db).await.unwrap(), 0);
-    assert_eq!(reap::reap(&db, 10).await.unwrap(), [(Channel::Webhook, 2)]);
+    assert_eq!(reap::reap(&db, 10, &[]).await.unwrap(), [(Channel::Webhook, 2)]);
     assert_eq!(count(&db, "claims").await, 0);
 }
 
@@ -90,7 +110,7 @@ async fn nothing_is_released_once_the_reaper_has_taken_the_claim() {
     let by = worker(&db).await;
     let (id, taken) = claim_of(&db, by, endpoint, 1).await;
     workers::end(&db, by).await.unwrap();
-    reap::reap(&db, 10).await.unwrap();
+    reap::reap(&db, 10, &[]).await.unwrap();
     assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 0);
     assert_eq!(count(&db, "ready_deliveries").await, 0);
 }

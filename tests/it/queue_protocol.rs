@@ -83,7 +83,7 @@ async fn a_claim_that_was_asked_about_in_vain_cannot_happen_later() {
     assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
     let lane = LaneQuota { tenant_id: TenantId::parse("acme").unwrap(), endpoint_id: endpoint, after: 0, quota: 1 };
     let answer = claim::claim(&db, id, by, Channel::Webhook, &[lane]).await;
-    assert!(matches!(answer, Err(ClaimError::Unknown(_))), "{answer:?}");
+    assert!(matches!(answer, Err(ClaimError::Refused(_))), "{answer:?}");
     assert_eq!(count(&db, "ready_deliveries").await, 1);
     assert!(claim::resolve(&db, id, by, Channel::Webhook).await.unwrap().is_empty());
 }

@@ -9,7 +9,7 @@ use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId, WorkerId};
 use crate::domain::names::TenantId;
-use crate::store::{Db, has_code};
+use crate::store::{Db, FailureKind, failure_kind, has_code};
 
 /// What to take from one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub enum ClaimError {
     /// The worker was found dead and replaced; it must register anew.
     #[error("the worker is fenced")]
     Fenced,
+    /// The database answered that it does not accept the claim: it has not happened.
+    #[error("the claim was refused: {0}")]
+    Refused(Error),
     /// It may have happened or not: ask with `resolve`.
     #[error("the claim was not answered: {0}")]
     Unknown(#[from] Error),
@@ -127,5 +130,15 @@ pub async fn resolve(
 }
 
 fn claim_error(error: Error) -> ClaimError {
-    if has_code(&error, FENCED) { ClaimError::Fenced } else { ClaimError::Unknown(error) }
+    if has_code(&error, FENCED) {
+        return ClaimError::Fenced;
+    }
+    // The statement is its own transaction, which such an answer has rolled back. What the database answered and we cannot
+    // read is no such answer: that claim may have happened.
+    let is_answer = error.as_database_error().is_some();
+    if is_answer && failure_kind(&error) == FailureKind::Refusal {
+        ClaimError::Refused(error)
+    } else {
+        ClaimError::Unknown(error)
+    }
 }

@@ -1,0 +1,88 @@
+//! Claims that the database refuses to write or to read back. They keep their permits and are tried again one by one,
+//! while the claimers go on. If the database refuses every claim, the permits run out and claims stop.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::claimer::{Claimer, Unclaimed};
+use super::lanes::Planned;
+use crate::telemetry::metrics::ClaimStep;
+
+/// Pause between two rounds of tries: soon after the cause is gone, and cheap while it lasts.
+pub(super) const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// A round ends after this number of refusals, to bound the load on a database that refuses everything. The next round
+/// starts with the claims or outcomes behind them.
+pub(super) const REFUSALS_PER_ROUND: usize = 16;
+
+/// A planned claim that waits for the database to accept it.
+#[derive(Debug)]
+pub(super) struct SetAsideClaim {
+    pub(super) planned: Vec<Planned>,
+    pub(super) why: Unclaimed,
+}
+
+impl SetAsideClaim {
+    pub(super) fn permits(&self) -> u32 {
+        self.planned.iter().map(|lane| lane.quota.quota).sum()
+    }
+}
+
+/// All of one channel. The permits bound how many there are.
+#[derive(Debug)]
+pub(super) struct SetAsideClaims {
+    pub(super) claimer: Claimer,
+    pub(super) received: mpsc::UnboundedReceiver<SetAsideClaim>,
+}
+
+impl SetAsideClaims {
+    /// Tries again until `stop`. The reaper takes over what was claimed and is left then.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut waiting = VecDeque::new();
+        let mut retry_at = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(claim) = self.received.recv() => {
+                    if waiting.is_empty() {
+                        retry_at = Instant::now() + RETRY_EVERY;
+                    }
+                    waiting.push_back(claim);
+                }
+                () = sleep_until(retry_at), if !waiting.is_empty() => {
+                    self.retry(&mut waiting).await;
+                    retry_at = Instant::now() + RETRY_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn retry(&self, waiting: &mut VecDeque<SetAsideClaim>) {
+        if !self.claimer.membership.may_claim() {
+            return;
+        }
+        let mut refusals = 0;
+        for _ in 0..waiting.len() {
+            let Some(mut claim) = waiting.pop_front() else { return };
+            match self.claimer.try_again(&claim).await {
+                Ok((id, taken)) => {
+                    self.claimer.queue.resumed(claim.permits());
+                    let channel = self.claimer.queue.channel();
+                    self.claimer.metrics.change_claims_set_aside(channel, ClaimStep::Claim, -1);
+                    self.claimer.begin(id, &claim.planned, taken);
+                }
+                Err(why) => {
+                    claim.why = why;
+                    waiting.push_back(claim);
+                    refusals += 1;
+                    if refusals == REFUSALS_PER_ROUND {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Claims of dead workers that the database refuses to record as interrupted. The reaper leaves each out until its next
+//! try, so that it can record the others.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use sqlx::Error;
+
+use crate::domain::endpoint::Channel;
+use crate::domain::ids::ClaimId;
+use crate::store::sqlstate;
+use crate::telemetry::metrics::{ClaimStep, Metrics};
+
+/// How long a claim is left out, in leases: it holds no permit and delays no delivery, so that a minute by default is soon
+/// enough.
+const LEASES: u32 = 2;
+/// The most claims that are left out: each costs every statement a comparison, and a thousand mean that the database refuses
+/// all.
+const MOST: usize = 1_000;
+/// Tries of one round: as many claims as one transaction records.
+const TRIES: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    lease: Duration,
+    metrics: Metrics,
+    /// The channel of each claim, and when it is tried again.
+    claims: HashMap<ClaimId, (Channel, Instant)>,
+}
+
+impl Unrecorded {
+    pub(super) fn new(lease: Duration, metrics: Metrics) -> Self {
+        Self { lease, metrics, claims: HashMap::new() }
+    }
+
+    /// The claims to leave out.
+    pub(super) fn claims(&self) -> Vec<ClaimId> {
+        self.claims.keys().copied().collect()
+    }
+
+    /// The claims to try now.
+    pub(super) fn due(&self, now: Instant) -> Vec<(ClaimId, Channel)> {
+        let due = self.claims.iter().filter(|(_, (_, at))| *at <= now);
+        due.map(|(claim, (channel, _))| (*claim, *channel)).take(TRIES).collect()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.claims.len() >= MOST
+    }
+
+    /// The database has refused the claim. Logged once.
+    pub(super) fn set_aside(&mut self, (claim, channel): (ClaimId, Channel), error: &Error, now: Instant) {
+        if self.claims.insert(claim, (channel, now + LEASES * self.lease)).is_none() {
+            let code = sqlstate(error);
+            tracing::error!(%error, sqlstate = code.as_deref(), claim.id = %claim, channel = channel.as_str(), "a claim of a dead worker was refused by the database and set aside; it is tried again every two leases");
+            self.metrics.change_claims_set_aside(channel, ClaimStep::Reap, 1);
+        }
+    }
+
+    /// The claim is recorded, or gone, or another transaction has locked it.
+    pub(super) fn remove(&mut self, claim: ClaimId) {
+        if let Some((channel, _)) = self.claims.remove(&claim) {
+            self.metrics.change_claims_set_aside(channel, ClaimStep::Reap, -1);
+        }
+    }
+
+    /// Another process reaps now.
+    pub(super) fn clear(&mut self) {
+        for claim in self.claims() {
+            self.remove(claim);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Outcomes that the database refuses: each is set aside alone, keeps its permit, and is recorded once it is accepted.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::ids::{DeliveryId, EventId};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::receiver::Mode;
+use crate::support::refusals::{accept, refuse};
+use crate::support::service::{Part, Service};
+use crate::support::waiting::within;
+
+/// More than are recorded at once (512), so that a refused outcome has others around it.
+const EVENTS: usize = 600;
+/// Longer than outcomes are set aside for.
+const RECORDED: Duration = Duration::from_mins(1);
+const SET_ASIDE: &str = "flametree_outcomes_set_aside";
+
+#[tokio::test]
+async fn a_refused_outcome_is_set_aside_alone_and_recorded_once_when_it_is_accepted() {
+    let (deployment, api, mut accepted) = with_events(EVENTS).await;
+    let refused = accepted[EVENTS / 2].delivery(1);
+    refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    recorded(&deployment, EVENTS - 1).await;
+    set_aside(&worker, 1).await;
+
+    accepted.extend(deployment.post(&[deployment.client(&api)], &agents(40), 100).await);
+    recorded(&deployment, EVENTS + 99).await;
+    let lines = worker.output();
+    let logged: Vec<_> = lines.lines().filter(|line| line.contains("an outcome was refused")).collect();
+    assert_eq!(logged.len(), 1, "{logged:#?}");
+    for part in
+        [refused.to_string().as_str(), "clm_", "channel=\"webhook\"", "outcome=\"delivered\"", "sqlstate=\"23514\""]
+    {
+        assert!(logged[0].contains(part), "no {part} in {}", logged[0]);
+    }
+
+    accept(&deployment.pool).await;
+    deployment.drained(RECORDED).await;
+    set_aside(&worker, 0).await;
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), EVENTS + 100, "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn claims_stop_while_every_outcome_is_refused_and_nothing_is_lost() {
+    const PERMITS: &str = "50";
+    let (deployment, api, accepted) = with_events(EVENTS).await;
+    refuse(&deployment.pool, "deliveries", "true").await;
+    let bounded = deployment.settings.clone().with("FLAMETREE_MAX_IN_FLIGHT", PERMITS);
+    let worker = bounded.start(Part::Worker).await;
+    set_aside(&worker, 50).await;
+    assert_eq!(deployment.receiver.count(), 50);
+    assert_eq!(deployment.left().await.unwrap().0, i64::try_from(EVENTS).unwrap() - 50);
+
+    accept(&deployment.pool).await;
+    deployment.drained(RECORDED).await;
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
+}
+
+#[tokio::test]
+async fn an_outcome_whose_detail_is_refused_is_recorded_without_it() {
+    let (deployment, api, accepted) = with_events(EVENTS).await;
+    deployment.receiver.set("/agent-1", Mode::Echoes);
+    refuse(&deployment.pool, "deliveries", "NEW.detail IS NOT NULL").await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    deployment.drained(RECORDED).await;
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
+    assert!(worker.has_logged("recorded without its detail"), "no detail was refused: nothing was tested");
+    set_aside(&worker, 0).await;
+}
+
+/// Known when the process stops, an outcome is not invented by another: the delivery counts as interrupted.
+#[tokio::test]
+async fn a_stop_leaves_a_refused_outcome_to_the_reaper() {
+    let (deployment, api, accepted) = with_events(EVENTS).await;
+    let refused = accepted[EVENTS / 2].delivery(1);
+    refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    recorded(&deployment, EVENTS - 1).await;
+    set_aside(&worker, 1).await;
+    let output = worker.stop().await;
+    assert!(output.contains("outcomes were left to the reaper"), "{output}");
+    assert!(!output.contains("attempts still run at the end of the grace"), "the stop waited for it in vain");
+    assert_eq!(deployment.left().await, Some((0, 1)));
+
+    accept(&deployment.pool).await;
+    let _next = deployment.settings.start(Part::Worker).await;
+    deployment.drained(RECORDED).await;
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    assert_eq!(tally.of(Outcome::Interrupted).collect::<Vec<_>>(), [refused]);
+}
+
+#[tokio::test]
+async fn a_refused_release_delays_no_stop_and_keeps_no_other_delivery_from_being_released() {
+    let (deployment, api, accepted) = with_events(EVENTS).await;
+    let of_first_agent: HashSet<DeliveryId> = accepted.iter().step_by(40).map(|event| event.delivery(1)).collect();
+    let query =
+        format!("SELECT endpoint_id FROM flametree.ready_deliveries WHERE id = '{}'", accepted[0].delivery(1).uuid());
+    let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
+    refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
+    // Between the commit of a claim and its start there is time to be told to stop.
+    let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(1000)");
+    let worker = slow.start(Part::Worker).await;
+    let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
+    within(RECORDED, "something is claimed", claimed).await;
+    let output = worker.stop().await;
+    assert!(output.contains("outcome=\"released\""), "nothing was to be released: nothing was tested");
+    assert!(!output.contains("not every outcome could be recorded"), "the stop waited for it in vain");
+
+    accept(&deployment.pool).await;
+    let _next = deployment.settings.start(Part::Worker).await;
+    deployment.drained(RECORDED).await;
+    let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
+    let interrupted: HashSet<_> = tally.of(Outcome::Interrupted).collect();
+    assert!(!interrupted.is_empty() && interrupted.is_subset(&of_first_agent), "{:?}", tally.summary());
+}
+
+/// A deployment with events for which there is no worker yet.
+async fn with_events(events: usize) -> (Deployment, Service, Vec<EventId>) {
+    let deployment = Deployment::new().await;
+    let agents = agents(40);
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents).await;
+    let accepted = deployment.post(&[deployment.client(&api)], &agents, events).await;
+    (deployment, api, accepted)
+}
+
+async fn recorded(deployment: &Deployment, outcomes: usize) {
+    let are_recorded = async || deployment.tally().await.outcomes.len() == outcomes;
+    within(RECORDED, &format!("{outcomes} outcomes are recorded"), are_recorded).await;
+}
+
+#[expect(clippy::float_cmp, reason = "a gauge of small whole numbers")]
+async fn set_aside(worker: &Service, outcomes: u32) {
+    let are_set_aside = async || worker.metric(SET_ASIDE).await == f64::from(outcomes);
+    within(RECORDED, &format!("{outcomes} outcomes are set aside"), are_set_aside).await;
+}
