@@ -8,6 +8,7 @@ use std::time::Duration;
 use flametree_notify::domain::delivery::{Attempt, Delivery, Outcome};
 use flametree_notify::queue::{self, Queue};
 use flametree_notify::store::Db;
+use flametree_notify::supervision::{Stage, Supervisor};
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,8 @@ const ENDPOINT_MAX_IN_FLIGHT: u32 = 100;
 /// A running queue with workers.
 pub(crate) struct Engine {
     queue: Queue,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    workers: Stage,
+    attempts: TaskTracker,
     attempted: Arc<AtomicUsize>,
 }
 
@@ -40,8 +41,9 @@ impl Engine {
             description: "bench".to_owned(),
         };
         let metrics = Metrics::new("bench", "bench");
-        let queue = Queue::start(db.clone(), &settings, &metrics).await.unwrap();
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let supervisor = Supervisor::new(&metrics, CancellationToken::new());
+        let queue = Queue::start(db.clone(), &settings, &metrics, &supervisor).await.unwrap();
+        let (stage, tasks) = (supervisor.stage(), TaskTracker::new());
         let attempted = Arc::new(AtomicUsize::new(0));
         let mut workers = Workers::default();
         for (channel, claimed) in queue.pools() {
@@ -59,8 +61,8 @@ impl Engine {
             let attempts = Attempts::new(counted, tasks.clone(), CancellationToken::new());
             workers = workers.with(Pool { channel, claimed, attempts });
         }
-        workers.start(&tasks, stop.clone());
-        Self { queue, tasks, stop, attempted }
+        workers.start(&stage);
+        Self { queue, workers: stage, attempts: tasks, attempted }
     }
 
     pub(crate) fn attempted(&self) -> usize {
@@ -86,9 +88,9 @@ impl Engine {
     pub(crate) async fn stop(self) {
         self.queue.stop_claiming().await;
         self.queue.drained().await;
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.attempts.close();
+        self.attempts.wait().await;
+        self.workers.end().await;
         self.queue.close().await;
     }
 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::domain::event::NewEvent;
 use crate::queue::Wakeup;
 pub use crate::store::accept::Acceptance;
 use crate::store::accept::{self, Accepted};
 use crate::store::{Db, answered};
-use crate::telemetry::metrics::Metrics;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::{Metrics, TaskName};
 
 /// Transactions under way at once: while one commits, the next ones are filled.
 const COMMITTERS: usize = 3;
@@ -65,15 +65,8 @@ struct Job {
 }
 
 impl Ingest {
-    /// Starts the committers on `tasks`; they end when `stop` is canceled and what waited is answered.
-    pub fn start(
-        db: &Db,
-        settings: &Settings,
-        wakeup: &Wakeup,
-        metrics: &Metrics,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    /// Starts the committers. They end with the stage, when they have answered every waiting caller.
+    pub fn start(db: &Db, settings: &Settings, wakeup: &Wakeup, metrics: &Metrics, stage: &Stage) -> Self {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let default_expiry_seconds = u32::try_from(settings.default_expiry.as_secs()).unwrap_or(u32::MAX);
@@ -81,7 +74,7 @@ impl Ingest {
         for _ in 0..COMMITTERS {
             let traffic = Arc::clone(&traffic);
             let committer = Committer { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds, traffic };
-            tasks.spawn(committer.run(Arc::clone(&receiver), stop.clone()));
+            stage.spawn(TaskName::IngestCommitter, |stop| committer.run(Arc::clone(&receiver), stop));
         }
         Self { jobs, room: Arc::new(Semaphore::new(settings.queue_events)), metrics: metrics.clone() }
     }
@@ -128,10 +121,9 @@ impl Committer {
                 let mut jobs = jobs.lock().await;
                 let first = tokio::select! {
                     biased;
-                    first = jobs.recv() => first,
-                    () = stop.cancelled() => None,
+                    Some(first) = jobs.recv() => first,
+                    () = stop.cancelled() => return,
                 };
-                let Some(first) = first else { return };
                 let group = self.gather(first, &mut jobs).await;
                 self.traffic.under_way.fetch_add(1, Ordering::AcqRel);
                 group

@@ -10,6 +10,9 @@ pub mod telemetry;
 
 pub mod tls;
 
+// Every long-lived task.
+pub mod supervision;
+
 // SQL, and nowhere else.
 pub mod store;
 

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::server_settings;
 use crate::config::{Config, Database, DatabaseUrl};
@@ -14,6 +13,8 @@ use crate::postgres::{self, EmbeddedServer};
 use crate::queue::Wakeup;
 use crate::store::queue::{hints, workers};
 use crate::store::{Db, connection, schema};
+use crate::supervision::Stage;
+use crate::telemetry::metrics::TaskName;
 
 /// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers. Few, for
 /// sqlx takes them in turn: with each more, another process of the server has plans to make and caches to fill.
@@ -99,9 +100,9 @@ impl Data {
     }
 
     /// Listens for hints where a direct connection is configured. Losing it costs only speed.
-    pub fn listen(&self, config: &Config, wakeup: &Wakeup, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub fn listen(&self, config: &Config, wakeup: &Wakeup, stage: &Stage) {
         if let Database::External { listen_url: Some(url), .. } = &config.database {
-            tasks.spawn(listen(url.clone(), wakeup.clone(), stop.clone()));
+            stage.spawn(TaskName::HintListener, |stop| listen(url.clone(), wakeup.clone(), stop));
         }
     }
 

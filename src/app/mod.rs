@@ -30,13 +30,16 @@ use crate::config::{self, Config};
 use crate::domain::push_config::Rules;
 use crate::http;
 use crate::ingest::Ingest;
-use crate::queue::{Queue, Stage, Wakeup};
+use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
 use crate::store::partitions;
-use crate::telemetry::metrics::Metrics;
+use crate::supervision::{Stage, Supervisor};
+use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, Webhooks};
 
+/// How long a stop waits for the last events to be accepted. Requests have ended before: their callers wait no longer.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stop waits for the last outcomes to be recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stop waits for the database: the embedded server writes a checkpoint first.
@@ -84,7 +87,8 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
 struct Service {
     data: Data,
     queue: Option<Queue>,
-    api: TaskTracker,
+    supervisor: Supervisor,
+    api: Stage,
     ingest: Stage,
     workers: Stage,
     attempts: TaskTracker,
@@ -94,17 +98,19 @@ struct Service {
     grace: Duration,
 }
 
-/// Runs `part` until `shutdown`, then drains it. Returns an error only if it could not start.
+/// Runs `part` until `shutdown`, then drains it. Returns an error if it could not start, or if a background task failed,
+/// which cancels `shutdown`.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
     metrics.set_started(now());
     let data = Data::open(&config).await?;
     server_settings::check(&data.db).await?;
-    let service = Service::start(&config, part, listeners, data, &metrics, &shutdown).await?;
+    let supervisor = Supervisor::new(&metrics, shutdown.clone());
+    let service = Service::start(&config, part, listeners, data, &metrics, &supervisor).await?;
     tracing::info!(part = ?part, "the service runs");
     shutdown.cancelled().await;
     service.stop().await;
-    Ok(())
+    supervisor.failure().map_or(Ok(()), |failure| Err(failure.clone().into()))
 }
 
 impl Service {
@@ -114,7 +120,7 @@ impl Service {
         listeners: Listeners,
         data: Data,
         metrics: &Metrics,
-        shutdown: &CancellationToken,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         prepare(&data, config).await?;
         let keyring = keyring(config)?;
@@ -125,13 +131,14 @@ impl Service {
         let mut service = Self {
             data,
             queue: None,
-            api: TaskTracker::new(),
-            ingest: Stage::default(),
-            workers: Stage::default(),
+            supervisor: supervisor.clone(),
+            api: supervisor.first_stage(),
+            ingest: supervisor.stage(),
+            workers: supervisor.stage(),
             attempts: TaskTracker::new(),
             abort: CancellationToken::new(),
-            traces: Stage::default(),
-            metrics: Stage::default(),
+            traces: supervisor.stage(),
+            metrics: supervisor.stage(),
             grace: config.shutdown_grace,
         };
         service.serve_metrics(listeners.metrics, metrics);
@@ -143,15 +150,9 @@ impl Service {
             service.hint_others(config)
         };
         if let Some(listener) = listeners.api {
-            let ingest = Ingest::start(
-                &service.data.db,
-                &settings::ingest(config),
-                &wakeup,
-                metrics,
-                &service.ingest.tasks,
-                &service.ingest.stop,
-            );
-            service.serve_api(config, listener, ingest, keyring, client, push, tracer, metrics, shutdown)?;
+            let settings = settings::ingest(config);
+            let ingest = Ingest::start(&service.data.db, &settings, &wakeup, metrics, &service.ingest);
+            service.serve_api(config, listener, ingest, keyring, client, push, tracer, metrics)?;
         }
         Ok(service)
     }
@@ -166,7 +167,7 @@ impl Service {
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
         let db = &self.data.worker_db;
-        let queue = Queue::start(db.clone(), &settings::queue(config), metrics)
+        let queue = Queue::start(db.clone(), &settings::queue(config), metrics, &self.supervisor)
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
@@ -177,14 +178,14 @@ impl Service {
             tracer: tracer.clone(),
         };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
-        let counting = worker::count_subscriptions(db.clone(), metrics.clone(), self.workers.stop.clone());
-        self.workers.tasks.spawn(counting);
-        workers.start(&self.workers.tasks, self.workers.stop.clone());
+        let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
+        self.workers.spawn(TaskName::SubscriptionCounter, counting);
+        workers.start(&self.workers);
         let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
         let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
-        operations.start(&self.workers.tasks, &self.workers.stop);
+        operations.start(&self.workers);
         let wakeup = queue.wakeup();
-        self.data.listen(config, &wakeup, &self.workers.tasks, &self.workers.stop);
+        self.data.listen(config, &wakeup, &self.workers);
         self.queue = Some(queue);
         Ok(wakeup)
     }
@@ -194,9 +195,7 @@ impl Service {
         if !matches!(&config.database, config::Database::External { listen_url: Some(_), .. }) {
             return Wakeup::default();
         }
-        let (wakeup, hinting) = Wakeup::of_others(self.data.db.clone(), self.ingest.stop.clone());
-        self.ingest.tasks.spawn(hinting);
-        wakeup
+        Wakeup::of_others(self.data.db.clone(), &self.ingest)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]
@@ -210,7 +209,6 @@ impl Service {
         push: Option<PushSender>,
         tracer: Tracer,
         metrics: &Metrics,
-        shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let portal = settings::portal(config.public_url.as_ref(), listener.local_addr()?);
         tracing::info!(portal, "the API is served");
@@ -222,46 +220,47 @@ impl Service {
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
             push,
-            people: people::start(config, &self.api, shutdown)?,
+            people: people::start(config, &self.api)?,
             tracer,
             metrics: metrics.clone(),
             settings: settings.clone(),
-            shutdown: shutdown.clone(),
-            tasks: self.api.clone(),
+            stage: self.api.clone(),
         });
-        let shutdown = shutdown.clone();
-        self.api.spawn(async move { http::serve(listener, http::router(state), &settings, shutdown).await });
+        let serve = |stop| async move { http::serve(listener, http::router(state), &settings, stop).await };
+        self.api.spawn(TaskName::ApiServer, serve);
         Ok(())
     }
 
     fn serve_metrics(&self, listener: TcpListener, metrics: &Metrics) {
-        let router = http::metrics_router(metrics.clone());
-        let stop = self.metrics.stop.clone();
-        self.metrics.tasks.spawn(async move { http::serve(listener, router, &http::Settings::default(), stop).await });
+        let router = http::metrics_router(metrics.clone(), self.metrics.clone());
+        let serve = |stop| async move { http::serve(listener, router, &http::Settings::default(), stop).await };
+        self.metrics.spawn(TaskName::MetricsServer, serve);
     }
 
     /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
     /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the last
-    /// traces are exported; the database is closed last.
+    /// traces are exported; the database is closed. Last end the metrics, which tell of the stop. Every step has a bound,
+    /// also where the database is away or the task that a step waits for has failed.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
-        self.api.close();
-        self.api.wait().await;
-        self.ingest.end().await;
+        self.api.end().await;
+        if timeout(ACCEPT_PATIENCE, self.ingest.end()).await.is_err() {
+            tracing::warn!("not every received event could be accepted; their callers got no answer");
+        }
         if let Some(queue) = &self.queue {
             self.stop_workers(queue).await;
         }
         self.traces.end().await;
-        self.metrics.end().await;
         if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
             tracing::warn!("the database did not stop in time");
         }
+        self.metrics.end().await;
         tracing::info!("the service has stopped");
     }
 }
 
 impl Service {
-    /// Every step has a bound, for the database may be away: what is not recorded then falls to the reaper.
+    /// What is not recorded within the bounds falls to the reaper.
     async fn stop_workers(&self, queue: &Queue) {
         let drained = async {
             queue.stop_claiming().await;

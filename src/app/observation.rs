@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Data, Stage};
+use super::Data;
 use crate::config::Config;
 use crate::store::partitions;
 use crate::store::{Db, answered};
-use crate::telemetry::metrics::{Metrics, PoolName};
+use crate::supervision::Stage;
+use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
 /// How often connections are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -20,7 +21,7 @@ const COUNTS_PER_LOOK: u32 = 3;
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let pools = [(PoolName::Api, data.db.clone()), (PoolName::Queue, data.worker_db.clone())];
     let observation = Observation { pools, retention_days: config.retention_days, metrics: metrics.clone() };
-    stage.tasks.spawn(observation.run(stage.stop.clone()));
+    stage.spawn(TaskName::DatabaseObserver, |stop| observation.run(stop));
 }
 
 struct Observation {

@@ -3,18 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, PeopleKeys};
 use crate::people::{Bounds, KeySource, People, Settings};
+use crate::supervision::Stage;
 
 /// `None`: there are no portal users.
-pub(super) fn start(
-    config: &Config,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Arc<People>>> {
+pub(super) fn start(config: &Config, stage: &Stage) -> anyhow::Result<Option<Arc<People>>> {
     let Some(config::People { keys, issuer, audience }) = config.people.clone() else { return Ok(None) };
     let keys = match keys {
         PeopleKeys::One(key) => KeySource::One(key),
@@ -23,7 +18,7 @@ pub(super) fn start(
             KeySource::Published { url, extra_roots, bounds: Bounds::default() }
         }
     };
-    let people = People::start(Settings { keys, issuer, audience }, tasks, shutdown)
+    let people = People::start(Settings { keys, issuer, audience }, stage)
         .context("the tokens of portal users cannot be verified")?;
     Ok(Some(Arc::new(people)))
 }

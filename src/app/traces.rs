@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::config::{self, Config};
 use crate::operator_client;
-use crate::queue::Stage;
-use crate::telemetry::metrics::Metrics;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::{Target, Tracer};
 
 /// Longest time for one request to the collector.
@@ -36,5 +36,7 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
     }
     tracing::info!(host = url.host_str(), "traces are exported");
     let target = Target { client, url, headers, resource };
-    Ok(Tracer::start(target, share, metrics, &stage.tasks, &stage.stop))
+    let (tracer, exporter) = Tracer::new(target, share, metrics);
+    stage.spawn(TaskName::TraceExporter, |stop| exporter.run(stop));
+    Ok(tracer)
 }

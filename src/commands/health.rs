@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
-    /// The process is a `worker`, which has no API: ask its metrics.
+    /// The process is a `worker`, which has no API: ask at the address of its metrics.
     #[arg(long)]
     worker: bool,
 }
@@ -27,7 +27,7 @@ impl Health {
     /// An error says what does not answer as it should.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (address, path) =
-            if self.worker { (config.metrics_addr, "/metrics") } else { (config.listen_addr, "/readyz") };
+            if self.worker { (config.metrics_addr, "/livez") } else { (config.listen_addr, "/readyz") };
         let url = format!("http://{}{path}", reachable(address));
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let answer = client.get(url.parse().context("the address is no URL")?);

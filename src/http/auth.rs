@@ -124,7 +124,7 @@ impl FromRequestParts<ApiState> for Caller {
 /// The API token of a secret. Unknown, expired and revoked look the same from outside.
 async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
     let may_look_up = || state.guesses.check(peer, Instant::now());
-    let token = state.tokens.find(&state.db, &state.tasks, secret.hash(), may_look_up).await?;
+    let token = state.tokens.find(&state.db, &state.stage.tasks, secret.hash(), may_look_up).await?;
     token.filter(|token| token.is_valid(now())).ok_or_else(|| wrong(state, peer, unauthorized()))
 }
 

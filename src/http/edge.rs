@@ -15,6 +15,7 @@ use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::state::ApiState;
 use super::{now, request_trace};
+use crate::supervision::panic_message;
 use crate::telemetry::traces::Answered;
 
 /// The `route` label of what the router does not know.
@@ -95,8 +96,7 @@ fn log(status: StatusCode, duration_us: u128) {
 /// A panic is a fault of ours: logged here, told to the client as any other.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer calls")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("no text"), "a handler panicked");
+    tracing::error!(panic = panic_message(&*panic), "a handler panicked");
     Problem::new(ProblemCode::Internal).into_response()
 }
 

@@ -108,6 +108,7 @@ pub(super) async fn post_event(
     _: NoParameters,
     request: Request,
 ) -> Result<Response, Problem> {
+    fail::fail_point!("http::handler");
     let accepted = accept(&state, &caller, request).await;
     match &accepted {
         Ok((event_type, (StatusCode::ACCEPTED, _))) => state.metrics.event_accepted(*event_type),

@@ -10,9 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::store::{Db, connection, schema};
+use crate::supervision::{Stage, TaskFailure};
 
 /// How long an answer stands, so that strangers cannot keep the database busy with it.
 const FRESH_FOR: Duration = Duration::from_millis(500);
@@ -82,11 +83,24 @@ async fn ask(db: &Db) -> Result<Result<(), Unready>, schema::Error> {
     Ok(if is_read_only { Err(Unready::ReadOnly) } else { Ok(()) })
 }
 
-/// Whether the process lives. Says nothing of the database: a restart would not mend that.
+/// Whether the process lives: 500 after one of its background tasks has failed, until it exits. Says nothing of the
+/// database: a restart would not mend that.
 #[utoipa::path(get, path = "/livez", tag = "Service",
     responses((status = 200, description = "Alive", body = HealthDocument)))]
-pub(super) async fn livez() -> Json<HealthDocument> {
-    Json(HealthDocument { status: Health::Ok })
+pub(super) async fn livez(State(state): State<ApiState>) -> Response {
+    liveness(&state.stage)
+}
+
+/// The same for any listener of the process. Names the task, not its panic, because this needs no token.
+pub(super) fn liveness(stage: &Stage) -> Response {
+    match stage.failure() {
+        None => Json(HealthDocument { status: Health::Ok }).into_response(),
+        Some(failure) => Problem::new(ProblemCode::Internal).detail(task_failed(failure)).into_response(),
+    }
+}
+
+fn task_failed(failure: &TaskFailure) -> String {
+    format!("the background task `{}` failed; the process is stopping", failure.task.as_str())
 }
 
 /// Whether to send requests here: the database answers, its schema is that of this release, the process is not stopping.
@@ -100,7 +114,10 @@ pub(super) async fn livez() -> Json<HealthDocument> {
     ),
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
-    if state.shutdown.is_cancelled() {
+    if let Some(failure) = state.stage.failure() {
+        return Problem::unavailable().detail(task_failed(failure)).into_response();
+    }
+    if state.stage.stop.is_cancelled() {
         return Problem::unavailable().detail("the process is stopping").into_response();
     }
     match state.readiness.check(&state.db).await {

@@ -66,6 +66,7 @@ use utoipa_axum::routes;
 
 pub use serve::serve;
 
+use crate::supervision::Stage;
 use crate::telemetry::metrics::Metrics;
 use state::ApiState;
 
@@ -189,10 +190,11 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// The metrics, for a listener of their own: they are for operators, not for callers.
-pub fn metrics_router(metrics: Metrics) -> Router {
+/// The metrics, and whether the process lives, for a listener of their own: they are for operators, not for callers.
+pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
     let render = || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()) };
-    Router::new().route("/metrics", get(render)).fallback(edge::not_found)
+    let livez = || async move { health::liveness(&stage) };
+    Router::new().route("/metrics", get(render)).route("/livez", get(livez)).fallback(edge::not_found)
 }
 
 /// The OpenAPI document as JSON text; `public_url` is the origin under which callers reach the API.

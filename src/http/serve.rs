@@ -55,7 +55,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
                 let router = if served.is_some() { router.clone() } else { full.clone() };
                 let connection = connection(stream, Connected { router, peer }, served.is_some(), settings);
                 let connection = graceful.watch(connection);
+                // A panic ends this connection alone: `join_next` takes the error, and the permits are released.
                 tasks.spawn(async move {
+                    fail::fail_point!("http::connection");
                     // How a client ends its connection is its own affair.
                     if let Err(error) = connection.await {
                         tracing::debug!(%error, "a connection broke off");

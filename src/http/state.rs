@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
@@ -23,6 +21,7 @@ use crate::people::People;
 use crate::portal::Portal;
 use crate::secrets::Keyring;
 use crate::store::Db;
+use crate::supervision::Stage;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
 
@@ -42,10 +41,8 @@ pub struct Dependencies {
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
-    /// Canceled when the process begins to stop: from then on it is not ready.
-    pub shutdown: CancellationToken,
-    /// Takes what outlives a request; the process waits for it when it stops.
-    pub tasks: TaskTracker,
+    /// Ends when the process begins to stop, which makes it not ready. Takes what outlives a request.
+    pub stage: Stage,
 }
 
 /// Cheap to clone: axum clones it for each layer of each request.
@@ -73,8 +70,7 @@ pub struct Shared {
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
-    pub shutdown: CancellationToken,
-    pub tasks: TaskTracker,
+    pub stage: Stage,
     pub(super) tokens: TokenCache,
     pub(super) guesses: Guesses,
     pub(super) tenant_rates: TenantRates,
@@ -88,7 +84,7 @@ pub struct Shared {
 }
 
 impl ApiState {
-    /// Starts what handlers share; it ends with `dependencies.shutdown`.
+    /// Starts what handlers share; it ends with `dependencies.stage`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
         let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());
@@ -103,8 +99,7 @@ impl ApiState {
             tracer,
             metrics,
             settings,
-            shutdown,
-            tasks,
+            stage,
         } = dependencies;
         Self(Arc::new(Shared {
             guesses: Guesses::new(settings.wrong_credentials),
@@ -120,8 +115,7 @@ impl ApiState {
             metrics,
             document: super::openapi_json(settings.public_url.as_ref()).into(),
             settings,
-            shutdown,
-            tasks,
+            stage,
             tokens: TokenCache::new(),
             readiness: Readiness::new(),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),

@@ -18,8 +18,6 @@ mod signatures;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation, decode, decode_header};
 use rustls::pki_types::CertificateDer;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::claims::Claims;
@@ -28,6 +26,7 @@ pub use self::fetch::BuildError;
 pub use self::key::{Key, KeyError, MIN_SECRET_BYTES};
 pub use self::published::Bounds;
 use self::published::{NoKey, PublishedKeys};
+use crate::supervision::Stage;
 
 /// Longest token that is looked at, in bytes; identity providers stay far below it.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -87,14 +86,14 @@ enum Keys {
 }
 
 impl People {
-    /// Published keys are kept fresh on `tasks` until `stop`; the first of them may still be on their way.
-    pub fn start(settings: Settings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, BuildError> {
+    /// A task of the stage keeps published keys fresh. The first fetch may still be under way.
+    pub fn start(settings: Settings, stage: &Stage) -> Result<Self, BuildError> {
         signatures::use_ring();
         let rules = rules(&settings);
         let keys = match settings.keys {
             KeySource::One(key) => Keys::One(key),
             KeySource::Published { url, extra_roots, bounds } => {
-                Keys::Published(PublishedKeys::start(url, &extra_roots, bounds, tasks, stop)?)
+                Keys::Published(PublishedKeys::start(url, &extra_roots, bounds, stage)?)
             }
         };
         Ok(Self { keys, rules })

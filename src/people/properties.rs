@@ -12,11 +12,12 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::der::{self, PublicKey};
 use super::key_set::KeySet;
 use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, People, Person, Refusal, Settings};
+use crate::supervision::Supervisor;
+use crate::telemetry::metrics::Metrics;
 
 const SECRET: &str = "a secret of the properties, longer than 32 bytes";
 /// Good until the year 2100.
@@ -62,7 +63,8 @@ impl Issuer {
     fn new(header: &'static str, sign: fn(&[u8]) -> Vec<u8>, key: Option<Key>) -> Self {
         let Some(key) = key else { panic!("no key for {header}") };
         let settings = Settings { keys: KeySource::One(key), issuer: None, audience: None };
-        let people = People::start(settings, &TaskTracker::new(), &CancellationToken::new());
+        let supervisor = Supervisor::new(&Metrics::new("properties", "properties"), CancellationToken::new());
+        let people = People::start(settings, &supervisor.stage());
         let people = people.unwrap_or_else(|error| panic!("{error}"));
         let mut issuer = Self { header, sign, people, good: String::new() };
         issuer.good = issuer.token(header.as_bytes(), CLAIMS.as_bytes());

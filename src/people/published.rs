@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::fetch::{BuildError, Fetcher};
 use super::key::Key;
 use super::key_set::KeySet;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::TaskName;
 
 /// What a waiter grants beyond the deadline of the fetch that it waits for.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -85,22 +85,21 @@ impl Known {
 }
 
 impl PublishedKeys {
-    /// Fetches the keys on `tasks`, now and again, until `stop`.
+    /// Fetches the keys now and again, until the stage ends.
     pub(super) fn start(
         url: Url,
         extra_roots: &[CertificateDer<'static>],
         bounds: Bounds,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        stage: &Stage,
     ) -> Result<Self, BuildError> {
         let fetcher = Fetcher::new(url, extra_roots, bounds.deadline)?;
         let (publish, known) = watch::channel(Known::default());
         let (wanted, wishes) = mpsc::channel(1);
         let keeper = Keeper { fetcher, publish, wishes, bounds };
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            // Whoever waits then learns that nobody fetches any more.
+        stage.spawn(TaskName::PublishedKeys, |stop| async move {
+            // The sender is dropped before the wait: callers learn at once that no fetch comes any more.
             let _stopped = stop.run_until_cancelled(keeper.keep()).await;
+            stop.cancelled().await;
         });
         Ok(Self { known, wanted, bounds })
     }

@@ -37,6 +37,7 @@ struct Search {
     /// Where the next step of a walk begins.
     walk: LaneCursor,
     tails: TailScan,
+    /// The time that its statements have taken, without the check before it.
     cost: Duration,
     found: usize,
     longest_wait: Duration,
@@ -61,7 +62,6 @@ impl Discovery {
             };
             let ended = ended.await;
             let cost = started.elapsed();
-            search.cost += cost;
             let rest = match ended {
                 Ok(false) => {
                     under_way = Some(search);
@@ -103,7 +103,7 @@ impl Discovery {
 
     /// Looks at the next endpoints; true at the end of the search.
     async fn step(&self, search: &mut Search, late_after: i64) -> Result<bool, Error> {
-        let channel = self.queue.channel();
+        let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
             Kind::Walk => {
                 let waiting = answered(lanes::waiting(&self.db, channel, &search.walk, LANES)).await?;
@@ -118,6 +118,7 @@ impl Discovery {
                 (waiting, search.tails.is_end())
             }
         };
+        search.cost += started.elapsed();
         search.found += waiting.len();
         search.longest_wait = waiting.iter().map(|lane| lane.waited).fold(search.longest_wait, Duration::max);
         if !waiting.is_empty() {

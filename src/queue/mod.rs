@@ -29,7 +29,6 @@ mod pool;
 mod reaper;
 mod search_pace;
 mod set_aside;
-mod stage;
 mod tail_scan;
 mod unrecorded;
 mod wakeup;
@@ -41,12 +40,12 @@ use tokio::sync::mpsc;
 
 pub use backend::{ClaimedDeliveries, Taken};
 pub use claimed::Claimed;
-pub use stage::Stage;
 pub use wakeup::Wakeup;
 
 use crate::domain::endpoint::Channel;
 use crate::store::Db;
-use crate::telemetry::metrics::Metrics;
+use crate::supervision::{Stage, Supervisor};
+use crate::telemetry::metrics::{Metrics, TaskName};
 use claimer::{CLAIMERS, Claimer};
 use completer::{COMPLETERS, Completer};
 use discovery::Discovery;
@@ -79,22 +78,26 @@ pub struct Queue {
 
 impl Queue {
     /// Registers this process as a worker and starts to claim.
-    pub async fn start(db: Db, settings: &Settings, metrics: &Metrics) -> Result<Self, sqlx::Error> {
+    pub async fn start(
+        db: Db,
+        settings: &Settings,
+        metrics: &Metrics,
+        supervisor: &Supervisor,
+    ) -> Result<Self, sqlx::Error> {
         let membership = Arc::new(Membership::register(db.clone(), settings).await?);
         let mut queue = Self {
             pools: Vec::new(),
             membership: Arc::clone(&membership),
-            claiming: Stage::default(),
-            recording: Stage::default(),
+            claiming: supervisor.stage(),
+            recording: supervisor.stage(),
         };
         for channel in Channel::ALL {
             queue.start_channel(channel, &db, settings, metrics);
         }
         let heartbeat = Arc::clone(&membership);
-        let stop = queue.recording.stop.clone();
-        queue.recording.tasks.spawn(async move { heartbeat.run(stop).await });
+        queue.recording.spawn(TaskName::Heartbeat, |stop| async move { heartbeat.run(stop).await });
         let reaper = Reaper::new(db, membership, settings.lease, metrics.clone());
-        queue.claiming.tasks.spawn(reaper.run(queue.claiming.stop.clone()));
+        queue.claiming.spawn(TaskName::Reaper, |stop| reaper.run(stop));
         Ok(queue)
     }
 
@@ -105,7 +108,7 @@ impl Queue {
         metrics.set_permits(channel, i64::from(queue.permits()));
         for ended in ended_receivers {
             let completer = Completer::new(db.clone(), Arc::clone(&queue), metrics.clone(), ended);
-            self.recording.tasks.spawn(completer.run(self.recording.stop.clone()));
+            self.recording.spawn(TaskName::Completer, |stop| completer.run(stop));
         }
         let (set_aside, received) = mpsc::unbounded_channel();
         let claimer = Claimer {
@@ -116,12 +119,13 @@ impl Queue {
             set_aside,
         };
         for _ in 0..CLAIMERS {
-            self.claiming.tasks.spawn(claimer.clone().run(self.claiming.stop.clone()));
+            let claimer = claimer.clone();
+            self.claiming.spawn(TaskName::Claimer, |stop| claimer.run(stop));
         }
         let set_aside = SetAsideClaims { claimer, received };
-        self.claiming.tasks.spawn(set_aside.run(self.claiming.stop.clone()));
+        self.claiming.spawn(TaskName::SetAsideClaims, |stop| set_aside.run(stop));
         let discovery = Discovery { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
-        self.claiming.tasks.spawn(discovery.run(self.claiming.stop.clone()));
+        self.claiming.spawn(TaskName::TailScan, |stop| discovery.run(stop));
         self.pools.push((queue, ClaimedDeliveries::new(begun_receiver)));
     }
 

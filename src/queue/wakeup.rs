@@ -10,6 +10,8 @@ use super::pool::ChannelQueue;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::hints;
 use crate::store::{Db, answered};
+use crate::supervision::Stage;
+use crate::telemetry::metrics::TaskName;
 
 /// Between two hints to other processes: what comes meanwhile is in the next one.
 const HINT_PAUSE: Duration = Duration::from_millis(10);
@@ -27,11 +29,11 @@ impl Wakeup {
         Self { channels, others: None }
     }
 
-    /// For a process without claimers. The future sends the hints to the others until `stop`.
-    pub fn of_others(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+    /// For a process without claimers. A task of the stage sends the hints to the others.
+    pub fn of_others(db: Db, stage: &Stage) -> Self {
         let others = Arc::new(Notify::new());
-        let hinting = send_hints(db, Arc::clone(&others), stop);
-        (Self { channels: Vec::new(), others: Some(others) }, hinting)
+        stage.spawn(TaskName::HintSender, |stop| send_hints(db, Arc::clone(&others), stop));
+        Self { channels: Vec::new(), others: Some(others) }
     }
 
     /// Deliveries are committed and ready.

@@ -54,6 +54,7 @@ label!(RemovalReason, "reason");
 label!(RefusalReason, "reason");
 label!(PoolName, "pool");
 label!(SpanResult, "result");
+label!(TaskName, "task");
 
 impl Labels for (PoolName, PoolState) {
     const NAMES: &'static [&'static str] = &["pool", "state"];
@@ -228,6 +229,32 @@ label_values! {
         NotBelieved = "not_believed",
         /// The request itself is found wrong.
         Malformed = "malformed",
+    }
+}
+
+label_values! {
+    /// The long-lived tasks of a process. None may end while it runs.
+    pub enum TaskName {
+        ApiServer = "api_server",
+        Claimer = "claimer",
+        Completer = "completer",
+        DatabaseObserver = "database_observer",
+        Heartbeat = "heartbeat",
+        HintListener = "hint_listener",
+        HintSender = "hint_sender",
+        IngestCommitter = "ingest_committer",
+        MetricsServer = "metrics_server",
+        OperationPoller = "operation_poller",
+        OperationWorker = "operation_worker",
+        PublishedKeys = "published_keys",
+        Reaper = "reaper",
+        SetAsideClaims = "set_aside_claims",
+        StreamSlots = "stream_slots",
+        SubscriptionCounter = "subscription_counter",
+        TailScan = "tail_scan",
+        TraceExporter = "trace_exporter",
+        WorkerPool = "worker_pool",
+        WorkspaceHub = "workspace_hub",
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait, register_info};
 pub use super::labels::{
-    BlockReason, ClaimStep, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult,
+    BlockReason, ClaimStep, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult, TaskName,
 };
 use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
@@ -246,6 +246,10 @@ metrics! {
     /// Steps of traces that ended, by what became of them; none where no collector is set.
     pub fn spans_ended(result: SpanResult, spans: u64) {
         trace_spans_total: Counter, by SpanResult => add(result, spans)
+    }
+    /// Background tasks of this process that failed; it stops at the first one. To alert on.
+    pub fn task_failed(task: TaskName) {
+        task_failures_total: Counter, by TaskName => add(task, 1)
     }
     /// When this process began.
     pub fn set_started(time: DateTime<Utc>) {

@@ -59,6 +59,7 @@ where
     }
 
     fn call(&mut self, task: Task<Vec<Claimed>>) -> Self::Future {
+        fail::fail_point!("pool::call");
         let mut claimed = task.args.into_iter();
         while claimed.len() > 0 {
             // Dropped by an abort or a panic, a claimed delivery records itself as interrupted.

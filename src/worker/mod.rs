@@ -12,7 +12,6 @@ use std::future::Future;
 
 use apalis::prelude::{Monitor, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use attempts::{Attempts, Ending};
 pub use browser_push::{BrowserPush, count_subscriptions};
@@ -22,6 +21,8 @@ pub use webhooks::Webhooks;
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::queue::ClaimedDeliveries;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::TaskName;
 
 /// One channel's pool: where its deliveries come from and who attempts them.
 #[derive(Debug)]
@@ -31,10 +32,11 @@ pub struct Pool<F> {
     pub attempts: Attempts<F>,
 }
 
-/// The pools of this process, under one monitor.
+/// The pools of this process. Each has a monitor of its own: apalis' monitor ends only when its last worker has ended, so
+/// that the failure of one pool among several would stay unnoticed.
 #[derive(Default)]
 pub struct Workers {
-    monitor: Monitor,
+    monitors: Vec<Monitor>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -46,29 +48,40 @@ impl std::fmt::Debug for Workers {
 impl Workers {
     /// Adds a pool. Its worker has the channel's name.
     #[must_use]
-    pub fn with<F, Fut>(self, pool: Pool<F>) -> Self
+    pub fn with<F, Fut>(mut self, pool: Pool<F>) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Ending> + Send + 'static,
     {
         let Pool { channel, claimed, attempts } = pool;
-        let monitor = self.monitor.register(move |_restarts| {
+        self.monitors.push(Monitor::new().register(move |_restarts| {
             WorkerBuilder::new(channel.as_str()).backend(claimed.clone()).build(attempts.clone())
-        });
-        Self { monitor }
+        }));
+        self
     }
 
-    /// Runs the pools on `tasks` until `stop`, which must come after the queue is drained: what is still in the pipes
+    /// Runs the pools until the end of the stage, which must come after the queue is drained: what is still in the pipes
     /// then is dropped, and so recorded as interrupted.
-    pub fn start(self, tasks: &TaskTracker, stop: CancellationToken) {
-        tasks.spawn(async move {
-            let signal = async move {
-                stop.cancelled().await;
-                Ok(())
-            };
-            if let Err(error) = self.monitor.run_with_signal(signal).await {
-                tracing::error!(%error, "the worker pools ended with an error");
-            }
-        });
+    pub fn start(self, stage: &Stage) {
+        for monitor in self.monitors {
+            stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));
+        }
+    }
+}
+
+/// Runs the worker of a monitor until `stop`. Returns earlier only if the worker failed: apalis catches its panics.
+async fn run(monitor: Monitor, stop: CancellationToken) {
+    let context = monitor.context();
+    let mut running = std::pin::pin!(monitor.run());
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = stop.cancelled() => {
+            // An error means that the worker has ended already.
+            drop(context.shutdown());
+            running.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::error!(%error, "a worker ended with an error");
     }
 }

@@ -4,3 +4,4 @@ mod documents;
 mod modules;
 mod sizes;
 mod source;
+mod tasks;

@@ -8,6 +8,8 @@ use crate::conventions::source::{code, rust_files};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("telemetry", &["domain"]),
+    // Whatever runs in the background.
+    ("supervision", &["telemetry"]),
     ("secrets", &["domain"]),
     ("postgres", &[]),
     ("tls", &[]),
@@ -15,14 +17,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["domain", "telemetry", "secrets"]),
     // Knows no database: what it sends is given to it.
     ("channels", &["domain", "telemetry", "tls"]),
-    ("queue", &["domain", "telemetry", "store"]),
+    ("queue", &["domain", "telemetry", "supervision", "store"]),
     // Wakes the queue where both are in one process.
-    ("ingest", &["domain", "telemetry", "store", "queue"]),
-    ("worker", &["domain", "telemetry", "secrets", "store", "channels", "queue"]),
+    ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
+    ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
     // Knows tokens and keys, no HTTP framework: how a refusal is told is the API's matter.
-    ("people", &["domain", "operator_client"]),
+    ("people", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
-    ("http", &["domain", "telemetry", "secrets", "store", "channels", "queue", "ingest", "people", "portal"]),
+    (
+        "http",
+        &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "people", "portal"],
+    ),
     // Fills what the modules below define as their settings.
     ("config", &["domain", "telemetry", "secrets", "tls", "channels", "people", "postgres"]),
 ];

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use flametree_notify::store::partitions;
+use flametree_notify::telemetry::metrics::TaskName;
 use http::Method;
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::support::receiver::Mode;
 use crate::support::refusals::{accept, refuse};
 use crate::support::seed;
 use crate::support::service::Part;
+use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
 /// Nothing has to go on for the fault to last.
@@ -137,6 +139,26 @@ fn call(client: Client, method: Method, path: &'static str) {
         let body = (method == Method::POST).then_some(&event);
         drop(client.request(method, path, body).await);
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_background_task_alerts_for_a_while() {
+    let deployment = Deployment::new().await;
+    let trigger = Trigger::of(TaskName::TailScan);
+    let service = trigger.set(&deployment.settings).start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let is_seen = async |query: &str| !prometheus.query(query).await.is_empty();
+    let zero = async || is_seen("flametree_task_failures_total == 0").await;
+    within(Duration::from_secs(30), "failures are counted from nothing", zero).await;
+
+    let held = HeldRequest::open(&deployment, &service).await;
+    trigger.pull().await;
+    let one = async || is_seen("flametree_task_failures_total{task=\"tail_scan\"} == 1").await;
+    within(Duration::from_secs(30), "the failure is scraped while the process stops", one).await;
+    held.finish().await;
+    service.failed().await;
+    prometheus.fires("FlametreeTaskFailed", lasting).await;
+    prometheus.ends("FlametreeTaskFailed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

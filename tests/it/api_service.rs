@@ -5,6 +5,8 @@ use std::time::Duration;
 use ::http::Request;
 use flametree_notify::domain::role::Role;
 use flametree_notify::http::{self, Settings, access};
+use flametree_notify::supervision::Supervisor;
+use flametree_notify::telemetry::metrics::TaskName;
 use hyper::body::Bytes;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +45,16 @@ async fn the_process_is_ready_with_its_database_and_schema_until_it_stops() {
     let document = api.send(bare("/readyz")).await.problem(503, "unavailable");
     assert_eq!(document["detail"], "the process is stopping");
     api.send(bare("/livez")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_process_whose_task_failed_is_neither_alive_nor_ready() {
+    let api = TestApi::start().await;
+    api.stage.spawn(TaskName::WorkspaceHub, |_| std::future::ready(()));
+    api.draining.cancelled().await;
+    let reason = "the background task `workspace_hub` failed; the process is stopping";
+    assert_eq!(api.send(bare("/livez")).await.problem(500, "internal")["detail"], reason);
+    assert_eq!(api.send(bare("/readyz")).await.problem(503, "unavailable")["detail"], reason);
 }
 
 #[tokio::test]
@@ -181,7 +193,9 @@ async fn metrics_have_a_listener_of_their_own() {
     api.send(bare("/nowhere")).await.problem(404, "not_found");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (router, stop) = (http::metrics_router(api.metrics.clone()), CancellationToken::new());
+    let stop = CancellationToken::new();
+    let stage = Supervisor::new(&api.metrics, stop.clone()).first_stage();
+    let router = http::metrics_router(api.metrics.clone(), stage);
     let settings = Settings::default();
     let serving = http::serve(listener, router, &settings, stop.clone());
     let asking = async {
@@ -189,6 +203,7 @@ async fn metrics_have_a_listener_of_their_own() {
         assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
         let text = String::from_utf8(answer.body.into()).unwrap();
         assert!(text.contains("flametree_http_requests_total{method=\"GET\",route=\"none\",status_class=\"4xx\"} 1\n"));
+        assert_eq!(send(address, bare("/livez")).await.expect(200), json!({"status": "ok"}));
         assert_eq!(send(address, bare("/v1/events")).await.status, 404);
         stop.cancel();
     };

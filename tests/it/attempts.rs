@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::{Attempt, Outcome};
 use flametree_notify::queue::{self, Queue};
+use flametree_notify::supervision::Supervisor;
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,10 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
         lease: Duration::from_secs(30),
         description: "test".to_owned(),
     };
-    let queue = Queue::start(db.clone(), &settings, &Metrics::new("1", "a")).await.unwrap();
-    let (tasks, stop, begun) = (TaskTracker::new(), CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let metrics = Metrics::new("1", "a");
+    let supervisor = Supervisor::new(&metrics, CancellationToken::new());
+    let queue = Queue::start(db.clone(), &settings, &metrics, &supervisor).await.unwrap();
+    let (stage, tasks, begun) = (supervisor.stage(), TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
     let attempt = move |_| {
         let begun = Arc::clone(&begun);
         async move {
@@ -39,7 +42,7 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
         let attempts = Attempts::new(attempt.clone(), tasks.clone(), CancellationToken::new());
         workers = workers.with(Pool { channel, claimed, attempts });
     }
-    workers.start(&tasks, stop.clone());
+    workers.start(&stage);
     let all_ended = async {
         while count(&db, "deliveries").await < 40 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -50,8 +53,7 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
     queue.stop_claiming().await;
     queue.drained().await;
     assert_eq!(count(&db, "claims").await, 0);
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    stage.end().await;
     queue.close().await;
+    assert_eq!(supervisor.failure(), None);
 }

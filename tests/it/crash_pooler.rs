@@ -47,7 +47,7 @@ async fn a_new_database_is_refused_until_two_processes_have_migrated_it_at_once_
     let deployment = Deployment::with_own_pooler().await;
     sqlx::raw_sql("CREATE DATABASE fresh").execute(&deployment.pool).await.unwrap();
     let settings = Settings::on(&deployment.server().url().replace("/flametree", "/fresh"));
-    let said = settings.spawn(Part::Run).refused().await;
+    let said = settings.spawn(Part::Run).failed().await;
     assert!(said.contains("run `flametree-notify migrate`"), "{said}");
 
     let migrate = || {

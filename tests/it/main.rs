@@ -81,6 +81,7 @@ mod sql_events;
 mod sql_rules;
 mod stats;
 mod stats_rollups;
+mod supervision;
 mod support;
 mod tenant_keys;
 mod traces;

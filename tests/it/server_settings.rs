@@ -23,7 +23,7 @@ async fn no_part_starts_on_a_session_setting_that_breaks_a_promise() {
         (Part::Worker, "statement_timeout", "5s", "0"),
     ] {
         set(&database, setting, value).await;
-        let output = settings.spawn(part).refused().await;
+        let output = settings.spawn(part).failed().await;
         assert!(output.contains(&format!("{setting} = {value} (source: database)")), "{output}");
         let command = format!("IN DATABASE {} SET {setting} = '{advised}'", name_of(&database));
         assert!(output.contains(&command), "{output}");
@@ -37,7 +37,7 @@ async fn the_advised_command_makes_the_service_start() {
     let server = OwnServer::start_direct().await;
     run(&server.connect_options(), "ALTER ROLE flametree SET default_transaction_isolation = 'serializable'").await;
     let settings = Settings::on(&server.url());
-    let output = settings.spawn(Part::Run).refused().await;
+    let output = settings.spawn(Part::Run).failed().await;
     let advice: Vec<_> = output.split('`').filter(|text| text.starts_with("ALTER ROLE")).collect();
     assert_eq!(advice.len(), 1, "{output}");
     run(&server.connect_options(), advice[0]).await;
@@ -49,7 +49,7 @@ async fn every_refused_setting_is_named_at_once() {
     let database = TestDatabase::new().await;
     set(&database, "default_transaction_isolation", "serializable").await;
     set(&database, "synchronous_commit", "off").await;
-    let output = Settings::on(&database.url()).spawn(Part::Api).refused().await;
+    let output = Settings::on(&database.url()).spawn(Part::Api).failed().await;
     for named in ["default_transaction_isolation = serializable", "synchronous_commit = off"] {
         assert!(output.contains(named), "{output}");
     }
@@ -59,7 +59,7 @@ async fn every_refused_setting_is_named_at_once() {
 async fn a_setting_of_the_connection_is_refused_with_where_to_remove_it() {
     let server = OwnServer::start_direct().await;
     let settings = Settings::on(&format!("{}?options=-c%20synchronous_commit%3Doff", server.url()));
-    let output = settings.spawn(Part::Run).refused().await;
+    let output = settings.spawn(Part::Run).failed().await;
     assert!(output.contains("synchronous_commit = off (source: client)"), "{output}");
     assert!(output.contains("remove it from the options in DATABASE_URL"), "{output}");
 }
@@ -113,7 +113,7 @@ async fn settings_of_the_server_are_logged_or_refused() {
 
     run(&server.connect_options(), "ALTER SYSTEM SET fsync = off").await;
     restart(&server);
-    let output = settings.spawn(Part::Api).refused().await;
+    let output = settings.spawn(Part::Api).failed().await;
     assert!(output.contains("fsync = off (source: configuration file)"), "{output}");
     assert!(output.contains("run `ALTER SYSTEM SET fsync = 'on'` and `SELECT pg_reload_conf()`"), "{output}");
     let refused = output.lines().filter(|line| line.contains(": refused: ")).count();
@@ -127,7 +127,7 @@ async fn what_sessions_of_a_pooler_get_is_refused() {
     for (setting, value) in [("default_transaction_isolation", "repeatable read"), ("synchronous_commit", "off")] {
         run(&server.connect_options(), &format!("ALTER ROLE flametree SET {setting} = '{value}'")).await;
         end_sessions(&server.connect_options()).await;
-        let output = settings.spawn(Part::Run).refused().await;
+        let output = settings.spawn(Part::Run).failed().await;
         assert!(output.contains(&format!("{setting} = {value} (source: user)")), "{output}");
         run(&server.connect_options(), &format!("ALTER ROLE flametree RESET {setting}")).await;
         end_sessions(&server.connect_options()).await;
@@ -169,7 +169,7 @@ async fn an_embedded_database_in_another_encoding_is_refused() {
     run(&postgres, "CREATE DATABASE flametree ENCODING 'SQL_ASCII' TEMPLATE template0").await;
     server.stop().await.unwrap();
     let settings = Settings::default().with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap());
-    let output = settings.spawn(Part::Run).refused().await;
+    let output = settings.spawn(Part::Run).failed().await;
     assert!(output.contains("server_encoding = SQL_ASCII"), "{output}");
 }
 
@@ -227,7 +227,7 @@ fn name_of(database: &TestDatabase) -> String {
     database.direct_options().get_database().unwrap().to_owned()
 }
 
-/// Of this test's database alone, for sessions that begin from now on.
+/// Sets it for new sessions of this database, so that other tests are not affected.
 async fn set(database: &TestDatabase, setting: &str, value: &str) {
     let statement = format!("ALTER DATABASE {} SET {setting} = '{value}'", name_of(database));
     run(&database.direct_options(), &statement).await;

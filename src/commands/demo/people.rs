@@ -88,8 +88,9 @@ impl JwtSecret {
 #[cfg(test)]
 mod tests {
     use flametree_notify::people::{Key, KeySource, People, Settings};
+    use flametree_notify::supervision::Supervisor;
+    use flametree_notify::telemetry::metrics::Metrics;
     use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -102,10 +103,11 @@ mod tests {
     async fn the_service_believes_each_choice_and_nobody_elses() {
         let secret = JwtSecret::generate().unwrap();
         let choices: Value = serde_json::from_str(&secret.choices("demo", now())).unwrap();
+        let supervisor = Supervisor::new(&Metrics::new("test", "test"), CancellationToken::new());
         let believer = |secret: &JwtSecret| {
             let keys = KeySource::One(Key::from_secret(&secret.setting()).unwrap());
             let settings = Settings { keys, issuer: None, audience: None };
-            People::start(settings, &TaskTracker::new(), &CancellationToken::new()).unwrap()
+            People::start(settings, &supervisor.stage()).unwrap()
         };
         let (ours, others) = (believer(&secret), believer(&JwtSecret::generate().unwrap()));
         for (choice, person) in choices["people"].as_array().unwrap().iter().zip(PEOPLE) {

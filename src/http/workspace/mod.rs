@@ -25,6 +25,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::http::parameter_docs::OfTenant;
 use crate::store::workspace;
+use crate::telemetry::metrics::TaskName;
 
 pub(super) use self::stream::{__path_stream, stream};
 pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ticket};
@@ -66,11 +67,11 @@ pub(super) struct Workspace {
 impl Workspace {
     /// Starts to watch, until the process stops.
     pub(super) fn start(dependencies: &Dependencies) -> Self {
-        let Dependencies { db, metrics, settings, shutdown, tasks, .. } = dependencies;
+        let Dependencies { db, metrics, settings, stage, .. } = dependencies;
         let hub = Hub::new(db.clone());
-        let seats = Seats::new(&settings.workspace, metrics.clone(), shutdown.clone());
-        tasks.spawn(hub.clone().run(settings.workspace.poll_every, shutdown.clone()));
-        tasks.spawn(seats.clone().keep(db.clone(), shutdown.clone()));
+        let seats = Seats::new(&settings.workspace, metrics.clone(), stage.stop.clone());
+        stage.spawn(TaskName::WorkspaceHub, |stop| hub.clone().run(settings.workspace.poll_every, stop));
+        stage.spawn(TaskName::StreamSlots, |stop| seats.clone().keep(db.clone(), stop));
         Self { hub, seats }
     }
 

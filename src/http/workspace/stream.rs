@@ -82,7 +82,7 @@ pub(in crate::http) async fn stream(
 }
 
 async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Result<Feed, Problem> {
-    if state.shutdown.is_cancelled() {
+    if state.stage.stop.is_cancelled() {
         return Err(Problem::unavailable().detail("the process is stopping"));
     }
     let seat = state.workspace.seats.take(watcher).map_err(no_seat)?;

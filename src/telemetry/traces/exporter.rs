@@ -65,9 +65,12 @@ impl ExportError {
     }
 }
 
-pub(super) struct Exporter {
+/// Sends the steps that a `Tracer` records.
+#[derive(Debug)]
+pub struct Exporter {
     target: Target,
     metrics: Metrics,
+    waiting: mpsc::Receiver<Span>,
     is_failing: bool,
 }
 
@@ -85,30 +88,32 @@ struct Batch {
 }
 
 impl Exporter {
-    pub(super) fn new(target: Target, metrics: Metrics) -> Self {
-        Self { target, metrics, is_failing: false }
+    pub(super) fn new(target: Target, metrics: Metrics, waiting: mpsc::Receiver<Span>) -> Self {
+        Self { target, metrics, waiting, is_failing: false }
     }
 
     /// Exports until `stop`; then what is left, within a bound.
-    pub(super) async fn run(mut self, mut waiting: mpsc::Receiver<Span>, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut taken = Taken::default();
-        stop.run_until_cancelled(self.export(&mut waiting, &mut taken)).await;
-        waiting.close();
-        if timeout(LAST_PATIENCE, self.export(&mut waiting, &mut taken)).await.is_err() {
-            let left = taken.batch.map_or(0, |batch| batch.spans) + (taken.gathered.len() + waiting.len()) as u64;
+        stop.run_until_cancelled(self.export(&mut taken)).await;
+        // The last tracer may be gone before the stop.
+        stop.cancelled().await;
+        self.waiting.close();
+        if timeout(LAST_PATIENCE, self.export(&mut taken)).await.is_err() {
+            let left = taken.batch.map_or(0, |batch| batch.spans) + (taken.gathered.len() + self.waiting.len()) as u64;
             self.metrics.spans_ended(SpanResult::Failed, left);
             tracing::warn!(spans = left, "the last traces were not exported in time");
         }
     }
 
     /// Until the queue is closed and empty. Cancel-safe: what is under way stands in `taken`.
-    async fn export(&mut self, waiting: &mut mpsc::Receiver<Span>, taken: &mut Taken) {
+    async fn export(&mut self, taken: &mut Taken) {
         loop {
             if let Some(batch) = &taken.batch {
                 self.send(batch).await;
                 taken.batch = None;
             }
-            gather(waiting, &mut taken.gathered).await;
+            gather(&mut self.waiting, &mut taken.gathered).await;
             if taken.gathered.is_empty() {
                 return;
             }

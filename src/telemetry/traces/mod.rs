@@ -12,11 +12,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::exporter::Exporter;
-pub use self::exporter::Target;
+pub use self::exporter::{Exporter, Target};
 use self::span::{Kind, Step, span};
 use super::metrics::{Metrics, SpanResult};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
@@ -107,17 +104,11 @@ pub struct AttemptStep {
 }
 
 impl Tracer {
-    /// The exporter runs on `tasks` until `stop`, and then sends what waits, within a bound.
-    pub fn start(
-        target: Target,
-        share: Share,
-        metrics: &Metrics,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    /// With the exporter, which the caller must run.
+    pub fn new(target: Target, share: Share, metrics: &Metrics) -> (Self, Exporter) {
         let (ended, waiting) = mpsc::channel(QUEUE);
-        tasks.spawn(Exporter::new(target, metrics.clone()).run(waiting, stop.clone()));
-        Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() })))
+        let exporter = Exporter::new(target, metrics.clone(), waiting);
+        (Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() }))), exporter)
     }
 
     /// A request begins. One that comes in a trace is recorded if that is.

@@ -16,7 +16,6 @@ use std::time::Duration;
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::runner::Runner;
@@ -26,7 +25,8 @@ use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::store::{Db, operations};
-use crate::telemetry::metrics::Metrics;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::{Metrics, TaskName};
 
 /// The name of the worker; what it works on is stored under the names of [`OperationKind`].
 const NAME: &str = "operations";
@@ -54,23 +54,14 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Runs what is due on `tasks` until `stop`; what runs then is given back, for another to go on with.
-    pub fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
+    /// Runs what is due until the stage ends. Then it releases running operations, and another process continues them.
+    pub fn start(self, stage: &Stage) {
         let (taker, due) = Taker::new(self.db.clone(), Arc::clone(&self.settings));
-        let runner = Runner::new(self, tasks.clone(), stop.clone());
+        let runner = Runner::new(self, stage.clone());
         let monitor = Monitor::new()
             .register(move |_restarts| WorkerBuilder::new(NAME).backend(due.clone()).build(runner.clone()));
-        tasks.spawn(taker.run(stop.clone()));
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            let signal = async move {
-                stop.cancelled().await;
-                Ok(())
-            };
-            if let Err(error) = monitor.run_with_signal(signal).await {
-                tracing::error!(%error, "the worker of operations ended with an error");
-            }
-        });
+        stage.spawn(TaskName::OperationPoller, |stop| taker.run(stop));
+        stage.spawn(TaskName::OperationWorker, |stop| super::run(monitor, stop));
     }
 
     /// Runs the operations that are due now, one after another, until none is left or `stop`. Returns how many it ran.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use apalis::prelude::Task;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::Operations;
@@ -17,6 +16,7 @@ use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, MAX_ATTEMPTS, OperationKind, OperationState, retry_after};
 use crate::store::replays::{self, Bounds, Step};
 use crate::store::{SealedError, operations};
+use crate::supervision::Stage;
 use crate::telemetry::metrics::OperationResult;
 
 /// Deliveries that one step of a replay looks at.
@@ -54,13 +54,12 @@ impl Failure {
 #[derive(Debug, Clone)]
 pub(super) struct Runner {
     operations: Operations,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    stage: Stage,
 }
 
 impl Runner {
-    pub(super) fn new(operations: Operations, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Self { operations, tasks, stop }
+    pub(super) fn new(operations: Operations, stage: Stage) -> Self {
+        Self { operations, stage }
     }
 }
 
@@ -74,8 +73,9 @@ impl Service<Task<Held>> for Runner {
     }
 
     fn call(&mut self, task: Task<Held>) -> Self::Future {
-        let (operations, stop) = (self.operations.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
+        let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
+        // A panic ends this run alone: its permit is released, its lease expires, and a worker repeats it.
+        self.stage.tasks.spawn(async move {
             let held = task.args;
             operations.run(held.operation, held.holder, &stop).await;
         });

@@ -19,6 +19,7 @@ use flametree_notify::people::{self, People};
 use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
+use flametree_notify::supervision::{Stage, Supervisor};
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::telemetry::traces::Tracer;
 use http_body_util::{BodyExt, Full};
@@ -27,7 +28,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::postgres::TestDatabase;
 use super::push;
@@ -43,6 +43,8 @@ pub struct TestApi {
     pub draining: CancellationToken,
     /// Stops the server.
     pub shutdown: CancellationToken,
+    /// The tasks of the API.
+    pub stage: Stage,
     /// Perhaps with another node beside this one.
     pub db: Arc<TestDatabase>,
 }
@@ -82,8 +84,10 @@ impl TestApi {
     }
 
     async fn on(db: Arc<TestDatabase>, options: Options) -> Self {
-        let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
+        let metrics = Metrics::new("test", "test");
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let supervisor = Supervisor::new(&metrics, draining.clone());
+        let api_stage = supervisor.first_stage();
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
         let client = channels::Settings {
             allowed_networks: options.push_hosts.iter().map(|_| "127.0.0.0/8".parse().unwrap()).collect(),
@@ -93,10 +97,10 @@ impl TestApi {
         };
         let client = HttpClient::new(&client, &metrics).unwrap();
         let push = options.push_hosts.map(|hosts| push_sender(&hosts, client.clone(), metrics.clone()));
-        let people = options.people.map(|people| People::start(people, &tasks, &shutdown).unwrap());
+        let people = options.people.map(|people| People::start(people, &supervisor.stage()).unwrap());
         let state = ApiState::new(Dependencies {
             db: db.pool.clone(),
-            ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &tasks, &CancellationToken::new()),
+            ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &supervisor.stage()),
             keyring: Arc::new(Keyring::generate().0),
             client,
             push_config_rules: Rules { allow_http: false },
@@ -105,14 +109,13 @@ impl TestApi {
             tracer: Tracer::default(),
             metrics: metrics.clone(),
             settings: options.http.clone(),
-            shutdown: draining.clone(),
-            tasks: tasks.clone(),
+            stage: api_stage.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (settings, stop) = (options.http, shutdown.clone());
-        tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
-        Self { address, metrics, draining, shutdown, db }
+        api_stage.tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
+        Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
     /// A token that is good for an hour; `None` speaks for all tenants.

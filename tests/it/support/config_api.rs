@@ -15,6 +15,7 @@ use flametree_notify::ingest::{self, Ingest};
 use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
+use flametree_notify::supervision::Supervisor;
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::telemetry::traces::Tracer;
 use flametree_notify::{http, store};
@@ -167,10 +168,11 @@ fn state(
     push_config_rules: Rules,
     stop: &CancellationToken,
 ) -> ApiState {
-    let (metrics, tasks) = (Metrics::new("test", "test"), TaskTracker::new());
+    let metrics = Metrics::new("test", "test");
+    let stage = Supervisor::new(&metrics, stop.clone()).first_stage();
     let ingest = ingest::Settings { queue_events: 1_000, default_expiry: Duration::from_hours(1) };
     ApiState::new(Dependencies {
-        ingest: Ingest::start(&db, &ingest, &Wakeup::default(), &metrics, &tasks, stop),
+        ingest: Ingest::start(&db, &ingest, &Wakeup::default(), &metrics, &stage),
         db,
         keyring,
         client,
@@ -180,8 +182,7 @@ fn state(
         tracer: Tracer::default(),
         metrics,
         settings: http::Settings::default(),
-        shutdown: stop.clone(),
-        tasks,
+        stage,
     })
 }
 

@@ -29,6 +29,7 @@ pub mod seed;
 pub mod service;
 pub(crate) mod sse;
 pub(crate) mod standby;
+pub mod task_failure;
 pub mod temp_dir;
 pub(crate) mod tls;
 pub(crate) mod waiting;

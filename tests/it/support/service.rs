@@ -200,8 +200,8 @@ impl Service {
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}:\n{}", self.output());
     }
 
-    /// Waits until the process has refused to start; returns what it has written.
-    pub async fn refused(mut self) -> String {
+    /// Waits until the process has exited with an error, and returns its output.
+    pub async fn failed(mut self) -> String {
         let status = self.ended().await;
         assert_eq!(status.code(), Some(1), "{status}:\n{}", self.output());
         self.output()
