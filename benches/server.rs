@@ -53,7 +53,7 @@ impl Server {
         self.process = postgres(&self.directory, self.log.as_ref());
     }
 
-    /// Whether the server has ended by itself.
+    /// Whether the server has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }

@@ -71,7 +71,7 @@ impl Service {
         self.process.id()
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
@@ -115,7 +115,7 @@ impl Service {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Ends it by SIGKILL.
+    /// Kills it by SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

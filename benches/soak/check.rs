@@ -18,8 +18,9 @@ use super::traffic::{Endpoint, SESSIONS, number_of};
 /// How long the last deliveries may take: those of a killed worker wait for its lease, those to hanging endpoints for
 /// their turns.
 const DRAINED_WITHIN: Duration = Duration::from_mins(5);
-/// An attempt that a kill interrupts has begun at most so long before: its deadline, and a crash of the database between.
-const IN_FLIGHT_FOR: i64 = 30_000_000;
+/// An attempt that a kill interrupts was claimed at most so long before, in microseconds: its deadline of 5 s, and as much
+/// until its outcome is recorded.
+const IN_FLIGHT_FOR: i64 = 10_000_000;
 /// The metrics of a killed worker are read just before. What it records between is not in them: a few batches.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
@@ -45,11 +46,8 @@ pub(crate) async fn check(db: &Db, plan: &Plan, book: &Book, processes: &Process
     let stored = Bits::new(plan.events());
     events(db, book, &stored).await;
     for number in (0..plan.events()).filter(|number| book.accepted.get(*number) != stored.get(*number)) {
-        let what = if stored.get(number) {
-            "an event is stored that no caller was told of"
-        } else {
-            "an accepted event is lost"
-        };
+        let what =
+            if stored.get(number) { "an event is stored that no caller knows of" } else { "an accepted event is lost" };
         book.findings.add(what, number);
     }
     let outcomes = outcomes(db).await;

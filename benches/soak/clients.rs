@@ -99,7 +99,7 @@ impl Caller {
                     counter.fetch_add(1, Ordering::Relaxed);
                     let told = deliveries.and_then(|count| usize::try_from(count).ok());
                     if told != Some(event.deliveries()) {
-                        findings.add("a caller was told a wrong number of deliveries", event.number);
+                        findings.add("an answer has a wrong number of deliveries", event.number);
                     }
                     return;
                 }

@@ -12,16 +12,16 @@ const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
 /// A process: its allocator keeps pages that a peak has needed.
-const MEMORY: Tolerance = Tolerance { factor: 1.2, slack: 16.0 * MIB };
+const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
 /// Processes of the server come and go with connections, and fill their caches of plans.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };
-/// Connections to endpoints are closed when they were idle.
-const FILES: Tolerance = Tolerance { factor: 1.2, slack: 50.0 };
+/// Connections to endpoints that are kept open come and go with the traffic.
+const FILES: Tolerance = Tolerance { factor: 1.3, slack: 20.0 };
 const CONNECTIONS: Tolerance = Tolerance { factor: 1.2, slack: 8.0 };
 /// The backlog of the endpoint that hangs is as long as its events may wait.
-const READY: Tolerance = Tolerance { factor: 1.5, slack: 1_000.0 };
-/// Autovacuum comes once a minute: the number swings between almost none and what a minute leaves.
-const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 50_000.0 };
+const READY: Tolerance = Tolerance { factor: 1.5, slack: 500.0 };
+/// Autovacuum comes once a minute, and later after a crash, which loses its statistics.
+const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 30_000.0 };
 /// A table keeps the size that its worst moment needed: an open transaction beside a late vacuum.
 const TABLE: Tolerance = Tolerance { factor: 1.5, slack: 8.0 * MIB };
 /// Pages of an index of random keys are between half full and full, and counts of minutes and hours come at their ends.

@@ -79,12 +79,12 @@ impl Processes {
         apis.chain([("worker-1", &mut self.steady), ("worker-2", &mut self.victim)]).collect()
     }
 
-    /// Whether all run; those that have ended by themselves are noted.
+    /// Whether all run; those that have ended are noted.
     pub(crate) fn all_run(&mut self, findings: &Findings) -> bool {
         let ended: Vec<&str> =
             self.all().into_iter().filter_map(|(name, process)| process.has_ended().then_some(name)).collect();
         for name in &ended {
-            findings.add("a process ended by itself", name);
+            findings.add("a process ended unexpectedly", name);
         }
         ended.is_empty()
     }

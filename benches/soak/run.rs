@@ -21,7 +21,7 @@ use crate::service::Service;
 const DATABASE: &str = "soak";
 /// Between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// Faults come in the middle of a minute, so that one row of the table shows each, with its recovery.
+/// Faults come half a minute before a full minute, so that one row of the table shows each, with its recovery.
 const FAULT_BEFORE_MINUTE: Duration = Duration::from_secs(30);
 /// How long a crashed server may replay its log.
 const BACK_WITHIN: Duration = Duration::from_mins(2);
@@ -54,7 +54,7 @@ impl Run {
         Self { plan, book, processes, db, server, table: Table::start(), samples: Vec::new(), faults: 0 }
     }
 
-    /// Posts all events; takes samples and causes faults meanwhile. Ends early if a process has ended by itself.
+    /// Posts all events; takes samples and causes faults meanwhile. Returns early if a process has ended.
     pub(crate) async fn load(&mut self) {
         let started = Instant::now();
         let mut callers = self.callers();
@@ -84,11 +84,11 @@ impl Run {
         }
     }
 
-    /// Whether all processes run; those that have ended by themselves are noted.
+    /// Whether all processes run; those that have ended are noted.
     pub(crate) fn all_run(&mut self) -> bool {
         let server_runs = !self.server.has_ended();
         if !server_runs {
-            self.book.findings.add("a process ended by itself", "PostgreSQL");
+            self.book.findings.add("a process ended unexpectedly", "PostgreSQL");
         }
         self.processes.all_run(&self.book.findings) && server_runs
     }

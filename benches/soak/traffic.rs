@@ -17,7 +17,7 @@ const LIFE: u32 = 20;
 const HEALTHY: u32 = 100;
 /// Agents of each kind that fails.
 const FAILING: u32 = 10;
-/// Agents whose endpoint hangs: so many that a timeout of 5 s leaves none of them with a growing backlog.
+/// Agents whose endpoint hangs. With a timeout of 5 s each can take its share of the events, so no backlog grows.
 const HANGING: u32 = 100;
 /// How long deliveries to the endpoint with a backlog may wait, in seconds: this bounds the backlog.
 const BACKLOG_EXPIRES: u32 = 60;
@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// Outcomes that its deliveries may have; `interrupted` besides, after the kill of a worker.
+    /// Outcomes that its deliveries may have, other than `interrupted` after the kill of a worker.
     pub(crate) const fn outcomes(self) -> &'static [&'static str] {
         match self {
             Self::Healthy => &["delivered"],
