@@ -43,9 +43,8 @@ pub(crate) async fn main() -> ExitCode {
 
 async fn soak(plan: Plan) -> bool {
     let mut run = Run::start(plan).await;
-    run.load().await;
     let mut counts = Vec::new();
-    if run.all_run() {
+    if run.load().await {
         check::drain(&run.db, &run.book).await;
         counts = check::check(&run.db, &plan, &run.book, &run.processes).await;
         run.processes.stop();

@@ -54,8 +54,8 @@ impl Run {
         Self { plan, book, processes, db, server, table: Table::start(), samples: Vec::new(), faults: 0 }
     }
 
-    /// Posts all events; takes samples and causes faults meanwhile. Returns early if a process has ended.
-    pub(crate) async fn load(&mut self) {
+    /// Posts all events; takes samples and causes faults meanwhile. Returns early, with false, if a process has ended.
+    pub(crate) async fn load(&mut self) -> bool {
         let started = Instant::now();
         let mut callers = self.callers();
         let mut ticks = interval(SAMPLE_EVERY);
@@ -67,7 +67,7 @@ impl Run {
                 row.faults.push(self.fault().await);
             }
             if !self.all_run() {
-                return;
+                return false;
             }
             let sample = self.sample().await;
             if started.elapsed() >= minutes(row.minute) {
@@ -79,13 +79,15 @@ impl Run {
                 ended.unwrap();
             }
             if started.elapsed() > self.plan.duration() + LATE {
-                return self.book.findings.add("events were not accepted in time", self.book.accepted.count());
+                self.book.findings.add("events were not accepted in time", self.book.accepted.count());
+                break;
             }
         }
+        self.all_run()
     }
 
     /// Whether all processes run; those that have ended are noted.
-    pub(crate) fn all_run(&mut self) -> bool {
+    fn all_run(&mut self) -> bool {
         let server_runs = !self.server.has_ended();
         if !server_runs {
             self.book.findings.add("a process ended unexpectedly", "PostgreSQL");
