@@ -1,4 +1,5 @@
-//! What operators see of the database although nobody acts: the pools' connections, how far the partitions reach.
+//! Metrics that are read from the database at intervals: the pools' connections, how far the partitions reach, whether
+//! operations succeed.
 
 use std::time::Duration;
 
@@ -6,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Data;
 use crate::config::Config;
-use crate::store::partitions;
-use crate::store::{Db, answered};
+use crate::store::operations::Health;
+use crate::store::{Db, answered, operations, partitions};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
 /// How often connections are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How often the partitions are looked at, in counts of connections.
+/// How often the database is asked, in counts of connections.
 const COUNTS_PER_LOOK: u32 = 3;
 
 /// Begins to look, until the stage ends. Every process does so: the values hold for the whole deployment, and outlive a
@@ -36,6 +37,7 @@ impl Observation {
             self.count_connections();
             if count == 0 {
                 self.look_at_partitions().await;
+                self.look_at_operations().await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -61,6 +63,20 @@ impl Observation {
                 span.removal_due.into_iter().for_each(|due| self.metrics.set_retention_due(due));
             }
             Err(error) => tracing::debug!(%error, "the partitions could not be looked at"),
+        }
+    }
+
+    /// If the database does not respond the values stay: they are of the last response.
+    async fn look_at_operations(&self) {
+        let [(_, db), _] = &self.pools;
+        match answered(operations::health(db)).await {
+            Ok(kinds) => {
+                for Health { kind, failed_attempts, overdue } in kinds {
+                    self.metrics.set_operation_failed_attempts(kind, failed_attempts);
+                    self.metrics.set_operation_overdue(kind, overdue);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the health of operations could not be read"),
         }
     }
 }

@@ -165,6 +165,48 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
+/// Whether operations of a kind succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    pub kind: OperationKind,
+    /// Attempts that have failed since an operation of the kind last succeeded.
+    pub failed_attempts: i64,
+    /// How long a tick has been due without a success of the kind; zero if every tick up to the last one is done.
+    pub overdue: Duration,
+}
+
+/// The health of each kind. A success resets both numbers, whichever operation failed before.
+pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
+    let rows = sqlx::query!(
+        r#"-- operations::health
+        WITH succeeded AS (
+            SELECT kind, max(finished_at) AS at, max(tick) AS tick
+            FROM flametree.operations
+            WHERE state = 'succeeded'
+            GROUP BY kind
+        )
+        SELECT k.kind AS "kind!",
+               coalesce(sum(o.attempts - (o.state = 'running')::integer)
+                   FILTER (WHERE coalesce(o.finished_at, o.started_at) > coalesce(s.at, '-infinity')), 0)
+                   AS "failed_attempts!",
+               greatest(extract(epoch FROM flametree.clock() - min(greatest(o.tick, s.at))
+                   FILTER (WHERE o.tick > coalesce(s.tick, '-infinity'))), 0)::float8 AS "overdue_seconds!"
+        FROM unnest($1::text[]) AS k (kind)
+        LEFT JOIN succeeded AS s ON s.kind = k.kind
+        LEFT JOIN flametree.operations AS o ON o.kind = k.kind AND o.state IN ('waiting', 'running', 'failed')
+        GROUP BY k.kind"#,
+        &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let overdue = Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default();
+            Ok(Health { kind: kind(&row.kind)?, failed_attempts: row.failed_attempts, overdue })
+        })
+        .collect()
+}
+
 pub(super) fn kind(name: &str) -> Result<OperationKind, Error> {
     OperationKind::from_name(name).ok_or_else(|| unknown("kind", name))
 }

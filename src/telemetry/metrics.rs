@@ -10,11 +10,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use prometheus::{Registry, TextEncoder};
 
+use super::http_labels::HttpAnswer;
 use super::instruments::{Action, Counter, Gauge, Histogram, Wait, register_info};
+use super::labels::PoolState;
 pub use super::labels::{
     BlockReason, ClaimStep, OperationResult, PoolName, RefusalReason, RejectReason, RemovalReason, SpanResult, TaskName,
 };
-use super::labels::{HttpAnswer, PoolState};
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
@@ -218,6 +219,14 @@ metrics! {
     /// Runs of operations that this process ended.
     pub fn operation_ended(kind: OperationKind, result: OperationResult) {
         operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
+    }
+    /// Attempts at operations of a kind that have failed since one of the kind last succeeded. To alert on.
+    pub fn set_operation_failed_attempts(kind: OperationKind, attempts: i64) {
+        operation_failed_attempts: Gauge, by OperationKind => set(kind, attempts)
+    }
+    /// How long a run of a schedule has been due without a success of its kind; 0 when none is due. To alert on.
+    pub fn set_operation_overdue(kind: OperationKind, age: Duration) {
+        operation_overdue_seconds: Gauge, by OperationKind => set_duration(kind, age)
     }
     /// Answers of the API.
     fn http_answered(answer: HttpAnswer<'_>) {

@@ -3,6 +3,7 @@
 //! Knows the words of the domain and nothing else. Whoever does something tells it here by a typed function; what is
 //! recorded never holds payload text, a key, a URL's query or an id as a label.
 
+mod http_labels;
 mod instruments;
 mod labels;
 pub mod logging;

@@ -17,7 +17,7 @@ use crate::support::push_deployment::{Push, push_service};
 use crate::support::receiver::Mode;
 use crate::support::refusals::{accept, refuse};
 use crate::support::seed;
-use crate::support::service::Part;
+use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
@@ -186,6 +186,37 @@ async fn partitions_that_are_missing_or_kept_alert_until_they_are_mended() {
     }
     prometheus.ends("FlametreePartitionMissing").await;
     prometheus.ends("FlametreeRetentionLate").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_that_fail_or_hang_alert_until_one_of_the_kind_succeeds() {
+    let mut deployment = Deployment::new().await;
+    for name in ["FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE"] {
+        deployment.settings = deployment.settings.with(name, EACH_SECOND);
+    }
+    let service = deployment.settings.start(Part::Run).await;
+    let prometheus = Prometheus::of(&[&service]).await;
+    let run = async |statement: &str| seed::run(&deployment.pool, statement.to_owned()).await;
+    let kinds = async |query: &str| -> Vec<String> {
+        let series = prometheus.query(query).await;
+        series.iter().map(|one| one["metric"]["operation"].as_str().unwrap().to_owned()).collect()
+    };
+
+    run("ALTER TABLE flametree.sessions RENAME TO sessions_away").await;
+    prometheus.fires("FlametreeOperationsFail", lasting).await;
+    assert_eq!(kinds("flametree_operation_failed_attempts > 1").await, ["workspace_repair"]);
+    run("ALTER TABLE flametree.sessions_away RENAME TO sessions").await;
+    prometheus.ends("FlametreeOperationsFail").await;
+
+    let mut lock = deployment.pool.begin().await.unwrap();
+    let statement = "LOCK TABLE flametree.push_subscriptions IN SHARE ROW EXCLUSIVE MODE";
+    sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
+    let firing = async || kinds(r#"ALERTS{alertname="FlametreeOperationsFail",alertstate="firing"}"#).await;
+    within(Duration::from_mins(1), "what hangs alerts", async || firing().await == ["subscription_pruning"]).await;
+    assert_eq!(kinds("flametree_operation_overdue_seconds > 5").await, ["subscription_pruning"]);
+    assert_eq!(kinds("flametree_operation_failed_attempts > 1").await, [""; 0], "what hangs has not failed");
+    lock.rollback().await.unwrap();
+    prometheus.ends("FlametreeOperationsFail").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,6 +50,7 @@ mod longevity_costs;
 mod longevity_migrations;
 mod mobile_push;
 mod openapi_fuzz;
+mod operation_health;
 mod operations;
 mod portal_serving;
 mod previous_release;

@@ -31,6 +31,7 @@ const FASTER: &[(&str, &str)] = &[
     ("for: 15m\n", "for: 1s\n"),
     ("for: 30m\n", "for: 1s\n"),
     ("for: 1h\n", "for: 1s\n"),
+    ("flametree_operation_overdue_seconds) > 2 * 3600\n", "flametree_operation_overdue_seconds) > 5\n"),
     ("flametree_queue_oldest_ready_seconds) > 60\n", "flametree_queue_oldest_ready_seconds) > 2\n"),
 ];
 

@@ -1,0 +1,90 @@
+//! The numbers that `FlametreeOperationsFail` alerts on, and the statement of its runbook.
+
+use std::time::Duration;
+
+use flametree_notify::domain::operation::OperationKind;
+use flametree_notify::store::operations::{Health, health};
+use sqlx::{PgPool, Row as _};
+
+use crate::support::deployment::Deployment;
+use crate::support::postgres::TestDatabase;
+use crate::support::seed;
+use crate::support::service::Part;
+use crate::support::waiting::within;
+
+/// Adds operations of the kind: `tick`, `state`, `attempts`, `started_at` and `finished_at`, the times in minutes ago.
+async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
+    let statement = format!(
+        "INSERT INTO flametree.operations (id, kind, tick, tenant_id, state, attempts, holder, due_at, created_at,
+             started_at, finished_at)
+         SELECT gen_random_uuid(), '{}', now() - make_interval(mins => tick::integer), CASE WHEN tick IS NULL THEN 'acme' END,
+                state, attempts, CASE WHEN state = 'running' THEN gen_random_uuid() END, now(), now(),
+                now() - make_interval(mins => started::integer),
+                now() - make_interval(mins => finished::integer)
+         FROM (VALUES {rows}) AS r (tick, state, attempts, started, finished)",
+        kind.as_str()
+    );
+    seed::run(db, statement).await;
+}
+
+/// The failed attempts of a kind, and the minutes for which it is overdue.
+async fn health_of(db: &PgPool, kind: OperationKind) -> (i64, u64) {
+    let kinds = health(db).await.unwrap();
+    assert_eq!(kinds.len(), OperationKind::ALL.len());
+    let Health { failed_attempts, overdue, .. } = kinds.into_iter().find(|health| health.kind == kind).unwrap();
+    (failed_attempts, overdue.as_secs() / 60)
+}
+
+#[tokio::test]
+async fn failed_attempts_count_since_the_last_success_of_the_kind() {
+    let db = TestDatabase::new().await;
+    for kind in OperationKind::ALL {
+        assert_eq!(health_of(&db, kind).await, (0, 0));
+    }
+    let kind = OperationKind::Retention;
+    operations(&db, kind, "(70, 'failed', 8, 70, 65), (60, 'succeeded', 2, 60, 59), (50, 'failed', 8, 50, 45)").await;
+    assert_eq!(health_of(&db, kind).await, (8, 50), "what failed before the success does not count");
+    // An attempt that runs has not failed; a canceled operation is not to succeed any more.
+    operations(&db, kind, "(40, 'running', 3, 40, NULL), (30, 'waiting', 1, 30, NULL), (20, 'waiting', 0, NULL, NULL)")
+        .await;
+    operations(&db, kind, "(10, 'canceled', 5, 10, 5)").await;
+    assert_eq!(health_of(&db, kind).await, (8 + 2 + 1, 50));
+    assert_eq!(health_of(&db, OperationKind::Rollup).await, (0, 0), "kinds are counted apart");
+
+    operations(&db, kind, "(30, 'succeeded', 1, 3, 2)").await;
+    assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both; a later tick waits since then");
+    operations(&db, kind, "(1, 'succeeded', 1, 1, 0)").await;
+    assert_eq!(health_of(&db, kind).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_kind_that_never_succeeded_and_a_replay_count_too() {
+    let db = TestDatabase::new().await;
+    operations(&db, OperationKind::Reencryption, "(600, 'failed', 8, 600, 595), (60, 'waiting', 1, 60, NULL)").await;
+    assert_eq!(health_of(&db, OperationKind::Reencryption).await, (9, 600));
+    operations(&db, OperationKind::Replay, "(NULL, 'failed', 8, 600, 595), (NULL, 'waiting', 0, NULL, NULL)").await;
+    assert_eq!(health_of(&db, OperationKind::Replay).await, (8, 0), "a replay has no schedule to be late for");
+    operations(&db, OperationKind::Replay, "(NULL, 'succeeded', 1, 6, 5)").await;
+    assert_eq!(health_of(&db, OperationKind::Replay).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_failed_operation_is_tried_again_by_the_statement_of_the_runbook() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    operations(db, OperationKind::SubscriptionPruning, "(6000, 'failed', 8, 6000, 5995)").await;
+    let id = "SELECT id::text FROM flametree.operations WHERE state = 'failed'";
+    let id: String = sqlx::raw_sql(id).fetch_one(db).await.unwrap().get(0);
+    let runbooks = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/alerts.yaml")).unwrap();
+    let (_, statement) = runbooks.split_once("UPDATE flametree.operations").unwrap();
+    let (statement, _) = statement.split_once(';').unwrap();
+    seed::run(db, format!("UPDATE flametree.operations{}", statement.replace("'ID'", &format!("'{id}'")))).await;
+
+    let _worker = deployment.settings.start(Part::Worker).await;
+    let state = format!("SELECT state FROM flametree.operations WHERE id = '{id}'");
+    within(Duration::from_mins(1), "it succeeds", async || {
+        let state: String = sqlx::raw_sql(sqlx::AssertSqlSafe(state.clone())).fetch_one(db).await.unwrap().get(0);
+        state == "succeeded"
+    })
+    .await;
+}
