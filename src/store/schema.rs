@@ -80,6 +80,8 @@ pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Res
     let mut lock = db.begin().await?;
     let locking = sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK);
     timeout(patience, locking.execute(&mut *lock)).await.map_err(|_elapsed| Error::Busy { waited: patience })??;
+    // This transaction only holds the lock while the migrations run in others, for minutes if a table is large.
+    sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *lock).await?;
     let started = Instant::now();
     loop {
         match migrator.run(db).await {
