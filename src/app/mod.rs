@@ -239,8 +239,8 @@ impl Service {
 
     /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
     /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the last
-    /// traces are exported; the database is closed. Last end the metrics, which tell of the stop. Every step has a bound,
-    /// also where the database is away or the task that a step waits for has failed.
+    /// traces are exported; the database is closed. The metrics end last, because they report on the stop. Every step has
+    /// a bound, which holds also if the database is away, or if the task that the step waits for has failed.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.end().await;
