@@ -430,10 +430,14 @@ CREATE TABLE flametree.replays (
     endpoint_id  uuid NOT NULL,
     operation_id uuid,
     requested_by text NOT NULL,
+    request_key  text COLLATE "C",
     created_at   timestamptz NOT NULL,
     -- The id first: retention removes by ranges of ids.
     PRIMARY KEY (id, tenant_id)
 );
+CREATE UNIQUE INDEX replays_once_per_key ON flametree.replays (tenant_id, request_key) WHERE request_key IS NOT NULL;
+COMMENT ON COLUMN flametree.replays.request_key IS
+    'The caller''s idempotency key. It is remembered as long as the replay, until retention removes the partition of its event.';
 COMMENT ON TABLE flametree.replays IS
     'Which deliveries are replays, of what, for whom. The id is the delivery''s own, the next of its event.';
 

@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION flametree.replay(
     p_tenant text, p_id uuid, p_oldest uuid, p_expires_seconds integer, p_operation uuid, p_requested_by text,
-    p_dry_run boolean
+    p_dry_run boolean, p_request_key text DEFAULT NULL
 ) RETURNS TABLE (result text, delivery_id uuid) LANGUAGE plpgsql AS $$
 DECLARE
     v_event_id uuid := flametree.delivery_id(p_id, 0);
@@ -14,6 +14,7 @@ DECLARE
     v_channel flametree.channel;
     v_endpoint uuid;
     v_id uuid;
+    v_replay_of uuid;
     v_now timestamptz := flametree.clock();
 BEGIN
     -- The event's row first: replays of one event come one after another, and each sees the ones before it.
@@ -23,6 +24,17 @@ BEGIN
     IF NOT FOUND OR p_id = v_event_id OR p_id > flametree.delivery_id(p_id, v_deliveries + v_replays) THEN
         RETURN QUERY SELECT 'unknown', NULL::uuid;
         RETURN;
+    END IF;
+
+    -- Behind the lock: a request that is repeated while the first one runs waits for it above, and finds its replay here.
+    IF p_request_key IS NOT NULL THEN
+        SELECT r.id, r.replay_of INTO v_id, v_replay_of
+        FROM flametree.replays AS r WHERE r.tenant_id = p_tenant AND r.request_key = p_request_key;
+        IF FOUND THEN
+            RETURN QUERY SELECT CASE WHEN v_replay_of = p_id THEN 'repeated' ELSE 'other_request' END,
+                                CASE WHEN v_replay_of = p_id THEN v_id END;
+            RETURN;
+        END IF;
     END IF;
 
     SELECT d.channel, d.endpoint_id INTO v_channel, v_endpoint
@@ -70,8 +82,9 @@ BEGIN
     v_id := flametree.delivery_id(p_id, v_deliveries + v_replays + 1);
     UPDATE flametree.events AS e SET replays = v_replays + 1
     WHERE e.tenant_id = p_tenant AND e.id = v_event_id;
-    INSERT INTO flametree.replays (id, tenant_id, replay_of, channel, endpoint_id, operation_id, requested_by, created_at)
-    VALUES (v_id, p_tenant, p_id, v_channel, v_endpoint, p_operation, p_requested_by, v_now);
+    INSERT INTO flametree.replays
+        (id, tenant_id, replay_of, channel, endpoint_id, operation_id, requested_by, request_key, created_at)
+    VALUES (v_id, p_tenant, p_id, v_channel, v_endpoint, p_operation, p_requested_by, p_request_key, v_now);
     INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
     VALUES (v_channel, p_tenant, v_endpoint, nextval('flametree.ready_positions'), v_id, v_event_id,
             v_now + make_interval(secs => p_expires_seconds));
@@ -79,7 +92,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay IS
-    'Makes a new delivery of the event of a finished one, by today''s settings, in the caller''s transaction; p_dry_run only says whether it would. Ids below p_oldest are refused: their partition may go before the delivery has ended.';
+    'Makes a new delivery of the event of a finished one, by today''s settings, in the caller''s transaction; p_dry_run only says whether it would. Ids below p_oldest are refused: their partition may go before the delivery has ended. Under a p_request_key that the tenant has used, it returns the replay of the same delivery as repeated, and refuses another delivery; two events at once under one key raise unique_violation (replays_once_per_key).';
 
 CREATE OR REPLACE FUNCTION flametree.replay_step(
     p_operation uuid, p_holder uuid, p_rows integer, p_oldest uuid, p_expires_seconds integer

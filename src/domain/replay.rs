@@ -88,6 +88,10 @@ fn failed() -> impl Iterator<Item = Outcome> {
 pub enum Replayed {
     /// A new delivery of the same event is ready.
     Ready(DeliveryId),
+    /// The same request, by its key, has made this delivery before.
+    Repeated(DeliveryId),
+    /// The key belongs to the replay of another delivery.
+    OtherRequest,
     /// There is no such delivery.
     Unknown,
     /// It, or a replay to the same endpoint, has no outcome yet.

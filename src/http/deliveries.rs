@@ -150,7 +150,7 @@ async fn unfinished(state: &ApiState, tenant: &TenantId, id: DeliveryId) -> Resu
     Ok(DeliveryDetailView { delivery, note: None, request: None, response: None })
 }
 
-fn summary(event: &StoredEvent) -> EventSummary {
+pub(super) fn summary(event: &StoredEvent) -> EventSummary {
     EventSummary {
         event_type: event.event_type,
         agent_id: event.agent_id.clone(),

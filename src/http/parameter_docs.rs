@@ -51,7 +51,7 @@ pub(super) struct OfState {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation: `events::idempotency_key` reads it")]
 pub(super) struct OfRepetition {
-    /// The same key and body again is the same thing, done once.
+    /// The same key and request again is the same thing, done once.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,

@@ -39,7 +39,7 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The idempotency key belongs to another body.
+    /// The idempotency key belongs to another request: another body, or another delivery.
     IdempotencyConflict,
     /// The thing has changed meanwhile in a way that this does not fit.
     Conflict,
@@ -122,7 +122,7 @@ impl ProblemCode {
             Self::BrowserPushNotConfigured => "This deployment has no browser push",
             Self::MethodNotAllowed => "The path does not have this method",
             Self::RequestTimeout => "The request did not arrive in time",
-            Self::IdempotencyConflict => "The idempotency key belongs to another body",
+            Self::IdempotencyConflict => "The idempotency key belongs to another request",
             Self::Conflict => "The request does not fit the present state",
             Self::PreconditionFailed => "The thing has changed since it was read",
             Self::PayloadTooLarge => "The body is too large",

@@ -55,6 +55,8 @@ refusals! {
     /// Every route with a body.
     TooSlow: RequestTimeout;
     DoesNotFit: Conflict;
+    /// The replay of one delivery.
+    DoesNotFitOrOtherRequest: Conflict, IdempotencyConflict;
     OtherBody: IdempotencyConflict;
     ChangedMeanwhile: PreconditionFailed;
     /// Every route with a body.

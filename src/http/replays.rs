@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::JsonBody;
+use super::deliveries::summary;
 use super::delivery_view::DeliveryView;
 use super::events::idempotency_key;
 use super::now;
@@ -18,31 +19,37 @@ use super::parameters::NoParameters;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 use super::push_configs::AgentPath;
-use super::refusals::{DoesNotFit, OtherBody};
+use super::refusals::{DoesNotFitOrOtherRequest, OtherBody};
 use super::state::ApiState;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::DeliveryId;
+use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
 use crate::domain::replay::{ReplayRequest, Replayed};
 use crate::store::replays::Bounds;
-use crate::store::{events, operation_log, replays};
+use crate::store::{deliveries, events, operation_log, replays};
 
 /// Longest idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
 
 /// Delivers the event of a finished delivery again: a new delivery of the same event, so with the same `webhook-id`, by
 /// today's settings. It is a conflict while it is in flight, if today's settings do not want it, and if it is too old.
+///
+/// If the answer is lost, repeat the request with the same `Idempotency-Key`: it returns the delivery that the first request
+/// made. The key is known for as long as the event.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/replay",
     tag = "Deliveries",
     params(
         ("id" = DeliveryId, Path),
+        OfRepetition,
         OfTenant,
     ),
     responses(
         (status = 202, description = "The new delivery", body = DeliveryView),
-        DoesNotFit,
+        (status = 200, description = "The delivery that was made before, under the same key", body = DeliveryView),
+        DoesNotFitOrOtherRequest,
     ),
 )]
 pub(super) async fn replay_delivery(
@@ -50,13 +57,23 @@ pub(super) async fn replay_delivery(
     caller: Caller,
     _: NoParameters,
     name: PathName,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = caller.own_tenant()?;
     let id: DeliveryId = name.id()?;
+    let key = idempotency_key(&headers)?;
+    if let Some(fault) = wrong_length(key.as_deref()) {
+        return Err(Problem::invalid(vec![fault]));
+    }
     let conflict = |detail: &str| Err(Problem::new(ProblemCode::Conflict).detail(detail));
     let bounds = Bounds::new(state.settings.retention_days, state.settings.replay_expires, now());
-    let ready = match replays::replay(&state.db, tenant, id, bounds, caller.actor()).await? {
-        Replayed::Ready(ready) => ready,
+    let (replay, is_new) = match replays::replay(&state.db, tenant, id, bounds, caller.actor(), key.as_deref()).await? {
+        Replayed::Ready(replay) => (replay, true),
+        Replayed::Repeated(replay) => (replay, false),
+        Replayed::OtherRequest => {
+            let problem = Problem::new(ProblemCode::IdempotencyConflict);
+            return Err(problem.detail("the key belongs to the replay of another delivery"));
+        }
         Replayed::Unknown => return Err(Problem::new(ProblemCode::NotFound)),
         Replayed::InFlight => return conflict("the delivery, or a replay of it, has no outcome yet"),
         Replayed::Unwanted => {
@@ -65,10 +82,32 @@ pub(super) async fn replay_delivery(
         Replayed::TooOld => return conflict("the event is too old: it may be gone before the replay has ended"),
         Replayed::Exhausted => return conflict("the event was delivered as often as it can be"),
     };
-    tracing::info!(delivery.id = %ready, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
-    let event = events::find(&state.db, tenant, ready.first_event()).await?;
-    let event = event.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
-    Ok((StatusCode::ACCEPTED, Json(DeliveryView::unfinished(ready, &event))).into_response())
+    if is_new {
+        tracing::info!(delivery.id = %replay, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
+    }
+    made(&state, tenant, replay, is_new).await
+}
+
+/// The delivery that was made: 202, or 200 as it is by now if its key had been used before.
+async fn made(state: &ApiState, tenant: &TenantId, id: DeliveryId, is_new: bool) -> Result<Response, Problem> {
+    let found = events::find(&state.db, tenant, id.first_event()).await?;
+    let event = found.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
+    if is_new {
+        return Ok((StatusCode::ACCEPTED, Json(DeliveryView::unfinished(id, &event))).into_response());
+    }
+    let finished = deliveries::find(&state.db, tenant, id).await?;
+    let view = finished.map_or_else(
+        || DeliveryView::unfinished(id, &event),
+        |delivery| DeliveryView::finished(&delivery, Some(summary(&event))),
+    );
+    Ok(Json(view).into_response())
+}
+
+/// The fault of a key that is too long or empty.
+fn wrong_length(key: Option<&str>) -> Option<Fault> {
+    let message = || format!("must have 1 to {MAX_KEY_CHARACTERS} characters");
+    key.filter(|key| !(1..=MAX_KEY_CHARACTERS).contains(&key.len()))
+        .map(|_key| Fault::new("Idempotency-Key", FaultCode::TooLong, message()))
 }
 
 /// Which deliveries to replay.
@@ -123,13 +162,10 @@ pub(super) async fn replay_many(
 ) -> Result<Response, Problem> {
     let tenant = caller.own_tenant()?;
     let key = idempotency_key(&headers)?;
-    let overlong = key.as_ref().filter(|key| !(1..=MAX_KEY_CHARACTERS).contains(&key.len())).map(|_key| {
-        Fault::new("Idempotency-Key", FaultCode::TooLong, format!("must have 1 to {MAX_KEY_CHARACTERS} characters"))
-    });
-    let request = match (ReplayRequest::parse(body), overlong) {
+    let request = match (ReplayRequest::parse(body), wrong_length(key.as_deref())) {
         (Ok(request), None) => request,
-        (parsed, overlong) => {
-            return Err(Problem::invalid(parsed.err().into_iter().flatten().chain(overlong).collect()));
+        (parsed, wrong_length) => {
+            return Err(Problem::invalid(parsed.err().into_iter().flatten().chain(wrong_length).collect()));
         }
     };
     let requested_by = caller.actor().to_owned();

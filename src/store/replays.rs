@@ -11,6 +11,9 @@ use crate::domain::ids::{DeliveryId, OperationId, WorkerId, lower_bound};
 use crate::domain::names::TenantId;
 use crate::domain::replay::Replayed;
 
+/// The index by which a tenant's idempotency key belongs to one replay.
+const ONCE_PER_KEY: &str = "replays_once_per_key";
+
 /// What bounds a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -34,28 +37,37 @@ impl Bounds {
     }
 }
 
-/// Makes a new delivery of the event of a finished one; whole or not at all.
+/// Makes a new delivery of the event of a finished one; whole or not at all. The same `key` again makes no other one.
 pub async fn replay(
     db: &Db,
     tenant: &TenantId,
     id: DeliveryId,
     bounds: Bounds,
     requested_by: &str,
+    key: Option<&str>,
 ) -> Result<Replayed, Error> {
     let row = sqlx::query!(
         r#"-- replays::replay
         SELECT r.result AS "result!", r.delivery_id
-        FROM flametree.replay($1, $2, $3, $4, NULL, $5, false) AS r"#,
+        FROM flametree.replay($1, $2, $3, $4, NULL, $5, false, $6) AS r"#,
         tenant.as_str(),
         id.uuid(),
         bounds.oldest,
         bounds.expires_seconds(),
         requested_by,
+        key,
     )
     .fetch_one(db)
-    .await?;
+    .await;
+    let row = match row {
+        // A request for another event, under the same key, has come first by moments.
+        Err(Error::Database(error)) if error.constraint() == Some(ONCE_PER_KEY) => return Ok(Replayed::OtherRequest),
+        row => row?,
+    };
     match (row.result.as_str(), row.delivery_id) {
         ("ready", Some(id)) => Ok(Replayed::Ready(DeliveryId::from_uuid(id))),
+        ("repeated", Some(id)) => Ok(Replayed::Repeated(DeliveryId::from_uuid(id))),
+        ("other_request", _) => Ok(Replayed::OtherRequest),
         ("unknown", _) => Ok(Replayed::Unknown),
         ("in_flight", _) => Ok(Replayed::InFlight),
         ("unwanted", _) => Ok(Replayed::Unwanted),

@@ -179,8 +179,28 @@ await run(async (opening) => {
     await shows(page, 'Authorization');
     assert.equal(await page.$('dialog pre b'), null, 'texts are texts');
     await page.keyboard.press('Escape');
+    // The service has the first request, and its answer is lost.
+    const keys = [];
+    const loseFirst = async (request) => {
+      if (!request.url().endsWith('/replay')) return request.continue();
+      const { authorization, 'idempotency-key': key } = request.headers();
+      keys.push(key);
+      if (keys.length > 1) return request.continue();
+      await fetch(request.url(), { method: 'POST', headers: { authorization, 'idempotency-key': key } });
+      return request.abort();
+    };
+    await page.setRequestInterception(true);
+    page.on('request', loseFirst);
     await click(page, 'button', 'Replay User Message');
+    await shows(page, 'The service cannot be reached');
     await until('the endpoint hears again', () => hook.received.length === 2);
+    await click(page, 'button', 'Replay User Message');
+    await shows(page, 'Replayed');
+    page.off('request', loseFirst);
+    await page.setRequestInterception(false);
+    page.complaints = page.complaints.filter((complaint) => !complaint.includes('ERR_FAILED'));
+    assert(keys.length === 2 && keys[0] === keys[1] && keys[0].length === 32, `${keys}`);
+    assert.equal(hook.received.length, 2, 'the second request made no other delivery');
     assert.equal(hook.received[1].headers['webhook-id'], hook.received[0].headers['webhook-id']);
     await page.mouse.move(5, 5);
     await page.evaluate(() => document.activeElement.blur());

@@ -7,6 +7,7 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::store::accept::{self, Acceptance};
 use flametree_notify::store::queue::finish;
 use http::{Method, Request};
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -92,6 +93,88 @@ async fn of_replays_at_once_one_is_made() {
     let answers = all((0..16).map(|_| ask())).await;
     let count = |status: u16| answers.iter().filter(|answer| answer.status.as_u16() == status).count();
     assert_eq!((count(202), count(409)), (1, 15), "{answers:?}");
+}
+
+/// A request for a replay under a key.
+fn keyed(token: &str, event: EventId, ordinal: u16, key: &str) -> Request<Bytes> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/v1/deliveries/{}/replay", event.delivery(ordinal)))
+        .header("authorization", format!("Bearer {token}"))
+        .header("idempotency-key", key);
+    request.body(Bytes::new()).unwrap()
+}
+
+async fn ready_deliveries(api: &TestApi) -> i64 {
+    let query = "SELECT count(*) FROM flametree.ready_deliveries";
+    sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_repeated_replay_under_one_key_returns_the_first_one() {
+    let api = TestApi::start().await;
+    let token = api.token(Role::Admin, Some(ACME)).await;
+    let noon = yesterday_noon(&api.db).await;
+    let (event, other_event) = (failed(&api, noon).await, failed(&api, noon + 1).await);
+    seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
+    let replay = async |event, ordinal, key: &str| api.send(keyed(&token, event, ordinal, key)).await;
+
+    let first = replay(event, 1, "again-1").await.expect(202);
+    assert_eq!(first["id"], event.delivery(2).to_string());
+    assert_eq!(replay(event, 1, "again-1").await.expect(200), first, "while it waits");
+    seed::delivery(&api.db, ACME, event, 2, &SeededDelivery { endpoint: TODAY, ..SeededDelivery::default() }).await;
+    let finished = replay(event, 1, "again-1").await.expect(200);
+    assert_eq!((&finished["id"], &finished["outcome"]), (&first["id"], &json!("delivered")));
+
+    // The key belongs to the replay of this delivery, neither to its own replay nor to that of another event.
+    replay(event, 2, "again-1").await.problem(409, "idempotency_conflict");
+    replay(other_event, 1, "again-1").await.problem(409, "idempotency_conflict");
+    assert_eq!(ready_deliveries(&api).await, 1);
+    for key in ["", &"k".repeat(256)] {
+        let faults = replay(other_event, 1, key).await.faults();
+        assert_eq!(faults, [("Idempotency-Key".to_owned(), "too_long".to_owned())]);
+    }
+    assert_eq!(replay(event, 2, "again-2").await.expect(202)["id"], event.delivery(3).to_string());
+    // What was refused leaves its key free.
+    replay(event, 1, "again-3").await.problem(409, "conflict");
+    assert_eq!(replay(other_event, 1, "again-3").await.expect(202)["id"], other_event.delivery(2).to_string());
+}
+
+#[tokio::test]
+async fn of_replays_at_once_under_one_key_one_is_made_and_all_return_it() {
+    let api = TestApi::start().await;
+    let token = api.token(Role::Admin, Some(ACME)).await;
+    let event = failed(&api, yesterday_noon(&api.db).await).await;
+    seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
+    let requests = (0..8).map(|_| crate::support::api::send(api.address, keyed(&token, event, 1, "at-once")));
+    let answers = all(requests).await;
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 202], "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.json()["id"] == event.delivery(2).to_string()), "{answers:?}");
+    assert_eq!(ready_deliveries(&api).await, 1);
+}
+
+#[tokio::test]
+async fn of_replays_of_other_events_at_once_under_one_key_one_is_made() {
+    let api = TestApi::start().await;
+    let token = api.token(Role::Admin, Some(ACME)).await;
+    let noon = yesterday_noon(&api.db).await;
+    let mut events = Vec::new();
+    for number in 0..8 {
+        events.push(failed(&api, noon + number).await);
+    }
+    seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
+    let requests = events.iter().map(|event| crate::support::api::send(api.address, keyed(&token, *event, 1, "one")));
+    let answers = all(requests.collect::<Vec<_>>()).await;
+    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status.as_u16() == 202);
+    assert_eq!((made.len(), ready_deliveries(&api).await), (1, 1), "{answers:?}");
+    for answer in refused {
+        answer.problem(409, "idempotency_conflict");
+    }
+    // Tenants do not share keys.
+    let other_tenant = api.token(Role::Admin, Some("globex")).await;
+    api.send(keyed(&other_tenant, events[0], 1, "one")).await.problem(404, "not_found");
 }
 
 #[tokio::test]

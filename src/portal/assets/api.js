@@ -32,6 +32,11 @@ export function sentence(text) {
   return ended.charAt(0).toUpperCase() + ended.slice(1);
 }
 
+/** A new idempotency key: a request that is repeated under it is done once. (`randomUUID` exists with HTTPS alone.) */
+export function idempotencyKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** @typedef {{headers?: Record<string, string>, signal?: AbortSignal}} RequestOptions */
 
 export class Api {

@@ -1,6 +1,6 @@
 // The recent deliveries of an agent, as they come: with outcome, status and time, each of which can be sent again.
 
-import { wordsOf } from '../api.js';
+import { idempotencyKey, wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
 import { sessionAddress } from '../router.js';
 import { milliseconds, time } from '../time.js';
@@ -166,8 +166,9 @@ class DeliveriesCard {
   }
 }
 
-/** Sends the event of a delivery again, by today's settings. */
+/** Sends the event of a delivery again, by today's settings: once, also if the answer is lost and it is clicked again. */
 function replayButton(api, id, eventName, done) {
+  const key = idempotencyKey();
   const label = h('span', {}, 'Replay');
   const button = h(
     'button',
@@ -178,7 +179,9 @@ function replayButton(api, id, eventName, done) {
   button.addEventListener('click', async () => {
     button.disabled = true;
     try {
-      await api.send('POST', `/v1/deliveries/${encodeURIComponent(id)}/replay`);
+      await api.send('POST', `/v1/deliveries/${encodeURIComponent(id)}/replay`, undefined, {
+        headers: { 'Idempotency-Key': key },
+      });
       label.textContent = 'Replayed';
       button.setAttribute('aria-label', `${eventName} was replayed`);
       done();
