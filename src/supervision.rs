@@ -148,7 +148,7 @@ mod failpoint {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::ready;
 
     use super::*;
 
@@ -233,7 +233,7 @@ mod tests {
     async fn the_failpoint_of_a_task_ends_it_while_it_waits() {
         fail::cfg("task::hint_sender", "panic").unwrap();
         let process = Process::new();
-        process.supervisor.stage().spawn(TaskName::HintSender, |_| pending());
+        process.supervisor.stage().spawn(TaskName::HintSender, |_| std::future::pending());
         let failure = process.failed(TaskName::HintSender).await;
         assert!(failure.contains("failpoint task::hint_sender"), "{failure}");
     }

@@ -150,14 +150,15 @@ pub fn migrations() -> usize {
 }
 
 /// Migrations that follow this build's, applied as this build applies its own.
-pub fn followed_by(later: Migrator) -> Migrator {
+pub fn followed_by(later: &Migrator) -> Migrator {
     let migrations: Vec<_> = MIGRATOR.iter().chain(later.iter()).cloned().collect();
     Migrator {
         migrations: Cow::Owned(migrations),
         table_name: MIGRATOR.table_name.clone(),
         create_schemas: MIGRATOR.create_schemas.clone(),
         locking: MIGRATOR.locking,
-        ..later
+        ignore_missing: MIGRATOR.ignore_missing,
+        no_tx: MIGRATOR.no_tx,
     }
 }
 

@@ -23,7 +23,7 @@ fn deliveries() -> u64 {
 
 async fn later() -> Migrator {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/later_migrations");
-    schema::followed_by(Migrator::new(directory).await.unwrap())
+    schema::followed_by(&Migrator::new(directory).await.unwrap())
 }
 
 /// A large database: deliveries of yesterday, in the partitions that the migrations change.
