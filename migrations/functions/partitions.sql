@@ -56,6 +56,10 @@ BEGIN
                     (SELECT min((p.starts_at AT TIME ZONE 'UTC')::date) FROM flametree.partitions() AS p
                      WHERE p.parent = v_parent AND p.starts_at > v_day::timestamp AT TIME ZONE 'UTC'));
                 v_name := v_parent || '_' || to_char(v_day, 'YYYYMMDD');
+                WHILE to_regclass('flametree.' || v_name) IS NOT NULL LOOP
+                    -- A partition that was detached by hand keeps its name.
+                    v_name := v_name || 'x';
+                END LOOP;
                 -- Created alone and then attached: ATTACH takes a weaker lock on the parent than CREATE ... PARTITION OF.
                 EXECUTE format('CREATE TABLE flametree.%I (LIKE flametree.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
                                v_name, v_parent);
@@ -149,11 +153,21 @@ COMMENT ON FUNCTION flametree.drop_detached_partition IS 'Drops a partition that
 
 CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
     RETURNS TABLE (ends_at timestamptz, removal_due timestamptz) LANGUAGE sql STABLE AS $$
-    SELECT min(m.last_end), min(m.first_end) FILTER (WHERE m.parent <> 'idempotency_keys') + make_interval(days => p_days_kept)
-    FROM (
-        SELECT p.parent, max(p.ends_at) AS last_end, min(p.ends_at) AS first_end
-        FROM flametree.partitions() AS p WHERE p.state <> 'detached' GROUP BY p.parent
-    ) AS m
+    WITH p AS MATERIALIZED (SELECT * FROM flametree.partitions() WHERE state <> 'detached'),
+         now AS MATERIALIZED (SELECT flametree.clock() AS at)
+    SELECT (
+               SELECT min(CASE
+                   WHEN EXISTS (SELECT FROM p WHERE p.parent = m.name AND p.state = 'attached'
+                                  AND p.starts_at <= now.at AND p.ends_at > now.at)
+                   -- The first end that no partition continues.
+                   THEN (SELECT min(p.ends_at) FROM p
+                         WHERE p.parent = m.name AND p.state = 'attached' AND p.ends_at > now.at
+                           AND NOT EXISTS (SELECT FROM p AS next WHERE next.parent = m.name AND next.state = 'attached'
+                                             AND next.starts_at = p.ends_at))
+                   ELSE now.at END)
+               FROM unnest(ARRAY['events', 'deliveries', 'idempotency_keys']) AS m (name), now
+           ),
+           (SELECT min(p.ends_at) FROM p WHERE p.parent <> 'idempotency_keys') + make_interval(days => p_days_kept)
 $$;
 COMMENT ON FUNCTION flametree.partition_span IS
-    'Until when every partitioned table has partitions, and when the oldest partition of events and deliveries expires.';
+    'Until when every partitioned table has partitions without a gap, and when the oldest partition of events and deliveries expires.';

@@ -136,7 +136,7 @@ async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
 /// How far the partitions reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Until when every table has partitions. `None`: a table has none.
+    /// Until when every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
     /// When the oldest partition of events and deliveries expires.
     pub removal_due: Option<DateTime<Utc>>,

@@ -113,6 +113,21 @@ async fn a_table_that_retention_did_not_detach_is_never_dropped() {
 }
 
 #[tokio::test]
+async fn a_gap_is_reported_and_filled_although_a_detached_table_has_the_name() {
+    let db = TestDatabase::new().await;
+    partitions::prepare(&db, DAYS_KEPT).await.unwrap();
+    let ends_at = async || partitions::span(&db, DAYS_KEPT).await.unwrap().ends_at.unwrap();
+    let whole = ends_at().await;
+    let tomorrow = Utc::now().date_naive() + Days::new(1);
+    let detach =
+        format!("ALTER TABLE flametree.events DETACH PARTITION flametree.events_{}", tomorrow.format("%Y%m%d"));
+    seed::run(&db, detach).await;
+    assert_eq!(ends_at().await, tomorrow.and_time(chrono::NaiveTime::MIN).and_utc());
+    assert_eq!(partitions::prepare(&db, DAYS_KEPT).await.unwrap(), 1);
+    assert_eq!(ends_at().await, whole);
+}
+
+#[tokio::test]
 async fn an_interrupted_removal_is_completed_by_the_next_run() {
     let db = with_old_days().await;
     // One is detached and not dropped, the detach of another was canceled while it waited for a reader.
