@@ -49,6 +49,11 @@ pub async fn eager_autovacuum(db: &PgPool) {
         seed::run(db, format!("ALTER SYSTEM SET {name} = '{value}'")).await;
     }
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
+    // These have settings of their own: 20,000 dead rows are not reached within the days of the test.
+    for table in ["ready_deliveries_webhook", "claims", "uncounted_batches"] {
+        let eager = "autovacuum_vacuum_threshold = 20, autovacuum_analyze_threshold = 20";
+        seed::run(db, format!("ALTER TABLE flametree.{table} SET ({eager})")).await;
+    }
 }
 
 pub fn operations_of(db: &PgPool, keys: &str, days_kept: u32) -> Operations {
@@ -204,8 +209,8 @@ impl Year {
         for table in self.sizes.values().next_back().unwrap().keys() {
             let before = early.values().filter_map(|sizes| sizes.get(table)).max().copied().unwrap_or(0);
             let after = largest(begins + 1.., table);
-            // Some pages more, for a vacuum may come later.
-            assert!(after <= before * 3 / 2 + 262_144, "{table} grew from {before} to {after} bytes");
+            // Days pass faster than autovacuum, which comes once a second. 400 days that no vacuum cleans up would be 3 MB of claims.
+            assert!(after <= before * 3 / 2 + 1_048_576, "{table} grew from {before} to {after} bytes");
         }
     }
 }
