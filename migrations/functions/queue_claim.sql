@@ -40,8 +40,8 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    -- By place and by nothing else, in the channel's own table: by the key, the plan that is kept, made while the table was
-    -- empty, may be to read all of the index: dear once it holds dead rows.
+    -- By ctid alone, in the channel's own table: a plan by key that was made and kept while the table was empty may read the
+    -- whole index, which is slow once it holds dead rows.
     IF p_channel = 'webhook' THEN
         DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
     ELSE

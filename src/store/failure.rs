@@ -1,7 +1,7 @@
 //! What a failed statement means: the database is away, it was busy with others, or it refuses what was asked.
 //!
-//! The first two pass by themselves and are tried again as they are. A refusal does not: whoever asked for several things
-//! at once tries each alone, and sets aside what is still refused.
+//! The first two are temporary: the caller repeats the statement. A refusal is not: a caller that wrote several rows at once
+//! tries each row alone, and sets aside the rows that are still refused.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The schema is migrated under a running service: nothing stops, and what waits for a lock says for whom.
+//! The schema is migrated under a running service: nothing stops, and a migration that waits for a lock names its holder.
 //!
 //! `MIGRATION_DELIVERIES` says how many deliveries the database has; `make longevity` takes ten million.
 
@@ -62,7 +62,7 @@ async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
         .unwrap();
     let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_PATIENCE).await });
 
-    // While the caller's transaction is open, the migration cannot be done, and everything else goes on.
+    // While the caller's transaction is open, the migration waits; accepting and delivering go on.
     let mut accepted = deployment.post(&apis, &agents, 1_000).await;
     within(Duration::from_mins(1), "they are delivered", async || deployment.receiver.count() >= 1_000).await;
     assert!(!migration.is_finished(), "the migration did not wait for the open transaction");

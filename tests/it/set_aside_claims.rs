@@ -1,4 +1,4 @@
-//! Claims that the database refuses, or that nobody can read: each is set aside, and the others go on.
+//! Claims that the database refuses, or that cannot be read: each is set aside, and the others go on.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ async fn an_endpoint_whose_claims_are_refused_delays_no_other() {
     within(REAPED, "the others are delivered", async || outcomes(db).await >= 585).await;
     within(REAPED, "its claim is set aside", async || set_aside(&worker).await >= 1).await;
     let tombstones = "SELECT count(*) FROM flametree.claims WHERE delivery_ids = '{}'";
-    assert_eq!(number(db, tombstones).await, 0, "a refused claim has not happened: nobody need ask");
+    assert_eq!(number(db, tombstones).await, 0, "a refused claim did not happen: there is nothing to resolve");
 
     accept(db).await;
     deployment.drained(REAPED).await;
@@ -132,7 +132,7 @@ async fn dead_worker(db: &PgPool) -> Uuid {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// A claim of one delivery, in this lane. Of any lane but the first, nobody knows whose the delivery is.
+/// A claim of one delivery, in this lane. With a lane other than the first, the tenant of the delivery is unknown.
 async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
     let event: EventId = seed::event_id(yesterday_noon(db).await + number);
     let (delivery, event) = (event.delivery(1).uuid(), event.uuid());

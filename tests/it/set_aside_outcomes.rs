@@ -106,7 +106,7 @@ async fn a_refused_release_delays_no_stop_and_keeps_no_other_delivery_from_being
         format!("SELECT endpoint_id FROM flametree.ready_deliveries WHERE id = '{}'", accepted[0].delivery(1).uuid());
     let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
     refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
-    // Between the commit of a claim and its start there is time to be told to stop.
+    // Leaves time for a stop request between the commit of a claim and its start.
     let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(1000)");
     let worker = slow.start(Part::Worker).await;
     let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);

@@ -1,10 +1,10 @@
-//! A database that refuses some rows, as a constraint or a damaged page would, until it is told to accept them.
+//! A database that refuses some rows, as a constraint or a damaged page would, until the test calls `accept`.
 
 use sqlx::PgPool;
 
 use super::seed;
 
-/// Refuses from now on to insert rows into `table` that `condition` is true of; `NEW` is the row.
+/// Makes the database refuse to insert rows into `table` that `condition` is true of; `NEW` is the row.
 pub async fn refuse(db: &PgPool, table: &str, condition: &str) {
     let statement = format!(
         "CREATE FUNCTION flametree.test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
