@@ -13,7 +13,8 @@ $$;
 COMMENT ON FUNCTION flametree.span_of_id IS 'The beginning of the span of p_minutes that the time in the id lies in.';
 
 CREATE OR REPLACE FUNCTION flametree.roll_up(p_deliveries integer) RETURNS TABLE (is_behind boolean, spans bigint) LANGUAGE plpgsql
-    SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     v_batches bigint[];
     v_first_id uuid;
@@ -91,7 +92,7 @@ COMMENT ON FUNCTION flametree.rolled_up_deliveries IS
 CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_to timestamptz, p_channel flametree.channel
 ) RETURNS TABLE (outcome flametree.outcome, bucket smallint, deliveries bigint) LANGUAGE plpgsql STABLE
-    SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+    SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
     -- Outcomes of a few minutes: they are read for all tenants, page range by page range. More are read by the tenant's key.
@@ -105,7 +106,8 @@ BEGIN
     SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
            (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
     INTO v_batches, v_first, v_last, v_count
-    FROM (SELECT * FROM flametree.uncounted_batches LIMIT c_most_deliveries) AS u;
+    -- By the index, which skips the rows of batches that were counted before the last vacuum.
+    FROM (SELECT * FROM flametree.uncounted_batches AS b ORDER BY b.batch LIMIT c_most_deliveries) AS u;
     IF v_batches IS NULL THEN
         RETURN;
     END IF;

@@ -7,10 +7,10 @@ use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::EndpointId;
 use flametree_notify::store::queue::finish;
 use flametree_notify::store::{partitions, schema};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Row as _};
 
-use crate::longevity::days;
+use crate::longevity::{days, usual_autovacuum};
 use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
@@ -25,12 +25,16 @@ const EVENTS: usize = 100;
 const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
 
+/// As many connections on both sides: each makes plans of its own.
+async fn pool(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap()
+}
+
 /// A database of the server, migrated, with partitions for `days_kept` days that reach into the past.
 async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, EndpointId) {
     let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
-    let options = server.connect_options().database(name);
-    let db = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
+    let db = pool(server.connect_options().database(name)).await;
     schema::migrate(&db, schema::LOCK_PATIENCE).await.unwrap();
     let width = days_kept.div_ceil(30);
     let past = format!(
@@ -150,9 +154,12 @@ async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, Endpoint
     }
 }
 
-pub async fn compare_with_a_new_database(server: &OwnServer, old: &PgPool, endpoint: EndpointId) {
+/// The server's own database is the old one.
+pub async fn compare_with_a_new_database(server: &OwnServer, endpoint: EndpointId) {
     let (new, its_endpoint) = database(server, "new", 30).await;
-    compare(&format!("after {} days", days()), (old, endpoint), (&new, its_endpoint)).await;
+    let old = pool(server.connect_options()).await;
+    usual_autovacuum(&old, &new).await;
+    compare(&format!("after {} days", days()), (&old, endpoint), (&new, its_endpoint)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
