@@ -7,7 +7,7 @@
 CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
     p_events uuid[], p_claimed timestamptz[], p_outcomes text[], p_versions integer[], p_durations_us integer[],
-    p_statuses smallint[], p_details text[]
+    p_statuses smallint[], p_details text[], p_first_id uuid, p_last_id uuid
 ) RETURNS uuid[] LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -54,7 +54,11 @@ BEGIN
             WHERE g.id <> ALL (v_recorded) AND d.outcome::text <> g.outcome
         );
     END;
-    PERFORM flametree.note_batch(v_batch, v_recorded);
+    IF v_recorded <> '{}' THEN
+        -- What note_batch does, without sorting the ids: that would take a tenth of the time of this function.
+        INSERT INTO flametree.uncounted_batches (batch, first_id, last_id, deliveries)
+        VALUES (v_batch, p_first_id, p_last_id, cardinality(v_recorded));
+    END IF;
 
     IF 'gone' = ANY (p_outcomes) THEN
         IF p_channel = 'webhook' THEN
@@ -73,7 +77,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.finish_deliveries IS
-    'Records outcomes and removes the ledger rows that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and removes the ledger rows that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
 
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

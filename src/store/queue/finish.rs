@@ -43,8 +43,8 @@ pub async fn finish(
     let details: Vec<Option<String>> = finished.iter().map(|one| detail(&one.attempt)).collect::<Result<_, _>>()?;
     let late = sqlx::query_scalar!(
         r#"-- queue::finish
-        SELECT flametree.finish_deliveries($1, $2::text::flametree.channel, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-            AS "late!""#,
+        SELECT flametree.finish_deliveries($1, $2::text::flametree.channel, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+            $13, $14) AS "late!""#,
         &complete,
         channel.as_str(),
         &tenants as &[&str],
@@ -57,6 +57,8 @@ pub async fn finish(
         &durations,
         &statuses as &[Option<i16>],
         &details as &[Option<String>],
+        ids.iter().min(),
+        ids.iter().max(),
     )
     .fetch_one(db)
     .await?;
