@@ -9,7 +9,7 @@ use chrono::Utc;
 use flametree_notify::channels::browser_push::{
     Notice, PushSender, Recipient, Settings, VapidKey, VapidKeys, is_public_key,
 };
-use flametree_notify::channels::{self, HttpClient};
+use flametree_notify::channels::{self, HttpClient, LookupLimits};
 use flametree_notify::domain::event::{EventType, NewEvent, StoredEvent};
 use flametree_notify::domain::ids::EventId;
 use flametree_notify::domain::names::{AgentId, SessionId, TenantId, UserId};
@@ -68,6 +68,9 @@ pub(crate) async fn cost(count: usize) -> Cost {
         (0..count).map(|number| recipient(&format!("https://host-{number}.notify.windows.com"))).collect();
     let client = channels::Settings {
         allowed_networks: Vec::new(),
+        denied_networks: Vec::new(),
+        name_servers: Vec::new(),
+        lookups: LookupLimits::WORKERS,
         allow_http: false,
         default_timeout: Duration::from_secs(5),
         extra_roots: Vec::new(),

@@ -24,8 +24,8 @@ pub use data::Data;
 pub use keys::{Rotated, keyring, rotate};
 pub use server_settings::look;
 
-use crate::channels::HttpClient;
 use crate::channels::browser_push::PushSender;
+use crate::channels::{HttpClient, LookupLimits};
 use crate::config::{self, Config};
 use crate::domain::push_config::Rules;
 use crate::http;
@@ -83,6 +83,11 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
 }
 
+/// A client with look-ups of its own: neither the API nor the workers wait for those of the other.
+fn client(config: &Config, lookups: LookupLimits, metrics: &Metrics) -> anyhow::Result<HttpClient> {
+    HttpClient::new(&settings::channels(config, lookups), metrics).context("the HTTP client cannot be built")
+}
+
 /// The running service.
 struct Service {
     data: Data,
@@ -125,9 +130,8 @@ impl Service {
         prepare(&data, config).await?;
         let keyring = keyring(config)?;
         keys::check(&data.db, &keyring).await?;
-        let client =
-            HttpClient::new(&settings::channels(config), metrics).context("the HTTP client cannot be built")?;
-        let push = push::start(config, &data.db, &client, metrics).await?;
+        let sender = client(config, LookupLimits::WORKERS, metrics)?;
+        let push = push::start(config, &data.db, &sender, metrics).await?;
         let mut service = Self {
             data,
             queue: None,
@@ -145,13 +149,14 @@ impl Service {
         observation::start(config, &service.data, metrics, &service.metrics);
         let tracer = traces::start(config, metrics, &service.traces)?;
         let wakeup = if part.has_workers() {
-            service.start_workers(config, &keyring, &client, push.clone(), &tracer, metrics).await?
+            service.start_workers(config, &keyring, &sender, push.clone(), &tracer, metrics).await?
         } else {
             service.hint_others(config)
         };
         if let Some(listener) = listeners.api {
             let settings = settings::ingest(config);
             let ingest = Ingest::start(&service.data.db, &settings, &wakeup, metrics, &service.ingest);
+            let client = client(config, LookupLimits::API, metrics)?;
             service.serve_api(config, listener, ingest, keyring, client, push, tracer, metrics)?;
         }
         Ok(service)

@@ -4,14 +4,24 @@ use std::net::SocketAddr;
 
 use url::Url;
 
+use crate::channels::LookupLimits;
 use crate::config::{Channels, Config, Schedules};
 use crate::domain::operation::OperationKind;
 use crate::{channels, http, ingest, queue, worker};
 
-/// What the channels need of the settings.
-pub(super) fn channels(config: &Config) -> channels::Settings {
-    let Channels { allowed_networks, allow_http, webhook_timeout, ca_certificates } = config.channels.clone();
-    channels::Settings { allowed_networks, allow_http, default_timeout: webhook_timeout, extra_roots: ca_certificates }
+/// What the channels need of the settings, for a client with these limits on look-ups.
+pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Settings {
+    let Channels { allowed_networks, denied_networks, name_servers, allow_http, webhook_timeout, ca_certificates } =
+        config.channels.clone();
+    channels::Settings {
+        allowed_networks,
+        denied_networks,
+        name_servers,
+        lookups,
+        allow_http,
+        default_timeout: webhook_timeout,
+        extra_roots: ca_certificates,
+    }
 }
 
 /// Where people find the portal.

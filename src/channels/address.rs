@@ -1,95 +1,114 @@
 //! Which addresses a message may go to: the public internet, and what the operator opened.
 //!
 //! Pure rules over addresses; nothing is resolved or connected here. The ranges are those of the IANA special-purpose
-//! registries (RFC 6890 and its successors) that are not globally reachable, with every form that embeds an IPv4 address.
+//! registries (RFC 6890 and its successors), with every form that embeds an IPv4 address, and those that cloud providers
+//! use inside their networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-const fn v4(a: u8, b: u8, c: u8, prefix: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, 0), prefix)
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-const fn v6(groups: [u16; 3], prefix: u8) -> Ipv6Net {
-    Ipv6Net::new_assert(Ipv6Addr::new(groups[0], groups[1], groups[2], 0, 0, 0, 0, 0), prefix)
+const fn v6(groups: [u16; 4], prefix: u8) -> Ipv6Net {
+    let [a, b, c, d] = groups;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), prefix)
 }
 
-const fn v6_host(groups: [u16; 2], last: u16) -> Ipv6Net {
-    Ipv6Net::new_assert(Ipv6Addr::new(groups[0], groups[1], 0, 0, 0, 0, 0, last), 128)
+const fn v6_host(groups: [u16; 3], last: [u16; 2]) -> Ipv6Net {
+    let [a, b, c] = groups;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, last[0], last[1]), 128)
 }
 
 /// IPv4 ranges that are not the public internet.
-const FORBIDDEN_V4: [Ipv4Net; 15] = [
-    v4(0, 0, 0, 8),       // this network
-    v4(10, 0, 0, 8),      // private
-    v4(100, 64, 0, 10),   // carrier-grade NAT, also some clouds' metadata
-    v4(127, 0, 0, 8),     // loopback
-    v4(169, 254, 0, 16),  // link-local, the clouds' metadata
-    v4(172, 16, 0, 12),   // private
-    v4(192, 0, 0, 24),    // protocol assignments
-    v4(192, 0, 2, 24),    // documentation
-    v4(192, 88, 99, 24),  // 6to4 relays
-    v4(192, 168, 0, 16),  // private
-    v4(198, 18, 0, 15),   // benchmarking
-    v4(198, 51, 100, 24), // documentation
-    v4(203, 0, 113, 24),  // documentation
-    v4(224, 0, 0, 4),     // multicast
-    v4(240, 0, 0, 4),     // reserved, and broadcast
+const FORBIDDEN_V4: [Ipv4Net; 22] = [
+    v4(0, 0, 0, 0, 8),       // this network
+    v4(10, 0, 0, 0, 8),      // private
+    v4(100, 64, 0, 0, 10),   // carrier-grade NAT, also Alibaba Cloud's services
+    v4(127, 0, 0, 0, 8),     // loopback
+    v4(161, 26, 0, 0, 16),   // IBM Cloud's services
+    v4(166, 8, 0, 0, 14),    // IBM Cloud's services
+    v4(169, 254, 0, 0, 16),  // link-local
+    v4(172, 16, 0, 0, 12),   // private
+    v4(192, 0, 0, 0, 24),    // protocol assignments
+    v4(192, 0, 2, 0, 24),    // documentation
+    v4(192, 31, 196, 0, 24), // AS112
+    v4(192, 52, 193, 0, 24), // automatic multicast tunnelling
+    v4(192, 88, 99, 0, 24),  // 6to4 relays
+    v4(192, 168, 0, 0, 16),  // private
+    v4(192, 175, 48, 0, 24), // AS112
+    v4(198, 18, 0, 0, 15),   // benchmarking
+    v4(198, 51, 100, 0, 24), // documentation
+    v4(199, 36, 153, 4, 30), // Google APIs, as restricted to a customer's network
+    v4(199, 36, 153, 8, 30), // Google APIs, as private to a customer's network
+    v4(203, 0, 113, 0, 24),  // documentation
+    v4(224, 0, 0, 0, 4),     // multicast
+    v4(240, 0, 0, 0, 4),     // reserved, and broadcast
 ];
 
-/// IPv6 ranges that are not the public internet, save for the exceptions below.
-const FORBIDDEN_V6: [Ipv6Net; 11] = [
-    v6([0, 0, 0], 8),           // unspecified, loopback, IPv4-compatible, local NAT64 (64:ff9b:1::/48)
-    v6([0x100, 0, 0], 64),      // discard
-    v6([0x2001, 0, 0], 23),     // protocol assignments, Teredo
-    v6([0x2001, 0xdb8, 0], 32), // documentation
-    v6([0x2002, 0, 0], 16),     // 6to4: any IPv4 address inside
-    v6([0x3fff, 0, 0], 20),     // documentation
-    v6([0x5f00, 0, 0], 16),     // segment routing
-    v6([0xfc00, 0, 0], 7),      // unique local
-    v6([0xfe80, 0, 0], 10),     // link-local
-    v6([0xfec0, 0, 0], 10),     // site-local, deprecated
-    v6([0xff00, 0, 0], 8),      // multicast
+/// The only part of IPv6 that is assigned to the public internet.
+const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
+
+/// Ranges in [`GLOBAL_UNICAST`] that are not the public internet.
+const FORBIDDEN_V6: [Ipv6Net; 7] = [
+    v6([0x2001, 0, 0, 0], 23),             // protocol assignments, among them Teredo and ORCHIDv2
+    v6([0x2001, 0xdb8, 0, 0], 32),         // documentation
+    v6([0x2002, 0, 0, 0], 16),             // 6to4: any IPv4 address inside
+    v6([0x2600, 0x2d00, 0x2, 0x1000], 64), // Google APIs, as restricted to a customer's network
+    v6([0x2600, 0x2d00, 0x2, 0x2000], 64), // Google APIs, as private to a customer's network
+    v6([0x2620, 0x4f, 0x8000, 0], 48),     // AS112
+    v6([0x3fff, 0, 0, 0], 20),             // documentation
 ];
 
-/// The parts of `2001::/23` that the registry calls globally reachable.
-const GLOBAL_IN_2001: [Ipv6Net; 7] = [
-    v6_host([0x2001, 1], 1),    // port control protocol anycast
-    v6_host([0x2001, 1], 2),    // TURN anycast
-    v6_host([0x2001, 1], 3),    // DNS service registration anycast
-    v6([0x2001, 3, 0], 32),     // automatic multicast tunnelling
-    v6([0x2001, 4, 0x112], 48), // AS112
-    v6([0x2001, 0x20, 0], 28),  // ORCHIDv2
-    v6([0x2001, 0x30, 0], 28),  // drone remote identification
+/// Where cloud providers serve a machine's credentials and metadata: no setting opens these.
+const METADATA_V4: [Ipv4Net; 8] = [
+    v4(100, 100, 100, 200, 32), // Alibaba Cloud
+    v4(168, 63, 129, 16, 32),   // Azure's platform, among it the guest agent's secrets
+    v4(169, 254, 0, 23, 32),    // Tencent Cloud
+    v4(169, 254, 42, 42, 32),   // Scaleway
+    v4(169, 254, 169, 254, 32), // AWS, Azure, Google Cloud, Oracle Cloud, IBM Cloud and others
+    v4(169, 254, 170, 2, 32),   // containers at AWS (ECS)
+    v4(169, 254, 170, 23, 32),  // pods at AWS (EKS)
+    v4(192, 0, 0, 192, 32),     // Oracle Cloud, formerly
+];
+
+/// The same in IPv6.
+const METADATA_V6: [Ipv6Net; 6] = [
+    v6_host([0xfd00, 0x42, 0], [0, 0x42]),     // Scaleway
+    v6_host([0xfd00, 0xec2, 0], [0, 0x23]),    // pods at AWS (EKS)
+    v6_host([0xfd00, 0xec2, 0], [0, 0x254]),   // AWS
+    v6_host([0xfd00, 0xa9fe, 0xa9fe], [0, 1]), // Akamai
+    v6_host([0xfd20, 0xce, 0], [0, 0x254]),    // Google Cloud
+    v6_host([0xfe80, 0, 0], [0xa9fe, 0xa9fe]), // OpenStack
 ];
 
 /// RFC 6052: the IPv4 address stands in the last four bytes.
-const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0], 96);
 
 /// Decides whether an address may be reached.
 #[derive(Debug, Clone, Default)]
 pub struct AddressRules {
     allowed_networks: Vec<IpNet>,
+    denied_networks: Vec<IpNet>,
 }
 
 impl AddressRules {
-    /// The public internet and these networks.
-    pub fn new(allowed_networks: Vec<IpNet>) -> Self {
-        Self { allowed_networks }
+    /// The public internet and `allowed_networks`, without `denied_networks`.
+    pub fn new(allowed_networks: Vec<IpNet>, denied_networks: Vec<IpNet>) -> Self {
+        Self { allowed_networks, denied_networks }
     }
 
     /// Whether a message may go to this address. An address that embeds an IPv4 address in a form that networks
-    /// translate (IPv4-mapped, NAT64) has the verdict of the one inside.
+    /// translate (IPv4-mapped, NAT64) has the verdict of the one inside; a network that contains either form counts.
     pub fn allow(&self, address: IpAddr) -> bool {
-        let opened = |address: IpAddr| self.allowed_networks.iter().any(|network| network.contains(&address));
-        if opened(address) {
-            return true;
-        }
-        match embedded_v4(address) {
-            Some(inside) => opened(IpAddr::V4(inside)) || is_public_v4(inside),
-            None => is_public(address),
-        }
+        let inside = embedded_v4(address).map(IpAddr::V4);
+        let is_in = |networks: &[IpNet]| {
+            networks.iter().any(|network| network.contains(&address) || inside.is_some_and(|ip| network.contains(&ip)))
+        };
+        let reached = inside.unwrap_or(address);
+        !is_metadata(reached) && !is_in(&self.denied_networks) && (is_in(&self.allowed_networks) || is_public(reached))
     }
 }
 
@@ -105,16 +124,18 @@ fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     address.to_ipv4_mapped()
 }
 
-fn is_public(address: IpAddr) -> bool {
+fn is_metadata(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => {
-            let within = |networks: &[Ipv6Net]| networks.iter().any(|network| network.contains(&address));
-            within(&GLOBAL_IN_2001) || !within(&FORBIDDEN_V6)
-        }
+        IpAddr::V4(address) => METADATA_V4.iter().any(|network| network.contains(&address)),
+        IpAddr::V6(address) => METADATA_V6.iter().any(|network| network.contains(&address)),
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    !FORBIDDEN_V4.iter().any(|network| network.contains(&address))
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !FORBIDDEN_V4.iter().any(|network| network.contains(&address)),
+        IpAddr::V6(address) => {
+            GLOBAL_UNICAST.contains(&address) && !FORBIDDEN_V6.iter().any(|network| network.contains(&address))
+        }
+    }
 }

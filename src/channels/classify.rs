@@ -19,7 +19,10 @@ pub(super) enum Failure {
     UnusableUrl,
     /// Ids and names are visible ASCII by their types, so that this cannot be; without its headers nothing may be sent.
     UnwritableHeaders,
+    /// The host's name has no address, or one that is not allowed: a tenant must not learn which internal names exist.
     Unresolved,
+    LookupTimedOut,
+    /// The URL's host is an address that is not allowed.
     BlockedAddress,
     ConnectionFailed,
     ConnectionRefused,
@@ -62,7 +65,9 @@ impl Failure {
             | Self::ConnectionReset
             | Self::ConnectionClosed
             | Self::Unreachable => Outcome::ConnectError,
-            Self::ConnectionTimedOut | Self::NoAnswerInTime | Self::UnfinishedAnswer => Outcome::Timeout,
+            Self::LookupTimedOut | Self::ConnectionTimedOut | Self::NoAnswerInTime | Self::UnfinishedAnswer => {
+                Outcome::Timeout
+            }
             Self::NotHttp | Self::GivenUp | Self::BrokenHttp2 => Outcome::ProtocolError,
             Self::Tls(_) => Outcome::TlsError,
         }
@@ -73,8 +78,11 @@ impl Failure {
         match self {
             Self::UnusableUrl => "The URL cannot be sent to.",
             Self::UnwritableHeaders => "The message's headers could not be written.",
-            Self::Unresolved => "The host name did not resolve.",
-            Self::BlockedAddress => "The host has an address that this service does not send to. Nothing was sent.",
+            Self::Unresolved => {
+                "The host name did not resolve to an address that this service sends to. Nothing was sent."
+            }
+            Self::LookupTimedOut => "The host name did not resolve in time. Nothing was sent.",
+            Self::BlockedAddress => "The host is an address that this service does not send to. Nothing was sent.",
             Self::ConnectionFailed => "The connection failed.",
             Self::ConnectionRefused => "The connection was refused.",
             Self::ConnectionReset => "The connection was reset before the answer.",
@@ -112,8 +120,8 @@ impl TlsFault {
 impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Unresolved => Self::Unresolved,
-            ResolveError::Forbidden(forbidden) => forbidden.into(),
+            ResolveError::Unresolved | ResolveError::Forbidden(_) => Self::Unresolved,
+            ResolveError::TimedOut => Self::LookupTimedOut,
         }
     }
 }

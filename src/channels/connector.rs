@@ -1,27 +1,65 @@
 //! How connections are opened: to vetted addresses only, with TLS where the URL says so.
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tower::Service;
 
 use super::MAX_TIMEOUT;
-
-/// Opens connections to what the resolver `R` answers; literal addresses are the caller's to vet.
-pub(super) type Connector<R> = HttpsConnector<HttpConnector<R>>;
+use super::connections::ExchangeError;
+use super::resolver::ForTenant;
+use crate::domain::names::TenantId;
 
 /// What it opens.
 pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// The connector. It offers HTTP/2 and HTTP/1.1. Its TLS has no deadline but that of the caller, who drops it.
-pub(super) fn connector<R>(resolver: R, tls: ClientConfig) -> Connector<R> {
-    let mut tcp = HttpConnector::new_with_resolver(resolver);
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    // Divided by the addresses of a name: one that does not answer leaves time for the next within the longest deadline.
-    tcp.set_connect_timeout(Some(MAX_TIMEOUT));
-    // A deadline drops its attempt and so its connection; this ends one that attempts share.
-    tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
-    HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp)
+/// A connection to be opened.
+pub(super) struct Dial {
+    pub(super) uri: Uri,
+    /// The tenant whose limit the look-up of its name counts towards.
+    pub(super) tenant: TenantId,
+}
+
+/// Opens connections to what the resolver `R` answers; literal addresses are the caller's to vet. It offers HTTP/2 and
+/// HTTP/1.1. Its TLS has no deadline but that of the caller, who drops it.
+#[derive(Clone)]
+pub(super) struct Connector<R> {
+    resolver: R,
+    tls: Arc<ClientConfig>,
+}
+
+impl<R> Connector<R> {
+    pub(super) fn new(resolver: R, mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self { resolver, tls: Arc::new(tls) }
+    }
+}
+
+impl<R: ForTenant> Service<Dial> for Connector<R> {
+    type Response = Tcp;
+    type Error = ExchangeError;
+    type Future = Pin<Box<dyn Future<Output = Result<Tcp, ExchangeError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, dial: Dial) -> Self::Future {
+        let mut tcp = HttpConnector::new_with_resolver(self.resolver.for_tenant(&dial.tenant));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Divided by the addresses of a name: one that does not answer leaves time for the next within the longest deadline.
+        tcp.set_connect_timeout(Some(MAX_TIMEOUT));
+        // A deadline drops its attempt and so its connection; this ends one that attempts share.
+        tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
+        HttpsConnector::from((tcp, Arc::clone(&self.tls))).call(dial.uri)
+    }
 }

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_counted_by_where_it_was_met() {
         let metrics = Metrics::new("1", "a");
-        let guard = Guard::new(AddressRules::new(vec!["127.0.0.1/32".parse().unwrap()]), metrics.clone());
+        let guard = Guard::new(AddressRules::new(vec!["127.0.0.1/32".parse().unwrap()], Vec::new()), metrics.clone());
         let url = |text| Url::parse(text).unwrap();
         let [good, bad]: [IpAddr; 2] = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse().unwrap());
         assert_eq!(guard.judge_literal(&url("https://127.0.0.1/")), Ok(()));

@@ -17,17 +17,18 @@ use http::header::{ACCEPT, HeaderValue, InvalidHeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rustls::ClientConfig;
-use tokio::time::{Instant, Sleep, timeout_at};
+use tokio::time::{Sleep, timeout};
 use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
 use super::connections::{AnswerBody, Begun, Connections, ExchangeError, Message, Stream};
-use super::connector::{Connector, Tcp, connector};
+use super::connector::{Connector, Tcp};
 use super::guard::Guard;
-use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, system_lookup};
+use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, by_name_servers};
 use super::target::Destination;
 use super::{Settings, Target};
+use crate::domain::names::TenantId;
 use crate::telemetry::metrics::Metrics;
 
 /// How much of an answer's body is read. A longer one costs its connection.
@@ -89,15 +90,15 @@ struct Shared {
 
 impl HttpClient {
     pub fn new(settings: &Settings, metrics: &Metrics) -> Result<Self, BuildError> {
-        Self::with_lookup(settings, metrics, system_lookup)
+        Self::with_lookup(settings, metrics, by_name_servers(&settings.name_servers))
     }
 
-    /// A client that asks `lookup` for the addresses of names; they are vetted all the same.
+    /// A client that asks `lookup` for the addresses of names; they are vetted all the same. For tests.
     pub fn with_lookup(settings: &Settings, metrics: &Metrics, lookup: Lookup) -> Result<Self, BuildError> {
-        let guard = Guard::new(AddressRules::new(settings.allowed_networks.clone()), metrics.clone());
-        let resolver = GuardedResolver::new(guard, lookup);
+        let rules = AddressRules::new(settings.allowed_networks.clone(), settings.denied_networks.clone());
+        let resolver = GuardedResolver::new(Guard::new(rules, metrics.clone()), settings.lookups, lookup);
         let tls = crate::tls::client_config(&settings.extra_roots)?;
-        let connections = Connections::new(connector(resolver.clone(), tls.clone()), MAX_IDLE_PER_HOST);
+        let connections = Connections::new(Connector::new(resolver.clone(), tls.clone()), MAX_IDLE_PER_HOST);
         Ok(Self(Arc::new(Shared { connections, resolver, settings: settings.clone(), tls })))
     }
 
@@ -114,24 +115,21 @@ impl HttpClient {
         self.0.settings.default_timeout
     }
 
-    /// Whether messages may go to the URL's host as it resolves now. Sends nothing. A host that passes is vetted again
-    /// at every send.
-    pub async fn vet(&self, url: &Url) -> Result<(), VetError> {
-        let deadline = Instant::now() + self.0.settings.default_timeout;
-        let guard = self.0.resolver.guard();
-        let found = match url.host() {
-            Some(Host::Domain(name)) => {
-                timeout_at(deadline, self.0.resolver.addresses(name)).await.map_err(|_elapsed| VetError::TimedOut)?
-            }
+    /// Whether messages of the tenant may go to the URL's host as it resolves now. Sends nothing. A host that passes is
+    /// vetted again at every send.
+    pub async fn vet(&self, url: &Url, tenant: &TenantId) -> Result<(), VetError> {
+        let resolver = &self.0.resolver;
+        let name = match url.host() {
+            Some(Host::Domain(name)) => name,
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => {
-                guard.judge_literal(url).map(|()| Arc::default()).map_err(ResolveError::from)
+                return resolver.guard().judge_literal(url).map_err(|_forbidden| VetError::BlockedAddress);
             }
-            None => Err(ResolveError::Unresolved),
+            None => return Err(VetError::Unresolved),
         };
-        match found {
-            Ok(_) => Ok(()),
-            Err(ResolveError::Forbidden(_)) => Err(VetError::BlockedAddress),
-            Err(ResolveError::Unresolved) => Err(VetError::Unresolved),
+        match timeout(self.0.settings.default_timeout, resolver.addresses(name, tenant)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(ResolveError::Forbidden(_) | ResolveError::Unresolved)) => Err(VetError::Unresolved),
+            Ok(Err(ResolveError::TimedOut)) | Err(_) => Err(VetError::TimedOut),
         }
     }
 

@@ -19,9 +19,10 @@ use tower::Service;
 
 use super::HttpClient;
 use super::connections::Connections;
-use super::connector::{Connector, Tcp, connector};
+use super::connector::{Connector, Tcp};
 use super::http_client::{Answer, Broken, Post};
-use super::resolver::{Addresses, GuardedResolver, ResolveError};
+use super::resolver::{Addresses, ForTenant, GuardedResolver, ResolveError, TenantResolver};
+use crate::domain::names::TenantId;
 
 /// How long each step took. `None`: it was not needed, or did not end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,11 +89,14 @@ impl HttpClient {
 
     /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
     /// resumed, and `stopwatch` learns of each of its steps.
-    fn of_one_request(&self, stopwatch: &Stopwatch) -> Connections<TimedConnector<Connector<TimedResolver>>, Tcp> {
+    fn of_one_request(
+        &self,
+        stopwatch: &Stopwatch,
+    ) -> Connections<TimedConnector<Connector<TimedResolver<GuardedResolver>>>, Tcp> {
         let mut tls = self.tls().clone();
         tls.resumption = Resumption::store(Arc::new(stopwatch.clone()));
         let resolver = TimedResolver { inner: self.resolver().clone(), stopwatch: stopwatch.clone() };
-        Connections::new(TimedConnector { inner: connector(resolver, tls), stopwatch: stopwatch.clone() }, 0)
+        Connections::new(TimedConnector { inner: Connector::new(resolver, tls), stopwatch: stopwatch.clone() }, 0)
     }
 }
 
@@ -157,12 +161,20 @@ impl Marks {
 
 /// A resolver that tells when it is asked and when it has answered.
 #[derive(Clone)]
-struct TimedResolver {
-    inner: GuardedResolver,
+struct TimedResolver<R> {
+    inner: R,
     stopwatch: Stopwatch,
 }
 
-impl Service<Name> for TimedResolver {
+impl ForTenant for TimedResolver<GuardedResolver> {
+    type Resolver = TimedResolver<TenantResolver>;
+
+    fn for_tenant(&self, tenant: &TenantId) -> Self::Resolver {
+        TimedResolver { inner: self.inner.for_tenant(tenant), stopwatch: self.stopwatch.clone() }
+    }
+}
+
+impl Service<Name> for TimedResolver<TenantResolver> {
     type Response = Addresses;
     type Error = ResolveError;
     type Future = Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send>>;

@@ -4,6 +4,7 @@
 //! [`Outcome`](crate::domain::delivery::Outcome), never an error. Every request of every channel leaves through
 //! [`HttpClient`], which decides where messages may go.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,7 +28,7 @@ pub mod webhook;
 pub use http_client::{BuildError, HttpClient};
 pub use measured::Timings;
 pub use redact::Redactor;
-pub use resolver::{Lookup, VetError, system_lookup};
+pub use resolver::{Found, Lookup, LookupError, LookupLimits, VetError};
 pub use target::Target;
 
 /// Longest deadline that an endpoint may have.
@@ -41,6 +42,12 @@ pub const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSIO
 pub struct Settings {
     /// Networks that may be reached besides the public internet.
     pub allowed_networks: Vec<IpNet>,
+    /// Networks that are never reached, also if they are public or allowed.
+    pub denied_networks: Vec<IpNet>,
+    /// Who is asked for the addresses of names; empty: the name servers of the system.
+    pub name_servers: Vec<SocketAddr>,
+    /// How many names this client looks up at once.
+    pub lookups: LookupLimits,
     /// Whether messages may go over plain `http`.
     pub allow_http: bool,
     /// The deadline of an attempt where its endpoint names none; also of the check of a URL when it is saved.

@@ -2,9 +2,8 @@
 //!
 //! Which addresses are the public internet is said here once more in other words, by what the standard library knows.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -12,7 +11,8 @@ use ipnet::{IpNet, Ipv4Net};
 use url::{Host, Url};
 
 use super::address::AddressRules;
-use super::{HttpClient, Settings, VetError};
+use super::{HttpClient, Lookup, LookupError, LookupLimits, Settings, VetError};
+use crate::domain::names::TenantId;
 use crate::domain::push_hosts::PushHosts;
 use crate::domain::webhook_url::{MAX_URL_BYTES, WebhookUrl};
 use crate::telemetry::metrics::Metrics;
@@ -24,11 +24,14 @@ static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| client(Vec::new()));
 pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
     let settings = Settings {
         allowed_networks,
+        denied_networks: Vec::new(),
+        name_servers: Vec::new(),
+        lookups: LookupLimits::WORKERS,
         allow_http: true,
         default_timeout: Duration::from_secs(5),
         extra_roots: Vec::new(),
     };
-    let unknown = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
+    let unknown: Lookup = Arc::new(|_| std::future::ready(Err(LookupError::Unresolved)).boxed());
     HttpClient::with_lookup(&settings, &Metrics::new("property", "property"), unknown)
         .unwrap_or_else(|error| panic!("no client: {error}"))
 }
@@ -72,7 +75,8 @@ fn assert_guarded(url: &Url) {
         }
         None => panic!("{url} has no host"),
     };
-    let Some(verdict) = CLIENT.vet(url).now_or_never() else { panic!("{url} is looked up") };
+    let tenant = TenantId::from_stored("property".to_owned());
+    let Some(verdict) = CLIENT.vet(url, &tenant).now_or_never() else { panic!("{url} is looked up") };
     let allowed = AddressRules::default().allow(address);
     assert_eq!(verdict, if allowed { Ok(()) } else { Err(VetError::BlockedAddress) }, "{url}");
     assert!(!(allowed && is_known_private(address)), "{url} may be sent to");
@@ -94,12 +98,12 @@ pub fn address(input: &[u8]) {
     let (v6, v4) = (Ipv6Addr::from(*bytes), Ipv4Addr::new(a, b, c, d));
     let prefix = rest.first().map_or(32, |byte| byte % 33);
     let opened = Ipv4Net::new(v4, prefix).map_or_else(|_| Vec::new(), |network| vec![IpNet::V4(network.trunc())]);
-    let [closed, opened] = [AddressRules::default(), AddressRules::new(opened)];
+    let [closed, opened] = [AddressRules::default(), AddressRules::new(opened, Vec::new())];
 
     let translated = [v4.to_ipv6_mapped(), nat64(v4)].map(IpAddr::V6);
     for address in translated.into_iter().chain([IpAddr::V4(v4)]) {
         assert_eq!(closed.allow(address), closed.allow(IpAddr::V4(v4)), "{address} and {v4}");
-        assert!(opened.allow(address), "{address} is opened by {opened:?}");
+        assert_eq!(opened.allow(address), !serves_metadata(v4), "{address} is opened by {opened:?}");
     }
     for address in translated.into_iter().chain([IpAddr::V4(v4), IpAddr::V6(v6)]) {
         assert!(!(closed.allow(address) && is_known_private(address)), "{address}");
@@ -112,32 +116,38 @@ fn nat64(inside: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
 }
 
+/// What no setting opens.
+fn serves_metadata(address: Ipv4Addr) -> bool {
+    matches!(
+        address.octets(),
+        [100, 100, 100, 200]
+            | [168, 63, 129, 16]
+            | [169, 254, 0, 23]
+            | [169, 254, 42, 42]
+            | [169, 254, 169, 254]
+            | [169, 254, 170, 2 | 23]
+            | [192, 0, 0, 192]
+    )
+}
+
 fn is_known_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_known_private_v4(address),
-        IpAddr::V6(address) => {
-            let segments = address.segments();
-            let inside = match segments {
-                [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
-                    let [.., a, b, c, d] = address.octets();
-                    is_known_private_v4(Ipv4Addr::new(a, b, c, d))
-                }
-                _ => false,
-            };
-            inside
-                || address.is_loopback()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                || matches!(segments, [0x2001, 0 | 0xdb8, ..] | [0x2002, ..])
-        }
+        IpAddr::V6(address) => match address.segments() {
+            [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+                let [.., a, b, c, d] = address.octets();
+                is_known_private_v4(Ipv4Addr::new(a, b, c, d))
+            }
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] => true,
+            [first, ..] => !(0x2000..=0x3fff).contains(&first),
+        },
     }
 }
 
 fn is_known_private_v4(address: Ipv4Addr) -> bool {
     let octets = address.octets();
-    address.is_private()
+    serves_metadata(address)
+        || address.is_private()
         || address.is_loopback()
         || address.is_link_local()
         || address.is_broadcast()

@@ -7,6 +7,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
 use url::{Position, Url};
 
+use crate::domain::names::TenantId;
+
 /// Cheap to clone but for the URL's text.
 ///
 /// `Debug` shows the origin alone: paths and queries of webhooks often carry a token.
@@ -16,7 +18,7 @@ pub struct Target {
     destination: Option<Destination>,
 }
 
-/// What a request needs of a URL.
+/// What a request needs to know of where it goes.
 #[derive(Clone)]
 pub(super) struct Destination {
     /// As HTTP/2 wants it.
@@ -26,11 +28,13 @@ pub(super) struct Destination {
     pub(super) host: HeaderValue,
     /// Scheme, host and port: connections to it can be shared.
     pub(super) origin: Arc<str>,
+    /// Whose target it is.
+    pub(super) tenant: TenantId,
 }
 
 impl Target {
-    pub fn new(url: Url) -> Self {
-        Self { destination: Destination::of(&url), url }
+    pub fn new(url: Url, tenant: TenantId) -> Self {
+        Self { destination: Destination::of(&url, tenant), url }
     }
 
     pub fn url(&self) -> &Url {
@@ -44,13 +48,13 @@ impl Target {
 }
 
 impl Destination {
-    fn of(url: &Url) -> Option<Self> {
+    fn of(url: &Url, tenant: TenantId) -> Option<Self> {
         let absolute = Uri::try_from(url.as_str()).ok()?;
         let path = absolute.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         // The parser of URLs has left a default port out.
         let host = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
         absolute.scheme()?;
-        Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute })
+        Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute, tenant })
     }
 }
 
@@ -64,6 +68,10 @@ impl fmt::Debug for Target {
 mod tests {
     use super::*;
 
+    fn target(url: &str) -> Target {
+        Target::new(Url::parse(url).unwrap(), TenantId::parse("acme").unwrap())
+    }
+
     #[test]
     fn a_url_has_what_a_request_needs() {
         for (url, host, path, origin) in [
@@ -72,7 +80,7 @@ mod tests {
             ("http://a.test:8080?c", "a.test:8080", "/?c", "http://a.test:8080"),
             ("https://[::1]:8443/b%20c/", "[::1]:8443", "/b%20c/", "https://[::1]:8443"),
         ] {
-            let target = Target::new(Url::parse(url).unwrap());
+            let target = target(url);
             let found = target.destination().unwrap();
             assert_eq!(
                 (found.host.to_str().unwrap(), found.path.to_string().as_str(), &*found.origin),
@@ -80,12 +88,12 @@ mod tests {
             );
             assert_eq!(found.absolute.to_string(), target.url().as_str(), "{url}");
         }
-        assert!(Target::new(Url::parse("mailto:a@b.test").unwrap()).destination().is_none());
+        assert!(target("mailto:a@b.test").destination().is_none());
     }
 
     #[test]
     fn debug_shows_the_origin_alone() {
-        let target = Target::new(Url::parse("https://a.test/token?key=k").unwrap());
+        let target = target("https://a.test/token?key=k");
         assert_eq!(format!("{target:?}"), "Target(\"https://a.test\")");
     }
 }

@@ -100,6 +100,10 @@ pub enum PeopleKeys {
 pub struct Channels {
     /// Reachable besides the public internet.
     pub allowed_networks: Vec<IpNet>,
+    /// Never reachable.
+    pub denied_networks: Vec<IpNet>,
+    /// Empty: those of the system.
+    pub name_servers: Vec<SocketAddr>,
     pub allow_http: bool,
     /// The deadline where a push config names none.
     pub webhook_timeout: Duration,

@@ -16,11 +16,11 @@ use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
     ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
-    DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, ENCRYPTION_KEYS, ENDPOINT_MAX_IN_FLIGHT,
-    EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT, MAX_IN_FLIGHT,
-    MAX_STREAMS, METRICS_ADDR, PUBLIC_URL, REENCRYPTION_SCHEDULE, RETENTION_DAYS, RETENTION_SCHEDULE, ROLLUP_SCHEDULE,
-    SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting, TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT,
-    WORKSPACE_REPAIR_SCHEDULE,
+    DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, DENIED_NETWORKS, ENCRYPTION_KEYS,
+    ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT,
+    MAX_IN_FLIGHT, MAX_STREAMS, METRICS_ADDR, NAME_SERVERS, PUBLIC_URL, REENCRYPTION_SCHEDULE, RETENTION_DAYS,
+    RETENTION_SCHEDULE, ROLLUP_SCHEDULE, SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting,
+    TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
 };
 use super::traces::traces;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
@@ -29,6 +29,9 @@ use crate::domain::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::telemetry::logging;
 use crate::tls;
+
+/// Where name servers listen (RFC 1035, section 4.2).
+const DNS_PORT: u16 = 53;
 
 /// The data directory of root: the user `postgres`, who runs root's server, cannot enter root's home.
 const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
@@ -145,24 +148,36 @@ fn origin(text: &str) -> Option<Url> {
 }
 
 fn channels(reader: &mut Reader) -> Option<Channels> {
-    let allowed_networks = if reader.is_set(ALLOWED_NETWORKS) {
-        reader.parsed(ALLOWED_NETWORKS, "CIDRs like 10.0.0.0/8,fd00::/8", networks)
-    } else {
-        Some(Vec::new())
-    };
+    let allowed_networks = networks(reader, ALLOWED_NETWORKS);
+    let denied_networks = networks(reader, DENIED_NETWORKS);
+    let name_servers = list(reader, NAME_SERVERS, "addresses like 10.0.0.53,[fd00::53]:5353", name_server);
     let allow_http = reader.parsed(ALLOW_HTTP, "true or false", |text| text.parse().ok());
     let webhook_timeout = reader.number(WEBHOOK_TIMEOUT, 1_000..=10_000).map(Duration::from_millis);
     let ca_certificates = ca_certificates(reader);
     Some(Channels {
         allowed_networks: allowed_networks?,
+        denied_networks: denied_networks?,
+        name_servers: name_servers?,
         allow_http: allow_http?,
         webhook_timeout: webhook_timeout?,
         ca_certificates,
     })
 }
 
-fn networks(text: &str) -> Option<Vec<IpNet>> {
-    text.split(',').map(|network| network.trim().parse().ok()).collect()
+fn networks(reader: &mut Reader, setting: Setting) -> Option<Vec<IpNet>> {
+    list(reader, setting, "CIDRs like 10.0.0.0/8,fd00::/8", |network| network.parse().ok())
+}
+
+/// Values separated by commas; none where the setting is not set.
+fn list<T>(reader: &mut Reader, setting: Setting, expected: &str, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    if !reader.is_set(setting) {
+        return Some(Vec::new());
+    }
+    reader.parsed(setting, expected, |text| text.split(',').map(|part| parse(part.trim())).collect())
+}
+
+fn name_server(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
 /// Each of them must be one that others can be trusted by; a fault names the first that is not.

@@ -77,6 +77,10 @@ settings! {
         "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
         "networks that webhooks and push services may reach besides the public internet, as CIDRs separated by commas; unset: none");
+    DENIED_NETWORKS = optional("FLAMETREE_DENIED_NETWORKS",
+        "networks that webhooks and push services must not reach, also if they are public or in FLAMETREE_ALLOWED_NETWORKS, as CIDRs separated by commas; unset: none");
+    NAME_SERVERS = optional("FLAMETREE_NAME_SERVERS",
+        "name servers for the hosts of webhooks and push services, as addresses with or without a port, separated by commas; unset: those of /etc/resolv.conf");
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
         "true or false: whether webhooks and added push services may use plain http, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",

@@ -24,7 +24,7 @@ pub enum Outcome {
     Redirect,
     /// The deadline passed, wherever the attempt was.
     Timeout,
-    /// The host's name did not resolve.
+    /// The host's name did not resolve to an address that the operator allows; not sent.
     DnsError,
     /// No connection, or it was lost before the answer.
     ConnectError,
@@ -32,7 +32,7 @@ pub enum Outcome {
     TlsError,
     /// The answer was not HTTP.
     ProtocolError,
-    /// The host's address is not one that the operator allows.
+    /// The URL's host is an address that the operator does not allow; not sent.
     BlockedAddress,
     /// The endpoint said that it is gone for good (410, for browser push also 404).
     Gone,

@@ -170,8 +170,9 @@ async fn endpoint(
     let stored_secrets = || webhook.iter().flat_map(|webhook| &webhook.secrets);
     let live = stored_secrets().filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
     let secrets = live.map(|secret| SigningSecret::parse(secret.secret.expose())).collect::<Result<_, _>>();
+    let url = config.url.as_ref().ok_or_else(|| unusable("it has no URL"))?;
     Ok(Endpoint {
-        target: Target::new(config.url.as_ref().ok_or_else(|| unusable("it has no URL"))?.as_url().clone()),
+        target: Target::new(url.as_url().clone(), tenant.clone()),
         headers: configured_headers(&config.headers).ok_or_else(|| unusable("a header cannot be sent"))?,
         secrets: secrets.map_err(|_invalid| unusable("a signing secret is not valid"))?,
         timeout: config.timeout.unwrap_or(state.client.default_timeout()),

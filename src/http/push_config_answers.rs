@@ -124,9 +124,9 @@ pub(super) struct WarningDocument {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum WarningCode {
-    /// The host has an address that this deployment does not send to.
+    /// The host is an address that this deployment does not send to.
     BlockedAddress,
-    /// The host's name does not resolve.
+    /// The host's name does not resolve to an address that this deployment sends to.
     UnresolvedHost,
     /// The host's name did not resolve in time.
     ResolutionTimeout,

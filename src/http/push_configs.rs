@@ -185,7 +185,7 @@ async fn change(
     };
     let (revision, signing_secret) = written.ok_or_else(|| if_match.overtaken())?;
     log_change(tenant, agent, caller, revision, &change);
-    let warnings = warnings(state, change.config.url.as_ref()).await;
+    let warnings = warnings(state, tenant, change.config.url.as_ref()).await;
     let document = document(&change.config).with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
     Ok(tagged(Some(revision), document))
 }
@@ -240,9 +240,9 @@ fn document(config: &PushConfig) -> PushConfigDocument {
 }
 
 /// What keeps messages from the URL's host as it resolves now. It may be set up later, so that this is no fault.
-async fn warnings(state: &ApiState, url: Option<&WebhookUrl>) -> Vec<WarningDocument> {
+async fn warnings(state: &ApiState, tenant: &TenantId, url: Option<&WebhookUrl>) -> Vec<WarningDocument> {
     let Some(url) = url else { return Vec::new() };
-    state.client.vet(url.as_url()).await.err().into_iter().map(WarningDocument::from).collect()
+    state.client.vet(url.as_url(), tenant).await.err().into_iter().map(WarningDocument::from).collect()
 }
 
 /// Where nothing but secrets is missing, the code says so: a form then asks for just them.

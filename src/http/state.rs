@@ -31,7 +31,7 @@ pub struct Dependencies {
     pub db: Db,
     pub ingest: Ingest,
     pub keyring: Arc<Keyring>,
-    /// Vets the URLs of push configs.
+    /// Vets the URLs of push configs, and tests endpoints.
     pub client: HttpClient,
     pub push_config_rules: Rules,
     /// Sends to browsers; `None`: browser push is not configured.

@@ -185,8 +185,7 @@ metrics! {
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
     }
-    /// Addresses that were refused, of messages, of tests, and of URLs that were saved; each is in the log. A look-up that
-    /// several deliveries wait for counts once.
+    /// Addresses that were refused, of messages, of tests, and of URLs that were saved; each is in the log.
     pub fn address_blocked(reason: BlockReason) {
         blocked_addresses_total: Counter, by BlockReason => add(reason, 1)
     }

@@ -14,6 +14,7 @@ use crate::channels::webhook::{self, Endpoint, SigningSecret};
 use crate::channels::{HttpClient, Target};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::ids::EndpointId;
+use crate::domain::names::TenantId;
 use crate::secrets::Keyring;
 use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
 use crate::store::{Db, SealedError, answered, is_of_what_is_stored};
@@ -84,7 +85,7 @@ impl Webhooks {
     async fn find(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<Found, sqlx::Error> {
         let tenant = &delivery.event.tenant_id;
         match answered(webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id)).await {
-            Ok(Some(stored)) => Ok(self.prepare(&stored, now)),
+            Ok(Some(stored)) => Ok(self.prepare(tenant, &stored, now)),
             Ok(None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
             Err(error) => {
@@ -94,7 +95,7 @@ impl Webhooks {
         }
     }
 
-    fn prepare(&self, stored: &StoredWebhook, now: DateTime<Utc>) -> Found {
+    fn prepare(&self, tenant: &TenantId, stored: &StoredWebhook, now: DateTime<Utc>) -> Found {
         let Some(url) = stored.url.clone().filter(|_| stored.enabled) else { return Found::Gone };
         let Some(headers) = webhook::configured_headers(&stored.headers) else {
             return Found::Unusable("A stored header of this endpoint cannot be sent.");
@@ -108,7 +109,13 @@ impl Webhooks {
         let timeout = stored.timeout.unwrap_or(self.default_timeout);
         let redactor = webhook::redactor(&stored.headers, stored.secrets.iter().map(|stored| &stored.secret));
         Found::Ready(
-            Arc::new(Endpoint { target: Target::new(url.into_url()), headers, secrets, timeout, redactor }),
+            Arc::new(Endpoint {
+                target: Target::new(url.into_url(), tenant.clone()),
+                headers,
+                secrets,
+                timeout,
+                redactor,
+            }),
             until,
         )
     }

@@ -11,7 +11,7 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/http/token_cache.rs", 1, "one note of a token's use: it is lost, and the next one is made in a minute"),
     ("src/worker/attempts.rs", 1, "32 attempts: each catches its own panic, and its delivery ends as interrupted"),
     ("src/worker/operations/runner.rs", 1, "one run of an operation: its lease ends, and a worker repeats it"),
-    ("src/channels/resolver.rs", 1, "one look-up of a name: those who wait for it get an error"),
+    ("src/channels/resolver/mod.rs", 1, "one look-up of a name: those who wait for it get an error"),
     (
         "src/channels/browser_push/desk.rs",
         1,

@@ -1,18 +1,19 @@
 //! No message reaches an address that the operator did not allow: by literal, name, rebinding or redirect.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flametree_notify::channels::{HttpClient, Lookup, Settings, VetError};
+use flametree_notify::channels::{HttpClient, Lookup, LookupError, Settings, VetError};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::webhook_url::WebhookUrl;
 use flametree_notify::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 
-use crate::support::messages::{attempt, endpoint, impatient, metrics, settings};
+use crate::support::messages::{attempt, endpoint, impatient, metrics, settings, tenant};
 use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::names::{Addresses, names, slow_names};
 use crate::support::never_accepts::NeverAccepts;
 use crate::support::waiting::all;
 use crate::support::wire::answer;
@@ -22,12 +23,12 @@ fn closed() -> Settings {
 }
 
 async fn vet(url: &str) -> Result<(), VetError> {
-    let client = HttpClient::with_lookup(&closed(), &metrics(), never_asked).unwrap();
-    client.vet(WebhookUrl::parse(url, true).unwrap().as_url()).await
+    let client = HttpClient::with_lookup(&closed(), &metrics(), never_asked()).unwrap();
+    client.vet(WebhookUrl::parse(url, true).unwrap().as_url(), &tenant()).await
 }
 
-fn never_asked(host: &str) -> io::Result<Vec<IpAddr>> {
-    panic!("{host} is not a name")
+fn never_asked() -> Lookup {
+    names(|host| panic!("{host} is not a name"))
 }
 
 const LITERALS: [&str; 16] = [
@@ -54,10 +55,10 @@ async fn a_literal_in_any_notation_is_vetted_when_saved_and_when_sent_to() {
     // Bound to every address, so that a connection would be seen.
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
-    let client = HttpClient::with_lookup(&closed(), &metrics, never_asked).unwrap();
+    let client = HttpClient::with_lookup(&closed(), &metrics, never_asked()).unwrap();
     for literal in LITERALS {
         let endpoint = endpoint(&format!("http://{literal}:{}/", receiver.address.port()));
-        assert_eq!(client.vet(endpoint.target.url()).await, Err(VetError::BlockedAddress), "{literal}");
+        assert_eq!(client.vet(endpoint.target.url(), &tenant()).await, Err(VetError::BlockedAddress), "{literal}");
         let attempt = attempt(&client, &endpoint).await;
         assert_eq!((attempt.outcome, attempt.http_status), (Outcome::BlockedAddress, None), "{literal}");
         assert!(!format!("{:?}", attempt.detail).contains("127.0"), "{attempt:?}");
@@ -79,26 +80,36 @@ async fn this_machines_own_name_is_refused() {
     for host in ["localhost", "LOCALHOST"] {
         let url = format!("http://{host}:{}/", receiver.address.port());
         let attempt = attempt(&client, &endpoint(&url)).await;
-        assert_eq!(attempt.outcome, Outcome::BlockedAddress, "{host}");
+        assert_eq!(attempt.outcome, Outcome::DnsError, "{host}");
     }
     assert_eq!(receiver.connections(), 0);
 }
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_dns_error() {
-    let nowhere: Lookup = |_host| Err(io::ErrorKind::NotFound.into());
-    let empty: Lookup = |_host| Ok(Vec::new());
-    for lookup in [nowhere, empty] {
-        let client = HttpClient::with_lookup(&settings(), &metrics(), lookup).unwrap();
+    for found in [Err(LookupError::Unresolved), Ok(Vec::new())] {
+        let client = HttpClient::with_lookup(&settings(), &metrics(), names(move |_host| found.clone())).unwrap();
         let attempt = attempt(&client, &endpoint("https://nowhere.test/")).await;
         assert_eq!(attempt.outcome, Outcome::DnsError);
         let target = endpoint("https://nowhere.test/").target;
-        assert_eq!(client.vet(target.url()).await, Err(VetError::Unresolved));
+        assert_eq!(client.vet(target.url(), &tenant()).await, Err(VetError::Unresolved));
     }
 }
 
 const OPENED: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CLOSED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+fn counter() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let counter = Arc::new(AtomicUsize::new(0));
+    (Arc::clone(&counter), counter)
+}
+
+/// A name whose first look-up finds the opened address, and each later one the closed one; and how often it was asked.
+fn rebinding() -> (Lookup, Arc<AtomicUsize>) {
+    let (counter, asked) = counter();
+    let next = move || if counter.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED };
+    (names(move |_host| -> Addresses { Ok(vec![next()]) }), asked)
+}
 
 /// Opens one address of this machine and no other.
 fn half_open() -> Settings {
@@ -107,19 +118,19 @@ fn half_open() -> Settings {
 
 #[tokio::test]
 async fn one_forbidden_address_among_good_ones_spoils_the_name() {
-    let mixed: Lookup = |_host| Ok(vec![OPENED, CLOSED]);
+    let mixed = names(|_host| Ok(vec![OPENED, CLOSED]));
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
     let client = HttpClient::with_lookup(&half_open(), &metrics, mixed).unwrap();
     let url = format!("http://mixed.test:{}/", receiver.address.port());
-    assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
+    assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::DnsError);
     assert_eq!(receiver.connections(), 0);
     assert_refused(&metrics, "resolved", 1);
 }
 
 #[tokio::test]
 async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
-    let two: Lookup = |_host| Ok(vec![OPENED, CLOSED]);
+    let two = names(|_host| Ok(vec![OPENED, CLOSED]));
     let silent = NeverAccepts::start().await;
     let port = silent.address.port();
     let receiver =
@@ -131,8 +142,7 @@ async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
 
 #[tokio::test]
 async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
+    let (rebinding, asked) = rebinding();
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     // Closes each connection, so that the next delivery needs a new one.
     let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
@@ -142,23 +152,22 @@ async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
     let url = format!("http://rebinding.test:{port}/");
     // The one look-up serves check and connection: there is no second answer to fall for.
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered);
-    assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
     allowed.ended(1).await;
     for _ in 0..3 {
-        assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::BlockedAddress);
+        assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::DnsError);
     }
     assert_eq!((allowed.seen().len(), hidden.connections()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_name_that_passed_when_saved_is_vetted_again_when_sent_to() {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let rebinding: Lookup = |_host| Ok(vec![if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED }]);
+    let (rebinding, _) = rebinding();
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     let endpoint = endpoint(&format!("http://rebinding.test:{}/", receiver.address.port()));
-    assert_eq!(client.vet(endpoint.target.url()).await, Ok(()));
-    assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::BlockedAddress);
+    assert_eq!(client.vet(endpoint.target.url(), &tenant()).await, Ok(()));
+    assert_eq!(attempt(&client, &endpoint).await.outcome, Outcome::DnsError);
     assert_eq!(receiver.connections(), 0);
 }
 
@@ -174,12 +183,11 @@ async fn a_redirect_to_a_forbidden_address_is_not_followed() {
 
 #[tokio::test]
 async fn deliveries_to_one_name_share_its_lookup() {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let slow: Lookup = |_host| {
-        ASKED.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(200));
-        Ok(vec![OPENED])
-    };
+    let (counter, asked) = counter();
+    let slow = slow_names(move |_host| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        (Duration::from_millis(200), Ok(vec![OPENED]))
+    });
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&settings(), &metrics(), slow).unwrap();
     let url = format!("http://slow.test:{}/", receiver.address.port());
@@ -188,16 +196,16 @@ async fn deliveries_to_one_name_share_its_lookup() {
         async move { attempt(&client, &endpoint).await.outcome }
     });
     assert_eq!(all(attempts).await, vec![Outcome::Delivered; 30]);
-    assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_lookup_that_panics_costs_its_own_delivery_only() {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let flaky: Lookup = |_host| {
-        assert!(ASKED.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
+    let (counter, _) = counter();
+    let flaky = names(move |_host| {
+        assert!(counter.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
         Ok(vec![OPENED])
-    };
+    });
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&settings(), &metrics(), flaky).unwrap();
     let endpoint = endpoint(&format!("http://flaky.test:{}/", receiver.address.port()));
@@ -207,10 +215,8 @@ async fn a_lookup_that_panics_costs_its_own_delivery_only() {
 
 #[tokio::test]
 async fn a_lookup_counts_towards_the_deadline() {
-    let client = HttpClient::with_lookup(&settings(), &metrics(), |_host| {
-        std::thread::sleep(Duration::from_secs(1));
-        Ok(vec![OPENED])
-    });
+    let slow = slow_names(|_host| (Duration::from_secs(1), Ok(vec![OPENED])));
+    let client = HttpClient::with_lookup(&settings(), &metrics(), slow);
     let attempt = attempt(&client.unwrap(), &impatient("https://slow.test/")).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
 }

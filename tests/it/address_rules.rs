@@ -7,36 +7,60 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
 /// Written down apart from the code: first and last address of each forbidden IPv4 range.
-const FORBIDDEN_V4: [(&str, &str); 15] = [
+const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("0.0.0.0", "0.255.255.255"),
     ("10.0.0.0", "10.255.255.255"),
     ("100.64.0.0", "100.127.255.255"),
     ("127.0.0.0", "127.255.255.255"),
+    ("161.26.0.0", "161.26.255.255"),
+    ("166.8.0.0", "166.11.255.255"),
+    ("168.63.129.16", "168.63.129.16"),
     ("169.254.0.0", "169.254.255.255"),
     ("172.16.0.0", "172.31.255.255"),
     ("192.0.0.0", "192.0.0.255"),
     ("192.0.2.0", "192.0.2.255"),
+    ("192.31.196.0", "192.31.196.255"),
+    ("192.52.193.0", "192.52.193.255"),
     ("192.88.99.0", "192.88.99.255"),
     ("192.168.0.0", "192.168.255.255"),
+    ("192.175.48.0", "192.175.48.255"),
     ("198.18.0.0", "198.19.255.255"),
     ("198.51.100.0", "198.51.100.255"),
+    ("199.36.153.4", "199.36.153.11"),
     ("203.0.113.0", "203.0.113.255"),
     ("224.0.0.0", "239.255.255.255"),
     ("240.0.0.0", "255.255.255.255"),
 ];
 
-const FORBIDDEN_V6: [(&str, &str); 11] = [
-    ("100::", "100::ffff:ffff:ffff:ffff"),
-    ("2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:2::", "2001:2:ffff:ffff:ffff:ffff:ffff:ffff"),
+/// The same of IPv6, with all that is not `2000::/3`, but for the forms that embed an IPv4 address.
+const FORBIDDEN_V6: [(&str, &str); 9] = [
+    ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ("2600:2d00:2:1000::", "2600:2d00:2:1000:ffff:ffff:ffff:ffff"),
+    ("2600:2d00:2:2000::", "2600:2d00:2:2000:ffff:ffff:ffff:ffff"),
+    ("2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff"),
     ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fec0::", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+];
+
+/// Where cloud providers serve metadata and credentials.
+const METADATA: [&str; 14] = [
+    "100.100.100.200",
+    "168.63.129.16",
+    "169.254.0.23",
+    "169.254.42.42",
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "192.0.0.192",
+    "fd00:42::42",
+    "fd00:ec2::23",
+    "fd00:ec2::254",
+    "fd00:a9fe:a9fe::1",
+    "fd20:ce::254",
+    "fe80::a9fe:a9fe",
 ];
 
 fn ranges_v4() -> Vec<(u32, u32)> {
@@ -51,6 +75,20 @@ fn ranges_v6() -> Vec<(u128, u128)> {
 
 fn forbidden_v4(bits: u32) -> bool {
     ranges_v4().iter().any(|&(first, last)| (first..=last).contains(&bits))
+}
+
+/// Of an address that embeds no IPv4 address.
+fn forbidden_v6(bits: u128) -> bool {
+    ranges_v6().iter().any(|&(first, last)| (first..=last).contains(&bits))
+}
+
+fn metadata(address: impl Into<IpAddr>) -> bool {
+    let address = address.into();
+    METADATA.iter().any(|text| text.parse::<IpAddr>().unwrap() == address)
+}
+
+fn everything() -> Vec<IpNet> {
+    ["0.0.0.0/0", "::/0"].map(|text| text.parse().unwrap()).to_vec()
 }
 
 fn public(address: impl Into<IpAddr>) -> bool {
@@ -76,15 +114,10 @@ fn each_forbidden_range_ends_where_it_should() {
     }
     let ranges = ranges_v6();
     let address = Ipv6Addr::from_bits;
-    let with_exceptions = ["::/8", "2001::/23"].map(|text| text.parse::<Ipv6Net>().unwrap());
     for &(first, last) in &ranges {
         assert!(!public(address(first)) && !public(address(last)), "{}", address(first));
         for neighbour in [first.checked_sub(1), last.checked_add(1)].into_iter().flatten() {
-            // Those have tests of their own.
-            if !with_exceptions.iter().any(|network| network.contains(&address(neighbour))) {
-                let inside = ranges.iter().any(|&(first, last)| (first..=last).contains(&neighbour));
-                assert_eq!(public(address(neighbour)), !inside, "{}", address(neighbour));
-            }
+            assert_eq!(public(address(neighbour)), !forbidden_v6(neighbour), "{}", address(neighbour));
         }
     }
 }
@@ -96,7 +129,7 @@ fn the_first_eighth_of_ipv6_is_open_only_through_ipv4_forms() {
         ("::1", false),
         ("::8.8.8.8", false),
         ("ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false),
-        ("100:0:0:1::", true),
+        ("100:0:0:1::", false),
         ("64:ff9b::8.8.8.8", true),
         ("64:ff9b::127.0.0.1", false),
         ("64:ff9b::ffff:ffff", false),
@@ -114,28 +147,49 @@ fn the_first_eighth_of_ipv6_is_open_only_through_ipv4_forms() {
 }
 
 #[test]
-fn the_global_parts_of_the_protocol_assignments_are_open() {
+fn only_global_unicast_addresses_of_ipv6_are_public() {
     for (text, expected) in [
-        ("2001:1::1", true),
-        ("2001:1::2", true),
-        ("2001:1::3", true),
-        ("2001:1::4", false),
-        ("2001:1::", false),
-        ("2001:3::1", true),
-        ("2001:4:112::1", true),
-        ("2001:4:113::", false),
-        ("2001:10::1", false),
-        ("2001:20::1", true),
-        ("2001:2f:ffff::", true),
-        ("2001:30::1", true),
-        ("2001:40::", false),
-        ("2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", false),
+        ("200::1", false),
+        ("1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false),
+        ("2000::", true),
+        ("2001:1::1", false),
+        ("2001:3::1", false),
+        ("2001:4:112::1", false),
+        ("2001:20::1", false),
+        ("2001:30::1", false),
         ("2001:200::", true),
         ("2606:4700::1111", true),
-        ("fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", true),
+        ("2620:4f:7fff::1", true),
+        ("2620:4f:8000::1", false),
+        ("2620:4f:8001::1", true),
+        ("3fff:1000::", true),
+        ("4000::1", false),
+        ("8000::1", false),
+        ("fe00::1", false),
     ] {
         assert_eq!(public(text.parse::<Ipv6Addr>().unwrap()), expected, "{text}");
     }
+}
+
+#[test]
+fn no_setting_opens_a_metadata_service() {
+    let opened = AddressRules::new(everything(), Vec::new());
+    for text in METADATA {
+        let address: IpAddr = text.parse().unwrap();
+        assert!(!opened.allow(address) && !public(address), "{text}");
+        let IpAddr::V4(inside) = address else { continue };
+        for translated in [inside.to_ipv6_mapped(), embed("64:ff9b::", inside)] {
+            assert!(!opened.allow(translated.into()), "{translated}");
+        }
+    }
+}
+
+/// Whether NAT64 or an IPv4-mapped form leads to a public address.
+fn embeds_public(bits: u128) -> bool {
+    let address = Ipv6Addr::from_bits(bits);
+    let nat64: Ipv6Net = "64:ff9b::/96".parse().unwrap();
+    let inside = v4(u32::try_from(bits & 0xffff_ffff).unwrap());
+    (address.to_ipv4_mapped().is_some() || nat64.contains(&address)) && public(inside)
 }
 
 proptest! {
@@ -174,16 +228,52 @@ proptest! {
     fn every_address_of_a_forbidden_ipv6_range_is_closed(range in 0..FORBIDDEN_V6.len(), offset: u128) {
         let (first, last) = ranges_v6()[range];
         let bits = first + (offset % (last - first));
-        prop_assert!(!public(Ipv6Addr::from_bits(bits)));
+        prop_assert!(!public(Ipv6Addr::from_bits(bits)) || embeds_public(bits));
+    }
+
+    #[test]
+    fn an_ipv6_address_is_public_only_in_global_unicast_outside_the_ranges(bits: u128, high in 0_u16..) {
+        let bits = (bits >> 16) | (u128::from(high) << 112);
+        prop_assert_eq!(public(Ipv6Addr::from_bits(bits)), !forbidden_v6(bits) || embeds_public(bits));
+    }
+
+    #[test]
+    fn ipv6_addresses_near_an_edge_are_judged_right(range in 0..FORBIDDEN_V6.len(), last: bool, offset in 0_u128..4) {
+        let (first, end) = ranges_v6()[range];
+        let edge = if last { end } else { first };
+        for bits in [edge.checked_sub(offset), edge.checked_add(offset)].into_iter().flatten() {
+            prop_assert_eq!(public(Ipv6Addr::from_bits(bits)), !forbidden_v6(bits), "{:x}", bits);
+        }
     }
 
     #[test]
     fn an_opened_network_opens_itself_alone(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
-        let rules = AddressRules::new(vec![IpNet::V4(network)]);
-        prop_assert!(rules.allow(v4(bits).into()));
-        prop_assert!(rules.allow(v4(bits).to_ipv6_mapped().into()));
-        let expected = network.contains(&v4(other)) || !forbidden_v4(other);
+        let rules = AddressRules::new(vec![IpNet::V4(network)], Vec::new());
+        prop_assert_eq!(rules.allow(v4(bits).into()), !metadata(v4(bits)));
+        prop_assert_eq!(rules.allow(v4(bits).to_ipv6_mapped().into()), !metadata(v4(bits)));
+        let expected = !metadata(v4(other)) && (network.contains(&v4(other)) || !forbidden_v4(other));
         prop_assert_eq!(rules.allow(v4(other).into()), expected);
+    }
+
+    #[test]
+    fn a_denied_network_is_closed_whatever_is_opened(bits: u32, prefix in 8_u8..=32, other: u32) {
+        let network = Ipv4Net::new(v4(bits), prefix).unwrap();
+        let rules = AddressRules::new(everything(), vec![IpNet::V4(network)]);
+        for closed in [bits, network.network().to_bits(), network.broadcast().to_bits()].map(v4) {
+            prop_assert!(!rules.allow(closed.into()));
+            prop_assert!(!rules.allow(closed.to_ipv6_mapped().into()));
+            prop_assert!(!rules.allow(embed("64:ff9b::", closed).into()));
+        }
+        prop_assert_eq!(rules.allow(v4(other).into()), !network.contains(&v4(other)) && !metadata(v4(other)));
+    }
+
+    #[test]
+    fn a_denied_ipv6_network_is_closed_whatever_is_opened(bits: u128, prefix in 0_u8..=128, offset: u128) {
+        let network = Ipv6Net::new(Ipv6Addr::from_bits(bits), prefix).unwrap();
+        let rules = AddressRules::new(everything(), vec![IpNet::V6(network)]);
+        let hosts = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
+        let inside = Ipv6Addr::from_bits(network.network().to_bits() | (offset & hosts));
+        prop_assert!(network.contains(&inside) && !rules.allow(inside.into()));
     }
 }

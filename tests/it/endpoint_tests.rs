@@ -258,9 +258,14 @@ async fn of_a_redirect_the_targets_origin_is_shown_and_nothing_else() {
 #[tokio::test]
 async fn nothing_is_sent_to_a_blocked_address_and_nothing_is_told_of_it() {
     let (api, admin) = started().await;
+    let unresolved = tested(&api, &admin, "https://nowhere.invalid/").await;
     for url in ["https://private.test/", "http://private.test:8080/", "https://[::ffff:10.0.0.1]/"] {
         let test = tested(&api, &admin, url).await;
-        assert_eq!(verdict(&test), ("blocked_address", "blocked_address"));
+        if url.contains("private") {
+            assert_eq!((verdict(&test), hint(&test)), (verdict(&unresolved), hint(&unresolved)));
+        } else {
+            assert_eq!(verdict(&test), ("blocked_address", "blocked_address"));
+        }
         assert_eq!((&test["response"], &test["timing_ms"]["connect"]), (&Value::Null, &Value::Null));
         assert!(!test.to_string().contains("10.0.0.1"), "{test}");
     }

@@ -63,7 +63,8 @@ pub async fn usual_autovacuum(db: &PgPool, new: &PgPool) {
     seed::run(db, "ALTER SYSTEM RESET ALL".into()).await;
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
     for table in BUSY_TABLES {
-        let query = format!("SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = 'flametree.{table}'::regclass");
+        let query =
+            format!("SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = 'flametree.{table}'::regclass");
         let usual: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(new).await.unwrap();
         seed::run(db, format!("ALTER TABLE flametree.{table} SET ({usual})")).await;
     }

@@ -49,6 +49,8 @@ mod longevity;
 mod longevity_costs;
 mod longevity_migrations;
 mod mobile_push;
+mod name_resolution;
+mod neighbours_dns;
 mod openapi_fuzz;
 mod operation_health;
 mod operations;

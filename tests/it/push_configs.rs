@@ -239,7 +239,7 @@ async fn a_host_that_would_be_refused_now_is_saved_with_a_warning() {
     let (api, admin) = started().await;
     let table = [
         ("https://hooks.test/", None),
-        ("https://private.test/", Some("blocked_address")),
+        ("https://private.test/", Some("unresolved_host")),
         ("https://127.0.0.1/", Some("blocked_address")),
         ("https://0x7f.1/", Some("blocked_address")),
         ("https://nowhere.invalid/", Some("unresolved_host")),

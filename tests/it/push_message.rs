@@ -18,6 +18,7 @@ use flametree_notify::telemetry::metrics::Metrics;
 use crate::support::http2::{Http2Receiver, Step};
 use crate::support::messages::{self, delivery};
 use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::names;
 use crate::support::push::{Browser, KEY, OTHER_KEY, SUBJECT, vapid};
 use crate::support::wire::answer;
 
@@ -32,7 +33,7 @@ struct Sender {
 fn sender_with(origins: &[&str], timeout: Duration) -> Sender {
     let (metrics, settings) = (Metrics::new("test", "test"), messages::settings());
     let settings = channels::Settings { default_timeout: timeout, ..settings };
-    let client = HttpClient::with_lookup(&settings, &metrics, |_host| Ok(vec!["127.0.0.1".parse().unwrap()])).unwrap();
+    let client = HttpClient::with_lookup(&settings, &metrics, names::all_here()).unwrap();
     let keys = VapidKeys::new(VapidKey::from_base64(KEY[0]).unwrap(), Vec::new(), SUBJECT.to_owned());
     let settings = Settings { keys, hosts: hosts(origins), ttl: Duration::from_hours(1) };
     Sender { sender: PushSender::new(settings, client, metrics.clone()), metrics }

@@ -75,7 +75,7 @@ impl std::fmt::Debug for Recipient {
 
 impl Recipient {
     pub fn new(tenant: TenantId, user: UserId, subscription: PushSubscription, vapid_key_id: String) -> Self {
-        let target = Target::new(subscription.endpoint.url().clone());
+        let target = Target::new(subscription.endpoint.url().clone(), tenant.clone());
         Self { tenant, user, subscription, vapid_key_id, target }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Extensions, Request, Response, Uri};
+use http::{Extensions, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{TrySendError, http2};
@@ -29,6 +29,7 @@ use tower::Service;
 use self::http1::Http1;
 use self::pool::{Http2, Kept, Pool};
 use super::MAX_TIMEOUT;
+use super::connector::Dial;
 use super::target::Destination;
 
 /// Receive windows of HTTP/2, in bytes: a stream never needs more than the part of a body that is read, a connection
@@ -96,7 +97,7 @@ struct Failed {
 
 impl<C, S> Connections<C, S>
 where
-    C: Service<Uri, Response = S> + Clone,
+    C: Service<Dial, Response = S> + Clone,
     C::Error: Into<ExchangeError>,
     S: Stream,
 {
@@ -142,7 +143,8 @@ where
     async fn open(&self, to: &Destination) -> Result<Kept<S>, ExchangeError> {
         let mut connector = self.connector.clone();
         poll_fn(|context| connector.poll_ready(context)).await.map_err(Into::into)?;
-        let stream = connector.call(to.absolute.clone()).await.map_err(Into::into)?;
+        let stream =
+            connector.call(Dial { uri: to.absolute.clone(), tenant: to.tenant.clone() }).await.map_err(Into::into)?;
         let connected = stream.connected();
         let mut known = Extensions::new();
         connected.get_extras(&mut known);

@@ -125,11 +125,17 @@ pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Dia
         }
         Failure::Unresolved => Diagnosis::new(
             Code::NameNotResolved,
-            "The host's name does not resolve. Check its spelling, and that it has a public DNS record.",
+            "The host's name does not resolve to an address that this service sends to. Nothing was sent. Check its \
+             spelling, and that it has a public DNS record with public addresses only; for a host in a private network, ask \
+             the operator of this service.",
+        ),
+        Failure::LookupTimedOut => Diagnosis::new(
+            Code::LookupTimeout,
+            "The host's name did not resolve in time. Its name servers are slow or do not answer. Nothing was sent.",
         ),
         Failure::BlockedAddress => Diagnosis::new(
             Code::BlockedAddress,
-            "The host has an address that this service does not send to: a private, local or reserved one. Nothing was \
+            "The host is an address that this service does not send to: a private, local or reserved one. Nothing was \
              sent. Use a public host, or ask the operator of this service to allow the network.",
         ),
         Failure::ConnectionRefused => Diagnosis::new(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, Request, StatusCode};
 use flametree_notify::channels::browser_push::{PushSender, Settings, VapidKey, VapidKeys};
-use flametree_notify::channels::{self, HttpClient};
+use flametree_notify::channels::{self, HttpClient, LookupLimits};
 use flametree_notify::domain::ids::TokenId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
@@ -91,6 +91,9 @@ impl TestApi {
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
         let client = channels::Settings {
             allowed_networks: options.push_hosts.iter().map(|_| "127.0.0.0/8".parse().unwrap()).collect(),
+            denied_networks: Vec::new(),
+            name_servers: Vec::new(),
+            lookups: LookupLimits::API,
             allow_http: options.push_hosts.is_some(),
             default_timeout: Duration::from_secs(5),
             extra_roots: Vec::new(),

@@ -1,11 +1,10 @@
 //! The API as a client meets it: a real listener, a database of its own, tokens, and answers in parts.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flametree_notify::channels::{self, HttpClient, Lookup};
+use flametree_notify::channels::{self, HttpClient, Lookup, LookupError, LookupLimits};
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
 use flametree_notify::domain::role::Role;
@@ -27,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::messages;
+use super::names::{Addresses, names, slow_names};
 use super::postgres::TestDatabase;
 
 /// An API node and its database; both end with it, the database with the last of its nodes.
@@ -67,37 +67,40 @@ impl Answer {
 }
 
 /// Names of `test` have a public address, `private.test` a private one; no other name resolves. Nothing is asked.
-fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
+fn resolve(host: &str) -> Addresses {
     match host {
         "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
         host if host.split('.').next_back() == Some("test") => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
-        _ => Err(io::Error::other("no such host")),
+        _ => Err(LookupError::Unresolved),
     }
 }
 
 /// As above, but that names of `test` are this machine; `slow.test` takes longer to resolve than an attempt may take.
-fn lookup_here(host: &str) -> io::Result<Vec<IpAddr>> {
-    if host == "slow.test" {
-        std::thread::sleep(Duration::from_secs(3));
-    }
-    let found = lookup(host)?;
-    Ok(if host == "private.test" { found } else { vec![Ipv4Addr::LOCALHOST.into()] })
+fn lookup_here() -> Lookup {
+    slow_names(|host| {
+        let delay = Duration::from_secs(if host == "slow.test" { 3 } else { 0 });
+        let here = |found| if host == "private.test" { found } else { vec![Ipv4Addr::LOCALHOST.into()] };
+        (delay, resolve(host).map(here))
+    })
 }
 
 impl TestApi {
     pub async fn start() -> Self {
         let channels = channels::Settings {
             allowed_networks: Vec::new(),
+            denied_networks: Vec::new(),
+            name_servers: Vec::new(),
+            lookups: LookupLimits::API,
             allow_http: false,
             default_timeout: Duration::from_secs(5),
             extra_roots: Vec::new(),
         };
-        Self::with(&channels, lookup).await
+        Self::with(&channels, names(resolve)).await
     }
 
     /// One that may send to this machine, also by plain http, and trusts the tests' authority.
     pub async fn that_sends() -> Self {
-        Self::with(&messages::settings(), lookup_here).await
+        Self::with(&messages::settings(), lookup_here()).await
     }
 
     async fn with(channels: &channels::Settings, lookup: Lookup) -> Self {
@@ -108,7 +111,7 @@ impl TestApi {
     /// Another node that may send, on the same database.
     pub async fn another_that_sends(&self) -> Self {
         let (database, keyring) = (Arc::clone(&self.database), Arc::clone(&self.keyring));
-        Self::on(database, keyring, &messages::settings(), lookup_here).await
+        Self::on(database, keyring, &messages::settings(), lookup_here()).await
     }
 
     async fn on(

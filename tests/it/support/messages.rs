@@ -1,12 +1,11 @@
 //! A delivery to send, and a client that may reach this machine.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flametree_notify::channels::webhook::{self, Endpoint};
-use flametree_notify::channels::{HttpClient, Settings, Target};
+use flametree_notify::channels::{HttpClient, LookupLimits, Settings, Target};
 use flametree_notify::domain::delivery::{Attempt, Delivery};
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::event::{EventType, StoredEvent};
@@ -17,17 +16,22 @@ use flametree_notify::telemetry::metrics::Metrics;
 use http::HeaderMap;
 use uuid::Uuid;
 
-use super::tls;
+use super::{names, tls};
 
 /// Long enough for a busy machine to answer in.
 const PATIENT: Duration = Duration::from_secs(10);
 /// For receivers that never answer: the test waits this long.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
+/// Whose events and endpoints these are.
+pub(crate) fn tenant() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
 fn event() -> StoredEvent {
     StoredEvent {
         id: EventId::from_uuid(Uuid::now_v7()),
-        tenant_id: TenantId::parse("acme").unwrap(),
+        tenant_id: tenant(),
         event_type: EventType::UserMessage,
         agent_id: AgentId::parse("agent-1").unwrap(),
         session_id: SessionId::parse("s-1").unwrap(),
@@ -55,7 +59,7 @@ pub(crate) fn delivery() -> Delivery {
 
 pub(crate) fn endpoint(url: &str) -> Endpoint {
     Endpoint {
-        target: Target::new(WebhookUrl::parse(url, true).unwrap().into_url()),
+        target: Target::new(WebhookUrl::parse(url, true).unwrap().into_url(), tenant()),
         headers: HeaderMap::new(),
         secrets: Vec::new(),
         timeout: PATIENT,
@@ -72,6 +76,9 @@ pub(crate) fn impatient(url: &str) -> Endpoint {
 pub(crate) fn settings() -> Settings {
     Settings {
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        denied_networks: Vec::new(),
+        name_servers: Vec::new(),
+        lookups: LookupLimits::WORKERS,
         allow_http: true,
         default_timeout: PATIENT,
         extra_roots: vec![tls::Authority::shared().certificate()],
@@ -85,7 +92,7 @@ pub(crate) fn metrics() -> Metrics {
 
 /// A client for which every name is this machine.
 pub(crate) fn client() -> HttpClient {
-    HttpClient::with_lookup(&settings(), &metrics(), |_host| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])).unwrap()
+    HttpClient::with_lookup(&settings(), &metrics(), names::all_here()).unwrap()
 }
 
 /// Sends a fresh delivery. An attempt that outlives every deadline fails the test.

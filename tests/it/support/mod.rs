@@ -12,6 +12,8 @@ pub(crate) mod jwt;
 pub(crate) mod messages;
 pub(crate) mod misbehaving;
 pub(crate) mod mobile_backend;
+pub(crate) mod name_server;
+pub(crate) mod names;
 pub(crate) mod never_accepts;
 pub mod own_server;
 pub mod pooler;

@@ -16,6 +16,7 @@ use super::super::{Endpoint, MAX_EXCERPT_BYTES, Trial, configured_headers, redac
 use super::messages::{delivery, plain_event};
 use crate::channels::{HttpClient, Target, properties};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
+use crate::domain::names::TenantId;
 use crate::domain::push_config::{Draft, Rules, apply};
 use crate::domain::webhook_url::WebhookUrl;
 
@@ -51,7 +52,7 @@ impl Scene {
             runtime,
             client: properties::client(vec![loopback]),
             endpoint: Endpoint {
-                target: Target::new(url.into_url()),
+                target: Target::new(url.into_url(), TenantId::from_stored("acme".to_owned())),
                 headers,
                 secrets: Vec::new(),
                 timeout: Duration::from_secs(10),

@@ -76,7 +76,8 @@ pub fn sent_headers(configured: &[Header]) {
     let Some(map) = configured_headers(configured) else { panic!("{configured:?} cannot be sent") };
     assert_eq!(map.len(), configured.len());
     let delivery = delivery(plain_event());
-    let Ok(target) = Url::parse("https://example.com/").map(Target::new) else { panic!("a URL") };
+    let Ok(url) = Url::parse("https://example.com/") else { panic!("a URL") };
+    let target = Target::new(url, delivery.event.tenant_id.clone());
     let with = |headers| Endpoint {
         target: target.clone(),
         headers,

@@ -1,0 +1,96 @@
+//! How many look-ups run at once: in all, and for one tenant, whose unanswered names must not keep others waiting.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::names::TenantId;
+
+/// Look-ups at once. The API and the workers have limits of their own, so that neither waits for the other.
+///
+/// A name without an answer holds its permit for four seconds and up to six sockets, which is why the totals are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookupLimits {
+    pub total: usize,
+    pub per_tenant: usize,
+}
+
+impl LookupLimits {
+    /// Deliveries. Eight tenants whose names are all unanswered leave no permit: each gets an eighth, which is 600 names a
+    /// second where name servers answer within 50 ms.
+    pub const WORKERS: Self = Self { total: 256, per_tenant: 32 };
+    /// The check of a URL that is saved, and endpoint tests: people cause them, so that few are enough.
+    pub const API: Self = Self { total: 64, per_tenant: 8 };
+}
+
+pub(super) struct Budget {
+    per_tenant: usize,
+    all: Arc<Semaphore>,
+    /// Of tenants that have look-ups under way or waiting.
+    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+}
+
+/// Held by a look-up while it runs.
+pub(super) struct Permit {
+    _of_tenant: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    pub(super) fn new(limits: LookupLimits) -> Self {
+        let LookupLimits { total, per_tenant } = limits;
+        Self { per_tenant, all: Arc::new(Semaphore::new(total)), tenants: Mutex::default() }
+    }
+
+    /// Waits for its turn: first among the tenant's look-ups, then among all. `None` is not returned while the budget
+    /// lives: its semaphores are never closed. Cancel-safe.
+    pub(super) async fn permit(&self, tenant: &TenantId) -> Option<Permit> {
+        let of_tenant = self.of(tenant).acquire_owned().await.ok()?;
+        let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some(Permit { _of_tenant: of_tenant, _of_all: of_all })
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tenants.get(tenant).and_then(Weak::upgrade) {
+            return known;
+        }
+        tenants.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(self.per_tenant));
+        tenants.insert(tenant.clone(), Arc::downgrade(&new));
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_leaves_permits_to_others() {
+        let budget = Budget::new(LookupLimits { total: 3, per_tenant: 2 });
+        let permit = |name| budget.permit(&tenant(name)).now_or_never().flatten();
+        let held = [permit("a"), permit("a")];
+        assert!(held.iter().all(Option::is_some) && permit("a").is_none());
+        let other = permit("b");
+        assert!(other.is_some() && permit("c").is_none(), "three in all");
+        drop(held);
+        assert!(permit("a").is_some() && permit("c").is_some());
+    }
+
+    #[test]
+    fn tenants_without_look_ups_are_forgotten() {
+        let budget = Budget::new(LookupLimits { total: 3, per_tenant: 2 });
+        for number in 0..100 {
+            drop(budget.permit(&tenant(&format!("t-{number}"))).now_or_never());
+        }
+        assert_eq!(budget.tenants.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,279 @@
+//! Resolves host names, and returns addresses only if every one of a name may be reached.
+//!
+//! The HTTP client connects to nothing but what this returns, so that there is no second look-up between the check and
+//! the connection that a rebinding name server could answer otherwise. Knows nothing of HTTP.
+//!
+//! A look-up ends within its deadline, and counts towards limits in all and for its tenant ([`LookupLimits`]). Answers and
+//! failures are kept for a short while, and judged again at each use.
+
+mod budget;
+mod name_servers;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
+use moka::Expiry;
+use moka::future::Cache;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use self::budget::Budget;
+pub use self::budget::LookupLimits;
+use self::budget::Permit;
+use super::guard::{Forbidden, Guard};
+use crate::domain::names::TenantId;
+
+/// When a look-up ends without an answer: below the default deadline of an attempt, so that attempts report what failed.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long an answer is kept at most, whatever its TTL: an endpoint that moves is followed within this time.
+const MAX_FRESH: Duration = Duration::from_secs(30);
+
+/// How long a failure is kept: many deliveries to a dead name ask once, and a name that is repaired is soon used.
+const FAILURE_FRESH: Duration = Duration::from_secs(2);
+
+/// Names whose answers are kept, some hundred bytes each.
+const KEPT_NAMES: u64 = 10_000;
+
+/// Addresses of a name that are used; a connection tries them one after another within seconds.
+const MAX_ADDRESSES: usize = 32;
+
+/// Asks for the addresses of a host name. Name servers, but for tests.
+pub type Lookup = Arc<dyn Fn(&str) -> BoxFuture<'static, Result<Found, LookupError>> + Send + Sync>;
+
+/// The addresses of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub addresses: Vec<IpAddr>,
+    /// How long the answer may be used again.
+    pub fresh_for: Duration,
+}
+
+/// Why name servers gave no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookupError {
+    Unresolved,
+    TimedOut,
+}
+
+/// Why a host name gave no address to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ResolveError {
+    #[error("the host name did not resolve")]
+    Unresolved,
+    #[error("the host name did not resolve in time")]
+    TimedOut,
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+}
+
+impl From<LookupError> for ResolveError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Unresolved => Self::Unresolved,
+            LookupError::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+/// Why a URL that is about to be saved could not be sent to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VetError {
+    #[error("the host is an address that this service does not send to")]
+    BlockedAddress,
+    /// Also of a name that has such an address: a tenant must not learn which internal names exist.
+    #[error("the host name does not resolve to an address that this service sends to")]
+    Unresolved,
+    #[error("the host name did not resolve in time")]
+    TimedOut,
+}
+
+type Answer = Result<Arc<[IpAddr]>, LookupError>;
+
+/// Cheap to clone; clones share their look-ups.
+#[derive(Clone)]
+pub(super) struct GuardedResolver(Arc<Shared>);
+
+struct Shared {
+    lookup: Lookup,
+    guard: Guard,
+    budget: Budget,
+    kept: Cache<String, Kept>,
+    /// Look-ups under way by name: all who need the same name wait for the same answer.
+    running: Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>,
+}
+
+/// An answer that is used again for a while.
+#[derive(Clone)]
+struct Kept {
+    answer: Answer,
+    fresh_for: Duration,
+}
+
+struct ByFreshness;
+
+impl Expiry<String, Kept> for ByFreshness {
+    fn expire_after_create(&self, _: &String, kept: &Kept, _: std::time::Instant) -> Option<Duration> {
+        Some(kept.fresh_for)
+    }
+}
+
+/// Look-ups by these name servers; none: those of the system.
+pub(super) fn by_name_servers(servers: &[SocketAddr]) -> Lookup {
+    name_servers::lookup(servers)
+}
+
+impl GuardedResolver {
+    pub(super) fn new(guard: Guard, limits: LookupLimits, lookup: Lookup) -> Self {
+        let kept = Cache::builder().max_capacity(KEPT_NAMES).expire_after(ByFreshness).build();
+        let (budget, running) = (Budget::new(limits), Mutex::default());
+        Self(Arc::new(Shared { lookup, guard, budget, kept, running }))
+    }
+
+    /// The vetted addresses of a name. Cancel-safe: the look-up itself goes on and keeps its permit until it is done.
+    pub(super) async fn addresses(&self, host: &str, tenant: &TenantId) -> Result<Arc<[IpAddr]>, ResolveError> {
+        let addresses = match self.0.kept.get(host).await {
+            Some(kept) => kept.answer?,
+            None => self.look_up(host, tenant).await?,
+        };
+        self.0.guard.judge_resolved(host, &addresses)?;
+        if addresses.is_empty() { Err(ResolveError::Unresolved) } else { Ok(addresses) }
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.0.guard
+    }
+
+    async fn look_up(&self, host: &str, tenant: &TenantId) -> Answer {
+        let mut answer = match self.join(host) {
+            Some(answer) => answer,
+            None => self.begin(host, tenant).await?,
+        };
+        match answer.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone().unwrap_or(Err(LookupError::Unresolved)),
+            // The look-up panicked.
+            Err(_closed) => Err(LookupError::Unresolved),
+        }
+    }
+
+    fn join(&self, host: &str) -> Option<watch::Receiver<Option<Answer>>> {
+        self.0.running().get(host).cloned()
+    }
+
+    async fn begin(&self, host: &str, tenant: &TenantId) -> Result<watch::Receiver<Option<Answer>>, LookupError> {
+        let permit = self.0.budget.permit(tenant).await.ok_or(LookupError::Unresolved)?;
+        let mut running = self.0.running();
+        // Another delivery may have begun while this one waited for its permit.
+        if let Some(answer) = running.get(host) {
+            return Ok(answer.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        running.insert(host.to_owned(), receiver.clone());
+        drop(running);
+        let (shared, host) = (Arc::clone(&self.0), host.to_owned());
+        let lookup = RunningLookup { shared, host, answer: None, sender, _permit: permit };
+        // Not awaited: the answer comes through the channel, to everyone who waits by then.
+        drop(TaskTracker::new().spawn(lookup.run()));
+        Ok(receiver)
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Answer>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, host: &str) -> Answer {
+        let found = timeout(LOOKUP_DEADLINE, (self.lookup)(host)).await.unwrap_or(Err(LookupError::TimedOut));
+        let (answer, fresh_for) = match found {
+            Ok(found) => {
+                (Ok(found.addresses.into_iter().take(MAX_ADDRESSES).collect()), found.fresh_for.min(MAX_FRESH))
+            }
+            Err(error) => (Err(error), FAILURE_FRESH),
+        };
+        if !fresh_for.is_zero() {
+            self.kept.insert(host.to_owned(), Kept { answer: answer.clone(), fresh_for }).await;
+        }
+        answer
+    }
+}
+
+struct RunningLookup {
+    shared: Arc<Shared>,
+    host: String,
+    answer: Option<Answer>,
+    sender: watch::Sender<Option<Answer>>,
+    /// Held by the look-up and not by those who wait: deliveries that gave up must not let more look-ups begin.
+    _permit: Permit,
+}
+
+impl RunningLookup {
+    async fn run(mut self) {
+        self.answer = Some(self.shared.ask(&self.host).await);
+    }
+}
+
+impl Drop for RunningLookup {
+    /// Also when the look-up panics. Removed from the map before the answer is sent: a later caller gets the kept answer, or
+    /// looks the name up again.
+    fn drop(&mut self) {
+        self.shared.running().remove(&self.host);
+        self.sender.send_replace(self.answer.take());
+    }
+}
+
+/// Addresses to connect to, in order. Port 0 stands for the URL's.
+pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
+
+/// A resolver for the connections of one tenant.
+pub(super) trait ForTenant: Clone {
+    type Resolver: Service<Name, Response = Addresses, Error = ResolveError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static;
+
+    fn for_tenant(&self, tenant: &TenantId) -> Self::Resolver;
+}
+
+impl ForTenant for GuardedResolver {
+    type Resolver = TenantResolver;
+
+    fn for_tenant(&self, tenant: &TenantId) -> TenantResolver {
+        TenantResolver { resolver: self.clone(), tenant: tenant.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct TenantResolver {
+    resolver: GuardedResolver,
+    tenant: TenantId,
+}
+
+impl Service<Name> for TenantResolver {
+    type Response = Addresses;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Addresses, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { resolver, tenant } = self.clone();
+        Box::pin(async move {
+            let addresses = resolver.addresses(name.as_str(), &tenant).await?;
+            let sockets: Vec<SocketAddr> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
+            Ok(sockets.into_iter())
+        })
+    }
+}
