@@ -81,7 +81,8 @@ async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscr
     let result = sqlx::query!(
         "-- push_renewal::replace
         UPDATE flametree.push_subscriptions
-        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1, last_seen_at = flametree.clock()
+        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1, last_seen_at = flametree.clock(),
+            was_accepted = false, paused_until = NULL
         WHERE tenant_id = $1 AND id = $2 AND version = $3",
         tenant.as_str(),
         id.uuid(),
