@@ -1,5 +1,6 @@
 //! What handlers share.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
 use super::guesses::Guesses;
 use super::health::Readiness;
+use super::push_renewals::MAX_CONCURRENT_RENEWALS;
+use super::shares::Shares;
 use super::tenant_rates::TenantRates;
 use super::token_cache::TokenCache;
 use super::workspace::Workspace;
@@ -77,6 +80,8 @@ pub struct Shared {
     pub(super) readiness: Readiness,
     /// A permit for each test event under way.
     pub(super) endpoint_tests: Arc<Semaphore>,
+    /// A place for each renewal of a browser under way, by the address that it comes from.
+    pub(super) renewals: Shares<IpAddr>,
     pub(super) workspace: Workspace,
     pub(super) portal: Portal,
     /// The OpenAPI document as it is served.
@@ -119,6 +124,7 @@ impl ApiState {
             tokens: TokenCache::new(),
             readiness: Readiness::new(),
             endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
+            renewals: Shares::new(MAX_CONCURRENT_RENEWALS),
             workspace,
             portal,
         }))

@@ -49,6 +49,7 @@ mod longevity;
 mod longevity_costs;
 mod longevity_migrations;
 mod mobile_push;
+mod neighbours_api;
 mod neighbours_push;
 mod openapi_fuzz;
 mod operation_health;
