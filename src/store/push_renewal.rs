@@ -1,6 +1,5 @@
 //! How the row of a browser follows it to its new subscription, when its push service has given the old one up.
 
-use sha2::{Digest as _, Sha256};
 use sqlx::Error;
 
 use super::push_registration::lock_person;
@@ -55,9 +54,7 @@ async fn find(db: &Db, keyring: &Keyring, old: &PushSubscription) -> Result<Opti
     let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
     let id = EndpointId::from_uuid(row.id);
     let stored = open_subscription(keyring, &tenant, &user, id, &row.ciphertext)?;
-    // By their hashes, so that the time it takes says nothing of the secret.
-    let is_same = Sha256::digest(*stored.keys.auth) == Sha256::digest(*old.keys.auth);
-    Ok(is_same.then_some(Found { tenant, user, id, version: row.version }))
+    Ok(stored.keys.has_same_secret(&old.keys).then_some(Found { tenant, user, id, version: row.version }))
 }
 
 async fn is_registered(tx: &mut Tx, new: &PushSubscription) -> Result<bool, Error> {

@@ -128,3 +128,26 @@ async fn browsers_that_no_push_service_ever_accepted_pause_only_themselves() {
     assert_eq!(paused_services(&push.deployment.pool, None).await.unwrap(), []);
     assert_eq!(assign(&push, TENANT, "six").await, ["delivered"]);
 }
+
+#[tokio::test]
+async fn knowing_an_endpoint_takes_no_browser_from_its_user() {
+    let (push, receiver) = start().await;
+    let owned = register(&push, TENANT, "owner", &receiver).await;
+    let row = "SELECT p::text FROM flametree.push_subscriptions AS p";
+    let rows = async || -> Vec<String> {
+        let rows = sqlx::raw_sql(row).fetch_all(&push.deployment.pool).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let before = rows().await;
+    let mut stolen = Browser::new("thief").subscription(&origin(&receiver));
+    stolen["endpoint"] = json!(owned.endpoint(&origin(&receiver)));
+    for (tenant, user) in [(TENANT, "colleague"), (OTHER, "stranger"), (OTHER, "owner")] {
+        let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)));
+        let client = push.service.client(&token);
+        let refused = client.request(Method::PUT, "/v1/me/push-subscriptions", Some(&stolen)).await.unwrap();
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text);
+        assert_eq!(rows().await, before, "nothing changed");
+    }
+    assert_eq!(assign(&push, TENANT, "owner").await, ["delivered"]);
+    assert_eq!(got(&owned, &receiver).len(), 1);
+}
