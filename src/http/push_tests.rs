@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::now;
 use super::parameters::NoParameters;
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, RETRY_SOON};
+use super::problem::{Problem, ProblemCode};
 use super::push_subscriptions::{person, sender};
 use super::refusals::MissingOrNoBrowserPush;
 use super::state::ApiState;
@@ -87,9 +87,7 @@ pub(super) async fn test(
             return Ok(Json(Attempt::not_sent(Outcome::ConfigError, Some(note)).into()));
         }
     };
-    let _permit = state.endpoint_tests.try_acquire().map_err(|_none_left| {
-        Problem::new(ProblemCode::Overloaded).detail("too many tests are under way").retry_after(RETRY_SOON)
-    })?;
+    let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if !push_subscriptions::note_test(&state.db, tenant, user, id).await? {
         let detail = format!("a browser is tested every {} seconds at most", PAUSE.as_secs());
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(PAUSE));

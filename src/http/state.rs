@@ -5,7 +5,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
@@ -18,6 +17,7 @@ use super::token_cache::TokenCache;
 use super::workspace::Workspace;
 use crate::channels::HttpClient;
 use crate::channels::browser_push::PushSender;
+use crate::domain::names::TenantId;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
 use crate::people::People;
@@ -78,8 +78,8 @@ pub struct Shared {
     pub(super) guesses: Guesses,
     pub(super) tenant_rates: TenantRates,
     pub(super) readiness: Readiness,
-    /// A permit for each test event under way.
-    pub(super) endpoint_tests: Arc<Semaphore>,
+    /// A place for each test event under way, by the tenant that sends it.
+    pub(super) endpoint_tests: Shares<TenantId>,
     /// A place for each renewal of a browser under way, by the address that it comes from.
     pub(super) renewals: Shares<IpAddr>,
     pub(super) workspace: Workspace,
@@ -123,7 +123,7 @@ impl ApiState {
             stage,
             tokens: TokenCache::new(),
             readiness: Readiness::new(),
-            endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
+            endpoint_tests: Shares::new(MAX_CONCURRENT_TESTS),
             renewals: Shares::new(MAX_CONCURRENT_RENEWALS),
             workspace,
             portal,
