@@ -93,6 +93,11 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 }
 
 impl<K: Eq + Hash> Shares<K> {
+    /// How many places are taken.
+    pub(super) fn count(&self) -> usize {
+        self.taken().all
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken<K>> {
         // Nothing that can panic happens under the lock; the counts are whole even if it did.
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
