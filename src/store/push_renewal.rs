@@ -22,7 +22,7 @@ struct Found {
 /// Gives the row of the old subscription the new one; false: there is no such row, or it has another secret.
 ///
 /// The row is found over all tenants: its endpoint, a random capability, is unique over them, and together with the secret it
-/// is all that a browser without a page can show. It stays whose it was. Where the new subscription is registered already,
+/// is all that a browser without a page can show. It stays whose it was, and was not seen: no user has signed in. Where the new subscription is registered already,
 /// by a page that was faster, the old row only goes.
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
@@ -78,7 +78,7 @@ async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscr
     let result = sqlx::query!(
         "-- push_renewal::replace
         UPDATE flametree.push_subscriptions
-        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1, last_seen_at = flametree.clock(),
+        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1,
             was_accepted = false, paused_until = NULL
         WHERE tenant_id = $1 AND id = $2 AND version = $3",
         tenant.as_str(),
