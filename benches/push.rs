@@ -53,9 +53,9 @@ pub(crate) struct Cost {
 
 /// The cost of `count` messages with a token that is kept, and of as many with one that is made.
 pub(crate) async fn cost(count: usize) -> Cost {
-    let host = PushHost::parse("push.example").unwrap();
+    let host = |name| PushHost::parse(name).unwrap();
     let keys = VapidKeys::new(VapidKey::from_base64(KEY).unwrap(), Vec::new(), SUBJECT.to_owned());
-    let hosts = PushHosts::new(vec![host], false);
+    let hosts = PushHosts::new(vec![host("push.example"), host("*.push.example")], false);
     let key = keys.current().id().to_owned();
     let recipient = |origin: &str| {
         let new = NewSubscription::parse(subscription(origin), &hosts, is_public_key).unwrap();
@@ -64,8 +64,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
     };
     let known = vec![recipient("https://push.example"); count];
     // Every one of these is a push service of its own.
-    let unknown: Vec<_> =
-        (0..count).map(|number| recipient(&format!("https://host-{number}.notify.windows.com"))).collect();
+    let unknown: Vec<_> = (0..count).map(|number| recipient(&format!("https://host-{number}.push.example"))).collect();
     let client = channels::Settings {
         allowed_networks: Vec::new(),
         denied_networks: Vec::new(),

@@ -30,7 +30,7 @@ pub(crate) struct Streams {
 /// Ten thousand clients of one process.
 pub(crate) async fn held(server: &Server) -> Streams {
     server.create_migrated("streams").await.close().await;
-    let settings = [("FLAMETREE_MAX_STREAMS", "10000"), ("FLAMETREE_CALLER_MAX_STREAMS", "10000")];
+    let settings = [("FLAMETREE_MAX_STREAMS", "20000"), ("FLAMETREE_CALLER_MAX_STREAMS", "10000")];
     let service = Service::start("api", &server.url("streams"), &settings).await;
     let mut clients = Vec::with_capacity(CLIENTS);
     while clients.len() < CLIENTS {

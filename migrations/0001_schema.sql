@@ -277,6 +277,8 @@ CREATE TABLE flametree.push_subscriptions (
     disabled_reason text CONSTRAINT push_subscriptions_disabled_reason_known CHECK (
                         disabled_reason IN ('vapid_key_mismatch')),
     tested_at       timestamptz,
+    was_accepted    boolean NOT NULL DEFAULT false,
+    paused_until    timestamptz,
     CONSTRAINT push_subscriptions_reason_means_disabled CHECK (active = (disabled_reason IS NULL)),
     PRIMARY KEY (tenant_id, user_id, id),
     CONSTRAINT push_subscriptions_endpoint UNIQUE (id, tenant_id),
@@ -284,14 +286,19 @@ CREATE TABLE flametree.push_subscriptions (
     CONSTRAINT push_subscriptions_endpoint_once UNIQUE (endpoint_hash)
 );
 CREATE INDEX push_subscriptions_by_vapid_key ON flametree.push_subscriptions (vapid_key_id);
+CREATE INDEX push_subscriptions_paused ON flametree.push_subscriptions (paused_until) WHERE paused_until IS NOT NULL;
 COMMENT ON TABLE flametree.push_subscriptions IS
-    'Browsers of portal users. The id is the endpoint id of deliveries; endpoint and keys are encrypted (associated data: tenant, user, id); version counts changes of what is sent to and by.';
+    'Browsers of portal users. The id is the endpoint id of deliveries; endpoint and keys are encrypted (associated data: tenant, user, id); version counts changes of what is sent to and by, and pauses: workers read the row again.';
 COMMENT ON COLUMN flametree.push_subscriptions.endpoint_hash IS
     'SHA-256 of the endpoint, which is a random capability of its push service.';
 COMMENT ON COLUMN flametree.push_subscriptions.host IS 'The host of the endpoint: which push service it is.';
 COMMENT ON COLUMN flametree.push_subscriptions.vapid_key_id IS
     'The key that the browser subscribed with; only that key signs messages to it.';
 COMMENT ON COLUMN flametree.push_subscriptions.tested_at IS 'When a test message was sent last.';
+COMMENT ON COLUMN flametree.push_subscriptions.was_accepted IS
+    'Whether the push service has accepted a message for this endpoint: only then do its refusals count against the service.';
+COMMENT ON COLUMN flametree.push_subscriptions.paused_until IS
+    'Until when nothing is sent, because the push service refused a message or asked for a pause.';
 
 -- Access ----------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ use crate::store::partitions;
 use crate::supervision::{Stage, Supervisor};
 use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
-use crate::worker::{self, BrowserPush, Operations, Webhooks};
+use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
 
 /// How long a stop waits for the last events to be accepted. Requests have ended before: their callers wait no longer.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -176,7 +176,10 @@ impl Service {
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
-        let push = |sender| Arc::new(BrowserPush::new(db.clone(), Arc::clone(keyring), sender, metrics.clone()));
+        let pauses = Arc::new(PausedServices::default());
+        let services = Arc::clone(&pauses);
+        let push =
+            |sender| Arc::new(BrowserPush::new(db.clone(), Arc::clone(keyring), sender, services, metrics.clone()));
         let senders = pools::Senders {
             webhooks: Arc::new(webhooks),
             browser_push: push_sender.map(push),
@@ -185,6 +188,7 @@ impl Service {
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
         let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
+        self.workers.spawn(TaskName::PushPauseReader, |stop| worker::read_push_pauses(db.clone(), pauses, stop));
         workers.start(&self.workers);
         let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
         let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };

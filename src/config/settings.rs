@@ -114,7 +114,7 @@ settings! {
     TENANT_EVENTS_PER_SECOND = optional("FLAMETREE_TENANT_EVENTS_PER_SECOND",
         "events that a tenant may post per second to one process before the API answers 429, 1 to 1000000; unset: no limit");
     MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
-        "streams of operator workspaces that are open at once per process, 1 to 100000; each is a connection besides those of requests");
+        "streams of operator workspaces that are open at once per process, 1 to 100000; a tenant may have as many as are free, at most half; each is a connection besides those of requests");
     CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
         "streams that one caller has open at once per process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",

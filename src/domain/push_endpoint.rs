@@ -17,7 +17,7 @@ pub enum PushEndpointError {
     TooLong,
     #[error("must be a URL as browsers write it, without user name, password and fragment")]
     Malformed,
-    #[error("must be on a host that is known as a push service")]
+    #[error("must be an endpoint of a known push service, by its host and path")]
     HostNotAllowed,
 }
 

@@ -3,15 +3,17 @@
 //! A subscription's endpoint comes from a browser and names the host to send to. This list is what keeps the service from
 //! being sent anywhere; it is asked when a subscription comes and again at every send.
 
-use url::Url;
+use url::{Position, Url};
 
-/// Where the endpoints of today's browsers are: Firefox, Chrome, other builds of Chromium, Safari, Edge.
-const VENDORS: [&str; 5] = [
-    "updates.push.services.mozilla.com",
-    "fcm.googleapis.com",
-    "jmt17.google.com",
-    "web.push.apple.com",
-    "*.notify.windows.com",
+/// The hosts of today's browsers, and what path and query of their endpoints begin with: Firefox (autopush, "HTTP
+/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge
+/// ("WNS channel URI").
+const VENDORS: [(&str, &[&str]); 5] = [
+    ("updates.push.services.mozilla.com", &["/wpush/"]),
+    ("fcm.googleapis.com", &["/fcm/send/", "/wp/"]),
+    ("jmt17.google.com", &["/fcm/send/", "/wp/"]),
+    ("web.push.apple.com", &["/"]),
+    ("*.notify.windows.com", &["/w/?token=", "/?token="]),
 ];
 
 /// One host, or every host below one.
@@ -48,7 +50,7 @@ impl PushHost {
 /// The push services that may be sent to.
 #[derive(Debug, Clone)]
 pub struct PushHosts {
-    vendors: Vec<PushHost>,
+    vendors: Vec<(PushHost, &'static [&'static str])>,
     added: Vec<PushHost>,
     /// Whether plain http will do; only for what the operator added.
     allow_http: bool,
@@ -57,16 +59,24 @@ pub struct PushHosts {
 impl PushHosts {
     /// The vendors' and these.
     pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
-        Self { vendors: VENDORS.into_iter().filter_map(PushHost::parse).collect(), added, allow_http }
+        let vendors = VENDORS.into_iter().filter_map(|(host, starts)| Some((PushHost::parse(host)?, starts)));
+        Self { vendors: vendors.collect(), added, allow_http }
     }
 
     pub fn allow(&self, url: &Url) -> bool {
-        let among = |hosts: &[PushHost]| hosts.iter().any(|host| host.includes(url));
+        let is_added = || self.added.iter().any(|host| host.includes(url));
         match url.scheme() {
-            "https" => among(&self.vendors) || among(&self.added),
-            "http" => self.allow_http && among(&self.added),
+            "https" => self.is_vendors(url) || is_added(),
+            "http" => self.allow_http && is_added(),
             _ => false,
         }
+    }
+
+    /// Whether the URL has the form of a vendor's endpoints. Other paths of the host belong to other services.
+    fn is_vendors(&self, url: &Url) -> bool {
+        let rest = &url[Position::BeforePath..];
+        let fits = |starts: &[&str]| starts.iter().any(|start| rest.len() > start.len() && rest.starts_with(start));
+        self.vendors.iter().any(|(host, starts)| host.includes(url) && fits(starts))
     }
 }
 
@@ -79,25 +89,34 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_are_push_services_and_nothing_that_looks_like_them() {
+    fn the_vendors_endpoints_are_push_services_and_nothing_that_looks_like_them() {
         let hosts = PushHosts::new(Vec::new(), true);
         for good in [
             "https://updates.push.services.mozilla.com/wpush/v2/x",
             "https://fcm.googleapis.com/fcm/send/x",
+            "https://fcm.googleapis.com/wp/x",
             "https://jmt17.google.com/fcm/send/x",
             "https://web.push.apple.com/x",
             "https://wns2-par02p.notify.windows.com/w/?token=x",
+            "https://bn1.notify.windows.com/?token=x",
         ] {
             assert!(allow(&hosts, good), "{good}");
         }
         for wrong in [
-            "http://fcm.googleapis.com/x",
-            "https://fcm.googleapis.com:8443/x",
-            "https://fcm.googleapis.com.example.net/x",
-            "https://notfcm.googleapis.com/x",
-            "https://notify.windows.com/x",
-            "https://.notify.windows.com/x",
-            "https://evilnotify.windows.com/x",
+            "http://fcm.googleapis.com/fcm/send/x",
+            "https://fcm.googleapis.com:8443/fcm/send/x",
+            "https://fcm.googleapis.com.example.net/fcm/send/x",
+            "https://notfcm.googleapis.com/fcm/send/x",
+            "https://notify.windows.com/w/?token=x",
+            "https://.notify.windows.com/w/?token=x",
+            "https://evilnotify.windows.com/w/?token=x",
+            "https://fcm.googleapis.com/v1/projects/x/messages:send",
+            "https://fcm.googleapis.com/fcm/send/",
+            "https://fcm.googleapis.com/fcm/sendx",
+            "https://jmt17.google.com/video/license/x",
+            "https://updates.push.services.mozilla.com/v1/fcm/x/registration",
+            "https://web.push.apple.com/",
+            "https://wns2-par02p.notify.windows.com/w/?x=token",
             "https://example.net/fcm.googleapis.com",
             "https://127.0.0.1/x",
         ] {

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::fault::{Fault, FaultCode};
@@ -36,6 +37,14 @@ pub struct PushSubscription {
 pub struct BrowserKeys {
     pub p256dh: PublicPoint,
     pub auth: Zeroizing<[u8; 16]>,
+}
+
+impl BrowserKeys {
+    /// Whether both have the same `auth` secret.
+    pub fn has_same_secret(&self, other: &Self) -> bool {
+        // By their hashes, so that the time it takes says nothing of the secret.
+        Sha256::digest(*self.auth) == Sha256::digest(*other.auth)
+    }
 }
 
 impl fmt::Debug for BrowserKeys {

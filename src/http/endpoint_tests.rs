@@ -21,7 +21,7 @@ use super::endpoint_test_view::EndpointTestView;
 use super::now;
 use super::parameter_docs::{OfAgent, OfTenant};
 use super::parameters::NoParameters;
-use super::problem::{Problem, ProblemCode, RETRY_SOON};
+use super::problem::{Problem, ProblemCode};
 use super::push_config_answers::PushConfigDraft;
 use super::push_configs::{AgentPath, refused};
 use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
@@ -40,7 +40,7 @@ use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
 
-/// Test events under way at once in this process, each for ten seconds at most.
+/// Test events under way at once in this process, each for ten seconds at most; a tenant may hold as many as are free.
 pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
 
 /// What a test message says: what receivers get wrong when they do not expect it.
@@ -91,9 +91,7 @@ pub(super) async fn test(
     let (event, config) = asked(body, stored.as_ref().map(|stored| &stored.config), state.push_config_rules)?;
     let now = now();
     let endpoint = endpoint(&state, tenant, stored.as_ref(), &config, now).await?;
-    let _permit = state.endpoint_tests.try_acquire().map_err(|_none_left| {
-        Problem::new(ProblemCode::Overloaded).detail("too many tests are under way").retry_after(RETRY_SOON)
-    })?;
+    let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if let Some(wait) = endpoint_tests::count(&state.db, tenant, &agent).await? {
         let detail = format!("an agent's endpoint is tested {} times a minute at most", endpoint_tests::MAX_PER_MINUTE);
         // To whole seconds, upwards: who comes then is not refused again.

@@ -24,7 +24,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 impl Peer {
     /// Whom to count as one: a customer's network of IPv6 has 64 bits for its hosts.
-    fn counted(self) -> IpAddr {
+    pub(super) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) & !u128::from(u64::MAX);

@@ -42,6 +42,7 @@ pub mod request_id;
 mod request_trace;
 mod schemas;
 mod serve;
+mod shares;
 mod signing_secrets;
 pub mod state;
 mod stats;
@@ -135,6 +136,11 @@ impl Default for Settings {
 
 /// Every route, with its documentation: a route outside of this is not documented, so there is none.
 fn routes() -> OpenApiRouter<ApiState> {
+    routes_without_push().routes(routes!(push_renewals::renew))
+}
+
+/// The routes of a deployment without browser push: what strangers may send to is absent then.
+fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))
         .routes(routes!(event_batch::post_batch))
@@ -174,7 +180,6 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(push_subscriptions::register, push_subscriptions::list))
         .routes(routes!(push_subscriptions::remove))
         .routes(routes!(push_tests::test))
-        .routes(routes!(push_renewals::renew))
 }
 
 /// The API.
@@ -182,7 +187,8 @@ pub fn router(state: ApiState) -> Router {
     for (method, template, _) in access::routes() {
         state.metrics.http_route(template, method);
     }
-    Router::from(routes())
+    let served = if state.push.is_some() { routes() } else { routes_without_push() };
+    Router::from(served)
         .fallback(edge::not_found)
         .method_not_allowed_fallback(edge::method_not_allowed)
         .layer(CatchPanicLayer::custom(edge::panicked))

@@ -5,20 +5,25 @@
 use std::time::Instant;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use utoipa::ToSchema;
 
-use super::body::JsonBody;
+use super::body::{parse_json, read_json};
 use super::guesses::Peer;
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode};
 use super::push_subscriptions::{SubscriptionRequest, sender};
-use super::refusals::NoBrowserPush;
+use super::refusals::Missing;
 use super::state::ApiState;
 use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
 use crate::store::{SealedError, push_renewal};
+
+/// Largest body, in bytes: two endpoints of 2 KiB, keys and labels.
+const MAX_BODY_BYTES: usize = 8 * 1024;
+/// Renewals under way at once in this process: strangers can send them, so their bodies together take 2 MiB at most.
+pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
 
 /// Both as `PushSubscription.toJSON()` gives them.
 #[derive(Debug, ToSchema)]
@@ -48,7 +53,7 @@ pub(super) struct RenewalRequest {
 }
 
 /// Gives a registered browser its new subscription, in the name of whoever it was registered for. No token is needed: the
-/// old subscription with its secret is what the request is believed by.
+/// old subscription with its secret is what the request is believed by. The path exists only where browser push is configured.
 #[utoipa::path(
     post,
     path = "/v1/push/renewals",
@@ -56,21 +61,24 @@ pub(super) struct RenewalRequest {
     request_body = RenewalRequest,
     responses(
         (status = 204, description = "The new subscription is registered"),
-        NoBrowserPush,
+        Missing,
     ),
 )]
 pub(super) async fn renew(
     State(state): State<ApiState>,
     Extension(peer): Extension<Peer>,
     _: NoParameters,
-    JsonBody(body): JsonBody,
+    request: Request,
 ) -> Result<StatusCode, Problem> {
+    // Before the body: it may never arrive.
+    state.guesses.check(peer, Instant::now())?;
+    let _place = state.renewals.take(&peer.counted()).map_err(|reason| reason.problem("renewals"))?;
+    let body = parse_json(&read_json(request, &state, MAX_BODY_BYTES).await?)?;
     let renewal = Renewal::parse(body, sender(&state)?.hosts(), is_public_key).map_err(Problem::invalid)?;
     let unknown = || {
         let problem = Problem::new(ProblemCode::Unauthorized).detail("no such subscription is registered");
         state.guesses.wrong(peer, Instant::now(), problem)
     };
-    state.guesses.check(peer, Instant::now())?;
     let _turn = state.tokens.turn().await?;
     match push_renewal::renew(&state.db, &state.keyring, &renewal).await {
         Ok(true) => {

@@ -14,13 +14,13 @@ use super::body::JsonBody;
 use super::parameters::NoParameters;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
-use super::refusals::NoBrowserPush;
+use super::refusals::{DoesNotFit, NoBrowserPush};
 use super::state::ApiState;
 use crate::channels::browser_push::{PushSender, is_public_key};
 use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::NewSubscription;
-use crate::store::push_registration::{self, Registered, Registrant};
+use crate::store::push_registration::{self, Registered, Registrant, RegistrationError};
 use crate::store::push_subscriptions::{self, ListedSubscription};
 use crate::telemetry::metrics::RemovalReason;
 
@@ -133,7 +133,8 @@ pub(super) async fn vapid_public_key(
 }
 
 /// Registers this browser for the person who asks, or shows that it is still there: pages do it each time they load. A
-/// browser that was somebody else's is this person's from then on. Of more than 20, the one unseen longest goes. The
+/// browser that another user has registered moves to this person if its `auth` secret is the same; otherwise the answer is 409,
+/// and the page must unsubscribe and subscribe again. Of more than 20, the one unseen longest goes. The
 /// endpoint's host must be a push service that the deployment allows.
 #[utoipa::path(
     put,
@@ -145,6 +146,7 @@ pub(super) async fn vapid_public_key(
         (status = 200, description = "It was the person's already", body = SubscriptionView),
         (status = 201, description = "Registered", body = SubscriptionView),
         NoBrowserPush,
+        DoesNotFit,
     ),
 )]
 pub(super) async fn register(
@@ -158,7 +160,7 @@ pub(super) async fn register(
     let new = NewSubscription::parse(body, sender.hosts(), is_public_key).map_err(Problem::invalid)?;
     let registrant = Registrant { tenant, user, vapid_key_id: sender.keys().current().id() };
     let Registered { subscription, is_new, moved, evicted } =
-        push_registration::register(&state.db, &state.keyring, registrant, &new).await?;
+        push_registration::register(&state.db, &state.keyring, registrant, &new).await.map_err(not_registered)?;
     if moved {
         state.metrics.push_subscription_removed(RemovalReason::Moved);
     }
@@ -169,6 +171,16 @@ pub(super) async fn register(
     }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(subscription.into())))
+}
+
+fn not_registered(error: RegistrationError) -> Problem {
+    match error {
+        RegistrationError::OwnedByOther => {
+            let detail = "another user has registered this endpoint with another secret";
+            Problem::new(ProblemCode::Conflict).detail(detail)
+        }
+        RegistrationError::Sealed(error) => error.into(),
+    }
 }
 
 /// The browsers of the person who asks, the one registered last first.

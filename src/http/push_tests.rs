@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::now;
 use super::parameters::NoParameters;
 use super::path::PathName;
-use super::problem::{Problem, ProblemCode, RETRY_SOON};
+use super::problem::{Problem, ProblemCode};
 use super::push_subscriptions::{person, sender};
 use super::refusals::MissingOrNoBrowserPush;
 use super::state::ApiState;
@@ -21,8 +21,8 @@ use crate::channels::browser_push::{Notice, Recipient, Sent};
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::ids::{EndpointId, PushSubscriptionId};
 use crate::domain::names::TenantId;
-use crate::store::SealedError;
 use crate::store::push_subscriptions::{self, DisabledReason};
+use crate::store::{SealedError, push_pauses};
 use crate::telemetry::metrics::RemovalReason;
 
 /// Between two tests of a browser.
@@ -87,15 +87,18 @@ pub(super) async fn test(
             return Ok(Json(Attempt::not_sent(Outcome::ConfigError, Some(note)).into()));
         }
     };
-    let _permit = state.endpoint_tests.try_acquire().map_err(|_none_left| {
-        Problem::new(ProblemCode::Overloaded).detail("too many tests are under way").retry_after(RETRY_SOON)
-    })?;
+    let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if !push_subscriptions::note_test(&state.db, tenant, user, id).await? {
         let detail = format!("a browser is tested every {} seconds at most", PAUSE.as_secs());
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(PAUSE));
     }
-    let version = stored.version;
+    let (version, is_paused) = (stored.version, stored.pause_left.is_some());
     let recipient = Recipient::new(tenant.clone(), stored.user, stored.subscription, stored.vapid_key_id);
+    let services = push_pauses::paused_services(&state.db, Some(tenant)).await?;
+    if is_paused || services.iter().any(|service| service.host == recipient.host()) {
+        let note = "The push service has refused messages, or asked for a pause; nothing was sent.".to_owned();
+        return Ok(Json(Attempt::not_sent(Outcome::Throttled, Some(note)).into()));
+    }
     let sent = sender.send(&Arc::new(recipient), &Notice::test(), now()).await;
     follow(&state, tenant, endpoint, version, &sent).await?;
     tracing::info!(subscription.id = %id, outcome = sent.attempt.outcome.as_str(), "a browser was tested");
@@ -118,6 +121,12 @@ async fn follow(
     if sent.key_mismatch {
         let reason = DisabledReason::VapidKeyMismatch;
         push_subscriptions::disable(&state.db, tenant, endpoint, version, reason).await?;
+    }
+    if sent.attempt.outcome == Outcome::Delivered {
+        push_pauses::note_accepted(&state.db, tenant, endpoint, version).await?;
+    }
+    if let Some(pause) = sent.pause {
+        push_pauses::pause(&state.db, tenant, endpoint, version, pause).await?;
     }
     Ok(())
 }

@@ -1,20 +1,23 @@
 //! What handlers share.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
 use super::guesses::Guesses;
 use super::health::Readiness;
+use super::push_renewals::MAX_CONCURRENT_RENEWALS;
+use super::shares::Shares;
 use super::tenant_rates::TenantRates;
 use super::token_cache::TokenCache;
 use super::workspace::Workspace;
 use crate::channels::HttpClient;
 use crate::channels::browser_push::PushSender;
+use crate::domain::names::TenantId;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
 use crate::people::People;
@@ -75,8 +78,10 @@ pub struct Shared {
     pub(super) guesses: Guesses,
     pub(super) tenant_rates: TenantRates,
     pub(super) readiness: Readiness,
-    /// A permit for each test event under way.
-    pub(super) endpoint_tests: Arc<Semaphore>,
+    /// A place for each test event under way, by the tenant that sends it.
+    pub(super) endpoint_tests: Shares<TenantId>,
+    /// A place for each renewal of a browser under way, by the address that it comes from.
+    pub(super) renewals: Shares<IpAddr>,
     pub(super) workspace: Workspace,
     pub(super) portal: Portal,
     /// The OpenAPI document as it is served.
@@ -118,7 +123,8 @@ impl ApiState {
             stage,
             tokens: TokenCache::new(),
             readiness: Readiness::new(),
-            endpoint_tests: Arc::new(Semaphore::new(MAX_CONCURRENT_TESTS)),
+            endpoint_tests: Shares::new(MAX_CONCURRENT_TESTS),
+            renewals: Shares::new(MAX_CONCURRENT_RENEWALS),
             workspace,
             portal,
         }))

@@ -15,6 +15,7 @@ pub mod partitions;
 pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
+pub mod push_pauses;
 pub mod push_registration;
 pub mod push_renewal;
 pub mod push_subscriptions;

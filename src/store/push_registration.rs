@@ -1,4 +1,7 @@
-//! How a browser's subscription comes into `push_subscriptions`: one row for each endpoint, of whoever is signed in there.
+//! How a browser's subscription comes into `push_subscriptions`: one row for each endpoint, of the user who is signed in there.
+//!
+//! An endpoint alone proves nothing: its push service and proxies know it. A row moves to another user only with the `auth`
+//! secret that it was registered with, which only the browser and this service know.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -26,6 +29,22 @@ pub struct Registered {
     pub evicted: u64,
 }
 
+/// Why a registration has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// Another user has the endpoint, with another secret or one that cannot be decrypted.
+    #[error("another user has registered this endpoint with another secret")]
+    OwnedByOther,
+}
+
+impl From<Error> for RegistrationError {
+    fn from(error: Error) -> Self {
+        Self::Sealed(error.into())
+    }
+}
+
 /// Whose subscription it is to be, and by which key it is signed for if it is a new one.
 #[derive(Debug, Clone, Copy)]
 pub struct Registrant<'a> {
@@ -37,14 +56,14 @@ pub struct Registrant<'a> {
 /// Registers a subscription, or shows that it is still there.
 ///
 /// The same person's row stays, with its id. It keeps its VAPID key too, unless it was disabled: then it is tried again
-/// with the current one. Another person's row goes, in whatever tenant it is: the browser is this person's now, and
-/// deliveries that wait for the other one must find nobody.
+/// with the current one. Another user's row with the same secret goes, in whatever tenant it is: the browser is this user's
+/// now, and deliveries that wait for the other one must not reach it.
 pub async fn register(
     db: &Db,
     keyring: &Keyring,
     registrant: Registrant<'_>,
     new: &NewSubscription,
-) -> Result<Registered, SealedError> {
+) -> Result<Registered, RegistrationError> {
     for _ in 0..ATTEMPTS {
         let mut tx = db.begin().await?;
         lock_person(&mut tx, registrant.tenant, registrant.user).await?;
@@ -128,26 +147,55 @@ async fn renew(
     Ok(Some(renewed.into()))
 }
 
-/// A new row, and whether somebody else's went for it; `None`: somebody was faster.
+/// Removes another user's row of the endpoint if the secrets match, and returns its VAPID key if it was active. The outer
+/// `None` means that no row exists.
+async fn take_over(
+    tx: &mut Tx,
+    keyring: &Keyring,
+    new: &NewSubscription,
+) -> Result<Option<Option<String>>, RegistrationError> {
+    let hash = new.subscription.endpoint.hash();
+    let row = sqlx::query!(
+        "-- push_registration::owner
+        SELECT tenant_id, user_id, id, active, vapid_key_id, ciphertext
+        FROM flametree.push_subscriptions
+        WHERE endpoint_hash = $1
+        FOR UPDATE",
+        hash.as_slice(),
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
+    let id = EndpointId::from_uuid(row.id);
+    let stored = open_subscription(keyring, &tenant, &user, id, &row.ciphertext);
+    if !stored.is_ok_and(|stored| stored.keys.has_same_secret(&new.subscription.keys)) {
+        return Err(RegistrationError::OwnedByOther);
+    }
+    sqlx::query!(
+        "-- push_registration::take_over
+        DELETE FROM flametree.push_subscriptions
+        WHERE id = $1 AND tenant_id = $2",
+        id.uuid(),
+        tenant.as_str(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(Some(row.active.then_some(row.vapid_key_id)))
+}
+
+/// A new row, and whether another user's went for it; `None`: another registration was faster.
 async fn insert(
     tx: &mut Tx,
     keyring: &Keyring,
     Registrant { tenant, user, vapid_key_id }: Registrant<'_>,
     new: &NewSubscription,
-) -> Result<Option<(ListedSubscription, bool)>, Error> {
+) -> Result<Option<(ListedSubscription, bool)>, RegistrationError> {
     let endpoint = &new.subscription.endpoint;
     let hash = endpoint.hash();
-    let taken = sqlx::query!(
-        "-- push_registration::take_from_others
-        DELETE FROM flametree.push_subscriptions
-        WHERE endpoint_hash = $1
-        RETURNING active, vapid_key_id",
-        hash.as_slice(),
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    // The browser has not subscribed anew, so that its key is the one that worked.
-    let proven_key = taken.as_ref().filter(|row| row.active).map(|row| row.vapid_key_id.as_str());
+    let taken = take_over(tx, keyring, new).await?;
+    // The browser did not subscribe again, so its key is the one that worked.
+    let proven_key = taken.as_ref().and_then(Option::as_deref);
     let id = EndpointId::from_uuid(Uuid::now_v7());
     let inserted = sqlx::query_as!(
         ListedRow,

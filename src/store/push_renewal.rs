@@ -1,6 +1,5 @@
 //! How the row of a browser follows it to its new subscription, when its push service has given the old one up.
 
-use sha2::{Digest as _, Sha256};
 use sqlx::Error;
 
 use super::push_registration::lock_person;
@@ -23,7 +22,7 @@ struct Found {
 /// Gives the row of the old subscription the new one; false: there is no such row, or it has another secret.
 ///
 /// The row is found over all tenants: its endpoint, a random capability, is unique over them, and together with the secret it
-/// is all that a browser without a page can show. It stays whose it was. Where the new subscription is registered already,
+/// is all that a browser without a page can show. It stays whose it was, and was not seen: no user has signed in. Where the new subscription is registered already,
 /// by a page that was faster, the old row only goes.
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
@@ -55,9 +54,7 @@ async fn find(db: &Db, keyring: &Keyring, old: &PushSubscription) -> Result<Opti
     let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
     let id = EndpointId::from_uuid(row.id);
     let stored = open_subscription(keyring, &tenant, &user, id, &row.ciphertext)?;
-    // By their hashes, so that the time it takes says nothing of the secret.
-    let is_same = Sha256::digest(*stored.keys.auth) == Sha256::digest(*old.keys.auth);
-    Ok(is_same.then_some(Found { tenant, user, id, version: row.version }))
+    Ok(stored.keys.has_same_secret(&old.keys).then_some(Found { tenant, user, id, version: row.version }))
 }
 
 async fn is_registered(tx: &mut Tx, new: &PushSubscription) -> Result<bool, Error> {
@@ -81,7 +78,8 @@ async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscr
     let result = sqlx::query!(
         "-- push_renewal::replace
         UPDATE flametree.push_subscriptions
-        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1, last_seen_at = flametree.clock()
+        SET endpoint_hash = $4, host = $5, ciphertext = $6, version = version + 1,
+            was_accepted = false, paused_until = NULL
         WHERE tenant_id = $1 AND id = $2 AND version = $3",
         tenant.as_str(),
         id.uuid(),

@@ -1,5 +1,7 @@
 //! The table `push_subscriptions`: the browsers of people, each with one row, wherever it was signed in before.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
@@ -50,6 +52,10 @@ pub struct StoredSubscription {
     pub active: bool,
     pub subscription: PushSubscription,
     pub vapid_key_id: String,
+    /// Whether its push service has accepted a message for it.
+    pub was_accepted: bool,
+    /// How long nothing is to be sent to it; `None`: it is not paused.
+    pub pause_left: Option<Duration>,
 }
 
 pub(super) struct ListedRow {
@@ -96,10 +102,11 @@ pub async fn find(
     id: EndpointId,
 ) -> Result<Option<StoredSubscription>, SealedError> {
     let row = sqlx::query!(
-        "-- push_subscriptions::find
-        SELECT user_id, version, active, ciphertext, vapid_key_id
+        r#"-- push_subscriptions::find
+        SELECT user_id, version, active, ciphertext, vapid_key_id, was_accepted,
+               extract(epoch FROM paused_until - flametree.clock())::float8 AS "pause_left"
         FROM flametree.push_subscriptions
-        WHERE id = $1 AND tenant_id = $2 AND ($3::text IS NULL OR user_id = $3)",
+        WHERE id = $1 AND tenant_id = $2 AND ($3::text IS NULL OR user_id = $3)"#,
         id.uuid(),
         tenant.as_str(),
         user.map(UserId::as_str),
@@ -109,8 +116,17 @@ pub async fn find(
     let Some(row) = row else { return Ok(None) };
     let user = UserId::from_stored(row.user_id);
     let subscription = open_subscription(keyring, tenant, &user, id, &row.ciphertext)?;
-    let (version, active, vapid_key_id) = (row.version, row.active, row.vapid_key_id);
-    Ok(Some(StoredSubscription { id, user, version, active, subscription, vapid_key_id }))
+    Ok(Some(StoredSubscription {
+        id,
+        user,
+        version: row.version,
+        active: row.active,
+        subscription,
+        vapid_key_id: row.vapid_key_id,
+        was_accepted: row.was_accepted,
+        // What is negative is over.
+        pause_left: row.pause_left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
+    }))
 }
 
 /// Removes a person's subscription; false: there is none.

@@ -248,6 +248,7 @@ label_values! {
         OperationPoller = "operation_poller",
         OperationWorker = "operation_worker",
         PublishedKeys = "published_keys",
+        PushPauseReader = "push_pause_reader",
         Reaper = "reaper",
         SetAsideClaims = "set_aside_claims",
         StreamSlots = "stream_slots",

@@ -6,6 +6,7 @@
 mod attempts;
 mod browser_push;
 mod operations;
+mod push_pauses;
 mod webhooks;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use attempts::{Attempts, Ending};
 pub use browser_push::{BrowserPush, count_subscriptions};
 pub use operations::{Operations, Settings as OperationSettings};
+pub use push_pauses::{PausedServices, read_push_pauses};
 pub use webhooks::Webhooks;
 
 use crate::domain::delivery::Delivery;

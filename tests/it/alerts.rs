@@ -229,9 +229,11 @@ async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
     let counted = async || !prometheus.query("flametree_push_refusals_total").await.is_empty();
     within(Duration::from_secs(30), "refusals are counted from nothing", counted).await;
 
-    push.browser("operator-1", "a", &disbelieving).await;
-    for _ in 0..5 {
-        push.assign("operator-1").await;
+    // Each browser is refused once, and paused.
+    for number in 0..5 {
+        let person = format!("disbelieved-{number}");
+        push.browser(&person, &person, &disbelieving).await;
+        push.assign(&person).await;
     }
     prometheus.fires("FlametreePushKeyRefused", lasting).await;
     assert!(!prometheus.is_firing("FlametreePushRequestsRefused").await);

@@ -196,34 +196,29 @@ async fn a_service_that_says_nothing_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_service_that_asks_for_a_pause_has_it_and_the_others_are_sent_to() {
+async fn a_service_that_asks_for_a_pause_gets_it_for_the_subscription_alone() {
     let tomorrow = (Utc::now() + chrono::TimeDelta::days(1)).format("%a, %d %b %Y %H:%M:%S GMT");
-    for retry_after in ["60".to_owned(), tomorrow.to_string()] {
+    for (retry_after, seconds) in [("60".to_owned(), 60), (tomorrow.to_string(), 900)] {
         let (receiver, origin) = service("429 Too Many Requests", &format!("retry-after: {retry_after}\r\n"), "").await;
-        let (other_receiver, other_origin) = service("201 Created", "", "").await;
-        let (browser, sender) = (Browser::new("a"), sender(&[&origin, &other_origin]));
-        for _ in 0..3 {
-            let sent = sender.send(&browser, &origin, &message("x")).await;
-            assert_eq!(sent.attempt.outcome, Outcome::Throttled);
-            let sent = sender.send(&browser, &other_origin, &message("x")).await;
-            assert_eq!(sent.attempt.outcome, Outcome::Delivered);
-        }
-        assert_eq!((receiver.seen().len(), other_receiver.seen().len()), (1, 3), "{retry_after}");
+        let sender = sender(&[&origin]);
+        let sent = sender.send(&Browser::new("a"), &origin, &message("x")).await;
+        assert_eq!((sent.attempt.outcome, sent.pause), (Outcome::Throttled, Some(Duration::from_secs(seconds))));
+        receiver.behave(Behaviour::Answers(answer("201 Created", "", b"")));
+        let sent = sender.send(&Browser::new("b"), &origin, &message("x")).await;
+        assert_eq!((sent.attempt.outcome, sent.pause), (Outcome::Delivered, None));
     }
 }
 
 #[tokio::test]
-async fn a_service_that_believes_no_token_is_left_alone_after_five_and_the_alert_counts() {
+async fn a_refused_token_pauses_the_subscription_and_is_counted() {
     let (receiver, origin) = service("401 Unauthorized", "", r#"{"reason":"BadJwtToken"}"#).await;
-    let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
-    let mut outcomes = Vec::new();
-    for _ in 0..7 {
-        outcomes.push(sender.send(&browser, &origin, &message("x")).await.attempt.outcome);
+    let sender = sender(&[&origin]);
+    for number in 1..=7 {
+        let sent = sender.send(&Browser::new(&format!("b{number}")), &origin, &message("x")).await;
+        assert_eq!((sent.attempt.outcome, sent.pause), (Outcome::ConfigError, Some(Duration::from_mins(1))));
+        assert_eq!(receiver.seen().len(), number, "a refusal keeps no other browser's message back");
     }
-    let expected = [[Outcome::ConfigError; 5].as_slice(), &[Outcome::Throttled; 2]].concat();
-    assert_eq!(outcomes, expected);
-    assert_eq!(receiver.seen().len(), 5);
-    let series = "flametree_push_refusals_total{reason=\"not_believed\"} 5\n";
+    let series = "flametree_push_refusals_total{reason=\"not_believed\"} 7\n";
     assert!(sender.metrics.render().contains(series), "{}", sender.metrics.render());
 }
 

@@ -3,6 +3,7 @@
 use ::http::{Method, Request};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use sqlx::Row as _;
 
 use crate::support::client::Client;
 use crate::support::misbehaving::Receiver;
@@ -46,6 +47,20 @@ async fn a_renewed_browser_gets_what_the_old_subscription_would_have_got() {
     // The old one is worth nothing any more.
     let again = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
     assert_eq!(again, (401, "unauthorized".to_owned()));
+}
+
+#[tokio::test]
+async fn a_renewal_without_a_token_does_not_count_as_seen() {
+    let (push, receiver) = start().await;
+    let old = push.browser("user-1", "old", &receiver).await;
+    let seen = async || -> chrono::DateTime<chrono::Utc> {
+        let query = "SELECT last_seen_at FROM flametree.push_subscriptions";
+        sqlx::raw_sql(query).fetch_one(&push.deployment.pool).await.unwrap().get(0)
+    };
+    let registered = seen().await;
+    let new = Browser::new("new").subscription(&origin(&receiver));
+    assert_eq!(renew(&push, &old.subscription(&origin(&receiver)), &new).await, (204, String::new()));
+    assert_eq!(seen().await, registered);
 }
 
 #[tokio::test]

@@ -233,7 +233,10 @@ async fn streams_are_bounded_for_each_caller_and_for_the_node() {
     refused(&other).await.problem(503, "overloaded");
     drop(first);
     eventually("the seat is free", || clients(&api) == "2").await;
-    EventStream::open(api.address, &one, None).await;
+    // A tenant may hold as many streams as are free.
+    refused(&one).await.problem(429, "rate_limited");
+    let third = api.token(Role::Operator, Some("third")).await;
+    EventStream::open(api.address, &third, None).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use crate::domain::delivery::Outcome;
 
 /// A pause that a service asked for without saying how long.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+/// Pause of a subscription after a refusal of our token (401, 403): the next message after it is the next probe.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
 /// Longest pause on the word of a service; one that wants more says so again.
 const MAX_PAUSE: Duration = Duration::from_mins(15);
 
@@ -36,11 +38,11 @@ pub(super) enum Meaning {
     /// The subscription has ended.
     Gone,
     TooLarge,
-    /// Nothing should be sent to this service for so long.
+    /// Nothing should be sent to this subscription for so long.
     Throttled(Duration),
     /// The browser has subscribed with another VAPID key.
     KeyMismatch,
-    /// The service does not believe that we are who we say (401, 403): it would say the same to every message.
+    /// The service does not believe that we are who we say (401, 403): it would say the same to the next message.
     NotBelieved,
     /// The service finds the message itself wrong (400), or where it was to go: whoever subscribed may have made that up, so
     /// that it pauses nothing.
@@ -74,6 +76,21 @@ impl Meaning {
             Self::KeyMismatch | Self::NotBelieved | Self::Malformed => Outcome::ConfigError,
             Self::Redirect => Outcome::Redirect,
             Self::Other => Outcome::HttpError,
+        }
+    }
+
+    /// How long nothing should be sent to the subscription; `None`: the answer asks for no pause.
+    pub(super) const fn pause(self) -> Option<Duration> {
+        match self {
+            Self::Throttled(pause) => Some(pause),
+            Self::NotBelieved => Some(PAUSE_AFTER_REFUSAL),
+            Self::Accepted
+            | Self::Gone
+            | Self::TooLarge
+            | Self::KeyMismatch
+            | Self::Malformed
+            | Self::Redirect
+            | Self::Other => None,
         }
     }
 

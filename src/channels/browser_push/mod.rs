@@ -1,13 +1,11 @@
 //! The browser push channel: an encrypted message to one browser, through the push service of its vendor.
 //!
-//! One call is one attempt. A service that wants a pause has it: what is to be sent to it meanwhile ends as throttled,
-//! unsent. To put it back would be to claim it again at once, for the queue knows endpoints and no origins; to wait with
-//! it would hold the permits that messages to other services need; and an alert that comes minutes later is none.
+//! One call is one attempt. When a push service refuses a message or asks for a pause, the attempt says for how long the
+//! subscription should be paused; the caller stores the pause, because it holds in all processes.
 
 mod aes128gcm;
 mod answer;
 mod desk;
-mod origins;
 mod payload;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -29,7 +27,6 @@ pub use self::aes128gcm::is_public_key;
 use self::answer::Meaning;
 pub use self::desk::Written;
 use self::desk::{Desk, Draft};
-use self::origins::Origins;
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
 use super::http_client::{Answer, Post};
@@ -78,6 +75,11 @@ impl Recipient {
         let target = Target::new(subscription.endpoint.url().clone(), tenant.clone());
         Self { tenant, user, subscription, vapid_key_id, target }
     }
+
+    /// The host of the push service.
+    pub fn host(&self) -> &str {
+        self.subscription.endpoint.host()
+    }
 }
 
 /// An attempt, and what it says of the subscription.
@@ -86,9 +88,18 @@ pub struct Sent {
     pub attempt: Attempt,
     /// The browser has subscribed with another VAPID key: nothing will reach it any more.
     pub key_mismatch: bool,
+    /// How long nothing should be sent to the subscription; `None`: the push service asks for no pause.
+    pub pause: Option<Duration>,
 }
 
-/// Sends to browsers. Cheap to clone; clones share tokens and pauses.
+impl Sent {
+    /// An attempt that says nothing of the subscription.
+    fn only(attempt: Attempt) -> Self {
+        Self { attempt, key_mismatch: false, pause: None }
+    }
+}
+
+/// Sends to browsers. Cheap to clone; clones share tokens.
 #[derive(Debug, Clone)]
 pub struct PushSender(Arc<Shared>);
 
@@ -98,7 +109,6 @@ struct Shared {
     hosts: PushHosts,
     ttl: Duration,
     desk: Arc<Desk>,
-    origins: Origins,
     metrics: Metrics,
 }
 
@@ -106,7 +116,7 @@ impl PushSender {
     pub fn new(settings: Settings, client: HttpClient, metrics: Metrics) -> Self {
         let Settings { keys, hosts, ttl } = settings;
         let desk = Arc::new(Desk::new(keys));
-        Self(Arc::new(Shared { client, hosts, ttl, desk, origins: Origins::default(), metrics }))
+        Self(Arc::new(Shared { client, hosts, ttl, desk, metrics }))
     }
 
     pub fn keys(&self) -> &VapidKeys {
@@ -122,7 +132,7 @@ impl PushSender {
     pub async fn send(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Sent {
         let written = match self.write(recipient, notice, now).await {
             Ok(written) => written,
-            Err(attempt) => return Sent { attempt, key_mismatch: false },
+            Err(attempt) => return Sent::only(attempt),
         };
         let post = Post {
             to: &recipient.target,
@@ -136,7 +146,7 @@ impl PushSender {
         let duration = begun.elapsed();
         let sent = match result {
             Ok(answer) => self.answered(recipient, &written, &answer, duration, now),
-            Err(broken) => Sent { attempt: unanswered(broken, duration), key_mismatch: false },
+            Err(broken) => Sent::only(unanswered(broken, duration)),
         };
         fail::fail_point!("send::after_response");
         sent
@@ -152,14 +162,14 @@ impl PushSender {
         let not_sent = |outcome, note: &str| Attempt::not_sent(outcome, Some(note.to_owned()));
         let endpoint = &recipient.subscription.endpoint;
         if !self.0.hosts.allow(endpoint.url()) {
-            return Err(not_sent(Outcome::ConfigError, "The host is no push service that this deployment allows."));
+            return Err(not_sent(
+                Outcome::ConfigError,
+                "The endpoint is of no push service that this deployment allows.",
+            ));
         }
         if self.keys().find(&recipient.vapid_key_id).is_none() {
             let note = "The browser has subscribed with a VAPID key that this deployment does not have.";
             return Err(not_sent(Outcome::ConfigError, note));
-        }
-        if self.0.origins.pause_left(&endpoint.origin(), Instant::now()).is_some() {
-            return Err(not_sent(Outcome::Throttled, "The push service is paused; the message was not sent."));
         }
         let ttl = if notice.is_test() { TEST_TTL } else { self.0.ttl };
         let draft = Draft {
@@ -198,18 +208,16 @@ impl PushSender {
         });
         let http_status = Some(answer.status.as_u16());
         let attempt = Attempt { outcome: meaning.outcome(), http_status, duration, detail };
-        Sent { attempt, key_mismatch: meaning == Meaning::KeyMismatch }
+        Sent { attempt, key_mismatch: meaning == Meaning::KeyMismatch, pause: meaning.pause() }
     }
 
-    /// What an answer changes for the messages after it.
+    /// Counts and logs a refusal, and forgets a token that was refused.
     fn learn(&self, recipient: &Recipient, meaning: Meaning) {
         let endpoint = &recipient.subscription.endpoint;
-        let (origins, metrics) = (&self.0.origins, &self.0.metrics);
+        let metrics = &self.0.metrics;
         match meaning {
-            Meaning::Accepted => origins.accepted(&endpoint.origin()),
             Meaning::Throttled(pause) => {
-                tracing::warn!(endpoint = %endpoint, pause_seconds = pause.as_secs(), "a push service asks for a pause");
-                origins.pause(&endpoint.origin(), Instant::now(), pause);
+                tracing::warn!(endpoint = %endpoint, pause_seconds = pause.as_secs(), "a push service asked for a pause");
             }
             Meaning::KeyMismatch => {
                 metrics.push_refused(RefusalReason::KeyMismatch);
@@ -220,14 +228,13 @@ impl PushSender {
                 if let Some(key) = self.keys().find(&recipient.vapid_key_id) {
                     self.keys().forget(key, endpoint);
                 }
-                let paused = origins.refused(&endpoint.origin(), Instant::now());
-                tracing::error!(endpoint = %endpoint, paused, "a push service does not accept our VAPID token");
+                tracing::error!(endpoint = %endpoint, "a push service does not accept our VAPID token");
             }
             Meaning::Malformed => {
                 metrics.push_refused(RefusalReason::Malformed);
                 tracing::warn!(endpoint = %endpoint, "a push service finds a request wrong");
             }
-            Meaning::Gone | Meaning::TooLarge | Meaning::Redirect | Meaning::Other => {}
+            Meaning::Accepted | Meaning::Gone | Meaning::TooLarge | Meaning::Redirect | Meaning::Other => {}
         }
     }
 }

@@ -243,10 +243,10 @@ mod tests {
     #[test]
     fn a_token_serves_its_origin_until_six_hours_before_its_end() {
         let keys = keys();
-        let first = token(&keys, "https://fcm.googleapis.com/a", at(0));
-        assert_eq!(token(&keys, "https://fcm.googleapis.com/b", at(6)), first);
+        let first = token(&keys, "https://fcm.googleapis.com/wp/a", at(0));
+        assert_eq!(token(&keys, "https://fcm.googleapis.com/wp/b", at(6)), first);
         assert_ne!(token(&keys, "https://web.push.apple.com/a", at(6)), first);
-        let second = token(&keys, "https://fcm.googleapis.com/a", at(7));
+        let second = token(&keys, "https://fcm.googleapis.com/wp/a", at(7));
         assert_ne!(second, first);
         assert_eq!(claims(&second)["exp"], at(19).timestamp());
     }

@@ -33,7 +33,7 @@ pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ti
 /// The bounds of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Streams of this process.
+    /// Streams of this process; a tenant may hold as many as are free, so at most half.
     pub max_streams: usize,
     /// Of these, streams of one caller.
     pub max_streams_per_caller: usize,

@@ -1,5 +1,5 @@
-//! Seats of streams: so many for this process, so many for each caller. A stream gives its seat back when it ends, and
-//! ends when its caller's token does.
+//! Seats of streams: bounded for the process, for each tenant and for each caller. A stream releases its seat when it ends,
+//! and ends when its caller's token does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use super::Settings;
 use crate::domain::ids::TokenId;
 use crate::domain::names::TenantId;
 use crate::domain::workspace::Watcher;
+use crate::http::shares::{NoPlace, Place, Shares};
 use crate::store::{Db, tokens, workspace};
 use crate::telemetry::metrics::Metrics;
 
@@ -22,8 +23,9 @@ pub(super) struct Seats(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    taken: Mutex<Taken>,
-    most: usize,
+    /// Locked before the places are.
+    callers: Mutex<HashMap<CallerName, OfCaller>>,
+    places: Shares<TenantId>,
     most_per_caller: usize,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -31,12 +33,6 @@ struct Inner {
 
 /// The tenant and the actor: people of two tenants may have the same name.
 type CallerName = (TenantId, String);
-
-#[derive(Debug, Default)]
-struct Taken {
-    streams: usize,
-    callers: HashMap<CallerName, OfCaller>,
-}
 
 #[derive(Debug)]
 struct OfCaller {
@@ -50,6 +46,8 @@ struct OfCaller {
 pub(super) enum NoSeat {
     /// The process has as many streams as it may.
     ProcessIsFull,
+    /// The tenant has as many streams as are free for others.
+    TenantHasEnough,
     /// The caller has as many streams as it may.
     CallerHasEnough,
 }
@@ -59,6 +57,8 @@ pub(super) enum NoSeat {
 pub(super) struct Seat {
     seats: Seats,
     caller: CallerName,
+    /// `Some` until the seat is dropped.
+    place: Option<Place<TenantId>>,
     end: CancellationToken,
 }
 
@@ -71,49 +71,48 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.give_back(&self.caller);
+        drop(self.place.take());
+        self.seats.release(&self.caller);
     }
 }
 
 impl Seats {
     pub(super) fn new(settings: &Settings, metrics: Metrics, shutdown: CancellationToken) -> Self {
-        let (most, most_per_caller) = (settings.max_streams, settings.max_streams_per_caller);
-        Self(Arc::new(Inner { taken: Mutex::default(), most, most_per_caller, metrics, shutdown }))
+        let (places, most_per_caller) = (Shares::new(settings.max_streams), settings.max_streams_per_caller);
+        Self(Arc::new(Inner { callers: Mutex::default(), places, most_per_caller, metrics, shutdown }))
     }
 
     /// Takes a seat for a watcher.
     pub(super) fn take(&self, watcher: &Watcher) -> Result<Seat, NoSeat> {
-        let mut guard = self.taken();
-        let taken = &mut *guard;
-        if taken.streams >= self.0.most {
-            return Err(NoSeat::ProcessIsFull);
-        }
+        let mut callers = self.callers();
         let caller = (watcher.tenant.clone(), watcher.actor.clone());
-        let fresh = || OfCaller { streams: 0, end: self.0.shutdown.child_token() };
-        let of_caller = taken.callers.entry(caller.clone()).or_insert_with(fresh);
-        if of_caller.streams >= self.0.most_per_caller {
+        if callers.get(&caller).is_some_and(|of_caller| of_caller.streams >= self.0.most_per_caller) {
             return Err(NoSeat::CallerHasEnough);
         }
+        let place = self.0.places.take(&watcher.tenant).map_err(|reason| match reason {
+            NoPlace::Full => NoSeat::ProcessIsFull,
+            NoPlace::KeyHasEnough => NoSeat::TenantHasEnough,
+        })?;
+        let fresh = || OfCaller { streams: 0, end: self.0.shutdown.child_token() };
+        let of_caller = callers.entry(caller.clone()).or_insert_with(fresh);
         of_caller.streams += 1;
-        taken.streams += 1;
-        self.report(taken.streams);
-        Ok(Seat { seats: self.clone(), caller, end: of_caller.end.clone() })
+        self.report();
+        Ok(Seat { seats: self.clone(), caller, place: Some(place), end: of_caller.end.clone() })
     }
 
-    fn give_back(&self, caller: &CallerName) {
-        let mut taken = self.taken();
-        taken.streams = taken.streams.saturating_sub(1);
-        self.report(taken.streams);
-        if let Some(of_caller) = taken.callers.get_mut(caller) {
+    fn release(&self, caller: &CallerName) {
+        let mut callers = self.callers();
+        self.report();
+        if let Some(of_caller) = callers.get_mut(caller) {
             of_caller.streams = of_caller.streams.saturating_sub(1);
             if of_caller.streams == 0 {
-                taken.callers.remove(caller);
+                callers.remove(caller);
             }
         }
     }
 
-    fn report(&self, streams: usize) {
-        self.0.metrics.set_stream_clients(i64::try_from(streams).unwrap_or(i64::MAX));
+    fn report(&self) {
+        self.0.metrics.set_stream_clients(i64::try_from(self.0.places.count()).unwrap_or(i64::MAX));
     }
 
     /// Ends streams whose token was revoked or has expired, and counts conversations, until `stop`. While the database
@@ -132,15 +131,15 @@ impl Seats {
 
     async fn look(&self, db: &Db) -> Result<(), sqlx::Error> {
         let tokens: Vec<(CallerName, TokenId)> = {
-            let taken = self.taken();
-            taken.callers.keys().filter_map(|caller| Some((caller.clone(), caller.1.parse().ok()?))).collect()
+            let callers = self.callers();
+            callers.keys().filter_map(|caller| Some((caller.clone(), caller.1.parse().ok()?))).collect()
         };
         if !tokens.is_empty() {
             let ids: Vec<TokenId> = tokens.iter().map(|(_, id)| *id).collect();
             let valid = tokens::still_valid(db, &ids).await?;
             let ended = tokens.iter().filter(|(_, id)| !valid.contains(id));
-            let taken = self.taken();
-            for of_caller in ended.filter_map(|(caller, _)| taken.callers.get(caller)) {
+            let callers = self.callers();
+            for of_caller in ended.filter_map(|(caller, _)| callers.get(caller)) {
                 of_caller.end.cancel();
             }
         }
@@ -148,9 +147,9 @@ impl Seats {
         Ok(())
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn callers(&self) -> MutexGuard<'_, HashMap<CallerName, OfCaller>> {
         // Nothing that can panic happens under the lock; the counts are whole even if it did.
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,7 +159,7 @@ mod tests {
     use crate::domain::role::Role;
 
     #[test]
-    fn seats_are_bounded_for_the_process_and_for_each_caller_and_come_back() {
+    fn seats_are_bounded_for_the_process_each_tenant_and_each_caller_and_are_released() {
         let settings = Settings { max_streams: 3, max_streams_per_caller: 2, ..Settings::default() };
         let metrics = Metrics::new("test", "test");
         let seats = Seats::new(&settings, metrics.clone(), CancellationToken::new());
@@ -174,9 +173,10 @@ mod tests {
         assert_eq!(take("acme", "third").unwrap_err(), NoSeat::ProcessIsFull);
         assert!(metrics.render().contains("flametree_workspace_stream_clients 3\n"));
         held.remove(0);
-        held.push(take("acme", "one").unwrap());
+        assert_eq!(take("acme", "one").unwrap_err(), NoSeat::TenantHasEnough);
+        held.push(take("third", "one").unwrap());
         held.clear();
         assert!(metrics.render().contains("flametree_workspace_stream_clients 0\n"));
-        assert!(seats.taken().callers.is_empty());
+        assert!(seats.callers().is_empty());
     }
 }

@@ -98,6 +98,9 @@ async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Resu
 fn no_seat(reason: NoSeat) -> Problem {
     match reason {
         NoSeat::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("no more streams can be opened here"),
+        NoSeat::TenantHasEnough => {
+            Problem::new(ProblemCode::RateLimited).detail("your tenant has too many streams open")
+        }
         NoSeat::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("too many streams are open already"),
     }
     .retry_after(RETRY_SOON)

@@ -61,7 +61,15 @@ export async function publicKey(api) {
  */
 export async function ensure(api, registration, wish) {
   const present = await registration.pushManager.getSubscription();
-  if (present && isOf(present, wish.key)) return await register(api, present, wish);
+  if (present && isOf(present, wish.key)) {
+    try {
+      return await register(api, present, wish);
+    } catch (error) {
+      // Another user has this endpoint with another secret: only a new subscription can be registered.
+      const cause = error instanceof NotificationsError ? error.cause : null;
+      if (!(cause instanceof ApiError && cause.status === 409)) throw error;
+    }
+  }
   await present?.unsubscribe();
   return await register(api, await subscribe(api, registration, wish), wish);
 }

@@ -1,0 +1,134 @@
+//! Places for work under way, shared by keys such as tenants or addresses: a key may hold as many places as are free.
+//!
+//! One key alone gets half of the places, two get a third each, and so on, so that a key which holds none finds one free.
+//! A semaphore per key would need a fixed part for each, and leave most places unused.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::problem::{Problem, ProblemCode, RETRY_SOON};
+
+/// Cheap to clone; clones share the places.
+#[derive(Debug)]
+pub(super) struct Shares<K: Eq + Hash>(Arc<Inner<K>>);
+
+#[derive(Debug)]
+struct Inner<K> {
+    most: usize,
+    taken: Mutex<Taken<K>>,
+}
+
+#[derive(Debug)]
+struct Taken<K> {
+    all: usize,
+    of_key: HashMap<K, usize>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// Every place is taken.
+    Full,
+    /// The key holds as many places as are free.
+    KeyHasEnough,
+}
+
+impl NoPlace {
+    /// 503 or 429; `things` says what the places are for.
+    pub(super) fn problem(self, things: &str) -> Problem {
+        let (code, detail) = match self {
+            Self::Full => (ProblemCode::Overloaded, format!("too many {things} are under way")),
+            Self::KeyHasEnough => (ProblemCode::RateLimited, format!("you have too many {things} under way")),
+        };
+        Problem::new(code).detail(detail).retry_after(RETRY_SOON)
+    }
+}
+
+/// A place; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place<K: Eq + Hash> {
+    shares: Shares<K>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Clone for Shares<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut taken = self.shares.taken();
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(of_key) = taken.of_key.get_mut(&self.key) {
+            *of_key = of_key.saturating_sub(1);
+            if *of_key == 0 {
+                taken.of_key.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Shares<K> {
+    pub(super) fn new(most: usize) -> Self {
+        Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
+    }
+
+    /// Takes a place for a key.
+    pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
+        let mut taken = self.taken();
+        let free = self.0.most.saturating_sub(taken.all);
+        if free == 0 {
+            return Err(NoPlace::Full);
+        }
+        if taken.of_key.get(key).is_some_and(|of_key| *of_key >= free) {
+            return Err(NoPlace::KeyHasEnough);
+        }
+        *taken.of_key.entry(key.clone()).or_default() += 1;
+        taken.all += 1;
+        Ok(Place { shares: self.clone(), key: key.clone() })
+    }
+}
+
+impl<K: Eq + Hash> Shares<K> {
+    /// How many places are taken.
+    pub(super) fn count(&self) -> usize {
+        self.taken().all
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
+        // Nothing that can panic happens under the lock; the counts are whole even if it did.
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gets_half_and_leaves_places_for_others() {
+        let shares = Shares::new(32);
+        let mut held: Vec<_> = std::iter::from_fn(|| shares.take(&"a").ok()).collect();
+        assert_eq!((held.len(), shares.take(&"a").unwrap_err()), (16, NoPlace::KeyHasEnough));
+        for key in ["b", "c", "d", "e"] {
+            let before = held.len();
+            held.extend(std::iter::from_fn(|| shares.take(&key).ok()));
+            assert!(held.len() > before, "{key}");
+        }
+        held.clear();
+        let taken = shares.taken();
+        assert!(taken.all == 0 && taken.of_key.is_empty());
+    }
+
+    #[test]
+    fn no_more_places_are_taken_than_there_are() {
+        let shares = Shares::new(3);
+        let held: Vec<_> = ["a", "b", "c"].iter().map(|key| shares.take(key).unwrap()).collect();
+        assert_eq!(shares.take(&"d").unwrap_err(), NoPlace::Full);
+        drop(held);
+        assert!(shares.take(&"d").is_ok());
+    }
+}

@@ -1,0 +1,69 @@
+//! The push services that are paused for a tenant, as this process knows them: read every two seconds for all deliveries,
+//! not for each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::names::TenantId;
+use crate::store::push_pauses::{PausedService, paused_services};
+use crate::store::{Db, answered};
+
+/// How often the pauses are read: so long messages still go to a push service that has refused several users.
+const READ_EVERY: Duration = Duration::from_secs(2);
+
+/// When the pauses of a tenant end, by the host of the push service.
+type Hosts = HashMap<String, Instant>;
+
+/// The paused push services of each tenant.
+#[derive(Debug, Default)]
+pub struct PausedServices(RwLock<HashMap<TenantId, Hosts>>);
+
+impl PausedServices {
+    /// Whether nothing is to be sent to the push service for this tenant.
+    pub(super) fn includes(&self, tenant: &TenantId, host: &str, now: Instant) -> bool {
+        let services = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        services.get(tenant).and_then(|hosts| hosts.get(host)).is_some_and(|until| *until > now)
+    }
+
+    fn replace(&self, paused: Vec<PausedService>, now: Instant) {
+        let mut services: HashMap<TenantId, Hosts> = HashMap::new();
+        for PausedService { tenant, host, left } in paused {
+            services.entry(tenant).or_default().insert(host, now + left);
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+}
+
+/// Reads the pauses until `stop`. While the database does not answer, the known ones hold until they end.
+pub async fn read_push_pauses(db: Db, services: Arc<PausedServices>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match answered(paused_services(&db, None)).await {
+            Ok(paused) => services.replace(paused, Instant::now()),
+            Err(error) => tracing::debug!(%error, "the pauses of push services could not be read"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(READ_EVERY)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_of_one_tenant_and_one_push_service_and_ends() {
+        let (services, now) = (PausedServices::default(), Instant::now());
+        let [acme, other] = ["acme", "other"].map(|name| TenantId::parse(name).unwrap());
+        let left = Duration::from_secs(7);
+        services.replace(vec![PausedService { tenant: acme.clone(), host: "a".to_owned(), left }], now);
+        assert!(services.includes(&acme, "a", now));
+        assert!(!services.includes(&acme, "b", now));
+        assert!(!services.includes(&other, "a", now));
+        assert!(!services.includes(&acme, "a", now + left));
+        services.replace(Vec::new(), now);
+        assert!(!services.includes(&acme, "a", now));
+    }
+}

@@ -1,0 +1,132 @@
+//! The API between neighbours: what one tenant, or a stranger, holds open is never taken from another tenant.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use flametree_notify::domain::role::Role;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::endpoint_tests::{started, test_draft};
+use crate::support::api::{ACME, Options, TestApi};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::push::Browser;
+use crate::support::sse::try_open;
+use crate::support::wire::answer;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const VENDOR: &str = "https://updates.push.services.mozilla.com";
+
+async fn with_push() -> TestApi {
+    TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
+}
+
+/// Sends the head of a renewal from this address of the machine, and as much of its body as is given.
+async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let head = format!(
+        "POST /v1/push/renewals HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    stream
+}
+
+/// The status and the rest of the first bytes that come back.
+async fn status(stream: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 4096];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("no answer").unwrap();
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
+}
+
+#[tokio::test]
+async fn without_browser_push_a_renewal_is_not_found_before_its_body_arrives() {
+    let api = TestApi::start().await;
+    let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"").await;
+    let answer = status(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("\"not_found\""), "{answer}");
+}
+
+#[tokio::test]
+async fn a_renewal_may_have_8_kib() {
+    let api = with_push().await;
+    for (length, expected) in [(8 * 1024, "HTTP/1.1 400 "), (8 * 1024 + 1, "HTTP/1.1 413 ")] {
+        let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, length, &vec![b'x'; length]).await;
+        let answer = status(&mut stream).await;
+        assert!(answer.starts_with(expected), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn slow_renewals_of_one_address_are_bounded_and_take_no_place_from_another() {
+    let api = with_push().await;
+    let mut slow = Vec::new();
+    for _ in 0..400 {
+        slow.push(renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"{").await);
+    }
+    // The bound is met: some of them are refused although their bodies have not arrived.
+    let mut refused = 0;
+    for stream in &mut slow {
+        let mut byte = [0; 12];
+        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(1), stream.peek(&mut byte)).await {
+            refused += usize::from(byte.starts_with(b"HTTP/1.1 429") || byte.starts_with(b"HTTP/1.1 503"));
+        }
+    }
+    assert!(refused > 0);
+    let stranger = |name: &str| Browser::new(name).subscription(VENDOR);
+    let body = serde_json::to_vec(&json!({"old": stranger("old"), "new": stranger("new")})).unwrap();
+    let mut other = renewal(&api, Ipv4Addr::new(127, 0, 0, 2), body.len(), &body).await;
+    let answer = status(&mut other).await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "it was read and looked up: {answer}");
+}
+
+#[tokio::test]
+async fn hanging_endpoint_tests_of_one_tenant_refuse_no_test_of_another() {
+    let (api, acme) = started().await;
+    let other = api.token(Role::Admin, Some("other")).await;
+    let hanging = Receiver::start(Behaviour::HangsAfterAccept).await;
+    let healthy = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
+    let draft = |receiver: &Receiver| json!({"url": receiver.url(), "timeout_ms": 10_000});
+    let agents: Vec<_> = (0..40).map(|number| format!("agent-{number}")).collect();
+    let mut tests: FuturesUnordered<_> =
+        agents.iter().map(|agent| test_draft(&api, &acme, agent, draft(&hanging))).collect();
+    // The first answer is a refusal: this tenant has as many tests under way as it may have.
+    let first = tests.next().await.unwrap();
+    assert!([429, 503].contains(&first.status) && first.headers.contains_key("retry-after"), "{first:?}");
+    for _ in 0..9 {
+        let tested = test_draft(&api, &other, "agent-1", draft(&healthy)).await;
+        assert_eq!((tested.status, &tested.json()["outcome"]), (200, &json!("delivered")), "{tested:?}");
+    }
+}
+
+#[tokio::test]
+async fn streams_of_one_tenant_leave_streams_for_others() {
+    let mut options = Options::default();
+    options.http.workspace.max_streams = 12;
+    options.http.workspace.max_streams_per_caller = 3;
+    let api = TestApi::with(options).await;
+    let open = async |token: &str| {
+        try_open(api.address, "/v1/workspace/stream", &[("authorization", &format!("Bearer {token}"))]).await
+    };
+    let (mut held, mut refused) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let token = api.token(Role::Operator, Some(ACME)).await;
+        for _ in 0..3 {
+            match open(&token).await {
+                Ok(stream) => held.push(stream),
+                Err((status, problem)) => refused.push((status, problem["code"].clone())),
+            }
+        }
+    }
+    assert!(!held.is_empty() && refused.contains(&(429, json!("rate_limited"))), "{refused:?}");
+    for tenant in ["one", "two", "three"] {
+        let token = api.token(Role::Operator, Some(tenant)).await;
+        held.push(open(&token).await.unwrap_or_else(|refusal| panic!("{tenant}: {refusal:?}")));
+    }
+}

@@ -1,0 +1,153 @@
+//! Browser push between neighbours: refusals that one user or tenant causes take no message from another.
+
+use ::http::Method;
+use flametree_notify::domain::role::Role;
+use flametree_notify::store::push_pauses::paused_services;
+use serde_json::{Value, json};
+use sqlx::Row as _;
+
+use crate::support::deployment::TENANT;
+use crate::support::jwt::{SECRET, Signer, claims, with};
+use crate::support::misbehaving::{Behaviour, Receiver};
+use crate::support::push::{Browser, KEY};
+use crate::support::push_deployment::{PATIENCE, Push, got, origin, push_service, with_key};
+use crate::support::waiting::within;
+use crate::support::wire::answer;
+
+const OTHER: &str = "other";
+const REFUSALS: [(&str, &str); 3] =
+    [("401 Unauthorized", ""), ("403 Forbidden", ""), ("429 Too Many Requests", "retry-after: 900\r\n")];
+
+fn behave(receiver: &Receiver, (status, headers): (&str, &str)) {
+    receiver.behave(Behaviour::Answers(answer(status, headers, b"")));
+}
+
+const ACCEPTS: (&str, &str) = ("201 Created", "");
+
+async fn start() -> (Push, Receiver) {
+    let receiver = push_service("201 Created", "", "").await;
+    (Push::start(&[&receiver], |settings| settings).await, receiver)
+}
+
+/// Registers a browser of a user of any tenant.
+async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) -> Browser {
+    let browser = Browser::new(&format!("{tenant}-{user}"));
+    let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)));
+    let client = push.service.client(&token);
+    let body = browser.subscription(&origin(receiver));
+    let made = client.request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text);
+    browser
+}
+
+/// Assigns a session of its own to the user; the outcomes of all that is sent for it.
+async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
+    let seen = push.outcomes().await.len();
+    let session = format!("{tenant}-{user}");
+    let event: Value =
+        json!({"tenant_id": tenant, "session_id": session, "type": "session_assigned", "assignee_id": user});
+    push.post(&event).await;
+    push.outcomes().await.split_off(seen)
+}
+
+#[tokio::test]
+async fn refusals_of_one_users_browsers_take_no_message_from_other_users() {
+    for refusal in REFUSALS {
+        let (push, receiver) = start().await;
+        for name in ["a", "b", "c", "d", "e"] {
+            push.browser("mallory", name, &receiver).await;
+        }
+        let colleague = register(&push, TENANT, "colleague", &receiver).await;
+        let stranger = register(&push, OTHER, "stranger", &receiver).await;
+        behave(&receiver, refusal);
+        assert_eq!(assign(&push, TENANT, "mallory").await.len(), 5);
+        assert_eq!(assign(&push, TENANT, "mallory").await, ["throttled"; 5], "{refusal:?}: the browsers are paused");
+        behave(&receiver, ACCEPTS);
+        assert_eq!(assign(&push, TENANT, "colleague").await, ["delivered"], "{refusal:?}");
+        assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"], "{refusal:?}");
+        assert_eq!((got(&colleague, &receiver).len(), got(&stranger, &receiver).len()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_pause_of_a_browser_holds_in_every_process() {
+    let (push, receiver) = start().await;
+    push.browser("user-1", "a", &receiver).await;
+    behave(&receiver, ("429 Too Many Requests", "retry-after: 900\r\n"));
+    assert_eq!(assign(&push, TENANT, "user-1").await, ["throttled"]);
+    let settings = with_key(&push.deployment.settings, KEY[0]);
+    let push = push.restart(&settings).await;
+    behave(&receiver, ACCEPTS);
+    assert_eq!(assign(&push, TENANT, "user-1").await, ["throttled"]);
+    assert_eq!(receiver.seen().len(), 1, "the second message was not sent");
+    let over = "UPDATE flametree.push_subscriptions SET paused_until = now(), version = version + 1";
+    sqlx::raw_sql(over).execute(&push.deployment.pool).await.unwrap();
+    assert_eq!(assign(&push, TENANT, "user-1").await, ["delivered"]);
+}
+
+#[tokio::test]
+async fn a_push_service_is_paused_for_the_tenant_whose_accepted_browsers_it_refuses_and_for_no_other() {
+    let (push, receiver) = start().await;
+    for user in ["one", "two", "three", "four"] {
+        register(&push, TENANT, user, &receiver).await;
+        assert_eq!(assign(&push, TENANT, user).await, ["delivered"]);
+    }
+    register(&push, OTHER, "stranger", &receiver).await;
+    behave(&receiver, ("403 Forbidden", ""));
+    for user in ["one", "two", "three"] {
+        assert_eq!(assign(&push, TENANT, user).await, ["config_error"]);
+    }
+    behave(&receiver, ACCEPTS);
+    // The fourth browser itself was never refused.
+    let paused = async || assign(&push, TENANT, "four").await == ["throttled"];
+    within(PATIENCE, "the push service is paused for the tenant", paused).await;
+    assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"]);
+    // The browser test of the portal obeys the same pause.
+    let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, TENANT), "sub", json!("four")));
+    let four = push.service.client(&token);
+    let listed = four.get("/v1/me/push-subscriptions").await.json();
+    let path = format!("/v1/me/push-subscriptions/{}/test", listed["data"][0]["id"].as_str().unwrap());
+    let tested = four.request(Method::POST, &path, None).await.unwrap();
+    assert_eq!(tested.json()["outcome"], "throttled", "{}", tested.text);
+}
+
+#[tokio::test]
+async fn browsers_that_no_push_service_ever_accepted_pause_only_themselves() {
+    let (push, receiver) = start().await;
+    behave(&receiver, ("401 Unauthorized", ""));
+    let users = ["one", "two", "three", "four", "five"];
+    for user in users {
+        register(&push, TENANT, user, &receiver).await;
+        assert_eq!(assign(&push, TENANT, user).await, ["config_error"]);
+    }
+    let query = "SELECT count(*) FROM flametree.push_subscriptions WHERE paused_until > now() AND NOT was_accepted";
+    let paused: i64 = sqlx::raw_sql(query).fetch_one(&push.deployment.pool).await.unwrap().get(0);
+    assert_eq!(paused, 5);
+    behave(&receiver, ACCEPTS);
+    register(&push, TENANT, "six", &receiver).await;
+    assert_eq!(paused_services(&push.deployment.pool, None).await.unwrap(), []);
+    assert_eq!(assign(&push, TENANT, "six").await, ["delivered"]);
+}
+
+#[tokio::test]
+async fn knowing_an_endpoint_takes_no_browser_from_its_user() {
+    let (push, receiver) = start().await;
+    let owned = register(&push, TENANT, "owner", &receiver).await;
+    let row = "SELECT p::text FROM flametree.push_subscriptions AS p";
+    let rows = async || -> Vec<String> {
+        let rows = sqlx::raw_sql(row).fetch_all(&push.deployment.pool).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let before = rows().await;
+    let mut stolen = Browser::new("thief").subscription(&origin(&receiver));
+    stolen["endpoint"] = json!(owned.endpoint(&origin(&receiver)));
+    for (tenant, user) in [(TENANT, "colleague"), (OTHER, "stranger"), (OTHER, "owner")] {
+        let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)));
+        let client = push.service.client(&token);
+        let refused = client.request(Method::PUT, "/v1/me/push-subscriptions", Some(&stolen)).await.unwrap();
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text);
+        assert_eq!(rows().await, before, "nothing changed");
+    }
+    assert_eq!(assign(&push, TENANT, "owner").await, ["delivered"]);
+    assert_eq!(got(&owned, &receiver).len(), 1);
+}
