@@ -43,6 +43,8 @@ pub struct Config {
     pub metrics_addr: SocketAddr,
     /// An origin: scheme, host, port. `None`: that of the listener.
     pub public_url: Option<Url>,
+    /// Proxies whose word about the address of their client is believed.
+    pub trusted_proxies: Vec<IpNet>,
     pub channels: Channels,
     /// `None`: there is no browser push.
     pub browser_push: Option<BrowserPush>,

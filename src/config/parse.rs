@@ -20,7 +20,7 @@ use super::settings::{
     ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT,
     MAX_IN_FLIGHT, MAX_STREAMS, METRICS_ADDR, NAME_SERVERS, PUBLIC_URL, REENCRYPTION_SCHEDULE, RETENTION_DAYS,
     RETENTION_SCHEDULE, ROLLUP_SCHEDULE, SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting,
-    TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
+    TENANT_EVENTS_PER_SECOND, TRUSTED_PROXIES, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
 };
 use super::traces::traces;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
@@ -54,6 +54,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
     }
     let public_url = reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
+    let trusted_proxies = networks(reader, TRUSTED_PROXIES);
     let encryption_keys = encryption_keys(reader, database.as_ref());
     let people = people(reader);
     let channels = channels(reader);
@@ -73,6 +74,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         metrics_addr: metrics_addr?,
         public_url,
         channels: channels?,
+        trusted_proxies: trusted_proxies?,
         browser_push,
         queue: queue?,
         ingest: ingest?,

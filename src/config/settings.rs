@@ -63,6 +63,8 @@ settings! {
         "address and port of the metrics");
     PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
         "origin under which people reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
+    TRUSTED_PROXIES = optional("FLAMETREE_TRUSTED_PROXIES",
+        "networks of the proxies before the API, as CIDRs separated by commas: wrong credentials that come through one are counted by the address that it names in Forwarded or X-Forwarded-For; unset: by the address of the connection");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
         "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
     JWT_SECRET = secret("FLAMETREE_JWT_SECRET",
