@@ -74,7 +74,7 @@ settings! {
     JWKS_URL = optional("FLAMETREE_JWKS_URL",
         "URL where the identity provider publishes the keys of portal users' tokens, https, with the algorithms as for a file");
     JWT_ISSUER = optional("FLAMETREE_JWT_ISSUER",
-        "what the claim iss of portal users' tokens must be; unset: anything");
+        "what the claim iss of portal users' tokens must be; required with FLAMETREE_JWKS_URL; unset: anything");
     JWT_AUDIENCE = optional("FLAMETREE_JWT_AUDIENCE",
         "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",

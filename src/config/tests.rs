@@ -115,13 +115,17 @@ fn the_keys_of_portal_users_come_from_one_place() {
     let people = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
     assert!(matches!(people.keys, PeopleKeys::One(_)) && people.issuer.as_deref() == Some("me"));
     assert!(!format!("{people:?}").contains(secret.1));
-    let people = config_of(&[url]).unwrap().people.unwrap();
+    let people = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
     assert!(matches!(people.keys, PeopleKeys::Jwks(found) if found.as_str() == url.1));
 
     let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
     let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
+    let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
+                    tokens too, and only the issuer tells them apart";
+    assert_eq!(faults_of(&[url]), [expected]);
     assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE is only of use together with {one_of}")]);
-    assert_eq!(faults_of(&[secret, url]), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
+    let both = [secret, url, ("FLAMETREE_JWT_ISSUER", "me")];
+    assert_eq!(faults_of(&both), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
     let short = faults_of(&[("FLAMETREE_JWT_SECRET", "hunter2")]);
     assert_eq!(short, ["FLAMETREE_JWT_SECRET must have at least 32 bytes"]);
     let file = faults_of(&[("FLAMETREE_JWT_PUBLIC_KEY_FILE", "/dev/null")]);
@@ -131,7 +135,7 @@ fn the_keys_of_portal_users_come_from_one_place() {
 
 #[test]
 fn published_keys_come_over_tls_or_from_this_machine() {
-    let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url)]).is_ok();
+    let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url), ("FLAMETREE_JWT_ISSUER", "me")]).is_ok();
     for good in ["https://login.example/jwks", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/"] {
         assert!(is_good(good), "{good}");
     }
