@@ -30,7 +30,8 @@ pub(super) struct PushConfigDocument {
     /// Only in answers to changes: what would keep messages from being sent now.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// Only in the answer that created it; keep it, it is never shown again.
+    /// Only in the answer that made it, which is the first one and each one to a change of the URL's origin; keep it, it is
+    /// never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
