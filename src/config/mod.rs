@@ -55,6 +55,8 @@ pub struct Config {
     pub schedules: Schedules,
     /// `None` only with the embedded server, which keeps its keyring in its data directory.
     pub encryption_keys: Option<Arc<Keyring>>,
+    /// Root certificates to trust in addition to the public ones, for the operator's own URLs.
+    pub operator_ca_certificates: Vec<CertificateDer<'static>>,
     /// `None`: there are no portal users.
     pub people: Option<People>,
     /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
@@ -109,7 +111,7 @@ pub struct Channels {
     pub allow_http: bool,
     /// The deadline where a push config names none.
     pub webhook_timeout: Duration,
-    /// Root certificates that are trusted besides the public ones.
+    /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
 }
 

@@ -86,7 +86,9 @@ settings! {
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
         "true or false: whether webhooks and added push services may use plain http, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",
-        "PEM file of root certificates that are trusted besides the public ones, for webhooks, push services, the JWKS URL and the collector of traces; unset: none");
+        "PEM file of root certificates to trust in addition to the public ones, for webhooks and push services; unset: none");
+    OPERATOR_CA_FILE = optional("FLAMETREE_OPERATOR_CA_FILE",
+        "PEM file of root certificates to trust in addition to the public ones, for the JWKS URL and the collector of traces; unset: none");
     WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
         "deadline of an attempt where no push config names one, in milliseconds, 1000 to 10000");
     VAPID_PRIVATE_KEY = secret("FLAMETREE_VAPID_PRIVATE_KEY",

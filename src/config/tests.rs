@@ -58,6 +58,7 @@ fn every_fault_is_told_at_once() {
         ("FLAMETREE_LOG_FORMAT", "xml"),
         ("FLAMETREE_LISTEN_ADRR", "127.0.0.1:1"),
         ("FLAMETREE_CA_FILE", "/does/not/exist.pem"),
+        ("FLAMETREE_OPERATOR_CA_FILE", "/does/not/exist.pem"),
         ("FLAMETREE_PUBLIC_URL", "https://example.com/path"),
     ]);
     let expected = [
@@ -65,6 +66,7 @@ fn every_fault_is_told_at_once() {
         "FLAMETREE_LISTEN_ADDR must be an address and port like 127.0.0.1:8080, not \"8080\"",
         "FLAMETREE_PUBLIC_URL must be an origin like https://notify.example.com, not \"https://example.com/path\"",
         "FLAMETREE_TRUSTED_PROXIES must be CIDRs like 10.0.0.0/8,fd00::/8, not \"proxy.internal\"",
+        "FLAMETREE_OPERATOR_CA_FILE names a file that cannot be read, \"/does/not/exist.pem\": No such file or directory (os error 2)",
         "FLAMETREE_ALLOWED_NETWORKS must be CIDRs like 10.0.0.0/8,fd00::/8, not \"10.0.0.0/8, 10.0.0.1/33\"",
         "FLAMETREE_DENIED_NETWORKS must be CIDRs like 10.0.0.0/8,fd00::/8, not \"10.0.0.1\"",
         "FLAMETREE_NAME_SERVERS must be addresses like 10.0.0.53,[fd00::53]:5353, not \"dns.internal\"",
@@ -118,11 +120,11 @@ fn the_keys_of_portal_users_come_from_one_place() {
     let people = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
     assert!(matches!(people.keys, PeopleKeys::Jwks(found) if found.as_str() == url.1));
 
-    let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
-    let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
     let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
                     tokens too, and only the issuer tells them apart";
     assert_eq!(faults_of(&[url]), [expected]);
+    let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
+    let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
     assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE is only of use together with {one_of}")]);
     let both = [secret, url, ("FLAMETREE_JWT_ISSUER", "me")];
     assert_eq!(faults_of(&both), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
@@ -185,7 +187,10 @@ fn keys_and_authorities_are_read_where_the_settings_are() {
     };
     let faults = |pem: &str| read(pem).unwrap_err().faults()[0].message.replace(&format!(", {file:?}"), "");
     let authority = rcgen::generate_simple_self_signed(["authority.test".to_owned()]).unwrap().cert.pem();
-    assert_eq!(read(&authority.repeat(2)).unwrap().channels.ca_certificates.len(), 2);
+    let config = read(&authority.repeat(2)).unwrap();
+    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (2, 0));
+    let config = config_of(&[("FLAMETREE_OPERATOR_CA_FILE", file.to_str().unwrap())]).unwrap();
+    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (0, 2));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is none of an authority");
     assert_eq!(faults("no certificate"), "names a file without a certificate in PEM form");
