@@ -202,7 +202,8 @@ async fn a_person_manages_the_tokens_of_its_tenant() {
         api.request(Method::DELETE, &path, &admin, None).await.expect(204);
     }
     let tokens = api.get("/v1/tokens", &admin).await.expect(200);
-    assert!(tokens["data"].as_array().unwrap().iter().all(|token| token["tenant_id"] == ACME), "{tokens}");
+    let is_own = |token: &Value| token["tenant_id"] == ACME && token["created_by"] == "user:user-7";
+    assert!(tokens["data"].as_array().unwrap().iter().all(is_own), "{tokens}");
 }
 
 #[tokio::test]
