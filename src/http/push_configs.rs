@@ -21,8 +21,8 @@ use crate::channels::webhook::SigningSecret;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, ReadablePushConfig, Setting, apply};
+use crate::domain::role::Permission;
 use crate::domain::secret_text::SecretText;
-use crate::domain::webhook_url::WebhookUrl;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
@@ -62,7 +62,10 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let stored = push_configs::read(&state.db, &state.keyring, caller.own_tenant()?, &agent).await?;
     let revision = stored.as_ref().map(|stored| stored.revision);
-    let document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    let mut document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    if !caller.may(Permission::EditConfigs) {
+        document = document.without_query();
+    }
     Ok(tagged(revision, document))
 }
 
@@ -186,7 +189,7 @@ async fn change(
     };
     let (revision, signing_secret) = written.ok_or_else(|| if_match.overtaken())?;
     log_change(tenant, agent, caller, revision, &change);
-    let warnings = warnings(state, tenant, change.config.url.as_ref()).await;
+    let warnings = warnings(state, tenant, &change.config).await;
     let document = document(&change.config).with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
     Ok(tagged(Some(revision), document))
 }
@@ -247,10 +250,14 @@ fn document(config: &PushConfig) -> PushConfigDocument {
     ReadablePushConfig::from(config).into()
 }
 
-/// What keeps messages from the URL's host as it resolves now. It may be set up later, so that this is no fault.
-async fn warnings(state: &ApiState, tenant: &TenantId, url: Option<&WebhookUrl>) -> Vec<WarningDocument> {
-    let Some(url) = url else { return Vec::new() };
-    state.client.vet(url.as_url(), tenant).await.err().into_iter().map(WarningDocument::from).collect()
+/// What keeps messages from the URL's host as it resolves now (it may be set up later, so that this is no fault), and headers
+/// that look like credentials.
+async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> Vec<WarningDocument> {
+    let of_url = match &config.url {
+        Some(url) => state.client.vet(url.as_url(), tenant).await.err(),
+        None => None,
+    };
+    of_url.map(WarningDocument::from).into_iter().chain(WarningDocument::of_headers(&config.headers)).collect()
 }
 
 /// Where nothing but secrets is missing, the code says so: a form then asks for just them.
