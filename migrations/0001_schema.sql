@@ -309,6 +309,7 @@ CREATE TABLE flametree.tokens (
     role         text NOT NULL CONSTRAINT tokens_role_known CHECK (
                      role IN ('service', 'admin', 'agent_editor', 'operator', 'viewer')),
     hash         bytea NOT NULL CONSTRAINT tokens_hash UNIQUE CONSTRAINT tokens_hash_is_sha256 CHECK (length(hash) = 32),
+    created_by   text,
     created_at   timestamptz NOT NULL,
     expires_at   timestamptz,
     revoked_at   timestamptz,
@@ -316,7 +317,7 @@ CREATE TABLE flametree.tokens (
 );
 CREATE INDEX tokens_of_tenant ON flametree.tokens (tenant_id, id);
 COMMENT ON TABLE flametree.tokens IS
-    'API tokens as SHA-256. No tenant_id: the token speaks for all tenants.';
+    'API tokens as SHA-256. No tenant_id: the token speaks for all tenants. No created_by: the command line made it.';
 
 CREATE TABLE flametree.leases (
     name       text PRIMARY KEY,

@@ -14,7 +14,7 @@ pub(super) fn start(config: &Config, stage: &Stage) -> anyhow::Result<Option<Arc
     let keys = match keys {
         PeopleKeys::One(key) => KeySource::One(key),
         PeopleKeys::Jwks(url) => {
-            let extra_roots = config.channels.ca_certificates.clone();
+            let extra_roots = config.operator_ca_certificates.clone();
             KeySource::Published { url, extra_roots, bounds: Bounds::default() }
         }
     };

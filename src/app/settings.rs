@@ -56,6 +56,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         batch_body_bytes: config.limits.batch_bytes,
         batch_events: config.limits.batch_events,
         tenant_events_per_second: config.limits.tenant_events_per_second,
+        trusted_proxies: config.trusted_proxies.clone().into(),
         retention_days: config.retention_days,
         replay_expires: config.ingest.expires,
         // As many streams as there may be leave the requests their connections.

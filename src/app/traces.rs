@@ -19,7 +19,7 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
     let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
         return Ok(Tracer::default());
     };
-    let roots = &config.channels.ca_certificates;
+    let roots = &config.operator_ca_certificates;
     let builder = operator_client::builder(roots, DEADLINE).context("TLS to the collector of traces")?;
     let client = builder.build().context("the client for the collector of traces cannot be built")?;
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

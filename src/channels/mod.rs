@@ -21,6 +21,8 @@ mod measured;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod redact;
+#[cfg(test)]
+mod redact_properties;
 mod resolver;
 mod target;
 pub mod webhook;

@@ -2,25 +2,57 @@
 //!
 //! What is secret, and in which forms it comes back, is for each channel to say.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
+
+use aho_corasick::Anchored;
+use aho_corasick::automaton::Automaton as _;
+use aho_corasick::nfa::contiguous::NFA;
+use zeroize::Zeroizing;
 
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
+/// How much of a secret is searched for, in bytes: this bounds the automaton, and more is random in no usual credential. From
+/// these bytes on, as many bytes as the secret has are redacted.
+const MAX_PATTERN_BYTES: usize = 64;
+
 /// Made once for an endpoint's settings. Texts in other forms than the given ones are not found.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Redactor {
-    secrets: Vec<SecretText>,
+    /// Sorted, each beginning once.
+    patterns: Vec<Pattern>,
+    /// Built for the first answer that is long enough to hold a secret: most answers are not. `None` inside: it could not be
+    /// built.
+    automaton: OnceLock<Option<NFA>>,
     mark: &'static str,
+}
+
+#[derive(Clone)]
+struct Pattern {
+    beginning: Zeroizing<Vec<u8>>,
+    /// The length of the whole secret.
+    bytes: usize,
+}
+
+impl Pattern {
+    fn new(secret: &SecretText) -> Self {
+        let secret = secret.expose().as_bytes();
+        let beginning = secret[..secret.len().min(MAX_PATTERN_BYTES)].to_vec();
+        Self { beginning: Zeroizing::new(beginning), bytes: secret.len() }
+    }
 }
 
 impl Redactor {
     /// `mark` will stand in the place of each secret.
     pub(super) fn new(mark: &'static str, secrets: impl IntoIterator<Item = SecretText>) -> Self {
-        let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.expose().is_empty()).collect();
-        secrets.sort_by(|a, b| a.expose().cmp(b.expose()));
-        secrets.dedup();
-        Self { secrets, mark }
+        let secrets = secrets.into_iter().filter(|secret| !secret.expose().is_empty());
+        let mut patterns: Vec<_> = secrets.map(|secret| Pattern::new(&secret)).collect();
+        patterns.sort_by(|a, b| a.beginning.cmp(&b.beginning).then(b.bytes.cmp(&a.bytes)));
+        // Of those with one beginning the longest stays.
+        patterns.dedup_by(|later, earlier| later.beginning == earlier.beginning);
+        Self { patterns, automaton: OnceLock::new(), mark }
     }
 
     /// The beginning of the answer's body as text that any database stores, and whether the body went on. Redacted before
@@ -49,19 +81,55 @@ impl Redactor {
         self.without(text, None)
     }
 
-    /// The beginning of a secret that the end of the text went through.
+    /// The beginning of a secret that the end of the text went through. One that is longer than a pattern is found as a whole
+    /// one.
     fn unfinished(&self, text: &str) -> Option<Range<usize>> {
-        let lengths = self.secrets.iter().filter_map(|secret| {
-            let secret = secret.expose().as_bytes();
-            (1..secret.len()).rev().find(|length| text.as_bytes().ends_with(&secret[..*length]))
-        });
-        lengths.max().map(|length| text.len() - length..text.len())
+        let longest = text.len().min(MAX_PATTERN_BYTES);
+        let mut starts = text.len() - longest..text.len();
+        starts.find(|start| self.begins_with(&text.as_bytes()[*start..])).map(|start| start..text.len())
+    }
+
+    /// Whether a pattern begins with these bytes.
+    fn begins_with(&self, bytes: &[u8]) -> bool {
+        let at = self.patterns.partition_point(|pattern| pattern.beginning.as_slice() < bytes);
+        self.patterns.get(at).is_some_and(|pattern| pattern.beginning.starts_with(bytes))
+    }
+
+    /// Where secrets are in the text: in one pass over it, at most one place for each of its bytes, in no order of starts.
+    pub(super) fn places(&self, text: &str) -> Vec<Range<usize>> {
+        if self.patterns.iter().all(|pattern| pattern.beginning.len() > text.len()) {
+            return Vec::new();
+        }
+        let whole = || std::iter::once(0..text.len()).collect();
+        let Some(automaton) = self.automaton() else { return whole() };
+        let Ok(mut state) = automaton.start_state(Anchored::No) else { return whole() };
+        let mut places = Vec::new();
+        for (at, byte) in text.bytes().enumerate() {
+            state = automaton.next_state(Anchored::No, state, byte);
+            if automaton.is_match(state) {
+                // The first one is the longest that ends here. No other one reaches further: only patterns of the greatest
+                // length are beginnings.
+                let pattern = &self.patterns[automaton.match_pattern(state, 0).as_usize()];
+                let start = at + 1 - pattern.beginning.len();
+                let end = text.ceil_char_boundary(text.len().min(start + pattern.bytes));
+                places.push(start..end);
+            }
+        }
+        places
+    }
+
+    /// Sparse where it can be: thousands of endpoints have one.
+    pub(super) fn automaton(&self) -> Option<&NFA> {
+        let build = || {
+            let beginnings = self.patterns.iter().map(|pattern| &*pattern.beginning);
+            NFA::builder().prefilter(false).dense_depth(1).build(beginnings).ok()
+        };
+        self.automaton.get_or_init(build).as_ref()
     }
 
     /// All places are found before any is replaced: secrets may overlap, and may be part of the mark.
     fn without(&self, text: String, unfinished: Option<Range<usize>>) -> String {
-        let found = |secret| text.match_indices(secret).map(|(at, secret)| at..at + secret.len());
-        let mut places: Vec<_> = self.secrets.iter().flat_map(|secret| found(secret.expose())).collect();
+        let mut places = self.places(&text);
         places.extend(unfinished);
         if places.is_empty() {
             return text;
@@ -78,6 +146,13 @@ impl Redactor {
         }
         redacted.push_str(&text[end..]);
         redacted
+    }
+}
+
+/// The automaton's own form would show the patterns.
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redactor").field("patterns", &self.patterns.len()).finish_non_exhaustive()
     }
 }
 

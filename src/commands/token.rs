@@ -51,6 +51,7 @@ impl Create {
             role: self.role,
             scope: TokenScope::from_tenant(tenant),
             expires_at: self.expires_in.map(|lifetime| app::now() + lifetime),
+            created_by: None,
         };
         super::print(&create(config, &new).await?.expose());
         Ok(())

@@ -43,6 +43,8 @@ pub struct Config {
     pub metrics_addr: SocketAddr,
     /// An origin: scheme, host, port. `None`: that of the listener.
     pub public_url: Option<Url>,
+    /// Proxies whose word about the address of their client is believed.
+    pub trusted_proxies: Vec<IpNet>,
     pub channels: Channels,
     /// `None`: there is no browser push.
     pub browser_push: Option<BrowserPush>,
@@ -53,6 +55,8 @@ pub struct Config {
     pub schedules: Schedules,
     /// `None` only with the embedded server, which keeps its keyring in its data directory.
     pub encryption_keys: Option<Arc<Keyring>>,
+    /// Root certificates to trust in addition to the public ones, for the operator's own URLs.
+    pub operator_ca_certificates: Vec<CertificateDer<'static>>,
     /// `None`: there are no portal users.
     pub people: Option<People>,
     /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
@@ -107,7 +111,7 @@ pub struct Channels {
     pub allow_http: bool,
     /// The deadline where a push config names none.
     pub webhook_timeout: Duration,
-    /// Root certificates that are trusted besides the public ones.
+    /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
 }
 

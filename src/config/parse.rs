@@ -18,9 +18,9 @@ use super::settings::{
     ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
     DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, DENIED_NETWORKS, ENCRYPTION_KEYS,
     ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT,
-    MAX_IN_FLIGHT, MAX_STREAMS, METRICS_ADDR, NAME_SERVERS, PUBLIC_URL, REENCRYPTION_SCHEDULE, RETENTION_DAYS,
-    RETENTION_SCHEDULE, ROLLUP_SCHEDULE, SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting,
-    TENANT_EVENTS_PER_SECOND, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
+    MAX_IN_FLIGHT, MAX_STREAMS, METRICS_ADDR, NAME_SERVERS, OPERATOR_CA_FILE, PUBLIC_URL, REENCRYPTION_SCHEDULE,
+    RETENTION_DAYS, RETENTION_SCHEDULE, ROLLUP_SCHEDULE, SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting,
+    TENANT_EVENTS_PER_SECOND, TRUSTED_PROXIES, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
 };
 use super::traces::traces;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
@@ -54,7 +54,9 @@ fn read(reader: &mut Reader) -> Option<Config> {
         reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
     }
     let public_url = reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
+    let trusted_proxies = networks(reader, TRUSTED_PROXIES);
     let encryption_keys = encryption_keys(reader, database.as_ref());
+    let operator_ca_certificates = ca_certificates(reader, OPERATOR_CA_FILE);
     let people = people(reader);
     let channels = channels(reader);
     let browser_push = browser_push(reader);
@@ -72,6 +74,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         listen_addr: listen_addr?,
         metrics_addr: metrics_addr?,
         public_url,
+        trusted_proxies: trusted_proxies?,
         channels: channels?,
         browser_push,
         queue: queue?,
@@ -80,6 +83,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         retention_days: retention_days?,
         schedules: schedules?,
         encryption_keys,
+        operator_ca_certificates,
         people,
         sign_in_choices: None,
         shutdown_grace: shutdown_grace?,
@@ -153,7 +157,7 @@ fn channels(reader: &mut Reader) -> Option<Channels> {
     let name_servers = list(reader, NAME_SERVERS, "addresses like 10.0.0.53,[fd00::53]:5353", name_server);
     let allow_http = reader.parsed(ALLOW_HTTP, "true or false", |text| text.parse().ok());
     let webhook_timeout = reader.number(WEBHOOK_TIMEOUT, 1_000..=10_000).map(Duration::from_millis);
-    let ca_certificates = ca_certificates(reader);
+    let ca_certificates = ca_certificates(reader, CA_FILE);
     Some(Channels {
         allowed_networks: allowed_networks?,
         denied_networks: denied_networks?,
@@ -181,8 +185,8 @@ fn name_server(text: &str) -> Option<SocketAddr> {
 }
 
 /// Each of them must be one that others can be trusted by; a fault names the first that is not.
-fn ca_certificates(reader: &mut Reader) -> Vec<CertificateDer<'static>> {
-    let Some(path) = reader.text(CA_FILE) else { return Vec::new() };
+fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
+    let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {
         Err(error) => format!("names a file that cannot be read, {path:?}: {error}"),
         Ok(pem) => {
@@ -195,7 +199,7 @@ fn ca_certificates(reader: &mut Reader) -> Vec<CertificateDer<'static>> {
             }
         }
     };
-    reader.fault(CA_FILE, fault);
+    reader.fault(setting, fault);
     Vec::new()
 }
 

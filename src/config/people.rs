@@ -33,6 +33,11 @@ pub(super) fn people(reader: &mut Reader) -> Option<People> {
         let expected = "an https URL without user and fragment, or an http URL of this machine itself";
         reader.parsed(JWKS_URL, expected, jwks_url).map(PeopleKeys::Jwks)
     };
+    if source == JWKS_URL && issuer.is_none() {
+        // Providers of many customers publish the same keys for all of them: only the issuer tells whose token it is.
+        let reason = "its keys may sign other customers' tokens too, and only the issuer tells them apart";
+        reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
+    }
     Some(People { keys: keys?, issuer, audience })
 }
 

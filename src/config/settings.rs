@@ -63,6 +63,8 @@ settings! {
         "address and port of the metrics");
     PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
         "origin under which people reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
+    TRUSTED_PROXIES = optional("FLAMETREE_TRUSTED_PROXIES",
+        "networks of the proxies before the API, as CIDRs separated by commas: wrong credentials that come through one are counted by the address that it names in Forwarded or X-Forwarded-For; unset: by the address of the connection");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
         "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
     JWT_SECRET = secret("FLAMETREE_JWT_SECRET",
@@ -72,7 +74,7 @@ settings! {
     JWKS_URL = optional("FLAMETREE_JWKS_URL",
         "URL where the identity provider publishes the keys of portal users' tokens, https, with the algorithms as for a file");
     JWT_ISSUER = optional("FLAMETREE_JWT_ISSUER",
-        "what the claim iss of portal users' tokens must be; unset: anything");
+        "what the claim iss of portal users' tokens must be; required with FLAMETREE_JWKS_URL; unset: anything");
     JWT_AUDIENCE = optional("FLAMETREE_JWT_AUDIENCE",
         "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
@@ -84,7 +86,9 @@ settings! {
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
         "true or false: whether webhooks and added push services may use plain http, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",
-        "PEM file of root certificates that are trusted besides the public ones, for webhooks, push services, the JWKS URL and the collector of traces; unset: none");
+        "PEM file of root certificates to trust in addition to the public ones, for webhooks and push services; unset: none");
+    OPERATOR_CA_FILE = optional("FLAMETREE_OPERATOR_CA_FILE",
+        "PEM file of root certificates to trust in addition to the public ones, for the JWKS URL and the collector of traces; unset: none");
     WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
         "deadline of an attempt where no push config names one, in milliseconds, 1000 to 10000");
     VAPID_PRIVATE_KEY = secret("FLAMETREE_VAPID_PRIVATE_KEY",

@@ -50,6 +50,7 @@ fn every_fault_is_told_at_once() {
         ("FLAMETREE_RETENTION_DAYS", "7"),
         ("FLAMETREE_ALLOWED_NETWORKS", "10.0.0.0/8, 10.0.0.1/33"),
         ("FLAMETREE_DENIED_NETWORKS", "10.0.0.1"),
+        ("FLAMETREE_TRUSTED_PROXIES", "proxy.internal"),
         ("FLAMETREE_NAME_SERVERS", "dns.internal"),
         ("FLAMETREE_ALLOW_HTTP", "yes"),
         ("FLAMETREE_ROLLUP_SCHEDULE", "hourly"),
@@ -57,12 +58,15 @@ fn every_fault_is_told_at_once() {
         ("FLAMETREE_LOG_FORMAT", "xml"),
         ("FLAMETREE_LISTEN_ADRR", "127.0.0.1:1"),
         ("FLAMETREE_CA_FILE", "/does/not/exist.pem"),
+        ("FLAMETREE_OPERATOR_CA_FILE", "/does/not/exist.pem"),
         ("FLAMETREE_PUBLIC_URL", "https://example.com/path"),
     ]);
     let expected = [
         "FLAMETREE_LISTEN_ADRR is not a setting of flametree-notify",
         "FLAMETREE_LISTEN_ADDR must be an address and port like 127.0.0.1:8080, not \"8080\"",
         "FLAMETREE_PUBLIC_URL must be an origin like https://notify.example.com, not \"https://example.com/path\"",
+        "FLAMETREE_TRUSTED_PROXIES must be CIDRs like 10.0.0.0/8,fd00::/8, not \"proxy.internal\"",
+        "FLAMETREE_OPERATOR_CA_FILE names a file that cannot be read, \"/does/not/exist.pem\": No such file or directory (os error 2)",
         "FLAMETREE_ALLOWED_NETWORKS must be CIDRs like 10.0.0.0/8,fd00::/8, not \"10.0.0.0/8, 10.0.0.1/33\"",
         "FLAMETREE_DENIED_NETWORKS must be CIDRs like 10.0.0.0/8,fd00::/8, not \"10.0.0.1\"",
         "FLAMETREE_NAME_SERVERS must be addresses like 10.0.0.53,[fd00::53]:5353, not \"dns.internal\"",
@@ -113,13 +117,17 @@ fn the_keys_of_portal_users_come_from_one_place() {
     let people = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
     assert!(matches!(people.keys, PeopleKeys::One(_)) && people.issuer.as_deref() == Some("me"));
     assert!(!format!("{people:?}").contains(secret.1));
-    let people = config_of(&[url]).unwrap().people.unwrap();
+    let people = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
     assert!(matches!(people.keys, PeopleKeys::Jwks(found) if found.as_str() == url.1));
 
+    let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
+                    tokens too, and only the issuer tells them apart";
+    assert_eq!(faults_of(&[url]), [expected]);
     let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
     let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
     assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE is only of use together with {one_of}")]);
-    assert_eq!(faults_of(&[secret, url]), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
+    let both = [secret, url, ("FLAMETREE_JWT_ISSUER", "me")];
+    assert_eq!(faults_of(&both), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
     let short = faults_of(&[("FLAMETREE_JWT_SECRET", "hunter2")]);
     assert_eq!(short, ["FLAMETREE_JWT_SECRET must have at least 32 bytes"]);
     let file = faults_of(&[("FLAMETREE_JWT_PUBLIC_KEY_FILE", "/dev/null")]);
@@ -129,7 +137,7 @@ fn the_keys_of_portal_users_come_from_one_place() {
 
 #[test]
 fn published_keys_come_over_tls_or_from_this_machine() {
-    let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url)]).is_ok();
+    let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url), ("FLAMETREE_JWT_ISSUER", "me")]).is_ok();
     for good in ["https://login.example/jwks", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/"] {
         assert!(is_good(good), "{good}");
     }
@@ -179,7 +187,10 @@ fn keys_and_authorities_are_read_where_the_settings_are() {
     };
     let faults = |pem: &str| read(pem).unwrap_err().faults()[0].message.replace(&format!(", {file:?}"), "");
     let authority = rcgen::generate_simple_self_signed(["authority.test".to_owned()]).unwrap().cert.pem();
-    assert_eq!(read(&authority.repeat(2)).unwrap().channels.ca_certificates.len(), 2);
+    let config = read(&authority.repeat(2)).unwrap();
+    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (2, 0));
+    let config = config_of(&[("FLAMETREE_OPERATOR_CA_FILE", file.to_str().unwrap())]).unwrap();
+    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (0, 2));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is none of an authority");
     assert_eq!(faults("no certificate"), "names a file without a certificate in PEM form");

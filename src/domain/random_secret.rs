@@ -1,4 +1,5 @@
-//! Secrets that callers show: 256 random bits, as text with letters in front that tell their kind, and as a hash.
+//! Secrets that callers show: 256 random bits and a checksum, as text with letters in front that tell their kind, and as a
+//! hash. The checksum shows a random guess or a typing error without a look-up.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 const SECRET_BYTES: usize = 32;
+/// With the secret's bytes they fill base64 without padding; one random text of four thousand million has the right ones.
+const CHECKSUM_BYTES: usize = 4;
 
 /// What a secret opens.
 pub trait SecretKind {
@@ -27,15 +30,30 @@ impl<K: SecretKind> RandomSecret<K> {
         Self { bytes, kind: PhantomData }
     }
 
-    /// Reads a secret's text; `None` when it cannot be one of this kind, so that nobody needs to look for it.
+    /// Reads a secret's text; `None` if it cannot be one of this kind, so that no look-up is needed.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(K::PREFIX)?).ok()?;
-        bytes.try_into().ok().map(Self::from_random)
+        let (secret, checksum) = bytes.split_at_checked(SECRET_BYTES)?;
+        let secret = Self::from_random(secret.try_into().ok()?);
+        (secret.checksum() == checksum).then_some(secret)
+    }
+
+    /// Whether the text claims to be a secret of this kind, right or wrong.
+    pub fn is_of_kind(text: &str) -> bool {
+        text.starts_with(K::PREFIX)
+    }
+
+    /// The first bytes of SHA-256 over the prefix and the secret.
+    fn checksum(&self) -> [u8; CHECKSUM_BYTES] {
+        let digest: [u8; 32] = Sha256::new().chain_update(K::PREFIX).chain_update(self.bytes).finalize().into();
+        let [a, b, c, d, ..] = digest;
+        [a, b, c, d]
     }
 
     /// The text that the caller sends; it needs no escaping in a URL.
     pub fn expose(&self) -> String {
-        format!("{}{}", K::PREFIX, URL_SAFE_NO_PAD.encode(self.bytes))
+        let bytes = [self.bytes.as_slice(), &self.checksum()].concat();
+        format!("{}{}", K::PREFIX, URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// What is stored. A fast hash is enough: 256 random bits cannot be guessed.
@@ -69,10 +87,22 @@ mod tests {
     fn a_secret_reads_back_and_is_never_debugged() {
         let secret = TokenSecret::from_random([7; 32]);
         let text = secret.expose();
-        assert_eq!(text.len(), "ftn_".len() + 43);
+        assert_eq!(text.len(), "ftn_".len() + 48);
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')), "{text}");
         assert_eq!(TokenSecret::parse(&text).unwrap().hash(), secret.hash());
         assert_eq!(format!("{secret:?}"), "RandomSecret(redacted)");
+    }
+
+    #[test]
+    fn each_wrong_character_is_found_by_the_checksum() {
+        let text = TokenSecret::from_random([7; 32]).expose();
+        for at in 4..text.len() {
+            let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let wrong = [&text[..at], other, &text[at + 1..]].concat();
+            assert!(TokenSecret::parse(&wrong).is_none() && TokenSecret::is_of_kind(&wrong), "{wrong}");
+        }
+        let without_checksum = format!("ftn_{}", "A".repeat(43));
+        assert!(TokenSecret::parse(&without_checksum).is_none());
     }
 
     #[test]
@@ -83,6 +113,6 @@ mod tests {
             assert!(TokenSecret::parse(other).is_none(), "{other}");
         }
         assert!(TicketSecret::parse(&text).is_none());
-        assert!(TicketSecret::parse(&text.replace("ftn", "ftt")).is_some());
+        assert!(TicketSecret::parse(&text.replace("ftn", "ftt")).is_none());
     }
 }

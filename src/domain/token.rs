@@ -77,6 +77,8 @@ pub struct NewToken {
     pub scope: TokenScope,
     /// `None`: until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The actor who makes it; `None`: an operator by the command line.
+    pub created_by: Option<String>,
 }
 
 /// A token as it is stored.
@@ -86,6 +88,8 @@ pub struct Token {
     pub name: TokenName,
     pub role: Role,
     pub scope: TokenScope,
+    /// The actor who made it; `None`: an operator by the command line.
+    pub created_by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
@@ -112,6 +116,7 @@ mod tests {
             name: TokenName::parse("billing").unwrap(),
             role: Role::Service,
             scope: TokenScope::AllTenants,
+            created_by: None,
             created_at: at,
             expires_at: Some(at),
             revoked_at: None,

@@ -94,6 +94,12 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
+/// The text of a URL without its query, for readers who may not see what is in it.
+pub fn without_query(mut url: String) -> String {
+    url.truncate(url.find('?').unwrap_or(url.len()));
+    url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,8 @@ use super::state::ApiState;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::page::{NameCursor, PageRows};
 use crate::domain::push_config::DisabledReason;
+use crate::domain::role::Permission;
+use crate::domain::webhook_url::without_query;
 use crate::store::agents::{self, ListedAgent};
 
 /// An agent and the outline of its push config.
@@ -23,6 +25,7 @@ pub(super) struct AgentView {
     enabled: bool,
     /// Why the service itself disabled the config; null: it did not.
     disabled_reason: Option<DisabledReason>,
+    /// Without its query for roles that may not change it.
     url: Option<String>,
     events: Vec<WebhookEvent>,
     updated_at: DateTime<Utc>,
@@ -36,9 +39,10 @@ pub(super) struct AgentPage {
     next_cursor: Option<String>,
 }
 
-impl From<ListedAgent> for AgentView {
-    fn from(listed: ListedAgent) -> Self {
+impl AgentView {
+    fn new(listed: ListedAgent, caller: &Caller) -> Self {
         let ListedAgent { agent_id, enabled, disabled_reason, url, events, updated_at } = listed;
+        let url = if caller.may(Permission::EditConfigs) { url } else { url.map(without_query) };
         Self { agent_id: agent_id.into_string(), enabled, disabled_reason, url, events, updated_at }
     }
 }
@@ -69,7 +73,7 @@ pub(super) async fn list(
     parameters.finish()?;
     let (agents, next) = agents::list(&state.db, caller.own_tenant()?, cursor.as_ref(), rows).await?;
     Ok(Json(AgentPage {
-        data: agents.into_iter().map(AgentView::from).collect(),
+        data: agents.into_iter().map(|agent| AgentView::new(agent, &caller)).collect(),
         next_cursor: next.map(|cursor| cursor.to_string()),
     }))
 }

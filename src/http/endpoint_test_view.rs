@@ -9,6 +9,7 @@ use crate::channels::Timings;
 use crate::channels::webhook::{DiagnosisCode, Endpoint, Trial, TrialResponse};
 use crate::domain::delivery::Outcome;
 use crate::domain::push_config::PushConfig;
+use crate::domain::secret_text::SecretText;
 
 /// A test event and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,6 +21,11 @@ pub(super) struct EndpointTestView {
     response: Option<TestResponseView>,
     timing_ms: TimingView,
     diagnosis: DiagnosisView,
+    /// The secret that was made for this test and signed it, because the draft has another origin than the saved config; absent:
+    /// the stored secrets signed it, or it was not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whsec_...")]
+    signing_secret: Option<String>,
     /// The same request as a command for a shell. Secret headers are variables, `$SECRET_` and the header's name. A
     /// signature is good for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
@@ -83,7 +89,7 @@ pub(super) struct DiagnosisView {
 }
 
 impl EndpointTestView {
-    pub(super) fn new(endpoint: &Endpoint, config: &PushConfig, trial: Trial) -> Self {
+    pub(super) fn new(endpoint: &Endpoint, config: &PushConfig, own_secret: Option<&SecretText>, trial: Trial) -> Self {
         let headers = headers(config, &trial);
         let body = String::from_utf8_lossy(&trial.body).into_owned();
         let arguments: Vec<_> = headers.iter().map(curl_header).collect();
@@ -92,6 +98,7 @@ impl EndpointTestView {
             outcome: trial.outcome,
             response: trial.response.map(TestResponseView::from),
             timing_ms: trial.timings.into(),
+            signing_secret: own_secret.map(|secret| secret.expose().to_owned()),
             diagnosis: DiagnosisView { code: trial.diagnosis.code, hint: trial.diagnosis.hint },
             request: TestRequestView { headers, body },
             curl,

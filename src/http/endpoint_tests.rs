@@ -23,7 +23,7 @@ use super::parameter_docs::{OfAgent, OfTenant};
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode};
 use super::push_config_answers::PushConfigDraft;
-use super::push_configs::{AgentPath, refused};
+use super::push_configs::{AgentPath, new_signing_secret, refused};
 use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use super::state::ApiState;
 use crate::channels::Target;
@@ -36,6 +36,7 @@ use crate::domain::fields::Fields;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
+use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
@@ -56,7 +57,7 @@ pub(super) struct EndpointTestRequest {
     /// Which event; it need not be one that the config selects.
     event: WebhookEvent,
     /// A config to test instead of the saved one, by the rules of saving it: a secret header without `value` uses the
-    /// stored one, unless the URL has another origin.
+    /// stored one, unless the URL has another origin; then the test is signed by a secret of its own, too.
     config: Option<PushConfigDraft>,
 }
 
@@ -88,9 +89,10 @@ pub(super) async fn test(
 ) -> Result<Response, Problem> {
     let tenant = caller.own_tenant()?;
     let stored = push_configs::read(&state.db, &state.keyring, tenant, &agent).await?;
-    let (event, config) = asked(body, stored.as_ref().map(|stored| &stored.config), state.push_config_rules)?;
+    let asked = asked(body, stored.as_ref().map(|stored| &stored.config), state.push_config_rules)?;
+    let own_secret = (asked.new_origin && asked.config.signing).then(new_signing_secret).transpose()?;
     let now = now();
-    let endpoint = endpoint(&state, tenant, stored.as_ref(), &config, now).await?;
+    let endpoint = endpoint(&state, tenant, stored.as_ref(), &asked.config, own_secret.as_ref(), now).await?;
     let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if let Some(wait) = endpoint_tests::count(&state.db, tenant, &agent).await? {
         let detail = format!("an agent's endpoint is tested {} times a minute at most", endpoint_tests::MAX_PER_MINUTE);
@@ -99,7 +101,7 @@ pub(super) async fn test(
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(wait));
     }
     let endpoint_id = stored.map_or(EndpointId::from_uuid(Uuid::nil()), |stored| stored.revision.endpoint_id);
-    let delivery = delivery(event, tenant, &agent, endpoint_id, now);
+    let delivery = delivery(asked.event, tenant, &agent, endpoint_id, now);
     let trial = try_out(&state.client, &endpoint, &delivery, now).await;
     tracing::info!(
         tenant.id = %tenant,
@@ -109,12 +111,19 @@ pub(super) async fn test(
         diagnosis = trial.diagnosis.code.as_str(),
         "an endpoint was tested"
     );
-    let view = EndpointTestView::new(&endpoint, &config, trial);
+    let view = EndpointTestView::new(&endpoint, &asked.config, own_secret.as_ref(), trial);
     Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)).into_response())
 }
 
 /// The event to send and the config to send it by, which has a URL.
-fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(WebhookEvent, PushConfig), Problem> {
+struct Asked {
+    event: WebhookEvent,
+    config: PushConfig,
+    /// Whether the config is a draft with another origin than the saved one.
+    new_origin: bool,
+}
+
+fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<Asked, Problem> {
     let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
     let event = fields.required_text("event").and_then(|name| {
         WebhookEvent::from_name(&name).or_else(|| {
@@ -127,16 +136,18 @@ fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(Webh
     let draft = draft.and_then(|draft| draft.map_err(|faults| fields.faults(faults)).ok());
     let faults = fields.finish();
     let Some(event) = event.filter(|_| faults.is_empty()) else { return Err(refused(faults)) };
-    let config = if is_draft { draft } else { stored.cloned() };
-    let config = config.ok_or_else(|| Problem::new(ProblemCode::NotFound).detail("the agent has no push config"))?;
+    let unchanged = || Some((stored?.clone(), false));
+    let config = if is_draft { draft } else { unchanged() };
+    let (config, new_origin) =
+        config.ok_or_else(|| Problem::new(ProblemCode::NotFound).detail("the agent has no push config"))?;
     if config.url.is_none() {
         return Err(Problem::new(ProblemCode::Conflict).detail("the push config has no URL to send to"));
     }
-    Ok((event, config))
+    Ok(Asked { event, config, new_origin })
 }
 
-/// A draft by the rules of saving it; its faults stand under `/config`.
-fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<PushConfig, Vec<Fault>> {
+/// A draft by the rules of saving it, and whether it has another origin; its faults stand under `/config`.
+fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(PushConfig, bool), Vec<Fault>> {
     let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
         faults
             .into_iter()
@@ -146,15 +157,17 @@ fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Resu
     if change.config.url.is_none() {
         return Err(vec![Fault::new("/config/url", FaultCode::Required, "is required for a test")]);
     }
-    Ok(change.config)
+    Ok((change.config, change.new_origin))
 }
 
-/// Where and how to send. A draft of an agent that has no config yet has no signing secret to sign with.
+/// Where and how to send. A draft of an agent that has no config yet has no signing secret to sign with. `own_secret` signs in
+/// place of the stored ones, which sign nothing for another origin: it could send the message on to the saved one.
 async fn endpoint(
     state: &ApiState,
     tenant: &TenantId,
     stored: Option<&StoredPushConfig>,
     config: &PushConfig,
+    own_secret: Option<&SecretText>,
     now: DateTime<Utc>,
 ) -> Result<Endpoint, Problem> {
     let unusable = |what| {
@@ -167,14 +180,18 @@ async fn endpoint(
     };
     let stored_secrets = || webhook.iter().flat_map(|webhook| &webhook.secrets);
     let live = stored_secrets().filter(|secret| secret.expires_at.is_none_or(|expires_at| now < expires_at));
-    let secrets = live.map(|secret| SigningSecret::parse(secret.secret.expose())).collect::<Result<_, _>>();
+    let signing: Vec<_> = match own_secret {
+        Some(secret) => vec![secret],
+        None => live.map(|stored| &stored.secret).collect(),
+    };
+    let secrets = signing.into_iter().map(|secret| SigningSecret::parse(secret.expose())).collect::<Result<_, _>>();
     let url = config.url.as_ref().ok_or_else(|| unusable("it has no URL"))?;
     Ok(Endpoint {
         target: Target::new(url.as_url().clone(), tenant.clone()),
         headers: configured_headers(&config.headers).ok_or_else(|| unusable("a header cannot be sent"))?,
         secrets: secrets.map_err(|_invalid| unusable("a signing secret is not valid"))?,
         timeout: config.timeout.unwrap_or(state.client.default_timeout()),
-        redactor: redactor(&config.headers, stored_secrets().map(|stored| &stored.secret)),
+        redactor: redactor(&config.headers, stored_secrets().map(|stored| &stored.secret).chain(own_secret)),
     })
 }
 

@@ -1,9 +1,8 @@
 //! Credentials that were wrong, counted by the address that they came from: guessing must not pay, nor keep the
 //! database busy.
 //!
-//! An address with too many of them is told to wait, and its further tokens are not looked up. Tokens that this process
-//! remembers and people's valid tokens go on: behind a proxy everybody has the same address, and nobody can be shut out
-//! by the guesses of others once known.
+//! Wrong credentials of an address with too many of them are answered by 429. Valid ones are accepted: users behind one proxy
+//! or one NAT have the same address. Unknown tokens of such an address share a small number of look-ups.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const ADDRESSES: usize = 10_000;
 const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Who is at the other end of a connection.
+/// The address that a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer(pub(super) IpAddr);
 

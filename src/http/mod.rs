@@ -6,6 +6,7 @@ mod agents;
 pub mod auth;
 pub mod body;
 mod bounded_writes;
+mod client_address;
 mod curl;
 mod deliveries;
 mod delivery_view;
@@ -52,6 +53,7 @@ mod tokens;
 pub mod workspace;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -59,6 +61,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 use utoipa::OpenApi;
@@ -84,6 +87,8 @@ pub struct Settings {
     pub tenant_events_per_second: Option<NonZeroU32>,
     /// Most wrong credentials of an address in ten seconds; then it is told to wait.
     pub wrong_credentials: u32,
+    /// Proxies whose word about the address of their client is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// Largest head of a request, in bytes: its path and its headers.
     pub head_bytes: usize,
     /// Events and deliveries are kept for so many days.
@@ -118,6 +123,7 @@ impl Default for Settings {
             batch_events: 500,
             tenant_events_per_second: None,
             wrong_credentials: 100,
+            trusted_proxies: Arc::default(),
             head_bytes: 16 * 1024,
             retention_days: 30,
             replay_expires: Duration::from_hours(24),

@@ -46,7 +46,7 @@ struct Credentials;
 impl Modify for Credentials {
     fn modify(&self, document: &mut OpenApi) {
         let bearer = |description| Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description));
-        let token = bearer("A service's API token: `ftn_` and 43 characters.").build();
+        let token = bearer("A service's API token: `ftn_` and 48 characters.").build();
         let person = bearer(
             "A portal user's token, signed by the identity provider of the deployment, with the claims `sub`, \
              `tenant_id`, `role` and `exp`.",

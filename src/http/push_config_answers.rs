@@ -12,8 +12,9 @@ use super::preconditions::EntityTag;
 use crate::channels::VetError;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::ids::SigningSecretId;
-use crate::domain::push_config::{DisabledReason, ReadableHeader, ReadablePushConfig};
+use crate::domain::push_config::{DisabledReason, Header, ReadableHeader, ReadablePushConfig};
 use crate::domain::secret_text::SecretText;
+use crate::domain::webhook_url::without_query;
 use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
 
@@ -21,16 +22,18 @@ use crate::store::signing_secrets::SigningSecretInfo;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigDocument {
     enabled: bool,
+    /// Without its query for roles that may not change it: queries often have a token.
     url: Option<String>,
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
     #[serde(flatten)]
     #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
-    /// Only in answers to changes: what would keep messages from being sent now.
+    /// Only in answers to changes: what would keep messages from being sent now, and what others may see.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// Only in the answer that created it; keep it, it is never shown again.
+    /// Only in the answer that made it, which is the first one and each one to a change of the URL's origin; keep it, it is
+    /// never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
@@ -114,8 +117,8 @@ pub(super) struct HeaderDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WarningDocument {
     /// Where: a JSON Pointer (RFC 6901) into the config.
-    #[schema(value_type = String, example = "/url")]
-    pointer: &'static str,
+    #[schema(example = "/url")]
+    pointer: String,
     code: WarningCode,
     message: String,
 }
@@ -130,6 +133,8 @@ pub(super) enum WarningCode {
     UnresolvedHost,
     /// The host's name did not resolve in time.
     ResolutionTimeout,
+    /// A header looks like a credential and is not secret: everybody who may read the config sees its value.
+    CredentialNotSecret,
 }
 
 /// The signing secrets of a webhook, without the secrets.
@@ -168,6 +173,13 @@ impl PushConfigDocument {
             warnings: None,
             signing_secret: None,
         }
+    }
+
+    /// The URL without its query.
+    #[must_use]
+    pub(super) fn without_query(mut self) -> Self {
+        self.url = self.url.map(without_query);
+        self
     }
 
     #[must_use]
@@ -215,7 +227,18 @@ impl From<VetError> for WarningDocument {
             VetError::Unresolved => WarningCode::UnresolvedHost,
             VetError::TimedOut => WarningCode::ResolutionTimeout,
         };
-        Self { pointer: "/url", code, message: error.to_string() }
+        Self { pointer: "/url".to_owned(), code, message: error.to_string() }
+    }
+}
+
+impl WarningDocument {
+    /// A warning for each header that looks like a credential and is not secret.
+    pub(super) fn of_headers(headers: &[Header]) -> impl Iterator<Item = Self> {
+        headers.iter().enumerate().filter(|(_, header)| header.shows_credential()).map(|(index, _)| Self {
+            pointer: format!("/headers/{index}"),
+            code: WarningCode::CredentialNotSecret,
+            message: "looks like a credential: set `secret` to true, so that its value is not shown".to_owned(),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! An agent's push config: read, replaced, patched, removed.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -19,8 +21,8 @@ use crate::channels::webhook::SigningSecret;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, ReadablePushConfig, Setting, apply};
+use crate::domain::role::Permission;
 use crate::domain::secret_text::SecretText;
-use crate::domain::webhook_url::WebhookUrl;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
@@ -60,11 +62,15 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let stored = push_configs::read(&state.db, &state.keyring, caller.own_tenant()?, &agent).await?;
     let revision = stored.as_ref().map(|stored| stored.revision);
-    let document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    let mut document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    if !caller.may(Permission::EditConfigs) {
+        document = document.without_query();
+    }
     Ok(tagged(revision, document))
 }
 
-/// Replaces the push config. A secret header without `value` keeps the stored one, unless the URL's origin changes.
+/// Replaces the push config. A secret header without `value` keeps the stored one, unless the URL's origin changes. Then
+/// there is a new signing secret too, in this answer alone, and the ones before it end at once.
 #[utoipa::path(
     put,
     path = "/v1/agents/{agent_id}/push-config",
@@ -73,7 +79,7 @@ pub(super) async fn read(
     params(OfAgent, OfTenant, OfState),
     request_body = PushConfigDraft,
     responses(
-        (status = 200, description = "Saved; with the signing secret, if this created it",
+        (status = 200, description = "Saved; with the signing secret, if one was made",
             body = PushConfigDocument,
             headers(("ETag" = String, description = "The tag of the state that is shown."))),
         DoesNotFit,
@@ -103,7 +109,7 @@ pub(super) async fn replace(
         content((PushConfigDraft = "application/merge-patch+json"), (PushConfigDraft = "application/json")),
     ),
     responses(
-        (status = 200, description = "Saved; with the signing secret, if this created it",
+        (status = 200, description = "Saved; with the signing secret, if one was made",
             body = PushConfigDocument,
             headers(("ETag" = String, description = "The tag of the state that is shown."))),
         DoesNotFit,
@@ -179,13 +185,11 @@ async fn change(
         apply(stored.as_ref().map(|stored| &stored.config), draft, state.push_config_rules).map_err(refused)?;
     let written = match stored {
         None => create(state, tenant, agent, &change, caller.actor()).await?,
-        Some(stored) => update(state, tenant, agent, stored.revision, &change, caller.actor())
-            .await?
-            .map(|revision| (revision, None)),
+        Some(stored) => update(state, tenant, agent, stored.revision, &change, caller.actor()).await?,
     };
     let (revision, signing_secret) = written.ok_or_else(|| if_match.overtaken())?;
     log_change(tenant, agent, caller, revision, &change);
-    let warnings = warnings(state, tenant, change.config.url.as_ref()).await;
+    let warnings = warnings(state, tenant, &change.config).await;
     let document = document(&change.config).with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
     Ok(tagged(Some(revision), document))
 }
@@ -209,7 +213,8 @@ async fn create(
     Ok(Some((revision, Some(secret))))
 }
 
-/// Replaces the config of `replaced`; `None`: somebody else was faster. What changes nothing is not in the history.
+/// Replaces the config of `replaced`; `None`: another change was faster. What changes nothing is not in the history. Messages to
+/// a new origin are signed by a new secret alone: who receives them there could send them on to the receiver before it.
 async fn update(
     state: &ApiState,
     tenant: &TenantId,
@@ -217,14 +222,20 @@ async fn update(
     replaced: Revision,
     change: &Change,
     actor: &str,
-) -> Result<Option<Revision>, Problem> {
+) -> Result<Option<(Revision, Option<SecretText>)>, Problem> {
+    let secret = change.new_origin.then(new_signing_secret).transpose()?;
     let mut tx = state.db.begin().await?;
-    let revision = push_configs::update(&mut tx, &state.keyring, tenant, agent, replaced, &change.config).await?;
-    if revision.is_some() && !change.fields.is_empty() {
+    let written = push_configs::update(&mut tx, &state.keyring, tenant, agent, replaced, &change.config).await?;
+    let Some(revision) = written else { return Ok(None) };
+    if let Some(secret) = &secret {
+        signing_secrets::retire(&mut tx, tenant, revision.endpoint_id, Duration::ZERO).await?;
+        signing_secrets::create(&mut tx, &state.keyring, tenant, revision.endpoint_id, secret).await?;
+    }
+    if !change.fields.is_empty() {
         push_config_history::record(&mut tx, tenant, agent, ChangeAction::Changed, actor, &change.fields).await?;
     }
     tx.commit().await?;
-    Ok(revision)
+    Ok(Some((revision, secret)))
 }
 
 pub(super) fn new_signing_secret() -> Result<SecretText, Problem> {
@@ -239,10 +250,14 @@ fn document(config: &PushConfig) -> PushConfigDocument {
     ReadablePushConfig::from(config).into()
 }
 
-/// What keeps messages from the URL's host as it resolves now. It may be set up later, so that this is no fault.
-async fn warnings(state: &ApiState, tenant: &TenantId, url: Option<&WebhookUrl>) -> Vec<WarningDocument> {
-    let Some(url) = url else { return Vec::new() };
-    state.client.vet(url.as_url(), tenant).await.err().into_iter().map(WarningDocument::from).collect()
+/// What keeps messages from the URL's host as it resolves now (it may be set up later, so that this is no fault), and headers
+/// that look like credentials.
+async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> Vec<WarningDocument> {
+    let of_url = match &config.url {
+        Some(url) => state.client.vet(url.as_url(), tenant).await.err(),
+        None => None,
+    };
+    of_url.map(WarningDocument::from).into_iter().chain(WarningDocument::of_headers(&config.headers)).collect()
 }
 
 /// Where nothing but secrets is missing, the code says so: a form then asks for just them.

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::bounded_writes::BoundedWrites;
+use super::client_address::client_address;
 use super::guesses::Peer;
 use super::{Settings, edge};
 
@@ -52,8 +54,10 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
         };
         match accepted {
             Ok(Accepted { stream, peer, place, served }) => {
+                let trusted_proxies = Arc::clone(&settings.trusted_proxies);
                 let router = if served.is_some() { router.clone() } else { full.clone() };
-                let connection = connection(stream, Connected { router, peer }, served.is_some(), settings);
+                let connection =
+                    connection(stream, Connected { router, peer, trusted_proxies }, served.is_some(), settings);
                 let connection = graceful.watch(connection);
                 // A panic ends this connection alone: `join_next` takes the error, and the permits are released.
                 tasks.spawn(async move {
@@ -115,10 +119,11 @@ impl Room {
     }
 }
 
-/// The router as one connection sees it: its requests know who is at the other end.
+/// The router as one connection sees it: its requests know which address they come from.
 struct Connected {
     router: Router,
     peer: IpAddr,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Connected {
@@ -128,7 +133,8 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Connected {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(self.peer));
+        let client = client_address(self.peer, request.headers(), &self.trusted_proxies);
+        request.extensions_mut().insert(Peer(client));
         // A router is always ready.
         self.router.clone().call(request)
     }

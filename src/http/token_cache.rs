@@ -1,7 +1,7 @@
 //! Remembers tokens for a moment, so that a busy caller does not cost a statement per request.
 //!
 //! A revoked token is refused everywhere within `FRESH_FOR`. Strangers who guess tokens can neither fill the memory
-//! nor hold more than a few of the pool's connections.
+//! nor hold more than a few of the pool's connections; those of addresses that guess too often hold one at most.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +26,21 @@ const CAPACITY: usize = 4_096;
 const CONCURRENT_LOOKUPS: usize = 4;
 /// How many look-ups may wait behind those; beyond it the answer is 503 before the pool runs out.
 const WAITING_LOOKUPS: usize = 1_024;
+/// How many look-ups of unknown tokens may wait that come from addresses with too many wrong credentials; one of them is in
+/// the database at once. At a millisecond each, a valid one among them waits for a quarter of a second at most.
+const WAITING_DOUBTFUL_LOOKUPS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct TokenCache {
     entries: Mutex<HashMap<SecretHash, Entry>>,
-    lookups: Semaphore,
+    lookups: Lookups,
+    doubtful_lookups: Lookups,
+}
+
+/// Turns at the database, with limits on those under way and on those that wait.
+#[derive(Debug)]
+struct Lookups {
+    at_once: Semaphore,
     waiting: Semaphore,
 }
 
@@ -46,26 +56,28 @@ impl TokenCache {
     pub(super) fn new() -> Self {
         Self {
             entries: Mutex::new(HashMap::new()),
-            lookups: Semaphore::new(CONCURRENT_LOOKUPS),
-            waiting: Semaphore::new(WAITING_LOOKUPS),
+            lookups: Lookups::new(CONCURRENT_LOOKUPS, WAITING_LOOKUPS),
+            doubtful_lookups: Lookups::new(1, WAITING_DOUBTFUL_LOOKUPS),
         }
     }
 
-    /// The token of a hash, valid or not; `None` when there is none. A hash that was not seen before is looked up only
-    /// if `may_look_up` agrees.
+    /// The token of a hash, valid or not; `None`: unknown. `doubt` is the refusal of an address with too many wrong
+    /// credentials: an unknown token from there is looked up after the others, and refused so if too many wait.
     pub(super) async fn find(
         &self,
         db: &Db,
         tasks: &TaskTracker,
         hash: SecretHash,
-        may_look_up: impl FnOnce() -> Result<(), Problem>,
+        doubt: Option<Problem>,
     ) -> Result<Option<Arc<Token>>, Problem> {
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
         }
-        if !self.entries().contains_key(&hash) {
-            may_look_up()?;
-        }
+        let is_known = self.entries().contains_key(&hash);
+        let _doubtful_turn = match doubt.filter(|_| !is_known) {
+            Some(refused) => Some(self.doubtful_lookups.turn().await.map_err(|_full| refused)?),
+            None => None,
+        };
         let _turn = self.turn().await?;
         // Whoever waited for a permit may find what the one before it has fetched.
         if let Some(token) = self.fresh(&hash) {
@@ -84,8 +96,7 @@ impl TokenCache {
 
     /// A turn at the database for a look-up that anybody can ask for.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
-        self.lookups.acquire().await.map_err(|_closed| Problem::unavailable())
+        self.lookups.turn().await
     }
 
     /// Forgets a token, so that this process refuses it at once.
@@ -118,6 +129,17 @@ impl TokenCache {
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Entry>> {
         // Nothing that can panic happens under the lock; the map is whole even if it did.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lookups {
+    fn new(at_once: usize, waiting: usize) -> Self {
+        Self { at_once: Semaphore::new(at_once), waiting: Semaphore::new(waiting) }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let _waiting = self.waiting.try_acquire().map_err(|_full_or_closed| Problem::unavailable())?;
+        self.at_once.acquire().await.map_err(|_closed| Problem::unavailable())
     }
 }
 

@@ -19,7 +19,6 @@ use super::state::ApiState;
 use crate::domain::fault::FaultCode;
 use crate::domain::fields::Fields;
 use crate::domain::ids::TokenId;
-use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Role;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope};
@@ -51,6 +50,8 @@ pub(super) struct TokenView {
     role: Role,
     /// Null: it speaks for all tenants.
     tenant_id: Option<String>,
+    /// Who made it: a token's id, or `user:` and the `sub` of a JWT; null: an operator by the command line.
+    created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
@@ -65,6 +66,7 @@ impl From<Token> for TokenView {
             name: token.name.as_str().to_owned(),
             role: token.role,
             tenant_id: token.scope.tenant().map(|tenant| tenant.as_str().to_owned()),
+            created_by: token.created_by,
             created_at: token.created_at,
             expires_at: token.expires_at,
             revoked_at: token.revoked_at,
@@ -106,7 +108,7 @@ pub(super) async fn create_token(
     _: NoParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
-    let new = new_token(body, caller.tenant(), now())?;
+    let new = new_token(body, &caller, now())?;
     let (id, secret) = tokens::create(&state.db, &new).await.map_err(|error| match error {
         CreateTokenError::Database(error) => Problem::from(error),
         CreateTokenError::Random(error) => {
@@ -118,7 +120,7 @@ pub(super) async fn create_token(
     Ok((StatusCode::CREATED, Json(CreatedToken { id, token: secret.expose() })))
 }
 
-fn new_token(body: Value, tenant: Option<&TenantId>, now: DateTime<Utc>) -> Result<NewToken, Problem> {
+fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToken, Problem> {
     let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
     let name = fields.required_text("name").and_then(|name| fields.parsed("name", TokenName::parse(name)));
     let role = fields.required_text("role").and_then(|role| {
@@ -131,7 +133,8 @@ fn new_token(body: Value, tenant: Option<&TenantId>, now: DateTime<Utc>) -> Resu
     let faults = fields.finish();
     match (name, role) {
         (Some(name), Some(role)) if faults.is_empty() => {
-            Ok(NewToken { name, role, scope: TokenScope::from_tenant(tenant.cloned()), expires_at })
+            let scope = TokenScope::from_tenant(caller.tenant().cloned());
+            Ok(NewToken { name, role, scope, expires_at, created_by: Some(caller.actor().to_owned()) })
         }
         _ => Err(Problem::invalid(faults)),
     }

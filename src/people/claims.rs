@@ -5,14 +5,21 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
+use super::LEEWAY_SECONDS;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::Role;
+
+/// Longest lifetime of a token, with the leeway of clocks: nothing revokes a token, so a stolen one opens until it ends, and a
+/// day covers a working day's session.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600 + LEEWAY_SECONDS);
 
 /// The claims that are used; those about validity are checked before.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     /// Seconds since 1970, perhaps with a fraction (RFC 7519, 2, `NumericDate`).
     exp: f64,
+    /// In the same form.
+    iat: Option<f64>,
     sub: String,
     tenant_id: String,
     role: String,
@@ -29,7 +36,14 @@ pub struct Person {
 }
 
 impl Claims {
-    pub(super) fn person(self) -> Result<Person, &'static str> {
+    /// `now` in seconds since 1970.
+    pub(super) fn person(self, now: u64) -> Result<Person, &'static str> {
+        let now = Duration::from_secs(now).as_secs_f64();
+        // A token without `iat` may have been issued now at the latest.
+        let issued_at = self.iat.map_or(now, |iat| iat.min(now));
+        if self.exp - issued_at > MAX_LIFETIME.as_secs_f64() {
+            return Err("the token lives for more than 24 hours");
+        }
         let user = UserId::parse(self.sub).map_err(|_fault| "sub is no name")?;
         let tenant = TenantId::parse(self.tenant_id).map_err(|_fault| "tenant_id is no name")?;
         let role = Role::from_name(&self.role).ok_or("role is none of the roles")?;

@@ -16,7 +16,7 @@ mod published;
 mod signatures;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Header, Validation, decode, decode_header};
+use jsonwebtoken::{Header, Validation, decode, decode_header, get_current_timestamp};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
@@ -128,7 +128,7 @@ impl People {
         let mut rules = self.rules.clone();
         rules.algorithms = vec![key.algorithm()];
         let token = decode::<Claims>(token, key.decoding(), &rules).map_err(|error| refusal(error.kind()))?;
-        token.claims.person().map_err(Refusal::Invalid)
+        token.claims.person(get_current_timestamp()).map_err(Refusal::Invalid)
     }
 }
 

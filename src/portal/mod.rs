@@ -71,11 +71,13 @@ const FILES: &[(&str, &[u8])] = &files![
     "windows.js",
 ];
 
-/// What the browser may do with the portal's files: nothing from elsewhere, no script in a page. The icon with the red dot is
+/// What the browser may do with the portal's files: nothing from elsewhere, no script in a page, and no text becomes a script:
+/// the one policy of Trusted Types is for the URL of the service worker. The icon with the red dot is
 /// drawn by the module, as a data URL.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'";
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+    trusted-types flametree-notifications";
 
 /// The page that `/portal/` shows.
 pub const INDEX: &str = "index.html";

@@ -3,7 +3,8 @@
 //! ```text
 //! lock            held by the process that runs the server
 //! cluster/        PostgreSQL's own data directory; cluster.new/ while it is being made
-//! log/            a file per weekday, overwritten after a week; start.log has the first lines of the last start
+//! start.log       the first lines of the last start; not in log/, where the server's user could plant a link for root
+//! log/            a file per weekday, overwritten after a week
 //! socket/         the server's socket, unless the path is too long for one
 //! ```
 
@@ -34,6 +35,7 @@ pub(super) struct Directory {
     account: Account,
     cluster: PathBuf,
     log: PathBuf,
+    start_log: PathBuf,
     socket: PathBuf,
     /// Released when it is dropped, and by the system when this process ends, however it ends.
     _lock: Lock,
@@ -59,7 +61,7 @@ impl Directory {
         private_directory(&log, account)?;
         let socket = socket_directory(path);
         private_directory(&socket, account)?;
-        Ok(Self { account, cluster: path.join("cluster"), log, socket, _lock: lock })
+        Ok(Self { account, cluster: path.join("cluster"), log, start_log: path.join("start.log"), socket, _lock: lock })
     }
 
     pub(super) fn account(&self) -> Account {
@@ -72,6 +74,10 @@ impl Directory {
 
     pub(super) fn log(&self) -> &Path {
         &self.log
+    }
+
+    pub(super) fn start_log(&self) -> &Path {
+        &self.start_log
     }
 
     pub(super) fn socket(&self) -> &Path {

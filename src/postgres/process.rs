@@ -1,6 +1,8 @@
 //! The server's process: start, readiness, stop.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -45,9 +47,8 @@ impl Postmaster {
         directory: &Directory,
         max_connections: u32,
     ) -> Result<Self, Error> {
-        let start_log = directory.log().join("start.log");
-        let output = File::create(&start_log).map_err(Error::io("make", &start_log))?;
-        let errors = output.try_clone().map_err(Error::io("open", &start_log))?;
+        let output = new_file(directory.start_log())?;
+        let errors = output.try_clone().map_err(Error::io("open", directory.start_log()))?;
         let postgres = installation.program("postgres");
         let child = directory
             .account()
@@ -110,6 +111,15 @@ impl Drop for Postmaster {
     }
 }
 
+/// Replaces the file at the path. An existing one is never opened: as root we would follow another user's symbolic link.
+fn new_file(path: &Path) -> Result<File, Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(path).map_err(Error::io("make", path))
+}
+
 /// What differs from PostgreSQL's defaults; durability does not.
 fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
     let mut socket = directory.socket().display().to_string();
@@ -147,6 +157,6 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
 }
 
 fn ended(directory: &Directory) -> Error {
-    let output = fs::read_to_string(directory.log().join("start.log")).unwrap_or_default();
+    let output = fs::read_to_string(directory.start_log()).unwrap_or_default();
     Error::Ended { log: directory.log().to_owned(), output: output.trim().to_owned() }
 }

@@ -32,13 +32,14 @@ pub async fn create(db: &Db, new: &NewToken) -> Result<(TokenId, TokenSecret), C
     let id = TokenId::from_uuid(Uuid::now_v7());
     sqlx::query!(
         "-- tokens::create
-        INSERT INTO flametree.tokens (id, tenant_id, name, role, hash, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, flametree.clock(), $6)",
+        INSERT INTO flametree.tokens (id, tenant_id, name, role, hash, created_by, created_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, flametree.clock(), $7)",
         id.uuid(),
         new.scope.tenant().map(TenantId::as_str),
         new.name.as_str(),
         new.role.as_str(),
         hash.as_bytes(),
+        new.created_by,
         new.expires_at,
     )
     .execute(db)
@@ -51,6 +52,7 @@ struct TokenRow {
     tenant_id: Option<String>,
     name: String,
     role: String,
+    created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
@@ -68,6 +70,7 @@ impl TryFrom<TokenRow> for Token {
             name: TokenName::from_stored(row.name),
             role,
             scope: TokenScope::from_tenant(row.tenant_id.map(TenantId::from_stored)),
+            created_by: row.created_by,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
@@ -81,7 +84,7 @@ pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     sqlx::query_as!(
         TokenRow,
         "-- tokens::find
-        SELECT id, tenant_id, name, role, created_at, expires_at, revoked_at, last_used_at
+        SELECT id, tenant_id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at
         FROM flametree.tokens
         WHERE hash = $1",
         hash.as_bytes(),
@@ -117,7 +120,7 @@ pub async fn list(
     let rows = sqlx::query_as!(
         TokenRow,
         "-- tokens::list
-        SELECT id, tenant_id, name, role, created_at, expires_at, revoked_at, last_used_at
+        SELECT id, tenant_id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at
         FROM flametree.tokens
         WHERE ($1::text IS NULL OR tenant_id = $1) AND id < $2
         ORDER BY id DESC

@@ -4,6 +4,7 @@
 use ::http::{Method, Request};
 use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
 use flametree_notify::domain::role::{Permission, Role};
+use flametree_notify::domain::token::TokenSecret;
 use flametree_notify::http::access::{self, Access};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -214,7 +215,7 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     let (signer, admin) = (Signer::secret(jwt::SECRET), claims(Role::Admin, ACME));
     let none = |alg: &str| format!("{}.", jwt::unsigned(&json!({"alg": alg}), &admin));
     vec![
-        ("an unknown token", format!("ftn_{}", "A".repeat(43))),
+        ("an unknown token", TokenSecret::from_random([1; 32]).expose()),
         ("an expired token", expired),
         ("a revoked token", revoked),
         ("an expired person", signer.token(&with(admin.clone(), "exp", json!(in_seconds(-90))))),

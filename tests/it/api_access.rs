@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::TokenSecret;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -17,7 +18,7 @@ use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 async fn what_is_no_valid_token_opens_nothing() {
     let api = TestApi::start().await;
     let good = api.token(Role::Viewer, Some(ACME)).await;
-    let unknown = format!("ftn_{}", "A".repeat(43));
+    let unknown = TokenSecret::from_random([1; 32]).expose();
     let (one_short, doubled) = (good[..good.len() - 1].to_owned(), format!("{good}{good}"));
     for value in [
         String::new(),

@@ -8,11 +8,9 @@ use flametree_notify::domain::role::Role;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
 
 use crate::api_events::message;
 use crate::support::api::{ACME, Answer, Options, TestApi};
-use crate::support::jwt;
 use crate::support::waiting::within;
 
 /// One event per second, and a batch's worth saved up.
@@ -86,39 +84,6 @@ async fn in_a_batch_of_several_tenants_only_the_one_over_its_rate_is_refused() {
     assert_eq!(results[60]["status"], 202);
     assert!(results[60].get("retry_after_seconds").is_none());
     assert_eq!(results[61]["status"], 422);
-}
-
-#[tokio::test]
-async fn whoever_guesses_is_told_to_wait_and_those_who_are_known_go_on() {
-    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
-    options.http.wrong_credentials = 3;
-    let api = TestApi::with(options).await;
-    let known = api.token(Role::Viewer, Some(ACME)).await;
-    let new = api.token(Role::Viewer, Some(ACME)).await;
-    api.get("/v1/deliveries", &known).await.expect(200);
-
-    let guess =
-        |number: usize| format!("ftn_{}", char::from(b'A' + u8::try_from(number).unwrap()).to_string().repeat(43));
-    api.get("/v1/deliveries", "nonsense").await.problem(401, "unauthorized");
-    let forged = jwt::Signer::secret("a secret that somebody has thought of by himself");
-    let forged = forged.token(&jwt::claims(Role::Admin, ACME));
-    api.get("/v1/deliveries", &forged).await.problem(401, "unauthorized");
-    api.get("/v1/deliveries", &guess(0)).await.problem(401, "unauthorized");
-    for wrong in [&guess(1), &forged, "nonsense"] {
-        let answer = api.get("/v1/deliveries", wrong).await;
-        answer.problem(429, "rate_limited");
-        assert!((1..=10).contains(&seconds_to_wait(&answer)), "{answer:?}");
-    }
-    // A right token that nobody has shown before looks like a guess, for these seconds.
-    api.get("/v1/deliveries", &new).await.problem(429, "rate_limited");
-    api.get("/v1/deliveries", &jwt::person(Role::Viewer, ACME)).await.expect(200);
-    api.get("/livez", "").await.expect(200);
-    // Longer than a token is believed without a look into the database.
-    let end = Instant::now() + Duration::from_millis(1_500);
-    while Instant::now() < end {
-        api.get("/v1/deliveries", &known).await.expect(200);
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

@@ -59,6 +59,22 @@ async fn times_are_checked_with_a_minute_of_leeway() {
     for good in [at("exp", 600), at("exp", -30), at("nbf", -600), at("nbf", 30), at("iat", 600)] {
         api.get(OPEN_TO_ALL, &good).await.expect(200);
     }
+    let lifetime = |issued_at: Value, until| {
+        let claims = with(claims(Role::Viewer, ACME), "iat", issued_at);
+        signer.token(&with(claims, "exp", json!(in_seconds(until))))
+    };
+    let day = 24 * 3_600;
+    for good in [lifetime(Value::Null, day - 60), lifetime(json!(in_seconds(-600)), day - 660)] {
+        api.get(OPEN_TO_ALL, &good).await.expect(200);
+    }
+    // The whole lifetime counts, also in its last minutes.
+    for long in [
+        lifetime(Value::Null, day + 600),
+        lifetime(json!(in_seconds(-day)), 600),
+        lifetime(json!(in_seconds(600)), day + 600),
+    ] {
+        api.get(OPEN_TO_ALL, &long).await.problem(401, "unauthorized");
+    }
     let document = api.get(OPEN_TO_ALL, &at("exp", -90)).await.problem(401, "unauthorized");
     assert_eq!(document["detail"], "the token has expired");
     let document = api.get(OPEN_TO_ALL, &at("nbf", 90)).await.problem(401, "unauthorized");
@@ -186,7 +202,8 @@ async fn a_person_manages_the_tokens_of_its_tenant() {
         api.request(Method::DELETE, &path, &admin, None).await.expect(204);
     }
     let tokens = api.get("/v1/tokens", &admin).await.expect(200);
-    assert!(tokens["data"].as_array().unwrap().iter().all(|token| token["tenant_id"] == ACME), "{tokens}");
+    let is_own = |token: &Value| token["tenant_id"] == ACME && token["created_by"] == "user:user-7";
+    assert!(tokens["data"].as_array().unwrap().iter().all(is_own), "{tokens}");
 }
 
 #[tokio::test]
@@ -200,7 +217,7 @@ async fn the_process_takes_the_key_from_its_settings_and_shows_it_nowhere() {
     let published = Signer::p256();
     let provider = Receiver::start(Behaviour::Answers(jwt::published(&[published.jwk("a")]))).await;
     let url = provider.url();
-    let by_url = [("FLAMETREE_JWKS_URL", url.as_str())];
+    let by_url = [("FLAMETREE_JWKS_URL", url.as_str()), ("FLAMETREE_JWT_ISSUER", "me")];
     for (settings, signer) in
         [(by_file.as_slice(), signer), (by_secret.as_slice(), Signer::secret(SECRET)), (by_url.as_slice(), published)]
     {

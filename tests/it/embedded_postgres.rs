@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,6 +46,22 @@ async fn a_stop_leaves_no_process_and_the_next_start_has_the_data() {
     let server = start(directory.path()).await.unwrap();
     assert!(row_is_there(&server.connect_options()).await);
     server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_log_never_leads_to_another_file() {
+    let directory = TempDir::new();
+    start(directory.path()).await.unwrap().stop().await.unwrap();
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let data = directory.path().join("data");
+    for place in [data.join("log/start.log"), data.join("start.log")] {
+        fs::remove_file(&place).ok();
+        symlink(&victim, &place).unwrap();
+    }
+    start(directory.path()).await.unwrap().stop().await.unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(data.join("start.log").symlink_metadata().unwrap().is_file());
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::store::endpoint_tests;
 use reqwest::Method;
 use serde_json::{Value, json};
+use standardwebhooks::Webhook;
 
 use crate::endpoint_tests::{path, save, started, test_draft, test_saved};
 use crate::support::config_api::Answer;
 use crate::support::misbehaving::{Behaviour, Receiver};
-use crate::support::wire::answer;
+use crate::support::wire::{Seen, answer, signed_headers};
 
 const SECRET: &str = "Bearer hunter2-\"quoted\"";
 
@@ -60,6 +61,23 @@ async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
     draft["headers"][0]["value"] = json!("Bearer another");
     assert_eq!(test_draft(&api, &admin, "agent-1", draft).await.status, 200);
     assert_eq!(stranger.seen()[0].header("authorization"), "Bearer another");
+}
+
+#[tokio::test]
+async fn a_draft_with_another_origin_is_signed_by_a_secret_of_the_test() {
+    let (api, admin) = started().await;
+    let (receiver, stranger) = (ok().await, ok().await);
+    let saved = save(&api, &admin, "agent-1", &config(&receiver.url())).await.json();
+    let saved_secret = saved["signing_secret"].as_str().unwrap();
+    let test = test_draft(&api, &admin, "agent-1", config(&stranger.url())).await.json();
+    let seen = &stranger.seen()[0];
+    let verify = |secret: &str, seen: &Seen| Webhook::new(secret).unwrap().verify(&seen.body, &signed_headers(seen));
+    assert!(verify(saved_secret, seen).is_err(), "the stranger could send it on to the receiver");
+    verify(test["signing_secret"].as_str().unwrap(), seen).unwrap();
+    // Elsewhere the saved secret signs, and no secret is shown.
+    let test = test_draft(&api, &admin, "agent-1", config(&receiver.url())).await.json();
+    assert_eq!(test.get("signing_secret"), None);
+    verify(saved_secret, &receiver.seen()[0]).unwrap();
 }
 
 #[tokio::test]

@@ -100,3 +100,4 @@ mod workspace_crash;
 mod workspace_people;
 mod workspace_stream;
 mod workspace_tickets;
+mod wrong_credentials;

@@ -34,6 +34,10 @@ async fn everybody_gets_the_pages_the_module_and_the_worker() {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
         assert!(policy.contains("manifest-src 'self'"), "{policy}");
+        assert!(
+            policy.contains("require-trusted-types-for 'script'; trusted-types flametree-notifications"),
+            "{policy}"
+        );
         let head = ask(&api, Method::HEAD, path, None).await;
         assert_eq!((head.status, head.header("etag")), (answer.status, answer.header("etag")), "{path}");
         assert!(head.body.is_empty() && !answer.body.is_empty(), "{path}");

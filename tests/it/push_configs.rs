@@ -235,6 +235,38 @@ async fn a_viewer_reads_without_secrets_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_viewer_does_not_see_the_query_of_a_url() {
+    let (api, admin) = started().await;
+    let mut body = full_body();
+    body["url"] = json!("https://hooks.test/webhook?token=hunter2-query");
+    put(&api, &admin, &body).await;
+    for (role, url) in [
+        (Role::Viewer, "https://hooks.test/webhook"),
+        (Role::AgentEditor, "https://hooks.test/webhook?token=hunter2-query"),
+    ] {
+        let token = api.token(role, Some("acme")).await;
+        assert_eq!(get(&api, &token).await.json()["url"], url);
+        let listed = api.send(&token, Method::GET, "/v1/agents", &[], None).await;
+        assert_eq!(listed.json()["data"][0]["url"], url);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_header_that_looks_like_a_credential_is_saved_with_a_warning() {
+    let (api, admin) = started().await;
+    let header = |name: &str, secret: bool| json!({"name": name, "value": "hunter2", "secret": secret});
+    let headers = json!([header("X-Env", false), header("X-Api-Key", false), header("X-Token", true)]);
+    let answer = put(&api, &admin, &json!({"url": "https://hooks.test/", "headers": headers})).await;
+    let warnings = &answer.json()["warnings"];
+    assert_eq!(warnings.as_array().unwrap().len(), 1, "{warnings}");
+    assert_eq!(
+        (&warnings[0]["pointer"], &warnings[0]["code"]),
+        (&json!("/headers/1"), &json!("credential_not_secret"))
+    );
+    assert_eq!(get(&api, &admin).await.json().get("warnings"), None);
+}
+
+#[tokio::test]
 async fn a_host_that_would_be_refused_now_is_saved_with_a_warning() {
     let (api, admin) = started().await;
     let table = [

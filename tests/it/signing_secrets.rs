@@ -88,6 +88,35 @@ async fn without_grace_every_other_secret_ends_at_once() {
 }
 
 #[tokio::test]
+async fn a_new_origin_gets_a_new_secret_and_the_others_end_at_once() {
+    let (api, admin) = started().await;
+    let first = secret(&put(&api, &admin, &full_body()).await);
+    rotate(&api, &admin, &json!({"grace_seconds": 3_600})).await;
+    let path = json!({"url": format!("{}/elsewhere", origin(&full_body()))});
+    assert_eq!(patch(&api, &admin, &path).await.json().get("signing_secret"), None);
+    assert_eq!(live(&api).await.len(), 2);
+
+    let headers = json!([{"name": "Authorization", "value": "Bearer another"}]);
+    let elsewhere = json!({"url": "https://other.test/webhook", "headers": headers});
+    let second = secret(&patch(&api, &admin, &elsewhere).await);
+    assert_eq!(live(&api).await, [second.as_str()]);
+    // Nor does a secret get to another origin by way of no URL.
+    assert_eq!(patch(&api, &admin, &json!({"enabled": false, "url": null})).await.json().get("signing_secret"), None);
+    let third = secret(&patch(&api, &admin, &json!({"url": "https://third.test/webhook", "headers": headers})).await);
+    assert_eq!(live(&api).await, [third.as_str()]);
+    assert!(first != second && second != third);
+    // It is in force with the next delivery, and in the history.
+    let history = api.send(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
+    let fields = |number: usize| history["data"][number]["fields"].as_array().unwrap().clone();
+    assert!(fields(0).contains(&json!("signing_secret")) && !fields(1).contains(&json!("signing_secret")), "{history}");
+}
+
+fn origin(config: &Value) -> String {
+    let url: reqwest::Url = config["url"].as_str().unwrap().parse().unwrap();
+    url.origin().ascii_serialization()
+}
+
+#[tokio::test]
 async fn a_bad_grace_and_too_many_secrets_are_refused() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;

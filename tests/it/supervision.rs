@@ -50,6 +50,7 @@ impl Complete {
             .clone()
             .with("DATABASE_LISTEN_URL", &database.url())
             .with("FLAMETREE_JWKS_URL", &keys.url())
+            .with("FLAMETREE_JWT_ISSUER", "the provider")
             .with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url());
         Self { deployment, settings, _keys: keys, _collector: collector }
     }

@@ -146,6 +146,7 @@ async fn first_token(config: &Config) -> anyhow::Result<String> {
         role: Role::Admin,
         scope: TokenScope::Tenant(TenantId::parse(TENANT)?),
         expires_at: None,
+        created_by: None,
     };
     Ok(token::create(config, &new).await?.expose())
 }

@@ -9,8 +9,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// How long a visitor stays signed in.
-const TOKEN_LIFE: TimeDelta = TimeDelta::days(7);
+/// How long a visitor stays signed in: as long as a token may live.
+const TOKEN_LIFE: TimeDelta = TimeDelta::hours(24);
 
 /// One for each role that has something to do at the portal.
 pub(super) const PEOPLE: [Person; 4] = [

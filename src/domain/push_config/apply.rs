@@ -37,6 +37,8 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
+    /// Whether it sends to another origin than before, so that its signing secret must not stay.
+    pub new_origin: bool,
     /// Which settings differ; empty when all stays as it was.
     pub settings: Vec<Setting>,
     /// The same with the headers by their names, for the history: never a value.
@@ -94,8 +96,13 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     let disabled_reason = disabled_reason(current, enabled, url.as_ref());
     let config = PushConfig { enabled, disabled_reason, url, timeout, signing, headers, events };
     let settings = differences(current, &config);
-    let fields = changed_fields(current, &config, &settings);
-    Ok(Change { config, settings, fields })
+    let mut fields = changed_fields(current, &config, &settings);
+    let new_origin = current
+        .is_some_and(|current| keeping(current.url.as_ref(), config.url.as_ref()) == Keeping::RefusedForNewOrigin);
+    if new_origin {
+        fields.push("signing_secret".to_owned());
+    }
+    Ok(Change { config, new_origin, settings, fields })
 }
 
 /// What a merge patch applies to. An unset config has nothing but defaults, which need not be written out.

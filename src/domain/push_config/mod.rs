@@ -5,6 +5,7 @@
 
 mod apply;
 mod changed_fields;
+mod credential;
 mod header;
 mod headers;
 mod history;

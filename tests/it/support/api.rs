@@ -132,6 +132,7 @@ impl TestApi {
             role,
             scope: TokenScope::from_tenant(tenant.map(|tenant| TenantId::parse(tenant).unwrap())),
             expires_at: None,
+            created_by: None,
         };
         let (id, secret) = tokens::create(&self.db.pool, &new).await.unwrap();
         (id, secret.expose())

@@ -135,7 +135,7 @@ impl TestApi {
     /// The text of a new token; `None`: for all tenants.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         let scope = tenant.map_or(TokenScope::AllTenants, |name| TokenScope::Tenant(TenantId::parse(name).unwrap()));
-        let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None };
+        let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None, created_by: None };
         tokens::create(&self.database, &new).await.unwrap().1.expose()
     }
 

@@ -139,6 +139,7 @@ async fn token(pool: &PgPool) -> String {
         role: Role::Admin,
         scope: TokenScope::from_tenant(None),
         expires_at: None,
+        created_by: None,
     };
     tokens::create(pool, &new).await.unwrap().1.expose()
 }

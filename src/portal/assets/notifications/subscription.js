@@ -9,6 +9,26 @@ import { NotificationsError } from './state.js';
 /** How long the removal of a subscription may take, in ms: signing out waits for it. */
 const REMOVAL_LIMIT = 5_000;
 
+/** @type {any} made once: a page may allow a policy's name only once */
+let policy;
+
+/**
+ * The worker's URL for pages whose Content-Security-Policy requires Trusted Types. They must allow the policy
+ * `flametree-notifications`.
+ * @param {string} url
+ */
+function trusted(url) {
+  const { trustedTypes } = /** @type {any} */ (globalThis);
+  if (!trustedTypes) return url;
+  policy ??= trustedTypes.createPolicy('flametree-notifications', {
+    createScriptURL: (/** @type {string} */ text) => {
+      if (new URL(text, location.href).origin !== location.origin) throw new TypeError('a worker of another origin');
+      return text;
+    },
+  });
+  return policy.createScriptURL(url);
+}
+
 /**
  * The registration of the service worker, once it works.
  * @param {string} url
@@ -16,7 +36,7 @@ const REMOVAL_LIMIT = 5_000;
  */
 export async function workingWorker(url, scope) {
   const options = { updateViaCache: /** @type {const} */ ('none'), ...(scope === undefined ? {} : { scope }) };
-  const registration = await navigator.serviceWorker.register(url, options);
+  const registration = await navigator.serviceWorker.register(trusted(url), options);
   const coming = registration.active ?? registration.waiting ?? registration.installing;
   await new Promise((resolve, reject) => {
     const look = () => {

@@ -146,7 +146,7 @@ class AgentPage {
       this.#is(config, etag);
       this.#show();
       toast('Saved');
-      fill(this.#notices, secret && secretNotice(secret), warnings.map(warning));
+      fill(this.#notices, secret && secretNotice(secret), warnings.map((found) => warning(found, config)));
     } catch (error) {
       this.#refused(error);
     } finally {
@@ -187,12 +187,16 @@ class AgentPage {
   }
 }
 
-function warning({ message }) {
+function warning({ pointer, code, message }, config) {
+  const words =
+    code === 'credential_not_secret'
+      ? ['It is saved, and everybody who reads it sees a value: the header ', config.headers[pointer.split('/').at(-1)].name]
+      : ['It is saved, and nothing would reach this URL now: the host'];
   return h(
     'div',
     { class: 'notice wait', role: 'status' },
     icon('alert'),
-    h('p', { class: 'words' }, 'It is saved, and nothing would reach this URL now: the host ', message, '.'),
+    h('p', { class: 'words' }, words, ' ', message, '.'),
   );
 }
 

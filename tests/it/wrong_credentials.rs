@@ -1,0 +1,119 @@
+//! Wrong credentials: they are counted by the address that they come from, and never keep a valid one out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use ::http::Request;
+use flametree_notify::domain::role::Role;
+use flametree_notify::domain::token::TokenSecret;
+use hyper::body::Bytes;
+
+use crate::support::api::{ACME, Answer, Options, TestApi, send};
+use crate::support::jwt;
+use crate::support::waiting::within;
+
+const PATH: &str = "/v1/deliveries";
+
+/// A token that was never made, with the right checksum.
+fn guess(number: u8) -> String {
+    TokenSecret::from_random([number; 32]).expose()
+}
+
+fn options(wrong_credentials: u32) -> Options {
+    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
+    options.http.wrong_credentials = wrong_credentials;
+    options
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_wrong_credentials_gets_429_for_wrong_ones_only() {
+    let api = TestApi::with(options(3)).await;
+    let (known, unknown) = (api.token(Role::Viewer, Some(ACME)).await, api.token(Role::Viewer, Some(ACME)).await);
+    api.get(PATH, &known).await.expect(200);
+
+    api.get(PATH, "nonsense").await.problem(401, "unauthorized");
+    let forged = jwt::Signer::secret("a secret that somebody has thought of by himself");
+    let forged = forged.token(&jwt::claims(Role::Admin, ACME));
+    api.get(PATH, &forged).await.problem(401, "unauthorized");
+    api.get(PATH, &guess(0)).await.problem(401, "unauthorized");
+    for wrong in [&guess(1), &forged, "nonsense"] {
+        let answer = api.get(PATH, wrong).await;
+        answer.problem(429, "rate_limited");
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=10).contains(&seconds), "{answer:?}");
+    }
+    for valid in [&known, &unknown, &jwt::person(Role::Viewer, ACME)] {
+        api.get(PATH, valid).await.expect(200);
+    }
+    api.get("/livez", "").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_token_with_a_wrong_checksum_costs_no_look_up_and_is_not_counted() {
+    let api = TestApi::with(options(1)).await;
+    // A look-up would wait for the lock until its deadline, and be answered by 503.
+    let mut transaction = api.db.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE flametree.tokens").execute(&mut *transaction).await.unwrap();
+    for _ in 0..5 {
+        api.get(PATH, &format!("ftn_{}", "A".repeat(48))).await.problem(401, "unauthorized");
+    }
+    transaction.rollback().await.unwrap();
+    api.get(PATH, &guess(0)).await.problem(401, "unauthorized");
+    api.get(PATH, &guess(1)).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_same_address_keeps_no_valid_token_out_even_after_a_restart() {
+    let api = TestApi::with(options(3)).await;
+    let mut tokens = Vec::new();
+    for _ in 0..12 {
+        tokens.push(api.token(Role::Viewer, Some(ACME)).await);
+    }
+    // A process that has seen none of them yet.
+    let restarted = api.beside(options(3)).await;
+    let address = restarted.address;
+    let (stopped, guessed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
+    let strangers: Vec<_> = (0..4)
+        .map(|_| {
+            let (stopped, guessed) = (Arc::clone(&stopped), Arc::clone(&guessed));
+            tokio::spawn(async move {
+                while !stopped.load(Ordering::Relaxed) {
+                    let token = guess(guessed.fetch_add(1, Ordering::Relaxed));
+                    let request = Request::builder().uri(PATH).header("authorization", format!("Bearer {token}"));
+                    assert!(
+                        [401, 429].contains(&send(address, request.body(Bytes::new()).unwrap()).await.status.as_u16())
+                    );
+                }
+            })
+        })
+        .collect();
+    let refused = async || restarted.get(PATH, "nonsense").await.status == 429;
+    within(Duration::from_secs(10), "the address is refused", refused).await;
+    for token in &tokens {
+        restarted.get(PATH, token).await.expect(200);
+    }
+    stopped.store(true, Ordering::Relaxed);
+    for stranger in strangers {
+        stranger.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_count() {
+    let through = async |api: &TestApi, client: &str, token: &str| -> Answer {
+        let request = Request::builder().uri(PATH).header("authorization", format!("Bearer {token}"));
+        api.send(request.header("x-forwarded-for", client).body(Bytes::new()).unwrap()).await
+    };
+    let mut trusting = options(1);
+    trusting.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()].into();
+    let api = TestApi::with(trusting).await;
+    through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
+    through(&api, "203.0.113.1", "nonsense").await.problem(429, "rate_limited");
+    through(&api, "198.51.100.1, 203.0.113.1", "nonsense").await.problem(429, "rate_limited");
+    through(&api, "203.0.113.2", "nonsense").await.problem(401, "unauthorized");
+    // Without the setting the header changes nothing.
+    let api = TestApi::with(options(1)).await;
+    through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
+    through(&api, "203.0.113.2", "nonsense").await.problem(429, "rate_limited");
+}
