@@ -51,6 +51,7 @@ mod longevity_migrations;
 mod mobile_push;
 mod name_resolution;
 mod neighbours_dns;
+mod neighbours_ingest;
 mod openapi_fuzz;
 mod operation_health;
 mod operations;
