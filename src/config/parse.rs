@@ -229,14 +229,14 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     let event_bytes = reader.number(EVENT_MAX_BYTES, 1_024..=1_048_576);
     let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
     let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
-    let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 1..=1_000_000);
+    let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 0..=1_000_000);
     let streams = reader.number(MAX_STREAMS, 1..=100_000);
     let caller_streams = reader.number(CALLER_MAX_STREAMS, 1..=100_000);
     let mut limits = Limits {
         event_bytes: event_bytes?,
         batch_bytes: batch_bytes?,
         batch_events: batch_events?,
-        tenant_events_per_second: tenant_events_per_second.and_then(NonZeroU32::new),
+        tenant_events_per_second: NonZeroU32::new(tenant_events_per_second?),
         streams: streams?,
         caller_streams: caller_streams?,
     };

@@ -153,6 +153,15 @@ fn a_default_gives_way_to_a_smaller_bound() {
 }
 
 #[test]
+fn a_tenant_has_a_rate_unless_it_is_set_to_0() {
+    let rate = |value| {
+        let config = config_of(&[("FLAMETREE_TENANT_EVENTS_PER_SECOND", value)]).unwrap();
+        config.limits.tenant_events_per_second.map(NonZeroU32::get)
+    };
+    assert_eq!((rate(""), rate("0"), rate("5")), (Some(1_000), None, Some(5)));
+}
+
+#[test]
 fn a_secret_is_never_printed() {
     let url = ("DATABASE_URL", "postgres://me:pa55word@db.internal/notify");
     let debug = format!("{:?}", config_of(&[url, KEYS]).unwrap());

@@ -83,7 +83,9 @@ pub(super) struct AcceptedEvent {
 }
 
 /// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
-/// tenant may post no more than its rate; come back after `Retry-After` seconds, as after an overload.
+/// tenant may post no more than its rate (429), and have no more events waiting than its share (503 `overloaded`). While an
+/// open SQL transaction holds the session or the idempotency key, the answer is 503 `unavailable` after half a second.
+/// Come back after `Retry-After` seconds.
 #[utoipa::path(
     post,
     path = "/v1/events",

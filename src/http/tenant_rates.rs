@@ -12,6 +12,9 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
+/// How many seconds' worth of its rate a tenant may post at once, if it has posted less before: what its services kept
+/// while they could not reach this one passes at once.
+const SAVED_SECONDS: u32 = 10;
 /// After so many requests it is looked which tenants have their whole allowance again: they need not be remembered.
 const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
 
@@ -26,12 +29,13 @@ struct Rates {
 }
 
 impl TenantRates {
-    /// `None`: there is no limit. What was not used is saved up for a second, and in any case for a whole batch, which
-    /// would never be accepted otherwise.
+    /// `None`: there is no limit. What was not used is saved up for [`SAVED_SECONDS`], and in any case for a whole batch,
+    /// which would never be accepted otherwise.
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-            let limiter = RateLimiter::hashmap(Quota::per_second(rate).allow_burst(rate.max(batch)));
+            let saved = NonZeroU32::new(SAVED_SECONDS).map_or(rate, |seconds| rate.saturating_mul(seconds));
+            let limiter = RateLimiter::hashmap(Quota::per_second(rate).allow_burst(saved.max(batch)));
             Rates { limiter, requests: AtomicUsize::new(0) }
         }))
     }

@@ -1,9 +1,12 @@
 //! Acceptance of events: one call of the function that stores, fans out and makes ready, in one transaction.
 
+use std::time::Duration;
+
 use sqlx::Error;
 use uuid::Uuid;
 
 use super::Db;
+use super::failure::sqlstate;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::NewEvent;
 use crate::domain::ids::{EndpointId, EventId};
@@ -44,13 +47,18 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// Callers share transactions: one that waits behind the open transaction of a SQL caller, which may hold an idempotency key
-/// or a session for as long as it likes, would keep all of them waiting.
-const LOCK_TIMEOUT: &str = "500ms";
+/// How long events of one caller wait for a lock: longer than a usual transaction of a SQL caller, and short for theirs.
+pub const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database, and
-/// nothing accepted, where somebody's open transaction holds a key or a session for long.
-pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) -> Result<Accepted, Error> {
+/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database
+/// ([`is_lock_timeout`]), and nothing accepted, if another open transaction holds a key or a session for longer than
+/// `lock_timeout`.
+pub async fn accept(
+    db: &Db,
+    events: &[&NewEvent],
+    default_expiry_seconds: u32,
+    lock_timeout: Duration,
+) -> Result<Accepted, Error> {
     let tenants: Vec<&str> = events.iter().map(|event| event.tenant_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let agents: Vec<&str> = events.iter().map(|event| event.agent_id.as_str()).collect();
@@ -82,7 +90,7 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         &expiries as &[Option<i32>],
         &traces as &[Option<Vec<u8>>],
         seconds(default_expiry_seconds),
-        LOCK_TIMEOUT,
+        format!("{}ms", lock_timeout.as_millis()),
     )
     .fetch_one(db)
     .await?;
@@ -91,6 +99,11 @@ pub async fn accept(db: &Db, events: &[&NewEvent], default_expiry_seconds: u32) 
         return Err(Error::Decode(format!("{} answers to {} events", answers.len(), events.len()).into()));
     }
     Ok(Accepted { answers, ready: row.ready(events)? })
+}
+
+/// Whether a statement gave up because it waited too long for a lock: `lock_not_available`.
+pub fn is_lock_timeout(error: &Error) -> bool {
+    sqlstate(error).is_some_and(|code| code == "55P03")
 }
 
 /// The type `flametree.accepted`: the n-th of each array is of the n-th event, of the last three of the n-th browser.

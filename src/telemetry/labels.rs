@@ -244,6 +244,7 @@ label_values! {
         HintListener = "hint_listener",
         HintSender = "hint_sender",
         IngestCommitter = "ingest_committer",
+        IngestRetrier = "ingest_retrier",
         MetricsServer = "metrics_server",
         OperationPoller = "operation_poller",
         OperationWorker = "operation_worker",

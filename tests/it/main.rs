@@ -52,6 +52,7 @@ mod mobile_push;
 mod name_resolution;
 mod neighbours_api;
 mod neighbours_dns;
+mod neighbours_ingest;
 mod neighbours_push;
 mod openapi_fuzz;
 mod operation_health;

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::EventId;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{PgConnection, Row as _};
-use tokio::task::JoinSet;
 
-use crate::support::deployment::{Deployment, TENANT, agents, message};
+use crate::support::deployment::{Deployment, agents, message};
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
 const DRAINED: Duration = Duration::from_secs(30);
 
-async fn enqueue(connection: &mut PgConnection, event: &Value) -> EventId {
+pub async fn enqueue(connection: &mut PgConnection, event: &Value) -> EventId {
     let statement = format!("SELECT id FROM flametree.enqueue_event($event${event}$event$)");
     let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await.unwrap();
     row.get::<String, _>(0).parse().unwrap()
@@ -64,36 +63,4 @@ async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered()
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
-}
-
-/// A person takes a conversation over: its session's row is locked until the event's transaction ends.
-fn assignment(session: &str) -> Value {
-    json!({"type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": session, "assignee_id": "u-1"})
-}
-
-#[tokio::test]
-async fn an_open_transaction_about_one_session_keeps_no_event_of_another_waiting() {
-    /// Transactions that an API has under way at once.
-    const COMMITTERS: i64 = 3;
-    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deployment = Deployment::new().await;
-    let service = deployment.settings.start(Part::Api).await;
-    let api = deployment.client(&service);
-    let mut open = deployment.pool.begin().await.unwrap();
-    enqueue(&mut open, &assignment("s-1")).await;
-
-    // Each of them comes back when it is refused; one more than there are committers goes into one transaction with the other.
-    let mut blocked = JoinSet::new();
-    for already in 0..=COMMITTERS {
-        let waiting = async || sqlx::raw_sql(WAITING).fetch_one(&deployment.pool).await.unwrap().get::<i64, _>(0);
-        within(DRAINED, "those before wait", async || waiting().await >= already).await;
-        let api = api.clone();
-        blocked.spawn(async move { while api.post("/v1/events", &assignment("s-1")).await.status == 503 {} });
-    }
-    let answer = api.post("/v1/events", &assignment("s-2")).await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
-    assert!(blocked.try_join_next().is_none(), "somebody was accepted while the transaction was open");
-    open.commit().await.unwrap();
-    blocked.join_all().await;
 }

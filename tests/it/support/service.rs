@@ -71,6 +71,8 @@ impl Settings {
             .env("FLAMETREE_ALLOW_HTTP", "true")
             .env("FLAMETREE_LEASE_SECONDS", LEASE_SECONDS)
             .env("FLAMETREE_LOG_FORMAT", "text")
+            // Tests post many events as one tenant.
+            .env("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000000")
             .envs(self.values.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command

@@ -1,0 +1,174 @@
+//! Which sessions and idempotency keys were just found locked. Pure state, no I/O.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use super::job::runs;
+use crate::domain::event::NewEvent;
+use crate::domain::names::TenantId;
+
+/// How long a lock is remembered: longer than `Retry-After`, so that a caller that comes back is still known.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// Locks that are remembered of one tenant. If it has more, all its events that could meet one count as locked.
+const KEYS_OF_TENANT: usize = 8;
+/// Tenants of which locks are remembered, so that memory is bounded. Locks of others are only found again.
+const TENANTS: usize = 1_000;
+
+/// A session or an idempotency key of a tenant. A hash of it: two that are taken for one cost a retry, nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LockKey(u64);
+
+/// Makes keys. Its hash is random for each process, so that no caller can choose keys that collide.
+#[derive(Debug, Default)]
+pub(super) struct LockKeys(RandomState);
+
+impl LockKeys {
+    /// What accepting these events locks in the database.
+    pub(super) fn of(&self, events: &[NewEvent]) -> Vec<LockKey> {
+        let mut keys = Vec::new();
+        for event in events {
+            let key = |kind: &str, text: &str| LockKey(self.0.hash_one((kind, event.tenant_id.as_str(), text)));
+            if event.event_type.moves_session() {
+                keys.push(key("session", event.session_id.as_str()));
+            }
+            keys.extend(event.idempotency_key.as_deref().map(|text| key("key", text)));
+        }
+        keys
+    }
+}
+
+/// What was found locked within the last seconds.
+#[derive(Debug, Default)]
+pub(super) struct FoundLocked {
+    by_tenant: HashMap<TenantId, OfTenant>,
+    /// Everything is forgotten then; `None`: there is nothing.
+    until: Option<Instant>,
+}
+
+/// Each is locked until then, as far as is known.
+#[derive(Debug, Default)]
+struct OfTenant {
+    keys: HashMap<LockKey, Instant>,
+    /// More were locked than are remembered one by one.
+    others: Option<Instant>,
+}
+
+impl FoundLocked {
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&mut self, now: Instant) -> bool {
+        if self.until.is_some_and(|until| until <= now) {
+            *self = Self::default();
+        }
+        self.until.is_none()
+    }
+
+    /// Whether one of these keys is remembered.
+    pub(super) fn has(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
+        self.by_tenant.get(tenant).is_some_and(|of| of.has(keys, now))
+    }
+
+    /// The same, or the tenant has too many locks to remember each.
+    pub(super) fn may_have(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
+        let of = self.by_tenant.get(tenant);
+        of.is_some_and(|of| of.others.is_some_and(|until| until > now) || of.has(keys, now))
+    }
+
+    /// Accepting these events met a lock.
+    pub(super) fn note(&mut self, keys: &LockKeys, events: &[NewEvent], now: Instant) {
+        let until = now + REMEMBERED_FOR;
+        for run in runs(events) {
+            let tenant = &run[0].tenant_id;
+            if !self.by_tenant.contains_key(tenant) {
+                self.by_tenant.retain(|_, of| of.is_locked(now));
+                if self.by_tenant.len() >= TENANTS {
+                    continue;
+                }
+            }
+            self.by_tenant.entry(tenant.clone()).or_default().note(&keys.of(run), until, now);
+            self.until = Some(until);
+        }
+    }
+
+    /// Accepting these events met no lock.
+    pub(super) fn forget(&mut self, keys: &LockKeys, events: &[NewEvent]) {
+        for run in runs(events) {
+            if let Some(of) = self.by_tenant.get_mut(&run[0].tenant_id) {
+                for key in keys.of(run) {
+                    of.keys.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl OfTenant {
+    fn has(&self, keys: &[LockKey], now: Instant) -> bool {
+        keys.iter().any(|key| self.keys.get(key).is_some_and(|until| *until > now))
+    }
+
+    fn is_locked(&self, now: Instant) -> bool {
+        self.others.iter().chain(self.keys.values()).any(|until| *until > now)
+    }
+
+    fn note(&mut self, keys: &[LockKey], until: Instant, now: Instant) {
+        self.keys.retain(|_, until| *until > now);
+        for key in keys {
+            if self.keys.len() < KEYS_OF_TENANT || self.keys.contains_key(key) {
+                self.keys.insert(*key, until);
+            } else {
+                self.others = Some(until);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn assignment(tenant: &str, session: usize) -> NewEvent {
+        let event = json!({
+            "type": "session_assigned", "tenant_id": tenant, "agent_id": "agent-1", "assignee_id": "u-1",
+            "session_id": format!("s-{session}"),
+        });
+        NewEvent::parse(event, None, "").unwrap()
+    }
+
+    #[test]
+    fn a_lock_is_remembered_for_a_moment_and_only_of_its_tenant() {
+        let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
+        let (event, other) = (assignment("a", 1), assignment("b", 1));
+        found.note(&keys, std::slice::from_ref(&event), now);
+        let has = |found: &FoundLocked, event: &NewEvent, now| {
+            found.may_have(&event.tenant_id, &keys.of(std::slice::from_ref(event)), now)
+        };
+        assert!(has(&found, &event, now) && !has(&found, &assignment("a", 2), now) && !has(&found, &other, now));
+        assert!(!has(&found, &event, now + REMEMBERED_FOR));
+        assert!(!found.is_empty(now) && found.is_empty(now + REMEMBERED_FOR));
+    }
+
+    #[test]
+    fn of_a_tenant_with_many_locks_every_session_counts_as_locked() {
+        let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
+        let many: Vec<NewEvent> = (0..=KEYS_OF_TENANT).map(|session| assignment("a", session)).collect();
+        found.note(&keys, &many, now);
+        let (another, other) = (assignment("a", 1_000), assignment("b", 1_000));
+        assert!(found.may_have(&another.tenant_id, &keys.of(std::slice::from_ref(&another)), now));
+        assert!(!found.may_have(&other.tenant_id, &keys.of(std::slice::from_ref(&other)), now));
+        assert_eq!(found.by_tenant[&another.tenant_id].keys.len(), KEYS_OF_TENANT);
+    }
+
+    #[test]
+    fn a_message_without_an_idempotency_key_locks_nothing() {
+        let event = json!({
+            "type": "user_message", "tenant_id": "a", "agent_id": "agent-1", "session_id": "s-1", "text": "hi",
+        });
+        let mut event = NewEvent::parse(event, None, "").unwrap();
+        assert!(LockKeys::default().of(std::slice::from_ref(&event)).is_empty());
+        event.idempotency_key = Some("k-1".to_owned());
+        assert_eq!(LockKeys::default().of(std::slice::from_ref(&event)).len(), 1);
+    }
+}

@@ -1,0 +1,56 @@
+//! Tries events again that met a lock, apart from the committers.
+
+use std::time::{Duration, Instant};
+
+use super::acceptor::{Acceptor, is_about_the_events};
+use super::retries::Retry;
+use super::shared::NextRetry;
+use crate::store::accept::is_lock_timeout;
+
+#[derive(Debug)]
+pub(super) struct Retrier {
+    acceptor: Acceptor,
+}
+
+impl Retrier {
+    pub(super) fn new(acceptor: Acceptor) -> Self {
+        Self { acceptor }
+    }
+
+    /// Runs until the committers have ended and nothing waits here.
+    pub(super) async fn run(self) {
+        let shared = &self.acceptor.shared;
+        loop {
+            // Created first, so that a retry that is added meanwhile wakes it.
+            let woken = shared.retry.notified();
+            match shared.next_retry(Instant::now()) {
+                NextRetry::Work(taken) => {
+                    shared.refuse(taken.given_up);
+                    if !taken.group.is_empty() {
+                        self.retry(taken.group, taken.lock_timeout).await;
+                    }
+                }
+                NextRetry::Nothing => woken.await,
+                NextRetry::Ended => return,
+            }
+        }
+    }
+
+    async fn retry(&self, group: Vec<Retry>, lock_timeout: Duration) {
+        let shared = &self.acceptor.shared;
+        let error = match self.acceptor.accept(group.iter().map(|retry| &retry.job), lock_timeout).await {
+            Ok(accepted) => return shared.accepted_retry(group, accepted),
+            Err(error) => error,
+        };
+        let is_locked = is_lock_timeout(&error);
+        if group.len() > 1 && is_about_the_events(&error) {
+            return shared.separate_retry(group);
+        }
+        if is_locked {
+            tracing::warn!(%error, "events were refused; an open transaction holds their session or idempotency key");
+        } else {
+            tracing::error!(%error, callers = group.len(), "events could not be accepted");
+        }
+        shared.refuse_retry(group, is_locked);
+    }
+}

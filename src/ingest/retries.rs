@@ -1,0 +1,237 @@
+//! Events that may meet a lock: tried again apart from the committers, by tenant and then by caller. Pure state, no I/O.
+//!
+//! First all of a tenant's callers here are tried in one transaction, so that those who only shared a group with another
+//! tenant's lock are accepted at once. If that meets a lock too, each is tried alone. At most one transaction at a time is
+//! about a session or an idempotency key: the others would wait for the same lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::GROUP;
+use super::committer::GROUP_LOCK_TIMEOUT;
+use super::job::{Job, runs};
+use super::locks::{FoundLocked, LockKey, LockKeys};
+use super::turns::Turns;
+use crate::domain::event::NewEvent;
+use crate::domain::names::TenantId;
+use crate::store::accept::LOCK_PATIENCE;
+
+/// The longest wait for a turn: a caller has given up by then.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
+/// A tenant with this many callers here probably meets many locks: its next events come here too, not to the committers.
+const CROWD: usize = 8;
+
+/// The events of a caller that are tried again.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) job: Job,
+    keys: Vec<LockKey>,
+    since: Instant,
+    /// A transaction with other callers of the tenant failed.
+    is_alone: bool,
+}
+
+/// What a retrier does next.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// For one transaction; all of one tenant. May be empty.
+    pub(super) group: Vec<Retry>,
+    pub(super) lock_timeout: Duration,
+    /// These have waited long enough.
+    pub(super) given_up: Vec<Job>,
+}
+
+#[derive(Debug)]
+pub(super) struct Retries {
+    /// Transactions at once for one tenant.
+    most_of_tenant: usize,
+    waiting: Turns<Retry>,
+    /// What is here, waiting or under way, holds each key or waits for it.
+    keys: HashMap<LockKey, KeyUse>,
+    tenants: HashMap<TenantId, TenantUse>,
+    found: FoundLocked,
+    hash: LockKeys,
+}
+
+#[derive(Debug, Default)]
+struct KeyUse {
+    jobs: usize,
+    is_under_way: bool,
+}
+
+#[derive(Debug, Default)]
+struct TenantUse {
+    jobs: usize,
+    under_way: usize,
+}
+
+impl Retries {
+    /// One tenant may use half of the retriers.
+    pub(super) fn new(retriers: usize) -> Self {
+        Self {
+            most_of_tenant: (retriers / 2).max(1),
+            waiting: Turns::default(),
+            keys: HashMap::new(),
+            tenants: HashMap::new(),
+            found: FoundLocked::default(),
+            hash: LockKeys::default(),
+        }
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether these events would probably keep a committer waiting. Costs nothing where no lock was met lately.
+    pub(super) fn concern(&mut self, events: &[NewEvent], now: Instant) -> bool {
+        if self.found.is_empty(now) && self.tenants.is_empty() {
+            return false;
+        }
+        runs(events).any(|run| {
+            let (tenant, keys) = (&run[0].tenant_id, self.hash.of(run));
+            let is_crowd = self.tenants.get(tenant).is_some_and(|of| of.jobs >= CROWD);
+            let is_here = keys.iter().any(|key| self.keys.contains_key(key));
+            !keys.is_empty() && (is_crowd || is_here || self.found.may_have(tenant, &keys, now))
+        })
+    }
+
+    /// Adds what a committer could not accept, or what is not given to a committer.
+    pub(super) fn add(&mut self, job: Job, now: Instant) {
+        let keys = self.hash.of(job.events());
+        for key in &keys {
+            self.keys.entry(*key).or_default().jobs += 1;
+        }
+        let tenant = job.tenant().clone();
+        self.tenants.entry(tenant.clone()).or_default().jobs += 1;
+        self.waiting.push(&tenant, Retry { job, keys, since: now, is_alone: false });
+    }
+
+    /// The same of the only caller of a transaction that met a lock: the lock is about its events.
+    pub(super) fn add_locked(&mut self, job: Job, now: Instant) {
+        self.found.note(&self.hash, job.events(), now);
+        self.add(job, now);
+    }
+
+    /// What to try next. A retrier reports the result by one of the three functions below.
+    pub(super) fn take(&mut self, now: Instant) -> Taken {
+        let mut over = Vec::new();
+        let Self { most_of_tenant, waiting, keys, tenants, found, .. } = self;
+        let is_free = |retry: &Retry| !retry.keys.iter().any(|key| keys.get(key).is_some_and(|of| of.is_under_way));
+        let is_locked = |retry: &Retry| found.has(retry.job.tenant(), &retry.keys, now);
+        let is_over = |retry: &Retry| {
+            let waited = now.saturating_duration_since(retry.since);
+            waited >= TURN_PATIENCE || (waited >= LOCK_PATIENCE && is_locked(retry))
+        };
+        let group = waiting.next_by(|tenant, line| {
+            if tenants.get(tenant).is_some_and(|of| of.under_way >= *most_of_tenant) {
+                return None;
+            }
+            let first = loop {
+                let first = line.remove(line.iter().position(is_free)?)?;
+                if !is_over(&first) {
+                    break first;
+                }
+                over.push(first);
+            };
+            let goes_alone = |retry: &Retry| retry.is_alone || is_locked(retry);
+            let is_group = !goes_alone(&first);
+            let mut group = vec![first];
+            if is_group {
+                add_others(&mut group, line, |retry| !goes_alone(retry) && is_free(retry) && !is_over(retry));
+            }
+            Some(group)
+        });
+        let group = group.unwrap_or_default();
+        self.begin(&group);
+        let given_up = over.into_iter().map(|retry| self.leave(retry)).collect();
+        Taken { lock_timeout: lock_timeout(&group, now), group, given_up }
+    }
+
+    /// The group is accepted: nothing of it is locked.
+    pub(super) fn accepted(&mut self, group: Vec<Retry>) -> Vec<Job> {
+        self.end(&group);
+        for retry in &group {
+            self.found.forget(&self.hash, retry.job.events());
+        }
+        group.into_iter().map(|retry| self.leave(retry)).collect()
+    }
+
+    /// The group is refused. If a single caller's events met a lock, it is remembered.
+    pub(super) fn refused(&mut self, group: Vec<Retry>, is_locked: bool, now: Instant) -> Vec<Job> {
+        self.end(&group);
+        if let ([retry], true) = (group.as_slice(), is_locked) {
+            self.found.note(&self.hash, retry.job.events(), now);
+        }
+        group.into_iter().map(|retry| self.leave(retry)).collect()
+    }
+
+    /// A group of several could not be accepted: each alone now.
+    pub(super) fn separate(&mut self, group: Vec<Retry>) {
+        self.end(&group);
+        for retry in group.into_iter().rev() {
+            let tenant = retry.job.tenant().clone();
+            self.waiting.push_front(&tenant, Retry { is_alone: true, ..retry });
+        }
+    }
+
+    fn begin(&mut self, group: &[Retry]) {
+        if let Some(of) = group.first().and_then(|retry| self.tenants.get_mut(retry.job.tenant())) {
+            of.under_way += 1;
+        }
+        self.mark(group, true);
+    }
+
+    fn end(&mut self, group: &[Retry]) {
+        if let Some(of) = group.first().and_then(|retry| self.tenants.get_mut(retry.job.tenant())) {
+            of.under_way -= 1;
+        }
+        self.mark(group, false);
+    }
+
+    fn mark(&mut self, group: &[Retry], is_under_way: bool) {
+        for key in group.iter().flat_map(|retry| &retry.keys) {
+            if let Some(of) = self.keys.get_mut(key) {
+                of.is_under_way = is_under_way;
+            }
+        }
+    }
+
+    /// It will be answered, and is here no more.
+    fn leave(&mut self, retry: Retry) -> Job {
+        for key in &retry.keys {
+            if let Some(of) = self.keys.get_mut(key) {
+                of.jobs -= 1;
+                if of.jobs == 0 {
+                    self.keys.remove(key);
+                }
+            }
+        }
+        if let Some(of) = self.tenants.get_mut(retry.job.tenant()) {
+            of.jobs -= 1;
+            if of.jobs == 0 {
+                self.tenants.remove(retry.job.tenant());
+            }
+        }
+        retry.job
+    }
+}
+
+/// Moves what else of the tenant's line fits into the transaction.
+fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(&Retry) -> bool) {
+    let mut events: usize = group.iter().map(|retry| retry.job.events().len()).sum();
+    for retry in std::mem::take(line) {
+        if events < GROUP && fits(&retry) {
+            events += retry.job.events().len();
+            group.push(retry);
+        } else {
+            line.push_back(retry);
+        }
+    }
+}
+
+/// A group gives up as fast as those of the committers. A single caller waits for what is left of its patience.
+fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
+    let [retry] = group else { return GROUP_LOCK_TIMEOUT };
+    let waited = now.saturating_duration_since(retry.since);
+    LOCK_PATIENCE.saturating_sub(waited).max(GROUP_LOCK_TIMEOUT)
+}

@@ -1,0 +1,103 @@
+//! What is tried again, in which transactions, and what is remembered.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::job::Job;
+use super::retries::{Retries, Taken};
+use crate::domain::event::NewEvent;
+use crate::domain::names::TenantId;
+use crate::store::accept::LOCK_PATIENCE;
+
+/// Longer than any wait here.
+const LONG: Duration = Duration::from_mins(1);
+
+fn assignment(tenant: &str, session: usize) -> NewEvent {
+    let event = json!({
+        "type": "session_assigned", "agent_id": "agent-1", "assignee_id": "u-1", "session_id": format!("s-{session}"),
+    });
+    NewEvent::parse(event, Some(&TenantId::parse(tenant).unwrap()), "").unwrap()
+}
+
+fn job(tenant: &str, session: usize) -> Job {
+    Job::new(vec![assignment(tenant, session)]).0
+}
+
+/// The sessions of the group, and its tenant.
+fn group(taken: &Taken) -> (String, Vec<String>) {
+    let events: Vec<&NewEvent> = taken.group.iter().flat_map(|retry| retry.job.events()).collect();
+    let tenant = events.first().map(|event| event.tenant_id.as_str().to_owned()).unwrap_or_default();
+    (tenant, events.iter().map(|event| event.session_id.as_str().to_owned()).collect())
+}
+
+fn of(tenant: &str, sessions: &[&str]) -> (String, Vec<String>) {
+    (tenant.to_owned(), sessions.iter().map(|session| (*session).to_owned()).collect())
+}
+
+#[test]
+fn the_callers_of_a_failed_group_are_tried_by_tenant_and_then_alone() {
+    let (mut retries, now) = (Retries::new(4), Instant::now());
+    for (tenant, session) in [("a", 1), ("b", 1), ("a", 2), ("b", 2)] {
+        retries.add(job(tenant, session), now);
+    }
+    let (a, b) = (retries.take(now), retries.take(now));
+    assert_eq!(group(&a), of("a", &["s-1", "s-2"]));
+    assert_eq!(group(&b), of("b", &["s-1", "s-2"]));
+    assert!(retries.take(now).group.is_empty());
+    assert_eq!(retries.accepted(b.group).len(), 2);
+    assert!(!retries.concern(&[assignment("b", 1)], now));
+
+    retries.separate(a.group);
+    let (first, second) = (retries.take(now), retries.take(now));
+    assert_eq!((group(&first), group(&second)), (of("a", &["s-1"]), of("a", &["s-2"])));
+    assert_eq!(first.lock_timeout, LOCK_PATIENCE);
+    assert_eq!(retries.refused(first.group, true, now).len(), 1);
+    assert_eq!(retries.accepted(second.group).len(), 1);
+    assert!(retries.concern(&[assignment("a", 1)], now), "it was just found locked");
+    assert!(!retries.concern(&[assignment("a", 2)], now) && !retries.concern(&[assignment("b", 1)], now));
+    assert!(!retries.concern(&[assignment("a", 1)], now + LONG));
+}
+
+#[test]
+fn one_transaction_at_a_time_is_about_a_session_and_the_others_wait_no_longer_than_it() {
+    let (mut retries, now) = (Retries::new(4), Instant::now());
+    retries.add_locked(job("a", 1), now);
+    retries.add(job("a", 1), now);
+    retries.add(job("a", 1), now + LOCK_PATIENCE / 2);
+    let first = retries.take(now);
+    assert_eq!(group(&first), of("a", &["s-1"]), "what is found locked is tried alone");
+    assert!(retries.take(now).group.is_empty(), "two transactions are about one session");
+
+    let later = now + LOCK_PATIENCE;
+    assert_eq!(retries.refused(first.group, true, later).len(), 1);
+    let next = retries.take(later);
+    assert_eq!((next.given_up.len(), group(&next)), (1, of("a", &["s-1"])));
+    assert_eq!(next.lock_timeout, LOCK_PATIENCE / 2, "it has waited for half of its time");
+    assert_eq!(retries.accepted(next.group).len(), 1);
+    assert!(!retries.concern(&[assignment("a", 1)], later), "the lock is gone");
+    assert!(!retries.has_waiting());
+}
+
+#[test]
+fn a_tenant_uses_half_of_the_retriers_and_others_the_rest() {
+    let (mut retries, now) = (Retries::new(4), Instant::now());
+    for session in 0..100 {
+        retries.add_locked(job("a", session), now);
+    }
+    retries.add(job("b", 1), now);
+    let tenants: Vec<String> = (0..4).map(|_| group(&retries.take(now)).0).collect();
+    assert_eq!(tenants.iter().filter(|tenant| *tenant == "a").count(), 2, "{tenants:?}");
+    assert_eq!(tenants.iter().filter(|tenant| *tenant == "b").count(), 1, "{tenants:?}");
+}
+
+#[test]
+fn a_tenant_whose_events_meet_many_locks_keeps_them_from_the_committers() {
+    let (mut retries, now) = (Retries::new(4), Instant::now());
+    for session in 0..10 {
+        retries.add(job("a", session), now);
+    }
+    assert!(retries.concern(&[assignment("a", 1_000)], now));
+    assert!(!retries.concern(&[assignment("b", 1_000)], now));
+    assert!(retries.concern(&[assignment("b", 1_000), assignment("a", 1_000)], now), "a batch of both");
+}

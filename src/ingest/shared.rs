@@ -1,0 +1,205 @@
+//! What callers, committers and retriers share: the queue of waiting events, and what is tried again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::IngestError;
+use super::job::{Answer, Job, by_tenant};
+use super::retries::{Retries, Retry, Taken};
+use super::shares::Shares;
+use super::turns::Turns;
+use crate::domain::event::NewEvent;
+use crate::store::accept::Acceptance;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// An event waits for a committer.
+    pub(super) arrived: Notify,
+    /// A transaction of a committer has ended.
+    pub(super) ended: Notify,
+    /// Something may be tried again, or no committer is left.
+    pub(super) retry: Notify,
+    /// Transactions of committers under way.
+    pub(super) under_way: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    shares: Shares,
+    queue: Turns<Job>,
+    retries: Retries,
+    committers: usize,
+}
+
+/// What a retrier finds.
+#[derive(Debug)]
+pub(super) enum NextRetry {
+    Work(Taken),
+    Nothing,
+    /// Nothing will come any more.
+    Ended,
+}
+
+impl Shared {
+    /// `events` may wait.
+    pub(super) fn new(events: usize, retriers: usize) -> Self {
+        let state = State {
+            shares: Shares::new(events),
+            queue: Turns::default(),
+            retries: Retries::new(retriers),
+            committers: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+            ended: Notify::new(),
+            retry: Notify::new(),
+            under_way: AtomicUsize::new(0),
+        }
+    }
+
+    /// Queues the events of a caller, which must not be empty.
+    pub(super) fn offer(&self, events: Vec<NewEvent>, now: Instant) -> Result<oneshot::Receiver<Answer>, IngestError> {
+        let mut state = self.state();
+        if state.committers == 0 {
+            return Err(IngestError::Unavailable);
+        }
+        if !state.shares.take(by_tenant(&events)) {
+            return Err(IngestError::Overloaded);
+        }
+        let is_for_retry = state.retries.concern(&events, now);
+        let (job, answered) = Job::new(events);
+        if is_for_retry {
+            state.retries.add(job, now);
+        } else {
+            let tenant = job.tenant().clone();
+            state.queue.push(&tenant, job);
+        }
+        drop(state);
+        let waiting = if is_for_retry { &self.retry } else { &self.arrived };
+        waiting.notify_one();
+        Ok(answered)
+    }
+
+    /// What a committer takes next.
+    pub(super) fn next(&self) -> Option<Job> {
+        self.state().queue.next()
+    }
+
+    pub(super) fn next_retry(&self, now: Instant) -> NextRetry {
+        let mut state = self.state();
+        let taken = state.retries.take(now);
+        if taken.group.is_empty() && taken.given_up.is_empty() {
+            let has_ended = state.committers == 0 && !state.retries.has_waiting();
+            return if has_ended { NextRetry::Ended } else { NextRetry::Nothing };
+        }
+        if state.retries.has_waiting() {
+            self.retry.notify_one();
+        }
+        NextRetry::Work(taken)
+    }
+
+    /// Hands what a committer could not accept to the retriers. `is_locked`: it met a lock.
+    pub(super) fn hand_over(&self, group: Vec<Job>, is_locked: bool) {
+        let (mut state, now) = (self.state(), Instant::now());
+        let is_about_one = is_locked && group.len() == 1;
+        for job in group {
+            if is_about_one {
+                state.retries.add_locked(job, now);
+            } else {
+                state.retries.add(job, now);
+            }
+        }
+        drop(state);
+        self.retry.notify_one();
+    }
+
+    /// Answers the callers of a transaction, each with its part.
+    pub(super) fn answer(&self, group: Vec<Job>, accepted: Vec<Acceptance>) {
+        self.release(&group);
+        let mut accepted = accepted.into_iter();
+        for job in group {
+            let count = job.events().len();
+            job.answer(Ok(accepted.by_ref().take(count).collect()));
+        }
+    }
+
+    /// Tells the callers that nothing is known to be accepted.
+    pub(super) fn refuse(&self, group: Vec<Job>) {
+        self.release(&group);
+        for job in group {
+            job.answer(Err(IngestError::Unavailable));
+        }
+    }
+
+    pub(super) fn accepted_retry(&self, group: Vec<Retry>, accepted: Vec<Acceptance>) {
+        let jobs = self.state().retries.accepted(group);
+        self.answer(jobs, accepted);
+    }
+
+    pub(super) fn refuse_retry(&self, group: Vec<Retry>, is_locked: bool) {
+        let jobs = self.state().retries.refused(group, is_locked, Instant::now());
+        self.refuse(jobs);
+    }
+
+    pub(super) fn separate_retry(&self, group: Vec<Retry>) {
+        self.state().retries.separate(group);
+    }
+
+    fn release(&self, group: &[Job]) {
+        let mut state = self.state();
+        for job in group {
+            state.shares.release(by_tenant(job.events()));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A committer that runs. After the last one events are refused.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Shared>);
+
+impl Running {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.state().committers += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.committers -= 1;
+        if state.committers == 0 {
+            // Dropping a job answers it.
+            while state.queue.next().is_some() {}
+            drop(state);
+            self.0.retry.notify_waiters();
+        }
+    }
+}
+
+/// A transaction of a committer that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a>(&'a Shared);
+
+impl<'a> UnderWay<'a> {
+    pub(super) fn begin(shared: &'a Shared) -> Self {
+        shared.under_way.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_one();
+    }
+}
