@@ -37,7 +37,8 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
-    /// Whether it sends to another origin than before, so that its signing secret must not stay.
+    /// Whether it no longer sends to the origin that it had, so that its signing secret must not stay. The first URL of a config
+    /// keeps the secret: its receiver may know it already.
     pub new_origin: bool,
     /// Which settings differ; empty when all stays as it was.
     pub settings: Vec<Setting>,
@@ -97,8 +98,9 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     let config = PushConfig { enabled, disabled_reason, url, timeout, signing, headers, events };
     let settings = differences(current, &config);
     let mut fields = changed_fields(current, &config, &settings);
-    let new_origin = current
-        .is_some_and(|current| keeping(current.url.as_ref(), config.url.as_ref()) == Keeping::RefusedForNewOrigin);
+    let old_url = current.and_then(|current| current.url.as_ref());
+    let new_origin = old_url.is_some()
+        && (config.url.is_none() || keeping(old_url, config.url.as_ref()) == Keeping::RefusedForNewOrigin);
     if new_origin {
         fields.push("signing_secret".to_owned());
     }
