@@ -42,7 +42,7 @@ impl Engine {
         };
         let metrics = Metrics::new("bench", "bench");
         let supervisor = Supervisor::new(&metrics, CancellationToken::new());
-        let queue = Queue::start(db.clone(), &settings, &metrics, &supervisor).await.unwrap();
+        let queue = Queue::start(&db.clone().into(), &settings, &metrics, &supervisor).await.unwrap();
         let (stage, tasks) = (supervisor.stage(), TaskTracker::new());
         let attempted = Arc::new(AtomicUsize::new(0));
         let mut workers = Workers::default();

@@ -10,15 +10,19 @@ use tokio_util::sync::CancellationToken;
 use super::server_settings;
 use crate::config::{Config, Database, DatabaseUrl};
 use crate::postgres::{self, EmbeddedServer};
-use crate::queue::Wakeup;
+use crate::queue::{QueuePools, Wakeup};
 use crate::store::queue::{hints, workers};
 use crate::store::{Db, connection, schema};
 use crate::supervision::Stage;
-use crate::telemetry::metrics::TaskName;
+use crate::telemetry::metrics::{PoolName, TaskName};
 
-/// Of the connections of a process, these are the queue's own: claims and outcomes must not wait behind readers. Few, for
-/// sqlx takes them in turn: with each more, another process of the server has plans to make and caches to fill.
-const QUEUE_CONNECTIONS: u32 = 4;
+/// Connections for claims, and as many for outcomes. Few, for sqlx takes them in turn: with each more, another process of the
+/// server has plans to make and caches to fill.
+const QUEUE_CONNECTIONS: u32 = 2;
+/// One for each operation that may run at once.
+const OPERATION_CONNECTIONS: u32 = 3;
+/// Each pool but the API's has at most this part of a process's connections.
+const POOL_PART: u32 = 5;
 /// How long the pools may take to close. A connection that sqlx itself waits for, to a host that has vanished, never comes back.
 const POOLS_PATIENCE: Duration = Duration::from_secs(10);
 /// Between attempts to listen again.
@@ -29,8 +33,9 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 pub struct Data {
     /// For the API.
     pub db: Db,
-    /// For the queue.
-    pub worker_db: Db,
+    /// For the queue: what waits for one kind of work keeps no other from a connection.
+    pub queue: QueuePools,
+    pub operations_db: Db,
     embedded: Option<EmbeddedServer>,
 }
 
@@ -41,14 +46,14 @@ impl Data {
             Database::Embedded { data_dir, max_connections } => {
                 let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
                 let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
-                let data = Self::connect(server.connect_options(), *max_connections, Some(server));
+                let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
                 migrate(&data.db).await?;
                 // The data directory is ours alone, so whoever worked on it before is gone.
                 workers::fence_all(&data.db).await.context("workers of earlier processes cannot be ended")?;
                 Ok(data)
             }
             Database::External { url, max_connections, .. } => {
-                let data = Self::connect(url.connect_options(), *max_connections, None);
+                let data = Self::connect(&url.connect_options(), *max_connections, None);
                 let migrated = schema::is_current(&data.db).await.context("the database cannot be asked")?;
                 anyhow::ensure!(
                     migrated,
@@ -65,13 +70,13 @@ impl Data {
             let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
             match EmbeddedServer::start(&settings).await {
                 Ok(server) => {
-                    let data = Self::connect(server.connect_options(), *max_connections, Some(server));
+                    let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
                     migrate(&data.db).await?;
                     return Ok(data);
                 }
                 Err(postgres::Error::InUse { .. }) => {
                     let options = EmbeddedServer::of_other_process(data_dir)?;
-                    return Ok(Self::connect(options, *max_connections, None));
+                    return Ok(Self::connect(&options, *max_connections, None));
                 }
                 Err(error) => return Err(error).context("the embedded PostgreSQL cannot run"),
             }
@@ -82,21 +87,26 @@ impl Data {
     /// Opens the database and brings its schema to this build's version.
     pub async fn migrate(config: &Config) -> anyhow::Result<Self> {
         if let Database::External { url, max_connections, .. } = &config.database {
-            let data = Self::connect(url.connect_options(), *max_connections, None);
+            let data = Self::connect(&url.connect_options(), *max_connections, None);
             migrate(&data.db).await?;
             return Ok(data);
         }
         Self::open(config).await
     }
 
-    fn connect(options: PgConnectOptions, connections: u32, embedded: Option<EmbeddedServer>) -> Self {
-        let queue_connections = QUEUE_CONNECTIONS.min(connections / 2).max(1);
-        let api_connections = connections.saturating_sub(queue_connections).max(1);
-        Self {
-            db: connection::pool(options.clone(), api_connections, "flametree-notify"),
-            worker_db: connection::pool(options, queue_connections, "flametree-notify queue"),
-            embedded,
-        }
+    fn connect(options: &PgConnectOptions, connections: u32, embedded: Option<EmbeddedServer>) -> Self {
+        let part = (connections / POOL_PART).max(1);
+        let (of_queue, of_operations) = (QUEUE_CONNECTIONS.min(part), OPERATION_CONNECTIONS.min(part));
+        let of_api = connections.saturating_sub(1 + 2 * of_queue + of_operations).max(1);
+        let pool = |connections, name| connection::pool(options.clone(), connections, name);
+        let queue = QueuePools {
+            claims: pool(of_queue, "flametree-notify claims"),
+            outcomes: pool(of_queue, "flametree-notify outcomes"),
+            heartbeat: pool(1, "flametree-notify heartbeat"),
+        };
+        let (db, operations_db) =
+            (pool(of_api, "flametree-notify"), pool(of_operations, "flametree-notify operations"));
+        Self { db, queue, operations_db, embedded }
     }
 
     /// Listens for hints where a direct connection is configured. Losing it costs only speed.
@@ -106,11 +116,32 @@ impl Data {
         }
     }
 
+    /// Tells workers elsewhere of ready deliveries where they listen.
+    pub fn hint_others(&self, config: &Config, stage: &Stage) -> Wakeup {
+        if !matches!(&config.database, Database::External { listen_url: Some(_), .. }) {
+            return Wakeup::default();
+        }
+        Wakeup::of_others(self.db.clone(), stage)
+    }
+
+    /// All pools, the API's first.
+    pub fn pools(&self) -> [(PoolName, Db); 5] {
+        let QueuePools { claims, outcomes, heartbeat } = self.queue.clone();
+        [
+            (PoolName::Api, self.db.clone()),
+            (PoolName::Claims, claims),
+            (PoolName::Outcomes, outcomes),
+            (PoolName::Heartbeat, heartbeat),
+            (PoolName::Operations, self.operations_db.clone()),
+        ]
+    }
+
     /// Closes the pools, and then the embedded server.
     pub async fn close(self) {
         let pools = async {
-            self.db.close().await;
-            self.worker_db.close().await;
+            for (_, pool) in self.pools() {
+                pool.close().await;
+            }
         };
         if timeout(POOLS_PATIENCE, pools).await.is_err() {
             tracing::warn!("the database's connections did not close in time");

@@ -26,7 +26,7 @@ pub use server_settings::look;
 
 use crate::channels::browser_push::PushSender;
 use crate::channels::{HttpClient, LookupLimits};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::domain::push_config::Rules;
 use crate::http;
 use crate::ingest::Ingest;
@@ -151,7 +151,7 @@ impl Service {
         let wakeup = if part.has_workers() {
             service.start_workers(config, &keyring, &sender, push.clone(), &tracer, metrics).await?
         } else {
-            service.hint_others(config)
+            service.data.hint_others(config, &service.ingest)
         };
         if let Some(listener) = listeners.api {
             let settings = settings::ingest(config);
@@ -171,8 +171,9 @@ impl Service {
         tracer: &Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
-        let db = &self.data.worker_db;
-        let queue = Queue::start(db.clone(), &settings::queue(config), metrics, &self.supervisor)
+        // The settings of endpoints are read with the claims that need them.
+        let db = &self.data.queue.claims;
+        let queue = Queue::start(&self.data.queue, &settings::queue(config), metrics, &self.supervisor)
             .await
             .context("no worker could be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
@@ -186,6 +187,8 @@ impl Service {
             tracer: tracer.clone(),
         };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
+        // Not with the claims, which must not wait for a lock on subscriptions.
+        let db = &self.data.operations_db;
         let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
         self.workers.spawn(TaskName::PushPauseReader, |stop| worker::read_push_pauses(db.clone(), pauses, stop));
@@ -197,14 +200,6 @@ impl Service {
         self.data.listen(config, &wakeup, &self.workers);
         self.queue = Some(queue);
         Ok(wakeup)
-    }
-
-    /// Workers elsewhere are told of ready deliveries where they listen.
-    fn hint_others(&self, config: &Config) -> Wakeup {
-        if !matches!(&config.database, config::Database::External { listen_url: Some(_), .. }) {
-            return Wakeup::default();
-        }
-        Wakeup::of_others(self.data.db.clone(), &self.ingest)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]

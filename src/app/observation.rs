@@ -20,13 +20,13 @@ const COUNTS_PER_LOOK: u32 = 3;
 /// Begins to look, until the stage ends. Every process does so: the values hold for the whole deployment, and outlive a
 /// process.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
-    let pools = [(PoolName::Api, data.db.clone()), (PoolName::Queue, data.worker_db.clone())];
-    let observation = Observation { pools, retention_days: config.retention_days, metrics: metrics.clone() };
+    let observation =
+        Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };
     stage.spawn(TaskName::DatabaseObserver, |stop| observation.run(stop));
 }
 
 struct Observation {
-    pools: [(PoolName, Db); 2],
+    pools: [(PoolName, Db); 5],
     retention_days: u32,
     metrics: Metrics,
 }
@@ -56,7 +56,7 @@ impl Observation {
 
     /// If the database does not respond the values stay: they are times, which do not become wrong.
     async fn look_at_partitions(&self) {
-        let [(_, db), _] = &self.pools;
+        let [(_, db), ..] = &self.pools;
         match answered(partitions::span(db, self.retention_days)).await {
             Ok(span) => {
                 span.ends_at.into_iter().for_each(|end| self.metrics.set_partitions_end(end));
@@ -68,7 +68,7 @@ impl Observation {
 
     /// If the database does not respond the values stay: they are of the last response.
     async fn look_at_operations(&self) {
-        let [(_, db), _] = &self.pools;
+        let [(_, db), ..] = &self.pools;
         match answered(operations::health(db)).await {
             Ok(kinds) => {
                 for Health { kind, failed_attempts, overdue } in kinds {

@@ -54,7 +54,7 @@ settings! {
     DATABASE_LISTEN_URL = secret("DATABASE_LISTEN_URL",
         "URL of a direct connection to the same database, for faster wake-ups; unset: workers only poll");
     DATABASE_MAX_CONNECTIONS = with_default("FLAMETREE_DATABASE_MAX_CONNECTIONS", "20",
-        "connections that one process opens to the database, 4 to 1000");
+        "connections that one process opens to the database, 5 to 1000");
     DATA_DIR = optional("FLAMETREE_DATA_DIR",
         "directory of the private server's data; unset: /var/lib/flametree-notify for root, else flametree-notify in the user's data directory");
     LISTEN_ADDR = with_default("FLAMETREE_LISTEN_ADDR", "127.0.0.1:8080",
@@ -100,7 +100,7 @@ settings! {
     PUSH_TTL = with_default("FLAMETREE_PUSH_TTL_SECONDS", "3600",
         "how long a push service keeps a message for a browser that is away, in seconds, 60 to 2419200");
     MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
-        "attempts at once per process and channel, 1 to 100000");
+        "attempts at once per process and channel, 1 to 100000; a tenant may have half of them");
     ENDPOINT_MAX_IN_FLIGHT = optional("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT",
         "attempts at once per process and endpoint, at most FLAMETREE_MAX_IN_FLIGHT; unset: a third of it");
     LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",

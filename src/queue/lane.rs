@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::tenants::{ByKind, Kind, share};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
@@ -14,14 +15,14 @@ use crate::store::queue::lanes::{LaneCursor, Place};
 pub(super) const FIRST_CAP: u32 = 16;
 /// Without any answer for this long an endpoint counts as slow, while its attempts still run.
 pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
-/// An endpoint that answers faster than this is not slow any more.
+/// An endpoint that answers faster than this is proven.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
 /// How far back a claim starts, in time and in deliveries: a transaction may commit after a later one, and its
 /// deliveries then lie behind what was reached. The search finds those that commit later still.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
 /// A turn's largest appetite: a claim of 128 still serves eight lanes.
-const MOST_APPETITE: u32 = 16;
+pub(super) const MOST_APPETITE: u32 = 16;
 
 /// What an attempt says of its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +35,29 @@ pub(super) enum Verdict {
     Neutral,
 }
 
+/// What is known of an endpoint's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There was no answer yet.
+    New,
+    /// Its last answer came fast.
+    Proven,
+    /// It did not answer for long.
+    Slow,
+}
+
+impl Standing {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Proven => Kind::Proven,
+            Self::New | Self::Slow => Kind::Unproven,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
-    tenant: TenantId,
+    pub(super) tenant: TenantId,
     /// Where the next claim starts; follows `settling`, which follows `reached`, the furthest position that was taken.
     settled: i64,
     settling: i64,
@@ -48,13 +69,12 @@ pub(super) struct Lane {
     pub(super) has_work: bool,
     /// Counts the times that work was seen: an answer to an older question does not hide newer work.
     pub(super) generation: u64,
-    /// Whether the lane has a place in the turns.
-    pub(super) queued: bool,
-    /// Its place among the lanes that wait for room in the slow pool.
-    pub(super) waits_for_slow_pool: Option<u64>,
-    pub(super) slow: bool,
-    /// Permits held: reserved, in flight or not yet recorded.
-    pub(super) held: u32,
+    /// Whether the lane has a place in the turns of each kind. Once its kind changes, the other place means nothing.
+    queued: ByKind<bool>,
+    pub(super) standing: Standing,
+    /// Permits held (reserved, in flight or not yet recorded), by what the endpoint was when they were taken: those of an
+    /// endpoint that was proven and hangs now are not taken from what new endpoints share.
+    held: ByKind<u32>,
     /// Attempts that were begun and not answered.
     in_flight: u32,
     cap: u32,
@@ -85,10 +105,9 @@ impl Lane {
             settled_at: now,
             has_work: true,
             generation: 0,
-            queued: false,
-            waits_for_slow_pool: None,
-            slow: false,
-            held: 0,
+            queued: ByKind::default(),
+            standing: Standing::New,
+            held: ByKind::default(),
             in_flight: 0,
             appetite: 1,
             rest: 0,
@@ -111,12 +130,48 @@ impl Lane {
     }
 
     pub(super) fn room(&self) -> u32 {
-        self.cap.saturating_sub(self.held)
+        self.cap.saturating_sub(self.held.sum())
     }
 
     /// What it asks of a turn whose share is so much: what was seen, if that is more, and what its appetite is.
     pub(super) fn wants(&self, share: u32) -> u32 {
         share.max(self.appetite).max(self.seen.min(MOST_APPETITE))
+    }
+
+    /// Whether it gets a place in the turns of its kind: it may have work and room, and has none yet.
+    pub(super) fn queue(&mut self) -> bool {
+        let has_work_and_room = self.has_work && self.room() > 0;
+        has_work_and_room && !std::mem::replace(self.queued.of_mut(self.standing.kind()), true)
+    }
+
+    /// Its place in the turns of this kind has come.
+    pub(super) fn dequeued(&mut self, kind: Kind) {
+        *self.queued.of_mut(kind) = false;
+    }
+
+    /// How many more it may take where its tenant may take `free`. An unproven one leaves as many to its tenant's others.
+    pub(super) fn room_within(&self, free: u32) -> u32 {
+        match self.standing.kind() {
+            Kind::Proven => self.room(),
+            Kind::Unproven => self.room().min(share(free, self.held.sum(), 1)),
+        }
+    }
+
+    pub(super) fn take(&mut self, permits: u32) {
+        *self.held.of_mut(self.standing.kind()) += permits;
+    }
+
+    /// Releases permits, first those that were taken before the endpoint's kind changed. Returns how many of which kind.
+    pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
+        let kind = self.standing.kind();
+        let mut left = permits;
+        [kind.other(), kind].map(|kind| {
+            let held = self.held.of_mut(kind);
+            let released = left.min(*held);
+            *held -= released;
+            left -= released;
+            (kind, released)
+        })
     }
 
     pub(super) fn quota(&mut self, endpoint: EndpointId, quota: u32, now: Instant) -> LaneQuota {
@@ -139,9 +194,9 @@ impl Lane {
         Place { key: self.key(endpoint), after: Some(self.reached.min(late_after)) }
     }
 
-    /// Whether it holds permits or waits for them.
+    /// Whether it holds permits or has a place in the turns.
     pub(super) fn is_in_use(&self) -> bool {
-        self.held > 0 || self.queued || self.waits_for_slow_pool.is_some()
+        self.held.sum() > 0 || Kind::ALL.iter().any(|kind| *self.queued.of(*kind))
     }
 
     pub(super) fn took(&mut self, positions: &[i64], now: Instant) {
@@ -181,11 +236,11 @@ impl Lane {
                 self.progress_at = now;
                 self.cap = self.cap.saturating_add(1).min(most);
                 if now.duration_since(started) < FAST_ANSWER {
-                    self.slow = false;
+                    self.standing = Standing::Proven;
                 }
             }
             Verdict::TimedOut => {
-                self.slow = true;
+                self.standing = Standing::Slow;
                 if started > self.cut_at {
                     self.cap = (self.cap / 2).max(1);
                     self.cut_at = now;

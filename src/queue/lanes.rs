@@ -1,15 +1,15 @@
-//! Who may send next: the lanes of one channel on this node, their fair turns and their bounds. Pure state, no I/O.
+//! Who may send next: the lanes of one channel on this node. Pure state, no I/O.
 //!
-//! A lane is an endpoint with, perhaps, work. Lanes take turns (deficit round-robin with deliveries of equal cost), each
-//! bounded by its own cap, all by the permits, and the slow ones together by the slow pool: a third of the permits. So a
-//! hanging endpoint costs the others nothing.
+//! A lane is an endpoint with, perhaps, work. Tenants take turns, and each tenant's lanes within them. A turn's length is
+//! bounded, and deliveries cost the same, so that turns need no deficit counters. A lane is bounded by its own cap, a tenant
+//! by its shares.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::company::Company;
 use super::known_lanes::KnownLanes;
-use super::lane::{Lane, Verdict};
+use super::lane::{Lane, MOST_APPETITE, Standing, Verdict};
+use super::tenants::{Kind, Tenants, Turn};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
@@ -21,13 +21,6 @@ pub(super) struct LaneLimits {
     pub(super) permits: u32,
     /// The most that one endpoint may have of them.
     pub(super) endpoint_permits: u32,
-}
-
-impl LaneLimits {
-    /// What the slow endpoints share.
-    pub(super) fn slow_permits(self) -> u32 {
-        (self.permits / 3).max(1)
-    }
 }
 
 /// One lane's part of a planned claim. Its quota is reserved until `settle`.
@@ -42,15 +35,9 @@ pub(super) struct Planned {
 pub(super) struct Lanes {
     limits: LaneLimits,
     known: KnownLanes,
-    /// Lanes that may have work and room, in the order of their turns.
-    turns: VecDeque<EndpointId>,
-    /// Slow lanes with work that wait for room in the slow pool, by their places.
-    waiting_slow: BTreeMap<u64, EndpointId>,
-    next_slow_place: u64,
+    tenants: Tenants,
     /// How many lanes are slow.
     slow: usize,
-    held: u32,
-    held_by_slow: u32,
     /// The furthest position that any lane has given.
     furthest_taken: i64,
     company: Company,
@@ -66,12 +53,8 @@ impl Lanes {
         Self {
             limits,
             known: KnownLanes::default(),
-            turns: VecDeque::new(),
-            waiting_slow: BTreeMap::new(),
-            next_slow_place: 0,
+            tenants: Tenants::new(limits.permits),
             slow: 0,
-            held: 0,
-            held_by_slow: 0,
             furthest_taken: 0,
             company: Company::default(),
         }
@@ -82,11 +65,11 @@ impl Lanes {
     }
 
     pub(super) fn held(&self) -> u32 {
-        self.held
+        self.tenants.held()
     }
 
     pub(super) fn free(&self) -> u32 {
-        self.limits.permits.saturating_sub(self.held)
+        self.tenants.free()
     }
 
     pub(super) fn slow_lanes(&self) -> usize {
@@ -99,72 +82,103 @@ impl Lanes {
 
     /// Whether a claim could be planned now.
     pub(super) fn has_turns(&self) -> bool {
-        !self.turns.is_empty()
+        self.tenants.has_turns()
     }
 
     /// Work was seen: a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
         let most = self.limits.endpoint_permits;
-        let lane = self.known.get_or_add(endpoint, now, || Lane::new(tenant.clone(), position, most, now));
+        let tenants = &mut self.tenants;
+        let lane = self.known.get_or_add(endpoint, now, || {
+            tenants.add_lane(tenant);
+            Lane::new(tenant.clone(), position, most, now)
+        });
         lane.work_seen(position);
         self.company.work_seen(now);
         self.queue(endpoint);
-        let forgotten = self.known.forget_idle(now);
-        self.slow -= forgotten.iter().filter(|lane| lane.slow).count();
+        for forgotten in self.known.forget_idle(now) {
+            self.tenants.remove_lane(&forgotten.tenant);
+            self.slow -= usize::from(forgotten.standing == Standing::Slow);
+        }
     }
 
     /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
-        let mut left = batch.min(self.free());
-        let share = (batch / u32::try_from(self.turns.len()).unwrap_or(u32::MAX).max(1)).max(1);
         let mut planned = Vec::new();
-        for _ in 0..self.turns.len() {
-            if left == 0 {
-                break;
-            }
-            let Some(endpoint) = self.turns.pop_front() else { break };
-            let Some(lane) = self.known.get_mut(endpoint) else { continue };
-            lane.queued = false;
-            if !lane.has_work {
-                continue;
-            }
-            // A lane whose attempts give no answer for long joins the slow pool before its first timeout.
-            if !lane.slow && lane.stalled(now) {
-                lane.slow = true;
-                self.slow += 1;
-                self.held_by_slow += lane.held;
-            }
-            let slow_room = self.limits.slow_permits().saturating_sub(self.held_by_slow);
-            let room = if lane.slow { lane.room().min(slow_room) } else { lane.room() };
-            let quota = room.min(lane.wants(share)).min(left);
-            if quota == 0 {
-                if lane.slow && lane.room() > 0 && lane.waits_for_slow_pool.is_none() {
-                    lane.waits_for_slow_pool = Some(self.next_slow_place);
-                    self.waiting_slow.insert(self.next_slow_place, endpoint);
-                    self.next_slow_place += 1;
-                }
-                continue;
-            }
-            left -= quota;
-            planned.push(Planned { quota: lane.quota(endpoint, quota, now), generation: lane.generation });
-            lane.held += quota;
-            self.held += quota;
-            if lane.slow {
-                self.held_by_slow += quota;
-            }
-            // Of a lane that is not known to have more than it was asked for, the answer or a hint will tell.
-            lane.has_work = lane.is_deep();
-            self.queue(endpoint);
+        let mut left = batch.min(self.free());
+        for kind in Kind::ALL {
+            // Unproven endpoints, whose answers may take long, leave most of a claim to the others.
+            let is_shared = kind == Kind::Unproven && self.tenants.waiting(Kind::Proven) > 0;
+            let most = if is_shared { left.div_ceil(3) } else { left };
+            left -= self.plan_turns(kind, most, now, &mut planned);
         }
-        // A slow lane whose turn it was may have had no work any more.
-        self.wake_slow();
         self.company.planned(!planned.is_empty());
         planned
     }
 
+    /// One turn for each tenant, of `most` deliveries in all. Returns how many were planned.
+    fn plan_turns(&mut self, kind: Kind, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
+        let tenants = self.tenants.waiting(kind);
+        let share = (most / u32::try_from(tenants).unwrap_or(u32::MAX).max(1)).max(MOST_APPETITE);
+        let mut left = most;
+        for _ in 0..tenants {
+            if left == 0 {
+                break;
+            }
+            let Some(mut turn) = self.tenants.next(kind) else { break };
+            let free = self.tenants.room_of(&turn.tenant, kind);
+            let taken = self.plan_turn(&mut turn, free, share.min(left), now, planned);
+            left -= taken;
+            self.tenants.end_turn(turn, left == 0 && taken < share);
+        }
+        most - left
+    }
+
+    /// A turn of up to `most` deliveries, of which the tenant may take `free`. Returns how many were planned.
+    fn plan_turn(&mut self, turn: &mut Turn, free: u32, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
+        let room = most.min(free);
+        let share = (room / u32::try_from(turn.endpoints.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        let mut left = room;
+        for _ in 0..turn.endpoints.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(endpoint) = turn.endpoints.pop_front() else { break };
+            let Some(lane) = self.known.get_mut(endpoint) else { continue };
+            lane.dequeued(turn.kind);
+            if !lane.has_work {
+                continue;
+            }
+            let before = lane.standing;
+            // A lane whose attempts give no answer for long is slow before its first timeout.
+            if lane.stalled(now) {
+                lane.standing = Standing::Slow;
+            }
+            count_slow(&mut self.slow, before, lane.standing);
+            if lane.standing.kind() != turn.kind {
+                self.queue(endpoint);
+                continue;
+            }
+            let quota = lane.room_within(free - (room - left)).min(lane.wants(share)).min(left);
+            if quota == 0 {
+                continue;
+            }
+            left -= quota;
+            planned.push(Planned { quota: lane.quota(endpoint, quota, now), generation: lane.generation });
+            lane.take(quota);
+            self.tenants.take(&turn.tenant, turn.kind, quota);
+            // Of a lane that is not known to have more than it was asked for, the answer or a hint will tell.
+            lane.has_work = lane.is_deep();
+            if lane.queue() {
+                turn.endpoints.push_back(endpoint);
+            }
+        }
+        room - left
+    }
+
     /// Until when the work that is there waits, for permits or for more work; `None`: it is to be claimed now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
-        if self.free() < wanted {
+        if self.tenants.room(MANY) < wanted {
             return self.company.waits_for_permits(now);
         }
         if self.expects_more(now) { self.company.waits_for_work(self.is_there(), now) } else { None }
@@ -172,7 +186,7 @@ impl Lanes {
 
     /// Whether what is known to be there is little and more is coming.
     pub(super) fn expects_more(&self, now: Instant) -> bool {
-        self.company.is_expected(now) && self.turns.len() < MANY && !self.has_enough()
+        self.company.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
     }
 
     /// Whether so much is known to be there that a claim need not wait for more.
@@ -182,8 +196,8 @@ impl Lanes {
 
     /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
     fn is_there(&self) -> u32 {
-        let rest = |endpoint: &EndpointId| self.known.get(*endpoint).map_or(0, |lane| lane.rest);
-        self.turns.iter().take(MANY).map(rest).fold(self.company.seen(), u32::saturating_add)
+        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
+        self.tenants.endpoints().take(MANY).map(rest).fold(self.company.seen(), u32::saturating_add)
     }
 
     /// All lanes of a planned claim are settled; it gave so many deliveries.
@@ -216,63 +230,33 @@ impl Lanes {
     pub(super) fn answered(&mut self, endpoint: EndpointId, verdict: Verdict, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
         let Some(lane) = self.known.get_mut(endpoint) else { return };
-        let was_slow = lane.slow;
+        let before = lane.standing;
         lane.judge(verdict, started, now, most);
-        match (was_slow, lane.slow) {
-            (false, true) => {
-                self.slow += 1;
-                self.held_by_slow += lane.held;
-            }
-            (true, false) => {
-                self.slow -= 1;
-                self.held_by_slow = self.held_by_slow.saturating_sub(lane.held);
-                if let Some(place) = lane.waits_for_slow_pool.take() {
-                    self.waiting_slow.remove(&place);
-                }
-            }
-            (true, true) | (false, false) => {}
-        }
+        count_slow(&mut self.slow, before, lane.standing);
         self.queue(endpoint);
     }
 
     /// `count` deliveries of this endpoint are recorded (or were never taken): their permits are free.
     pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
-        self.held = self.held.saturating_sub(count);
         if let Some(lane) = self.known.get_mut(endpoint) {
-            lane.held = lane.held.saturating_sub(count);
-            if lane.slow {
-                self.held_by_slow = self.held_by_slow.saturating_sub(count);
+            for (kind, released) in lane.release(count) {
+                self.tenants.release(&lane.tenant, kind, released);
             }
             self.queue(endpoint);
         }
-        self.wake_slow();
     }
 
-    /// Gives the first slow lane that still has work its turn, if there is room in the slow pool.
-    fn wake_slow(&mut self) {
-        while self.held_by_slow < self.limits.slow_permits() {
-            let Some((_, waiting)) = self.waiting_slow.pop_first() else { break };
-            if let Some(lane) = self.known.get_mut(waiting) {
-                lane.waits_for_slow_pool = None;
-                if self.queue(waiting) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Gives the lane its place in the turns if it has work and room and no place yet; whether it got one.
-    fn queue(&mut self, endpoint: EndpointId) -> bool {
+    /// Gives the lane its place in the turns, if it may begin deliveries.
+    fn queue(&mut self, endpoint: EndpointId) {
         if let Some(lane) = self.known.get_mut(endpoint)
-            && lane.has_work
-            && !lane.queued
-            && lane.waits_for_slow_pool.is_none()
-            && lane.room() > 0
+            && lane.queue()
         {
-            lane.queued = true;
-            self.turns.push_back(endpoint);
-            return true;
+            self.tenants.push(&lane.tenant, lane.standing.kind(), endpoint);
         }
-        false
     }
+}
+
+fn count_slow(slow: &mut usize, before: Standing, after: Standing) {
+    *slow += usize::from(after == Standing::Slow);
+    *slow -= usize::from(before == Standing::Slow);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::lane::Verdict;
+use super::lane::{Standing, Verdict};
 use super::lanes::{LaneLimits, Lanes, Planned};
 use super::lanes_tests::{LIMITS, endpoint, lanes_with_work, settle_fully};
 use crate::domain::ids::EndpointId;
@@ -12,8 +12,10 @@ use crate::domain::names::TenantId;
 
 /// How many endpoints there are.
 const ENDPOINTS: u128 = 6;
-/// So few that lanes often wait for room in the slow pool.
-const TIGHT: LaneLimits = LaneLimits { permits: 9, endpoint_permits: 3 };
+/// So few that lanes often wait for room.
+const TIGHT: LaneLimits = LaneLimits { permits: 24, endpoint_permits: 3 };
+/// Tenants beside the one that must not feel them.
+const OTHERS: u128 = 3;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -48,16 +50,23 @@ struct World {
     ended: Vec<EndpointId>,
     /// Those of them that never answer.
     hanging: Vec<EndpointId>,
+    /// How many tenants share the endpoints.
+    tenants: u128,
 }
 
 impl World {
     fn new(limits: LaneLimits, hanging: Vec<EndpointId>) -> Self {
         let (lanes, now) = (Lanes::new(limits), Instant::now());
-        Self { lanes, now, next: 1, planned: Vec::new(), running: Vec::new(), ended: Vec::new(), hanging }
+        Self { lanes, now, next: 1, planned: Vec::new(), running: Vec::new(), ended: Vec::new(), hanging, tenants: 1 }
     }
 
     fn hint(&mut self, endpoint: EndpointId) {
-        self.lanes.hint(&TenantId::parse("acme").unwrap(), endpoint, self.next, self.now);
+        self.hint_of(endpoint.uuid().as_u128() % self.tenants, endpoint);
+    }
+
+    fn hint_of(&mut self, tenant: u128, endpoint: EndpointId) {
+        let tenant = TenantId::parse(format!("tenant-{tenant}")).unwrap();
+        self.lanes.hint(&tenant, endpoint, self.next, self.now);
     }
 
     fn take(&mut self, step: &Step) {
@@ -154,7 +163,7 @@ proptest! {
             world.take(step);
             prop_assert_eq!(world.lanes.held(), world.held());
             prop_assert!(world.lanes.held() <= LIMITS.permits);
-            let slow = world.lanes.known().iter().filter(|lane| lane.slow).count();
+            let slow = world.lanes.known().iter().filter(|lane| lane.standing == Standing::Slow).count();
             prop_assert_eq!(world.lanes.slow_lanes(), slow);
         }
     }
@@ -170,6 +179,34 @@ proptest! {
         }
         world.hint(endpoint(1));
         prop_assert!(world.has_its_turn(endpoint(1)));
+    }
+
+    #[test]
+    fn a_tenant_begins_at_once_whatever_other_tenants_do(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
+        // The others answer, fail, hang, and hang in the end, so that nothing they hold is released any more.
+        const OWN: u128 = 1_000;
+        let mut world = World::new(LIMITS, Vec::new());
+        world.tenants = OTHERS;
+        if is_known {
+            world.hint_of(OTHERS, endpoint(OWN));
+            prop_assert!(world.has_its_turn(endpoint(OWN)));
+        }
+        for step in &steps {
+            world.take(step);
+        }
+        world.hanging = (0..ENDPOINTS).map(endpoint).collect();
+        world.answer_healthy();
+        for number in 0..ENDPOINTS {
+            world.hint(endpoint(number));
+        }
+        world.hint_of(OTHERS, endpoint(OWN));
+        let begun = (0..=OTHERS).any(|_| {
+            let plan = world.lanes.plan(64, world.now);
+            world.planned.extend(plan.iter().cloned());
+            world.settle_all(u32::MAX);
+            plan.iter().any(|one| one.quota.endpoint_id == endpoint(OWN))
+        });
+        prop_assert!(begun);
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn little_work_waits_longer_where_much_comes_and_not_for_ever() {
     lanes.hint(&tenant, endpoint(1), 11, in_ms(13));
     assert_eq!(lanes.waits_until(1, in_ms(13)), None, "it has waited long enough");
     lanes.plan(20, in_ms(13));
-    lanes.hint(&tenant, endpoint(1), 12, in_ms(13));
+    lanes.hint(&tenant, endpoint(2), 12, in_ms(13));
     assert_eq!(lanes.waits_until(1, in_ms(13)), Some(in_ms(21)));
     lanes.claim_ended(8, in_ms(20));
     assert_eq!(lanes.waits_until(1, in_ms(21)), Some(in_ms(22)), "it is alone");

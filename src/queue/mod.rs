@@ -30,6 +30,7 @@ mod reaper;
 mod search_pace;
 mod set_aside;
 mod tail_scan;
+mod tenants;
 mod unrecorded;
 mod wakeup;
 
@@ -67,6 +68,23 @@ pub struct Settings {
     pub description: String,
 }
 
+/// The connections of the queue. What waits for a lock in one kind of work keeps no other from a connection.
+#[derive(Debug, Clone)]
+pub struct QueuePools {
+    /// For claims and the search for work.
+    pub claims: Db,
+    /// For outcomes, and for the claims of dead workers.
+    pub outcomes: Db,
+    /// For what tells other processes that this one lives.
+    pub heartbeat: Db,
+}
+
+impl From<Db> for QueuePools {
+    fn from(db: Db) -> Self {
+        Self { claims: db.clone(), outcomes: db.clone(), heartbeat: db }
+    }
+}
+
 /// The queue of this node: one pool of claimed deliveries per channel.
 #[derive(Debug)]
 pub struct Queue {
@@ -79,12 +97,12 @@ pub struct Queue {
 impl Queue {
     /// Registers this process as a worker and starts to claim.
     pub async fn start(
-        db: Db,
+        pools: &QueuePools,
         settings: &Settings,
         metrics: &Metrics,
         supervisor: &Supervisor,
     ) -> Result<Self, sqlx::Error> {
-        let membership = Arc::new(Membership::register(db.clone(), settings).await?);
+        let membership = Arc::new(Membership::register(pools.heartbeat.clone(), settings).await?);
         let mut queue = Self {
             pools: Vec::new(),
             membership: Arc::clone(&membership),
@@ -92,27 +110,27 @@ impl Queue {
             recording: supervisor.stage(),
         };
         for channel in Channel::ALL {
-            queue.start_channel(channel, &db, settings, metrics);
+            queue.start_channel(channel, pools, settings, metrics);
         }
         let heartbeat = Arc::clone(&membership);
         queue.recording.spawn(TaskName::Heartbeat, |stop| async move { heartbeat.run(stop).await });
-        let reaper = Reaper::new(db, membership, settings.lease, metrics.clone());
+        let reaper = Reaper::new(pools.outcomes.clone(), membership, settings.lease, metrics.clone());
         queue.claiming.spawn(TaskName::Reaper, |stop| reaper.run(stop));
         Ok(queue)
     }
 
-    fn start_channel(&mut self, channel: Channel, db: &Db, settings: &Settings, metrics: &Metrics) {
+    fn start_channel(&mut self, channel: Channel, pools: &QueuePools, settings: &Settings, metrics: &Metrics) {
         let (begun, begun_receiver) = mpsc::unbounded_channel();
         let (ended, ended_receivers): (Vec<_>, Vec<_>) = (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
         let queue = Arc::new(ChannelQueue::new(channel, settings, begun, ended));
         metrics.set_permits(channel, i64::from(queue.permits()));
         for ended in ended_receivers {
-            let completer = Completer::new(db.clone(), Arc::clone(&queue), metrics.clone(), ended);
+            let completer = Completer::new(pools.outcomes.clone(), Arc::clone(&queue), metrics.clone(), ended);
             self.recording.spawn(TaskName::Completer, |stop| completer.run(stop));
         }
         let (set_aside, received) = mpsc::unbounded_channel();
         let claimer = Claimer {
-            db: db.clone(),
+            db: pools.claims.clone(),
             queue: Arc::clone(&queue),
             membership: Arc::clone(&self.membership),
             metrics: metrics.clone(),
@@ -124,7 +142,7 @@ impl Queue {
         }
         let set_aside = SetAsideClaims { claimer, received };
         self.claiming.spawn(TaskName::SetAsideClaims, |stop| set_aside.run(stop));
-        let discovery = Discovery { db: db.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
+        let discovery = Discovery { db: pools.claims.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
         self.claiming.spawn(TaskName::TailScan, |stop| discovery.run(stop));
         self.pools.push((queue, ClaimedDeliveries::new(begun_receiver)));
     }

@@ -69,7 +69,7 @@ impl ChannelQueue {
         self.permits
     }
 
-    /// Deliveries that hold a permit, and endpoints in the slow pool.
+    /// Deliveries that hold a permit, and slow endpoints.
     pub(super) fn load(&self) -> (u32, usize) {
         let lanes = self.lanes();
         (lanes.held(), lanes.slow_lanes())
@@ -149,7 +149,7 @@ impl ChannelQueue {
             return Plan::Crowded(until);
         }
         let planned = lanes.plan(batch, now);
-        let more = lanes.has_turns() && lanes.free() > 0;
+        let more = !planned.is_empty() && lanes.has_turns() && lanes.free() > 0;
         drop(lanes);
         if more {
             self.work.notify_one();

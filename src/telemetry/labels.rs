@@ -217,7 +217,10 @@ label_values! {
     /// Whose database connections these are.
     pub enum PoolName {
         Api = "api",
-        Queue = "queue",
+        Claims = "claims",
+        Outcomes = "outcomes",
+        Heartbeat = "heartbeat",
+        Operations = "operations",
     }
 }
 

@@ -181,7 +181,7 @@ metrics! {
     pub fn change_claims_set_aside(channel: Channel, step: ClaimStep, by: i64) {
         claims_set_aside: Gauge, by (Channel, ClaimStep) => change((channel, step), by)
     }
-    /// Endpoints that are in the slow pool because their attempts time out.
+    /// Endpoints whose attempts time out, or have given no answer for a second.
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
     }

@@ -20,7 +20,7 @@ fn every_series_of_a_closed_set_exists_from_the_start() {
         "flametree_events_accepted_total{type=\"session_resolved\"} 0\n",
         "flametree_ingest_duration_seconds_count 0\n",
         "flametree_queue_oldest_ready_seconds{channel=\"browser_push\"} 0\n",
-        "flametree_db_pool_connections{pool=\"queue\",state=\"in_use\"} 0\n",
+        "flametree_db_pool_connections{pool=\"claims\",state=\"in_use\"} 0\n",
         "flametree_build_info{revision=\"abc\",version=\"1.2.3\"} 1\n",
     ] {
         assert!(text.contains(series), "{series}");

@@ -98,7 +98,7 @@ async fn processes_that_are_gone_alert_until_others_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_locked_or_away_alerts_until_it_answers() {
     let mut deployment = Deployment::with_own_server().await;
-    for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "4"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
+    for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
         deployment.settings = deployment.settings.with(name, value);
     }
     let service = deployment.settings.start(Part::Run).await;

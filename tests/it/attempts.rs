@@ -27,7 +27,7 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
     };
     let metrics = Metrics::new("1", "a");
     let supervisor = Supervisor::new(&metrics, CancellationToken::new());
-    let queue = Queue::start(db.clone(), &settings, &metrics, &supervisor).await.unwrap();
+    let queue = Queue::start(&db.clone().into(), &settings, &metrics, &supervisor).await.unwrap();
     let (stage, tasks, begun) = (supervisor.stage(), TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
     let attempt = move |_| {
         let begun = Arc::clone(&begun);

@@ -10,13 +10,13 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// A third of the permits.
-const HANGING_PERMITS: usize = 10;
+/// Of a third of the permits a tenant may hold a quarter, and one endpoint half of that.
+const HANGING_PERMITS: usize = 5;
 
 #[tokio::test]
 async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_all_that_it_may_have() {
     let mut deployment = Deployment::new().await;
-    deployment.settings = deployment.settings.with("FLAMETREE_MAX_IN_FLIGHT", "30");
+    deployment.settings = deployment.settings.with("FLAMETREE_MAX_IN_FLIGHT", "120");
     let agents = agents(4);
     deployment.receiver.set("/agent-1", Mode::Hangs);
     let service = deployment.settings.start(Part::Run).await;

@@ -49,7 +49,8 @@ async fn a_refused_outcome_is_set_aside_alone_and_recorded_once_when_it_is_accep
 
 #[tokio::test]
 async fn claims_stop_while_every_outcome_is_refused_and_nothing_is_lost() {
-    const PERMITS: &str = "50";
+    // A tenant may hold half of them.
+    const PERMITS: &str = "100";
     let (deployment, api, accepted) = with_events(EVENTS).await;
     refuse(&deployment.pool, "deliveries", "true").await;
     let bounded = deployment.settings.clone().with("FLAMETREE_MAX_IN_FLIGHT", PERMITS);

@@ -1,0 +1,246 @@
+//! Tenants' turns and shares: round-robin by tenant, and by endpoint within a tenant. Pure state, no I/O.
+//!
+//! Endpoints that have answered lately (proven) and others (unproven) take turns among themselves, and the unproven ones
+//! share a third of the permits. What a tenant may hold is bounded by what is then left free: alone it gets half of all
+//! permits, a second one half of the rest. So one that comes later finds permits, though others hold all they may.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::domain::ids::EndpointId;
+use crate::domain::names::TenantId;
+
+/// Of all permits a tenant may hold as many as are then left free: half of them while it is alone.
+const LEFT_OF_ALL: u32 = 1;
+/// Of those of unproven endpoints a third of what is then left free: a quarter while it is alone. These may be held for as
+/// long as an attempt may take, so that more must be left for others.
+const LEFT_OF_UNPROVEN: u32 = 3;
+
+/// Whether an endpoint has answered lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Proven,
+    Unproven,
+}
+
+impl Kind {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Proven => Self::Unproven,
+            Self::Unproven => Self::Proven,
+        }
+    }
+
+    /// The order in which a claim serves them: unproven endpoints have the smaller share.
+    pub(super) const ALL: [Self; 2] = [Self::Unproven, Self::Proven];
+}
+
+/// One value for each kind of endpoint.
+#[derive(Debug, Default)]
+pub(super) struct ByKind<T> {
+    proven: T,
+    unproven: T,
+}
+
+impl<T> ByKind<T> {
+    pub(super) fn of(&self, kind: Kind) -> &T {
+        match kind {
+            Kind::Proven => &self.proven,
+            Kind::Unproven => &self.unproven,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, kind: Kind) -> &mut T {
+        match kind {
+            Kind::Proven => &mut self.proven,
+            Kind::Unproven => &mut self.unproven,
+        }
+    }
+}
+
+impl ByKind<u32> {
+    pub(super) fn sum(&self) -> u32 {
+        self.proven + self.unproven
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    lanes: usize,
+    held: ByKind<u32>,
+    /// Its endpoints that may have work and room, in the order of their turns.
+    turns: ByKind<VecDeque<EndpointId>>,
+}
+
+/// The tenants that have lanes.
+#[derive(Debug)]
+pub(super) struct Tenants {
+    permits: u32,
+    by_id: HashMap<TenantId, Tenant>,
+    /// The tenants that have endpoints in their turns, in the order of their own turns.
+    turns: ByKind<VecDeque<TenantId>>,
+    held: ByKind<u32>,
+}
+
+impl Tenants {
+    pub(super) fn new(permits: u32) -> Self {
+        Self { permits, by_id: HashMap::new(), turns: ByKind::default(), held: ByKind::default() }
+    }
+
+    pub(super) fn add_lane(&mut self, tenant: &TenantId) {
+        self.by_id.entry(tenant.clone()).or_default().lanes += 1;
+    }
+
+    /// A lane that holds nothing and has no turn is forgotten.
+    pub(super) fn remove_lane(&mut self, tenant: &TenantId) {
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            of.lanes -= 1;
+            if of.lanes == 0 {
+                self.by_id.remove(tenant);
+            }
+        }
+    }
+
+    pub(super) fn held(&self) -> u32 {
+        self.held.sum()
+    }
+
+    pub(super) fn free(&self) -> u32 {
+        self.permits.saturating_sub(self.held())
+    }
+
+    pub(super) fn has_turns(&self) -> bool {
+        Kind::ALL.iter().any(|kind| self.waiting(*kind) > 0)
+    }
+
+    /// How many tenants have endpoints in their turns.
+    pub(super) fn waiting(&self, kind: Kind) -> usize {
+        self.turns.of(kind).len()
+    }
+
+    /// The endpoints in their turns, tenant by tenant.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        Kind::ALL.into_iter().flat_map(move |kind| {
+            let tenants = self.turns.of(kind).iter().filter_map(|tenant| self.by_id.get(tenant));
+            tenants.flat_map(move |tenant| tenant.turns.of(kind).iter().copied())
+        })
+    }
+
+    /// What the first `most` tenants of each kind may take.
+    pub(super) fn room(&self, most: usize) -> u32 {
+        let rooms = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| self.turns.of(kind).iter().take(most).map(move |tenant| self.room_of(tenant, kind)));
+        rooms.fold(0, u32::saturating_add).min(self.free())
+    }
+
+    /// How many permits the tenant may take for endpoints of this kind.
+    pub(super) fn room_of(&self, tenant: &TenantId, kind: Kind) -> u32 {
+        let Some(of) = self.by_id.get(tenant) else { return 0 };
+        let room = share(self.free(), of.held.sum(), LEFT_OF_ALL);
+        match kind {
+            Kind::Proven => room,
+            Kind::Unproven => {
+                let free = unproven_permits(self.permits).saturating_sub(self.held.unproven);
+                room.min(share(free, of.held.unproven, LEFT_OF_UNPROVEN))
+            }
+        }
+    }
+
+    /// Gives the endpoint the last place in its tenant's turns.
+    pub(super) fn push(&mut self, tenant: &TenantId, kind: Kind, endpoint: EndpointId) {
+        let Some(of) = self.by_id.get_mut(tenant) else { return };
+        let endpoints = of.turns.of_mut(kind);
+        if endpoints.is_empty() {
+            self.turns.of_mut(kind).push_back(tenant.clone());
+        }
+        endpoints.push_back(endpoint);
+    }
+
+    /// The tenant whose turn it is; its turn ends with [`Tenants::end_turn`].
+    pub(super) fn next(&mut self, kind: Kind) -> Option<Turn> {
+        let tenant = self.turns.of_mut(kind).pop_front()?;
+        let endpoints = self.by_id.get_mut(&tenant).map(|of| std::mem::take(of.turns.of_mut(kind)));
+        Some(Turn { tenant, kind, endpoints: endpoints.unwrap_or_default() })
+    }
+
+    /// The tenant's next turn comes after the others' turns, or at once if this one was cut short.
+    pub(super) fn end_turn(&mut self, turn: Turn, is_cut_short: bool) {
+        let Some(of) = self.by_id.get_mut(&turn.tenant) else { return };
+        if turn.endpoints.is_empty() {
+            return;
+        }
+        *of.turns.of_mut(turn.kind) = turn.endpoints;
+        let turns = self.turns.of_mut(turn.kind);
+        if is_cut_short {
+            turns.push_front(turn.tenant);
+        } else {
+            turns.push_back(turn.tenant);
+        }
+    }
+
+    pub(super) fn take(&mut self, tenant: &TenantId, kind: Kind, permits: u32) {
+        *self.held.of_mut(kind) += permits;
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            *of.held.of_mut(kind) += permits;
+        }
+    }
+
+    pub(super) fn release(&mut self, tenant: &TenantId, kind: Kind, permits: u32) {
+        let held = self.held.of_mut(kind);
+        *held = held.saturating_sub(permits);
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            let held = of.held.of_mut(kind);
+            *held = held.saturating_sub(permits);
+        }
+    }
+}
+
+/// A tenant's turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) tenant: TenantId,
+    pub(super) kind: Kind,
+    pub(super) endpoints: VecDeque<EndpointId>,
+}
+
+/// What the unproven endpoints share.
+pub(super) fn unproven_permits(permits: u32) -> u32 {
+    (permits / 3).max(1)
+}
+
+/// How many of `free` permits a tenant that holds `held` may take, so that at least `times` what it then holds is left. One
+/// that holds none may always take the last one.
+pub(super) fn share(free: u32, held: u32, times: u32) -> u32 {
+    let most = free.saturating_sub(held.saturating_mul(times)) / (times + 1);
+    if held == 0 { most.max(free.min(1)) } else { most }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_tenant_leaves_a_part_of_what_it_found(permits in 1..5_000_u32, times in 1..4_u32, tenants in 1..30_usize) {
+            let (mut free, mut held) = (permits, vec![0; tenants]);
+            for _ in 0..3 {
+                for of in &mut held {
+                    let found = free;
+                    let taken = share(free, *of, times);
+                    *of += taken;
+                    free -= taken;
+                    prop_assert!(taken == 0 || *of == 1 || free >= *of * times, "{of} of {found}");
+                }
+            }
+            prop_assert!(free == 0 || held.iter().all(|of| *of > 0));
+        }
+    }
+
+    #[test]
+    fn a_tenant_alone_may_hold_half_and_a_quarter_of_what_unproven_endpoints_share() {
+        assert_eq!((share(1_000, 0, LEFT_OF_ALL), share(400, 0, LEFT_OF_UNPROVEN)), (500, 100));
+        assert_eq!((share(500, 500, LEFT_OF_ALL), share(1, 0, LEFT_OF_ALL), share(0, 0, LEFT_OF_ALL)), (0, 1, 0));
+    }
+}
