@@ -421,6 +421,11 @@ CREATE INDEX operations_due ON flametree.operations (due_at) WHERE state IN ('wa
 -- Ticks of one kind run one after another, on whatever node.
 CREATE UNIQUE INDEX operations_one_of_a_schedule ON flametree.operations (kind)
     WHERE state = 'running' AND tick IS NOT NULL;
+-- A tenant has one running replay, so that it cannot keep others' replays from running.
+CREATE UNIQUE INDEX operations_one_of_a_tenant ON flametree.operations (tenant_id)
+    WHERE state = 'running' AND tenant_id IS NOT NULL;
+CREATE INDEX operations_waiting_of_tenant ON flametree.operations (tenant_id)
+    WHERE state = 'waiting' AND tenant_id IS NOT NULL;
 CREATE INDEX operations_of_tenant ON flametree.operations (coalesce(tenant_id, ''), id);
 CREATE INDEX operations_finished ON flametree.operations (finished_at) WHERE finished_at IS NOT NULL;
 COMMENT ON TABLE flametree.operations IS

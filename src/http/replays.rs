@@ -1,5 +1,7 @@
 //! Replays: one delivery again, or many of an agent by time and outcome.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -26,9 +28,12 @@ use crate::domain::ids::DeliveryId;
 use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
 use crate::domain::replay::{ReplayRequest, Replayed};
+use crate::store::operation_log::Entered;
 use crate::store::replays::Bounds;
 use crate::store::{deliveries, events, operation_log, replays};
 
+/// When to ask again for a replay, where as many wait as may.
+const RETRY_REPLAY: Duration = Duration::from_mins(1);
 /// Longest idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
 
@@ -135,6 +140,8 @@ pub(super) struct ReplayBody {
 
 /// Replays deliveries of an agent's webhook by time and outcome. Of each event the last delivery counts: one that was
 /// replayed since is judged by that replay. Each has today's settings and the same `webhook-id`.
+///
+/// A tenant has one running replay at a time, and at most 20 that wait: one more is answered with 429.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/replays",
@@ -170,8 +177,15 @@ pub(super) async fn replay_many(
     };
     let requested_by = caller.actor().to_owned();
     let new = NewReplay { tenant_id: tenant.clone(), agent_id, requested_by, key, request };
-    let found = operation_log::enter_replay(&state.db, &new).await?;
-    let (id, is_new) = found.ok_or_else(|| Problem::new(ProblemCode::IdempotencyConflict))?;
+    let (id, is_new) = match operation_log::enter_replay(&state.db, &new).await? {
+        Entered::New(id) => (id, true),
+        Entered::Repeated(id) => (id, false),
+        Entered::OtherRequest => return Err(Problem::new(ProblemCode::IdempotencyConflict)),
+        Entered::TooMany => {
+            let detail = "20 replays of this tenant wait already; cancel some, or ask again when some have ended";
+            return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(RETRY_REPLAY));
+        }
+    };
     if is_new {
         tracing::info!(operation.id = %id, agent.id = %new.agent_id, actor = caller.actor(), "a replay was asked for");
     }

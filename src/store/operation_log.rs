@@ -12,15 +12,31 @@ use crate::domain::operation::{NewReplay, Operation, OperationKind, OperationSta
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::replay::ReplayRequest;
 
-/// Enters a replay and says whether it is new. `Ok(None)`: the key belongs to another request.
-pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Option<(OperationId, bool)>, Error> {
+/// Replays of one tenant that may wait. Each may make 100,000 deliveries.
+const MOST_WAITING: i64 = 20;
+
+/// What became of a request for a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    New(OperationId),
+    /// The same request was entered before, under the same key.
+    Repeated(OperationId),
+    /// The key belongs to another request.
+    OtherRequest,
+    /// As many replays of the tenant wait as may.
+    TooMany,
+}
+
+/// Enters a replay. Requests that come at the same moment may together exceed the number that may wait, by their number.
+pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
     let id = Uuid::now_v7();
     let created = sqlx::query!(
         "-- operations::enter_replay
         INSERT INTO flametree.operations (id, kind, tenant_id, agent_id, requested_by, request_key, arguments, state,
             due_at, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, 'waiting', flametree.clock(), flametree.clock())
+        SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text::jsonb, 'waiting', flametree.clock(), flametree.clock()
+        WHERE (SELECT count(*) FROM flametree.operations WHERE tenant_id = $3 AND state = 'waiting') < $8
         ON CONFLICT (tenant_id, request_key) DO NOTHING",
         id,
         OperationKind::Replay.as_str(),
@@ -29,17 +45,18 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Option<(OperationI
         &new.requested_by,
         new.key,
         arguments,
+        MOST_WAITING,
     )
     .execute(db)
     .await?;
     if created.rows_affected() == 1 {
-        return Ok(Some((OperationId::from_uuid(id), true)));
+        return Ok(Entered::New(OperationId::from_uuid(id)));
     }
-    let same = sqlx::query_scalar!(
-        "-- operations::entered_replay
-        SELECT id
+    let of_key = sqlx::query!(
+        r#"-- operations::entered_replay
+        SELECT id, (agent_id = $3 AND kind = $4 AND arguments = $5::text::jsonb) AS "is_same!"
         FROM flametree.operations
-        WHERE tenant_id = $1 AND request_key = $2 AND agent_id = $3 AND kind = $4 AND arguments = $5::text::jsonb",
+        WHERE tenant_id = $1 AND request_key = $2"#,
         new.tenant_id.as_str(),
         new.key,
         new.agent_id.as_str(),
@@ -48,7 +65,11 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Option<(OperationI
     )
     .fetch_optional(db)
     .await?;
-    Ok(same.map(|id| (OperationId::from_uuid(id), false)))
+    Ok(match of_key {
+        None => Entered::TooMany,
+        Some(entered) if entered.is_same => Entered::Repeated(OperationId::from_uuid(entered.id)),
+        Some(_) => Entered::OtherRequest,
+    })
 }
 
 /// Ends an operation of the tenant that has not ended. Nothing happens to one that has.

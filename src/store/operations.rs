@@ -12,8 +12,15 @@ use super::Db;
 use crate::domain::ids::{OperationId, WorkerId};
 use crate::domain::operation::{HeldOperation, OperationKind, OperationState};
 
-/// The constraint by which ticks of one kind run one after another.
-const ONE_OF_A_SCHEDULE: &str = "operations_one_of_a_schedule";
+/// The constraints by which ticks of one kind, and replays of one tenant, run one after another.
+const ONE_AT_A_TIME: [&str; 2] = ["operations_one_of_a_schedule", "operations_one_of_a_tenant"];
+
+/// Who entered operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Schedule,
+    Request,
+}
 
 /// Enters a tick; false if it is there already, whoever entered it.
 pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Result<bool, Error> {
@@ -31,9 +38,10 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
     Ok(result.rows_affected() == 1)
 }
 
-/// Takes one operation that is due: one that waits, or one whose holder was silent for its lease. `None`: there is none of
-/// a kind that this release knows.
-pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
+/// Takes one operation of this origin that is due: one that waits, or one whose holder was silent for its lease. One that
+/// waits is passed over while another tick of its kind, or another replay of its tenant, runs. `None`: there is none of a
+/// kind that this release knows.
+pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take
         WITH due AS (
@@ -42,9 +50,11 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
             WHERE o.state IN ('waiting', 'running')
               AND o.due_at <= (SELECT flametree.clock())
               AND o.kind = ANY ($3)
-              AND (o.tick IS NULL OR o.state = 'running' OR NOT EXISTS (
+              AND (o.tick IS NULL) = $4
+              AND (o.state = 'running' OR NOT EXISTS (
                   SELECT 1 FROM flametree.operations AS r
-                  WHERE r.kind = o.kind AND r.state = 'running' AND r.tick IS NOT NULL))
+                  WHERE r.state = 'running' AND CASE WHEN $4 THEN r.tenant_id = o.tenant_id
+                                                     ELSE r.kind = o.kind AND r.tick IS NOT NULL END))
             ORDER BY o.due_at
             LIMIT 1
             FOR UPDATE SKIP LOCKED
@@ -59,12 +69,15 @@ pub async fn take(db: &Db, holder: WorkerId, lease: Duration) -> Result<Option<H
         holder.uuid(),
         lease.as_secs_f64(),
         &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
+        origin == Origin::Request,
     )
     .fetch_optional(db)
     .await;
     let row = match row {
-        // Another tick of the kind was taken at the same moment.
-        Err(Error::Database(error)) if error.constraint() == Some(ONE_OF_A_SCHEDULE) => return Ok(None),
+        // Another one was taken at the same moment.
+        Err(Error::Database(error)) if error.constraint().is_some_and(|name| ONE_AT_A_TIME.contains(&name)) => {
+            return Ok(None);
+        }
         row => row?,
     };
     row.map(|row| {

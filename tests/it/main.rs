@@ -53,6 +53,7 @@ mod name_resolution;
 mod neighbours_api;
 mod neighbours_dns;
 mod neighbours_ingest;
+mod neighbours_operations;
 mod neighbours_push;
 mod openapi_fuzz;
 mod operation_health;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::Operations;
 use super::runner::Failure;
 use super::steps::Steps;
-use crate::store::{endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats};
+use crate::store::{answered, endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats};
 use crate::telemetry::metrics::RemovalReason;
 
 /// Of push configs; each agent also has its own bound.
@@ -21,14 +21,15 @@ const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
 /// Rows of one statement: a lock, and a replica's delay, are never long.
 const ROWS_PER_STEP: i64 = 5_000;
 
-/// Repeats a statement until it finds less than it may take; answers how many rows that were.
+/// Repeats a statement until it finds less than it may take; answers how many rows that were. One that waits for a lock fails
+/// after ten seconds, so that the next steps run.
 async fn in_steps<F>(step: impl Fn() -> F) -> Result<u64, sqlx::Error>
 where
     F: Future<Output = Result<u64, sqlx::Error>>,
 {
     let mut rows = 0;
     loop {
-        let found = step().await?;
+        let found = answered(step()).await?;
         rows += found;
         if found < ROWS_PER_STEP.unsigned_abs() {
             return Ok(rows);

@@ -24,7 +24,8 @@ use crate::domain::ids::WorkerId;
 use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
 use crate::secrets::Keyring;
-use crate::store::{Db, operations};
+use crate::store::Db;
+use crate::store::operations::{self, Origin};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
 
@@ -69,7 +70,13 @@ impl Operations {
         let mut ran = 0;
         while !stop.is_cancelled() {
             let holder = WorkerId::from_uuid(Uuid::now_v7());
-            let Some(operation) = operations::take(&self.db, holder, self.settings.lease).await? else { break };
+            let (lease, mut taken) = (self.settings.lease, None);
+            for origin in [Origin::Schedule, Origin::Request] {
+                if taken.is_none() {
+                    taken = operations::take(&self.db, origin, holder, lease).await?;
+                }
+            }
+            let Some(operation) = taken else { break };
             self.run(operation, holder, stop).await;
             ran += 1;
         }

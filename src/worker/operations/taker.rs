@@ -13,10 +13,12 @@ use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
 use crate::queue::Taken;
-use crate::store::{Db, FailureKind, answered, failure_kind, operations};
+use crate::store::operations::{self, Origin};
+use crate::store::{Db, FailureKind, answered, failure_kind};
 
-/// Operations at once per process: a long replay must not keep the partitions from being made.
-const AT_ONCE: usize = 3;
+/// Operations at once per process: one of each schedule, and one replay. No schedule waits for another one or for a replay, which
+/// could keep the partitions from being made.
+const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len() - 1), (Origin::Request, 1)];
 /// How often to look. A tick is to the second, and so is a person's patience.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -32,7 +34,7 @@ pub(super) struct Held {
 pub(super) struct Taker {
     db: Db,
     settings: Arc<Settings>,
-    permits: Arc<Semaphore>,
+    permits: [(Origin, Arc<Semaphore>); 2],
     sender: mpsc::UnboundedSender<Held>,
 }
 
@@ -42,7 +44,7 @@ type Entered = HashMap<OperationKind, DateTime<Utc>>;
 impl Taker {
     pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, Taken<Held>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = AT_ONCE.map(|(origin, at_once)| (origin, Arc::new(Semaphore::new(at_once))));
         (Self { db, settings, permits, sender }, Taken::new(receiver))
     }
 
@@ -67,14 +69,19 @@ impl Taker {
     /// Whether something was taken.
     async fn round(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
         self.enter_ticks(entered, now).await?;
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Ok(false) };
-        let holder = WorkerId::from_uuid(Uuid::now_v7());
-        let Some(operation) = answered(operations::take(&self.db, holder, self.settings.lease)).await? else {
-            return Ok(false);
-        };
-        // An error means that the process stops: the lease ends by itself.
-        drop(self.sender.send(Held { operation, holder, _permit: permit }));
-        Ok(true)
+        let mut is_taken = false;
+        for (origin, permits) in &self.permits {
+            let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
+            let holder = WorkerId::from_uuid(Uuid::now_v7());
+            let Some(operation) = answered(operations::take(&self.db, *origin, holder, self.settings.lease)).await?
+            else {
+                continue;
+            };
+            // An error means that the process stops: the lease ends by itself.
+            drop(self.sender.send(Held { operation, holder, _permit: permit }));
+            is_taken = true;
+        }
+        Ok(is_taken)
     }
 
     /// Of each schedule the latest tick alone: what was missed while no node was there is made up for once. One that the

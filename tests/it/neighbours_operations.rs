@@ -1,0 +1,121 @@
+//! Operations of one tenant, or operations that wait for a lock, take nothing from others.
+
+use std::time::Duration;
+
+use flametree_notify::app;
+use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::domain::ids::WorkerId;
+use flametree_notify::domain::operation::{HeldOperation, OperationKind};
+use flametree_notify::domain::role::Role;
+use flametree_notify::store::operations::{self, Origin};
+use http::Request;
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::longevity::operations_of;
+use crate::support::api::{Answer, TestApi};
+use crate::support::deployment::{Deployment, agents};
+use crate::support::queue::prepared;
+use crate::support::seed;
+use crate::support::service::{EACH_SECOND, Part};
+use crate::support::waiting::within;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const LEASE: Duration = Duration::from_mins(1);
+/// Replays of a tenant that may wait.
+const MOST_WAITING: usize = 20;
+
+async fn take(db: &PgPool, origin: Origin) -> Option<HeldOperation> {
+    operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
+}
+
+/// A request for a replay that finds nothing, under this key.
+async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
+    let body = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true});
+    let request = Request::post("/v1/agents/agent-1/replays")
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .header("idempotency-key", key)
+        .body(body.to_string().into());
+    api.send(request.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_tenant_has_one_running_replay_and_a_bounded_number_of_waiting_ones() {
+    let api = TestApi::start().await;
+    let [acme, globex] = [api.token(Role::Admin, Some("acme")).await, api.token(Role::Admin, Some("globex")).await];
+    for number in 0..MOST_WAITING {
+        ask(&api, &acme, &format!("key-{number}")).await.expect(202);
+    }
+    let refused = ask(&api, &acme, "one too many").await;
+    refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    // A repeated request is found, and other tenants have places of their own.
+    ask(&api, &acme, "key-3").await.expect(200);
+    ask(&api, &globex, "key-0").await.expect(202);
+
+    let of_tenant = async |held: HeldOperation| -> String {
+        let query = "SELECT tenant_id FROM flametree.operations WHERE id = $1";
+        sqlx::query_scalar(query).bind(held.id.uuid()).fetch_one(&**api.db).await.unwrap()
+    };
+    assert_eq!(of_tenant(take(&api.db, Origin::Request).await.unwrap()).await, "acme");
+    assert_eq!(of_tenant(take(&api.db, Origin::Request).await.unwrap()).await, "globex", "one of acme runs");
+    assert!(take(&api.db, Origin::Request).await.is_none());
+    // Schedules do not wait for replays.
+    operations::enter_tick(&api.db, OperationKind::Retention, app::now()).await.unwrap();
+    assert_eq!(take(&api.db, Origin::Schedule).await.unwrap().kind, OperationKind::Retention);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_that_wait_for_a_lock_stop_neither_claims_nor_outcomes_nor_heartbeats() {
+    const EVENTS: usize = 100;
+    let mut deployment = Deployment::new().await;
+    deployment.settings = deployment
+        .settings
+        .with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5")
+        .with("FLAMETREE_LEASE_SECONDS", "11")
+        .with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND)
+        .with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
+    let db = deployment.pool.clone();
+    let mut locking = PgConnection::connect_with(&db.connect_options()).await.unwrap();
+    let service = deployment.settings.start(Part::Run).await;
+    let agents = agents(1);
+    deployment.configure(&service, &agents).await;
+    let mut tx = locking.begin().await.unwrap();
+    let tables = "LOCK TABLE flametree.delivery_rollups, flametree.push_config_changes IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(tables).execute(&mut *tx).await.unwrap();
+    let blocked =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    within(PATIENCE, "operations wait", async || {
+        sqlx::query_scalar::<_, i64>(blocked).fetch_one(&db).await.unwrap() >= 1
+    })
+    .await;
+    deployment.post(&[deployment.client(&service)], &agents, EVENTS).await;
+    deployment.drained(PATIENCE).await;
+    assert_eq!(deployment.tally().await.count(Outcome::Delivered), EVENTS);
+    let fenced = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NOT NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(fenced).fetch_one(&db).await.unwrap(), 0);
+    tx.rollback().await.unwrap();
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_a_lock_ends_and_the_next_ones_run() {
+    let db = prepared().await;
+    let old = "INSERT INTO flametree.delivery_rollups
+               VALUES ('acme', 'agent-1', 60, now() - interval '400 days', 'webhook', 'delivered', 1, 1)";
+    seed::run(&db, old.into()).await;
+    let mut tx = db.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE flametree.endpoint_tests IN SHARE MODE").execute(&mut *tx).await.unwrap();
+    operations::enter_tick(&db, OperationKind::Retention, app::now()).await.unwrap();
+    let key = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    assert_eq!(operations_of(&db, key, 30).run_due(&CancellationToken::new()).await.unwrap(), 1);
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM flametree.delivery_rollups").fetch_one(&*db).await.unwrap();
+    assert_eq!(kept, 0, "the step behind the one that waited did not run");
+    let state: String = sqlx::query_scalar("SELECT state FROM flametree.operations").fetch_one(&*db).await.unwrap();
+    assert_eq!(state, "waiting", "the failed operation is tried again");
+    tx.rollback().await.unwrap();
+}
