@@ -33,7 +33,7 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 pub struct Data {
     /// For the API.
     pub db: Db,
-    /// For the queue: what waits for one kind of work keeps no other from a connection.
+    /// For the queue.
     pub queue: QueuePools,
     pub operations_db: Db,
     embedded: Option<EmbeddedServer>,

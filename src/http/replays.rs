@@ -28,11 +28,11 @@ use crate::domain::ids::DeliveryId;
 use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
 use crate::domain::replay::{ReplayRequest, Replayed};
-use crate::store::operation_log::Entered;
+use crate::store::operation_log::{Entered, MAX_WAITING_REPLAYS};
 use crate::store::replays::Bounds;
 use crate::store::{deliveries, events, operation_log, replays};
 
-/// When to ask again for a replay, where as many wait as may.
+/// When to repeat a request for a replay that was refused because too many are waiting.
 const RETRY_REPLAY: Duration = Duration::from_mins(1);
 /// Longest idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
@@ -182,7 +182,9 @@ pub(super) async fn replay_many(
         Entered::Repeated(id) => (id, false),
         Entered::OtherRequest => return Err(Problem::new(ProblemCode::IdempotencyConflict)),
         Entered::TooMany => {
-            let detail = "20 replays of this tenant wait already; cancel some, or ask again when some have ended";
+            let detail = format!(
+                "{MAX_WAITING_REPLAYS} replays of this tenant are waiting; cancel some, or repeat the request when some have ended"
+            );
             return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(RETRY_REPLAY));
         }
     };

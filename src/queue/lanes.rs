@@ -1,7 +1,7 @@
 //! Who may send next: the lanes of one channel on this node. Pure state, no I/O.
 //!
-//! A lane is an endpoint with, perhaps, work. Tenants take turns, and each tenant's lanes within them. A turn's length is
-//! bounded, and deliveries cost the same, so that turns need no deficit counters. A lane is bounded by its own cap, a tenant
+//! A lane is an endpoint that may have ready deliveries. Tenants are scheduled round-robin, and each tenant's lanes within its
+//! turn. A turn's length is bounded, and deliveries cost the same, so that turns need no deficit counters. A lane is bounded by its own cap, a tenant
 //! by its shares.
 
 use std::time::Instant;

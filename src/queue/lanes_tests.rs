@@ -191,7 +191,7 @@ fn claim_all(lanes: &mut Lanes, now: Instant) -> HashMap<EndpointId, u32> {
 }
 
 #[test]
-fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_take_turns() {
+fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_are_scheduled_round_robin() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     for number in 0..20 {
@@ -207,7 +207,7 @@ fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_take_turns() {
 }
 
 #[test]
-fn tenants_take_turns_however_many_endpoints_each_has() {
+fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(100, now);
     for number in 0..100 {
@@ -241,7 +241,7 @@ fn an_endpoint_that_begins_to_hang_takes_nothing_from_what_new_ones_share() {
         }
     }
     let held: u32 = claim_all(&mut lanes, now).values().sum();
-    assert!(held > unproven_permits(LIMITS.permits), "so many attempts hang");
+    assert!(held > unproven_permits(LIMITS.permits), "attempts of proven endpoints must hang");
     let later = now + STALL_AFTER;
     assert!(lanes.plan(64, later).is_empty());
     lanes.hint(&TenantId::parse("globex").unwrap(), endpoint(1_000), 1, later);

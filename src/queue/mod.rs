@@ -68,7 +68,7 @@ pub struct Settings {
     pub description: String,
 }
 
-/// The connections of the queue. What waits for a lock in one kind of work keeps no other from a connection.
+/// The connections of the queue. Statements of one kind that wait for a lock leave the others their connections.
 #[derive(Debug, Clone)]
 pub struct QueuePools {
     /// For claims and the search for work.

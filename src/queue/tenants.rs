@@ -1,6 +1,6 @@
 //! Tenants' turns and shares: round-robin by tenant, and by endpoint within a tenant. Pure state, no I/O.
 //!
-//! Endpoints that have answered lately (proven) and others (unproven) take turns among themselves, and the unproven ones
+//! Endpoints that have answered lately (proven) and others (unproven) are scheduled separately, and the unproven ones
 //! share a third of the permits. What a tenant may hold is bounded by what is then left free: alone it gets half of all
 //! permits, a second one half of the rest. So one that comes later finds permits, though others hold all they may.
 

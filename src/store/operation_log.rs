@@ -13,9 +13,9 @@ use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::replay::ReplayRequest;
 
 /// Replays of one tenant that may wait. Each may make 100,000 deliveries.
-const MOST_WAITING: i64 = 20;
+pub const MAX_WAITING_REPLAYS: i64 = 20;
 
-/// What became of a request for a replay.
+/// The result of a request for a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
     New(OperationId),
@@ -23,11 +23,11 @@ pub enum Entered {
     Repeated(OperationId),
     /// The key belongs to another request.
     OtherRequest,
-    /// As many replays of the tenant wait as may.
+    /// The tenant has [`MAX_WAITING_REPLAYS`] waiting replays.
     TooMany,
 }
 
-/// Enters a replay. Requests that come at the same moment may together exceed the number that may wait, by their number.
+/// Enters a replay. Concurrent requests may exceed the limit, by at most the number of them.
 pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
     let id = Uuid::now_v7();
@@ -45,7 +45,7 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
         &new.requested_by,
         new.key,
         arguments,
-        MOST_WAITING,
+        MAX_WAITING_REPLAYS,
     )
     .execute(db)
     .await?;

@@ -39,8 +39,8 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
 }
 
 /// Takes one operation of this origin that is due: one that waits, or one whose holder was silent for its lease. One that
-/// waits is passed over while another tick of its kind, or another replay of its tenant, runs. `None`: there is none of a
-/// kind that this release knows.
+/// waits is passed over while another tick of its kind, or another replay of its tenant, runs. `None`: no operation of a
+/// kind that this release knows is due.
 pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take

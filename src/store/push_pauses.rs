@@ -1,7 +1,7 @@
 //! Pauses of browser push, in the rows of the subscriptions, so that they hold in every process.
 //!
 //! A pause is a subscription's own. A push service is paused for a tenant while several of the tenant's users have paused
-//! subscriptions there that the service had accepted before: anybody can register a subscription that is refused. It is
+//! subscriptions there that the service had accepted before: any user can register a subscription that is refused. It is
 //! never paused for another tenant.
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::WorkerId;
 use flametree_notify::domain::operation::{HeldOperation, OperationKind};
 use flametree_notify::domain::role::Role;
+use flametree_notify::store::operation_log::MAX_WAITING_REPLAYS;
 use flametree_notify::store::operations::{self, Origin};
 use http::Request;
 use serde_json::json;
@@ -24,8 +25,6 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_mins(1);
-/// Replays of a tenant that may wait.
-const MOST_WAITING: usize = 20;
 
 async fn take(db: &PgPool, origin: Origin) -> Option<HeldOperation> {
     operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
@@ -46,7 +45,7 @@ async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
 async fn a_tenant_has_one_running_replay_and_a_bounded_number_of_waiting_ones() {
     let api = TestApi::start().await;
     let [acme, globex] = [api.token(Role::Admin, Some("acme")).await, api.token(Role::Admin, Some("globex")).await];
-    for number in 0..MOST_WAITING {
+    for number in 0..MAX_WAITING_REPLAYS {
         ask(&api, &acme, &format!("key-{number}")).await.expect(202);
     }
     let refused = ask(&api, &acme, "one too many").await;

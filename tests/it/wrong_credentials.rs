@@ -33,7 +33,7 @@ async fn an_address_with_too_many_wrong_credentials_gets_429_for_wrong_ones_only
     api.get(PATH, &known).await.expect(200);
 
     api.get(PATH, "nonsense").await.problem(401, "unauthorized");
-    let forged = jwt::Signer::secret("a secret that somebody has thought of by himself");
+    let forged = jwt::Signer::secret("a secret that this service has not made");
     let forged = forged.token(&jwt::claims(Role::Admin, ACME));
     api.get(PATH, &forged).await.problem(401, "unauthorized");
     api.get(PATH, &guess(0)).await.problem(401, "unauthorized");

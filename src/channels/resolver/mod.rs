@@ -231,7 +231,7 @@ impl Drop for RunningLookup {
     }
 }
 
-/// Addresses to connect to, in order. Port 0 stands for the URL's.
+/// Addresses to connect to, in order. Port 0 means the port of the URL.
 pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
 
 /// A resolver for the connections of one tenant.

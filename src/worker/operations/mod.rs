@@ -70,13 +70,12 @@ impl Operations {
         let mut ran = 0;
         while !stop.is_cancelled() {
             let holder = WorkerId::from_uuid(Uuid::now_v7());
-            let (lease, mut taken) = (self.settings.lease, None);
-            for origin in [Origin::Schedule, Origin::Request] {
-                if taken.is_none() {
-                    taken = operations::take(&self.db, origin, holder, lease).await?;
-                }
-            }
-            let Some(operation) = taken else { break };
+            let lease = self.settings.lease;
+            let operation = match operations::take(&self.db, Origin::Schedule, holder, lease).await? {
+                None => operations::take(&self.db, Origin::Request, holder, lease).await?,
+                due => due,
+            };
+            let Some(operation) = operation else { break };
             self.run(operation, holder, stop).await;
             ran += 1;
         }

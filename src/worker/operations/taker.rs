@@ -77,7 +77,7 @@ impl Taker {
             else {
                 continue;
             };
-            // An error means that the process stops: the lease ends by itself.
+            // An error means that the process stops: the lease expires.
             drop(self.sender.send(Held { operation, holder, _permit: permit }));
             is_taken = true;
         }
