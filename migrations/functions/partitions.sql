@@ -9,12 +9,13 @@ $$;
 COMMENT ON FUNCTION flametree.bound_time IS 'The time of a partition bound: the time of an id, or the beginning of a UTC day.';
 
 -- MATERIALIZED, and the catalog expression in the list of columns: the planner must not evaluate it on tables of others.
+-- A bound has no columns, so pg_get_expr needs no table; given one, it would wait for the locks of others on it.
 CREATE OR REPLACE FUNCTION flametree.partitions() RETURNS TABLE (
     parent text, name text, starts_at timestamptz, ends_at timestamptz, state text
 ) LANGUAGE sql STABLE AS $$
     WITH attached AS MATERIALIZED (
         SELECT p.relname::text AS parent, c.relname::text AS name, i.inhdetachpending AS is_detaching,
-               regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') AS bounds
+               regexp_match(pg_get_expr(c.relpartbound, 0), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') AS bounds
         FROM pg_catalog.pg_class AS p
         JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.oid
         JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid

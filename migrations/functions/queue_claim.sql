@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION flametree.claim_deliveries(
     p_tenants text[], p_endpoints uuid[], p_after bigint[], p_quotas integer[]
 ) RETURNS flametree.claimed LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-    SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+    SET jit = off SET plan_cache_mode = force_generic_plan SET lock_timeout = '3s' AS $$
 DECLARE
     v_claim flametree.claims;
     v_places tid[];
@@ -125,7 +125,7 @@ $$;
 COMMENT ON FUNCTION flametree.claimed_deliveries IS 'A ledger row with its events.';
 
 CREATE OR REPLACE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id uuid) RETURNS flametree.claimed LANGUAGE plpgsql
-    SET enable_seqscan = off AS $$
+    SET enable_seqscan = off SET lock_timeout = '3s' AS $$
 DECLARE
     v_claim flametree.claims;
 BEGIN

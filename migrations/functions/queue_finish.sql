@@ -9,7 +9,8 @@ CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_events uuid[], p_claimed timestamptz[], p_outcomes text[], p_versions integer[], p_durations_us integer[],
     p_statuses smallint[], p_details text[], p_first_id uuid, p_last_id uuid
 ) RETURNS uuid[] LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+    SET lock_timeout = '3s' AS $$
 DECLARE
     v_now timestamptz := flametree.clock();
     v_batch bigint := nextval('flametree.delivery_batches');
@@ -92,8 +93,9 @@ $$;
 COMMENT ON FUNCTION flametree.note_batch IS
     'Notes that the outcomes of a batch are not in delivery_rollups yet, in the transaction that records them.';
 
-CREATE OR REPLACE FUNCTION flametree.release_deliveries(p_claim_id uuid, p_ids uuid[]) RETURNS integer LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+CREATE OR REPLACE FUNCTION flametree.release_deliveries(p_claim_id uuid, p_ids uuid[], p_is_last boolean DEFAULT false)
+    RETURNS integer LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET lock_timeout = '3s' AS $$
 DECLARE
     v_claim flametree.claims;
     v_kept smallint[];
@@ -112,7 +114,7 @@ BEGIN
 
     v_kept := ARRAY(
         SELECT o.n FROM unnest(v_claim.delivery_ids) WITH ORDINALITY AS o (id, n) WHERE o.id <> ALL (p_ids) ORDER BY o.n);
-    IF v_kept = '{}' THEN
+    IF v_kept = '{}' OR p_is_last THEN
         DELETE FROM flametree.claims AS c WHERE c.claim_id = p_claim_id;
     ELSE
         UPDATE flametree.claims AS c
@@ -127,12 +129,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
-    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim.';
+    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the ledger row goes.';
 
 -- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
     RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+    SET lock_timeout = '3s' AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := flametree.clock();

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION flametree.waiting_lanes(
     tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
 ) LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
-    SET plan_cache_mode = force_generic_plan AS $$
+    SET plan_cache_mode = force_generic_plan SET lock_timeout = '3s' AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -43,7 +43,7 @@ CREATE OR REPLACE FUNCTION flametree.waiting_beside(
     tenant_id text, endpoint_id uuid, first_position bigint, first_id uuid, replayed_at timestamptz
 ) LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET jit = off
-    SET plan_cache_mode = force_generic_plan AS $$
+    SET plan_cache_mode = force_generic_plan SET lock_timeout = '3s' AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY

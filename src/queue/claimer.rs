@@ -119,7 +119,7 @@ impl Claimer {
             match failure_kind(&error) {
                 FailureKind::Refusal => return Err(Unclaimed { unresolved: Some((claim_id, worker_id)), error }),
                 FailureKind::Outage => self.membership.database_failed(),
-                FailureKind::Conflict => {}
+                FailureKind::Conflict | FailureKind::TimeLimit => {}
             }
             tracing::warn!(%error, claim.id = %claim_id, "the status of a claim could not be queried; trying again");
             tokio::time::sleep(RESOLVE_PAUSE).await;

@@ -1,9 +1,9 @@
 //! Completers: write outcomes in batches, and then free the permits. A completer repeats a batch while the database is away.
-//! It splits a batch that the database refuses until the refused outcome is alone, sets that aside, and tries it again every
-//! 10 s. Outcomes that wait keep their permits, so that claims stop once no outcome can be recorded.
+//! It splits a batch that the database refuses until the refused outcome is alone, and one that waits for a lock in vain by
+//! days, for each day has its table. It sets aside what is still not accepted, and tries it again every 10 s. Outcomes that
+//! are set aside keep their permits, so that claims stop once no outcome can be recorded.
 
-use std::collections::{HashMap, VecDeque};
-use std::slice::from_ref;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::claimed::{End, Ended, OpenClaim};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
+use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_day, log_set_aside};
+use crate::domain::delivery::Attempt;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
 use crate::store::queue::finish::{self, FinishedDelivery};
-use crate::store::{Db, FailureKind, answered, failure_kind, sqlstate};
+use crate::store::{Db, FailureKind, answered, failure_kind};
 use crate::telemetry::metrics::Metrics;
 
 /// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
@@ -37,8 +39,7 @@ pub(super) struct Completer {
     queue: Arc<ChannelQueue>,
     metrics: Metrics,
     ended: mpsc::UnboundedReceiver<Ended>,
-    /// What the database refuses, one by one, in the order of the next tries.
-    set_aside: VecDeque<Ended>,
+    set_aside: SetAsideOutcomes,
     retry_at: tokio::time::Instant,
 }
 
@@ -49,7 +50,14 @@ impl Completer {
         metrics: Metrics,
         ended: mpsc::UnboundedReceiver<Ended>,
     ) -> Self {
-        Self { db, queue, metrics, ended, set_aside: VecDeque::new(), retry_at: tokio::time::Instant::now() }
+        Self {
+            db,
+            queue,
+            metrics,
+            ended,
+            set_aside: SetAsideOutcomes::default(),
+            retry_at: tokio::time::Instant::now(),
+        }
     }
 
     /// Records until `stop`, and then what is still there.
@@ -79,8 +87,12 @@ impl Completer {
         }
         self.retry().await;
         if !self.set_aside.is_empty() {
-            let (channel, outcomes) = (self.queue.channel().as_str(), self.set_aside.len());
-            tracing::error!(channel, outcomes, "outcomes were left to the reaper, because the database refuses them");
+            let (channel, outcomes) = (self.queue.channel().as_str(), self.set_aside.outcomes());
+            tracing::error!(
+                channel,
+                outcomes,
+                "outcomes were left to the reaper, because the database does not accept them"
+            );
         }
     }
 
@@ -95,108 +107,106 @@ impl Completer {
         }
     }
 
+    /// Records and releases a batch, but for outcomes of a day whose table is known to be locked.
     async fn complete(&mut self, batch: Vec<Ended>) {
+        let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
+        for part in by_day(waiting) {
+            self.count_set_aside(part.len());
+            self.set_aside.push_locked(part, BATCH);
+        }
         let (put_back, recorded): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.end == End::PutBack);
-        if !put_back.is_empty() {
-            self.put_back(put_back).await;
+        let mut released: HashMap<ClaimId, Part> = HashMap::new();
+        for one in put_back {
+            released.entry(one.claim.id).or_default().push(one);
         }
-        if !recorded.is_empty() {
-            self.record(recorded).await;
+        for part in released.into_values().chain([recorded]) {
+            self.settle(part, false).await;
         }
     }
 
-    async fn record(&mut self, batch: Vec<Ended>) {
-        let (claims, finished): (Vec<Arc<OpenClaim>>, Vec<FinishedDelivery>) =
-            batch.into_iter().map(|one| (one.claim, one.finished)).unzip();
-        let mut parts = vec![(claims.as_slice(), finished.as_slice())];
-        while let Some((claims, finished)) = parts.pop() {
-            if let ([claim], [finished]) = (claims, finished) {
-                self.one(Ended { claim: Arc::clone(claim), end: End::Record, finished: finished.clone() }).await;
-            } else if self.try_record(claims, finished).await.is_err() {
-                let half = finished.len() / 2;
-                let ((first_claims, last_claims), (first, last)) = (claims.split_at(half), finished.split_at(half));
-                parts.extend([(last_claims, last), (first_claims, first)]);
+    /// Records or releases a part. If the database does not accept it, its days or halves are tried alone, and what is still
+    /// not accepted is set aside. Returns the number of failures; that of a round, if one waited for a lock in vain.
+    async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
+        let mut failures = 0;
+        let mut parts = vec![part];
+        while let Some(mut part) = parts.pop() {
+            let Err(error) = self.try_part(&part).await else { continue };
+            let is_late = failure_kind(&error) == FailureKind::TimeLimit;
+            let smaller = if is_late {
+                by_day(part)
+            } else {
+                let rest = part.split_off(part.len().div_ceil(2));
+                [rest, part].into_iter().filter(|part| !part.is_empty()).collect()
+            };
+            if smaller.len() > 1 {
+                parts.extend(smaller);
+                continue;
             }
-        }
-    }
-
-    async fn put_back(&mut self, batch: Vec<Ended>) {
-        let mut by_claim: HashMap<ClaimId, (Arc<OpenClaim>, Vec<FinishedDelivery>)> = HashMap::new();
-        for one in batch {
-            by_claim.entry(one.claim.id).or_insert_with(|| (Arc::clone(&one.claim), Vec::new())).1.push(one.finished);
-        }
-        for (claim, deliveries) in by_claim.into_values() {
-            let mut parts = vec![deliveries.as_slice()];
-            while let Some(part) = parts.pop() {
-                if let [finished] = part {
-                    self.one(Ended { claim: Arc::clone(&claim), end: End::PutBack, finished: finished.clone() }).await;
-                } else if self.try_release(&claim, part).await.is_err() {
-                    let (first, last) = part.split_at(part.len() / 2);
-                    parts.extend([last, first]);
-                }
+            for part in smaller {
+                self.put_aside(part, &error, is_late, is_repeated);
             }
+            failures += if is_late { REFUSALS_PER_ROUND } else { 1 };
+        }
+        failures
+    }
+
+    fn put_aside(&mut self, part: Part, error: &Error, is_late: bool, is_repeated: bool) {
+        if !is_repeated {
+            log_set_aside(self.queue.channel(), &part, error);
+        }
+        self.count_set_aside(part.len());
+        if is_late {
+            self.set_aside.push_locked(part, BATCH);
+        } else {
+            self.set_aside.push_refused(part);
         }
     }
 
-    /// Records or releases one delivery, or sets it aside.
-    async fn one(&mut self, ended: Ended) {
-        let Err(error) = self.try_one(&ended).await else { return };
-        let (channel, code) = (self.queue.channel(), sqlstate(&error));
-        let what = match ended.end {
-            End::Record => ended.finished.attempt.outcome.as_str(),
-            End::PutBack => "released",
-        };
-        tracing::error!(%error, sqlstate = code.as_deref(), claim.id = %ended.claim.id, delivery.id = %ended.finished.id, tenant.id = %ended.finished.tenant_id, channel = channel.as_str(), outcome = what, "an outcome was refused by the database and set aside; it is tried again every 10 s");
+    fn count_set_aside(&mut self, outcomes: usize) {
         if self.set_aside.is_empty() {
             self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
         }
-        self.set_aside.push_back(ended);
-        self.queue.set_aside(1);
-        self.metrics.change_outcomes_set_aside(channel, 1);
+        self.queue.set_aside(count(outcomes));
+        self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
     }
 
     /// Tries again what is set aside.
     async fn retry(&mut self) {
-        let mut refusals = 0;
-        for _ in 0..self.set_aside.len() {
-            let Some(ended) = self.set_aside.pop_front() else { break };
-            // Before the permit is free.
-            self.queue.resumed(1);
-            if self.try_one(&ended).await.is_ok() {
-                self.metrics.change_outcomes_set_aside(self.queue.channel(), -1);
-                continue;
-            }
-            self.queue.set_aside(1);
-            self.set_aside.push_back(ended);
-            refusals += 1;
-            if refusals == REFUSALS_PER_ROUND {
+        let mut failures = 0;
+        for _ in 0..self.set_aside.parts() {
+            let Some(part) = self.set_aside.pop() else { break };
+            // Before the permits are free.
+            self.queue.resumed(count(part.len()));
+            self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
+            failures += self.settle(part, true).await;
+            if failures >= REFUSALS_PER_ROUND {
                 break;
             }
         }
         self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
     }
 
-    /// An outcome that is refused is recorded without its detail, if that is accepted: text from outside is the likeliest
-    /// reason of a refusal.
-    async fn try_one(&self, ended: &Ended) -> Result<(), Error> {
-        let (claim, finished) = (&ended.claim, &ended.finished);
-        if ended.end == End::PutBack {
-            return self.try_release(claim, from_ref(finished)).await;
+    /// A single outcome that is refused is recorded without its detail, if that is accepted: text from outside is the
+    /// likeliest reason of a refusal.
+    async fn try_part(&self, part: &[Ended]) -> Result<(), Error> {
+        if let [Ended { end: End::PutBack, claim, .. }, ..] = part {
+            return self.try_release(claim, part).await;
         }
-        let refusal = match self.try_record(from_ref(claim), from_ref(finished)).await {
-            Err(refusal) if finished.attempt.detail.is_some() => refusal,
-            ended => return ended,
-        };
-        let mut without_detail = finished.clone();
-        without_detail.attempt.detail = None;
-        self.try_record(from_ref(claim), &[without_detail]).await?;
-        tracing::warn!(error = %refusal, claim.id = %claim.id, delivery.id = %finished.id, "an outcome was recorded without its detail, which the database refuses");
+        let finished: Vec<&FinishedDelivery> = part.iter().map(|one| &one.finished).collect();
+        let answer = self.try_record(part, &finished).await;
+        let (Err(refusal), [finished]) = (&answer, finished.as_slice()) else { return answer };
+        if finished.attempt.detail.is_none() || failure_kind(refusal) != FailureKind::Refusal {
+            return answer;
+        }
+        let attempt = Attempt { detail: None, ..finished.attempt.clone() };
+        self.try_record(part, &[&FinishedDelivery { attempt, ..(*finished).clone() }]).await?;
+        tracing::warn!(error = %refusal, delivery.id = %finished.id, "an outcome was recorded without its detail, which the database refuses");
         Ok(())
     }
 
     /// Records outcomes together. A claim whose last outcomes are among them is complete, and its row goes.
-    async fn try_record(&self, claims: &[Arc<OpenClaim>], finished: &[FinishedDelivery]) -> Result<(), Error> {
-        let counts = count(claims);
+    async fn try_record(&self, part: &[Ended], finished: &[&FinishedDelivery]) -> Result<(), Error> {
+        let counts = by_claim(part);
         let complete: Vec<ClaimId> =
             counts.values().filter(|(claim, ended)| claim.open() == *ended).map(|(claim, _)| claim.id).collect();
         let late = self.finish(&complete, finished).await?;
@@ -209,30 +219,25 @@ impl Completer {
     }
 
     /// Releases deliveries of a claim together.
-    async fn try_release(&self, claim: &OpenClaim, deliveries: &[FinishedDelivery]) -> Result<(), Error> {
-        let ids: Vec<DeliveryId> = deliveries.iter().map(|one| one.id).collect();
+    async fn try_release(&self, claim: &OpenClaim, part: &[Ended]) -> Result<(), Error> {
+        let ids: Vec<DeliveryId> = part.iter().map(|one| one.finished.id).collect();
         fail::fail_point!("release::before");
-        while let Err(error) = answered(finish::release(&self.db, claim.id, &ids)).await {
-            if failure_kind(&error) == FailureKind::Refusal {
+        let is_last = claim.open() == count(ids.len());
+        while let Err(error) = answered(finish::release(&self.db, claim.id, &ids, is_last)).await {
+            if failure_kind(&error).concerns_rows() {
                 return Err(error);
             }
             tracing::warn!(%error, "deliveries could not be released; trying again");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
         fail::fail_point!("release::after");
-        claim.closed(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        if claim.open() == 0 {
-            // The other deliveries of the claim are recorded, so that its row can go.
-            if let Err(error) = self.finish(&[claim.id], &[]).await {
-                tracing::warn!(%error, claim.id = %claim.id, "a complete claim could not be removed; the reaper will remove it");
-            }
-        }
-        self.queue.recorded(deliveries.iter().map(|one| one.endpoint_id));
+        claim.closed(count(ids.len()));
+        self.queue.recorded(part.iter().map(|one| one.finished.endpoint_id));
         Ok(())
     }
 
-    /// Writes, and repeats that until the database answers. An error: it refuses.
-    async fn finish(&self, complete: &[ClaimId], finished: &[FinishedDelivery]) -> Result<Vec<DeliveryId>, Error> {
+    /// Writes, and repeats that while the database is away. An error: it does not accept these rows now.
+    async fn finish(&self, complete: &[ClaimId], finished: &[&FinishedDelivery]) -> Result<Vec<DeliveryId>, Error> {
         loop {
             fail::fail_point!("finish::before");
             let started = Instant::now();
@@ -243,14 +248,14 @@ impl Completer {
                     self.metrics.finish_observed(started.elapsed());
                     return Ok(late);
                 }
-                Err(error) if failure_kind(&error) == FailureKind::Refusal => return Err(error),
+                Err(error) if failure_kind(&error).concerns_rows() => return Err(error),
                 Err(error) => tracing::warn!(%error, "outcomes could not be recorded; trying again"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    fn observe(&self, finished: &[FinishedDelivery], late: &[DeliveryId]) {
+    fn observe(&self, finished: &[&FinishedDelivery], late: &[DeliveryId]) {
         let channel = self.queue.channel();
         for one in finished {
             if late.contains(&one.id) {
@@ -272,10 +277,15 @@ impl Completer {
 }
 
 /// How many deliveries of each claim are in the batch.
-fn count(claims: &[Arc<OpenClaim>]) -> HashMap<ClaimId, (Arc<OpenClaim>, u32)> {
-    let mut counts: HashMap<ClaimId, (Arc<OpenClaim>, u32)> = HashMap::new();
-    for claim in claims {
-        counts.entry(claim.id).or_insert_with(|| (Arc::clone(claim), 0)).1 += 1;
+fn by_claim(part: &[Ended]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
+    let mut counts: HashMap<ClaimId, (&OpenClaim, u32)> = HashMap::new();
+    for one in part {
+        counts.entry(one.claim.id).or_insert((&one.claim, 0)).1 += 1;
     }
     counts
+}
+
+/// A batch has 512 outcomes.
+fn count(outcomes: usize) -> u32 {
+    u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

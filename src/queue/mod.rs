@@ -29,6 +29,7 @@ mod pool;
 mod reaper;
 mod search_pace;
 mod set_aside;
+mod set_aside_outcomes;
 mod tail_scan;
 mod tenants;
 mod unrecorded;

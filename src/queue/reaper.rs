@@ -112,13 +112,16 @@ impl Reaper {
 
     async fn reap(&mut self, now: Instant) -> Result<(), Error> {
         for claim in self.unrecorded.due(now) {
+            if self.is_late(now) {
+                break;
+            }
             self.reap_alone(claim, now).await?;
         }
         loop {
             match answered(reap::reap(&self.db, CLAIMS, &self.unrecorded.claims())).await {
                 Ok(reaped) if reaped.is_empty() => return Ok(()),
                 Ok(reaped) => self.observe(reaped),
-                Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+                Err(error) if failure_kind(&error).concerns_rows() => {
                     if !self.isolate(now).await? {
                         return Err(error);
                     }
@@ -129,7 +132,8 @@ impl Reaper {
         }
     }
 
-    /// Records claims one by one that were refused together, and sets aside those still refused. False if nothing changed.
+    /// Records claims one by one that were not accepted together, and sets aside those still not accepted. False if nothing
+    /// changed.
     async fn isolate(&mut self, now: Instant) -> Result<bool, Error> {
         if self.unrecorded.is_full() {
             return Ok(false);
@@ -137,9 +141,17 @@ impl Reaper {
         let dead = answered(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await?;
         let mut has_changed = false;
         for claim in dead {
+            if self.is_late(now) {
+                break;
+            }
             has_changed |= self.reap_alone(claim, now).await?;
         }
         Ok(has_changed)
+    }
+
+    /// Whether a round has recorded claims one by one for so long that the next round must look at the workers first.
+    fn is_late(&self, started: Instant) -> bool {
+        started.elapsed() >= self.lease / 3
     }
 
     /// Records one claim, or sets it aside. False if another transaction has locked it, or it is gone.
@@ -151,7 +163,7 @@ impl Reaper {
                 self.observe(reaped);
                 Ok(has_changed)
             }
-            Err(error) if failure_kind(&error) == FailureKind::Refusal => {
+            Err(error) if failure_kind(&error).concerns_rows() => {
                 self.unrecorded.set_aside(claim, &error, now);
                 Ok(true)
             }

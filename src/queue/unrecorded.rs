@@ -1,4 +1,4 @@
-//! Claims of dead workers that the database refuses to record as interrupted. The reaper leaves each out until its next
+//! Claims of dead workers that the database refuses to record as interrupted, or that wait for a lock. The reaper leaves each out until its next
 //! try, so that it can record the others.
 
 use std::collections::HashMap;
@@ -48,11 +48,11 @@ impl Unrecorded {
         self.claims.len() >= MOST
     }
 
-    /// The database has refused the claim. Logged once.
+    /// The database has not accepted the claim. Logged once.
     pub(super) fn set_aside(&mut self, (claim, channel): (ClaimId, Channel), error: &Error, now: Instant) {
         if self.claims.insert(claim, (channel, now + LEASES * self.lease)).is_none() {
             let code = sqlstate(error);
-            tracing::error!(%error, sqlstate = code.as_deref(), claim.id = %claim, channel = channel.as_str(), "a claim of a dead worker was refused by the database and set aside; it is tried again every two leases");
+            tracing::error!(%error, sqlstate = code.as_deref(), claim.id = %claim, channel = channel.as_str(), "a claim of a dead worker could not be recorded and was set aside; it is tried again every two leases");
             self.metrics.change_claims_set_aside(channel, ClaimStep::Reap, 1);
         }
     }

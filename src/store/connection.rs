@@ -1,7 +1,8 @@
 //! Pools of connections.
 //!
-//! Everything here and in the rest of the store works through a transaction pooler: no session state, no `SET`, and
-//! `extra_float_digits` stays out of the startup parameters, which pgbouncer refuses.
+//! Everything here and in the rest of the store works through a transaction pooler: no session state (but for
+//! [`notice_lost_client`], which may stay behind), and `extra_float_digits` stays out of the startup parameters, which
+//! pgbouncer refuses.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
 use super::Db;
+use super::failure::{FailureKind, failure_kind};
 
 /// How long a caller waits for a connection. Longer than a burst, shorter than a client's patience.
 const ACQUIRE_PATIENCE: Duration = Duration::from_secs(3);
@@ -48,7 +50,7 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, age| Box::pin(is_alive(connection, age.idle_for)))
-        .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
         .after_release(|connection, _| Box::pin(can_be_used_again(connection)))
         .connect_lazy_with(options)
 }
@@ -65,6 +67,28 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
 /// without an end and keeps the connection's place. To be removed when sqlx has a bound of its own.
 async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     answered(connection.ping()).await.map(|()| true)
+}
+
+async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    refuse_read_only(connection).await?;
+    notice_lost_client(connection).await
+}
+
+/// Has the server end a statement whose client has gone, within five seconds. Else each statement that waits for a lock and
+/// that a time limit of this process abandons keeps a backend of the server for as long as the lock is held.
+///
+/// Behind a pooler this may reach another session than the later statements do, and stays in it. That does no harm: it
+/// changes nothing for a client that is still connected.
+async fn notice_lost_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let set = sqlx::query_scalar!(
+        r#"-- connection::notice_lost_client
+        SELECT set_config('client_connection_check_interval', '5s', false) AS "interval!""#
+    );
+    match set.fetch_one(connection).await {
+        // A server on a system that cannot check: all statements of the queue have a lock_timeout of their own.
+        Err(error) if failure_kind(&error) == FailureKind::Refusal => Ok(()),
+        answer => answer.map(drop),
+    }
 }
 
 /// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long

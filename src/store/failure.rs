@@ -1,7 +1,7 @@
-//! What a failed statement means: the database is away, it was busy with others, or it refuses what was asked.
+//! What a failed statement means: the database is away, it was busy with others, or it does not accept some of the rows.
 //!
-//! The first two are temporary: the caller repeats the statement. A refusal is not: a caller that wrote several rows at once
-//! tries each row alone, and sets aside the rows that are still refused.
+//! After an outage or a conflict the caller repeats the statement. After a time limit or a refusal that would delay the rows
+//! that are not the reason: the caller tries parts of them, and sets aside the parts that fail.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,19 @@ use sqlx::Error;
 pub enum FailureKind {
     /// The database cannot be reached, stops, or lacks resources. Says nothing of the statement.
     Outage,
-    /// Another transaction was in the way, or a time limit. The same statement may succeed the next time.
+    /// Another transaction changed the same rows at the same time and won. The same statement may succeed the next time.
     Conflict,
+    /// A lock was not granted in time, or the statement took longer than it may. Other rows may not need that lock.
+    TimeLimit,
     /// The database answered, and does not accept these values or cannot read this row.
     Refusal,
+}
+
+impl FailureKind {
+    /// Whether the statement may succeed with other rows, or with fewer.
+    pub fn concerns_rows(self) -> bool {
+        matches!(self, Self::TimeLimit | Self::Refusal)
+    }
 }
 
 /// Why the statement failed.
@@ -37,8 +46,10 @@ pub fn failure_kind(error: &Error) -> FailureKind {
 /// By the classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind_of_code(code: &str) -> FailureKind {
     match (code.get(..2).unwrap_or(code), code) {
-        // Transactions that were rolled back for another's sake; a lock that was not granted; a canceled statement.
-        (_, "40001" | "40P01" | "55P03" | "57014") => FailureKind::Conflict,
+        // Transactions that were rolled back for another's sake.
+        (_, "40001" | "40P01") => FailureKind::Conflict,
+        // `lock_timeout`; `statement_timeout`, or a person who canceled the statement.
+        (_, "55P03" | "57014") => FailureKind::TimeLimit,
         // Connections, credentials, resources, the operator, the system below; a standby; time limits that end a session.
         ("08" | "28" | "53" | "57" | "58", _) | (_, "3D000" | "25006" | "25P03" | "25P04") => FailureKind::Outage,
         _ => FailureKind::Refusal,
@@ -63,7 +74,7 @@ mod tests {
 
     use sqlx::error::DatabaseError;
 
-    use super::FailureKind::{Conflict, Outage, Refusal};
+    use super::FailureKind::{Conflict, Outage, Refusal, TimeLimit};
     use super::*;
 
     /// An answer of the database with this SQLSTATE.
@@ -102,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn an_sqlstate_tells_an_outage_from_a_conflict_and_a_refusal() {
-        let table: [(FailureKind, &[&str]); 3] = [
+    fn an_sqlstate_tells_the_kinds_of_failures_apart() {
+        let table: [(FailureKind, &[&str]); 4] = [
             (
                 Outage,
                 &[
@@ -111,7 +122,8 @@ mod tests {
                     "53300", "57P01", "57P02", "57P03", "57P05", "58000", "58030",
                 ],
             ),
-            (Conflict, &["40001", "40P01", "55P03", "57014"]),
+            (Conflict, &["40001", "40P01"]),
+            (TimeLimit, &["55P03", "57014"]),
             (
                 Refusal,
                 &[

@@ -94,12 +94,26 @@ async fn a_released_delivery_is_back_at_its_old_place() {
     accept_messages(&db, "agent-1", 3).await;
     let by = worker(&db).await;
     let (id, taken) = claim_of(&db, by, endpoint, 2).await;
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 1);
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 0);
+    assert_eq!(finish::release(&db, id, &[taken[0].id], false).await.unwrap(), 1);
+    assert_eq!(finish::release(&db, id, &[taken[0].id], false).await.unwrap(), 0);
     let (_, again) = claim_of(&db, by, endpoint, 1).await;
     assert_eq!((again[0].id, again[0].position), (taken[0].id, taken[0].position));
     finish::finish(&db, Channel::Webhook, &[id], &[finished(&taken[1], Outcome::Delivered)]).await.unwrap();
     assert_eq!(count(&db, "claims").await, 1);
+}
+
+#[tokio::test]
+async fn the_last_release_of_a_claim_removes_its_ledger_row() {
+    let db = prepared().await;
+    let endpoint = agent_with_webhook(&db, "agent-1").await;
+    accept_messages(&db, "agent-1", 2).await;
+    let by = worker(&db).await;
+    let (id, taken) = claim_of(&db, by, endpoint, 2).await;
+    finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[1], Outcome::Delivered)]).await.unwrap();
+    assert_eq!(finish::release(&db, id, &[taken[0].id], true).await.unwrap(), 1);
+    assert_eq!(count(&db, "claims").await, 0);
+    assert_eq!(count(&db, "ready_deliveries").await, 1);
+    assert_eq!(count(&db, "deliveries").await, 1);
 }
 
 #[tokio::test]
@@ -111,7 +125,7 @@ async fn nothing_is_released_once_the_reaper_has_taken_the_claim() {
     let (id, taken) = claim_of(&db, by, endpoint, 1).await;
     workers::end(&db, by).await.unwrap();
     reap::reap(&db, 10, &[]).await.unwrap();
-    assert_eq!(finish::release(&db, id, &[taken[0].id]).await.unwrap(), 0);
+    assert_eq!(finish::release(&db, id, &[taken[0].id], false).await.unwrap(), 0);
     assert_eq!(count(&db, "ready_deliveries").await, 0);
 }
 

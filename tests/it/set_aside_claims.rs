@@ -31,7 +31,7 @@ async fn a_claim_that_cannot_be_recorded_leaves_the_others_of_its_worker_to_the_
     within(REAPED, "all others are recorded", async || interrupted(db).await == 198).await;
     within(REAPED, "the two are set aside", async || set_aside(&worker).await == 2).await;
     assert_eq!(deployment.left().await, Some((0, 2)));
-    assert_eq!(worker.output().matches("a claim of a dead worker was refused").count(), 2);
+    assert_eq!(worker.output().matches("a claim of a dead worker could not be recorded").count(), 2);
 
     mend(db).await;
     deployment.drained(REAPED).await;

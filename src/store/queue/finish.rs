@@ -1,5 +1,7 @@
 //! Outcomes into the log, and deliveries that were not begun back into the queue.
 
+use std::borrow::Borrow;
+
 use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
@@ -28,8 +30,9 @@ pub async fn finish(
     db: &Db,
     channel: Channel,
     complete: &[ClaimId],
-    finished: &[FinishedDelivery],
+    finished: &[impl Borrow<FinishedDelivery>],
 ) -> Result<Vec<DeliveryId>, Error> {
+    let finished: Vec<&FinishedDelivery> = finished.iter().map(Borrow::borrow).collect();
     let complete: Vec<Uuid> = complete.iter().map(|claim| claim.uuid()).collect();
     let tenants: Vec<&str> = finished.iter().map(|one| one.tenant_id.as_str()).collect();
     let ids: Vec<Uuid> = finished.iter().map(|one| one.id.uuid()).collect();
@@ -65,15 +68,17 @@ pub async fn finish(
     Ok(late.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Puts deliveries of a claim that were not begun back at their old positions. Answers how many; 0 when the reaper has
-/// taken the claim, or when this was done before: may be sent again after a lost answer.
-pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId]) -> Result<u32, Error> {
+/// Puts deliveries of a claim that were not begun back at their old positions; `is_last`: all others of the claim are
+/// recorded, so that its ledger row goes. Answers how many; 0 when the reaper has taken the claim, or when this was done
+/// before: may be sent again after a lost answer.
+pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId], is_last: bool) -> Result<u32, Error> {
     let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
     let released = sqlx::query_scalar!(
         r#"-- queue::release
-        SELECT flametree.release_deliveries($1, $2) AS "released!""#,
+        SELECT flametree.release_deliveries($1, $2, $3) AS "released!""#,
         claim.uuid(),
         &ids,
+        is_last,
     )
     .fetch_one(db)
     .await?;

@@ -1,0 +1,172 @@
+//! A lock on the table of one day, as `REINDEX` and `VACUUM FULL` take it: what needs that table waits, everything else goes on.
+
+use std::time::Duration;
+
+use flametree_notify::domain::ids::{DeliveryId, EventId};
+use sqlx::{PgPool, Postgres, Row as _, Transaction};
+use uuid::Uuid;
+
+use crate::support::deployment::{Deployment, agents};
+use crate::support::receiver::Mode;
+use crate::support::seed::{self, SeededEvent, yesterday_noon};
+use crate::support::service::{Part, Service};
+use crate::support::waiting::{eventually, within};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Agents; the first one has the deliveries of yesterday.
+const AGENTS: usize = 8;
+/// Deliveries of yesterday that wait to be sent, as replays do.
+const OF_YESTERDAY: i64 = 12;
+/// Events of today that are posted while the lock is held.
+const OF_TODAY: usize = 200;
+
+#[tokio::test]
+async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_once_it_is_released() {
+    let (deployment, api) = with_agents().await;
+    let db = &deployment.pool;
+    of_yesterday(db, OF_YESTERDAY).await;
+    let lock = lock(db, "deliveries", "SHARE").await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    set_aside(&worker, u32::try_from(OF_YESTERDAY).unwrap()).await;
+    assert!(worker.has_logged("outcomes could not be recorded in time and were set aside"));
+
+    for round in 0..3 {
+        deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
+        let expected = i64::try_from(OF_TODAY).unwrap() * (round + 1);
+        within(PATIENCE, "those of today are recorded", async || recorded(db).await == expected).await;
+    }
+    assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
+
+    lock.rollback().await.unwrap();
+    deployment.drained(PATIENCE).await;
+    assert_eq!(recorded(db).await, i64::try_from(3 * OF_TODAY).unwrap() + OF_YESTERDAY);
+    set_aside(&worker, 0).await;
+    assert_eq!(deployment.receiver.seen_once().len(), 3 * OF_TODAY + usize::try_from(OF_YESTERDAY).unwrap());
+}
+
+/// A claim reads `events`, and the server locks all partitions of what a statement may read.
+#[tokio::test]
+async fn claims_that_wait_for_a_lock_end_on_the_server_and_go_on_once_it_is_released() {
+    let (deployment, api) = with_agents().await;
+    let db = &deployment.pool;
+    of_yesterday(db, OF_YESTERDAY).await;
+    let lock = lock(db, "events", "ACCESS EXCLUSIVE").await;
+    let worker = deployment.settings.start(Part::Worker).await;
+    let accepted = deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
+    let timed_out = async || worker.output().matches("canceling statement due to lock timeout").count() >= 10;
+    within(PATIENCE, "claims were given up", timed_out).await;
+    assert!(waiting_backends(db).await <= 8, "each try must end on the server too");
+
+    lock.rollback().await.unwrap();
+    deployment.drained(PATIENCE).await;
+    assert_eq!(recorded(db).await, i64::try_from(accepted.len()).unwrap() + OF_YESTERDAY);
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
+    let (deployment, api) = with_agents().await;
+    let db = &deployment.pool;
+    for agent in &agents(AGENTS) {
+        deployment.receiver.set(&format!("/{agent}"), Mode::Hangs);
+    }
+    of_yesterday(db, OF_YESTERDAY).await;
+    let first = deployment.settings.start(Part::Worker).await;
+    let on_their_way = usize::try_from(OF_YESTERDAY).unwrap();
+    eventually("those of yesterday are on their way", || deployment.receiver.count() == on_their_way).await;
+    let lock = lock(db, "deliveries", "SHARE").await;
+    first.kill();
+    let second = deployment.settings.start(Part::Worker).await;
+    deployment.post(&[deployment.client(&api)], &agents(AGENTS), 40).await;
+    eventually("those of today are on their way", || deployment.receiver.count() == on_their_way + 40).await;
+    let reaper = deployment.settings.start(Part::Worker).await;
+    second.kill();
+
+    let interrupted = "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'";
+    within(PATIENCE, "what the second had started is recorded", async || number(db, interrupted).await == 40).await;
+    within(PATIENCE, "what waits is set aside", async || reaper.metric("flametree_claims_set_aside").await >= 1.0)
+        .await;
+    assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
+
+    lock.rollback().await.unwrap();
+    deployment.drained(PATIENCE).await;
+    assert_eq!(number(db, interrupted).await, 40 + OF_YESTERDAY);
+}
+
+/// What a time limit of the process abandons must not wait on in the server: a few minutes of that use up its connections.
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_any_more_ends_on_the_server() {
+    let (deployment, api) = with_agents().await;
+    let db = &deployment.pool;
+    let mut lock = db.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE flametree.push_configs IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let client = deployment.client(&api);
+    let request = client.get("/v1/agents/agent-1/push-config?tenant_id=acme");
+    let answered = tokio::time::timeout(PATIENCE, request).await.expect("the request is answered in time");
+    assert!(answered.status >= 500, "the request waited for the lock: {}", answered.status);
+    within(PATIENCE, "no backend waits", async || waiting_backends(db).await == 0).await;
+    drop(lock);
+}
+
+async fn with_agents() -> (Deployment, Service) {
+    let deployment = Deployment::new().await;
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &agents(AGENTS)).await;
+    (deployment, api)
+}
+
+/// Ready deliveries of yesterday's events to the first agent's endpoint.
+async fn of_yesterday(db: &PgPool, count: i64) {
+    let endpoint: Uuid = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs WHERE agent_id = 'agent-1'")
+        .fetch_one(db)
+        .await
+        .unwrap()
+        .get(0);
+    let noon = yesterday_noon(db).await;
+    for number in 0..count {
+        let event: EventId =
+            seed::event(db, noon + number, &SeededEvent { agent: "agent-1", ..SeededEvent::default() }).await;
+        let delivery: DeliveryId = event.delivery(1);
+        let ready = format!(
+            "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
+             VALUES ('webhook', 'acme', '{endpoint}', nextval('flametree.ready_positions'), '{}', '{}',
+                 now() + interval '1 day')",
+            delivery.uuid(),
+            event.uuid(),
+        );
+        seed::run(db, ready).await;
+    }
+}
+
+/// Locks yesterday's partition until the transaction ends.
+async fn lock(db: &PgPool, parent: &str, mode: &str) -> Transaction<'static, Postgres> {
+    let name = format!(
+        "SELECT name FROM flametree.partitions()
+         WHERE parent = '{parent}' AND starts_at <= now() - interval '1 day' AND ends_at > now() - interval '1 day'"
+    );
+    let name: String = sqlx::raw_sql(sqlx::AssertSqlSafe(name)).fetch_one(db).await.unwrap().get(0);
+    let mut lock = db.begin().await.unwrap();
+    let statement = format!("LOCK TABLE flametree.{name} IN {mode} MODE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *lock).await.unwrap();
+    lock
+}
+
+async fn recorded(db: &PgPool) -> i64 {
+    number(db, "SELECT count(*) FROM flametree.deliveries").await
+}
+
+#[expect(clippy::float_cmp, reason = "a gauge of small whole numbers")]
+async fn set_aside(worker: &Service, outcomes: u32) {
+    let are_set_aside = async || worker.metric("flametree_outcomes_set_aside").await == f64::from(outcomes);
+    within(PATIENCE, &format!("{outcomes} outcomes are set aside"), are_set_aside).await;
+}
+
+/// Backends of this database that wait for a lock.
+async fn waiting_backends(db: &PgPool) -> i64 {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    number(db, waiting).await
+}
+
+async fn number(db: &PgPool, query: &'static str) -> i64 {
+    sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
+}
