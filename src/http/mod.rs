@@ -23,6 +23,7 @@ mod health;
 mod me;
 mod openapi;
 mod operations;
+mod own_origin;
 mod parameter_docs;
 pub mod parameters;
 pub mod path;
@@ -109,6 +110,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
     pub sign_in_choices: Option<String>,
+    /// The hosts that requests must name, with their ports; empty: any, as everywhere but in a demonstration.
+    pub own_hosts: Arc<[String]>,
     /// The origin under which callers reach the API; `None`: the document names none.
     pub public_url: Option<Url>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
@@ -134,6 +137,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
             sign_in_choices: None,
+            own_hosts: Arc::default(),
             public_url: None,
             workspace: workspace::Settings::default(),
         }
