@@ -51,6 +51,7 @@ mod stats;
 mod tenant_rates;
 mod token_cache;
 mod tokens;
+mod user_browsers;
 pub mod workspace;
 
 use std::num::NonZeroU32;
@@ -190,6 +191,8 @@ fn routes_without_push() -> OpenApiRouter<ApiState> {
         .routes(routes!(push_subscriptions::register, push_subscriptions::list))
         .routes(routes!(push_subscriptions::remove))
         .routes(routes!(push_tests::test))
+        .routes(routes!(user_browsers::list))
+        .routes(routes!(user_browsers::remove))
 }
 
 /// The API.
