@@ -67,9 +67,18 @@ pub(super) fn http(config: &Config) -> http::Settings {
             ..defaults.workspace
         },
         sign_in_choices: config.sign_in_choices.clone(),
+        own_hosts: own_hosts(config).into(),
         public_url: config.public_url.clone(),
         ..defaults
     }
+}
+
+/// The hosts of a demonstration, where everyone is offered tokens. Empty elsewhere: the operator decides about names and proxies.
+fn own_hosts(config: &Config) -> Vec<String> {
+    if config.sign_in_choices.is_none() {
+        return Vec::new();
+    }
+    vec![config.listen_addr.to_string(), format!("localhost:{}", config.listen_addr.port())]
 }
 
 pub(super) fn operations(config: &Config) -> worker::OperationSettings {

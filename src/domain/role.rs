@@ -97,6 +97,8 @@ permissions! {
     Replay: Admin, AgentEditor;
     /// subscribe own browsers to notifications, list and remove them
     SubscribeBrowsers: Admin, AgentEditor, Operator;
+    /// list and remove the browsers of any user
+    ManageBrowsers: Admin;
     /// make, list and revoke API tokens
     ManageTokens: Admin;
 }

@@ -26,8 +26,8 @@ pub enum Access {
 
 use Access::{AnyRole, Anyone, BySecret, ByTicket, With};
 use Permission::{
-    EditConfigs, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers, TestEndpoint,
-    UseWorkspace,
+    EditConfigs, ManageBrowsers, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers,
+    TestEndpoint, UseWorkspace,
 };
 
 const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
@@ -66,6 +66,8 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
     ("DELETE", "/v1/me/push-subscriptions/{id}", With(SubscribeBrowsers)),
     ("POST", "/v1/me/push-subscriptions/{id}/test", With(SubscribeBrowsers)),
+    ("GET", "/v1/users/{user_id}/push-subscriptions", With(ManageBrowsers)),
+    ("DELETE", "/v1/users/{user_id}/push-subscriptions/{id}", With(ManageBrowsers)),
     ("POST", "/v1/push/renewals", BySecret),
     ("POST", "/v1/tokens", With(ManageTokens)),
     ("GET", "/v1/tokens", With(ManageTokens)),

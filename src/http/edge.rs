@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::state::ApiState;
-use super::{now, request_trace};
+use super::{now, own_origin, request_trace};
 use crate::supervision::panic_message;
 use crate::telemetry::traces::Answered;
 
@@ -32,12 +32,12 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     let trace_id = trace.id().map(tracing::field::display);
     let span = tracing::info_span!("http_request", request.id = %id, trace.id = trace_id, http.method = %method, http.route = route);
 
-    let mut response = if head_bytes(&request) > state.settings.head_bytes {
-        let detail = format!("the path and the headers may have {} bytes together", state.settings.head_bytes);
-        Problem::new(ProblemCode::HeadersTooLarge).detail(detail).into_response()
-    } else {
-        let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
-        answer.unwrap_or_else(|_elapsed| too_slow().into_response())
+    let mut response = match check(&state, &request) {
+        Ok(()) => {
+            let answer = timeout(state.settings.request_timeout, next.run(request).instrument(span.clone())).await;
+            answer.unwrap_or_else(|_elapsed| too_slow().into_response())
+        }
+        Err(refused) => refused.into_response(),
     };
     name_request(&mut response, id.clone());
 
@@ -49,6 +49,15 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     request_trace::end(&state.tracer, &trace, answered);
     span.in_scope(|| log(status, duration.as_micros()));
     response
+}
+
+/// Refuses a request before any handler sees it.
+fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
+    if head_bytes(request) > state.settings.head_bytes {
+        let detail = format!("the path and the headers may have {} bytes together", state.settings.head_bytes);
+        return Err(Problem::new(ProblemCode::HeadersTooLarge).detail(detail));
+    }
+    own_origin::check_host(&state.settings.own_hosts, request)
 }
 
 /// The size of a request's head as it was sent, but for the line breaks.

@@ -23,6 +23,7 @@ mod health;
 mod me;
 mod openapi;
 mod operations;
+mod own_origin;
 mod parameter_docs;
 pub mod parameters;
 pub mod path;
@@ -50,6 +51,7 @@ mod stats;
 mod tenant_rates;
 mod token_cache;
 mod tokens;
+mod user_browsers;
 pub mod workspace;
 
 use std::num::NonZeroU32;
@@ -109,6 +111,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
     pub sign_in_choices: Option<String>,
+    /// The hosts that requests must name, with their ports; empty: any, as everywhere but in a demonstration.
+    pub own_hosts: Arc<[String]>,
     /// The origin under which callers reach the API; `None`: the document names none.
     pub public_url: Option<Url>,
     /// The bounds of the operator workspace's streams, each of which is a connection.
@@ -134,6 +138,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(20),
             max_connections: 20_000,
             sign_in_choices: None,
+            own_hosts: Arc::default(),
             public_url: None,
             workspace: workspace::Settings::default(),
         }
@@ -186,6 +191,8 @@ fn routes_without_push() -> OpenApiRouter<ApiState> {
         .routes(routes!(push_subscriptions::register, push_subscriptions::list))
         .routes(routes!(push_subscriptions::remove))
         .routes(routes!(push_tests::test))
+        .routes(routes!(user_browsers::list))
+        .routes(routes!(user_browsers::remove))
 }
 
 /// The API.

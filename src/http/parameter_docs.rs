@@ -12,6 +12,16 @@ pub(super) struct OfAgent {
     agent_id: String,
 }
 
+/// The user of a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "documentation: `user_browsers` reads it")]
+pub(super) struct OfUser {
+    /// The claim `sub` of the user's JWTs.
+    #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "dana")]
+    user_id: String,
+}
+
 /// The tenant, for callers who speak for all of them.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

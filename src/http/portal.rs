@@ -7,6 +7,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::own_origin;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
@@ -64,6 +65,10 @@ pub(super) async fn file_in_folder(
 }
 
 fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let has_tokens = path == portal::SIGN_IN && state.settings.sign_in_choices.is_some();
+    if has_tokens && !own_origin::is_own_page(&state.settings.own_hosts, headers) {
+        return Err(Problem::new(ProblemCode::NotFound).detail("only the portal's own pages get these"));
+    }
     let File { content_type, etag, bytes } =
         state.portal.file(path).ok_or_else(|| Problem::new(ProblemCode::NotFound))?;
     let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|known| names(known, &etag));

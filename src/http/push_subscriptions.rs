@@ -66,7 +66,7 @@ pub(super) struct SubscriptionKeys {
     auth: String,
 }
 
-/// A browser of the person who asks.
+/// A browser of a user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SubscriptionView {
     id: PushSubscriptionId,
@@ -84,12 +84,18 @@ pub(super) struct SubscriptionView {
     last_seen_at: DateTime<Utc>,
 }
 
-/// The browsers of the person who asks; there is one page.
+/// The browsers of one user; there is one page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SubscriptionList {
     data: Vec<SubscriptionView>,
     /// Always null: a person has at most 20.
     next_cursor: Option<String>,
+}
+
+impl From<Vec<ListedSubscription>> for SubscriptionList {
+    fn from(listed: Vec<ListedSubscription>) -> Self {
+        Self { data: listed.into_iter().map(SubscriptionView::from).collect(), next_cursor: None }
+    }
 }
 
 impl From<ListedSubscription> for SubscriptionView {
@@ -199,8 +205,7 @@ pub(super) async fn list(
     _: NoParameters,
 ) -> Result<Json<SubscriptionList>, Problem> {
     let (tenant, user) = person(&caller)?;
-    let listed = push_subscriptions::list(&state.db, tenant, user).await?;
-    Ok(Json(SubscriptionList { data: listed.into_iter().map(SubscriptionView::from).collect(), next_cursor: None }))
+    Ok(Json(push_subscriptions::list(&state.db, tenant, user).await?.into()))
 }
 
 /// Removes a browser of the person who asks: nothing is sent to it any more, what waits included.

@@ -84,7 +84,7 @@ pub const INDEX: &str = "index.html";
 /// The service worker, which may be registered for pages elsewhere on the origin.
 pub const WORKER: &str = "sw.js";
 /// Whom the sign-in page offers to be.
-const SIGN_IN: &str = "sign-in.json";
+pub const SIGN_IN: &str = "sign-in.json";
 
 /// A file of the portal as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -70,11 +70,13 @@ async fn walked() -> (TestApi, Vec<Route>) {
             ("/v1/deliveries/", delivery.to_string()),
             ("/v1/operations/", operation.to_string()),
             ("/v1/me/push-subscriptions/", subscription.to_string()),
+            ("/v1/users/", subscription.to_string()),
         ];
         let thing = things.into_iter().find(|(path, _)| template.starts_with(path));
         template
             .replace("{id}", &thing.map_or_else(|| token.to_string(), |(_, id)| id))
             .replace("{agent_id}", "agent-1")
+            .replace("{user_id}", "user-7")
             .replace("{folder}/{file}", "notifications/state.js")
             .replace("{file}", "index.html")
     };
@@ -131,7 +133,8 @@ async fn every_route_lets_exactly_the_roles_in_that_may() {
 
 /// The walk itself removes what `DELETE` names, and its next round asks again.
 fn is_gone(route: &Route, status: u16) -> bool {
-    status == 404 && (route.template.starts_with("/v1/agents/") || route.is_for_people())
+    let is_removed = route.template.starts_with("/v1/agents/") || route.template.starts_with("/v1/users/");
+    status == 404 && (is_removed || route.is_for_people())
 }
 
 #[tokio::test]

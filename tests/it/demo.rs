@@ -72,6 +72,7 @@ fn portal_is_open(running: &Running, kept: &Path) {
     let origin = format!("127.0.0.1:{port}");
     assert!(request(&origin, "GET /portal/ HTTP/1.1", "").starts_with("HTTP/1.1 200"));
 
+    strangers_get_no_tokens(&origin, port);
     let choices = json(&request(&origin, "GET /portal/sign-in.json HTTP/1.1", ""));
     let choices = choices["people"].as_array().unwrap();
     let tokens: Vec<_> = choices.iter().map(|one| one["token"].as_str().unwrap()).collect();
@@ -90,6 +91,21 @@ fn portal_is_open(running: &Running, kept: &Path) {
     }
 }
 
+/// Neither a page whose host name was pointed to this machine, nor a page of another origin.
+fn strangers_get_no_tokens(address: &str, port: &str) {
+    let sign_in = "GET /portal/sign-in.json HTTP/1.1";
+    let from = |site: &str| request(address, &format!("{sign_in}\r\nSec-Fetch-Site: {site}"), "");
+    assert!(from("same-origin").starts_with("HTTP/1.1 200"));
+    assert!(from("cross-site").starts_with("HTTP/1.1 404"));
+    let localhost = format!("localhost:{port}");
+    for path in [sign_in, "GET /v1/me HTTP/1.1", "GET /livez HTTP/1.1"] {
+        let rebound = request_to(address, &format!("rebound.example:{port}"), path, "");
+        assert!(rebound.starts_with("HTTP/1.1 404") && !rebound.contains("token"), "{rebound}");
+        let own = request_to(address, &localhost, path, "");
+        assert!(!own.starts_with("HTTP/1.1 404"), "{own}");
+    }
+}
+
 /// The JSON of an answer.
 fn json(answer: &str) -> serde_json::Value {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -98,10 +114,15 @@ fn json(answer: &str) -> serde_json::Value {
 
 /// One request, and the answer as it came.
 fn request(address: &str, head: &str, body: &str) -> String {
+    request_to(address, address, head, body)
+}
+
+/// The same, with this `Host`.
+fn request_to(address: &str, host: &str, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
     let rest = "Connection: close\r\nContent-Type: application/json";
-    write!(stream, "{head}\r\nHost: {address}\r\n{rest}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    write!(stream, "{head}\r\nHost: {host}\r\n{rest}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

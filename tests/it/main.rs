@@ -93,6 +93,7 @@ mod support;
 mod tenant_keys;
 mod traces;
 mod unreadable;
+mod user_browsers;
 mod waits_for_locks;
 mod webhook_answers;
 mod webhook_faults;

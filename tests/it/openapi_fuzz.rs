@@ -122,14 +122,16 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
         ("DELIVERY", deliveries["data"][0]["id"].as_str().unwrap().to_owned()),
         ("OPERATION", canceled(&admin).await),
         ("TOKEN", id(&admin, Method::POST, &path("/v1/tokens"), &token).await),
-        ("SUBSCRIPTION", browser(push, receiver, "removed").await),
-        ("BROWSER", browser(push, receiver, "kept").await),
+        ("SUBSCRIPTION", browser(push, receiver, "user-7", "removed").await),
+        ("BROWSER", browser(push, receiver, "user-7", "kept").await),
+        // The fuzzer does not act as this user.
+        ("ADMINISTERED", browser(push, receiver, "user-9", "administered").await),
     ]
 }
 
-async fn browser(push: &Push, receiver: &Receiver, name: &str) -> String {
+async fn browser(push: &Push, receiver: &Receiver, user: &str, name: &str) -> String {
     let subscription = Browser::new(name).subscription(&origin(receiver));
-    id(&push.person("user-7"), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
+    id(&push.person(user), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
 }
 
 /// An operation that was canceled before a worker had ended it: it can be canceled for ever.

@@ -1,0 +1,87 @@
+//! The browsers of any user of the tenant, for its admins: listed and removed, for example when the user has left.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use super::auth::Caller;
+use super::parameter_docs::{OfTenant, OfUser};
+use super::parameters::NoParameters;
+use super::path::PathName;
+use super::problem::{Problem, ProblemCode};
+use super::push_subscriptions::SubscriptionList;
+use super::state::ApiState;
+use crate::domain::ids::PushSubscriptionId;
+use crate::domain::names::UserId;
+use crate::store::push_subscriptions;
+use crate::telemetry::metrics::RemovalReason;
+
+/// A user's browser, as a path names it. A bad name names nothing.
+#[derive(Debug)]
+pub(super) struct BrowserPath {
+    user: UserId,
+    id: PushSubscriptionId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for BrowserPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((user, id)) = path.map_err(|_no_text| Problem::new(ProblemCode::NotFound))?;
+        Ok(Self { user: named(user)?, id: PathName(id).id()? })
+    }
+}
+
+fn named(user: String) -> Result<UserId, Problem> {
+    UserId::parse(user).map_err(|_no_name| Problem::new(ProblemCode::NotFound))
+}
+
+/// The browsers of a user of the tenant, the one registered last first. The service knows no list of users: a user without
+/// browsers has an empty list.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/push-subscriptions",
+    operation_id = "list_push_subscriptions_of_user",
+    tag = "Browser push",
+    params(OfUser, OfTenant),
+    responses(
+        (status = 200, description = "The user's browsers", body = SubscriptionList),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    PathName(user): PathName,
+) -> Result<Json<SubscriptionList>, Problem> {
+    let listed = push_subscriptions::list(&state.db, caller.own_tenant()?, &named(user)?).await?;
+    Ok(Json(listed.into()))
+}
+
+/// Removes a browser of a user of the tenant: nothing is sent to it any more, not even deliveries that are already queued. While
+/// the user can sign in, the browser can be registered again.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{user_id}/push-subscriptions/{id}",
+    operation_id = "remove_push_subscription_of_user",
+    tag = "Browser push",
+    params(OfUser, ("id" = PushSubscriptionId, Path), OfTenant),
+    responses(
+        (status = 204, description = "Removed"),
+    ),
+)]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    caller: Caller,
+    _: NoParameters,
+    BrowserPath { user, id }: BrowserPath,
+) -> Result<StatusCode, Problem> {
+    if !push_subscriptions::remove(&state.db, caller.own_tenant()?, &user, id).await? {
+        return Err(Problem::new(ProblemCode::NotFound));
+    }
+    state.metrics.push_subscription_removed(RemovalReason::Deleted);
+    tracing::info!(subscription.id = %id, actor = caller.actor(), "an admin removed a user's browser");
+    Ok(StatusCode::NO_CONTENT)
+}
