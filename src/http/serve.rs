@@ -25,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::bounded_writes::BoundedWrites;
-use super::client_address::client_address;
+use super::client_address::{client_address, is_trusted};
 use super::guesses::Peer;
+use super::shares::{Place, Shares};
 use super::{Settings, edge};
 
 /// How long to wait when the system has no more descriptors: accepting again at once would only spin.
@@ -39,7 +40,7 @@ const REFUSED_AT_ONCE: usize = 64;
 /// Serves until `shutdown`; then accepts nothing more, finishes the requests that have begun within
 /// `settings.drain_timeout`, and breaks off what is left.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
-    let room = Room::new(settings.max_connections);
+    let room = Room::new(settings);
     let full = Router::new().fallback(edge::too_many_connections);
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
@@ -82,26 +83,28 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
     tasks.shutdown().await;
 }
 
-/// How many connections there may be.
+/// How many connections there may be: an address may have as many as it leaves free, a trusted proxy as many as there are.
 struct Room {
     /// Served or refused.
     any: Arc<Semaphore>,
-    served: Arc<Semaphore>,
+    served: Shares<IpAddr>,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 struct Accepted {
     stream: TcpStream,
     peer: IpAddr,
     place: OwnedSemaphorePermit,
-    /// `None`: there are too many.
-    served: Option<OwnedSemaphorePermit>,
+    /// `None`: there are too many, of all or of this address.
+    served: Option<Place<IpAddr>>,
 }
 
 impl Room {
-    fn new(max_connections: usize) -> Self {
+    fn new(settings: &Settings) -> Self {
         Self {
-            any: Arc::new(Semaphore::new(max_connections + REFUSED_AT_ONCE)),
-            served: Arc::new(Semaphore::new(max_connections)),
+            any: Arc::new(Semaphore::new(settings.max_connections + REFUSED_AT_ONCE)),
+            served: Shares::new(settings.max_connections),
+            trusted_proxies: Arc::clone(&settings.trusted_proxies),
         }
     }
 
@@ -114,8 +117,11 @@ impl Room {
         // What the kernel has taken is not read yet: the same bound holds for it, so that a client that has gone without a
         // word, or reads no more, does not keep its connection.
         SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
-        let served = Arc::clone(&self.served).try_acquire_owned().ok();
-        Ok(Accepted { stream, peer: peer.ip(), place, served })
+        let peer = peer.ip().to_canonical();
+        let key = Peer(peer).counted();
+        let served =
+            if is_trusted(peer, &self.trusted_proxies) { self.served.take_any(&key) } else { self.served.take(&key) };
+        Ok(Accepted { stream, peer, place, served: served.ok() })
     }
 }
 

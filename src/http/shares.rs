@@ -76,14 +76,23 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
     }
 
-    /// Takes a place for a key.
+    /// Takes a place for a key that may hold as many as are free.
     pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
+        self.take_up_to(key, |free| free)
+    }
+
+    /// Takes a place for a key that may hold all of them, because it stands for many clients.
+    pub(super) fn take_any(&self, key: &K) -> Result<Place<K>, NoPlace> {
+        self.take_up_to(key, |_| usize::MAX)
+    }
+
+    fn take_up_to(&self, key: &K, most: impl Fn(usize) -> usize) -> Result<Place<K>, NoPlace> {
         let mut taken = self.taken();
         let free = self.0.most.saturating_sub(taken.all);
         if free == 0 {
             return Err(NoPlace::Full);
         }
-        if taken.of_key.get(key).is_some_and(|of_key| *of_key >= free) {
+        if taken.of_key.get(key).is_some_and(|of_key| *of_key >= most(free)) {
             return Err(NoPlace::KeyHasEnough);
         }
         *taken.of_key.entry(key.clone()).or_default() += 1;

@@ -24,11 +24,28 @@ async fn with_push() -> TestApi {
     TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-/// Sends the head of a renewal from this address of the machine, and as much of its body as is given.
-async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
+/// A connection from this address of the machine.
+async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((from, 0))).unwrap();
-    let mut stream = socket.connect(api.address).await.unwrap();
+    socket.connect(api.address).await.unwrap()
+}
+
+/// Opens this number of connections from an address, uses each once and keeps it. Returns how many were served.
+async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
+    let mut served = 0;
+    for _ in 0..connections {
+        let mut stream = connect_from(api, from).await;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        served += usize::from(status(&mut stream).await.starts_with("HTTP/1.1 200"));
+        held.push(stream);
+    }
+    served
+}
+
+/// Sends the head of a renewal from this address of the machine, and as much of its body as is given.
+async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
+    let mut stream = connect_from(api, from).await;
     let head = format!(
         "POST /v1/push/renewals HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n\r\n"
@@ -61,6 +78,25 @@ async fn a_renewal_may_have_8_kib() {
         let answer = status(&mut stream).await;
         assert!(answer.starts_with(expected), "{length}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn connections_of_one_address_leave_connections_for_another() {
+    let mut options = Options::default();
+    options.http.max_connections = 16;
+    let api = TestApi::with(options).await;
+    let mut held = Vec::new();
+    assert_eq!(served(&api, Ipv4Addr::LOCALHOST, 16, &mut held).await, 8);
+    assert_eq!(served(&api, Ipv4Addr::new(127, 0, 0, 2), 4, &mut held).await, 4);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_have_all_connections() {
+    let mut options = Options::default();
+    options.http.max_connections = 16;
+    options.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()].into();
+    let api = TestApi::with(options).await;
+    assert_eq!(served(&api, Ipv4Addr::LOCALHOST, 17, &mut Vec::new()).await, 16);
 }
 
 #[tokio::test]
