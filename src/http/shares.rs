@@ -81,7 +81,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         self.take_up_to(key, |free| free)
     }
 
-    /// Takes a place for a key that may hold all of them, because it stands for many clients.
+    /// Takes a place for a key that may hold all of them, as a proxy of many clients may.
     pub(super) fn take_any(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |_| usize::MAX)
     }
