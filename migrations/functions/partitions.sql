@@ -100,7 +100,7 @@ COMMENT ON FUNCTION flametree.prepare_partitions IS
     'Creates the partitions that accepting and recording need today and for the next two days. Raises lock_not_available if a lock on a parent is not granted within two seconds.';
 
 CREATE OR REPLACE FUNCTION flametree.expired_partitions(p_days_kept integer) RETURNS TABLE (parent text, name text, state text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
 #variable_conflict use_column
 DECLARE
     v_today timestamptz := date_trunc('day', flametree.clock(), 'UTC');
@@ -111,7 +111,12 @@ BEGIN
     -- The search for unfinished deliveries reads whole tables: only if a partition is old enough.
     IF EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.parent <> 'idempotency_keys' AND p.ends_at <= v_before) THEN
         -- An unfinished delivery needs the partition of its outcome. One statement, so that a row that moves from table to
-        -- table meanwhile is seen in one of them.
+        -- table meanwhile is seen in one of them. A partition that was detached by hand is not kept by keeping the others, and
+        -- the outcomes in it cannot be seen.
+        WITH kept AS MATERIALIZED (
+            SELECT flametree.first_id_at(p.starts_at) AS first_id, flametree.first_id_at(p.ends_at) AS end_id
+            FROM flametree.partitions() AS p WHERE p.parent = 'deliveries'
+        )
         SELECT u.id INTO v_unfinished
         FROM (
             SELECT r.id FROM flametree.ready_deliveries AS r WHERE r.id < v_bound
@@ -122,6 +127,7 @@ BEGIN
             WHERE r.id < v_bound
               AND NOT EXISTS (SELECT FROM flametree.deliveries AS d WHERE d.tenant_id = r.tenant_id AND d.id = r.id)
         ) AS u
+        WHERE EXISTS (SELECT FROM kept AS k WHERE u.id >= k.first_id AND u.id < k.end_id)
         ORDER BY u.id LIMIT 1;
         v_before := least(v_before, flametree.time_of_id(v_unfinished));
         DELETE FROM flametree.replays AS r
@@ -139,7 +145,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.expired_partitions IS
-    'The partitions that retention removes now, and what an interrupted run left. A partition that an unfinished delivery needs is not among them. Removes the rows of replays that go with them.';
+    'The partitions that retention removes now, and what an interrupted run left. A partition that an unfinished delivery needs is not among them. Removes the rows of replays that go with them. Raises lock_not_available if a lock is not granted within two seconds.';
 
 CREATE OR REPLACE FUNCTION flametree.drop_detached_partition(p_name text) RETURNS void LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$

@@ -182,31 +182,38 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub kind: OperationKind,
-    /// Attempts that have failed since an operation of the kind last succeeded.
+    /// Of a schedule: attempts that have failed since an operation of the kind last succeeded. Of replays: the failed
+    /// attempts of the replay that has most.
     pub failed_attempts: i64,
     /// How long a tick has been due without a success of the kind; zero if every tick up to the last one is done.
     pub overdue: Duration,
 }
 
-/// The health of each kind. A success resets both numbers, whichever operation failed before.
+/// The health of each kind. Ticks of a schedule do the same work: a success of one resets both numbers. Replays do not: each
+/// counts until it succeeds, is canceled, or has failed a day ago.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health
         WITH succeeded AS (
             SELECT kind, max(finished_at) AS at, max(tick) AS tick
             FROM flametree.operations
-            WHERE state = 'succeeded'
+            WHERE state = 'succeeded' AND tick IS NOT NULL
             GROUP BY kind
+        ), unsuccessful AS (
+            SELECT kind, tick, coalesce(finished_at, started_at) AS at, attempts - (state = 'running')::integer AS failed
+            FROM flametree.operations
+            WHERE state IN ('waiting', 'running')
+               OR state = 'failed' AND (tick IS NOT NULL OR finished_at > flametree.clock() - interval '1 day')
         )
         SELECT k.kind AS "kind!",
-               coalesce(sum(o.attempts - (o.state = 'running')::integer)
-                   FILTER (WHERE coalesce(o.finished_at, o.started_at) > coalesce(s.at, '-infinity')), 0)
-                   AS "failed_attempts!",
-               greatest(extract(epoch FROM flametree.clock() - min(greatest(o.tick, s.at))
-                   FILTER (WHERE o.tick > coalesce(s.tick, '-infinity'))), 0)::float8 AS "overdue_seconds!"
+               greatest(
+                   coalesce(sum(u.failed) FILTER (WHERE u.tick IS NOT NULL AND u.at > coalesce(s.at, '-infinity')), 0),
+                   coalesce(max(u.failed) FILTER (WHERE u.tick IS NULL), 0)) AS "failed_attempts!",
+               greatest(extract(epoch FROM flametree.clock() - min(greatest(u.tick, s.at))
+                   FILTER (WHERE u.tick > coalesce(s.tick, '-infinity'))), 0)::float8 AS "overdue_seconds!"
         FROM unnest($1::text[]) AS k (kind)
         LEFT JOIN succeeded AS s ON s.kind = k.kind
-        LEFT JOIN flametree.operations AS o ON o.kind = k.kind AND o.state IN ('waiting', 'running', 'failed')
+        LEFT JOIN unsuccessful AS u ON u.kind = k.kind
         GROUP BY k.kind"#,
         &OperationKind::ALL.map(OperationKind::as_str) as &[&str],
     )

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Error};
 use tokio::time::timeout;
 
-use super::{Db, LOCK_NOT_AVAILABLE, has_code};
+use super::{Db, LOCK_NOT_AVAILABLE, answered, has_code};
 
 /// How long a detach waits for transactions that used the table before it: longer than a caller's transaction, shorter than
 /// the pause between two runs of retention.
@@ -23,10 +23,8 @@ pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
             r#"-- partitions::prepare
             SELECT flametree.prepare_partitions($1) AS "created!""#,
             days(days_kept),
-        )
-        .fetch_one(db)
-        .await;
-        match created {
+        );
+        match answered(created.fetch_one(db)).await {
             Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && attempt < PREPARE_ATTEMPTS => attempt += 1,
             created => return created.map(i32::unsigned_abs),
         }
@@ -38,6 +36,16 @@ pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
 pub struct Expired {
     pub name: String,
     state: State,
+}
+
+impl Expired {
+    /// The table that it is a partition of; `None`: it is detached.
+    pub fn parent(&self) -> Option<&str> {
+        match &self.state {
+            State::Attached { parent } | State::Detaching { parent } => Some(parent),
+            State::Detached => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,12 +109,11 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
 
 /// Only tables that are noted are ever dropped: a partition that a person detached stays.
 async fn note(db: &Db, name: &str) -> Result<(), Error> {
-    sqlx::query!(
+    let noted = sqlx::query!(
         "-- partitions::note\nINSERT INTO flametree.partitions_to_drop (name) VALUES ($1) ON CONFLICT DO NOTHING",
         name
-    )
-    .execute(db)
-    .await?;
+    );
+    answered(noted.execute(db)).await?;
     Ok(())
 }
 
@@ -122,15 +129,28 @@ async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
 
 /// Cancels the statement in whatever session it runs: behind a pooler, the client does not know which one.
 async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
-    sqlx::query!(
+    let canceled = sqlx::query!(
         r#"-- partitions::cancel
         SELECT pg_cancel_backend(pid) AS "canceled" FROM pg_catalog.pg_stat_activity
         WHERE query = $1 AND state = 'active' AND pid <> pg_backend_pid()"#,
         statement,
-    )
-    .fetch_all(db)
-    .await?;
+    );
+    answered(canceled.fetch_all(db)).await?;
     Ok(())
+}
+
+/// The tables that a person has detached from `events`, `deliveries` or `idempotency_keys`. Retention leaves them.
+pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
+    let names = sqlx::query_scalar!(
+        r#"-- partitions::detached_by_hand
+        SELECT c.relname::text AS "name!"
+        FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = 'flametree'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+          AND c.relname ~ '^(events|deliveries|idempotency_keys)_[0-9]{8}x*$'
+          AND NOT EXISTS (SELECT FROM flametree.partitions_to_drop AS t WHERE t.name = c.relname)
+        ORDER BY c.relname"#
+    );
+    answered(names.fetch_all(db)).await
 }
 
 /// How far the partitions reach.

@@ -7,7 +7,7 @@ use sqlx::Error;
 use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 
-use super::{Db, SealedError};
+use super::{Db, SealedError, answered};
 use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 use crate::secrets::{AssociatedData, Keyring, OpenError};
@@ -74,7 +74,8 @@ pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Er
 
 /// Seals by the active key what is sealed by another one; answers how many values. A value that does not open, and a row
 /// that the database does not replace, stay as they are and keep no other from being sealed: the first such error is
-/// returned after all values were tried.
+/// returned after all values were tried. A statement that waits for a lock ends after ten seconds, and with it the pass over
+/// the values of its kind.
 pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
     let mut pass = Pass { db, keyring, values: 0, first_error: None };
     for result in [pass.header_values().await, pass.signing_secrets().await, pass.push_subscriptions().await] {
@@ -137,9 +138,8 @@ impl Pass<'_> {
                 behind.1,
                 self.keyring.active_id(),
                 ROWS,
-            )
-            .fetch_all(self.db)
-            .await?;
+            );
+            let rows = answered(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.agent_id.clone());
             for row in rows {
@@ -170,7 +170,7 @@ impl Pass<'_> {
         old: &[Vec<u8>],
         new: &[Vec<u8>],
     ) -> Result<PgQueryResult, Error> {
-        sqlx::query!(
+        let replacing = sqlx::query!(
             "-- rotation::replace_header_values
             UPDATE flametree.push_configs
             SET header_values = $4
@@ -179,9 +179,8 @@ impl Pass<'_> {
             agent.as_str(),
             old,
             new,
-        )
-        .execute(self.db)
-        .await
+        );
+        answered(replacing.execute(self.db)).await
     }
 
     async fn signing_secrets(&mut self) -> Result<(), Error> {
@@ -200,9 +199,8 @@ impl Pass<'_> {
                 behind.2,
                 self.keyring.active_id(),
                 ROWS,
-            )
-            .fetch_all(self.db)
-            .await?;
+            );
+            let rows = answered(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.endpoint_id, last.id);
             for row in rows {
@@ -210,7 +208,7 @@ impl Pass<'_> {
                 let endpoint = EndpointId::from_uuid(row.endpoint_id);
                 let place = AssociatedData::signing_secret(&tenant, endpoint, SigningSecretId::from_uuid(row.id));
                 let Some(resealed) = self.reseal(&row.ciphertext, &place, row.endpoint_id) else { continue };
-                let result = sqlx::query!(
+                let replacing = sqlx::query!(
                     "-- rotation::replace_signing_secret
                     UPDATE flametree.signing_secrets
                     SET ciphertext = $5
@@ -220,9 +218,8 @@ impl Pass<'_> {
                     row.id,
                     row.ciphertext,
                     resealed,
-                )
-                .execute(self.db)
-                .await;
+                );
+                let result = answered(replacing.execute(self.db)).await;
                 self.replaced(1, result)?;
             }
         }
@@ -244,16 +241,15 @@ impl Pass<'_> {
                 behind.2,
                 self.keyring.active_id(),
                 ROWS,
-            )
-            .fetch_all(self.db)
-            .await?;
+            );
+            let rows = answered(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.user_id.clone(), last.id);
             for row in rows {
                 let (tenant, user) = (TenantId::from_stored(row.tenant_id), UserId::from_stored(row.user_id));
                 let place = AssociatedData::push_subscription(&tenant, &user, EndpointId::from_uuid(row.id));
                 let Some(resealed) = self.reseal(&row.ciphertext, &place, row.id) else { continue };
-                let result = sqlx::query!(
+                let replacing = sqlx::query!(
                     "-- rotation::replace_push_subscription
                     UPDATE flametree.push_subscriptions
                     SET ciphertext = $5
@@ -263,9 +259,8 @@ impl Pass<'_> {
                     row.id,
                     row.ciphertext,
                     resealed,
-                )
-                .execute(self.db)
-                .await;
+                );
+                let result = answered(replacing.execute(self.db)).await;
                 self.replaced(1, result)?;
             }
         }

@@ -219,7 +219,7 @@ metrics! {
     pub fn operation_ended(kind: OperationKind, result: OperationResult) {
         operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
     }
-    /// Attempts at operations of a kind that have failed since one of the kind last succeeded. To alert on.
+    /// Failed attempts since the last success of a schedule; of replays, the most of one that has not succeeded. To alert on.
     pub fn set_operation_failed_attempts(kind: OperationKind, attempts: i64) {
         operation_failed_attempts: Gauge, by OperationKind => set(kind, attempts)
     }

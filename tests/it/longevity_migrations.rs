@@ -9,6 +9,7 @@ use flametree_notify::store::schema;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row as _};
+use tokio::time::timeout;
 
 use crate::support::deployment::{Deployment, agents};
 use crate::support::postgres::TestDatabase;
@@ -96,22 +97,72 @@ async fn a_migration_that_gets_no_lock_names_the_session_that_holds_it() {
 }
 
 #[tokio::test]
-async fn functions_of_a_later_release_are_left_alone() {
+async fn an_index_build_that_waits_names_the_session_and_is_repeated_by_the_next_run() {
+    let db = TestDatabase::new().await;
+    let is_valid = async || -> Option<bool> {
+        let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('flametree.sessions_example')";
+        sqlx::query_scalar(query).fetch_optional(&*db).await.unwrap()
+    };
+    // Its snapshot is all that it holds: only the index build waits for it.
+    let mut reader = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *reader).await.unwrap().get(0);
+    let migrators = later().await;
+    let migration = schema::migrate_by(&migrators, &db, Duration::from_secs(3));
+    let error = timeout(Duration::from_mins(1), migration).await.expect("it waits without a bound").unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
+    assert_eq!(is_valid().await, Some(false), "the build was interrupted after it had begun");
+    reader.rollback().await.unwrap();
+    schema::migrate_by(&migrators, &db, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(is_valid().await, Some(true));
+}
+
+#[tokio::test]
+async fn functions_that_another_session_is_changing_name_that_session() {
+    let db = TestDatabase::new().await;
+    seed::run(&db, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
+    let mut other = db.begin().await.unwrap();
+    let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *other).await.unwrap().get(0);
+    sqlx::raw_sql("ALTER FUNCTION flametree.bound_of COST 200").execute(&mut *other).await.unwrap();
+    let migration = schema::migrate(&db, Duration::from_secs(3));
+    let error = timeout(Duration::from_mins(1), migration).await.expect("it waits without a bound").unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
+    other.rollback().await.unwrap();
+    schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
+    assert!(schema::is_current(&db).await.unwrap());
+}
+
+#[tokio::test]
+async fn later_functions_are_left_alone_and_other_ones_replaced() {
     let db = TestDatabase::new().await;
     assert!(schema::is_current(&db).await.unwrap());
     let body = "SELECT prosrc FROM pg_proc WHERE oid = 'flametree.bound_of'::regproc";
     let body = async || -> String { sqlx::raw_sql(body).fetch_one(&*db).await.unwrap().get(0) };
     let ours = body().await;
-    let change = "CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS text LANGUAGE sql STABLE AS 'SELECT p_parent';";
-    seed::run(&db, format!("{change} UPDATE flametree.function_sources SET version = '{{99, 0, 0}}'")).await;
-    schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
-    assert!(schema::is_current(&db).await.unwrap());
-    assert_eq!(body().await, "SELECT p_parent", "an older release put its function back");
-    seed::run(&db, "UPDATE flametree.function_sources SET version = '{0, 0, 9}'".into()).await;
-    assert!(!schema::is_current(&db).await.unwrap());
-    schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
-    assert!(schema::is_current(&db).await.unwrap());
-    assert_eq!(body().await, ours);
+    let version = "SELECT version FROM flametree.function_sources";
+    let version: Vec<i32> = sqlx::query_scalar(version).fetch_one(&*db).await.unwrap();
+    let [release @ .., set] = &version[..] else { panic!("no version") };
+    let of_release = |sets: &[i32]| [release, sets].concat();
+    let table = [
+        ("a later release", vec![99, 0, 0], true),
+        ("a later set of this release", of_release(&[set + 1]), true),
+        ("an earlier set of this release", of_release(&[set - 1]), false),
+        ("a build of this release without numbered sets", of_release(&[]), false),
+        ("this version, made of other sources", version.clone(), false),
+        ("an earlier release", vec![0, 0, 9, 99], false),
+    ];
+    for (what, installed, is_later) in table {
+        let change = "CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS text LANGUAGE sql STABLE AS 'SELECT p_parent'";
+        seed::run(&db, change.into()).await;
+        let noted = "UPDATE flametree.function_sources SET version = $1, sha256 = '\\x00'";
+        sqlx::query(noted).bind(&installed).execute(&*db).await.unwrap();
+        assert_eq!(schema::is_current(&db).await.unwrap(), installed >= version, "{what}");
+        schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
+        assert!(schema::is_current(&db).await.unwrap(), "{what}");
+        let expected = if is_later { "SELECT p_parent" } else { &ours };
+        assert_eq!(body().await, expected, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use flametree_notify::store::operations::{self, Origin};
 use http::Request;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::support::api::{Answer, TestApi};
 use crate::support::deployment::{Deployment, agents};
 use crate::support::queue::prepared;
 use crate::support::seed;
-use crate::support::service::{EACH_SECOND, Part};
+use crate::support::service::{EACH_SECOND, ENCRYPTION_KEYS, Part};
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -109,12 +110,64 @@ async fn a_step_that_waits_for_a_lock_ends_and_the_next_ones_run() {
     let mut tx = db.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE flametree.endpoint_tests IN SHARE MODE").execute(&mut *tx).await.unwrap();
     operations::enter_tick(&db, OperationKind::Retention, app::now()).await.unwrap();
-    let key = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-    assert_eq!(operations_of(&db, key, 30).run_due(&CancellationToken::new()).await.unwrap(), 1);
+    assert_eq!(operations_of(&db, ENCRYPTION_KEYS, 30).run_due(&CancellationToken::new()).await.unwrap(), 1);
     let kept: i64 =
         sqlx::query_scalar("SELECT count(*) FROM flametree.delivery_rollups").fetch_one(&*db).await.unwrap();
     assert_eq!(kept, 0, "the step behind the one that waited did not run");
     let state: String = sqlx::query_scalar("SELECT state FROM flametree.operations").fetch_one(&*db).await.unwrap();
     assert_eq!(state, "waiting", "the failed operation is tried again");
     tx.rollback().await.unwrap();
+}
+
+/// Runs the operation while another session holds the tables. Returns the operation's state.
+async fn state_after_run(db: &PgPool, kind: OperationKind, locked: &str) -> String {
+    let mut tx = db.begin().await.unwrap();
+    let statement = sqlx::AssertSqlSafe(format!("LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"));
+    sqlx::raw_sql(statement).execute(&mut *tx).await.unwrap();
+    operations::enter_tick(db, kind, app::now()).await.unwrap();
+    let (operations, stop) = (operations_of(db, ENCRYPTION_KEYS, 30), CancellationToken::new());
+    let ran = timeout(PATIENCE, operations.run_due(&stop)).await.expect("the operation waits without a bound");
+    assert_eq!(ran.unwrap(), 1);
+    tx.rollback().await.unwrap();
+    let state = "SELECT state FROM flametree.operations WHERE kind = $1";
+    sqlx::query_scalar(state).bind(kind.as_str()).fetch_one(db).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_schedule_fails_within_a_bound_when_it_waits_for_a_lock() {
+    let db = prepared().await;
+    let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 41, 1, '{events, deliveries}')";
+    let tables = [
+        (OperationKind::Retention, "flametree.replays"),
+        (OperationKind::Retention, "flametree.partitions_to_drop"),
+        (OperationKind::Retention, "flametree.deliveries"),
+        (OperationKind::Rollup, "flametree.uncounted_batches"),
+        (OperationKind::Reencryption, "flametree.push_configs, flametree.push_subscriptions"),
+        (OperationKind::SubscriptionPruning, "flametree.push_subscriptions"),
+        (OperationKind::WorkspaceRepair, "flametree.sessions"),
+    ];
+    for (kind, locked) in tables {
+        seed::run(&db, format!("DELETE FROM flametree.operations; {old}")).await;
+        assert_eq!(state_after_run(&db, kind, locked).await, "waiting", "{kind:?} was not to get {locked}");
+    }
+}
+
+#[tokio::test]
+async fn a_detach_that_waits_does_not_delay_the_partitions_of_other_tables() {
+    let db = prepared().await;
+    let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 40, 1, '{events, deliveries}')";
+    seed::run(&db, old.into()).await;
+    let name = "SELECT name FROM flametree.partitions() WHERE parent = 'deliveries' ORDER BY starts_at LIMIT 1";
+    let name: String = sqlx::query_scalar(name).fetch_one(&*db).await.unwrap();
+    let mut reader = db.begin().await.unwrap();
+    let read = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{name}"));
+    sqlx::raw_sql(read).execute(&mut *reader).await.unwrap();
+    operations::enter_tick(&db, OperationKind::Retention, app::now()).await.unwrap();
+    let (operations, stop) = (operations_of(&db, ENCRYPTION_KEYS, 30), CancellationToken::new());
+    assert_eq!(operations.run_due(&stop).await.unwrap(), 1);
+    let parents =
+        "SELECT parent FROM flametree.partitions() WHERE ends_at < now() - interval '30 days' ORDER BY parent";
+    let parents: Vec<String> = sqlx::query_scalar(parents).fetch_all(&*db).await.unwrap();
+    assert_eq!(parents, ["deliveries"; 2], "only the table that is read keeps its partitions");
+    reader.rollback().await.unwrap();
 }

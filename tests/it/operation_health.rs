@@ -64,8 +64,23 @@ async fn a_kind_that_never_succeeded_and_a_replay_count_too() {
     assert_eq!(health_of(&db, OperationKind::Reencryption).await, (9, 600));
     operations(&db, OperationKind::Replay, "(NULL, 'failed', 8, 600, 595), (NULL, 'waiting', 0, NULL, NULL)").await;
     assert_eq!(health_of(&db, OperationKind::Replay).await, (8, 0), "a replay has no schedule to be late for");
-    operations(&db, OperationKind::Replay, "(NULL, 'succeeded', 1, 6, 5)").await;
-    assert_eq!(health_of(&db, OperationKind::Replay).await, (0, 0));
+}
+
+#[tokio::test]
+async fn each_replay_is_judged_by_its_own_attempts() {
+    let db = TestDatabase::new().await;
+    let kind = OperationKind::Replay;
+    operations(&db, kind, "(NULL, 'waiting', 3, 20, NULL), (NULL, 'waiting', 1, 5, NULL)").await;
+    assert_eq!(health_of(&db, kind).await, (3, 0), "attempts of several replays are not added up");
+    operations(&db, kind, "(NULL, 'succeeded', 1, 2, 1), (NULL, 'canceled', 7, 6, 5)").await;
+    assert_eq!(health_of(&db, kind).await, (3, 0), "the success of one replay says nothing about another");
+    operations(&db, kind, "(NULL, 'running', 6, 20, NULL), (NULL, 'failed', 8, 1500, 1495)").await;
+    assert_eq!(health_of(&db, kind).await, (5, 0), "a day after it failed, a replay is not counted any more");
+    operations(&db, kind, "(NULL, 'failed', 8, 1400, 1395)").await;
+    assert_eq!(health_of(&db, kind).await, (8, 0));
+    seed::run(&db, "UPDATE flametree.operations SET state = 'succeeded', holder = NULL, finished_at = now()".into())
+        .await;
+    assert_eq!(health_of(&db, kind).await, (0, 0));
 }
 
 #[tokio::test]

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use flametree_notify::store::schema;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::PgPool;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, agents};
@@ -14,6 +13,14 @@ use crate::support::service::Part;
 use crate::support::waiting::within;
 
 const DRAINED: Duration = Duration::from_mins(2);
+
+/// The version of the installed functions, and a digest of all their definitions.
+async fn functions(db: &PgPool) -> (Vec<i32>, String) {
+    let query = "SELECT (SELECT version FROM flametree.function_sources),
+                        md5(string_agg(pg_get_functiondef(p.oid), '' ORDER BY p.oid))
+                 FROM pg_proc AS p WHERE p.pronamespace = 'flametree'::regnamespace AND p.prokind = 'f'";
+    sqlx::query_as(query).fetch_one(db).await.unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_previous_release_and_this_one_share_a_database_and_lose_or_double_nothing() {
@@ -30,9 +37,11 @@ async fn the_previous_release_and_this_one_share_a_database_and_lose_or_double_n
 
     let upgrade = async {
         within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 500).await;
-        // The old release's command finds the new functions and leaves them.
-        let pool = PgPoolOptions::new().max_connections(2).connect_with((*deployment.pool.connect_options()).clone());
-        schema::migrate(&pool.await.unwrap(), schema::LOCK_PATIENCE).await.unwrap();
+        let before = functions(&deployment.pool).await;
+        let mut command = previous.command();
+        let migrated = tokio::task::spawn_blocking(move || command.arg("migrate").output().unwrap()).await.unwrap();
+        assert!(migrated.status.success(), "{migrated:?}");
+        assert_eq!(functions(&deployment.pool).await, before, "the old release has put its functions back");
         let [api, worker] = old;
         worker.kill();
         within(DRAINED, "deliveries flow on", async || deployment.receiver.count() >= 1_500).await;

@@ -113,6 +113,25 @@ async fn a_table_that_retention_did_not_detach_is_never_dropped() {
 }
 
 #[tokio::test]
+async fn a_table_with_replays_that_was_detached_by_hand_does_not_stop_retention() {
+    let db = with_old_days().await;
+    let noon = days_ago(AGE_DAYS + 1).and_hms_opt(12, 0, 0).unwrap().and_utc();
+    let event = seed::event(&db, noon.timestamp_millis(), &SeededEvent::default()).await;
+    let replay = format!(
+        "INSERT INTO flametree.replays (id, tenant_id, replay_of, channel, endpoint_id, requested_by, created_at)
+         VALUES ('{}', 'acme', '{}', 'webhook', gen_random_uuid(), 'a test', now())",
+        event.delivery(2).uuid(),
+        event.delivery(1).uuid(),
+    );
+    seed::run(&db, replay).await;
+    let table = format!("deliveries_{}", days_ago(AGE_DAYS + 1).format("%Y%m%d"));
+    seed::run(&db, format!("ALTER TABLE flametree.deliveries DETACH PARTITION flametree.{table}")).await;
+    assert_eq!(remove_expired(&db).await.len(), 5);
+    seed::run(&db, format!("SELECT FROM flametree.{table}")).await;
+    assert_eq!(partitions::detached_by_hand(&db).await.unwrap(), [table]);
+}
+
+#[tokio::test]
 async fn a_gap_is_reported_and_filled_although_a_detached_table_has_the_name() {
     let db = TestDatabase::new().await;
     partitions::prepare(&db, DAYS_KEPT).await.unwrap();

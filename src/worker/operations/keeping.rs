@@ -47,6 +47,7 @@ impl Operations {
         let mut steps = Steps::default();
         steps.record("partitions_in_advance", partitions::prepare(db, self.settings.retention_days).await.map(drop));
         steps.record("expired_partitions", self.remove_expired_partitions().await);
+        steps.record("detached_tables", self.report_detached_tables().await);
         let history = in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP));
         steps.record("push_config_history", history.await);
         let tests = in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP));
@@ -57,11 +58,15 @@ impl Operations {
         steps.finish()
     }
 
-    /// One at a time, each in a transaction of its own. Stops at a partition that a long transaction keeps: the next run
-    /// goes on with it.
+    /// One at a time, each in a transaction of its own. After a partition that a long transaction keeps, the other partitions
+    /// of the same table are skipped, because only one detach of a table may be pending: the next run goes on with them.
     async fn remove_expired_partitions(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
+        let mut waiting_parents = Vec::new();
         for partition in &partitions::expired(&self.db, self.settings.retention_days).await? {
+            if partition.parent().is_some_and(|parent| waiting_parents.contains(&parent)) {
+                continue;
+            }
             let partition_name = partition.name.as_str();
             match steps.record("expired_partition", partitions::remove(&self.db, partition).await) {
                 Some(true) => tracing::info!(partition = partition_name, "removed an expired partition"),
@@ -70,13 +75,23 @@ impl Operations {
                         partition = partition_name,
                         "a long transaction kept an expired partition; the next run removes it"
                     );
-                    break;
+                    waiting_parents.extend(partition.parent());
                 }
                 None => {}
             }
             fail::fail_point!("retention::step");
         }
         steps.finish()
+    }
+
+    /// Retention drops only what it detached itself.
+    async fn report_detached_tables(&self) -> Result<(), Failure> {
+        let tables = partitions::detached_by_hand(&self.db).await?;
+        if !tables.is_empty() {
+            let tables = tables.join(", ");
+            tracing::warn!(tables, "kept tables that were detached by hand; attach or drop them");
+        }
+        Ok(())
     }
 
     pub(super) async fn repair_workspace(&self) -> Result<(), Failure> {

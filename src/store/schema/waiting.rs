@@ -1,0 +1,193 @@
+//! Waiting for other sessions while the schema changes: reported, repeated, and bounded.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection as _, PgConnection, migrate::MigrateError};
+use tokio::time::timeout;
+
+use super::Error;
+use crate::store::{Db, LOCK_NOT_AVAILABLE, answered, has_code};
+
+/// Between two attempts: queries that queued behind the waiting statement run meanwhile.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks at a statement that runs: several in the shortest time for which a statement waits for a lock.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// Between two reports of the same wait: a wait of ten minutes is sixty lines.
+const REPORT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Repeats attempts that get no lock, reports what they wait for, and ends them after a while.
+pub(super) struct Watch<'a> {
+    db: &'a Db,
+    /// How long one step may wait.
+    patience: Duration,
+    /// The watched statements, or their beginnings. The server's list of sessions shows only the first bytes of each.
+    texts: Vec<String>,
+    /// A connection beside the pool, made for the first look. It holds no transaction open: an index build would wait for it.
+    connection: Option<PgConnection>,
+    /// The sessions that the statement waited for at the last look.
+    holders: Option<String>,
+    reported: Option<Instant>,
+}
+
+/// A statement that waits.
+struct Waiting {
+    pid: i32,
+    holders: String,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(db: &'a Db, patience: Duration, texts: Vec<String>) -> Self {
+        Self { db, patience, texts, connection: None, holders: None, reported: None }
+    }
+
+    /// Repeats the attempt while it ends because a lock was not granted.
+    pub(super) async fn repeat<F>(&mut self, attempt: impl Fn() -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        let mut waiting: Option<(Option<i64>, Instant)> = None;
+        loop {
+            let error = match self.observe(Box::pin(attempt())).await {
+                Err(error) if is_lock_timeout(&error) => error,
+                ended => return ended,
+            };
+            // Counted for each migration: the ones before it may have taken hours without waiting.
+            let step = migration(&error);
+            let since = match waiting {
+                Some((last, since)) if last == step => since,
+                _ => Instant::now(),
+            };
+            waiting = Some((step, since));
+            let holders = match self.holders.take() {
+                Some(holders) => holders,
+                None => holders(self.db).await?,
+            };
+            let waited = since.elapsed();
+            if waited >= self.patience {
+                return Err(Error::Locked { waited, holders });
+            }
+            self.report(&holders, waited);
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Runs one attempt. Cancels its statement when that has waited for too long without a pause.
+    async fn observe(&mut self, mut attempt: Pin<Box<impl Future<Output = Result<(), Error>>>>) -> Result<(), Error> {
+        let mut since = None;
+        let mut canceled = None;
+        loop {
+            if let Ok(ended) = timeout(LOOK_PAUSE, &mut attempt).await {
+                return match (ended, canceled) {
+                    (Err(_), Some((waited, holders))) => Err(Error::Locked { waited, holders }),
+                    (ended, _) => ended,
+                };
+            }
+            let Some(Waiting { pid, holders }) = self.look_again().await else {
+                (since, self.holders) = (None, None);
+                continue;
+            };
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            self.report(&holders, waited);
+            if waited >= self.patience {
+                self.cancel(pid).await?;
+                canceled = Some((waited, holders.clone()));
+            }
+            self.holders = Some(holders);
+        }
+    }
+
+    fn report(&mut self, holders: &str, waited: Duration) {
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_PAUSE) {
+            self.reported = Some(Instant::now());
+            tracing::warn!(holders, waited_seconds = waited.as_secs(), "the migration waits for other sessions");
+        }
+    }
+
+    /// Looks at what the statement waits for. If that fails, the next look takes another connection.
+    async fn look_again(&mut self) -> Option<Waiting> {
+        answered(self.look()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not look at what the migration waits for");
+            self.connection = None;
+            None
+        })
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(PgConnection::connect_with(&self.db.connect_options()).await?)),
+        }
+    }
+
+    /// The watched statement that waits now, in whatever session it runs: behind a pooler the client does not know which one.
+    async fn look(&mut self) -> Result<Option<Waiting>, sqlx::Error> {
+        let texts = self.texts.clone();
+        let connection = self.connection().await?;
+        sqlx::query_as!(
+            Waiting,
+            r#"-- schema::waiting
+            SELECT a.pid AS "pid!",
+                   coalesce((
+                       SELECT string_agg(format('pid %s (%s, %s) in a transaction since %s', b.pid, b.usename, b.application_name, b.xact_start), '; ')
+                       FROM pg_catalog.pg_stat_activity AS b
+                       WHERE b.pid = ANY (pg_blocking_pids(a.pid))), 'a prepared transaction') AS "holders!"
+            FROM pg_catalog.pg_stat_activity AS a
+            WHERE a.datname = current_database() AND a.state = 'active' AND a.wait_event_type = 'Lock' AND a.query <> ''
+              AND EXISTS (SELECT FROM unnest($1::text[]) AS t (text)
+                          WHERE starts_with(t.text, a.query) OR starts_with(a.query, t.text))
+            LIMIT 1"#,
+            &texts,
+        )
+        .fetch_optional(connection)
+        .await
+    }
+
+    /// Cancels the statement of the session, if it still waits.
+    async fn cancel(&mut self, pid: i32) -> Result<(), sqlx::Error> {
+        let canceled = sqlx::query!(
+            r#"-- schema::cancel
+            SELECT pg_cancel_backend(a.pid) AS "canceled" FROM pg_catalog.pg_stat_activity AS a
+            WHERE a.pid = $1 AND a.state = 'active' AND a.wait_event_type = 'Lock'"#,
+            pid
+        );
+        answered(canceled.fetch_all(self.connection().await?)).await?;
+        Ok(())
+    }
+}
+
+/// The migration that failed, if it was one.
+fn migration(error: &Error) -> Option<i64> {
+    match error {
+        Error::Migration(MigrateError::ExecuteMigration(_, version)) => Some(*version),
+        _ => None,
+    }
+}
+
+fn is_lock_timeout(error: &Error) -> bool {
+    match error {
+        Error::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+        | Error::Database(error) => has_code(error, LOCK_NOT_AVAILABLE),
+        _ => false,
+    }
+}
+
+/// The sessions that hold locks on the schema's tables, the oldest transaction first, for people.
+async fn holders(db: &Db) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- schema::holders
+        SELECT coalesce(string_agg(h.session, '; '), 'none any more') AS "holders!"
+        FROM (
+            SELECT format('pid %s (%s, %s) in a transaction since %s', a.pid, a.usename, a.application_name, a.xact_start) AS session
+            FROM pg_catalog.pg_stat_activity AS a
+            WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL AND EXISTS (
+                SELECT FROM pg_catalog.pg_locks AS l
+                JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
+                WHERE l.pid = a.pid AND l.granted AND c.relnamespace = to_regnamespace('flametree'))
+            ORDER BY a.xact_start
+            LIMIT 5
+        ) AS h"#
+    )
+    .fetch_one(db)
+    .await
+}
