@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use flametree_notify::store::Db;
 
 use crate::engine::{Engine, delivered};
@@ -12,7 +13,7 @@ use crate::server::Server;
 use crate::service::Service;
 
 /// Endpoints of the drain by HTTP.
-const ENDPOINTS: usize = 20;
+pub(crate) const ENDPOINTS: usize = 20;
 
 /// Deliveries per second through the whole engine with attempts that cost nothing: `count` of the `ready` ones.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
@@ -46,27 +47,43 @@ pub(crate) struct Drained {
     pub(crate) wal_bytes: f64,
 }
 
-/// `count` signed deliveries to 20 endpoints of one receiver, by `workers` processes of the shipped binary.
-pub(crate) async fn http(server: &Server, receiver: &Receiver, count: usize, workers: u16) -> Drained {
+/// `count` signed deliveries to `endpoints` of one receiver, by `workers` processes of the shipped binary. A single one is timed from
+/// its first claim, several from when all have started.
+pub(crate) async fn http(
+    server: &Server,
+    receiver: &Receiver,
+    endpoints: usize,
+    count: usize,
+    workers: u16,
+) -> Drained {
     let db = server.create_migrated("drain").await;
     let url = server.url("drain");
     let api = Service::start("api", &url, &[]).await;
-    let agents = prepare::agents_by_api(&api, ENDPOINTS, &Receiver::url("/hook")).await;
+    let agents = prepare::agents_by_api(&api, endpoints, &Receiver::url("/hook")).await;
     api.stop();
     checkpoint(&db).await;
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
+    // Claims wait for this lock, so that no process drains while others start.
+    let mut lock = db.begin().await.unwrap();
+    if workers > 1 {
+        sqlx::raw_sql("LOCK TABLE flametree.ready_deliveries IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    }
     let workers = Service::workers(&url, workers).await;
+    let released: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *lock).await.unwrap();
+    lock.commit().await.unwrap();
     wait_recorded(&db, receiver, count).await;
     let wal_bytes = (wal(&db).await - wal_before) / count as f64;
+    let started = (workers.len() > 1).then_some(released);
     for worker in workers {
         worker.stop();
     }
     let (recorded, seconds): (i64, f64) = sqlx::query_as(
-        "SELECT count(*), extract(epoch FROM max(finished_at) - min(claimed_at))::float8
+        "SELECT count(*), extract(epoch FROM max(finished_at) - coalesce($1, min(claimed_at)))::float8
         FROM flametree.deliveries WHERE outcome = 'delivered'",
     )
+    .bind(started)
     .fetch_one(&db)
     .await
     .unwrap();

@@ -1,7 +1,7 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
-//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=scale` how cost grows
-//! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
+//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=workers` how cost grows
+//! with worker processes, `FIGURES=scale` with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
 //! server with default durability, the shipped binary, real requests. `make soak` is this program too (`soak/`).
 #![expect(
     clippy::cast_precision_loss,
@@ -143,7 +143,10 @@ async fn run(extent: Extent, quick: bool) -> Report {
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
     if named("scale") {
-        scale::figures(&mut report, &server, &receiver, extent.deliveries).await;
+        scale::figures(&mut report, &server, extent.deliveries).await;
+    }
+    if named("workers") {
+        scale::workers(&mut report, &server, &receiver, extent.deliveries, extent.rounds).await;
     }
     report.print();
     if chosen.is_none() {
@@ -182,7 +185,7 @@ async fn drains_by_http(report: &mut Report, server: &Server, receiver: &Receive
     let (mut ours, mut alone, mut wal_bytes) = (Vec::new(), Vec::new(), 0.0);
     let mut theirs: Vec<Vec<f64>> = peers::PEERS.iter().map(|_| Vec::new()).collect();
     for _ in 0..extent.rounds {
-        let drained = drain::http(server, receiver, extent.deliveries, 1).await;
+        let drained = drain::http(server, receiver, drain::ENDPOINTS, extent.deliveries, 1).await;
         ours.push(drained.per_second);
         wal_bytes = drained.wal_bytes;
         alone.push(limits::reqwest_alone(extent.deliveries).await);

@@ -1,26 +1,45 @@
-//! How cost grows with worker processes and with what is ready. Measured when it is asked for by name (`FIGURES=scale`),
-//! for ten million ready deliveries take minutes to prepare and 8 GB of disk.
+//! How cost grows with worker processes (`FIGURES=workers`) and with what is ready (`FIGURES=scale`). Both are measured only
+//! when they are named: ten million ready deliveries take minutes to prepare and 8 GB of disk.
 
 use crate::drain;
+use crate::median;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report};
 use crate::server::Server;
 
-const WORKERS: [u16; 3] = [1, 2, 4];
+/// Processes, and what they must reach together of what one reaches alone: they share two cores and the database.
+const WORKERS: [(u16, f64); 2] = [(4, 0.9), (16, 0.8)];
+/// Each process has three claimers: about fifty at one endpoint.
+const AT_ONE_ENDPOINT: u16 = 16;
 const READY: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const ENDPOINTS: u32 = 20;
 
-/// `count` deliveries for each line.
-pub(crate) async fn figures(report: &mut Report, server: &Server, receiver: &Receiver, count: usize) {
-    for workers in WORKERS {
-        let drained = drain::http(server, receiver, count, workers).await;
-        report.add(
-            format!("drain by signed HTTP POST, {workers} worker processes"),
-            drained.per_second,
-            "deliveries/s",
-            Goal::Shown,
-        );
+/// Drains by several worker processes, in turn with drains by one.
+pub(crate) async fn workers(report: &mut Report, server: &Server, receiver: &Receiver, count: usize, rounds: usize) {
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len() + 1];
+    let mut at_one_endpoint = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (rates, workers) in rates.iter_mut().zip([1].into_iter().chain(WORKERS.map(|(workers, _)| workers))) {
+            rates.push(drain::http(server, receiver, drain::ENDPOINTS, count, workers).await.per_second);
+        }
+        for (rates, workers) in at_one_endpoint.iter_mut().zip([1, AT_ONE_ENDPOINT]) {
+            rates.push(drain::http(server, receiver, 1, count, workers).await.per_second);
+        }
     }
+    let mut rates = rates.into_iter().map(median);
+    let one = rates.next().unwrap();
+    report.add("drain by signed HTTP POST, one worker process", one, "deliveries/s", Goal::Shown);
+    for (rate, (workers, least)) in rates.zip(WORKERS) {
+        report.add(format!("the same, {workers} processes"), rate, "deliveries/s", Goal::Shown);
+        report.add(format!("{workers} processes, relative to one"), rate / one, "x", Goal::AtLeast(least));
+    }
+    let [one, many] = at_one_endpoint.map(median);
+    report.add("drain to one endpoint, one process", one, "deliveries/s", Goal::Shown);
+    report.add(format!("the same, {AT_ONE_ENDPOINT} processes, relative"), many / one, "x", Goal::AtLeast(0.8));
+}
+
+/// `count` deliveries for each line.
+pub(crate) async fn figures(report: &mut Report, server: &Server, count: usize) {
     for ready in READY {
         let rate = drain::noop(server, ENDPOINTS, ready, count).await;
         report.add(format!("drain without sending, {ready} ready"), rate, "deliveries/s", Goal::Shown);

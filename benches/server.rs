@@ -131,6 +131,8 @@ impl Server {
 fn postgres(directory: &Path, log: Option<&File>) -> Child {
     let mut postgres = command("postgres", directory);
     postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory).args(["-c", "listen_addresses="]);
+    // Sixteen workers need more than the default of 100.
+    postgres.args(["-c", "max_connections=300"]);
     if let Some(log) = log {
         postgres.stderr(log.try_clone().unwrap());
     }
