@@ -142,18 +142,28 @@ async fn run(extent: Extent, quick: bool) -> Report {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
-    if named("scale") {
-        scale::figures(&mut report, &server, extent.deliveries).await;
-    }
-    if named("workers") {
-        scale::workers(&mut report, &server, &receiver, extent.deliveries, extent.rounds).await;
-    }
+    scaling(&mut report, &server, &receiver, &extent, named).await;
     report.print();
     if chosen.is_none() {
         let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
         report.write(&server.version().await, &date, quick);
     }
     report
+}
+
+async fn scaling(
+    report: &mut Report,
+    server: &Server,
+    receiver: &Receiver,
+    extent: &Extent,
+    named: impl Fn(&str) -> bool,
+) {
+    if named("scale") {
+        scale::figures(report, server, extent.deliveries).await;
+    }
+    if named("workers") {
+        scale::workers(report, server, receiver, extent.deliveries, extent.rounds).await;
+    }
 }
 
 async fn drains_without_sending(report: &mut Report, server: &Server, extent: &Extent) {

@@ -1,4 +1,4 @@
-//! The callers: they post events to the API at a steady rate, and repeat them as the README says.
+//! The callers: they post events to the API at a steady rate, and repeat them as docs/api.md says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ enum Reply {
         deliveries: Option<u64>,
     },
     Later(Duration),
-    /// Nothing the README promises.
+    /// A response that docs/api.md does not list.
     Unexpected(String),
     None,
 }
@@ -108,7 +108,7 @@ impl Caller {
                     sleep(pause).await;
                 }
                 Reply::Unexpected(answer) => {
-                    findings.add("the API gave an answer that is not in the README", answer);
+                    findings.add("the API gave an answer that docs/api.md does not list", answer);
                     sleep(REPEAT_PAUSE).await;
                 }
                 Reply::None => {
@@ -131,7 +131,11 @@ impl Caller {
                 }
                 Reply::Later(pause) => sleep(pause).await,
                 Reply::Unexpected(answer) => {
-                    return self.callers.book.findings.add("the API gave an answer that is not in the README", answer);
+                    return self
+                        .callers
+                        .book
+                        .findings
+                        .add("the API gave an answer that docs/api.md does not list", answer);
                 }
                 Reply::None => sleep(RECONNECT_PAUSE).await,
             }

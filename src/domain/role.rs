@@ -1,4 +1,4 @@
-//! Who may do what: one table, from which the checks, the OpenAPI document and the README's table come.
+//! Who may do what: one table, from which the checks, the OpenAPI document and the table in `docs/api.md` come.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ permissions! {
     ManageTokens: Admin;
 }
 
-/// The table in Markdown, as it stands in the README.
+/// The table in Markdown, as `docs/api.md` has it.
 pub fn table() -> String {
     let heading = format!("| may | {} |\n|---|---|---|---|---|---|\n", Role::ALL.map(Role::as_str).join(" | "));
     let rows = Permission::ALL.iter().map(|permission| {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_this_table() {
-        assert!(include_str!("../../README.md").contains(&table()), "README.md should have:\n{}", table());
+    fn the_documentation_has_this_table() {
+        assert!(include_str!("../../docs/api.md").contains(&table()), "docs/api.md should have:\n{}", table());
     }
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 const MUCH: u32 = 8;
 /// How long work waits for permits, or for company beside another claim.
 const MOMENT: Duration = Duration::from_millis(4);
+/// How long work waits for permits if its tenants already hold a claim's worth each: they are served, and where many
+/// processes share a machine, each would else claim the few permits that become free in a moment.
+const SERVED: Duration = Duration::from_millis(50);
 /// How long where much comes, and how long if there is little yet all the same.
 const DENSE: Duration = Duration::from_millis(8);
 const DENSE_BUT_LITTLE: Duration = Duration::from_millis(12);
@@ -74,10 +77,13 @@ impl Company {
         self.busy_until.is_some_and(|until| now < until)
     }
 
-    /// Until when the work that is there waits for permits; `None`: it has waited long enough.
-    pub(super) fn waits_for_permits(&mut self, now: Instant) -> Option<Instant> {
-        let end = self.waits_since(now) + MOMENT;
-        (now < end).then_some(end)
+    /// Until when the work that is there waits for permits; `None`: it has waited long enough. `are_served`: its tenants hold
+    /// a claim's worth of permits each.
+    pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
+        let since = self.waits_since(now);
+        let end = since + if are_served { SERVED } else { MOMENT };
+        // Asked again soon: permits become free at any moment.
+        (now < end).then(|| end.min(now.max(since) + MOMENT))
     }
 
     /// The same for more work, where so much `is_there`.

@@ -179,7 +179,7 @@ impl Lanes {
     /// Until when the work that is there waits, for permits or for more work; `None`: it is to be claimed now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
         if self.tenants.room(MANY) < wanted {
-            return self.company.waits_for_permits(now);
+            return self.company.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
         }
         if self.expects_more(now) { self.company.waits_for_work(self.is_there(), now) } else { None }
     }

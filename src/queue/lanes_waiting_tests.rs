@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::lane::Verdict;
+use super::lanes::{LaneLimits, Lanes};
 use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
 use crate::domain::names::TenantId;
 
@@ -36,6 +37,32 @@ fn little_work_waits_a_moment_after_a_claim_that_gave_much() {
     let end = lanes.waits_until(1, now).unwrap();
     assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "from when it was first seen");
     assert_eq!(lanes.waits_until(1, end), None, "nothing came");
+}
+
+#[test]
+fn work_waits_longer_for_permits_while_its_tenants_hold_many_and_not_if_a_tenant_holds_few() {
+    let now = Instant::now();
+    let in_ms = |ms| now + Duration::from_millis(ms);
+    let (busy, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
+    let mut lanes = Lanes::new(LaneLimits { permits: 40, endpoint_permits: 40 });
+    let mut next = 1;
+    lanes.hint(&busy, endpoint(0), 1, now);
+    for batch in [4, 40] {
+        let plan = lanes.plan(batch, now);
+        for one in settle_fully(&mut lanes, &plan, &mut next, now) {
+            if batch == 4 {
+                lanes.answered(one, Verdict::Answered, now, now);
+                lanes.release(one, 1);
+            }
+        }
+    }
+    assert!(lanes.held() >= 10, "{}", lanes.held());
+    assert_eq!(lanes.waits_until(10, now), Some(in_ms(4)), "asked again soon");
+    assert_eq!(lanes.waits_until(10, in_ms(49)), Some(in_ms(50)));
+    assert_eq!(lanes.waits_until(10, in_ms(50)), None, "it has waited long enough");
+
+    lanes.hint(&other, endpoint(9), 500, in_ms(5));
+    assert_eq!(lanes.waits_until(15, in_ms(5)), None, "the other tenant holds none");
 }
 
 #[test]

@@ -133,6 +133,12 @@ impl Tenants {
         rooms.fold(0, u32::saturating_add).min(self.free())
     }
 
+    /// Whether each of the first `most` tenants of each kind holds at least so many permits.
+    pub(super) fn each_holds(&self, permits: u32, most: usize) -> bool {
+        let holds = |tenant| self.by_id.get(tenant).is_some_and(|of: &Tenant| of.held.sum() >= permits);
+        Kind::ALL.into_iter().all(|kind| self.turns.of(kind).iter().take(most).all(holds))
+    }
+
     /// How many permits the tenant may take for endpoints of this kind.
     pub(super) fn room_of(&self, tenant: &TenantId, kind: Kind) -> u32 {
         let Some(of) = self.by_id.get(tenant) else { return 0 };

@@ -19,12 +19,10 @@ fn every_source_path_named_in_a_document_exists() {
 }
 
 #[test]
-fn every_setting_stands_in_the_example_file_and_in_the_readme() {
+fn every_setting_is_in_the_example_file_and_in_the_documentation() {
     let settings = settings();
     assert!(settings.len() > 20, "only {} settings were found in src/config/settings.rs", settings.len());
-    // The readme is in force from the day on which it exists.
-    let documents = ["docker/.env.example", "README.md"].map(|name| root().join(name));
-    for document in documents.into_iter().filter(|document| document.exists()) {
+    for document in ["docker/.env.example", "docs/settings.md"].map(|name| root().join(name)) {
         let words = words(&read(&document));
         let missing: Vec<_> = settings.iter().filter(|setting| !words.contains(*setting)).collect();
         assert!(missing.is_empty(), "{} does not name {missing:?}", relative(&document));

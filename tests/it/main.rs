@@ -75,6 +75,7 @@ mod queue_endings;
 mod queue_plans;
 mod queue_protocol;
 mod queue_search;
+mod readme_steps;
 mod replay_operations;
 mod replays;
 mod restore;
