@@ -43,8 +43,8 @@ async fn the_steps_deliver_an_event_to_the_receiver_and_show_its_outcome() {
     let output = tokio::task::spawn_blocking(|| shell.wait_with_output().unwrap());
     let output = tokio::time::timeout(PATIENCE, output).await.expect("the steps end").unwrap();
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let received = text.lines().find(|line| line.starts_with("evt_") && line.ends_with(" user_message"));
-    assert!(received.is_some(), "the receiver printed no event:\n{text}\n{errors}");
+    let event = text.lines().find(|line| line.starts_with("evt_") && line.ends_with(" user_message"));
+    assert!(event.is_some(), "the receiver printed no event:\n{text}\n{errors}");
     assert!(text.contains("\"outcome\":\"delivered\""), "no delivery is listed as delivered:\n{text}\n{errors}");
 }
 
