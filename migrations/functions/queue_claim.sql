@@ -80,7 +80,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.claim_deliveries IS
-    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the ledger row and answers it with its events; NULL where nothing was ready. Raises FT001 when the worker is fenced.';
+    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the claim and returns it with its events; NULL where nothing was ready. Raises FT001 when the worker is fenced.';
 
 CREATE OR REPLACE FUNCTION flametree.claimed_deliveries(p_claim flametree.claims) RETURNS flametree.claimed LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
@@ -122,7 +122,7 @@ BEGIN
     RETURN v_claimed;
 END
 $$;
-COMMENT ON FUNCTION flametree.claimed_deliveries IS 'A ledger row with its events.';
+COMMENT ON FUNCTION flametree.claimed_deliveries IS 'A claim with its events.';
 
 CREATE OR REPLACE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id uuid) RETURNS flametree.claimed LANGUAGE plpgsql
     SET enable_seqscan = off SET lock_timeout = '3s' AS $$

@@ -78,7 +78,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.finish_deliveries IS
-    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and removes the ledger rows that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
 
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -129,7 +129,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
-    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the ledger row goes.';
+    'Puts deliveries that were claimed but not begun back, at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the claim is deleted.';
 
 -- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)

@@ -11,7 +11,7 @@ use crate::domain::ids::ClaimId;
 use crate::store::queue::claim::{ClaimedDelivery, NoEvent};
 use crate::store::queue::finish::FinishedDelivery;
 
-/// A ledger row of this worker and how many of its deliveries are not recorded yet.
+/// A claim of this worker and how many of its deliveries are not recorded yet.
 #[derive(Debug)]
 pub(super) struct OpenClaim {
     pub(super) id: ClaimId,

@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{ClaimStep, Metrics};
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
 pub(super) const CLAIMERS: usize = 3;
-/// Deliveries of one claim: its ledger row then fits a page of the database.
+/// Deliveries of one claim: its row then fits a page of the database.
 const BATCH: u32 = 128;
 /// Between questions about a claim whose answer was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);

@@ -23,7 +23,7 @@ use crate::store::{Db, FailureKind, answered, failure_kind};
 use crate::telemetry::metrics::Metrics;
 
 /// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
-/// that the ledger row is never removed before all of them are in the log.
+/// that a claim is never deleted before all of them are recorded.
 pub(super) const COMPLETERS: usize = 2;
 /// Outcomes of one transaction.
 const BATCH: usize = 512;

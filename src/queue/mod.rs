@@ -175,7 +175,7 @@ impl Queue {
     }
 
     /// Ends the worker, when nothing is claimed any more or the patience for it has ended. Outcomes that are known are
-    /// still recorded; what is then left in the ledger falls to the reaper.
+    /// still recorded; what is then left in `claims` falls to the reaper.
     pub async fn close(&self) {
         self.recording.end().await;
         self.membership.end().await;

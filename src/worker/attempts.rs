@@ -1,4 +1,4 @@
-//! One attempt per claimed delivery, which always ends in the queue's ledger. Attempts share tasks, but neither a panic nor a
+//! One attempt per claimed delivery, whose end the queue always records. Attempts share tasks, but neither a panic nor a
 //! wait of one is another's.
 
 use std::convert::Infallible;

@@ -103,7 +103,7 @@ async fn a_released_delivery_is_back_at_its_old_place() {
 }
 
 #[tokio::test]
-async fn the_last_release_of_a_claim_removes_its_ledger_row() {
+async fn the_last_release_of_a_claim_deletes_it() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;

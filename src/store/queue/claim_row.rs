@@ -1,4 +1,4 @@
-//! A ledger row with its events, as the database answers it: one row of arrays.
+//! A claim with its events, as the database answers it: one row of arrays.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl ClaimRow {
         let one = |id: Uuid| {
             let id = DeliveryId::from_uuid(id);
             let lane = usize::try_from(next(&mut lane_numbers)?).ok().and_then(|lane| lanes.get(lane.checked_sub(1)?));
-            let lane = lane.ok_or_else(|| Error::Decode("a lane that the ledger row does not have".into()))?;
+            let lane = lane.ok_or_else(|| Error::Decode("a lane that the claim does not have".into()))?;
             let event_id = EventId::from_uuid(next(&mut event_ids)?);
             let event = columns.next(event_id, &lane.tenant_id)?;
             let event = events.entry(event_id).or_insert_with(|| event.map(Arc::new)).clone();
@@ -95,7 +95,7 @@ impl ClaimRow {
     }
 }
 
-/// One endpoint of the ledger row.
+/// One endpoint of the claim.
 struct Lane {
     tenant_id: TenantId,
     endpoint_id: EndpointId,
@@ -166,5 +166,5 @@ fn column<T>(values: Option<Vec<T>>) -> IntoIter<T> {
 
 /// An array that is too short must not lose a delivery in silence.
 fn next<T>(column: &mut IntoIter<T>) -> Result<T, Error> {
-    column.next().ok_or_else(|| Error::Decode("a ledger row whose arrays are not of one length".into()))
+    column.next().ok_or_else(|| Error::Decode("a claim whose arrays are not of one length".into()))
 }

@@ -47,7 +47,7 @@ impl Deployment {
         within(deadline, "all deliveries have their outcome", async || self.left().await == Some((0, 0))).await;
     }
 
-    /// Deliveries that are ready, and ledger rows with deliveries; `None` while the database is away.
+    /// Deliveries that are ready, and claims with deliveries; `None` while the database is away.
     pub async fn left(&self) -> Option<(i64, i64)> {
         let query = "SELECT (SELECT count(*) FROM flametree.ready_deliveries),
                             (SELECT count(*) FROM flametree.claims WHERE delivery_ids <> '{}')";
