@@ -4,7 +4,7 @@
 //! whoever needs the time is given `now`.
 
 pub mod delivery;
-pub mod delivery_log;
+pub mod delivery_record;
 pub mod endpoint;
 pub mod event;
 pub mod fault;

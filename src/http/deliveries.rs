@@ -15,7 +15,7 @@ use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
 use crate::domain::delivery::Outcome;
-use crate::domain::delivery_log::{DeliveryFilter, EventSummary, FinishedDelivery};
+use crate::domain::delivery_record::{DeliveryFilter, EventSummary, FinishedDelivery};
 use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::fault::FaultCode;

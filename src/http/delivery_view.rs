@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::channels::webhook;
 use crate::domain::delivery::Outcome;
-use crate::domain::delivery_log::{EventSummary, FinishedDelivery, WebhookTarget};
+use crate::domain::delivery_record::{EventSummary, FinishedDelivery, WebhookTarget};
 use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::{DeliveryId, EndpointId, EventId};

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::Db;
 use super::events::event_type;
 use crate::domain::delivery::{Attempt, Outcome};
-use crate::domain::delivery_log::{DeliveryFilter, EventSummary, FinishedDelivery, ListedDelivery, WebhookTarget};
+use crate::domain::delivery_record::{DeliveryFilter, EventSummary, FinishedDelivery, ListedDelivery, WebhookTarget};
 use crate::domain::endpoint::Channel;
 use crate::domain::event::EventType;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, lower_bound};
 use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 
-/// How many rows of the log a page looks at, however few of them fit the filter: a bound of the work of one request.
+/// How many delivery records a page reads, however few of them fit the filter: a bound of the work of one request.
 pub const MAX_SCANNED_ROWS: u16 = 10_000;
 
 struct DeliveryRow {

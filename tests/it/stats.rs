@@ -1,4 +1,4 @@
-//! Statistics as people read them, against a log of the test's own making.
+//! Statistics as people read them, against delivery records that the test writes.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::stats;
@@ -39,7 +39,7 @@ async fn log(api: &TestApi) -> i64 {
     noon
 }
 
-/// What the log itself says of agent-0 from minute to minute.
+/// What the delivery records say of agent-0 from minute to minute.
 async fn expected(api: &TestApi, from: i64, to: i64, channel: &str) -> Value {
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE outcome = 'delivered'), count(*) FILTER (WHERE outcome = 'timeout'),

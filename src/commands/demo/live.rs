@@ -1,5 +1,5 @@
 //! Conversations that go on for as long as the demonstration stays up: at a pace at which a person can watch what each event
-//! does to the badge, the dot, the notifications and the delivery log.
+//! does to the badge, the dot, the notifications and the delivery records.
 
 use std::time::Duration;
 

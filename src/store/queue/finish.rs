@@ -1,4 +1,4 @@
-//! Outcomes into the log, and deliveries that were not begun back into the queue.
+//! Outcomes into `deliveries`, and deliveries that were not begun back into the queue.
 
 use std::borrow::Borrow;
 

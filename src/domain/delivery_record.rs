@@ -1,4 +1,4 @@
-//! The log of deliveries as people read it.
+//! Delivery records as the API shows them.
 
 use chrono::{DateTime, Utc};
 
