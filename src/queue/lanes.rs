@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::company::Company;
+use super::batch_window::BatchWindow;
 use super::known_lanes::KnownLanes;
 use super::lane::{Lane, MOST_APPETITE, Standing, Verdict};
 use super::tenants::{Kind, Tenants, Turn};
@@ -40,7 +40,7 @@ pub(super) struct Lanes {
     slow: usize,
     /// The furthest position that any lane has given.
     furthest_taken: i64,
-    company: Company,
+    batch_window: BatchWindow,
 }
 
 /// So much work is worth a claim of its own, whatever else is coming.
@@ -56,7 +56,7 @@ impl Lanes {
             tenants: Tenants::new(limits.permits),
             slow: 0,
             furthest_taken: 0,
-            company: Company::default(),
+            batch_window: BatchWindow::default(),
         }
     }
 
@@ -94,7 +94,7 @@ impl Lanes {
             Lane::new(tenant.clone(), position, most, now)
         });
         lane.work_seen(position);
-        self.company.work_seen(now);
+        self.batch_window.work_seen(now);
         self.queue(endpoint);
         for forgotten in self.known.forget_idle(now) {
             self.tenants.remove_lane(&forgotten.tenant);
@@ -112,7 +112,7 @@ impl Lanes {
             let most = if is_shared { left.div_ceil(3) } else { left };
             left -= self.plan_turns(kind, most, now, &mut planned);
         }
-        self.company.planned(!planned.is_empty());
+        self.batch_window.planned(!planned.is_empty());
         planned
     }
 
@@ -179,14 +179,14 @@ impl Lanes {
     /// Until when the work that is there waits, for permits or for more work; `None`: it is to be claimed now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
         if self.tenants.room(MANY) < wanted {
-            return self.company.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
+            return self.batch_window.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
         }
-        if self.expects_more(now) { self.company.waits_for_work(self.is_there(), now) } else { None }
+        if self.expects_more(now) { self.batch_window.waits_for_work(self.is_there(), now) } else { None }
     }
 
     /// Whether what is known to be there is little and more is coming.
     pub(super) fn expects_more(&self, now: Instant) -> bool {
-        self.company.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
+        self.batch_window.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
     }
 
     /// Whether so much is known to be there that a claim need not wait for more.
@@ -197,12 +197,12 @@ impl Lanes {
     /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
     fn is_there(&self) -> u32 {
         let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
-        self.tenants.endpoints().take(MANY).map(rest).fold(self.company.seen(), u32::saturating_add)
+        self.tenants.endpoints().take(MANY).map(rest).fold(self.batch_window.seen(), u32::saturating_add)
     }
 
     /// All lanes of a planned claim are settled; it gave so many deliveries.
     pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
-        self.company.claim_ended(deliveries, now);
+        self.batch_window.claim_ended(deliveries, now);
     }
 
     /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is

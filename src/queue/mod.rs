@@ -5,9 +5,9 @@
 //! dropped is recorded as `interrupted`.
 
 mod backend;
+mod batch_window;
 mod claimed;
 mod claimer;
-mod company;
 mod completer;
 mod discovery;
 mod known_lanes;
