@@ -21,8 +21,8 @@ const FAST_ANSWER: Duration = Duration::from_secs(1);
 /// deliveries then lie behind what was reached. The search finds those that commit later still.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
-/// A turn's largest appetite: a claim of 128 still serves eight lanes.
-pub(super) const MOST_APPETITE: u32 = 16;
+/// The largest batch of a lane in one turn: a claim of 128 still serves eight lanes.
+pub(super) const MAX_BATCH_SIZE: u32 = 16;
 
 /// What an attempt says of its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,10 @@ pub(super) struct Lane {
     cap: u32,
     /// How many deliveries a turn may take when many lanes wait. To find a lane's work costs more than to take it, so a
     /// lane that gave all it was asked for is asked for more.
-    pub(super) appetite: u32,
-    /// How many more it probably has: as many as it gave, if that was all that it was asked for, twice. (Once it may be by
-    /// chance, for among many lanes each is asked for few.)
-    pub(super) rest: u32,
+    pub(super) batch_size: u32,
+    /// Estimated backlog: the size of the last full batch, if the one before was full too. (A single full batch
+    /// may be chance: among many lanes each is asked for few.)
+    pub(super) backlog_estimate: u32,
     /// Deliveries that were seen since its last turn.
     seen: u32,
     /// When the cap was halved last: the attempts begun before say nothing new.
@@ -109,8 +109,8 @@ impl Lane {
             standing: Standing::New,
             held: ByKind::default(),
             in_flight: 0,
-            appetite: 1,
-            rest: 0,
+            batch_size: 1,
+            backlog_estimate: 0,
             seen: 0,
             cap: FIRST_CAP.min(most),
             cut_at: now,
@@ -133,9 +133,9 @@ impl Lane {
         self.cap.saturating_sub(self.held.sum())
     }
 
-    /// What it asks of a turn whose share is so much: what was seen, if that is more, and what its appetite is.
+    /// What it asks of a turn whose share is so much: the largest of its share, of what was seen, and of its batch size.
     pub(super) fn wants(&self, share: u32) -> u32 {
-        share.max(self.appetite).max(self.seen.min(MOST_APPETITE))
+        share.max(self.batch_size).max(self.seen.min(MAX_BATCH_SIZE))
     }
 
     /// Whether it gets a place in the turns of its kind: it may have work and room, and has none yet.
@@ -214,14 +214,14 @@ impl Lane {
 
     /// Whether the last claim got all that it asked for, so that there may be more.
     pub(super) fn is_deep(&self) -> bool {
-        self.appetite > 1
+        self.batch_size > 1
     }
 
     /// What it gave of what it was asked for.
     pub(super) fn gave(&mut self, count: u32, asked: u32) {
         let all = count >= asked;
-        self.rest = if all && self.is_deep() { count } else { 0 };
-        self.appetite = if all { (self.appetite * 2).min(MOST_APPETITE) } else { 1 };
+        self.backlog_estimate = if all && self.is_deep() { count } else { 0 };
+        self.batch_size = if all { (self.batch_size * 2).min(MAX_BATCH_SIZE) } else { 1 };
     }
 
     /// Whether attempts are in flight and none was answered for long.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::batch_window::BatchWindow;
 use super::known_lanes::KnownLanes;
-use super::lane::{Lane, MOST_APPETITE, Standing, Verdict};
+use super::lane::{Lane, MAX_BATCH_SIZE, Standing, Verdict};
 use super::tenants::{Kind, Tenants, Turn};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
@@ -119,7 +119,7 @@ impl Lanes {
     /// One turn for each tenant, of `most` deliveries in all. Returns how many were planned.
     fn plan_turns(&mut self, kind: Kind, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let tenants = self.tenants.waiting(kind);
-        let share = (most / u32::try_from(tenants).unwrap_or(u32::MAX).max(1)).max(MOST_APPETITE);
+        let share = (most / u32::try_from(tenants).unwrap_or(u32::MAX).max(1)).max(MAX_BATCH_SIZE);
         let mut left = most;
         for _ in 0..tenants {
             if left == 0 {
@@ -196,8 +196,8 @@ impl Lanes {
 
     /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
     fn is_there(&self) -> u32 {
-        let rest = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.rest);
-        self.tenants.endpoints().take(MANY).map(rest).fold(self.batch_window.seen(), u32::saturating_add)
+        let backlog = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.backlog_estimate);
+        self.tenants.endpoints().take(MANY).map(backlog).fold(self.batch_window.seen(), u32::saturating_add)
     }
 
     /// All lanes of a planned claim are settled; it gave so many deliveries.
