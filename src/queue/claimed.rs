@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::lane::Verdict;
+use super::lane::AttemptSignal;
 use super::pool::ChannelQueue;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::ids::ClaimId;
@@ -84,18 +84,18 @@ impl Claimed {
 
     /// Ends with the outcome of the attempt.
     pub fn record(mut self, attempt: Attempt) {
-        let verdict = verdict(attempt.outcome);
-        self.end(End::Record, attempt, verdict);
+        let signal = signal(attempt.outcome);
+        self.end(End::Record, attempt, signal);
     }
 
     /// Ends without having begun: the delivery goes back into the queue.
     pub fn put_back(mut self) {
-        self.end(End::PutBack, Attempt::not_sent(Outcome::Interrupted, None), Verdict::Neutral);
+        self.end(End::PutBack, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }
 
-    fn end(&mut self, end: End, attempt: Attempt, verdict: Verdict) {
+    fn end(&mut self, end: End, attempt: Attempt, signal: AttemptSignal) {
         let Some(place) = self.place.take() else { return };
-        self.queue.answered(place.endpoint_id, verdict, self.started);
+        self.queue.answered(place.endpoint_id, signal, self.started);
         let channel = self.queue.channel().as_str();
         match end {
             End::Record => {
@@ -121,13 +121,13 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.end(End::Record, Attempt::not_sent(Outcome::Interrupted, None), Verdict::Neutral);
+        self.end(End::Record, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }
 }
 
-fn verdict(outcome: Outcome) -> Verdict {
+fn signal(outcome: Outcome) -> AttemptSignal {
     match outcome {
-        Outcome::Timeout => Verdict::TimedOut,
+        Outcome::Timeout => AttemptSignal::TimedOut,
         Outcome::Delivered
         | Outcome::HttpError
         | Outcome::Redirect
@@ -136,12 +136,12 @@ fn verdict(outcome: Outcome) -> Verdict {
         | Outcome::TlsError
         | Outcome::Gone
         | Outcome::PayloadTooLarge
-        | Outcome::Throttled => Verdict::Answered,
+        | Outcome::Throttled => AttemptSignal::Answered,
         Outcome::DnsError
         | Outcome::BlockedAddress
         | Outcome::Expired
         | Outcome::Interrupted
         | Outcome::Canceled
-        | Outcome::ConfigError => Verdict::Neutral,
+        | Outcome::ConfigError => AttemptSignal::Neutral,
     }
 }

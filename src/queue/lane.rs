@@ -26,7 +26,7 @@ pub(super) const MAX_BATCH_SIZE: u32 = 16;
 
 /// What an attempt says of its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AttemptSignal {
     /// It answered, whatever the answer was.
     Answered,
     /// It did not answer in time.
@@ -229,24 +229,24 @@ impl Lane {
         self.in_flight > 0 && now.duration_since(self.progress_at) >= STALL_AFTER
     }
 
-    pub(super) fn judge(&mut self, verdict: Verdict, started: Instant, now: Instant, most: u32) {
+    pub(super) fn apply(&mut self, signal: AttemptSignal, started: Instant, now: Instant, most: u32) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        match verdict {
-            Verdict::Answered => {
+        match signal {
+            AttemptSignal::Answered => {
                 self.progress_at = now;
                 self.cap = self.cap.saturating_add(1).min(most);
                 if now.duration_since(started) < FAST_ANSWER {
                     self.standing = Standing::Proven;
                 }
             }
-            Verdict::TimedOut => {
+            AttemptSignal::TimedOut => {
                 self.standing = Standing::Slow;
                 if started > self.cut_at {
                     self.cap = (self.cap / 2).max(1);
                     self.cut_at = now;
                 }
             }
-            Verdict::Neutral => {}
+            AttemptSignal::Neutral => {}
         }
     }
 }

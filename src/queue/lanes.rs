@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::batch_window::BatchWindow;
 use super::known_lanes::KnownLanes;
-use super::lane::{Lane, MAX_BATCH_SIZE, Standing, Verdict};
+use super::lane::{AttemptSignal, Lane, MAX_BATCH_SIZE, Standing};
 use super::tenants::{Kind, Tenants, Turn};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
@@ -227,11 +227,11 @@ impl Lanes {
     }
 
     /// An attempt ended: what it says of the endpoint. To be called once for each delivery that was taken.
-    pub(super) fn answered(&mut self, endpoint: EndpointId, verdict: Verdict, started: Instant, now: Instant) {
+    pub(super) fn answered(&mut self, endpoint: EndpointId, signal: AttemptSignal, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
         let Some(lane) = self.known.get_mut(endpoint) else { return };
         let before = lane.standing;
-        lane.judge(verdict, started, now, most);
+        lane.apply(signal, started, now, most);
         count_slow(&mut self.slow, before, lane.standing);
         self.queue(endpoint);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::lane::{Standing, Verdict};
+use super::lane::{AttemptSignal, Standing};
 use super::lanes::{LaneLimits, Lanes, Planned};
 use super::lanes_tests::{LIMITS, endpoint, lanes_with_work, settle_fully};
 use crate::domain::ids::EndpointId;
@@ -83,8 +83,8 @@ impl World {
                     return;
                 }
                 let (of, started) = self.running.swap_remove(number);
-                let verdict = if timed_out { Verdict::TimedOut } else { Verdict::Answered };
-                self.lanes.answered(of, verdict, started, self.now);
+                let signal = if timed_out { AttemptSignal::TimedOut } else { AttemptSignal::Answered };
+                self.lanes.answered(of, signal, started, self.now);
                 self.ended.push(of);
             }
             Step::Record(number) if !self.ended.is_empty() => {
@@ -118,7 +118,7 @@ impl World {
             self.running.drain(..).partition(|(of, _)| self.hanging.contains(of));
         self.running = hanging;
         for (of, _) in &healthy {
-            self.lanes.answered(*of, Verdict::Answered, self.now, self.now);
+            self.lanes.answered(*of, AttemptSignal::Answered, self.now, self.now);
             self.lanes.release(*of, 1);
         }
         for of in self.ended.drain(..) {
@@ -130,7 +130,7 @@ impl World {
     /// Everything that is begun ends, and says nothing of its endpoint's pace.
     fn end_all(&mut self) {
         for (of, started) in self.running.drain(..) {
-            self.lanes.answered(of, Verdict::Neutral, started, self.now);
+            self.lanes.answered(of, AttemptSignal::Neutral, started, self.now);
             self.ended.push(of);
         }
         for of in self.ended.drain(..) {
@@ -244,7 +244,7 @@ proptest! {
             let plan = lanes.plan(batch, now);
             for one in settle_fully(&mut lanes, &plan, &mut next, now) {
                 seen.insert(one);
-                lanes.answered(one, Verdict::Answered, now, now);
+                lanes.answered(one, AttemptSignal::Answered, now, now);
                 lanes.release(one, 1);
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::lane::{FIRST_CAP, STALL_AFTER, Verdict};
+use super::lane::{AttemptSignal, FIRST_CAP, STALL_AFTER};
 use super::lanes::{LaneLimits, Lanes, Planned};
 use super::tenants::unproven_permits;
 use crate::domain::ids::EndpointId;
@@ -53,7 +53,7 @@ fn a_lane_that_gives_all_is_asked_for_more_and_one_that_does_not_for_one() {
     for _ in 0..50 {
         let plan = lanes.plan(4, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, Verdict::Answered, now, now);
+            lanes.answered(one, AttemptSignal::Answered, now, now);
             lanes.release(one, 1);
         }
     }
@@ -148,7 +148,7 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let begun = settle_fully(&mut lanes, &plan, &mut next, now);
     let later = now + Duration::from_millis(10);
     for one in &begun {
-        lanes.answered(*one, Verdict::Answered, now, later);
+        lanes.answered(*one, AttemptSignal::Answered, now, later);
         lanes.release(*one, 1);
     }
     let grown = lanes.plan(80, later);
@@ -156,7 +156,7 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     settle_fully(&mut lanes, &grown, &mut next, later);
     let much_later = later + Duration::from_secs(5);
     for _ in 0..LIMITS.endpoint_permits {
-        lanes.answered(endpoint(0), Verdict::TimedOut, later + Duration::from_millis(1), much_later);
+        lanes.answered(endpoint(0), AttemptSignal::TimedOut, later + Duration::from_millis(1), much_later);
         lanes.release(endpoint(0), 1);
     }
     assert_eq!(lanes.slow_lanes(), 1);
@@ -172,7 +172,7 @@ fn a_silent_endpoint_is_slow_before_its_first_timeout() {
     settle_fully(&mut lanes, &plan, &mut next, now);
     lanes.plan(4, now + STALL_AFTER);
     assert_eq!(lanes.slow_lanes(), 1);
-    lanes.answered(endpoint(0), Verdict::Answered, now + STALL_AFTER, now + STALL_AFTER);
+    lanes.answered(endpoint(0), AttemptSignal::Answered, now + STALL_AFTER, now + STALL_AFTER);
     assert_eq!(lanes.slow_lanes(), 0);
 }
 
@@ -195,7 +195,7 @@ fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_are_scheduled_round_robin
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     for number in 0..20 {
-        lanes.answered(endpoint(number), Verdict::TimedOut, now, now);
+        lanes.answered(endpoint(number), AttemptSignal::TimedOut, now, now);
     }
     let held = claim_all(&mut lanes, now);
     let (sum, most) = (held.values().sum::<u32>(), unproven_permits(LIMITS.permits) / 4);
@@ -211,13 +211,13 @@ fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(100, now);
     for number in 0..100 {
-        lanes.answered(endpoint(number), Verdict::Answered, now, now);
+        lanes.answered(endpoint(number), AttemptSignal::Answered, now, now);
     }
     let other = TenantId::parse("globex").unwrap();
     for position in 0..64 {
         lanes.hint(&other, endpoint(1_000), position, now);
     }
-    lanes.answered(endpoint(1_000), Verdict::Answered, now, now);
+    lanes.answered(endpoint(1_000), AttemptSignal::Answered, now, now);
     let mut of_other = 0;
     for _ in 0..2 {
         let plan = lanes.plan(32, now);
@@ -236,7 +236,7 @@ fn an_endpoint_that_begins_to_hang_takes_nothing_from_what_new_ones_share() {
     for _ in 0..40 {
         let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, Verdict::Answered, now, now);
+            lanes.answered(one, AttemptSignal::Answered, now, now);
             lanes.release(one, 1);
         }
     }
@@ -257,7 +257,7 @@ fn work_behind_the_reached_position_moves_the_start_back() {
         let at = now + Duration::from_secs(step * 2);
         let plan = lanes.plan(4, at);
         for one in settle_fully(&mut lanes, &plan, &mut next, at) {
-            lanes.answered(one, Verdict::Answered, at, at);
+            lanes.answered(one, AttemptSignal::Answered, at, at);
             lanes.release(one, 1);
         }
     }
@@ -273,7 +273,7 @@ fn a_slow_lane_without_work_is_forgotten_too() {
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[1], now);
-    lanes.answered(endpoint(0), Verdict::TimedOut, now, now);
+    lanes.answered(endpoint(0), AttemptSignal::TimedOut, now, now);
     lanes.release(endpoint(0), 1);
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[], now);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::Verdict;
+use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes};
 use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
 use crate::domain::names::TenantId;
@@ -51,7 +51,7 @@ fn work_waits_longer_for_permits_while_its_tenants_hold_many_and_not_if_a_tenant
         let plan = lanes.plan(batch, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
             if batch == 4 {
-                lanes.answered(one, Verdict::Answered, now, now);
+                lanes.answered(one, AttemptSignal::Answered, now, now);
                 lanes.release(one, 1);
             }
         }
@@ -73,7 +73,7 @@ fn lanes_that_gave_all_twice_are_expected_to_give_as_much_again() {
     for is_expected in [false, true] {
         let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, Verdict::Answered, now, now);
+            lanes.answered(one, AttemptSignal::Answered, now, now);
             lanes.release(one, 1);
         }
         assert_eq!(lanes.has_enough(), is_expected);

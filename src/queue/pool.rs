@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
 use super::claimed::{Claimed, Ended};
-use super::lane::Verdict;
+use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, EndpointId};
@@ -183,8 +183,8 @@ impl ChannelQueue {
         drop(self.begun.send(claimed));
     }
 
-    pub(super) fn answered(&self, endpoint: EndpointId, verdict: Verdict, started: Instant) {
-        self.lanes().answered(endpoint, verdict, started, Instant::now());
+    pub(super) fn answered(&self, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
+        self.lanes().answered(endpoint, signal, started, Instant::now());
     }
 
     /// Hands an ended delivery to the completer of its claim.
