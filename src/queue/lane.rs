@@ -37,7 +37,7 @@ pub(super) enum AttemptSignal {
 
 /// What is known of an endpoint's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LaneHealth {
     /// There was no answer yet.
     New,
     /// Its last answer came fast.
@@ -46,7 +46,7 @@ pub(super) enum Standing {
     Slow,
 }
 
-impl Standing {
+impl LaneHealth {
     pub(super) fn kind(self) -> Kind {
         match self {
             Self::Proven => Kind::Proven,
@@ -71,7 +71,7 @@ pub(super) struct Lane {
     pub(super) generation: u64,
     /// Whether the lane has a place in the turns of each kind. Once its kind changes, the other place means nothing.
     queued: ByKind<bool>,
-    pub(super) standing: Standing,
+    pub(super) health: LaneHealth,
     /// Permits held (reserved, in flight or not yet recorded), by what the endpoint was when they were taken: those of an
     /// endpoint that was proven and hangs now are not taken from what new endpoints share.
     held: ByKind<u32>,
@@ -106,7 +106,7 @@ impl Lane {
             has_work: true,
             generation: 0,
             queued: ByKind::default(),
-            standing: Standing::New,
+            health: LaneHealth::New,
             held: ByKind::default(),
             in_flight: 0,
             batch_size: 1,
@@ -141,7 +141,7 @@ impl Lane {
     /// Whether it gets a place in the turns of its kind: it may have work and room, and has none yet.
     pub(super) fn queue(&mut self) -> bool {
         let has_work_and_room = self.has_work && self.room() > 0;
-        has_work_and_room && !std::mem::replace(self.queued.of_mut(self.standing.kind()), true)
+        has_work_and_room && !std::mem::replace(self.queued.of_mut(self.health.kind()), true)
     }
 
     /// Its place in the turns of this kind has come.
@@ -151,19 +151,19 @@ impl Lane {
 
     /// How many more it may take where its tenant may take `free`. An unproven one leaves as many to its tenant's others.
     pub(super) fn room_within(&self, free: u32) -> u32 {
-        match self.standing.kind() {
+        match self.health.kind() {
             Kind::Proven => self.room(),
             Kind::Unproven => self.room().min(share(free, self.held.sum(), 1)),
         }
     }
 
     pub(super) fn take(&mut self, permits: u32) {
-        *self.held.of_mut(self.standing.kind()) += permits;
+        *self.held.of_mut(self.health.kind()) += permits;
     }
 
     /// Releases permits, first those that were taken before the endpoint's kind changed. Returns how many of which kind.
     pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
-        let kind = self.standing.kind();
+        let kind = self.health.kind();
         let mut left = permits;
         [kind.other(), kind].map(|kind| {
             let held = self.held.of_mut(kind);
@@ -236,11 +236,11 @@ impl Lane {
                 self.progress_at = now;
                 self.cap = self.cap.saturating_add(1).min(most);
                 if now.duration_since(started) < FAST_ANSWER {
-                    self.standing = Standing::Proven;
+                    self.health = LaneHealth::Proven;
                 }
             }
             AttemptSignal::TimedOut => {
-                self.standing = Standing::Slow;
+                self.health = LaneHealth::Slow;
                 if started > self.cut_at {
                     self.cap = (self.cap / 2).max(1);
                     self.cut_at = now;

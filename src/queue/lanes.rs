@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::batch_window::BatchWindow;
 use super::known_lanes::KnownLanes;
-use super::lane::{AttemptSignal, Lane, MAX_BATCH_SIZE, Standing};
+use super::lane::{AttemptSignal, Lane, LaneHealth, MAX_BATCH_SIZE};
 use super::tenants::{Kind, Tenants, Turn};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
@@ -98,7 +98,7 @@ impl Lanes {
         self.queue(endpoint);
         for forgotten in self.known.forget_idle(now) {
             self.tenants.remove_lane(&forgotten.tenant);
-            self.slow -= usize::from(forgotten.standing == Standing::Slow);
+            self.slow -= usize::from(forgotten.health == LaneHealth::Slow);
         }
     }
 
@@ -149,13 +149,13 @@ impl Lanes {
             if !lane.has_work {
                 continue;
             }
-            let before = lane.standing;
+            let before = lane.health;
             // A lane whose attempts give no answer for long is slow before its first timeout.
             if lane.stalled(now) {
-                lane.standing = Standing::Slow;
+                lane.health = LaneHealth::Slow;
             }
-            count_slow(&mut self.slow, before, lane.standing);
-            if lane.standing.kind() != turn.kind {
+            count_slow(&mut self.slow, before, lane.health);
+            if lane.health.kind() != turn.kind {
                 self.queue(endpoint);
                 continue;
             }
@@ -230,9 +230,9 @@ impl Lanes {
     pub(super) fn answered(&mut self, endpoint: EndpointId, signal: AttemptSignal, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
         let Some(lane) = self.known.get_mut(endpoint) else { return };
-        let before = lane.standing;
+        let before = lane.health;
         lane.apply(signal, started, now, most);
-        count_slow(&mut self.slow, before, lane.standing);
+        count_slow(&mut self.slow, before, lane.health);
         self.queue(endpoint);
     }
 
@@ -251,12 +251,12 @@ impl Lanes {
         if let Some(lane) = self.known.get_mut(endpoint)
             && lane.queue()
         {
-            self.tenants.push(&lane.tenant, lane.standing.kind(), endpoint);
+            self.tenants.push(&lane.tenant, lane.health.kind(), endpoint);
         }
     }
 }
 
-fn count_slow(slow: &mut usize, before: Standing, after: Standing) {
-    *slow += usize::from(after == Standing::Slow);
-    *slow -= usize::from(before == Standing::Slow);
+fn count_slow(slow: &mut usize, before: LaneHealth, after: LaneHealth) {
+    *slow += usize::from(after == LaneHealth::Slow);
+    *slow -= usize::from(before == LaneHealth::Slow);
 }

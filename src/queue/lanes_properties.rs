@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::lane::{AttemptSignal, Standing};
+use super::lane::{AttemptSignal, LaneHealth};
 use super::lanes::{LaneLimits, Lanes, Planned};
 use super::lanes_tests::{LIMITS, endpoint, lanes_with_work, settle_fully};
 use crate::domain::ids::EndpointId;
@@ -163,7 +163,7 @@ proptest! {
             world.take(step);
             prop_assert_eq!(world.lanes.held(), world.held());
             prop_assert!(world.lanes.held() <= LIMITS.permits);
-            let slow = world.lanes.known().iter().filter(|lane| lane.standing == Standing::Slow).count();
+            let slow = world.lanes.known().iter().filter(|lane| lane.health == LaneHealth::Slow).count();
             prop_assert_eq!(world.lanes.slow_lanes(), slow);
         }
     }
