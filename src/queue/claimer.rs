@@ -55,8 +55,8 @@ impl Claimer {
             }
             match self.queue.plan(BATCH) {
                 Plan::Claim(planned) => self.claim(planned).await,
-                Plan::Crowded(until) => tokio::select! {
-                    () = self.queue.relief() => {}
+                Plan::WaitForCapacity(until) => tokio::select! {
+                    () = self.queue.capacity_freed() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 },
                 Plan::Nothing => tokio::select! {

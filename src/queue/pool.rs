@@ -28,7 +28,7 @@ pub(super) struct ChannelQueue {
     /// Somebody said that there is work which this node does not know.
     search: Notify,
     /// A claim was answered, or enough work was seen.
-    relief: Notify,
+    capacity_freed: Notify,
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
@@ -53,7 +53,7 @@ impl ChannelQueue {
             set_aside: AtomicU32::new(0),
             work: Notify::new(),
             search: Notify::new(),
-            relief: Notify::new(),
+            capacity_freed: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
             begun,
@@ -104,7 +104,7 @@ impl ChannelQueue {
         drop(lanes);
         self.work.notify_one();
         if has_enough {
-            self.relief.notify_one();
+            self.capacity_freed.notify_one();
         }
     }
 
@@ -127,9 +127,9 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
-    /// Why [`Plan::Crowded`] may have ended early.
-    pub(super) async fn relief(&self) {
-        self.relief.notified().await;
+    /// Why [`Plan::WaitForCapacity`] may have ended early.
+    pub(super) async fn capacity_freed(&self) {
+        self.capacity_freed.notified().await;
     }
 
     pub(super) async fn work_wanted(&self) {
@@ -146,7 +146,7 @@ impl ChannelQueue {
         }
         let wanted = batch.min(self.permits) / 2;
         if let Some(until) = lanes.waits_until(wanted, now) {
-            return Plan::Crowded(until);
+            return Plan::WaitForCapacity(until);
         }
         let planned = lanes.plan(batch, now);
         let more = !planned.is_empty() && lanes.has_turns() && lanes.free() > 0;
@@ -170,7 +170,7 @@ impl ChannelQueue {
         lanes.claim_ended(u32::try_from(taken.len()).unwrap_or(u32::MAX), now);
         let again = lanes.has_turns();
         drop(lanes);
-        self.relief.notify_one();
+        self.capacity_freed.notify_one();
         if again {
             self.work.notify_one();
         }
@@ -260,7 +260,7 @@ impl ChannelQueue {
 pub(super) enum Plan {
     Claim(Vec<Planned>),
     /// There is work, but little of it or little room: a claim now would be a small one. Wait until then at most.
-    Crowded(Instant),
+    WaitForCapacity(Instant),
     Nothing,
 }
 
