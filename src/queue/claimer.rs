@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::claimed::{Claimed, OpenClaim};
 use super::lanes::Planned;
-use super::members::Membership;
 use super::pool::{ChannelQueue, Plan};
+use super::registration::WorkerRegistration;
 use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
@@ -29,7 +29,7 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Claimer {
     pub(super) db: Db,
     pub(super) queue: Arc<ChannelQueue>,
-    pub(super) membership: Arc<Membership>,
+    pub(super) registration: Arc<WorkerRegistration>,
     pub(super) metrics: Metrics,
     pub(super) set_aside: mpsc::UnboundedSender<SetAsideClaim>,
 }
@@ -46,10 +46,10 @@ impl Claimer {
     /// Claims until `stop`; a claim that is under way is answered first.
     pub(super) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if !self.membership.may_claim() {
+            if !self.registration.may_claim() {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = self.membership.claiming_allowed() => {}
+                    () = self.registration.claiming_allowed() => {}
                 }
                 continue;
             }
@@ -85,7 +85,7 @@ impl Claimer {
 
     async fn try_claim(&self, planned: &[Planned]) -> Result<(ClaimId, Vec<ClaimedDelivery>), Unclaimed> {
         let claim_id = ClaimId::from_uuid(Uuid::new_v4());
-        let worker_id = self.membership.id();
+        let worker_id = self.registration.id();
         let quotas: Vec<LaneQuota> = planned.iter().map(|lane| lane.quota.clone()).collect();
         fail::fail_point!("claim::before");
         let started = Instant::now();
@@ -96,7 +96,7 @@ impl Claimer {
                 taken
             }
             Err(ClaimError::Fenced) => {
-                self.membership.lost(worker_id).await;
+                self.registration.replace_fenced(worker_id).await;
                 Vec::new()
             }
             Err(ClaimError::Refused(error)) => return Err(Unclaimed { unresolved: None, error }),
@@ -118,7 +118,7 @@ impl Claimer {
             };
             match failure_kind(&error) {
                 FailureKind::Refusal => return Err(Unclaimed { unresolved: Some((claim_id, worker_id)), error }),
-                FailureKind::Outage => self.membership.database_failed(),
+                FailureKind::Outage => self.registration.database_failed(),
                 FailureKind::Conflict | FailureKind::TimeLimit => {}
             }
             tracing::warn!(%error, claim.id = %claim_id, "the status of a claim could not be queried; trying again");

@@ -24,9 +24,9 @@ mod lanes_waiting_tests;
 mod late_commits;
 #[cfg(test)]
 mod late_commits_properties;
-mod members;
 mod pool;
 mod reaper;
+mod registration;
 mod search_pace;
 mod set_aside;
 mod set_aside_outcomes;
@@ -51,9 +51,9 @@ use crate::telemetry::metrics::{Metrics, TaskName};
 use claimer::{CLAIMERS, Claimer};
 use completer::{COMPLETERS, Completer};
 use discovery::Discovery;
-use members::Membership;
 use pool::ChannelQueue;
 use reaper::Reaper;
+use registration::WorkerRegistration;
 use set_aside::SetAsideClaims;
 
 /// The bounds of the queue on one node.
@@ -90,7 +90,7 @@ impl From<Db> for QueuePools {
 #[derive(Debug)]
 pub struct Queue {
     pools: Vec<(Arc<ChannelQueue>, ClaimedDeliveries)>,
-    membership: Arc<Membership>,
+    registration: Arc<WorkerRegistration>,
     claiming: Stage,
     recording: Stage,
 }
@@ -103,19 +103,19 @@ impl Queue {
         metrics: &Metrics,
         supervisor: &Supervisor,
     ) -> Result<Self, sqlx::Error> {
-        let membership = Arc::new(Membership::register(pools.heartbeat.clone(), settings).await?);
+        let registration = Arc::new(WorkerRegistration::register(pools.heartbeat.clone(), settings).await?);
         let mut queue = Self {
             pools: Vec::new(),
-            membership: Arc::clone(&membership),
+            registration: Arc::clone(&registration),
             claiming: supervisor.stage(),
             recording: supervisor.stage(),
         };
         for channel in Channel::ALL {
             queue.start_channel(channel, pools, settings, metrics);
         }
-        let heartbeat = Arc::clone(&membership);
+        let heartbeat = Arc::clone(&registration);
         queue.recording.spawn(TaskName::Heartbeat, |stop| async move { heartbeat.run(stop).await });
-        let reaper = Reaper::new(pools.outcomes.clone(), membership, settings.lease, metrics.clone());
+        let reaper = Reaper::new(pools.outcomes.clone(), registration, settings.lease, metrics.clone());
         queue.claiming.spawn(TaskName::Reaper, |stop| reaper.run(stop));
         Ok(queue)
     }
@@ -133,7 +133,7 @@ impl Queue {
         let claimer = Claimer {
             db: pools.claims.clone(),
             queue: Arc::clone(&queue),
-            membership: Arc::clone(&self.membership),
+            registration: Arc::clone(&self.registration),
             metrics: metrics.clone(),
             set_aside,
         };
@@ -178,6 +178,6 @@ impl Queue {
     /// still recorded; what is then left in `claims` falls to the reaper.
     pub async fn close(&self) {
         self.recording.end().await;
-        self.membership.end().await;
+        self.registration.end().await;
     }
 }

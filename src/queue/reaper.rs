@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::members::Membership;
+use super::registration::WorkerRegistration;
 use super::unrecorded::Unrecorded;
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
@@ -35,7 +35,7 @@ const SEARCH_UNKNOWN_EVERY: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Reaper {
     db: Db,
-    membership: Arc<Membership>,
+    registration: Arc<WorkerRegistration>,
     lease: Duration,
     metrics: Metrics,
     sightings: Sightings,
@@ -47,16 +47,16 @@ pub(super) struct Reaper {
 type Sightings = HashMap<WorkerId, (DateTime<Utc>, Instant)>;
 
 impl Reaper {
-    pub(super) fn new(db: Db, membership: Arc<Membership>, lease: Duration, metrics: Metrics) -> Self {
+    pub(super) fn new(db: Db, registration: Arc<WorkerRegistration>, lease: Duration, metrics: Metrics) -> Self {
         let unrecorded = Unrecorded::new(lease, metrics.clone());
-        Self { db, membership, lease, metrics, sightings: Sightings::new(), searched_at: None, unrecorded }
+        Self { db, registration, lease, metrics, sightings: Sightings::new(), searched_at: None, unrecorded }
     }
 
     /// Watches until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.round().await {
-                self.membership.database_failed();
+                self.registration.database_failed();
                 tracing::warn!(%error, "the reaper could not work");
             }
             tokio::select! {
@@ -64,7 +64,7 @@ impl Reaper {
                 () = tokio::time::sleep(self.lease / 6) => {}
             }
         }
-        if let Err(error) = answered(lease::give_up(&self.db, LEASE_NAME, self.membership.id())).await {
+        if let Err(error) = answered(lease::give_up(&self.db, LEASE_NAME, self.registration.id())).await {
             tracing::debug!(%error, "the reaper's lease could not be given up; it ends by itself");
         }
     }
@@ -75,7 +75,7 @@ impl Reaper {
         if let Some(seen) = &seen {
             self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
         }
-        let taken = lease::take(&self.db, LEASE_NAME, self.membership.id(), self.lease);
+        let taken = lease::take(&self.db, LEASE_NAME, self.registration.id(), self.lease);
         if unless_refused("take its lease", answered(taken).await)? != Some(true) {
             self.sightings.clear();
             self.unrecorded.clear();
@@ -96,8 +96,8 @@ impl Reaper {
     }
 
     async fn fence(&mut self, seen: &[SeenWorker], now: Instant) -> Result<(), Error> {
-        watch(&mut self.sightings, seen, self.membership.last_failure(), now);
-        for worker in seen.iter().filter(|worker| worker.id != self.membership.id()) {
+        watch(&mut self.sightings, seen, self.registration.last_failure(), now);
+        for worker in seen.iter().filter(|worker| worker.id != self.registration.id()) {
             let silent = self.sightings.get(&worker.id).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since));
             if silent < self.lease {
                 continue;

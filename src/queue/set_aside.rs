@@ -61,7 +61,7 @@ impl SetAsideClaims {
     }
 
     async fn retry(&self, waiting: &mut VecDeque<SetAsideClaim>) {
-        if !self.claimer.membership.may_claim() {
+        if !self.claimer.registration.may_claim() {
             return;
         }
         let mut refusals = 0;

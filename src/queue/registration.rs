@@ -19,9 +19,9 @@ const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 /// The same while the database refuses it: a person must act first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Who this process is to the others.
+/// The registration of this process as a worker.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(super) struct WorkerRegistration {
     db: Db,
     lease: Duration,
     description: String,
@@ -39,7 +39,7 @@ struct State {
     failed_at: Option<Instant>,
 }
 
-impl Membership {
+impl WorkerRegistration {
     pub(super) async fn register(db: Db, settings: &Settings) -> Result<Self, sqlx::Error> {
         let id = WorkerId::from_uuid(Uuid::now_v7());
         workers::register(&db, id, &settings.description).await?;
@@ -70,7 +70,7 @@ impl Membership {
         }
     }
 
-    /// The database failed; whoever judges other workers by their silence starts to watch anew.
+    /// The database failed: the reaper restarts its liveness timers.
     pub(super) fn database_failed(&self) {
         self.state().failed_at = Some(Instant::now());
     }
@@ -80,7 +80,7 @@ impl Membership {
     }
 
     /// This worker was found dead: it takes a new id. `id` is the one that was fenced; a newer one stays.
-    pub(super) async fn lost(&self, id: WorkerId) {
+    pub(super) async fn replace_fenced(&self, id: WorkerId) {
         if self.id() != id {
             return;
         }
@@ -96,7 +96,7 @@ impl Membership {
             self.allowed.notify_waiters();
         } else {
             // Another claim found out at the same time and was first.
-            self.say_end(new).await;
+            self.deregister(new).await;
         }
     }
 
@@ -132,7 +132,7 @@ impl Membership {
                 self.state().confirmed_at = asked_at;
                 self.allowed.notify_waiters();
             }
-            Ok(Ok(false)) => self.lost(id).await,
+            Ok(Ok(false)) => self.replace_fenced(id).await,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the heartbeat failed");
                 // What keeps this heartbeat from the database may keep those of others. A refusal is about this row alone.
@@ -153,14 +153,14 @@ impl Membership {
         self.beat_now.notify_one();
     }
 
-    /// Says that this worker has stopped.
+    /// Deregisters this worker.
     pub(super) async fn end(&self) {
-        self.say_end(self.id()).await;
+        self.deregister(self.id()).await;
     }
 
-    async fn say_end(&self, id: WorkerId) {
+    async fn deregister(&self, id: WorkerId) {
         if let Err(error) = answered(workers::end(&self.db, id)).await {
-            tracing::warn!(%error, "the worker could not say that it ends; the others will find out");
+            tracing::warn!(%error, "the worker could not deregister; the reaper will fence it");
         }
     }
 
