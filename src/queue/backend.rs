@@ -19,25 +19,25 @@ use tower::layer::util::Identity;
 use super::claimed::Claimed;
 
 /// The claimed deliveries of one channel, claim by claim.
-pub type ClaimedDeliveries = Taken<Vec<Claimed>>;
+pub type ClaimedDeliveries = ClaimStream<Vec<Claimed>>;
 
 /// What was taken and is to be worked on. Clones share it; each piece is received once.
 #[derive(Debug)]
-pub struct Taken<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
+pub struct ClaimStream<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
 
-impl<T> Taken<T> {
+impl<T> ClaimStream<T> {
     pub fn new(receiver: mpsc::UnboundedReceiver<T>) -> Self {
         Self(Arc::new(Mutex::new(receiver)))
     }
 }
 
-impl<T> Clone for Taken<T> {
+impl<T> Clone for ClaimStream<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T: Send + 'static> Backend for Taken<T> {
+impl<T: Send + 'static> Backend for ClaimStream<T> {
     type Task = Task<T>;
     type Error = Infallible;
 
@@ -55,7 +55,7 @@ impl<T: Send + 'static> Backend for Taken<T> {
     }
 }
 
-impl<T: Send + 'static> BackendConfig for Taken<T> {
+impl<T: Send + 'static> BackendConfig for ClaimStream<T> {
     type Id = RandomId;
     type Args = T;
     type Kind = Ephemeral;

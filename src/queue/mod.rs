@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-pub use backend::{ClaimedDeliveries, Taken};
+pub use backend::{ClaimStream, ClaimedDeliveries};
 pub use claimed::Claimed;
 pub use wakeup::Wakeup;
 

@@ -6,9 +6,9 @@
 
 mod counting;
 mod keeping;
+mod poller;
 mod runner;
 mod steps;
-mod taker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::poller::OperationPoller;
 use self::runner::Runner;
-use self::taker::Taker;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
@@ -57,11 +57,11 @@ pub struct Operations {
 impl Operations {
     /// Runs what is due until the stage ends. Then it releases running operations, and another process continues them.
     pub fn start(self, stage: &Stage) {
-        let (taker, due) = Taker::new(self.db.clone(), Arc::clone(&self.settings));
+        let (poller, due) = OperationPoller::new(self.db.clone(), Arc::clone(&self.settings));
         let runner = Runner::new(self, stage.clone());
         let monitor = Monitor::new()
             .register(move |_restarts| WorkerBuilder::new(NAME).backend(due.clone()).build(runner.clone()));
-        stage.spawn(TaskName::OperationPoller, |stop| taker.run(stop));
+        stage.spawn(TaskName::OperationPoller, |stop| poller.run(stop));
         stage.spawn(TaskName::OperationWorker, |stop| super::run(monitor, stop));
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::Operations;
-use super::taker::Held;
+use super::poller::LeasedOperation;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, MAX_ATTEMPTS, OperationKind, OperationState, retry_after};
 use crate::store::replays::{self, Bounds, Step};
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-/// The service that the apalis worker calls. The taker's permits bound how many run.
+/// The service that the apalis worker calls. The poller's permits bound how many run.
 #[derive(Debug, Clone)]
 pub(super) struct Runner {
     operations: Operations,
@@ -63,7 +63,7 @@ impl Runner {
     }
 }
 
-impl Service<Task<Held>> for Runner {
+impl Service<Task<LeasedOperation>> for Runner {
     type Response = ();
     type Error = Infallible;
     type Future = Ready<Result<(), Infallible>>;
@@ -72,12 +72,12 @@ impl Service<Task<Held>> for Runner {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Held>) -> Self::Future {
+    fn call(&mut self, task: Task<LeasedOperation>) -> Self::Future {
         let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
         // A panic ends this run alone: its permit is released, its lease expires, and a worker repeats it.
         self.stage.tasks.spawn(async move {
-            let held = task.args;
-            operations.run(held.operation, held.holder, &stop).await;
+            let leased = task.args;
+            operations.run(leased.operation, leased.holder, &stop).await;
         });
         ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The taker: enters the ticks of the schedules, and takes what is due. A database that is away only delays it.
+//! The operation poller: enters the ticks of the schedules, and takes what is due. A database that is away only delays it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
-use crate::queue::Taken;
+use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
 use crate::store::{Db, FailureKind, answered, failure_kind};
 
@@ -22,30 +22,30 @@ const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len
 /// How often to look. A tick is to the second, and so is a person's patience.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// An operation that this process holds, with the permit to run it.
+/// An operation that this process has leased, with the permit to run it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LeasedOperation {
     pub(super) operation: HeldOperation,
     /// Fresh for each taking, so that a process is fenced from what it held itself before.
     pub(super) holder: WorkerId,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-pub(super) struct Taker {
+pub(super) struct OperationPoller {
     db: Db,
     settings: Arc<Settings>,
     permits: [(Origin, Arc<Semaphore>); 2],
-    sender: mpsc::UnboundedSender<Held>,
+    sender: mpsc::UnboundedSender<LeasedOperation>,
 }
 
 /// The last tick of each kind that is known to be in the table.
 type Entered = HashMap<OperationKind, DateTime<Utc>>;
 
-impl Taker {
-    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, Taken<Held>) {
+impl OperationPoller {
+    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, ClaimStream<LeasedOperation>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let permits = AT_ONCE.map(|(origin, at_once)| (origin, Arc::new(Semaphore::new(at_once))));
-        (Self { db, settings, permits, sender }, Taken::new(receiver))
+        (Self { db, settings, permits, sender }, ClaimStream::new(receiver))
     }
 
     /// Looks until `stop`.
@@ -78,7 +78,7 @@ impl Taker {
                 continue;
             };
             // An error means that the process stops: the lease expires.
-            drop(self.sender.send(Held { operation, holder, _permit: permit }));
+            drop(self.sender.send(LeasedOperation { operation, holder, _permit: permit }));
             is_taken = true;
         }
         Ok(is_taken)
