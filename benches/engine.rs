@@ -10,7 +10,7 @@ use flametree_notify::queue::{self, Queue};
 use flametree_notify::store::Db;
 use flametree_notify::supervision::{Stage, Supervisor};
 use flametree_notify::telemetry::metrics::Metrics;
-use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
+use flametree_notify::worker::{AttemptResult, Attempts, Pool, Workers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +55,7 @@ impl Engine {
                 async move {
                     let attempt = attempting.await;
                     attempted.fetch_add(1, Ordering::Relaxed);
-                    Ending::Outcome(attempt)
+                    AttemptResult::Outcome(attempt)
                 }
             };
             let attempts = Attempts::new(counted, tasks.clone(), CancellationToken::new());

@@ -10,7 +10,7 @@ use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::endpoint::Channel;
 use crate::queue::Queue;
 use crate::telemetry::traces::{AttemptStep, Tracer};
-use crate::worker::{Attempts, BrowserPush, Ending, Pool, Webhooks, Workers};
+use crate::worker::{AttemptResult, Attempts, BrowserPush, Pool, Webhooks, Workers};
 
 /// Who sends.
 pub(super) struct Senders {
@@ -44,31 +44,31 @@ pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abo
     workers
 }
 
-async fn attempt_webhook(webhooks: Arc<Webhooks>, tracer: Tracer, delivery: Delivery) -> Ending {
+async fn attempt_webhook(webhooks: Arc<Webhooks>, tracer: Tracer, delivery: Delivery) -> AttemptResult {
     let now = now();
     let (delivery, step) = tracer.attempt(delivery, now);
-    let ending = webhooks.attempt(delivery, now).await;
-    attempted(&tracer, step, &ending);
-    ending
+    let result = webhooks.attempt(delivery, now).await;
+    attempted(&tracer, step, &result);
+    result
 }
 
-async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: Delivery) -> Ending {
+async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: Delivery) -> AttemptResult {
     let now = now();
     let (delivery, step) = tracer.attempt(delivery, now);
-    let ending = browser_push.attempt(delivery, now).await;
-    attempted(&tracer, step, &ending);
-    ending
+    let result = browser_push.attempt(delivery, now).await;
+    attempted(&tracer, step, &result);
+    result
 }
 
 /// What goes back into the queue has not been attempted, and is attempted under the same id later.
-fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, ending: &Ending) {
-    if let (Some(step), Ending::Outcome(attempt)) = (step, ending) {
+fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, result: &AttemptResult) {
+    if let (Some(step), AttemptResult::Outcome(attempt)) = (step, result) {
         tracer.attempted(*step, attempt);
     }
 }
 
 /// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
-async fn refuse_push(_: Delivery) -> Ending {
+async fn refuse_push(_: Delivery) -> AttemptResult {
     let note = "Browser push is not configured on this deployment.".to_owned();
-    Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
+    AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))
 }

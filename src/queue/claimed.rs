@@ -35,18 +35,18 @@ impl OpenClaim {
 
 /// How a claimed delivery ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct Completion {
     pub(super) claim: Arc<OpenClaim>,
-    pub(super) end: End,
+    pub(super) kind: CompletionKind,
     pub(super) finished: FinishedDelivery,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum CompletionKind {
     /// The outcome is to be recorded.
     Record,
     /// It was not begun and goes back into the queue.
-    PutBack,
+    Release,
 }
 
 /// One claimed delivery. Dropped without a word it is recorded as `interrupted`.
@@ -85,24 +85,24 @@ impl Claimed {
     /// Ends with the outcome of the attempt.
     pub fn record(mut self, attempt: Attempt) {
         let signal = signal(attempt.outcome);
-        self.end(End::Record, attempt, signal);
+        self.finish(CompletionKind::Record, attempt, signal);
     }
 
     /// Ends without having begun: the delivery goes back into the queue.
     pub fn put_back(mut self) {
-        self.end(End::PutBack, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
+        self.finish(CompletionKind::Release, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }
 
-    fn end(&mut self, end: End, attempt: Attempt, signal: AttemptSignal) {
+    fn finish(&mut self, kind: CompletionKind, attempt: Attempt, signal: AttemptSignal) {
         let Some(place) = self.place.take() else { return };
         self.queue.answered(place.endpoint_id, signal, self.started);
         let channel = self.queue.channel().as_str();
-        match end {
-            End::Record => {
+        match kind {
+            CompletionKind::Record => {
                 let (outcome, duration_us) = (attempt.outcome.as_str(), attempt.duration.as_micros());
                 tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, outcome, http.status = attempt.http_status, duration_us, "a delivery ended");
             }
-            End::PutBack => {
+            CompletionKind::Release => {
                 tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, "a delivery goes back");
             }
         }
@@ -115,13 +115,13 @@ impl Claimed {
             claimed_at: place.claimed_at,
             attempt,
         };
-        self.queue.end(Ended { claim: Arc::clone(&self.claim), end, finished });
+        self.queue.complete(Completion { claim: Arc::clone(&self.claim), kind, finished });
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.end(End::Record, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
+        self.finish(CompletionKind::Record, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }
 }
 

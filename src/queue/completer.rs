@@ -11,7 +11,7 @@ use sqlx::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claimed::{End, Ended, OpenClaim};
+use super::claimed::{Completion, CompletionKind, OpenClaim};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
 use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_day, log_set_aside};
@@ -38,7 +38,7 @@ pub(super) struct Completer {
     db: Db,
     queue: Arc<ChannelQueue>,
     metrics: Metrics,
-    ended: mpsc::UnboundedReceiver<Ended>,
+    completions: mpsc::UnboundedReceiver<Completion>,
     set_aside: SetAsideOutcomes,
     retry_at: tokio::time::Instant,
 }
@@ -48,13 +48,13 @@ impl Completer {
         db: Db,
         queue: Arc<ChannelQueue>,
         metrics: Metrics,
-        ended: mpsc::UnboundedReceiver<Ended>,
+        completions: mpsc::UnboundedReceiver<Completion>,
     ) -> Self {
         Self {
             db,
             queue,
             metrics,
-            ended,
+            completions,
             set_aside: SetAsideOutcomes::default(),
             retry_at: tokio::time::Instant::now(),
         }
@@ -70,7 +70,7 @@ impl Completer {
                     self.retry().await;
                     continue;
                 }
-                received = self.ended.recv_many(&mut batch, BATCH) => received == 0,
+                received = self.completions.recv_many(&mut batch, BATCH) => received == 0,
                 () = stop.cancelled() => true,
             };
             if stopped {
@@ -79,7 +79,7 @@ impl Completer {
             self.gather(&mut batch).await;
             self.complete(std::mem::take(&mut batch)).await;
         }
-        while let Ok(ended) = self.ended.try_recv() {
+        while let Ok(ended) = self.completions.try_recv() {
             batch.push(ended);
         }
         if !batch.is_empty() {
@@ -96,11 +96,11 @@ impl Completer {
         }
     }
 
-    async fn gather(&mut self, batch: &mut Vec<Ended>) {
+    async fn gather(&mut self, batch: &mut Vec<Completion>) {
         let deadline = tokio::time::Instant::now() + GATHER;
         while batch.len() < BATCH / 2 {
             let room = BATCH - batch.len();
-            match tokio::time::timeout_at(deadline, self.ended.recv_many(batch, room)).await {
+            match tokio::time::timeout_at(deadline, self.completions.recv_many(batch, room)).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return,
             }
@@ -108,13 +108,14 @@ impl Completer {
     }
 
     /// Records and releases a batch, but for outcomes of a day whose table is known to be locked.
-    async fn complete(&mut self, batch: Vec<Ended>) {
+    async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_day(waiting) {
             self.count_set_aside(part.len());
             self.set_aside.push_locked(part, BATCH);
         }
-        let (put_back, recorded): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.end == End::PutBack);
+        let (put_back, recorded): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|one| one.kind == CompletionKind::Release);
         let mut released: HashMap<ClaimId, Part> = HashMap::new();
         for one in put_back {
             released.entry(one.claim.id).or_default().push(one);
@@ -188,8 +189,8 @@ impl Completer {
 
     /// A single outcome that is refused is recorded without its detail, if that is accepted: text from outside is the
     /// likeliest reason of a refusal.
-    async fn try_part(&self, part: &[Ended]) -> Result<(), Error> {
-        if let [Ended { end: End::PutBack, claim, .. }, ..] = part {
+    async fn try_part(&self, part: &[Completion]) -> Result<(), Error> {
+        if let [Completion { kind: CompletionKind::Release, claim, .. }, ..] = part {
             return self.try_release(claim, part).await;
         }
         let finished: Vec<&FinishedDelivery> = part.iter().map(|one| &one.finished).collect();
@@ -205,7 +206,7 @@ impl Completer {
     }
 
     /// Records outcomes together. A claim whose last outcomes are among them is complete, and its row goes.
-    async fn try_record(&self, part: &[Ended], finished: &[&FinishedDelivery]) -> Result<(), Error> {
+    async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
         let complete: Vec<ClaimId> =
             counts.values().filter(|(claim, ended)| claim.open() == *ended).map(|(claim, _)| claim.id).collect();
@@ -219,7 +220,7 @@ impl Completer {
     }
 
     /// Releases deliveries of a claim together.
-    async fn try_release(&self, claim: &OpenClaim, part: &[Ended]) -> Result<(), Error> {
+    async fn try_release(&self, claim: &OpenClaim, part: &[Completion]) -> Result<(), Error> {
         let ids: Vec<DeliveryId> = part.iter().map(|one| one.finished.id).collect();
         fail::fail_point!("release::before");
         let is_last = claim.open() == count(ids.len());
@@ -277,7 +278,7 @@ impl Completer {
 }
 
 /// How many deliveries of each claim are in the batch.
-fn by_claim(part: &[Ended]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
+fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
     let mut counts: HashMap<ClaimId, (&OpenClaim, u32)> = HashMap::new();
     for one in part {
         counts.entry(one.claim.id).or_insert((&one.claim, 0)).1 += 1;

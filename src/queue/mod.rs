@@ -122,11 +122,12 @@ impl Queue {
 
     fn start_channel(&mut self, channel: Channel, pools: &QueuePools, settings: &Settings, metrics: &Metrics) {
         let (begun, begun_receiver) = mpsc::unbounded_channel();
-        let (ended, ended_receivers): (Vec<_>, Vec<_>) = (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
-        let queue = Arc::new(ChannelQueue::new(channel, settings, begun, ended));
+        let (completions, completion_receivers): (Vec<_>, Vec<_>) =
+            (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
+        let queue = Arc::new(ChannelQueue::new(channel, settings, begun, completions));
         metrics.set_permits(channel, i64::from(queue.permits()));
-        for ended in ended_receivers {
-            let completer = Completer::new(pools.outcomes.clone(), Arc::clone(&queue), metrics.clone(), ended);
+        for receiver in completion_receivers {
+            let completer = Completer::new(pools.outcomes.clone(), Arc::clone(&queue), metrics.clone(), receiver);
             self.recording.spawn(TaskName::Completer, |stop| completer.run(stop));
         }
         let (set_aside, received) = mpsc::unbounded_channel();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
-use super::claimed::{Claimed, Ended};
+use super::claimed::{Claimed, Completion};
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
@@ -34,7 +34,7 @@ pub(super) struct ChannelQueue {
     draining: AtomicBool,
     begun: mpsc::UnboundedSender<Vec<Claimed>>,
     /// One pipe per completer; a claim's deliveries all go through the same.
-    ended: Vec<mpsc::UnboundedSender<Ended>>,
+    completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
 
 impl ChannelQueue {
@@ -42,7 +42,7 @@ impl ChannelQueue {
         channel: Channel,
         settings: &Settings,
         begun: mpsc::UnboundedSender<Vec<Claimed>>,
-        ended: Vec<mpsc::UnboundedSender<Ended>>,
+        completions: Vec<mpsc::UnboundedSender<Completion>>,
     ) -> Self {
         let permits = settings.max_in_flight.max(1);
         let endpoint_permits = settings.endpoint_max_in_flight.unwrap_or(permits / 3).clamp(1, permits);
@@ -57,7 +57,7 @@ impl ChannelQueue {
             idle: Notify::new(),
             draining: AtomicBool::new(false),
             begun,
-            ended,
+            completions,
         }
     }
 
@@ -188,9 +188,9 @@ impl ChannelQueue {
     }
 
     /// Hands an ended delivery to the completer of its claim.
-    pub(super) fn end(&self, ended: Ended) {
-        let completer = completer_of(ended.claim.id, self.ended.len());
-        if self.ended[completer].send(ended).is_err() {
+    pub(super) fn complete(&self, completion: Completion) {
+        let completer = completer_of(completion.claim.id, self.completions.len());
+        if self.completions[completer].send(completion).is_err() {
             tracing::error!(channel = self.channel.as_str(), "an outcome came after the completers had ended");
         }
     }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::NaiveDate;
 use sqlx::Error;
 
-use super::claimed::{End, Ended};
+use super::claimed::{Completion, CompletionKind};
 use crate::domain::endpoint::Channel;
 use crate::store::{FailureKind, failure_kind, sqlstate};
 
 /// Outcomes that are recorded together, or deliveries of one claim that are released together.
-pub(super) type Part = Vec<Ended>;
+pub(super) type Part = Vec<Completion>;
 
 /// What one completer has set aside, in the order of the next tries.
 #[derive(Debug, Default)]
@@ -39,8 +39,8 @@ impl SetAsideOutcomes {
     }
 
     /// Whether outcomes of the same day wait for a lock: this one would wait too.
-    pub(super) fn waits_for_lock(&self, ended: &Ended) -> bool {
-        let day = day(ended);
+    pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
+        let day = day(completion);
         day.is_some() && self.parts.iter().any(|set_aside| set_aside.locked_day == day)
     }
 
@@ -68,30 +68,30 @@ impl SetAsideOutcomes {
 /// the same tables.
 pub(super) fn by_day(part: Part) -> Vec<Part> {
     let mut days: BTreeMap<Option<NaiveDate>, Part> = BTreeMap::new();
-    for ended in part {
-        days.entry(day(&ended)).or_default().push(ended);
+    for completion in part {
+        days.entry(day(&completion)).or_default().push(completion);
     }
     days.into_values().collect()
 }
 
 /// `None` for a delivery to release.
-fn day(ended: &Ended) -> Option<NaiveDate> {
-    match ended.end {
-        End::Record => ended.finished.id.accepted_at().map(|at| at.date_naive()),
-        End::PutBack => None,
+fn day(completion: &Completion) -> Option<NaiveDate> {
+    match completion.kind {
+        CompletionKind::Record => completion.finished.id.accepted_at().map(|at| at.date_naive()),
+        CompletionKind::Release => None,
     }
 }
 
-pub(super) fn log_set_aside(channel: Channel, part: &[Ended], error: &Error) {
+pub(super) fn log_set_aside(channel: Channel, part: &[Completion], error: &Error) {
     let Some(first) = part.first() else { return };
     let (channel, code) = (channel.as_str(), sqlstate(error));
     if failure_kind(error) == FailureKind::TimeLimit {
         tracing::error!(%error, sqlstate = code.as_deref(), outcomes = part.len(), first.delivery.id = %first.finished.id, channel, "outcomes could not be recorded in time and were set aside; they are tried again every 10 s");
         return;
     }
-    let outcome = match first.end {
-        End::Record => first.finished.attempt.outcome.as_str(),
-        End::PutBack => "released",
+    let outcome = match first.kind {
+        CompletionKind::Record => first.finished.attempt.outcome.as_str(),
+        CompletionKind::Release => "released",
     };
     tracing::error!(%error, sqlstate = code.as_deref(), claim.id = %first.claim.id, delivery.id = %first.finished.id, tenant.id = %first.finished.tenant_id, channel, outcome, "an outcome was refused by the database and set aside; it is tried again every 10 s");
 }

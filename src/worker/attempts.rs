@@ -22,7 +22,7 @@ const GROUP: usize = 32;
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub enum Ending {
+pub enum AttemptResult {
     /// With an outcome.
     Outcome(Attempt),
     /// Nothing was begun, and it is nobody's fault but ours: the delivery goes back into the queue.
@@ -48,7 +48,7 @@ impl<F> Attempts<F> {
 impl<F, Fut> Service<Task<Vec<Claimed>>> for Attempts<F>
 where
     F: Fn(Delivery) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Ending> + Send + 'static,
+    Fut: Future<Output = AttemptResult> + Send + 'static,
 {
     type Response = ();
     type Error = Infallible;
@@ -78,7 +78,7 @@ async fn all(mut group: FuturesUnordered<impl Future>) {
 async fn run<F, Fut>(mut claimed: Claimed, attempt: F)
 where
     F: Fn(Delivery) -> Fut,
-    Fut: Future<Output = Ending>,
+    Fut: Future<Output = AttemptResult>,
 {
     if claimed.is_draining() {
         return claimed.put_back();
@@ -89,11 +89,11 @@ where
     };
     claimed.begin();
     match attempt(delivery).await {
-        Ending::Outcome(attempt) => {
+        AttemptResult::Outcome(attempt) => {
             fail::fail_point!("record::before");
             claimed.record(attempt);
         }
-        Ending::NotBegun => claimed.put_back(),
+        AttemptResult::NotBegun => claimed.put_back(),
     }
 }
 

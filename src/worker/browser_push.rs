@@ -17,7 +17,7 @@ use moka::future::Cache;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Ending;
+use super::AttemptResult;
 use super::push_pauses::PausedServices;
 use crate::channels::browser_push::{Notice, PushSender, Recipient, Sent};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
@@ -79,7 +79,7 @@ impl BrowserPush {
     }
 
     /// Attempts one delivery.
-    pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> Ending {
+    pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> AttemptResult {
         let Some(version) = delivery.endpoint_version else { return not_sent(Outcome::Canceled, None) };
         let Some(notice) = Notice::of(&delivery.event) else {
             return not_sent(Outcome::Canceled, Some("People are not told of such events."));
@@ -98,13 +98,13 @@ impl BrowserPush {
                 }
                 let sent = self.sender.send(&known.recipient, &notice, now).await;
                 self.follow(tenant, key, &known, &sent).await;
-                Ending::Outcome(sent.attempt)
+                AttemptResult::Outcome(sent.attempt)
             }
             Ok(Found::Gone) => not_sent(Outcome::Canceled, None),
             Ok(Found::Unusable(note)) => not_sent(Outcome::ConfigError, Some(note)),
             Err(error) => {
                 tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery goes back");
-                Ending::NotBegun
+                AttemptResult::NotBegun
             }
         }
     }
@@ -210,8 +210,8 @@ impl Known {
     }
 }
 
-fn not_sent(outcome: Outcome, note: Option<&str>) -> Ending {
-    Ending::Outcome(Attempt::not_sent(outcome, note.map(str::to_owned)))
+fn not_sent(outcome: Outcome, note: Option<&str>) -> AttemptResult {
+    AttemptResult::Outcome(Attempt::not_sent(outcome, note.map(str::to_owned)))
 }
 
 /// Keeps the number of subscriptions in sight until `stop`.

@@ -14,7 +14,7 @@ use std::future::Future;
 use apalis::prelude::{Monitor, WorkerBuilder};
 use tokio_util::sync::CancellationToken;
 
-pub use attempts::{Attempts, Ending};
+pub use attempts::{AttemptResult, Attempts};
 pub use browser_push::{BrowserPush, count_subscriptions};
 pub use operations::{Operations, Settings as OperationSettings};
 pub use push_pauses::{PausedServices, read_push_pauses};
@@ -53,7 +53,7 @@ impl Workers {
     pub fn with<F, Fut>(mut self, pool: Pool<F>) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = Ending> + Send + 'static,
+        Fut: Future<Output = AttemptResult> + Send + 'static,
     {
         let Pool { channel, claimed, attempts } = pool;
         self.monitors.push(Monitor::new().register(move |_restarts| {

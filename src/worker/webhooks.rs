@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use moka::future::Cache;
 
-use super::Ending;
+use super::AttemptResult;
 use crate::channels::webhook::{self, Endpoint, SigningSecret};
 use crate::channels::{HttpClient, Target};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
@@ -51,18 +51,18 @@ impl Webhooks {
     }
 
     /// Attempts one delivery.
-    pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> Ending {
+    pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> AttemptResult {
         match self.endpoint(&delivery, now).await {
             Ok(Found::Ready(endpoint, _)) => {
-                Ending::Outcome(webhook::send(&self.client, &endpoint, &delivery, false, now).await)
+                AttemptResult::Outcome(webhook::send(&self.client, &endpoint, &delivery, false, now).await)
             }
-            Ok(Found::Gone) => Ending::Outcome(Attempt::not_sent(Outcome::Canceled, None)),
+            Ok(Found::Gone) => AttemptResult::Outcome(Attempt::not_sent(Outcome::Canceled, None)),
             Ok(Found::Unusable(note)) => {
-                Ending::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
+                AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
             }
             Err(error) => {
                 tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery goes back");
-                Ending::NotBegun
+                AttemptResult::NotBegun
             }
         }
     }

@@ -8,7 +8,7 @@ use flametree_notify::domain::delivery::{Attempt, Outcome};
 use flametree_notify::queue::{self, Queue};
 use flametree_notify::supervision::Supervisor;
 use flametree_notify::telemetry::metrics::Metrics;
-use flametree_notify::worker::{Attempts, Ending, Pool, Workers};
+use flametree_notify::worker::{AttemptResult, Attempts, Pool, Workers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,7 +34,7 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
         async move {
             assert_ne!(begun.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test wants it");
             tokio::task::yield_now().await;
-            Ending::Outcome(Attempt { http_status: Some(200), ..Attempt::not_sent(Outcome::Delivered, None) })
+            AttemptResult::Outcome(Attempt { http_status: Some(200), ..Attempt::not_sent(Outcome::Delivered, None) })
         }
     };
     let mut workers = Workers::default();

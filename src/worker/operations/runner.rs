@@ -84,7 +84,7 @@ impl Service<Task<LeasedOperation>> for Runner {
 }
 
 /// How a run ended.
-enum Ended {
+enum RunResult {
     Done,
     Failed(Failure),
     Stopped,
@@ -93,13 +93,13 @@ enum Ended {
 impl Operations {
     pub(super) async fn run(&self, operation: HeldOperation, holder: WorkerId, stop: &CancellationToken) {
         // Dropped in the middle of a step, nobody knows whether that was done: each may be repeated.
-        let ended = tokio::select! {
-            performed = self.perform(operation, holder) => performed.map_or_else(Ended::Failed, |()| Ended::Done),
-            () = self.lost(operation, holder) => Ended::Failed(Failure::Lost),
-            () = stop.cancelled() => Ended::Stopped,
+        let result = tokio::select! {
+            performed = self.perform(operation, holder) => performed.map_or_else(RunResult::Failed, |()| RunResult::Done),
+            () = self.lost(operation, holder) => RunResult::Failed(Failure::Lost),
+            () = stop.cancelled() => RunResult::Stopped,
         };
         fail::fail_point!("operation::before_end");
-        match timeout(self.settings.lease, self.record(operation, holder, ended)).await {
+        match timeout(self.settings.lease, self.record(operation, holder, result)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, operation.id = %operation.id, "an operation's end was not recorded; its lease ends by itself");
@@ -151,23 +151,23 @@ impl Operations {
         }
     }
 
-    async fn record(&self, operation: HeldOperation, holder: WorkerId, ended: Ended) -> Result<(), sqlx::Error> {
+    async fn record(&self, operation: HeldOperation, holder: WorkerId, result: RunResult) -> Result<(), sqlx::Error> {
         let HeldOperation { id, kind, attempts, .. } = operation;
-        let result = match ended {
-            Ended::Done => {
+        let result = match result {
+            RunResult::Done => {
                 let held = operations::end(&self.db, id, holder, OperationState::Succeeded, None).await?;
                 if held { OperationResult::Succeeded } else { OperationResult::Lost }
             }
-            Ended::Stopped => {
+            RunResult::Stopped => {
                 let attempts_before = attempts.saturating_sub(1);
                 let held = operations::give_back(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
                 if held { OperationResult::HandedOver } else { OperationResult::Lost }
             }
-            Ended::Failed(Failure::Lost) => {
+            RunResult::Failed(Failure::Lost) => {
                 tracing::info!(operation.id = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
                 OperationResult::Lost
             }
-            Ended::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
+            RunResult::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
         };
         self.metrics.operation_ended(kind, result);
         Ok(())
