@@ -2,7 +2,7 @@
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight; so the database's errors stay
 //! with whoever takes the work, and here it is there or is not. There is nothing to close either: what was not begun when
-//! the process stops is put back by whoever receives it.
+//! the process stops is released by whoever receives it.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -45,7 +45,7 @@ pub(super) struct Completion {
 pub(super) enum CompletionKind {
     /// The outcome is to be recorded.
     Record,
-    /// It was not begun and goes back into the queue.
+    /// It was not begun and is released into the queue.
     Release,
 }
 
@@ -72,7 +72,7 @@ impl Claimed {
         self.delivery.as_ref().map_err(|why| *why)
     }
 
-    /// Whether the process is stopping: what was not begun should be put back.
+    /// Whether the process is stopping: what was not begun should be released.
     pub fn is_draining(&self) -> bool {
         self.queue.is_draining()
     }
@@ -88,8 +88,8 @@ impl Claimed {
         self.finish(CompletionKind::Record, attempt, signal);
     }
 
-    /// Ends without having begun: the delivery goes back into the queue.
-    pub fn put_back(mut self) {
+    /// Ends without having begun: releases the delivery into the queue.
+    pub fn release(mut self) {
         self.finish(CompletionKind::Release, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }
 
@@ -103,7 +103,7 @@ impl Claimed {
                 tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, outcome, http.status = attempt.http_status, duration_us, "a delivery ended");
             }
             CompletionKind::Release => {
-                tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, "a delivery goes back");
+                tracing::debug!(delivery.id = %place.id, event.id = %place.event_id, channel, "a delivery was released");
             }
         }
         let finished = FinishedDelivery {

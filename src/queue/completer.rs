@@ -114,13 +114,13 @@ impl Completer {
             self.count_set_aside(part.len());
             self.set_aside.push_locked(part, BATCH);
         }
-        let (put_back, recorded): (Vec<_>, Vec<_>) =
+        let (released, recorded): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|one| one.kind == CompletionKind::Release);
-        let mut released: HashMap<ClaimId, Part> = HashMap::new();
-        for one in put_back {
-            released.entry(one.claim.id).or_default().push(one);
+        let mut parts: HashMap<ClaimId, Part> = HashMap::new();
+        for one in released {
+            parts.entry(one.claim.id).or_default().push(one);
         }
-        for part in released.into_values().chain([recorded]) {
+        for part in parts.into_values().chain([recorded]) {
             self.settle(part, false).await;
         }
     }

@@ -1,7 +1,7 @@
 //! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a death.
 //!
 //! It knows deliveries and their endpoints' ids, not what an endpoint is or how one sends. A claimed delivery counts as
-//! begun: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::put_back`], and a `Claimed` that is
+//! begun: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
 //! dropped is recorded as `interrupted`.
 
 mod backend;
@@ -159,7 +159,7 @@ impl Queue {
         Wakeup::new(self.pools.iter().map(|(queue, _)| Arc::clone(queue)).collect())
     }
 
-    /// Stops to claim; what is claimed still runs, what was not begun is to be put back. Returns when the last claim is
+    /// Stops to claim; what is claimed still runs, what was not begun is to be released. Returns when the last claim is
     /// answered.
     pub async fn stop_claiming(&self) {
         for (queue, _) in &self.pools {
@@ -168,7 +168,7 @@ impl Queue {
         self.claiming.end().await;
     }
 
-    /// Waits until every claimed delivery is recorded or put back.
+    /// Waits until every claimed delivery is recorded or released.
     pub async fn drained(&self) {
         for (queue, _) in &self.pools {
             queue.wait_idle().await;

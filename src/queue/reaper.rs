@@ -64,7 +64,7 @@ impl Reaper {
                 () = tokio::time::sleep(self.lease / 6) => {}
             }
         }
-        if let Err(error) = answered(lease::give_up(&self.db, LEASE_NAME, self.registration.id())).await {
+        if let Err(error) = answered(lease::release(&self.db, LEASE_NAME, self.registration.id())).await {
             tracing::debug!(%error, "the reaper's lease could not be given up; it ends by itself");
         }
     }

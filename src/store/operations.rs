@@ -130,9 +130,9 @@ pub async fn end(
     Ok(result.rows_affected() == 1)
 }
 
-/// Gives the operation back as begun `attempts` times, to be taken again after `pause`; false if it is not the holder's
+/// Releases the operation as begun `attempts` times, to be taken again after `pause`; false if it is not the holder's
 /// any more.
-pub async fn give_back(
+pub async fn release(
     db: &Db,
     id: OperationId,
     holder: WorkerId,

@@ -25,7 +25,7 @@ const GROUP: usize = 32;
 pub enum AttemptResult {
     /// With an outcome.
     Outcome(Attempt),
-    /// Nothing was begun, and it is nobody's fault but ours: the delivery goes back into the queue.
+    /// Nothing was begun, and it is nobody's fault but ours: the delivery is released into the queue.
     NotBegun,
 }
 
@@ -81,7 +81,7 @@ where
     Fut: Future<Output = AttemptResult>,
 {
     if claimed.is_draining() {
-        return claimed.put_back();
+        return claimed.release();
     }
     let delivery = match sendable(&claimed) {
         Ok(delivery) => delivery,
@@ -93,7 +93,7 @@ where
             fail::fail_point!("record::before");
             claimed.record(attempt);
         }
-        AttemptResult::NotBegun => claimed.put_back(),
+        AttemptResult::NotBegun => claimed.release(),
     }
 }
 

@@ -103,7 +103,7 @@ impl BrowserPush {
             Ok(Found::Gone) => not_sent(Outcome::Canceled, None),
             Ok(Found::Unusable(note)) => not_sent(Outcome::ConfigError, Some(note)),
             Err(error) => {
-                tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery goes back");
+                tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery was released");
                 AttemptResult::NotBegun
             }
         }

@@ -61,7 +61,7 @@ impl Webhooks {
                 AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
             }
             Err(error) => {
-                tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery goes back");
+                tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery was released");
                 AttemptResult::NotBegun
             }
         }

@@ -95,7 +95,7 @@ async fn wait_for_claim(deployment: &Deployment) {
 }
 
 #[tokio::test]
-async fn what_was_claimed_and_not_begun_at_a_stop_goes_back_and_is_delivered_by_another() {
+async fn what_was_claimed_and_not_begun_at_a_stop_is_released_and_delivered_by_another() {
     let (deployment, api, accepted) = with_events().await;
     let worker = deployment.settings.clone().with("FAILPOINTS", SLOW_CLAIM).start(Part::Worker).await;
     wait_for_claim(&deployment).await;

@@ -166,9 +166,9 @@ async fn a_lease_has_one_holder_until_it_ends_or_is_given_up() {
     assert!(lease::take(&db, "test", one, long).await.unwrap());
     assert!(lease::take(&db, "test", one, long).await.unwrap());
     assert!(!lease::take(&db, "test", other, long).await.unwrap());
-    lease::give_up(&db, "test", other).await.unwrap();
+    lease::release(&db, "test", other).await.unwrap();
     assert!(!lease::take(&db, "test", other, long).await.unwrap());
-    lease::give_up(&db, "test", one).await.unwrap();
+    lease::release(&db, "test", one).await.unwrap();
     assert!(lease::take(&db, "test", other, Duration::ZERO).await.unwrap());
     assert!(lease::take(&db, "test", one, long).await.unwrap());
 }

@@ -26,7 +26,7 @@ pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Re
 }
 
 /// Gives the lease up, so that another need not wait for its end. Nothing happens if it is not held.
-pub async fn give_up(db: &Db, name: &str, holder: WorkerId) -> Result<(), Error> {
+pub async fn release(db: &Db, name: &str, holder: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- leases::give_up
         DELETE FROM flametree.leases WHERE name = $1 AND holder = $2",

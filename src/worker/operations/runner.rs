@@ -160,7 +160,7 @@ impl Operations {
             }
             RunResult::Stopped => {
                 let attempts_before = attempts.saturating_sub(1);
-                let held = operations::give_back(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
+                let held = operations::release(&self.db, id, holder, attempts_before, Duration::ZERO, None).await?;
                 if held { OperationResult::HandedOver } else { OperationResult::Lost }
             }
             RunResult::Failed(Failure::Lost) => {
@@ -183,7 +183,7 @@ impl Operations {
         let (kind, note) = (kind.as_str(), Some(failure.note()));
         if let Some(pause) = retry_after(attempts) {
             tracing::warn!(error = %failure, operation.id = %id, kind, attempts, pause_seconds = pause.as_secs(), "an operation failed and is tried again");
-            let held = operations::give_back(&self.db, id, holder, attempts, pause, note).await?;
+            let held = operations::release(&self.db, id, holder, attempts, pause, note).await?;
             return Ok(if held { OperationResult::Retried } else { OperationResult::Lost });
         }
         tracing::error!(error = %failure, operation.id = %id, kind, attempts, "an operation failed for the last time");
