@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Data;
 use crate::config::Config;
 use crate::store::operations::Health;
-use crate::store::{Db, answered, operations, partitions};
+use crate::store::{Db, operations, partitions, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
@@ -57,7 +57,7 @@ impl Observation {
     /// If the database does not respond the values stay: they are times, which do not become wrong.
     async fn look_at_partitions(&self) {
         let [(_, db), ..] = &self.pools;
-        match answered(partitions::span(db, self.retention_days)).await {
+        match with_timeout(partitions::span(db, self.retention_days)).await {
             Ok(span) => {
                 span.ends_at.into_iter().for_each(|end| self.metrics.set_partitions_end(end));
                 span.removal_due.into_iter().for_each(|due| self.metrics.set_retention_due(due));
@@ -69,7 +69,7 @@ impl Observation {
     /// If the database does not respond the values stay: they are of the last response.
     async fn look_at_operations(&self) {
         let [(_, db), ..] = &self.pools;
-        match answered(operations::health(db)).await {
+        match with_timeout(operations::health(db)).await {
             Ok(kinds) => {
                 for Health { kind, failed_attempts, overdue } in kinds {
                     self.metrics.set_operation_failed_attempts(kind, failed_attempts);

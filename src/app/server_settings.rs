@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::now;
 use crate::config::DatabaseUrl;
 use crate::store::server_settings::{Finding, ServerSettings, Verdict};
-use crate::store::{Db, answered};
+use crate::store::{Db, with_timeout};
 
 /// How long `config check` waits for a database that may be away: longer than a slow handshake, short for a person.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ async fn read(db: &Db) -> anyhow::Result<ServerSettings> {
         ServerSettings::read(&mut connection, now).await
     };
     // Boxed: every command that opens the database would carry the size of this.
-    answered(Box::pin(reading)).await.context("the settings of the database cannot be read")
+    with_timeout(Box::pin(reading)).await.context("the settings of the database cannot be read")
 }
 
 fn refuse(findings: &[Finding]) -> anyhow::Result<()> {

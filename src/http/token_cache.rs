@@ -14,7 +14,7 @@ use super::problem::Problem;
 use crate::domain::ids::TokenId;
 use crate::domain::random_secret::SecretHash;
 use crate::domain::token::Token;
-use crate::store::{Db, answered, tokens};
+use crate::store::{Db, tokens, with_timeout};
 
 /// How long an answer of the database is believed.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl Lookups {
 fn note_use(db: Db, tasks: &TaskTracker, token: &Token) {
     let id = token.id;
     tasks.spawn(async move {
-        if let Err(error) = answered(tokens::record_use(&db, id)).await {
+        if let Err(error) = with_timeout(tokens::record_use(&db, id)).await {
             tracing::warn!(%error, token.id = %id, "the use of a token was not noted");
         }
     });

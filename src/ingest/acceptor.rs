@@ -8,7 +8,7 @@ use super::shared::Shared;
 use crate::domain::event::NewEvent;
 use crate::queue::Wakeup;
 use crate::store::accept::{self, Acceptance};
-use crate::store::{Db, answered};
+use crate::store::{Db, with_timeout};
 
 /// What committers and retriers work with. Clones share it.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Acceptor {
     ) -> Result<Vec<Acceptance>, sqlx::Error> {
         let events: Vec<&NewEvent> = jobs.flat_map(Job::events).collect();
         let accepting = accept::accept(&self.db, &events, self.default_expiry_seconds, lock_timeout);
-        let accepted = answered(accepting).await?;
+        let accepted = with_timeout(accepting).await?;
         self.wakeup.ready(&accepted.ready);
         Ok(accepted.answers)
     }

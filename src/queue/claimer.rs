@@ -14,7 +14,7 @@ use super::registration::WorkerRegistration;
 use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
-use crate::store::{Db, FailureKind, answered, failure_kind, sqlstate};
+use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
 /// Claims that one channel may have under way at once: while one commits, the next one is read.
@@ -90,7 +90,7 @@ impl Claimer {
         fail::fail_point!("claim::before");
         let started = Instant::now();
         let channel = self.queue.channel();
-        let taken = match answered(claim::claim(&self.db, claim_id, worker_id, channel, &quotas)).await {
+        let taken = match with_timeout(claim::claim(&self.db, claim_id, worker_id, channel, &quotas)).await {
             Ok(taken) => {
                 self.metrics.claim_observed(started.elapsed());
                 taken
@@ -112,7 +112,7 @@ impl Claimer {
     /// Queries the status of a claim; returns once the database has told it, or refuses to.
     async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, Unclaimed> {
         loop {
-            let error = match answered(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
+            let error = match with_timeout(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
                 Ok(taken) => return Ok(taken),
                 Err(error) => error,
             };

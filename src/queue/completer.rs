@@ -19,7 +19,7 @@ use crate::domain::delivery::Attempt;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
 use crate::store::queue::finish::{self, FinishedDelivery};
-use crate::store::{Db, FailureKind, answered, failure_kind};
+use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
 /// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
@@ -224,7 +224,7 @@ impl Completer {
         let ids: Vec<DeliveryId> = part.iter().map(|one| one.finished.id).collect();
         fail::fail_point!("release::before");
         let is_last = claim.open() == count(ids.len());
-        while let Err(error) = answered(finish::release(&self.db, claim.id, &ids, is_last)).await {
+        while let Err(error) = with_timeout(finish::release(&self.db, claim.id, &ids, is_last)).await {
             if failure_kind(&error).concerns_rows() {
                 return Err(error);
             }
@@ -243,7 +243,7 @@ impl Completer {
             fail::fail_point!("finish::before");
             let started = Instant::now();
             let written = finish::finish(&self.db, self.queue.channel(), complete, finished);
-            match answered(written).await {
+            match with_timeout(written).await {
                 Ok(late) => {
                     fail::fail_point!("finish::after");
                     self.metrics.finish_observed(started.elapsed());

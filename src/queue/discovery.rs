@@ -12,7 +12,7 @@ use super::pool::ChannelQueue;
 use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
 use super::tail_scan::TailScan;
 use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
-use crate::store::{Db, FailureKind, answered, failure_kind};
+use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
 /// Endpoints of one step of a walk.
@@ -97,7 +97,7 @@ impl Discovery {
     /// Notes which transactions may commit deliveries late, before a search begins.
     async fn check(&self, late: &mut LateCommits) -> Result<(), Error> {
         let taken = self.queue.furthest_taken();
-        late.check(&answered(lanes::writing_transactions(&self.db)).await?, taken);
+        late.check(&with_timeout(lanes::writing_transactions(&self.db)).await?, taken);
         Ok(())
     }
 
@@ -106,14 +106,14 @@ impl Discovery {
         let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
             Kind::Walk => {
-                let waiting = answered(lanes::waiting(&self.db, channel, &search.walk, LANES)).await?;
+                let waiting = with_timeout(lanes::waiting(&self.db, channel, &search.walk, LANES)).await?;
                 search.walk = waiting.last().map(WaitingLane::key).unwrap_or_default();
                 let is_end = waiting.len() < LANES as usize;
                 (waiting, is_end)
             }
             Kind::Tails => {
                 let places = search.tails.next_places(|from| self.queue.places(from, TAILS, late_after));
-                let waiting = answered(lanes::tail_scan(&self.db, channel, &places)).await?;
+                let waiting = with_timeout(lanes::tail_scan(&self.db, channel, &places)).await?;
                 search.tails.scanned(&places, &waiting);
                 (waiting, search.tails.is_end())
             }
@@ -135,7 +135,7 @@ impl Discovery {
     }
 
     async fn report_ready(&self) {
-        if let Ok(ready) = answered(lanes::ready_estimate(&self.db, self.queue.channel())).await {
+        if let Ok(ready) = with_timeout(lanes::ready_estimate(&self.db, self.queue.channel())).await {
             self.metrics.set_ready(self.queue.channel(), ready);
         }
     }

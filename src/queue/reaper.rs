@@ -19,7 +19,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::workers::SeenWorker;
 use crate::store::queue::{lease, reap, workers};
-use crate::store::{Db, FailureKind, answered, failure_kind};
+use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
 const LEASE_NAME: &str = "reaper";
@@ -64,19 +64,19 @@ impl Reaper {
                 () = tokio::time::sleep(self.lease / 6) => {}
             }
         }
-        if let Err(error) = answered(lease::release(&self.db, LEASE_NAME, self.registration.id())).await {
+        if let Err(error) = with_timeout(lease::release(&self.db, LEASE_NAME, self.registration.id())).await {
             tracing::debug!(%error, "the reaper's lease could not be given up; it ends by itself");
         }
     }
 
     /// An error: the database is away. A refusal is logged, and the next step runs.
     async fn round(&mut self) -> Result<(), Error> {
-        let seen = unless_refused("see the workers", answered(workers::seen(&self.db)).await)?;
+        let seen = unless_refused("see the workers", with_timeout(workers::seen(&self.db)).await)?;
         if let Some(seen) = &seen {
             self.metrics.set_workers_alive(i64::try_from(seen.len()).unwrap_or(i64::MAX));
         }
         let taken = lease::take(&self.db, LEASE_NAME, self.registration.id(), self.lease);
-        if unless_refused("take its lease", answered(taken).await)? != Some(true) {
+        if unless_refused("take its lease", with_timeout(taken).await)? != Some(true) {
             self.sightings.clear();
             self.unrecorded.clear();
             return Ok(());
@@ -86,12 +86,12 @@ impl Reaper {
             self.fence(&seen, now).await?;
         }
         if self.searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
-            unless_refused("search claims of unknown workers", answered(workers::fence_unknown(&self.db)).await)?;
+            unless_refused("search claims of unknown workers", with_timeout(workers::fence_unknown(&self.db)).await)?;
             self.searched_at = Some(now);
         }
         let reaped = self.reap(now).await;
         unless_refused("record claims of dead workers", reaped)?;
-        unless_refused("forget dead workers", answered(workers::forget(&self.db, REMEMBER)).await)?;
+        unless_refused("forget dead workers", with_timeout(workers::forget(&self.db, REMEMBER)).await)?;
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Reaper {
             if silent < self.lease {
                 continue;
             }
-            if unless_refused("fence a worker", answered(workers::fence(&self.db, worker)).await)? == Some(true) {
+            if unless_refused("fence a worker", with_timeout(workers::fence(&self.db, worker)).await)? == Some(true) {
                 tracing::warn!(worker.id = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
@@ -118,7 +118,7 @@ impl Reaper {
             self.reap_alone(claim, now).await?;
         }
         loop {
-            match answered(reap::reap(&self.db, CLAIMS, &self.unrecorded.claims())).await {
+            match with_timeout(reap::reap(&self.db, CLAIMS, &self.unrecorded.claims())).await {
                 Ok(reaped) if reaped.is_empty() => return Ok(()),
                 Ok(reaped) => self.observe(reaped),
                 Err(error) if failure_kind(&error).concerns_rows() => {
@@ -138,7 +138,7 @@ impl Reaper {
         if self.unrecorded.is_full() {
             return Ok(false);
         }
-        let dead = answered(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await?;
+        let dead = with_timeout(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await?;
         let mut has_changed = false;
         for claim in dead {
             if self.is_late(now) {
@@ -156,7 +156,7 @@ impl Reaper {
 
     /// Records one claim, or sets it aside. False if another transaction has locked it, or it is gone.
     async fn reap_alone(&mut self, claim: (ClaimId, Channel), now: Instant) -> Result<bool, Error> {
-        match answered(reap::reap_claim(&self.db, claim.0)).await {
+        match with_timeout(reap::reap_claim(&self.db, claim.0)).await {
             Ok(reaped) => {
                 self.unrecorded.remove(claim.0);
                 let has_changed = !reaped.is_empty();

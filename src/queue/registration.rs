@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Settings;
 use crate::domain::ids::WorkerId;
 use crate::store::queue::workers;
-use crate::store::{Db, FailureKind, answered, failure_kind};
+use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
 /// Heartbeats per lease.
 const BEATS_PER_LEASE: u32 = 6;
@@ -87,7 +87,7 @@ impl WorkerRegistration {
         tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
         fail::fail_point!("register::before");
-        while let Err(error) = answered(workers::register(&self.db, new, &self.description)).await {
+        while let Err(error) = with_timeout(workers::register(&self.db, new, &self.description)).await {
             tracing::warn!(%error, "the worker cannot register again; it claims nothing until it has");
             let is_refused = failure_kind(&error) == FailureKind::Refusal;
             tokio::time::sleep(if is_refused { REFUSED_PAUSE } else { REGISTER_PAUSE }).await;
@@ -159,7 +159,7 @@ impl WorkerRegistration {
     }
 
     async fn deregister(&self, id: WorkerId) {
-        if let Err(error) = answered(workers::end(&self.db, id)).await {
+        if let Err(error) = with_timeout(workers::end(&self.db, id)).await {
             tracing::warn!(%error, "the worker could not deregister; the reaper will fence it");
         }
     }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::ChannelQueue;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::hints;
-use crate::store::{Db, answered};
+use crate::store::{Db, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
@@ -56,7 +56,7 @@ impl Wakeup {
 
 async fn send_hints(db: Db, wanted: Arc<Notify>, stop: CancellationToken) {
     while stop.run_until_cancelled(wanted.notified()).await.is_some() {
-        if let Err(error) = answered(hints::notify(&db)).await {
+        if let Err(error) = with_timeout(hints::notify(&db)).await {
             tracing::debug!(%error, "a hint of ready deliveries was not sent; the search finds them");
         }
         tokio::time::sleep(HINT_PAUSE).await;

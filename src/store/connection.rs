@@ -22,18 +22,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
 /// not, for that would be a round trip before each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
-/// How long an answer is waited for where nobody else sets an end: a host that has vanished without a word says nothing until
-/// TCP gives up, after a quarter of an hour.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a statement without another limit: without it, a host that vanished would be waited for until TCP
+/// gives up, after a quarter of an hour.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
-/// The answer of a statement, or of a few; an error when it takes too long, and nobody knows what has happened.
-pub async fn answered<T, E: From<sqlx::Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(ANSWER_PATIENCE, asked).await.unwrap_or_else(|_elapsed| Err(no_answer().into()))
+/// Runs a statement, or a few, with a timeout. On timeout the outcome is unknown.
+pub async fn with_timeout<T, E: From<sqlx::Error>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(STATEMENT_TIMEOUT, statement).await.unwrap_or_else(|_elapsed| Err(timed_out().into()))
 }
 
-fn no_answer() -> sqlx::Error {
+fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "the database did not answer in time"))
 }
 
@@ -66,7 +66,7 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
 /// sqlx 0.9 asks the same right after this, for what a connection was used for may have been given up in the middle, but waits
 /// without an end and keeps the connection's place. To be removed when sqlx has a bound of its own.
 async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    answered(connection.ping()).await.map(|()| true)
+    with_timeout(connection.ping()).await.map(|()| true)
 }
 
 async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -32,7 +32,7 @@ pub mod tokens;
 pub mod webhooks;
 pub mod workspace;
 
-pub use connection::answered;
+pub use connection::with_timeout;
 pub use failure::{FailureKind, failure_kind, is_of_what_is_stored, sqlstate};
 pub use sealed::SealedError;
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Error};
 use tokio::time::timeout;
 
-use super::{Db, LOCK_NOT_AVAILABLE, answered, has_code};
+use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
 /// How long a detach waits for transactions that used the table before it: longer than a caller's transaction, shorter than
 /// the pause between two runs of retention.
@@ -24,7 +24,7 @@ pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
             SELECT flametree.prepare_partitions($1) AS "created!""#,
             days(days_kept),
         );
-        match answered(created.fetch_one(db)).await {
+        match with_timeout(created.fetch_one(db)).await {
             Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && attempt < PREPARE_ATTEMPTS => attempt += 1,
             created => return created.map(i32::unsigned_abs),
         }
@@ -113,7 +113,7 @@ async fn note(db: &Db, name: &str) -> Result<(), Error> {
         "-- partitions::note\nINSERT INTO flametree.partitions_to_drop (name) VALUES ($1) ON CONFLICT DO NOTHING",
         name
     );
-    answered(noted.execute(db)).await?;
+    with_timeout(noted.execute(db)).await?;
     Ok(())
 }
 
@@ -135,7 +135,7 @@ async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
         WHERE query = $1 AND state = 'active' AND pid <> pg_backend_pid()"#,
         statement,
     );
-    answered(canceled.fetch_all(db)).await?;
+    with_timeout(canceled.fetch_all(db)).await?;
     Ok(())
 }
 
@@ -150,7 +150,7 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
           AND NOT EXISTS (SELECT FROM flametree.partitions_to_drop AS t WHERE t.name = c.relname)
         ORDER BY c.relname"#
     );
-    answered(names.fetch_all(db)).await
+    with_timeout(names.fetch_all(db)).await
 }
 
 /// How far the partitions reach.

@@ -7,7 +7,7 @@ use sqlx::Error;
 use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 
-use super::{Db, SealedError, answered};
+use super::{Db, SealedError, with_timeout};
 use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 use crate::secrets::{AssociatedData, Keyring, OpenError};
@@ -139,7 +139,7 @@ impl Pass<'_> {
                 self.keyring.active_id(),
                 ROWS,
             );
-            let rows = answered(rows.fetch_all(self.db)).await?;
+            let rows = with_timeout(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.agent_id.clone());
             for row in rows {
@@ -180,7 +180,7 @@ impl Pass<'_> {
             old,
             new,
         );
-        answered(replacing.execute(self.db)).await
+        with_timeout(replacing.execute(self.db)).await
     }
 
     async fn signing_secrets(&mut self) -> Result<(), Error> {
@@ -200,7 +200,7 @@ impl Pass<'_> {
                 self.keyring.active_id(),
                 ROWS,
             );
-            let rows = answered(rows.fetch_all(self.db)).await?;
+            let rows = with_timeout(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.endpoint_id, last.id);
             for row in rows {
@@ -219,7 +219,7 @@ impl Pass<'_> {
                     row.ciphertext,
                     resealed,
                 );
-                let result = answered(replacing.execute(self.db)).await;
+                let result = with_timeout(replacing.execute(self.db)).await;
                 self.replaced(1, result)?;
             }
         }
@@ -242,7 +242,7 @@ impl Pass<'_> {
                 self.keyring.active_id(),
                 ROWS,
             );
-            let rows = answered(rows.fetch_all(self.db)).await?;
+            let rows = with_timeout(rows.fetch_all(self.db)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             behind = (last.tenant_id.clone(), last.user_id.clone(), last.id);
             for row in rows {
@@ -260,7 +260,7 @@ impl Pass<'_> {
                     row.ciphertext,
                     resealed,
                 );
-                let result = answered(replacing.execute(self.db)).await;
+                let result = with_timeout(replacing.execute(self.db)).await;
                 self.replaced(1, result)?;
             }
         }

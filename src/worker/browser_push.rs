@@ -26,7 +26,7 @@ use crate::domain::names::TenantId;
 use crate::secrets::Keyring;
 use crate::store::push_pauses;
 use crate::store::push_subscriptions::{self, DisabledReason, StoredSubscription};
-use crate::store::{Db, SealedError, answered, is_of_what_is_stored};
+use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 use crate::telemetry::metrics::{Metrics, RemovalReason};
 
 /// Subscriptions that are kept in memory.
@@ -111,7 +111,7 @@ impl BrowserPush {
 
     async fn find(&self, delivery: &Delivery) -> Result<Found, sqlx::Error> {
         let (tenant, endpoint) = (&delivery.event.tenant_id, delivery.endpoint_id);
-        match answered(push_subscriptions::find(&self.db, &self.keyring, tenant, None, endpoint)).await {
+        match with_timeout(push_subscriptions::find(&self.db, &self.keyring, tenant, None, endpoint)).await {
             Ok(Some(stored)) if stored.active => Ok(Found::Ready(Arc::new(Known::new(tenant, stored)))),
             Ok(Some(_) | None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
@@ -153,7 +153,7 @@ impl BrowserPush {
 
     /// Once for each subscription.
     async fn accepted(&self, tenant: &TenantId, (endpoint, version): (EndpointId, i32), known: &Known) {
-        match answered(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
+        match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
             // The next accepted message notes it.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "an accepted subscription could not be noted"),
@@ -164,7 +164,7 @@ impl BrowserPush {
     async fn pause(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, pause: Duration) {
         let (endpoint, version) = key;
         self.recipients.insert(key, Found::Ready(Arc::new(known.paused(pause)))).await;
-        if let Err(error) = answered(push_pauses::pause(&self.db, tenant, endpoint, version, pause)).await {
+        if let Err(error) = with_timeout(push_pauses::pause(&self.db, tenant, endpoint, version, pause)).await {
             // This process knows of the pause; others learn it by a refusal of their own.
             tracing::warn!(%error, endpoint = %endpoint, "the pause of a push subscription could not be stored");
         }
@@ -183,7 +183,7 @@ impl BrowserPush {
     async fn disable(&self, tenant: &TenantId, key: (EndpointId, i32)) {
         let (endpoint, version) = key;
         let reason = DisabledReason::VapidKeyMismatch;
-        match answered(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
+        match with_timeout(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
             // The next message to it is refused in the same way.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "a push subscription could not be disabled"),
@@ -217,7 +217,7 @@ fn not_sent(outcome: Outcome, note: Option<&str>) -> AttemptResult {
 /// Keeps the number of subscriptions in sight until `stop`.
 pub async fn count_subscriptions(db: Db, metrics: Metrics, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match answered(push_subscriptions::count_active(&db)).await {
+        match with_timeout(push_subscriptions::count_active(&db)).await {
             Ok(subscriptions) => metrics.set_push_subscriptions(subscriptions),
             Err(error) => tracing::debug!(%error, "the push subscriptions could not be counted"),
         }

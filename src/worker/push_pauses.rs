@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::names::TenantId;
 use crate::store::push_pauses::{PausedService, paused_services};
-use crate::store::{Db, answered};
+use crate::store::{Db, with_timeout};
 
 /// How often the pauses are read: so long messages still go to a push service that has refused several users.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ impl PausedServices {
 /// Reads the pauses until `stop`. While the database does not answer, the known ones hold until they end.
 pub async fn read_push_pauses(db: Db, services: Arc<PausedServices>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match answered(paused_services(&db, None)).await {
+        match with_timeout(paused_services(&db, None)).await {
             Ok(paused) => services.replace(paused, Instant::now()),
             Err(error) => tracing::debug!(%error, "the pauses of push services could not be read"),
         }

@@ -17,7 +17,7 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::secrets::Keyring;
 use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
-use crate::store::{Db, SealedError, answered, is_of_what_is_stored};
+use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 
 /// Endpoints whose settings are kept in memory.
 const KEPT_ENDPOINTS: u64 = 10_000;
@@ -84,7 +84,7 @@ impl Webhooks {
 
     async fn find(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<Found, sqlx::Error> {
         let tenant = &delivery.event.tenant_id;
-        match answered(webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id)).await {
+        match with_timeout(webhook_endpoint(&self.db, &self.keyring, tenant, delivery.endpoint_id)).await {
             Ok(Some(stored)) => Ok(self.prepare(tenant, &stored, now)),
             Ok(None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection, migrate::MigrateError};
 use tokio::time::timeout;
 
 use super::Error;
-use crate::store::{Db, LOCK_NOT_AVAILABLE, answered, has_code};
+use crate::store::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
 /// Between two attempts: queries that queued behind the waiting statement run meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -106,7 +106,7 @@ impl<'a> Watch<'a> {
 
     /// Looks at what the statement waits for. If that fails, the next look takes another connection.
     async fn look_again(&mut self) -> Option<Waiting> {
-        answered(self.look()).await.unwrap_or_else(|error| {
+        with_timeout(self.look()).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not look at what the migration waits for");
             self.connection = None;
             None
@@ -151,7 +151,7 @@ impl<'a> Watch<'a> {
             WHERE a.pid = $1 AND a.state = 'active' AND a.wait_event_type = 'Lock'"#,
             pid
         );
-        answered(canceled.fetch_all(self.connection().await?)).await?;
+        with_timeout(canceled.fetch_all(self.connection().await?)).await?;
         Ok(())
     }
 }

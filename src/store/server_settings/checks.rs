@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use super::{Finding, Value, Verdict};
-use crate::store::connection::ANSWER_PATIENCE;
+use crate::store::connection::STATEMENT_TIMEOUT;
 
 /// PostgreSQL's default, with which all tests run.
 const DEFAULT_MAX_LOCKS: u32 = 64;
@@ -171,7 +171,7 @@ fn major_version(value: &str) -> u32 {
 /// A timeout of 0 is no timeout.
 fn is_long_enough(milliseconds: &str) -> bool {
     let milliseconds: u128 = number(milliseconds);
-    milliseconds == 0 || milliseconds >= ANSWER_PATIENCE.as_millis()
+    milliseconds == 0 || milliseconds >= STATEMENT_TIMEOUT.as_millis()
 }
 
 fn number<N: FromStr + Default>(text: &str) -> N {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_reasons_and_the_guide_name_the_bounds_that_are_checked() {
-        assert_eq!(ANSWER_PATIENCE.as_secs(), 10);
+        assert_eq!(STATEMENT_TIMEOUT.as_secs(), 10);
         let guide = include_str!("../../../docs/operating.md");
         for check in CHECKS {
             assert!(

@@ -3,7 +3,7 @@
 use super::Operations;
 use super::runner::Failure;
 use super::steps::Steps;
-use crate::store::{answered, stats};
+use crate::store::{stats, with_timeout};
 
 /// Outcomes that one step counts: a transaction of about 100 ms.
 const DELIVERIES_PER_STEP: u32 = 10_000;
@@ -12,14 +12,14 @@ impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
         // Without it the rollup reads more pages, and counts the same.
-        steps.record("summarize_batches", answered(stats::summarize(&self.db)).await);
+        steps.record("summarize_batches", with_timeout(stats::summarize(&self.db)).await);
         steps.record("roll_up", self.count_batches().await);
         steps.finish()
     }
 
     async fn count_batches(&self) -> Result<(), sqlx::Error> {
         loop {
-            let step = answered(stats::roll_up(&self.db, DELIVERIES_PER_STEP)).await?;
+            let step = with_timeout(stats::roll_up(&self.db, DELIVERIES_PER_STEP)).await?;
             fail::fail_point!("rollup::step");
             if !step.is_behind {
                 return Ok(());

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use super::Operations;
 use super::runner::Failure;
 use super::steps::Steps;
-use crate::store::{answered, endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats};
+use crate::store::{
+    endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats, with_timeout,
+};
 use crate::telemetry::metrics::RemovalReason;
 
 /// Of push configs; each agent also has its own bound.
@@ -29,7 +31,7 @@ where
 {
     let mut rows = 0;
     loop {
-        let found = answered(step()).await?;
+        let found = with_timeout(step()).await?;
         rows += found;
         if found < ROWS_PER_STEP.unsigned_abs() {
             return Ok(rows);

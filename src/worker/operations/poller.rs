@@ -14,7 +14,7 @@ use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
 use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
-use crate::store::{Db, FailureKind, answered, failure_kind};
+use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
 /// Operations at once per process: one of each schedule, and one replay. No schedule waits for another one or for a replay, which
 /// could keep the partitions from being made.
@@ -73,7 +73,8 @@ impl OperationPoller {
         for (origin, permits) in &self.permits {
             let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
             let holder = WorkerId::from_uuid(Uuid::now_v7());
-            let Some(operation) = answered(operations::take(&self.db, *origin, holder, self.settings.lease)).await?
+            let Some(operation) =
+                with_timeout(operations::take(&self.db, *origin, holder, self.settings.lease)).await?
             else {
                 continue;
             };
@@ -92,7 +93,7 @@ impl OperationPoller {
             else {
                 continue;
             };
-            match answered(operations::enter_tick(&self.db, *kind, tick)).await {
+            match with_timeout(operations::enter_tick(&self.db, *kind, tick)).await {
                 Err(error) if failure_kind(&error) == FailureKind::Refusal => {
                     tracing::error!(%error, kind = kind.as_str(), "a tick was refused by the database; the next one is tried");
                 }
