@@ -66,7 +66,7 @@ pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Durat
             let events: Vec<NewEvent> =
                 (first..to.min(first + GROUP)).map(|number| event(&agents[number % agents.len()].id, number)).collect();
             let events: Vec<&NewEvent> = events.iter().collect();
-            accept::accept(db, &events, EXPIRY_SECONDS, accept::LOCK_PATIENCE).await.unwrap();
+            accept::accept(db, &events, EXPIRY_SECONDS, accept::LOCK_TIMEOUT).await.unwrap();
         }
     });
     let [first, second] = writers;

@@ -115,7 +115,7 @@ pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) 
     }
     api.stop();
     let assignments: Vec<_> = (0..PEOPLE).map(|number| event(EventType::SessionAssigned, number)).collect();
-    accept::accept(&db, &assignments.iter().collect::<Vec<_>>(), EXPIRY_SECONDS, accept::LOCK_PATIENCE).await.unwrap();
+    accept::accept(&db, &assignments.iter().collect::<Vec<_>>(), EXPIRY_SECONDS, accept::LOCK_TIMEOUT).await.unwrap();
     receiver.reset().await;
     let worker = start("worker", &url, &settings).await;
     wait_recorded(&db, receiver, PEOPLE).await;
@@ -267,6 +267,6 @@ async fn messages(db: &Db, count: usize) {
     for first in (0..count).step_by(GROUP) {
         let events: Vec<NewEvent> =
             (first..count.min(first + GROUP)).map(|number| event(EventType::UserMessage, number)).collect();
-        accept::accept(db, &events.iter().collect::<Vec<_>>(), EXPIRY_SECONDS, accept::LOCK_PATIENCE).await.unwrap();
+        accept::accept(db, &events.iter().collect::<Vec<_>>(), EXPIRY_SECONDS, accept::LOCK_TIMEOUT).await.unwrap();
     }
 }

@@ -96,7 +96,7 @@ impl Server {
     /// A new database with our tables, and partitions for the days of the run.
     pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
-        schema::migrate(&db, schema::LOCK_PATIENCE).await.unwrap();
+        schema::migrate(&db, schema::LOCK_TIMEOUT).await.unwrap();
         sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 2)")
             .execute(&db)
             .await

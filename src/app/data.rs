@@ -24,7 +24,7 @@ const OPERATION_CONNECTIONS: u32 = 3;
 /// Each pool but the API's has at most this part of a process's connections.
 const POOL_PART: u32 = 5;
 /// How long the pools may take to close. A connection that sqlx itself waits for, to a host that has vanished, never comes back.
-const POOLS_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between attempts to listen again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -143,7 +143,7 @@ impl Data {
                 pool.close().await;
             }
         };
-        if timeout(POOLS_PATIENCE, pools).await.is_err() {
+        if timeout(CLOSE_POOLS_TIMEOUT, pools).await.is_err() {
             tracing::warn!("the database's connections did not close in time");
         }
         if let Some(server) = self.embedded
@@ -156,7 +156,7 @@ impl Data {
 
 async fn migrate(db: &Db) -> anyhow::Result<()> {
     server_settings::check_before_migration(db).await?;
-    schema::migrate(db, schema::LOCK_PATIENCE).await.context("the database cannot be migrated")
+    schema::migrate(db, schema::LOCK_TIMEOUT).await.context("the database cannot be migrated")
 }
 
 async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {

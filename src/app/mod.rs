@@ -39,11 +39,11 @@ use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
 
 /// How long a stop waits for the last events to be accepted. Requests have ended before: their callers wait no longer.
-const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop waits for the last outcomes to be recorded.
-const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop waits for the database: the embedded server writes a checkpoint first.
-const CLOSE_PATIENCE: Duration = Duration::from_mins(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,14 +248,14 @@ impl Service {
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.end().await;
-        if timeout(ACCEPT_PATIENCE, self.ingest.end()).await.is_err() {
+        if timeout(ACCEPT_TIMEOUT, self.ingest.end()).await.is_err() {
             tracing::warn!("not every received event could be accepted; their callers got no answer");
         }
         if let Some(queue) = &self.queue {
             self.stop_workers(queue).await;
         }
         self.traces.end().await;
-        if timeout(CLOSE_PATIENCE, self.data.close()).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, self.data.close()).await.is_err() {
             tracing::warn!("the database did not stop in time");
         }
         self.metrics.end().await;
@@ -276,10 +276,10 @@ impl Service {
         self.abort.cancel();
         self.attempts.close();
         self.attempts.wait().await;
-        if timeout(RECORD_PATIENCE, self.workers.end()).await.is_err() {
+        if timeout(RECORD_TIMEOUT, self.workers.end()).await.is_err() {
             tracing::warn!("not every operation could be given back; another worker takes it over");
         }
-        if timeout(RECORD_PATIENCE, queue.close()).await.is_err() {
+        if timeout(RECORD_TIMEOUT, queue.close()).await.is_err() {
             tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
         }
     }

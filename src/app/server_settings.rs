@@ -12,7 +12,7 @@ use crate::store::server_settings::{Finding, ServerSettings, Verdict};
 use crate::store::{Db, with_timeout};
 
 /// How long `config check` waits for a database that may be away: longer than a slow handshake, short for a person.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Fails if the service would break a promise on this database; logs settings that have a risk.
 pub(super) async fn check(db: &Db) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ pub async fn look(url: &DatabaseUrl) -> anyhow::Result<Vec<Finding>> {
         connection.close().await?;
         Ok(found)
     };
-    timeout(LOOK_PATIENCE, looking).await.context("it did not answer in time")?
+    timeout(CHECK_TIMEOUT, looking).await.context("it did not answer in time")?
 }
 
 async fn read(db: &Db) -> anyhow::Result<ServerSettings> {

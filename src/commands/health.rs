@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 /// Longer than the process itself waits for its database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
@@ -31,7 +31,7 @@ impl Health {
         let url = format!("http://{}{path}", reachable(address));
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let answer = client.get(url.parse().context("the address is no URL")?);
-        let answer = tokio::time::timeout(PATIENCE, answer).await.with_context(|| format!("{url} is too slow"))?;
+        let answer = tokio::time::timeout(TIMEOUT, answer).await.with_context(|| format!("{url} is too slow"))?;
         let status = answer.with_context(|| format!("{url} does not answer"))?.status();
         ensure!(status == StatusCode::OK, "{url} answers {status}");
         Ok(())

@@ -20,7 +20,7 @@ use flametree_notify::telemetry::logging;
 use tokio::runtime::Runtime;
 
 /// How long the end waits for threads that are stuck in the system.
-const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Durable delivery of session events: webhooks and browser push.
 #[derive(Debug, Parser)]
@@ -119,7 +119,7 @@ fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     let runtime = Runtime::new().context("the runtime cannot start")?;
     let result = runtime.block_on(work);
     // A look-up of a name cannot be canceled; nobody needs its answer any more.
-    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     result
 }
 

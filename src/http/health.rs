@@ -18,7 +18,7 @@ use crate::supervision::{Stage, TaskFailure};
 /// How long an answer stands, so that strangers cannot keep the database busy with it.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 /// A database that takes longer is as good as absent.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the service says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -65,7 +65,7 @@ impl Readiness {
 }
 
 async fn look(db: &Db) -> Result<(), Unready> {
-    match timeout(PATIENCE, ask(db)).await {
+    match timeout(TIMEOUT, ask(db)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database is not ready");

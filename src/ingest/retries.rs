@@ -14,10 +14,10 @@ use super::locks::{FoundLocked, LockKey, LockKeys};
 use super::turns::Turns;
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
-use crate::store::accept::LOCK_PATIENCE;
+use crate::store::accept::LOCK_TIMEOUT;
 
 /// The longest wait for a turn: a caller has given up by then.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A tenant with this many callers here probably meets many locks: its next events come here too, not to the committers.
 const CROWD: usize = 8;
 
@@ -120,7 +120,7 @@ impl Retries {
         let is_locked = |retry: &Retry| found.has(retry.job.tenant(), &retry.keys, now);
         let is_over = |retry: &Retry| {
             let waited = now.saturating_duration_since(retry.since);
-            waited >= TURN_PATIENCE || (waited >= LOCK_PATIENCE && is_locked(retry))
+            waited >= TURN_TIMEOUT || (waited >= LOCK_TIMEOUT && is_locked(retry))
         };
         let group = waiting.next_by(|tenant, line| {
             if tenants.get(tenant).is_some_and(|of| of.under_way >= *most_of_tenant) {
@@ -233,5 +233,5 @@ fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(
 fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
     let [retry] = group else { return GROUP_LOCK_TIMEOUT };
     let waited = now.saturating_duration_since(retry.since);
-    LOCK_PATIENCE.saturating_sub(waited).max(GROUP_LOCK_TIMEOUT)
+    LOCK_TIMEOUT.saturating_sub(waited).max(GROUP_LOCK_TIMEOUT)
 }

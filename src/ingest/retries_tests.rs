@@ -8,7 +8,7 @@ use super::job::Job;
 use super::retries::{Retries, Taken};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
-use crate::store::accept::LOCK_PATIENCE;
+use crate::store::accept::LOCK_TIMEOUT;
 
 /// Longer than any wait here.
 const LONG: Duration = Duration::from_mins(1);
@@ -51,7 +51,7 @@ fn the_callers_of_a_failed_group_are_tried_by_tenant_and_then_alone() {
     retries.separate(a.group);
     let (first, second) = (retries.take(now), retries.take(now));
     assert_eq!((group(&first), group(&second)), (of("a", &["s-1"]), of("a", &["s-2"])));
-    assert_eq!(first.lock_timeout, LOCK_PATIENCE);
+    assert_eq!(first.lock_timeout, LOCK_TIMEOUT);
     assert_eq!(retries.refused(first.group, true, now).len(), 1);
     assert_eq!(retries.accepted(second.group).len(), 1);
     assert!(retries.concern(&[assignment("a", 1)], now), "it was just found locked");
@@ -64,16 +64,16 @@ fn one_transaction_at_a_time_is_about_a_session_and_the_others_wait_no_longer_th
     let (mut retries, now) = (Retries::new(4), Instant::now());
     retries.add_locked(job("a", 1), now);
     retries.add(job("a", 1), now);
-    retries.add(job("a", 1), now + LOCK_PATIENCE / 2);
+    retries.add(job("a", 1), now + LOCK_TIMEOUT / 2);
     let first = retries.take(now);
     assert_eq!(group(&first), of("a", &["s-1"]), "what is found locked is tried alone");
     assert!(retries.take(now).group.is_empty(), "two transactions are about one session");
 
-    let later = now + LOCK_PATIENCE;
+    let later = now + LOCK_TIMEOUT;
     assert_eq!(retries.refused(first.group, true, later).len(), 1);
     let next = retries.take(later);
     assert_eq!((next.given_up.len(), group(&next)), (1, of("a", &["s-1"])));
-    assert_eq!(next.lock_timeout, LOCK_PATIENCE / 2, "it has waited for half of its time");
+    assert_eq!(next.lock_timeout, LOCK_TIMEOUT / 2, "it has waited for half of its time");
     assert_eq!(retries.accepted(next.group).len(), 1);
     assert!(!retries.concern(&[assignment("a", 1)], later), "the lock is gone");
     assert!(!retries.has_waiting());

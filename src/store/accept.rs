@@ -48,7 +48,7 @@ pub struct ReadyDelivery {
 }
 
 /// How long events of one caller wait for a lock: longer than a usual transaction of a SQL caller, and short for theirs.
-pub const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database
 /// ([`is_lock_timeout`]), and nothing accepted, if another open transaction holds a key or a session for longer than

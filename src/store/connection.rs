@@ -16,7 +16,7 @@ use super::Db;
 use super::failure::{FailureKind, failure_kind};
 
 /// How long a caller waits for a connection. Longer than a burst, shorter than a client's patience.
-const ACQUIRE_PATIENCE: Duration = Duration::from_secs(3);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections that nobody needed for so long are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
@@ -46,7 +46,7 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW_STATEMENT);
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE_PATIENCE)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, age| Box::pin(is_alive(connection, age.idle_for)))

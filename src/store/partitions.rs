@@ -10,7 +10,7 @@ use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
 /// How long a detach waits for transactions that used the table before it: longer than a caller's transaction, shorter than
 /// the pause between two runs of retention.
-const DETACH_PATIENCE: Duration = Duration::from_mins(1);
+const DETACH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Locks on a parent are held for milliseconds, except by a detach that waits.
 const PREPARE_ATTEMPTS: u32 = 5;
 
@@ -99,7 +99,7 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
     };
     // A query of its own, outside of any transaction: PostgreSQL allows it nowhere else.
     let detach = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db);
-    if let Ok(detached) = timeout(DETACH_PATIENCE, detach).await {
+    if let Ok(detached) = timeout(DETACH_TIMEOUT, detach).await {
         detached?;
         return drop_detached(db, name).await;
     }

@@ -62,13 +62,13 @@ async fn a_key_is_remembered_for_a_day_and_longer_across_midnight() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     let event = keyed("once");
-    let post = async || accept::accept(&db, &[&event], 60, accept::LOCK_PATIENCE).await.unwrap().answers[0].clone();
+    let post = async || accept::accept(&db, &[&event], 60, accept::LOCK_TIMEOUT).await.unwrap().answers[0].clone();
     clock_at(&db, 0, "23:59:59.9").await;
     let Acceptance::Accepted { id, deliveries: 1 } = post().await else { panic!("not accepted") };
     for (days, time) in [(1, "00:00:00.1"), (1, "23:59:59"), (2, "00:00:01"), (2, "23:59:59"), (0, "23:00:00")] {
         clock_at(&db, days, time).await;
         assert_eq!(post().await, Acceptance::Duplicate { id, deliveries: 1 }, "on day {days} at {time}");
-        let other = accept::accept(&db, &[&keyed("other")], 60, accept::LOCK_PATIENCE).await.unwrap();
+        let other = accept::accept(&db, &[&keyed("other")], 60, accept::LOCK_TIMEOUT).await.unwrap();
         assert_eq!(other.answers[0], Acceptance::Conflict, "on day {days} at {time}");
     }
     clock_at(&db, 4, "12:00:00").await;
@@ -106,15 +106,15 @@ async fn an_event_stays_the_same_when_the_default_expiry_changes() {
     queue::agent_with_webhook(&db, "agent-1").await;
     let mut event = queue::message("agent-1", "once".to_owned());
     event.idempotency_key = Some("m-1".to_owned());
-    let first = accept::accept(&db, &[&event], 60, accept::LOCK_PATIENCE).await.unwrap();
-    let again = accept::accept(&db, &[&event], 3_600, accept::LOCK_PATIENCE).await.unwrap();
+    let first = accept::accept(&db, &[&event], 60, accept::LOCK_TIMEOUT).await.unwrap();
+    let again = accept::accept(&db, &[&event], 3_600, accept::LOCK_TIMEOUT).await.unwrap();
     let Acceptance::Accepted { id, deliveries } = first.answers[0] else { panic!("{first:?}") };
     assert_eq!(again.answers[0], Acceptance::Duplicate { id, deliveries });
 
     event.idempotency_key = None;
-    accept::accept(&db, &[&event], 3_600, accept::LOCK_PATIENCE).await.unwrap();
+    accept::accept(&db, &[&event], 3_600, accept::LOCK_TIMEOUT).await.unwrap();
     event.expires_in_seconds = Some(7_200);
-    accept::accept(&db, &[&event], 3_600, accept::LOCK_PATIENCE).await.unwrap();
+    accept::accept(&db, &[&event], 3_600, accept::LOCK_TIMEOUT).await.unwrap();
     let waits = "SELECT round(extract(epoch FROM expires_at - to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint
                  / 1000.0)))::bigint FROM flametree.ready_deliveries ORDER BY position";
     let waits: Vec<i64> = sqlx::query_scalar(waits).fetch_all(&*db).await.unwrap();

@@ -152,9 +152,9 @@ impl Year {
             event.idempotency_key = Some(format!("key-{day}-{n}"));
         }
         let events: Vec<_> = events.iter().collect();
-        accept::accept(&self.db, &events, 86_400, accept::LOCK_PATIENCE).await.unwrap();
+        accept::accept(&self.db, &events, 86_400, accept::LOCK_TIMEOUT).await.unwrap();
         // A caller that repeats a request.
-        let again = accept::accept(&self.db, &events[..5], 86_400, accept::LOCK_PATIENCE).await.unwrap();
+        let again = accept::accept(&self.db, &events[..5], 86_400, accept::LOCK_TIMEOUT).await.unwrap();
         assert!(
             again.answers.iter().all(|answer| matches!(answer, accept::Acceptance::Duplicate { deliveries: 1, .. }))
         );

@@ -35,7 +35,7 @@ async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, En
     let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     let db = pool(server.connect_options().database(name)).await;
-    schema::migrate(&db, schema::LOCK_PATIENCE).await.unwrap();
+    schema::migrate(&db, schema::LOCK_TIMEOUT).await.unwrap();
     let width = days_kept.div_ceil(30);
     let past = format!(
         "SELECT flametree.ensure_partitions(current_date - {days_kept}, current_date, {width}, '{{events, deliveries}}')"

@@ -61,7 +61,7 @@ async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
         .connect_with((*deployment.pool.connect_options()).clone())
         .await
         .unwrap();
-    let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_PATIENCE).await });
+    let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_TIMEOUT).await });
 
     // While the caller's transaction is open, the migration waits; accepting and delivering go on.
     let mut accepted = deployment.post(&apis, &agents, 1_000).await;

@@ -99,7 +99,7 @@ async fn agent_at(deployment: &Deployment, number: u128) -> String {
 async fn accept_for_each(db: &PgPool, agents: &[String]) {
     for agents in agents.chunks(250) {
         let events: Vec<NewEvent> = agents.iter().map(|agent| message(agent, "hello".to_owned())).collect();
-        accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_PATIENCE).await.unwrap();
+        accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
     }
 }
 

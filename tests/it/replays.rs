@@ -66,7 +66,7 @@ async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
     let endpoint = queue::agent_with_webhook(&db, "agent-1").await;
     let mut message = queue::message("agent-1", "once".to_owned());
     message.idempotency_key = Some("m-1".to_owned());
-    let first = accept::accept(&db, &[&message], 60, accept::LOCK_PATIENCE).await.unwrap();
+    let first = accept::accept(&db, &[&message], 60, accept::LOCK_TIMEOUT).await.unwrap();
     let Acceptance::Accepted { id, deliveries: 1 } = first.answers[0] else { panic!("{first:?}") };
     let by = queue::worker(&db).await;
     let (claim, taken) = queue::claim_of(&db, by, endpoint, 1).await;
@@ -74,7 +74,7 @@ async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
     let replay = "SELECT result FROM flametree.replay('acme', $1, '00000000-0000-0000-0000-000000000000', 60, NULL, 'test', false)";
     let result: String = sqlx::query_scalar(replay).bind(id.delivery(1).uuid()).fetch_one(&*db).await.unwrap();
     assert_eq!(result, "ready");
-    let again = accept::accept(&db, &[&message], 60, accept::LOCK_PATIENCE).await.unwrap();
+    let again = accept::accept(&db, &[&message], 60, accept::LOCK_TIMEOUT).await.unwrap();
     assert_eq!(again.answers[0], Acceptance::Duplicate { id, deliveries: 1 });
 }
 

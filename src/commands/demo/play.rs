@@ -19,7 +19,7 @@ use crate::commands::print;
 /// Between two events: slow enough to be read along.
 const PACE: Duration = Duration::from_millis(40);
 /// How long the last delivery may take after the last event, with the record of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One run of the recording.
@@ -65,7 +65,7 @@ impl Play {
             self.post(event).await?;
             self.show_until(Instant::now() + PACE, usize::MAX).await;
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         self.show_until(deadline, self.expected.len()).await;
         let recorded = self.recorded(deadline).await?;
         // Whatever came besides what was awaited is here by now.

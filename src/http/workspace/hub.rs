@@ -26,13 +26,13 @@ const REST_FACTOR: u32 = 4;
 /// Between attempts while the database is away.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// A round that takes longer has failed: the way to the database may be gone without a word.
-const ROUND_PATIENCE: Duration = Duration::from_secs(10);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A view that is older is read again.
 const READ_ANEW: Duration = Duration::from_secs(30);
 /// Tenants of one statement.
 const TENANTS_AT_ONCE: usize = 100;
 /// How long the first watcher of a tenant waits for its view.
-const FIRST_VIEW_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The latest view of a tenant, and the news of later ones. Holds one view, so that nobody's slowness fills memory.
 pub(super) type Views = watch::Receiver<Option<Arc<View>>>;
@@ -67,7 +67,7 @@ impl Hub {
             });
             entry.views.subscribe()
         };
-        let is_read = matches!(timeout(FIRST_VIEW_PATIENCE, views.wait_for(Option::is_some)).await, Ok(Ok(_)));
+        let is_read = matches!(timeout(FIRST_VIEW_TIMEOUT, views.wait_for(Option::is_some)).await, Ok(Ok(_)));
         is_read.then_some(views)
     }
 
@@ -86,7 +86,7 @@ impl Hub {
         while !stop.is_cancelled() {
             let started = Instant::now();
             if self.is_watched() {
-                let round = timeout(ROUND_PATIENCE, self.round(known.take()));
+                let round = timeout(ROUND_TIMEOUT, self.round(known.take()));
                 let Some(round) = stop.run_until_cancelled(round).await else { return };
                 match round.unwrap_or(Err(Error::PoolTimedOut)) {
                     Ok(moment) => (known, failing) = (Some(moment), false),

@@ -31,7 +31,7 @@ static MIGRATOR: Migrator = Migrator {
 const APPLIED: &str = "flametree._sqlx_migrations";
 
 /// How long one step of `migrate` waits for other sessions before it fails.
-pub const LOCK_PATIENCE: Duration = Duration::from_mins(10);
+pub const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
 /// Any number that no other program locks in the same database.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 

@@ -29,7 +29,7 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Between the tries of one batch; after the last one it is given up, for others wait.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How long a stop waits for what has not been sent.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -99,7 +99,7 @@ impl Exporter {
         // The last tracer may be gone before the stop.
         stop.cancelled().await;
         self.waiting.close();
-        if timeout(LAST_PATIENCE, self.export(&mut taken)).await.is_err() {
+        if timeout(LAST_EXPORT_TIMEOUT, self.export(&mut taken)).await.is_err() {
             let left = taken.batch.map_or(0, |batch| batch.spans) + (taken.gathered.len() + self.waiting.len()) as u64;
             self.metrics.spans_ended(SpanResult::Failed, left);
             tracing::warn!(spans = left, "the last traces were not exported in time");

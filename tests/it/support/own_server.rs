@@ -71,7 +71,7 @@ impl OwnServer {
         sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let pool = PgPoolOptions::new().max_connections(2).connect_with(server.connect_options()).await.unwrap();
-        schema::migrate(&pool, schema::LOCK_PATIENCE).await.unwrap();
+        schema::migrate(&pool, schema::LOCK_TIMEOUT).await.unwrap();
         pool.close().await;
         server
     }

@@ -132,7 +132,7 @@ async fn migrated_template() -> String {
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
         let options = server_options().database(&format!("{name}_new"));
         let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
-        schema::migrate(&pool, schema::LOCK_PATIENCE).await.unwrap();
+        schema::migrate(&pool, schema::LOCK_TIMEOUT).await.unwrap();
         pool.close().await;
         run(&mut server, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;
     }

@@ -65,7 +65,7 @@ pub fn message(agent: &str, text: String) -> NewEvent {
 /// Accepts messages of customers, `message 0` and on, in one transaction.
 pub async fn accept_messages(db: &PgPool, agent: &str, count: usize) {
     let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
-    accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_PATIENCE).await.unwrap();
+    accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
 }
 
 pub async fn worker(db: &PgPool) -> WorkerId {
