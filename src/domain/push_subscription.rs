@@ -55,7 +55,7 @@ impl fmt::Debug for BrowserKeys {
 
 /// The form of `PushSubscription.toJSON()`, in which a subscription is sealed.
 #[derive(Serialize, Deserialize)]
-struct Written<'a> {
+struct SubscriptionJson<'a> {
     endpoint: &'a str,
     p256dh: String,
     auth: Zeroizing<String>,
@@ -64,21 +64,21 @@ struct Written<'a> {
 impl PushSubscription {
     /// For sealing.
     pub fn to_text(&self) -> SecretText {
-        let written = Written {
+        let json = SubscriptionJson {
             endpoint: self.endpoint.url().as_str(),
             p256dh: URL_SAFE_NO_PAD.encode(self.keys.p256dh),
             auth: Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.keys.auth)),
         };
         // Texts only: this cannot fail, and an empty text would not read back.
-        SecretText::new(serde_json::to_string(&written).unwrap_or_default())
+        SecretText::new(serde_json::to_string(&json).unwrap_or_default())
     }
 
     /// What `to_text` wrote; `None`: it is something else. Its host may be none that is allowed any more.
     pub fn from_text(text: &SecretText) -> Option<Self> {
-        let written: Written<'_> = serde_json::from_str(text.expose()).ok()?;
-        let endpoint = PushEndpoint::read(written.endpoint).ok()?;
-        let p256dh = decode(&written.p256dh)?;
-        let auth = Zeroizing::new(decode(&written.auth)?);
+        let json: SubscriptionJson<'_> = serde_json::from_str(text.expose()).ok()?;
+        let endpoint = PushEndpoint::read(json.endpoint).ok()?;
+        let p256dh = decode(&json.p256dh)?;
+        let auth = Zeroizing::new(decode(&json.auth)?);
         Some(Self { endpoint, keys: BrowserKeys { p256dh, auth } })
     }
 }

@@ -13,7 +13,7 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/worker/operations/runner.rs", 1, "one run of an operation: its lease ends, and a worker repeats it"),
     ("src/channels/resolver/mod.rs", 1, "one look-up of a name: those who wait for it get an error"),
     (
-        "src/channels/browser_push/desk.rs",
+        "src/channels/browser_push/encryption_pool.rs",
         1,
         "encryption while messages wait: the message fails, another thread goes on",
     ),

@@ -5,7 +5,7 @@
 
 mod aes128gcm;
 mod answer;
-mod desk;
+mod encryption_pool;
 mod payload;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 pub use self::aes128gcm::is_public_key;
 use self::answer::Meaning;
-pub use self::desk::Written;
-use self::desk::{Desk, Draft};
+pub use self::encryption_pool::EncryptedMessage;
+use self::encryption_pool::{EncryptionPool, PushMessage};
 pub use self::payload::{MAX_JSON_BYTES, Notice};
 pub use self::vapid::{VapidKey, VapidKeyError, VapidKeys};
 use super::http_client::{Answer, Post};
@@ -108,19 +108,19 @@ struct Shared {
     client: HttpClient,
     hosts: PushHosts,
     ttl: Duration,
-    desk: Arc<Desk>,
+    encryption_pool: Arc<EncryptionPool>,
     metrics: Metrics,
 }
 
 impl PushSender {
     pub fn new(settings: Settings, client: HttpClient, metrics: Metrics) -> Self {
         let Settings { keys, hosts, ttl } = settings;
-        let desk = Arc::new(Desk::new(keys));
-        Self(Arc::new(Shared { client, hosts, ttl, desk, metrics }))
+        let encryption_pool = Arc::new(EncryptionPool::new(keys));
+        Self(Arc::new(Shared { client, hosts, ttl, encryption_pool, metrics }))
     }
 
     pub fn keys(&self) -> &VapidKeys {
-        self.0.desk.keys()
+        self.0.encryption_pool.keys()
     }
 
     pub fn hosts(&self) -> &PushHosts {
@@ -130,14 +130,14 @@ impl PushSender {
     /// Attempts to send the notice. Never fails otherwise than by the outcome. Not cancel-safe: when the future is
     /// dropped, the push service may or may not have the message.
     pub async fn send(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Sent {
-        let written = match self.write(recipient, notice, now).await {
-            Ok(written) => written,
+        let encrypted = match self.encrypt(recipient, notice, now).await {
+            Ok(encrypted) => encrypted,
             Err(attempt) => return Sent::only(attempt),
         };
         let post = Post {
             to: &recipient.target,
-            headers: &|| headers(&written),
-            body: written.body.clone(),
+            headers: &|| headers(&encrypted),
+            body: encrypted.body.clone(),
             timeout: self.0.client.default_timeout(),
         };
         fail::fail_point!("send::before_request");
@@ -145,7 +145,7 @@ impl PushSender {
         let result = self.0.client.post(&post).await;
         let duration = begun.elapsed();
         let sent = match result {
-            Ok(answer) => self.answered(recipient, &written, &answer, duration, now),
+            Ok(answer) => self.answered(recipient, &encrypted, &answer, duration, now),
             Err(broken) => Sent::only(unanswered(broken, duration)),
         };
         fail::fail_point!("send::after_response");
@@ -153,12 +153,12 @@ impl PushSender {
     }
 
     /// The message as it would be sent, if there is somebody to send it to now; else how it ends unsent. Sends nothing.
-    pub async fn write(
+    pub async fn encrypt(
         &self,
         recipient: &Arc<Recipient>,
         notice: &Notice,
         now: DateTime<Utc>,
-    ) -> Result<Written, Attempt> {
+    ) -> Result<EncryptedMessage, Attempt> {
         let not_sent = |outcome, note: &str| Attempt::not_sent(outcome, Some(note.to_owned()));
         let endpoint = &recipient.subscription.endpoint;
         if !self.0.hosts.allow(endpoint.url()) {
@@ -172,15 +172,15 @@ impl PushSender {
             return Err(not_sent(Outcome::ConfigError, note));
         }
         let ttl = if notice.is_test() { TEST_TTL } else { self.0.ttl };
-        let draft = Draft {
+        let message = PushMessage {
             recipient: Arc::clone(recipient),
             json: notice.json(now),
             ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1),
             topic: notice.topic(&recipient.tenant, &recipient.user),
             now,
         };
-        self.0.desk.write(draft).await.map_err(|error| {
-            tracing::error!(%error, endpoint = %endpoint, "a message to a browser could not be written");
+        self.0.encryption_pool.encrypt(message).await.map_err(|error| {
+            tracing::error!(%error, endpoint = %endpoint, "a message to a browser could not be encrypted");
             not_sent(Outcome::ConfigError, "The message could not be encrypted for this browser.")
         })
     }
@@ -188,7 +188,7 @@ impl PushSender {
     fn answered(
         &self,
         recipient: &Recipient,
-        written: &Written,
+        encrypted: &EncryptedMessage,
         answer: &Answer,
         duration: Duration,
         now: DateTime<Utc>,
@@ -199,7 +199,7 @@ impl PushSender {
         let readable = if answer.body.is_empty() {
             None
         } else {
-            redact::redactor(&recipient.subscription, &written.authorization).readable(answer, MAX_EXCERPT_BYTES)
+            redact::redactor(&recipient.subscription, &encrypted.authorization).readable(answer, MAX_EXCERPT_BYTES)
         };
         let detail = (readable.is_some() || meaning.note().is_some()).then(|| AttemptDetail {
             note: meaning.note().map(str::to_owned),
@@ -239,18 +239,18 @@ impl PushSender {
     }
 }
 
-fn headers(written: &Written) -> Result<HeaderMap, InvalidHeaderValue> {
+fn headers(encrypted: &EncryptedMessage) -> Result<HeaderMap, InvalidHeaderValue> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(aes128gcm::NAME));
     headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(TTL, HeaderValue::from(written.ttl_seconds));
+    headers.insert(TTL, HeaderValue::from(encrypted.ttl_seconds));
     headers.insert(URGENCY, HeaderValue::from_static("high"));
-    if let Some(topic) = &written.topic {
+    if let Some(topic) = &encrypted.topic {
         headers.insert(TOPIC, HeaderValue::try_from(topic.as_str())?);
     }
-    let mut authorization = HeaderValue::try_from(&*written.authorization)?;
+    let mut authorization = HeaderValue::try_from(&*encrypted.authorization)?;
     authorization.set_sensitive(true);
     headers.insert(AUTHORIZATION, authorization);
     Ok(headers)

@@ -33,7 +33,7 @@ pub struct Notice {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct PayloadJson<'a> {
     version: u8,
     kind: Kind,
     title: &'static str,
@@ -103,7 +103,7 @@ impl Notice {
             || PORTAL.to_owned(),
             |session| [PORTAL, "?session="].into_iter().chain(byte_serialize(session.as_bytes())).collect(),
         );
-        let written = Written {
+        let payload = PayloadJson {
             version: 1,
             kind: self.kind,
             title: "Flametree",
@@ -115,7 +115,7 @@ impl Notice {
             sent_at: sent_at.to_rfc3339_opts(SecondsFormat::Millis, true),
         };
         // Texts and numbers: this cannot fail, and nothing is sent of an empty message.
-        serde_json::to_vec(&written).unwrap_or_default()
+        serde_json::to_vec(&payload).unwrap_or_default()
     }
 }
 

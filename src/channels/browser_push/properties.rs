@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::Meaning;
-use super::desk::{self, Draft};
+use super::encryption_pool::{self, PushMessage};
 use super::{Recipient, VapidKey, VapidKeys, is_public_key, redact};
 use crate::domain::delivery::Outcome;
 use crate::domain::names::{TenantId, UserId};
@@ -58,20 +58,20 @@ pub fn subscription(input: &[u8]) {
     }
 }
 
-/// Whoever may subscribe can be written to.
+/// Whoever may subscribe can be sent to.
 fn assert_encrypted_for(subscription: PushSubscription) {
     let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
     let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());
     let recipient = Arc::new(recipient);
-    let draft = Draft {
+    let message = PushMessage {
         recipient: Arc::clone(&recipient),
         json: b"{}".to_vec(),
         ttl_seconds: 60,
         topic: None,
         now: DateTime::UNIX_EPOCH,
     };
-    let Ok(written) = desk::write(&KEYS, draft) else { panic!("{recipient:?} cannot be written to") };
-    assert!(super::headers(&written).is_ok() && !written.body.is_empty());
+    let Ok(encrypted) = encryption_pool::encrypt(&KEYS, message) else { panic!("{recipient:?} cannot be sent to") };
+    assert!(super::headers(&encrypted).is_ok() && !encrypted.body.is_empty());
 }
 
 /// Two bytes say the status and one the host; then come the value of `Retry-After`, an empty byte, and the body.

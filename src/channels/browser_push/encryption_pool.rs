@@ -1,0 +1,139 @@
+//! Encrypts and signs messages for browsers.
+//!
+//! A message takes about 0.1 ms of CPU time, which must not delay the threads that
+//! wait for sockets. So a pool of threads, one per core, encrypts messages in batches.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
+
+use super::vapid::VapidKeys;
+use super::{Recipient, aes128gcm};
+
+/// Messages that a thread takes at once.
+const BATCH: usize = 32;
+
+/// A message could not be encrypted, because a key of the subscription cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message could not be encrypted or signed")]
+pub(super) struct EncryptError;
+
+/// A message in plain text.
+pub(super) struct PushMessage {
+    pub(super) recipient: Arc<Recipient>,
+    pub(super) json: Vec<u8>,
+    pub(super) ttl_seconds: u32,
+    pub(super) topic: Option<String>,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// A message as it is sent: encrypted, with its VAPID token.
+pub struct EncryptedMessage {
+    pub(super) body: Bytes,
+    /// The value of `Authorization`.
+    pub(super) authorization: Arc<str>,
+    pub(super) ttl_seconds: u32,
+    pub(super) topic: Option<String>,
+}
+
+/// Encrypts one message on the calling thread.
+pub(super) fn encrypt(keys: &VapidKeys, message: PushMessage) -> Result<EncryptedMessage, EncryptError> {
+    let PushMessage { recipient, json, ttl_seconds, topic, now } = message;
+    let subscription = &recipient.subscription;
+    let key = keys.find(&recipient.vapid_key_id).ok_or(EncryptError)?;
+    let authorization = keys.authorization(key, &subscription.endpoint, now).map_err(|_unsigned| EncryptError)?;
+    let body = aes128gcm::encrypt(&subscription.keys, &json).map_err(|_unencrypted| EncryptError)?;
+    Ok(EncryptedMessage { body: body.into(), authorization, ttl_seconds, topic })
+}
+
+/// The queue of messages and the threads that encrypt them. It holds at most one message per attempt.
+pub(super) struct EncryptionPool {
+    keys: VapidKeys,
+    max_threads: usize,
+    queued: Mutex<Queued>,
+}
+
+/// A message, and where its encrypted form goes.
+type Job = (PushMessage, oneshot::Sender<Result<EncryptedMessage, EncryptError>>);
+
+#[derive(Default)]
+struct Queued {
+    jobs: VecDeque<Job>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for EncryptionPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncryptionPool").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl EncryptionPool {
+    pub(super) fn new(keys: VapidKeys) -> Self {
+        let max_threads = available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { keys, max_threads, queued: Mutex::default() }
+    }
+
+    pub(super) fn keys(&self) -> &VapidKeys {
+        &self.keys
+    }
+
+    /// Encrypts a message on a thread of the pool.
+    pub(super) async fn encrypt(self: &Arc<Self>, message: PushMessage) -> Result<EncryptedMessage, EncryptError> {
+        let (encrypted, answer) = oneshot::channel();
+        let needs_thread = {
+            let mut queued = self.queued();
+            queued.jobs.push_back((message, encrypted));
+            let has_room = queued.threads < self.max_threads;
+            queued.threads += usize::from(has_room);
+            has_room
+        };
+        if needs_thread {
+            let encryption_pool = Arc::clone(self);
+            // It ends when the queue is empty; callers wait for their own message.
+            drop(tokio::task::spawn_blocking(move || encryption_pool.work()));
+        }
+        answer.await.unwrap_or(Err(EncryptError))
+    }
+
+    fn work(&self) {
+        let _guard = ThreadGuard(self);
+        while let Some(batch) = self.take() {
+            for (message, encrypted) in batch.into_iter().filter(|(_, encrypted)| !encrypted.is_closed()) {
+                // An error means that the caller has gone.
+                drop(encrypted.send(encrypt(&self.keys, message)));
+            }
+        }
+    }
+
+    /// `None`: the queue is empty. The thread is uncounted under the same lock, so that the next caller starts another.
+    fn take(&self) -> Option<Vec<Job>> {
+        let mut queued = self.queued();
+        let count = queued.jobs.len().min(BATCH);
+        if count == 0 {
+            queued.threads -= 1;
+            return None;
+        }
+        Some(queued.jobs.drain(..count).collect())
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Queued> {
+        // A panic leaves whole messages.
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Uncounts a thread that a panic has ended.
+struct ThreadGuard<'a>(&'a EncryptionPool);
+
+impl Drop for ThreadGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.queued().threads -= 1;
+        }
+    }
+}
