@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use url::form_urlencoded;
 
 use super::access;
-use super::guesses::Peer;
+use super::auth_throttle::Peer;
 use super::now;
 use super::problem::{Problem, ProblemCode};
 use super::state::ApiState;
@@ -125,7 +125,7 @@ impl FromRequestParts<ApiState> for Caller {
 
 /// The API token of a secret. Unknown, expired and revoked look the same from outside.
 async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
-    let doubt = state.guesses.check(peer, Instant::now()).err();
+    let doubt = state.auth_throttle.check(peer, Instant::now()).err();
     let token = state.tokens.find(&state.db, &state.stage.tasks, secret.hash(), doubt).await?;
     token.filter(|token| token.is_valid(now())).ok_or_else(|| wrong(state, peer, unauthorized()))
 }
@@ -144,7 +144,7 @@ async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Pro
 }
 
 fn wrong(state: &ApiState, peer: Peer, refused: Problem) -> Problem {
-    state.guesses.wrong(peer, Instant::now(), refused)
+    state.auth_throttle.wrong(peer, Instant::now(), refused)
 }
 
 pub(super) fn expired() -> Problem {

@@ -4,6 +4,7 @@
 pub mod access;
 mod agents;
 pub mod auth;
+mod auth_throttle;
 pub mod body;
 mod bounded_writes;
 mod client_address;
@@ -18,7 +19,6 @@ mod event_batch;
 mod event_types;
 mod events;
 mod examples;
-mod guesses;
 mod health;
 mod me;
 mod openapi;

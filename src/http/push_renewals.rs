@@ -9,8 +9,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use utoipa::ToSchema;
 
+use super::auth_throttle::Peer;
 use super::body::{parse_json, read_json};
-use super::guesses::Peer;
 use super::parameters::NoParameters;
 use super::problem::{Problem, ProblemCode};
 use super::push_subscriptions::{SubscriptionRequest, sender};
@@ -71,13 +71,13 @@ pub(super) async fn renew(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     // Before the body: it may never arrive.
-    state.guesses.check(peer, Instant::now())?;
+    state.auth_throttle.check(peer, Instant::now())?;
     let _place = state.renewals.take(&peer.counted()).map_err(|reason| reason.problem("renewals"))?;
     let body = parse_json(&read_json(request, &state, MAX_BODY_BYTES).await?)?;
     let renewal = Renewal::parse(body, sender(&state)?.hosts(), is_public_key).map_err(Problem::invalid)?;
     let unknown = || {
         let problem = Problem::new(ProblemCode::Unauthorized).detail("no such subscription is registered");
-        state.guesses.wrong(peer, Instant::now(), problem)
+        state.auth_throttle.wrong(peer, Instant::now(), problem)
     };
     let _turn = state.tokens.turn().await?;
     match push_renewal::renew(&state.db, &state.keyring, &renewal).await {

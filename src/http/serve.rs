@@ -24,9 +24,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use super::auth_throttle::Peer;
 use super::bounded_writes::BoundedWrites;
 use super::client_address::{client_address, is_trusted};
-use super::guesses::Peer;
 use super::shares::{Place, Shares};
 use super::{Settings, edge};
 
@@ -40,7 +40,7 @@ const REFUSED_AT_ONCE: usize = 64;
 /// Serves until `shutdown`; then accepts nothing more, finishes the requests that have begun within
 /// `settings.drain_timeout`, and breaks off what is left.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
-    let room = Room::new(settings);
+    let limit = ConnectionLimit::new(settings);
     let full = Router::new().fallback(edge::too_many_connections);
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             () = &mut stopped => break,
             // Ended connections are let go of while others come.
             Some(_ended) = tasks.join_next() => continue,
-            accepted = room.accept(&listener, settings.write_timeout) => accepted,
+            accepted = limit.accept(&listener, settings.write_timeout) => accepted,
         };
         match accepted {
             Ok(Accepted { stream, peer, place, served }) => {
@@ -84,7 +84,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
 }
 
 /// How many connections there may be: an address may have as many as it leaves free, a trusted proxy as many as there are.
-struct Room {
+struct ConnectionLimit {
     /// Served or refused.
     any: Arc<Semaphore>,
     served: Shares<IpAddr>,
@@ -99,7 +99,7 @@ struct Accepted {
     served: Option<Place<IpAddr>>,
 }
 
-impl Room {
+impl ConnectionLimit {
     fn new(settings: &Settings) -> Self {
         Self {
             any: Arc::new(Semaphore::new(settings.max_connections + REFUSED_AT_ONCE)),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Settings;
+use super::auth_throttle::AuthThrottle;
 use super::endpoint_tests::MAX_CONCURRENT_TESTS;
-use super::guesses::Guesses;
 use super::health::Readiness;
 use super::push_renewals::MAX_CONCURRENT_RENEWALS;
 use super::shares::Shares;
@@ -75,7 +75,7 @@ pub struct Shared {
     pub settings: Settings,
     pub stage: Stage,
     pub(super) tokens: TokenCache,
-    pub(super) guesses: Guesses,
+    pub(super) auth_throttle: AuthThrottle,
     pub(super) tenant_rates: TenantRates,
     pub(super) readiness: Readiness,
     /// A place for each test event under way, by the tenant that sends it.
@@ -107,7 +107,7 @@ impl ApiState {
             stage,
         } = dependencies;
         Self(Arc::new(Shared {
-            guesses: Guesses::new(settings.wrong_credentials),
+            auth_throttle: AuthThrottle::new(settings.wrong_credentials),
             tenant_rates: TenantRates::new(settings.tenant_events_per_second, settings.batch_events),
             db,
             ingest,

@@ -232,7 +232,7 @@ async fn streams_are_bounded_for_each_caller_and_for_the_node() {
     let _third = EventStream::open(api.address, &other, None).await;
     refused(&other).await.problem(503, "overloaded");
     drop(first);
-    eventually("the seat is free", || clients(&api) == "2").await;
+    eventually("the slot is free", || clients(&api) == "2").await;
     // A tenant may hold as many streams as are free.
     refused(&one).await.problem(429, "rate_limited");
     let third = api.token(Role::Operator, Some("third")).await;

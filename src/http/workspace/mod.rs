@@ -1,12 +1,12 @@
 //! The operator workspace of a tenant: what is in it now, and a stream that tells when that changes.
 //!
 //! One watcher in each process (`hub.rs`) reads changes from the database, however many streams are open; each stream
-//! (`stream.rs`) shows the latest it knows, in a seat of a bounded number (`seats.rs`).
+//! (`stream.rs`) shows the latest it knows, in one of a bounded number of slots (`stream_slots.rs`).
 
 mod documents;
 mod hub;
-mod seats;
 mod stream;
+mod stream_slots;
 mod tickets;
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use axum::extract::State;
 
 use self::documents::ActiveConversationsDocument;
 use self::hub::Hub;
-use self::seats::Seats;
+use self::stream_slots::StreamSlots;
 use super::auth::Caller;
 use super::parameters::NoParameters;
 use super::problem::Problem;
@@ -61,7 +61,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub(super) struct Workspace {
     hub: Hub,
-    seats: Seats,
+    slots: StreamSlots,
 }
 
 impl Workspace {
@@ -69,10 +69,10 @@ impl Workspace {
     pub(super) fn start(dependencies: &Dependencies) -> Self {
         let Dependencies { db, metrics, settings, stage, .. } = dependencies;
         let hub = Hub::new(db.clone());
-        let seats = Seats::new(&settings.workspace, metrics.clone(), stage.stop.clone());
+        let slots = StreamSlots::new(&settings.workspace, metrics.clone(), stage.stop.clone());
         stage.spawn(TaskName::WorkspaceHub, |stop| hub.clone().run(settings.workspace.poll_every, stop));
-        stage.spawn(TaskName::StreamSlots, |stop| seats.clone().keep(db.clone(), stop));
-        Self { hub, seats }
+        stage.spawn(TaskName::StreamSlots, |stop| slots.clone().keep(db.clone(), stop));
+        Self { hub, slots }
     }
 
     /// This process has accepted events: streams here hear of them at once.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::documents::{StreamEvent, View};
 use super::hub::Views;
-use super::seats::{NoSeat, Seat};
+use super::stream_slots::{NoSlot, StreamSlot};
 use super::tickets::{TICKET_PARAMETER, Watching};
 use crate::domain::workspace::Watcher;
 use crate::http::now;
@@ -85,9 +85,9 @@ async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Resu
     if state.stage.stop.is_cancelled() {
         return Err(Problem::unavailable().detail("the process is stopping"));
     }
-    let seat = state.workspace.seats.take(watcher).map_err(no_seat)?;
+    let slot = state.workspace.slots.take(watcher).map_err(no_slot)?;
     let views = state.workspace.hub.watch(&watcher.tenant).await.ok_or_else(Problem::unavailable)?;
-    let mut feed = Feed::new(views, seen.as_deref(), seat, state.settings.workspace.heartbeat);
+    let mut feed = Feed::new(views, seen.as_deref(), slot, state.settings.workspace.heartbeat);
     if let Some(until) = watcher.until {
         // What is past is no time from now on.
         feed.end_in((until - now()).to_std().unwrap_or_default());
@@ -95,13 +95,13 @@ async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Resu
     Ok(feed)
 }
 
-fn no_seat(reason: NoSeat) -> Problem {
+fn no_slot(reason: NoSlot) -> Problem {
     match reason {
-        NoSeat::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("no more streams can be opened here"),
-        NoSeat::TenantHasEnough => {
+        NoSlot::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("no more streams can be opened here"),
+        NoSlot::TenantHasEnough => {
             Problem::new(ProblemCode::RateLimited).detail("your tenant has too many streams open")
         }
-        NoSeat::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("too many streams are open already"),
+        NoSlot::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("too many streams are open already"),
     }
     .retry_after(RETRY_SOON)
 }
@@ -111,13 +111,13 @@ struct Feed {
     /// Sent before anything else, the last one first.
     opening: Vec<Bytes>,
     views: Views,
-    seat: Seat,
+    slot: StreamSlot,
     heartbeat: Duration,
     ends_at: Instant,
 }
 
 impl Feed {
-    fn new(mut views: Views, seen: Option<&str>, seat: Seat, heartbeat: Duration) -> Self {
+    fn new(mut views: Views, seen: Option<&str>, slot: StreamSlot, heartbeat: Duration) -> Self {
         let shown = views.borrow_and_update().clone();
         let is_known = |view: &Arc<View>| seen == Some(view.id.as_str());
         let first = shown.map_or(RESUMED, |view| if is_known(&view) { RESUMED } else { view.snapshot.clone() });
@@ -125,7 +125,7 @@ impl Feed {
         let chance = getrandom::u32().unwrap_or(0);
         let retry = RETRY_MS.start + chance % (RETRY_MS.end - RETRY_MS.start);
         let ends_at = Instant::now() + LIFE + LIFE / 2 * (chance % 1_000) / 1_000;
-        Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, seat, heartbeat, ends_at }
+        Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, slot, heartbeat, ends_at }
     }
 
     /// Makes it end after this time, if it would not before.
@@ -142,7 +142,7 @@ impl Feed {
         }
         tokio::select! {
             biased;
-            () = self.seat.ended() => None,
+            () = self.slot.ended() => None,
             () = sleep_until(self.ends_at) => None,
             changed = self.views.changed() => {
                 changed.ok()?;
@@ -167,7 +167,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::Settings;
-    use super::super::seats::Seats;
+    use super::super::stream_slots::StreamSlots;
     use super::*;
     use crate::domain::names::TenantId;
     use crate::domain::role::Role;
@@ -180,10 +180,10 @@ mod tests {
     }
 
     fn feed(views: &watch::Sender<Option<Arc<View>>>, seen: Option<&str>, end: &CancellationToken) -> Feed {
-        let seats = Seats::new(&Settings::default(), Metrics::new("test", "test"), end.clone());
+        let slots = StreamSlots::new(&Settings::default(), Metrics::new("test", "test"), end.clone());
         let tenant = TenantId::parse("acme").unwrap();
         let watcher = Watcher { tenant, role: Role::Operator, actor: "someone".to_owned(), until: None };
-        Feed::new(views.subscribe(), seen, seats.take(&watcher).unwrap(), Duration::from_hours(1))
+        Feed::new(views.subscribe(), seen, slots.take(&watcher).unwrap(), Duration::from_hours(1))
     }
 
     #[tokio::test]

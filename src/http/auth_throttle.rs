@@ -35,7 +35,7 @@ impl Peer {
 }
 
 #[derive(Debug)]
-pub(super) struct Guesses {
+pub(super) struct AuthThrottle {
     most: u32,
     window: Mutex<Option<Window>>,
 }
@@ -46,7 +46,7 @@ struct Window {
     wrong: HashMap<IpAddr, u32>,
 }
 
-impl Guesses {
+impl AuthThrottle {
     /// `most` wrong credentials of an address in ten seconds are answered as such.
     pub(super) fn new(most: u32) -> Self {
         Self { most, window: Mutex::new(None) }
@@ -118,35 +118,35 @@ mod tests {
 
     #[test]
     fn an_address_may_be_wrong_so_often_and_then_waits_for_the_window_to_end() {
-        let (guesses, start) = (Guesses::new(2), Instant::now());
-        let wrong = |from: &str, now| guesses.wrong(peer(from), now, refused()).code();
+        let (auth_throttle, start) = (AuthThrottle::new(2), Instant::now());
+        let wrong = |from: &str, now| auth_throttle.wrong(peer(from), now, refused()).code();
         assert_eq!(wrong("192.0.2.1", start), ProblemCode::Unauthorized);
-        assert!(guesses.check(peer("192.0.2.1"), start).is_ok());
+        assert!(auth_throttle.check(peer("192.0.2.1"), start).is_ok());
         assert_eq!(wrong("::ffff:192.0.2.1", start), ProblemCode::Unauthorized);
         assert_eq!(wrong("192.0.2.1", start), ProblemCode::RateLimited);
-        assert_eq!(guesses.check(peer("192.0.2.1"), start).unwrap_err().code(), ProblemCode::RateLimited);
-        assert!(guesses.check(peer("192.0.2.2"), start).is_ok(), "another address is another matter");
+        assert_eq!(auth_throttle.check(peer("192.0.2.1"), start).unwrap_err().code(), ProblemCode::RateLimited);
+        assert!(auth_throttle.check(peer("192.0.2.2"), start).is_ok(), "another address is another matter");
         let over = start + WINDOW;
-        assert!(guesses.check(peer("192.0.2.1"), over).is_ok());
+        assert!(auth_throttle.check(peer("192.0.2.1"), over).is_ok());
         assert_eq!(wrong("192.0.2.1", over), ProblemCode::Unauthorized);
     }
 
     #[test]
     fn a_network_of_ipv6_counts_as_one() {
-        let (guesses, now) = (Guesses::new(1), Instant::now());
-        guesses.wrong(peer("2001:db8:0:1::1"), now, refused());
-        assert!(guesses.check(peer("2001:db8:0:1:ffff::2"), now).is_err());
-        assert!(guesses.check(peer("2001:db8:0:2::1"), now).is_ok());
+        let (auth_throttle, now) = (AuthThrottle::new(1), Instant::now());
+        auth_throttle.wrong(peer("2001:db8:0:1::1"), now, refused());
+        assert!(auth_throttle.check(peer("2001:db8:0:1:ffff::2"), now).is_err());
+        assert!(auth_throttle.check(peer("2001:db8:0:2::1"), now).is_ok());
     }
 
     #[test]
     fn a_crowd_of_addresses_shares_a_count() {
-        let (guesses, now) = (Guesses::new(3), Instant::now());
+        let (auth_throttle, now) = (AuthThrottle::new(3), Instant::now());
         for number in 0..u32::try_from(ADDRESSES).unwrap() + 3 {
-            guesses.wrong(Peer(Ipv4Addr::from(0x0a00_0000 + number).into()), now, refused());
+            auth_throttle.wrong(Peer(Ipv4Addr::from(0x0a00_0000 + number).into()), now, refused());
         }
-        assert!(guesses.check(peer("203.0.113.9"), now).is_err());
-        assert!(guesses.check(peer("10.0.0.1"), now).is_ok());
-        assert_eq!(guesses.window().as_ref().unwrap().wrong.len(), ADDRESSES + 1);
+        assert!(auth_throttle.check(peer("203.0.113.9"), now).is_err());
+        assert!(auth_throttle.check(peer("10.0.0.1"), now).is_ok());
+        assert_eq!(auth_throttle.window().as_ref().unwrap().wrong.len(), ADDRESSES + 1);
     }
 }

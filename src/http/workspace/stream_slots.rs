@@ -1,4 +1,4 @@
-//! Seats of streams: bounded for the process, for each tenant and for each caller. A stream releases its seat when it ends,
+//! Slots of streams: bounded for the process, for each tenant and for each caller. A stream releases its slot when it ends,
 //! and ends when its caller's token does.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::telemetry::metrics::Metrics;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
-pub(super) struct Seats(Arc<Inner>);
+pub(super) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -41,9 +41,9 @@ struct OfCaller {
     end: CancellationToken,
 }
 
-/// Why there is no seat.
+/// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoSeat {
+pub(super) enum NoSlot {
     /// The process has as many streams as it may.
     ProcessIsFull,
     /// The tenant has as many streams as are free for others.
@@ -52,52 +52,52 @@ pub(super) enum NoSeat {
     CallerHasEnough,
 }
 
-/// A seat; given back when it is dropped.
+/// A slot; released when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
-    seats: Seats,
+pub(super) struct StreamSlot {
+    slots: StreamSlots,
     caller: CallerName,
-    /// `Some` until the seat is dropped.
+    /// `Some` until the slot is dropped.
     place: Option<Place<TenantId>>,
     end: CancellationToken,
 }
 
-impl Seat {
+impl StreamSlot {
     /// Comes back when the stream must end.
     pub(super) async fn ended(&self) {
         self.end.cancelled().await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         drop(self.place.take());
-        self.seats.release(&self.caller);
+        self.slots.release(&self.caller);
     }
 }
 
-impl Seats {
+impl StreamSlots {
     pub(super) fn new(settings: &Settings, metrics: Metrics, shutdown: CancellationToken) -> Self {
         let (places, most_per_caller) = (Shares::new(settings.max_streams), settings.max_streams_per_caller);
         Self(Arc::new(Inner { callers: Mutex::default(), places, most_per_caller, metrics, shutdown }))
     }
 
-    /// Takes a seat for a watcher.
-    pub(super) fn take(&self, watcher: &Watcher) -> Result<Seat, NoSeat> {
+    /// Takes a slot for a watcher.
+    pub(super) fn take(&self, watcher: &Watcher) -> Result<StreamSlot, NoSlot> {
         let mut callers = self.callers();
         let caller = (watcher.tenant.clone(), watcher.actor.clone());
         if callers.get(&caller).is_some_and(|of_caller| of_caller.streams >= self.0.most_per_caller) {
-            return Err(NoSeat::CallerHasEnough);
+            return Err(NoSlot::CallerHasEnough);
         }
         let place = self.0.places.take(&watcher.tenant).map_err(|reason| match reason {
-            NoPlace::Full => NoSeat::ProcessIsFull,
-            NoPlace::KeyHasEnough => NoSeat::TenantHasEnough,
+            NoPlace::Full => NoSlot::ProcessIsFull,
+            NoPlace::KeyHasEnough => NoSlot::TenantHasEnough,
         })?;
         let fresh = || OfCaller { streams: 0, end: self.0.shutdown.child_token() };
         let of_caller = callers.entry(caller.clone()).or_insert_with(fresh);
         of_caller.streams += 1;
         self.report();
-        Ok(Seat { seats: self.clone(), caller, place: Some(place), end: of_caller.end.clone() })
+        Ok(StreamSlot { slots: self.clone(), caller, place: Some(place), end: of_caller.end.clone() })
     }
 
     fn release(&self, caller: &CallerName) {
@@ -159,24 +159,24 @@ mod tests {
     use crate::domain::role::Role;
 
     #[test]
-    fn seats_are_bounded_for_the_process_each_tenant_and_each_caller_and_are_released() {
+    fn slots_are_bounded_for_the_process_each_tenant_and_each_caller_and_are_released() {
         let settings = Settings { max_streams: 3, max_streams_per_caller: 2, ..Settings::default() };
         let metrics = Metrics::new("test", "test");
-        let seats = Seats::new(&settings, metrics.clone(), CancellationToken::new());
+        let slots = StreamSlots::new(&settings, metrics.clone(), CancellationToken::new());
         let take = |tenant: &str, actor: &str| {
             let tenant = TenantId::parse(tenant).unwrap();
-            seats.take(&Watcher { tenant, role: Role::Operator, actor: actor.to_owned(), until: None })
+            slots.take(&Watcher { tenant, role: Role::Operator, actor: actor.to_owned(), until: None })
         };
-        let mut held: Vec<Seat> = (0..2).map(|_| take("acme", "one").unwrap()).collect();
-        assert_eq!(take("acme", "one").unwrap_err(), NoSeat::CallerHasEnough);
+        let mut held: Vec<StreamSlot> = (0..2).map(|_| take("acme", "one").unwrap()).collect();
+        assert_eq!(take("acme", "one").unwrap_err(), NoSlot::CallerHasEnough);
         held.push(take("other", "one").unwrap());
-        assert_eq!(take("acme", "third").unwrap_err(), NoSeat::ProcessIsFull);
+        assert_eq!(take("acme", "third").unwrap_err(), NoSlot::ProcessIsFull);
         assert!(metrics.render().contains("flametree_workspace_stream_clients 3\n"));
         held.remove(0);
-        assert_eq!(take("acme", "one").unwrap_err(), NoSeat::TenantHasEnough);
+        assert_eq!(take("acme", "one").unwrap_err(), NoSlot::TenantHasEnough);
         held.push(take("third", "one").unwrap());
         held.clear();
         assert!(metrics.render().contains("flametree_workspace_stream_clients 0\n"));
-        assert!(seats.callers().is_empty());
+        assert!(slots.callers().is_empty());
     }
 }
