@@ -22,7 +22,7 @@ use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
-use super::connections::{AnswerBody, Begun, Connections, ExchangeError, Message, Stream};
+use super::connections::{AnswerBody, Connections, ExchangeError, Message, PendingResponse, Stream};
 use super::connector::{Connector, Tcp};
 use super::guard::Guard;
 use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, by_name_servers};
@@ -64,7 +64,7 @@ pub(super) struct Post<'a> {
 
 /// An attempt that brought no whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct ExchangeFailure {
     /// Where the answer at least began.
     pub(super) status: Option<StatusCode>,
     pub(super) failure: Failure,
@@ -135,8 +135,8 @@ impl HttpClient {
 
     /// Sends the message once and reads the answer. Dropping the future closes the connection (HTTP/1.1) or resets the
     /// stream (HTTP/2); the message may have been processed by then.
-    pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, Broken> {
-        let destination = post.destination().map_err(|failure| Broken { status: None, failure })?;
+    pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, ExchangeFailure> {
+        let destination = post.destination().map_err(|failure| ExchangeFailure { status: None, failure })?;
         // Pinned here: a future that is moved into another takes its room twice, and thousands wait at once.
         self.guarded(post, pin!(self.exchange(destination, post))).await
     }
@@ -146,9 +146,9 @@ impl HttpClient {
     pub(super) async fn guarded<S: Stream>(
         &self,
         post: &Post<'_>,
-        exchange: impl Future<Output = Result<Begun<'_, S>, ExchangeError>>,
-    ) -> Result<Answer, Broken> {
-        let before_answer = |failure| Broken { status: None, failure };
+        exchange: impl Future<Output = Result<PendingResponse<'_, S>, ExchangeError>>,
+    ) -> Result<Answer, ExchangeFailure> {
+        let before_answer = |failure| ExchangeFailure { status: None, failure };
         if post.to.url().scheme() != "https" && !self.0.settings.allow_http {
             return Err(before_answer(Failure::UnusableUrl));
         }
@@ -156,20 +156,20 @@ impl HttpClient {
         guard.judge_literal(post.to.url()).map_err(Failure::from).map_err(before_answer)?;
         // One for both steps: it is entered into the runtime's list of timers once.
         let mut deadline = pin!(tokio::time::sleep(post.timeout));
-        let Begun { response, peer } =
+        let PendingResponse { response, peer } =
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         guard.judge_peer(post.to.url(), peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
         // Boxed: what waits for its answer, and thousands do, must not carry the room for reading it.
         within(deadline, Failure::UnfinishedAnswer, Box::pin(read(response)))
             .await
-            .map_err(|failure| Broken { status: Some(status), failure })
+            .map_err(|failure| ExchangeFailure { status: Some(status), failure })
     }
 
     /// One request, but for what was certainly not processed. (What is left: when a connection of HTTP/2 ends in the very
     /// instant in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
     /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
-    async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<Begun<'_, Tcp>, ExchangeError> {
+    async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<PendingResponse<'_, Tcp>, ExchangeError> {
         let write = || post.message();
         match self.0.connections.request(to, &write).await {
             Err(error) if classify::was_never_processed(error.as_ref()) => {

@@ -20,7 +20,7 @@ use tower::Service;
 use super::HttpClient;
 use super::connections::Connections;
 use super::connector::{Connector, Tcp};
-use super::http_client::{Answer, Broken, Post};
+use super::http_client::{Answer, ExchangeFailure, Post};
 use super::resolver::{Addresses, ForTenant, GuardedResolver, ResolveError, TenantResolver};
 use crate::domain::names::TenantId;
 
@@ -51,7 +51,7 @@ pub(super) enum Step {
 /// A request with its times.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) result: Result<Answer, Broken>,
+    pub(super) result: Result<Answer, ExchangeFailure>,
     /// The answer's headers, where there was an answer.
     pub(super) headers: HeaderMap,
     pub(super) timings: Timings,
@@ -67,20 +67,20 @@ impl HttpClient {
         let destination = match post.destination() {
             Ok(destination) => destination,
             Err(failure) => {
-                let ((timings, step), result) = (stopwatch.read(), Err(Broken { status: None, failure }));
+                let ((timings, step), result) = (stopwatch.read(), Err(ExchangeFailure { status: None, failure }));
                 return Measured { result, headers, timings, step };
             }
         };
         let connections = self.of_one_request(&stopwatch);
         let exchange = async {
-            let begun = connections.request(destination, &|| post.message()).await?;
+            let pending = connections.request(destination, &|| post.message()).await?;
             stopwatch.note(|marks| &mut marks.answered);
-            headers.clone_from(begun.response.headers());
-            Ok(begun)
+            headers.clone_from(pending.response.headers());
+            Ok(pending)
         };
         let result = self.guarded(post, exchange).await;
         // An answer from an address that is not allowed has told nothing.
-        if matches!(result, Err(Broken { status: None, .. })) {
+        if matches!(result, Err(ExchangeFailure { status: None, .. })) {
             headers.clear();
         }
         let (timings, step) = stopwatch.read();

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::curl::{CurlHeader, curl};
 use super::delivery_view::milliseconds;
 use crate::channels::Timings;
-use crate::channels::webhook::{DiagnosisCode, Endpoint, Trial, TrialResponse};
+use crate::channels::webhook::{DiagnosisCode, Endpoint, EndpointTest, EndpointTestResponse};
 use crate::domain::delivery::Outcome;
 use crate::domain::push_config::PushConfig;
 use crate::domain::secret_text::SecretText;
@@ -89,24 +89,29 @@ pub(super) struct DiagnosisView {
 }
 
 impl EndpointTestView {
-    pub(super) fn new(endpoint: &Endpoint, config: &PushConfig, own_secret: Option<&SecretText>, trial: Trial) -> Self {
-        let headers = headers(config, &trial);
-        let body = String::from_utf8_lossy(&trial.body).into_owned();
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        config: &PushConfig,
+        own_secret: Option<&SecretText>,
+        test: EndpointTest,
+    ) -> Self {
+        let headers = headers(config, &test);
+        let body = String::from_utf8_lossy(&test.body).into_owned();
         let arguments: Vec<_> = headers.iter().map(curl_header).collect();
         let curl = curl(endpoint.target.url().as_str(), &arguments, &body, endpoint.timeout.as_secs_f64());
         Self {
-            outcome: trial.outcome,
-            response: trial.response.map(TestResponseView::from),
-            timing_ms: trial.timings.into(),
+            outcome: test.outcome,
+            response: test.response.map(TestResponseView::from),
+            timing_ms: test.timings.into(),
             signing_secret: own_secret.map(|secret| secret.expose().to_owned()),
-            diagnosis: DiagnosisView { code: trial.diagnosis.code, hint: trial.diagnosis.hint },
+            diagnosis: DiagnosisView { code: test.diagnosis.code, hint: test.diagnosis.hint },
             request: TestRequestView { headers, body },
             curl,
         }
     }
 }
 
-fn headers(config: &PushConfig, trial: &Trial) -> Vec<TestHeaderView> {
+fn headers(config: &PushConfig, test: &EndpointTest) -> Vec<TestHeaderView> {
     let is_secret = |name: &str| {
         config.headers.iter().any(|header| header.value.is_secret() && header.name.as_str().eq_ignore_ascii_case(name))
     };
@@ -115,7 +120,7 @@ fn headers(config: &PushConfig, trial: &Trial) -> Vec<TestHeaderView> {
         let value = (!secret).then(|| String::from_utf8_lossy(value.as_bytes()).into_owned());
         TestHeaderView { name: name.to_string(), secret, value }
     };
-    trial.headers.iter().map(view).collect()
+    test.headers.iter().map(view).collect()
 }
 
 fn curl_header(header: &TestHeaderView) -> CurlHeader<'_> {
@@ -125,8 +130,8 @@ fn curl_header(header: &TestHeaderView) -> CurlHeader<'_> {
     }
 }
 
-impl From<TrialResponse> for TestResponseView {
-    fn from(response: TrialResponse) -> Self {
+impl From<EndpointTestResponse> for TestResponseView {
+    fn from(response: EndpointTestResponse) -> Self {
         let headers = response.headers.into_iter().map(|(name, value)| TestAnswerHeaderView { name, value });
         Self {
             status: response.status.as_u16(),

@@ -27,7 +27,7 @@ use super::push_configs::{AgentPath, new_signing_secret, refused};
 use super::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use super::state::ApiState;
 use crate::channels::Target;
-use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, redactor, try_out};
+use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, redactor, test_endpoint};
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::{EventType, StoredEvent};
@@ -102,16 +102,16 @@ pub(super) async fn test(
     }
     let endpoint_id = stored.map_or(EndpointId::from_uuid(Uuid::nil()), |stored| stored.revision.endpoint_id);
     let delivery = delivery(asked.event, tenant, &agent, endpoint_id, now);
-    let trial = try_out(&state.client, &endpoint, &delivery, now).await;
+    let test = test_endpoint(&state.client, &endpoint, &delivery, now).await;
     tracing::info!(
         tenant.id = %tenant,
         agent.id = %agent,
         actor = caller.actor(),
-        outcome = trial.outcome.as_str(),
-        diagnosis = trial.diagnosis.code.as_str(),
+        outcome = test.outcome.as_str(),
+        diagnosis = test.diagnosis.code.as_str(),
         "an endpoint was tested"
     );
-    let view = EndpointTestView::new(&endpoint, &asked.config, own_secret.as_ref(), trial);
+    let view = EndpointTestView::new(&endpoint, &asked.config, own_secret.as_ref(), test);
     Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)).into_response())
 }
 

@@ -146,7 +146,7 @@ impl PushSender {
         let duration = begun.elapsed();
         let sent = match result {
             Ok(answer) => self.answered(recipient, &encrypted, &answer, duration, now),
-            Err(broken) => Sent::only(unanswered(broken, duration)),
+            Err(failed) => Sent::only(unanswered(failed, duration)),
         };
         fail::fail_point!("send::after_response");
         sent

@@ -62,8 +62,8 @@ pub(super) struct Connections<C, S: Stream> {
     pool: Pool<S>,
 }
 
-/// An answer whose head is there.
-pub(super) struct Begun<'a, S: Stream> {
+/// A response whose head has arrived and whose body is still to be read.
+pub(super) struct PendingResponse<'a, S: Stream> {
     pub(super) response: Response<AnswerBody<'a, S>>,
     /// Who answers.
     pub(super) peer: Option<SocketAddr>,
@@ -108,11 +108,15 @@ where
 
     /// Sends a message by a connection that is there, else by a new one. One that turns out closed before anything was
     /// written to it is passed over. Dropping the future ends the request as dropping the answer does.
-    pub(super) async fn request(&self, to: &Destination, write: Writer<'_>) -> Result<Begun<'_, S>, ExchangeError> {
+    pub(super) async fn request(
+        &self,
+        to: &Destination,
+        write: Writer<'_>,
+    ) -> Result<PendingResponse<'_, S>, ExchangeError> {
         while let Some(kept) = poll_fn(|context| Poll::Ready(self.pool.take(&to.origin, context))).await {
             let is_shared = matches!(kept, Kept::Http2(_));
             match self.send(kept, to, write).await {
-                Ok(begun) => return Ok(begun),
+                Ok(pending) => return Ok(pending),
                 Err(Failed { error, unsent: false }) => return Err(error),
                 // It may be offered again.
                 Err(_unsent) if is_shared => break,
@@ -127,17 +131,20 @@ where
         &self,
         to: &Destination,
         write: Writer<'_>,
-    ) -> Result<Begun<'_, S>, ExchangeError> {
+    ) -> Result<PendingResponse<'_, S>, ExchangeError> {
         // Boxed: what waits for its answer, and thousands do, must not carry the room for opening a connection.
         let opened = Box::pin(self.open(to)).await?;
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
 
-    async fn send(&self, by: Kept<S>, to: &Destination, write: Writer<'_>) -> Result<Begun<'_, S>, Failed> {
+    async fn send(&self, by: Kept<S>, to: &Destination, write: Writer<'_>) -> Result<PendingResponse<'_, S>, Failed> {
         let mut sent = Sent::by(by, to, write()?);
         let head = poll_fn(|context| sent.poll(context)).await?;
         let Sent { connection, peer, answer: _ } = sent;
-        Ok(Begun { response: head.map(|incoming| AnswerBody { incoming, connection, pool: &self.pool }), peer })
+        Ok(PendingResponse {
+            response: head.map(|incoming| AnswerBody { incoming, connection, pool: &self.pool }),
+            peer,
+        })
     }
 
     async fn open(&self, to: &Destination) -> Result<Kept<S>, ExchangeError> {

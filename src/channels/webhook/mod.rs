@@ -5,12 +5,12 @@
 mod configured;
 mod diagnosis;
 mod diagnosis_code;
+mod endpoint_test;
 mod payload;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod redact;
 mod signature;
-mod trial;
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use tokio::time::Instant;
 pub use self::configured::configured_headers;
 pub use self::diagnosis::Diagnosis;
 pub use self::diagnosis_code::DiagnosisCode;
+pub use self::endpoint_test::{EndpointTest, EndpointTestResponse, test_endpoint};
 pub use self::payload::payload;
 pub use self::redact::redactor;
 pub use self::signature::{NoRandomness, SecretError, SigningSecret};
-pub use self::trial::{Trial, TrialResponse, try_out};
 
-use super::http_client::{Answer, Broken, Post};
+use super::http_client::{Answer, ExchangeFailure, Post};
 use super::{HttpClient, MAX_TIMEOUT, Redactor, Target};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::trace::SpanId;
@@ -88,7 +88,7 @@ pub async fn send(
     let duration = begun.elapsed();
     let attempt = match result {
         Ok(answer) => answered(endpoint, &answer, duration),
-        Err(broken) => unanswered(broken, duration),
+        Err(failed) => unanswered(failed, duration),
     };
     fail::fail_point!("send::after_response");
     attempt
@@ -116,12 +116,12 @@ fn answered(endpoint: &Endpoint, answer: &Answer, duration: Duration) -> Attempt
 }
 
 /// A request that had no answer, or not a whole one.
-pub(super) fn unanswered(broken: Broken, duration: Duration) -> Attempt {
+pub(super) fn unanswered(failed: ExchangeFailure, duration: Duration) -> Attempt {
     Attempt {
-        outcome: broken.failure.outcome(),
-        http_status: broken.status.map(|status| status.as_u16()),
+        outcome: failed.failure.outcome(),
+        http_status: failed.status.map(|status| status.as_u16()),
         duration,
-        detail: Some(AttemptDetail { note: Some(broken.failure.note().to_owned()), ..AttemptDetail::default() }),
+        detail: Some(AttemptDetail { note: Some(failed.failure.note().to_owned()), ..AttemptDetail::default() }),
     }
 }
 

@@ -11,8 +11,8 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::runtime::Runtime;
 
 use super::super::diagnosis_code::DiagnosisCode;
-use super::super::trial::{MAX_SHOWN_BYTES, MAX_SHOWN_HEADERS, MAX_SHOWN_VALUE_BYTES};
-use super::super::{Endpoint, MAX_EXCERPT_BYTES, Trial, configured_headers, redactor, send, try_out};
+use super::super::endpoint_test::{MAX_SHOWN_BYTES, MAX_SHOWN_HEADERS, MAX_SHOWN_VALUE_BYTES};
+use super::super::{Endpoint, EndpointTest, MAX_EXCERPT_BYTES, configured_headers, redactor, send, test_endpoint};
 use super::messages::{delivery, plain_event};
 use crate::channels::{HttpClient, Target, properties};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
@@ -102,11 +102,11 @@ pub fn answer(input: &[u8]) {
     *locked(&ANSWER) = Bytes::copy_from_slice(input);
     let attempt = runtime.block_on(send(client, endpoint, delivery, false, DateTime::UNIX_EPOCH));
     assert_recorded(&attempt);
-    let trial = runtime.block_on(try_out(client, endpoint, delivery, DateTime::UNIX_EPOCH));
-    assert_shown(&trial);
+    let test = runtime.block_on(test_endpoint(client, endpoint, delivery, DateTime::UNIX_EPOCH));
+    assert_shown(&test);
     // A delivery may have met the end of the connection of the answer before, a test has one of its own.
     if attempt.outcome != Outcome::ConnectError {
-        assert_eq!(trial.outcome, attempt.outcome, "a test means what a delivery means");
+        assert_eq!(test.outcome, attempt.outcome, "a test means what a delivery means");
     }
 }
 
@@ -139,11 +139,11 @@ fn assert_recorded(attempt: &Attempt) {
 }
 
 /// What is shown of the answer is bounded, and nothing that was sent in confidence comes back.
-fn assert_shown(trial: &Trial) {
-    assert!(!trial.diagnosis.hint.is_empty() && !trial.diagnosis.hint.contains(SECRET));
-    let delivered = [DiagnosisCode::Delivered, DiagnosisCode::Slow].contains(&trial.diagnosis.code);
-    assert_eq!(delivered, trial.outcome == Outcome::Delivered, "{:?}", trial.diagnosis);
-    let Some(response) = &trial.response else { return };
+fn assert_shown(test: &EndpointTest) {
+    assert!(!test.diagnosis.hint.is_empty() && !test.diagnosis.hint.contains(SECRET));
+    let delivered = [DiagnosisCode::Delivered, DiagnosisCode::Slow].contains(&test.diagnosis.code);
+    assert_eq!(delivered, test.outcome == Outcome::Delivered, "{:?}", test.diagnosis);
+    let Some(response) = &test.response else { return };
     assert!(response.headers.len() <= MAX_SHOWN_HEADERS);
     for (name, value) in &response.headers {
         assert!(value.len() <= MAX_SHOWN_VALUE_BYTES && !value.contains(SECRET), "{name}: {value}");

@@ -1,4 +1,4 @@
-//! A trial: one test event sent at once, with all that can be told about it to whoever configures the endpoint.
+//! An endpoint test: one test event sent at once, with all that can be told about it to whoever configures the endpoint.
 //!
 //! It goes the way of every delivery and obeys the same guard; only its steps are timed, and nothing is recorded.
 
@@ -13,7 +13,7 @@ use url::Url;
 use super::diagnosis::{self, Answered, Diagnosis};
 use super::redact::REDACTED;
 use super::{Endpoint, headers, outcome_of, payload};
-use crate::channels::http_client::{Broken, Post};
+use crate::channels::http_client::{ExchangeFailure, Post};
 use crate::channels::measured::Measured;
 use crate::channels::{HttpClient, MAX_TIMEOUT, Redactor, Timings};
 use crate::domain::delivery::{Delivery, Outcome};
@@ -32,14 +32,14 @@ const HIDDEN: [HeaderName; 2] = [SET_COOKIE, REFRESH];
 
 /// A test event and what became of it.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub struct EndpointTest {
     pub outcome: Outcome,
     /// The headers that were sent; configured ones are marked sensitive.
     pub headers: HeaderMap,
     /// The bytes that were sent and signed.
     pub body: Bytes,
     /// `None`: there was no answer, or nothing was sent.
-    pub response: Option<TrialResponse>,
+    pub response: Option<EndpointTestResponse>,
     pub timings: Timings,
     pub diagnosis: Diagnosis,
 }
@@ -47,7 +47,7 @@ pub struct Trial {
 /// What the endpoint answered, as far as it may be shown: of a redirect's target the origin alone, and nothing that was
 /// sent to it in confidence.
 #[derive(Debug, Clone)]
-pub struct TrialResponse {
+pub struct EndpointTestResponse {
     pub status: StatusCode,
     /// Names and values, as text.
     pub headers: Vec<(String, String)>,
@@ -58,7 +58,12 @@ pub struct TrialResponse {
 }
 
 /// Sends the delivery's event once, marked as a test. Not cancel-safe, as [`send`](super::send).
-pub async fn try_out(client: &HttpClient, endpoint: &Endpoint, delivery: &Delivery, now: DateTime<Utc>) -> Trial {
+pub async fn test_endpoint(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+) -> EndpointTest {
     let body = Bytes::from(payload(&delivery.event, true));
     let write_headers = || headers(endpoint, delivery, now, &body);
     let timeout = endpoint.timeout.min(MAX_TIMEOUT);
@@ -69,7 +74,7 @@ pub async fn try_out(client: &HttpClient, endpoint: &Endpoint, delivery: &Delive
     diagnosis.hint = redactor.apply(diagnosis.hint);
     let response = response(endpoint.target.url(), &measured, redactor);
     let headers = write_headers().unwrap_or_default();
-    Trial { outcome, headers, body, response, timings: measured.timings, diagnosis }
+    EndpointTest { outcome, headers, body, response, timings: measured.timings, diagnosis }
 }
 
 fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Outcome, Diagnosis) {
@@ -82,26 +87,28 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
             let answered = Answered { status: answer.status, total: measured.timings.total, target };
             (outcome_of(answer.status), diagnosis::of_answer(&answered))
         }
-        Err(Broken { failure, .. }) => (failure.outcome(), diagnosis::of_failure(*failure, measured.step, timeout)),
+        Err(ExchangeFailure { failure, .. }) => {
+            (failure.outcome(), diagnosis::of_failure(*failure, measured.step, timeout))
+        }
     }
 }
 
 /// The ids and names are visible ASCII by their types: this does not happen.
-fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<TrialResponse> {
+fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<EndpointTestResponse> {
     let (status, body, truncated) = match &measured.result {
         Ok(answer) => {
             let readable = redactor.readable(answer, MAX_SHOWN_BYTES);
             let truncated = readable.as_ref().is_some_and(|(_, truncated)| *truncated);
             (answer.status, readable.map(|(text, _)| text), truncated)
         }
-        Err(Broken { status, .. }) => ((*status)?, None, false),
+        Err(ExchangeFailure { status, .. }) => ((*status)?, None, false),
     };
     let headers = measured.headers.iter().take(MAX_SHOWN_HEADERS).map(|(name, value)| {
         let mut text = redactor.apply(shown(url, name, value));
         text.truncate(text.floor_char_boundary(MAX_SHOWN_VALUE_BYTES));
         (name.to_string(), text)
     });
-    Some(TrialResponse { status, headers: headers.collect(), body, truncated })
+    Some(EndpointTestResponse { status, headers: headers.collect(), body, truncated })
 }
 
 /// The value of an answer's header without what it would give away.
