@@ -8,8 +8,8 @@ use super::endpoint::WebhookEvent;
 use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
 use super::ids::EventId;
-use super::moment;
 use super::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
+use super::timestamp;
 use super::trace::Trace;
 
 /// Longest idempotency key, in bytes.
@@ -201,7 +201,7 @@ fn tenant_id(fields: &mut Fields, tenant: Option<&TenantId>) -> Option<TenantId>
 
 fn occurred_at(fields: &mut Fields) -> Option<DateTime<Utc>> {
     let text = fields.text("occurred_at")?;
-    fields.parsed("occurred_at", moment::parse(&text))
+    fields.parsed("occurred_at", timestamp::parse(&text))
 }
 
 fn text(fields: &mut Fields, event_type: Option<EventType>) -> Option<String> {

@@ -8,7 +8,7 @@ use super::delivery::Outcome;
 use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
 use super::ids::DeliveryId;
-use super::moment;
+use super::timestamp;
 
 /// Deliveries of one request, where it names none.
 const DEFAULT_LIMIT: u64 = 10_000;
@@ -55,7 +55,7 @@ impl ReplayRequest {
 }
 
 fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTime<Utc>> {
-    fields.parsed(name, moment::parse(&text?))
+    fields.parsed(name, timestamp::parse(&text?))
 }
 
 /// Each once, in the order of the list of all outcomes; without the field those that failed.

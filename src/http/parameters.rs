@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use super::auth::TENANT_PARAMETER;
 use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::moment;
+use crate::domain::timestamp;
 
 /// The parameters being read: take them, then `finish`. The tenant's is the caller's matter and is not among them.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,7 @@ impl Parameters {
 
     /// Takes a moment.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
-        self.parsed(name, |text| moment::parse(&text))
+        self.parsed(name, |text| timestamp::parse(&text))
     }
 
     pub fn fault(&mut self, name: &str, code: FaultCode, message: impl Into<String>) {

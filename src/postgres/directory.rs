@@ -21,7 +21,7 @@ use super::NAME;
 use super::account::Account;
 use super::error::Error;
 use super::installation::Installation;
-use super::left_behind;
+use super::stale_processes;
 
 /// Longest directory of a socket, in bytes: the path of a socket has 107, of which PostgreSQL adds 14, and some remain.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
@@ -111,7 +111,7 @@ impl Directory {
         }
         let unfinished = self.cluster.with_extension("new");
         if unfinished.exists() {
-            left_behind::end_processes(&unfinished).await?;
+            stale_processes::end_processes(&unfinished).await?;
             fs::remove_dir_all(&unfinished).map_err(Error::io("remove", &unfinished))?;
         }
         private_directory(&unfinished, self.account)?;

@@ -7,8 +7,8 @@ mod account;
 mod directory;
 mod error;
 mod installation;
-mod left_behind;
 mod process;
+mod stale_processes;
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ impl EmbeddedServer {
     pub async fn start(settings: &Settings) -> Result<Self, Error> {
         let account = Account::for_server()?;
         let directory = Directory::open(&settings.data_dir, account)?;
-        left_behind::end(&directory).await?;
+        stale_processes::end(&directory).await?;
         let installation = Installation::find(directory.cluster_version()?).await?;
         directory.initialize(&installation).await?;
         let max_connections = settings.max_connections + SPARE_CONNECTIONS;
@@ -88,7 +88,7 @@ impl EmbeddedServer {
     pub async fn stop(mut self) -> Result<(), Error> {
         self.postmaster.stop().await?;
         // The process that writes the log ends after its server, when nobody can write to it any more.
-        left_behind::wait_for_end(self.directory.cluster(), left_behind::EXIT_DEADLINE).await;
+        stale_processes::wait_for_end(self.directory.cluster(), stale_processes::EXIT_DEADLINE).await;
         self.directory.remove_short_socket();
         tracing::info!("the embedded PostgreSQL has stopped");
         Ok(())

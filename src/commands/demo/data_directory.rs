@@ -68,7 +68,7 @@ impl DataDirectory {
 
 /// Removes what killed demonstrations of this user left behind. Whatever fails here is the next one's to do.
 pub(super) async fn remove_left_behind() {
-    for path in left_behind() {
+    for path in stale_directories() {
         // Whoever gets the lock may end the server that still runs there: a start does, and stops in order.
         match EmbeddedServer::start(&Settings { data_dir: path.clone(), max_connections: 1 }).await {
             Ok(server) => {
@@ -88,7 +88,7 @@ pub(super) async fn remove_left_behind() {
     }
 }
 
-fn left_behind() -> Vec<PathBuf> {
+fn stale_directories() -> Vec<PathBuf> {
     let entries = fs::read_dir(PARENT).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     ours.map(|entry| entry.path()).filter(|path| is_settled_and_ours(path)).collect()

@@ -4,9 +4,9 @@
 //! row; another one takes it over when the holder falls silent. So each operation is made of steps that may be repeated.
 //! apalis gives the worker and the monitor, as for deliveries, and knows no error of the database.
 
-mod counting;
-mod keeping;
+mod maintenance;
 mod poller;
+mod rollup;
 mod runner;
 mod steps;
 

@@ -1,4 +1,4 @@
-//! A moment that a caller writes.
+//! A timestamp from a caller.
 
 use chrono::{DateTime, Datelike as _, Utc};
 
