@@ -9,30 +9,30 @@ use super::Db;
 use crate::domain::names::{AgentId, SessionId, TenantId, UserId};
 use crate::domain::workspace::{ActiveConversation, ActiveConversations, MAX_LISTED};
 
-/// A moment between transactions, as the database names it. Of one server and its standbys alone.
+/// A snapshot of the database, as `pg_snapshot` prints it. Valid on one server and its standbys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment(String);
+pub struct Snapshot(String);
 
-/// What has changed, and the moment to go on from.
+/// What has changed, and the snapshot to continue from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     pub tenants: Vec<TenantId>,
-    pub until: Moment,
+    pub until: Snapshot,
 }
 
-/// The tenants whose workspace may have changed since the moment; `None` only tells the present one. No change is ever
+/// The tenants whose workspace may have changed since the snapshot; `None` only returns the current one. No change is ever
 /// missed, however late its transaction commits.
-pub async fn changes(db: &Db, since: Option<&Moment>) -> Result<Changes, Error> {
+pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error> {
     let row = sqlx::query!(
         r#"-- workspace::changes
         SELECT tenants AS "tenants!", until AS "until!"
         FROM flametree.workspace_changes($1)"#,
-        since.map(|moment| moment.0.as_str()),
+        since.map(|snapshot| snapshot.0.as_str()),
     )
     .fetch_one(db)
     .await?;
     let tenants = row.tenants.into_iter().map(TenantId::from_stored).collect();
-    Ok(Changes { tenants, until: Moment(row.until) })
+    Ok(Changes { tenants, until: Snapshot(row.until) })
 }
 
 /// The workspaces of these tenants, at one moment.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::documents::View;
 use crate::domain::names::TenantId;
 use crate::domain::workspace::ActiveConversations;
-use crate::store::workspace::{self, Moment};
+use crate::store::workspace::{self, Snapshot};
 use crate::store::{Db, FailureKind, failure_kind};
 
 /// Between two rounds at least: a tenant that changes all the time is read so often and no more.
@@ -81,7 +81,7 @@ impl Hub {
 
     /// Keeps the views up to date until `stop`.
     pub(super) async fn run(self, poll_every: Duration, stop: CancellationToken) {
-        let mut known: Option<Moment> = None;
+        let mut known: Option<Snapshot> = None;
         let mut failing = false;
         while !stop.is_cancelled() {
             let started = Instant::now();
@@ -89,7 +89,7 @@ impl Hub {
                 let round = timeout(ROUND_TIMEOUT, self.round(known.take()));
                 let Some(round) = stop.run_until_cancelled(round).await else { return };
                 match round.unwrap_or(Err(Error::PoolTimedOut)) {
-                    Ok(moment) => (known, failing) = (Some(moment), false),
+                    Ok(snapshot) => (known, failing) = (Some(snapshot), false),
                     Err(error) if failing => tracing::debug!(%error, "the workspaces still cannot be read"),
                     Err(error) => {
                         failing = true;
@@ -120,7 +120,7 @@ impl Hub {
     }
 
     /// Asks what has changed since `known`, and reads that. If that is not known, everything may have changed.
-    async fn round(&self, known: Option<Moment>) -> Result<Moment, Error> {
+    async fn round(&self, known: Option<Snapshot>) -> Result<Snapshot, Error> {
         let changes = workspace::changes(&self.db, known.as_ref()).await?;
         let due = self.take_due(known.is_none(), &changes.tenants);
         for tenants in due.chunks(TENANTS_AT_ONCE) {
