@@ -156,7 +156,7 @@ impl Run {
     }
 }
 
-/// A row of the table that has begun.
+/// A row of the table that has started.
 #[derive(Debug)]
 struct OpenRow {
     /// At the end of which minute it is closed.

@@ -129,7 +129,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
-    'Releases deliveries that were claimed but not begun: they are ready again at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the claim is deleted.';
+    'Releases deliveries that were claimed but not started: they are ready again at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the claim is deleted.';
 
 -- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)

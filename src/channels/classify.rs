@@ -151,7 +151,7 @@ pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
 /// The guarantees of HTTP/2 (RFC 9113, section 8.7).
 ///
 /// h2 fails a stream with the peer's GOAWAY only if the stream is above the last one that the peer names, or if it was
-/// not begun when the frame came. (Between these two there is a window of instructions in which the headers may have
+/// not started when the frame came. (Between these two there is a window of instructions in which the headers may have
 /// left; the body never has, and without it there is no event to process.) A stream that the peer may have processed
 /// ends with an I/O error instead.
 fn was_refused(error: &h2::Error) -> bool {

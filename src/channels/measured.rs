@@ -55,7 +55,7 @@ pub(super) struct Measured {
     /// The answer's headers, where there was an answer.
     pub(super) headers: HeaderMap,
     pub(super) timings: Timings,
-    /// The last step that was begun.
+    /// The last step that was started.
     pub(super) step: Step,
 }
 
@@ -103,7 +103,7 @@ impl HttpClient {
 /// Notes when the steps of one request happen. Clones note into the same place.
 #[derive(Debug, Clone)]
 struct Stopwatch {
-    begun: Instant,
+    started: Instant,
     marks: Arc<Mutex<Marks>>,
 }
 
@@ -119,7 +119,7 @@ struct Marks {
 
 impl Stopwatch {
     fn start() -> Self {
-        Self { begun: Instant::now(), marks: Arc::default() }
+        Self { started: Instant::now(), marks: Arc::default() }
     }
 
     /// The first time counts.
@@ -130,7 +130,7 @@ impl Stopwatch {
 
     fn read(&self) -> (Timings, Step) {
         let marks = *self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        (marks.timings(self.begun.elapsed()), marks.step())
+        (marks.timings(self.started.elapsed()), marks.step())
     }
 }
 

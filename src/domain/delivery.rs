@@ -38,7 +38,7 @@ pub enum Outcome {
     Gone,
     /// The delivery waited past its expiry and was not sent.
     Expired,
-    /// The worker died after it had begun: perhaps sent, perhaps not; never sent again by itself.
+    /// The worker died after it had started: perhaps sent, perhaps not; never sent again by itself.
     Interrupted,
     /// The endpoint was paused or deleted before the delivery began; not sent.
     Canceled,
@@ -97,7 +97,7 @@ impl Outcome {
     }
 }
 
-/// A delivery that a worker has claimed: from here on it counts as begun.
+/// A delivery that a worker has claimed: from here on it counts as started.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub id: DeliveryId,

@@ -90,7 +90,7 @@ impl OperationState {
 pub struct HeldOperation {
     pub id: OperationId,
     pub kind: OperationKind,
-    /// How often it was begun, this time included.
+    /// How often it was started, this time included.
     pub attempts: u32,
     /// The database's clock when it was taken.
     pub now: DateTime<Utc>,
@@ -139,7 +139,7 @@ pub struct NewReplay {
     pub request: ReplayRequest,
 }
 
-/// How often an operation is begun before it counts as failed.
+/// How often an operation is started before it counts as failed.
 pub const MAX_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);

@@ -96,7 +96,7 @@ impl Trace {
     }
 
     /// A trace that begins with this id, which is random.
-    pub fn begun(id: TraceId) -> Self {
+    pub fn started(id: TraceId) -> Self {
         Self { id, flags: SAMPLED, state: None }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct OperationView {
     /// Which time of its schedule it stands for; null: it was asked for.
     scheduled_for: Option<DateTime<Utc>>,
     agent_id: Option<String>,
-    /// How often it was begun.
+    /// How often it was started.
     attempts: u32,
     /// What went wrong last, in words.
     note: Option<String>,

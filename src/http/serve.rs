@@ -37,7 +37,7 @@ const HEAD_ROOM_BYTES: usize = 32 * 1024;
 /// How many connections beyond the allowed ones are told to come back; further ones wait in the kernel's queue.
 const REFUSED_AT_ONCE: usize = 64;
 
-/// Serves until `shutdown`; then accepts nothing more, finishes the requests that have begun within
+/// Serves until `shutdown`; then accepts nothing more, finishes the requests that have started within
 /// `settings.drain_timeout`, and breaks off what is left.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
     let limit = ConnectionLimit::new(settings);

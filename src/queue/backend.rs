@@ -1,7 +1,7 @@
 //! What a process holds as an apalis backend: a stream of claimed deliveries, or of operations, that knows no error.
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight; so the database's errors stay
-//! with whoever takes the work, and here it is there or is not. There is nothing to close either: what was not begun when
+//! with whoever takes the work, and here it is there or is not. There is nothing to close either: what was not started when
 //! the process stops is released by whoever receives it.
 
 use std::convert::Infallible;

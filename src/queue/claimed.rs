@@ -45,7 +45,7 @@ pub(super) struct Completion {
 pub(super) enum CompletionKind {
     /// The outcome is to be recorded.
     Record,
-    /// It was not begun and is released into the queue.
+    /// It was not started and is released into the queue.
     Release,
 }
 
@@ -72,13 +72,13 @@ impl Claimed {
         self.delivery.as_ref().map_err(|why| *why)
     }
 
-    /// Whether the process is stopping: what was not begun should be released.
+    /// Whether the process is stopping: what was not started should be released.
     pub fn is_draining(&self) -> bool {
         self.queue.is_draining()
     }
 
-    /// The attempt begins now.
-    pub fn begin(&mut self) {
+    /// The attempt starts now.
+    pub fn start(&mut self) {
         self.started = Instant::now();
     }
 
@@ -88,7 +88,7 @@ impl Claimed {
         self.finish(CompletionKind::Record, attempt, signal);
     }
 
-    /// Ends without having begun: releases the delivery into the queue.
+    /// Ends without having started: releases the delivery into the queue.
     pub fn release(mut self) {
         self.finish(CompletionKind::Release, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }

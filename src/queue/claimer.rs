@@ -73,7 +73,7 @@ impl Claimer {
         let mut parts = vec![planned];
         while let Some(mut part) = parts.pop() {
             match self.try_claim(&part).await {
-                Ok((id, taken)) => self.begin(id, &part, taken),
+                Ok((id, taken)) => self.dispatch(id, &part, taken),
                 Err(Unclaimed { unresolved: None, .. }) if part.len() > 1 => {
                     let rest = part.split_off(part.len() / 2);
                     parts.extend([rest, part]);
@@ -150,7 +150,7 @@ impl Claimer {
     }
 
     /// Settles what was planned, and hands what was claimed to the workers.
-    pub(super) fn begin(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
+    pub(super) fn dispatch(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
         let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
         self.queue.settle(planned, &places);
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
@@ -160,6 +160,6 @@ impl Claimer {
         self.metrics.deliveries_claimed(u64::from(count));
         let open = Arc::new(OpenClaim::new(claim_id, count));
         let claimed = |one| Claimed::new(Arc::clone(&self.queue), Arc::clone(&open), one);
-        self.queue.begin(taken.into_iter().map(claimed).collect());
+        self.queue.dispatch(taken.into_iter().map(claimed).collect());
     }
 }

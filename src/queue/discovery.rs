@@ -184,8 +184,8 @@ mod tests {
             lease: Duration::from_mins(1),
             description: String::new(),
         };
-        let (begun, _receiver) = mpsc::unbounded_channel();
-        let queue = ChannelQueue::new(Channel::Webhook, &settings, begun, Vec::new());
+        let (dispatched, _receiver) = mpsc::unbounded_channel();
+        let queue = ChannelQueue::new(Channel::Webhook, &settings, dispatched, Vec::new());
         let scans = Cell::new(0_u32);
         let scanning = async {
             loop {
@@ -194,7 +194,7 @@ mod tests {
             }
         };
         let hinting = async {
-            let begun = Instant::now();
+            let started = Instant::now();
             for number in 0..HINTS {
                 queue.search();
                 if number % 10 == 0 {
@@ -202,9 +202,9 @@ mod tests {
                 }
             }
             let caused = u128::from(scans.get());
-            let most = begun.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
+            let most = started.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
             assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
-            // Whenever it comes: right after a scan has begun, and later.
+            // Whenever it comes: right after a scan has started, and later.
             for wait in [Duration::ZERO, HINTED_PAUSE / 2, HINTED_PAUSE * 2] {
                 tokio::time::sleep(wait).await;
                 let before = scans.get();

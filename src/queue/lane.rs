@@ -75,7 +75,7 @@ pub(super) struct Lane {
     /// Permits held (reserved, in flight or not yet recorded), by what the endpoint was when they were taken: those of an
     /// endpoint that was proven and hangs now are not taken from what new endpoints share.
     held: ByKind<u32>,
-    /// Attempts that were begun and not answered.
+    /// Attempts that were started and not answered.
     in_flight: u32,
     cap: u32,
     /// How many deliveries a turn may take when many lanes wait. To find a lane's work costs more than to take it, so a
@@ -86,7 +86,7 @@ pub(super) struct Lane {
     pub(super) backlog_estimate: u32,
     /// Deliveries that were seen since its last turn.
     seen: u32,
-    /// When the cap was halved last: the attempts begun before say nothing new.
+    /// When the cap was halved last: the attempts started before say nothing new.
     cut_at: Instant,
     /// The last answer, or the start of the first attempt since all was quiet.
     progress_at: Instant,

@@ -17,7 +17,7 @@ use crate::store::queue::claim::LaneQuota;
 /// The bounds of one channel on one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneLimits {
-    /// Deliveries that may be begun and not recorded at once.
+    /// Deliveries that may be started and not recorded at once.
     pub(super) permits: u32,
     /// The most that one endpoint may have of them.
     pub(super) endpoint_permits: u32,

@@ -127,7 +127,7 @@ impl World {
         healthy.into_iter().map(|(of, _)| of).collect()
     }
 
-    /// Everything that is begun ends, and says nothing of its endpoint's pace.
+    /// Everything that is started ends, and says nothing of its endpoint's pace.
     fn end_all(&mut self) {
         for (of, started) in self.running.drain(..) {
             self.lanes.answered(of, AttemptSignal::Neutral, started, self.now);
@@ -200,13 +200,13 @@ proptest! {
             world.hint(endpoint(number));
         }
         world.hint_of(OTHERS, endpoint(OWN));
-        let begun = (0..=OTHERS).any(|_| {
+        let started = (0..=OTHERS).any(|_| {
             let plan = world.lanes.plan(64, world.now);
             world.planned.extend(plan.iter().cloned());
             world.settle_all(u32::MAX);
             plan.iter().any(|one| one.quota.endpoint_id == endpoint(OWN))
         });
-        prop_assert!(begun);
+        prop_assert!(started);
     }
 
     #[test]

@@ -28,13 +28,13 @@ pub(super) fn lanes_with_work(endpoints: u128, now: Instant) -> Lanes {
 
 /// Answers a plan with as much as was asked for: there is always more work.
 pub(super) fn settle_fully(lanes: &mut Lanes, plan: &[Planned], next: &mut i64, now: Instant) -> Vec<EndpointId> {
-    let mut begun = Vec::new();
+    let mut started = Vec::new();
     for one in plan {
         let positions: Vec<i64> = (0..one.quota.quota).map(|_| std::mem::replace(next, *next + 1)).collect();
-        begun.extend(positions.iter().map(|_| one.quota.endpoint_id));
+        started.extend(positions.iter().map(|_| one.quota.endpoint_id));
         lanes.settle(one, &positions, now);
     }
-    begun
+    started
 }
 
 #[test]
@@ -145,9 +145,9 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let mut lanes = lanes_with_work(1, now);
     let mut next = 1;
     let plan = lanes.plan(80, now);
-    let begun = settle_fully(&mut lanes, &plan, &mut next, now);
+    let started = settle_fully(&mut lanes, &plan, &mut next, now);
     let later = now + Duration::from_millis(10);
-    for one in &begun {
+    for one in &started {
         lanes.answered(*one, AttemptSignal::Answered, now, later);
         lanes.release(*one, 1);
     }

@@ -1,7 +1,7 @@
 //! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a death.
 //!
 //! It knows deliveries and their endpoints' ids, not what an endpoint is or how one sends. A claimed delivery counts as
-//! begun: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
+//! started: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
 //! dropped is recorded as `interrupted`.
 
 mod backend;
@@ -59,7 +59,7 @@ use set_aside::SetAsideClaims;
 /// The bounds of the queue on one node.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Deliveries of one channel that may be begun and not recorded at once.
+    /// Deliveries of one channel that may be started and not recorded at once.
     pub max_in_flight: u32,
     /// How many of them one endpoint may have; `None`: a third.
     pub endpoint_max_in_flight: Option<u32>,
@@ -121,10 +121,10 @@ impl Queue {
     }
 
     fn start_channel(&mut self, channel: Channel, pools: &QueuePools, settings: &Settings, metrics: &Metrics) {
-        let (begun, begun_receiver) = mpsc::unbounded_channel();
+        let (dispatched, dispatched_receiver) = mpsc::unbounded_channel();
         let (completions, completion_receivers): (Vec<_>, Vec<_>) =
             (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
-        let queue = Arc::new(ChannelQueue::new(channel, settings, begun, completions));
+        let queue = Arc::new(ChannelQueue::new(channel, settings, dispatched, completions));
         metrics.set_permits(channel, i64::from(queue.permits()));
         for receiver in completion_receivers {
             let completer = Completer::new(pools.outcomes.clone(), Arc::clone(&queue), metrics.clone(), receiver);
@@ -146,7 +146,7 @@ impl Queue {
         self.claiming.spawn(TaskName::SetAsideClaims, |stop| set_aside.run(stop));
         let discovery = Discovery { db: pools.claims.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
         self.claiming.spawn(TaskName::TailScan, |stop| discovery.run(stop));
-        self.pools.push((queue, ClaimedDeliveries::new(begun_receiver)));
+        self.pools.push((queue, ClaimedDeliveries::new(dispatched_receiver)));
     }
 
     /// The claimed deliveries of each channel, for the workers.
@@ -159,7 +159,7 @@ impl Queue {
         Wakeup::new(self.pools.iter().map(|(queue, _)| Arc::clone(queue)).collect())
     }
 
-    /// Stops to claim; what is claimed still runs, what was not begun is to be released. Returns when the last claim is
+    /// Stops to claim; what is claimed still runs, what was not started is to be released. Returns when the last claim is
     /// answered.
     pub async fn stop_claiming(&self) {
         for (queue, _) in &self.pools {

@@ -32,7 +32,7 @@ pub(super) struct ChannelQueue {
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
-    begun: mpsc::UnboundedSender<Vec<Claimed>>,
+    dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
     /// One pipe per completer; a claim's deliveries all go through the same.
     completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
@@ -41,7 +41,7 @@ impl ChannelQueue {
     pub(super) fn new(
         channel: Channel,
         settings: &Settings,
-        begun: mpsc::UnboundedSender<Vec<Claimed>>,
+        dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
         completions: Vec<mpsc::UnboundedSender<Completion>>,
     ) -> Self {
         let permits = settings.max_in_flight.max(1);
@@ -56,7 +56,7 @@ impl ChannelQueue {
             capacity_freed: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
-            begun,
+            dispatched,
             completions,
         }
     }
@@ -178,9 +178,9 @@ impl ChannelQueue {
     }
 
     /// Hands a claimed delivery to the workers.
-    pub(super) fn begin(&self, claimed: Vec<Claimed>) {
+    pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
         // The workers' end is as old as the queue; if it is gone, the drop records each delivery as interrupted.
-        drop(self.begun.send(claimed));
+        drop(self.dispatched.send(claimed));
     }
 
     pub(super) fn answered(&self, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
@@ -220,7 +220,7 @@ impl ChannelQueue {
         self.set_aside.fetch_sub(permits, Ordering::AcqRel);
     }
 
-    /// From now on what was claimed and not begun is released.
+    /// From now on what was claimed and not started is released.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }

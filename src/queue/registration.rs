@@ -84,7 +84,7 @@ impl WorkerRegistration {
         if self.id() != id {
             return;
         }
-        tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had begun is recorded as interrupted");
+        tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had started is recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
         fail::fail_point!("register::before");
         while let Err(error) = with_timeout(workers::register(&self.db, new, &self.description)).await {

@@ -72,7 +72,7 @@ impl SetAsideClaims {
                     self.claimer.queue.resumed(claim.permits());
                     let channel = self.claimer.queue.channel();
                     self.claimer.metrics.change_claims_set_aside(channel, ClaimStep::Claim, -1);
-                    self.claimer.begin(id, &claim.planned, taken);
+                    self.claimer.dispatch(id, &claim.planned, taken);
                 }
                 Err(why) => {
                     claim.why = why;

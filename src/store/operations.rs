@@ -130,7 +130,7 @@ pub async fn end(
     Ok(result.rows_affected() == 1)
 }
 
-/// Releases the operation as begun `attempts` times, to be taken again after `pause`; false if it is not the holder's
+/// Releases the operation as started `attempts` times, to be taken again after `pause`; false if it is not the holder's
 /// any more.
 pub async fn release(
     db: &Db,

@@ -148,7 +148,7 @@ metrics! {
     pub fn set_oldest_ready(channel: Channel, age: Duration) {
         queue_oldest_ready_seconds: Gauge, by Channel => set_duration(channel, age)
     }
-    /// Attempts that this process has begun and not ended.
+    /// Attempts that this process has started and not ended.
     pub fn set_in_flight(channel: Channel, deliveries: i64) {
         deliveries_in_flight: Gauge, by Channel => set(channel, deliveries)
     }

@@ -25,8 +25,8 @@ const GROUP: usize = 32;
 pub enum AttemptResult {
     /// With an outcome.
     Outcome(Attempt),
-    /// Nothing was begun, and it is nobody's fault but ours: the delivery is released into the queue.
-    NotBegun,
+    /// Nothing was started, and it is nobody's fault but ours: the delivery is released into the queue.
+    NotStarted,
 }
 
 /// The service that an apalis worker calls with the deliveries of a claim: it begins an attempt for each and is ready for
@@ -87,13 +87,13 @@ where
         Ok(delivery) => delivery,
         Err(not_sent) => return claimed.record(not_sent),
     };
-    claimed.begin();
+    claimed.start();
     match attempt(delivery).await {
         AttemptResult::Outcome(attempt) => {
             fail::fail_point!("record::before");
             claimed.record(attempt);
         }
-        AttemptResult::NotBegun => claimed.release(),
+        AttemptResult::NotStarted => claimed.release(),
     }
 }
 

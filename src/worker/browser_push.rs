@@ -104,7 +104,7 @@ impl BrowserPush {
             Ok(Found::Unusable(note)) => not_sent(Outcome::ConfigError, Some(note)),
             Err(error) => {
                 tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery was released");
-                AttemptResult::NotBegun
+                AttemptResult::NotStarted
             }
         }
     }

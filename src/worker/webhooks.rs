@@ -62,7 +62,7 @@ impl Webhooks {
             }
             Err(error) => {
                 tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery was released");
-                AttemptResult::NotBegun
+                AttemptResult::NotStarted
             }
         }
     }

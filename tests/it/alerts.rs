@@ -71,8 +71,8 @@ async fn processes_that_are_gone_alert_until_others_run() {
     deployment.configure(&api, &agents).await;
     deployment.receiver.set("/agent-1", Mode::Hangs);
     deployment.post(&[deployment.client(&api)], &agents, 5).await;
-    let begun = || deployment.receiver.open_at("/agent-1") == 5;
-    eventually("the worker has begun", begun).await;
+    let started = || deployment.receiver.open_at("/agent-1") == 5;
+    eventually("the worker has started", started).await;
     assert!(!prometheus.is_firing("FlametreeNoWorker").await);
 
     worker.kill();

@@ -28,11 +28,11 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
     let metrics = Metrics::new("1", "a");
     let supervisor = Supervisor::new(&metrics, CancellationToken::new());
     let queue = Queue::start(&db.clone().into(), &settings, &metrics, &supervisor).await.unwrap();
-    let (stage, tasks, begun) = (supervisor.stage(), TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
+    let (stage, tasks, started) = (supervisor.stage(), TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
     let attempt = move |_| {
-        let begun = Arc::clone(&begun);
+        let started = Arc::clone(&started);
         async move {
-            assert_ne!(begun.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test wants it");
+            assert_ne!(started.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test wants it");
             tokio::task::yield_now().await;
             AttemptResult::Outcome(Attempt { http_status: Some(200), ..Attempt::not_sent(Outcome::Delivered, None) })
         }

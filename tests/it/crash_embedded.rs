@@ -18,7 +18,7 @@ const DRAINED: Duration = Duration::from_mins(1);
 async fn the_binary_killed_on_its_embedded_server_starts_again_and_loses_nothing() {
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
-    // So long that nothing but the start itself can end what the dead process had begun.
+    // So long that nothing but the start itself can end what the dead process had started.
     let settings = Settings::default()
         .with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap())
         .with("FLAMETREE_LEASE_SECONDS", "3600");

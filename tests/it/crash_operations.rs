@@ -51,9 +51,9 @@ async fn a_replay_whose_workers_die_in_the_middle_replays_each_delivery_once() {
     let path = ask(&client, "agent-1", &json!({})).await;
     let crashing = deployment.settings.clone().with("FAILPOINTS", "replay::step=1*off->panic(crash)");
     crashing.spawn(Part::Worker).crashed().await;
-    let begun = client.get(&path).await.json();
-    assert_eq!((&begun["state"], &begun["replay"]["replayed"]), (&json!("running"), &json!(1_000)), "{begun}");
-    assert!(begun["replay"]["progress"].as_f64().unwrap() > 0.0, "{begun}");
+    let started = client.get(&path).await.json();
+    assert_eq!((&started["state"], &started["replay"]["replayed"]), (&json!("running"), &json!(1_000)), "{started}");
+    assert!(started["replay"]["progress"].as_f64().unwrap() > 0.0, "{started}");
     crashing.spawn(Part::Worker).crashed().await;
     let _last = deployment.settings.start(Part::Worker).await;
     let operation = ended(&client, &path).await;

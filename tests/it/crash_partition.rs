@@ -12,8 +12,8 @@ use crate::support::waiting::{eventually, within};
 
 /// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
 const REAPED: Duration = Duration::from_mins(1);
-/// What the worker has begun when it is cut off: two endpoints may have 16 at first.
-const BEGUN: usize = 32;
+/// What the worker has started when it is cut off: two endpoints may have 16 at first.
+const STARTED: usize = 32;
 
 #[tokio::test]
 async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_when_it_is_back() {
@@ -31,21 +31,21 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
     let options = database.connect_options();
     let relay = Relay::to(&options).await;
     let far = deployment.settings.clone().with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
-    let mut accepted = deployment.post(&apis, hanging, BEGUN).await;
-    eventually("the only worker has begun them", || deployment.receiver.count() == BEGUN).await;
+    let mut accepted = deployment.post(&apis, hanging, STARTED).await;
+    eventually("the only worker has started them", || deployment.receiver.count() == STARTED).await;
 
     let near = deployment.settings.start(Part::Worker).await;
     let cutting = async {
-        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= BEGUN + 400).await;
+        within(REAPED, "deliveries flow", async || deployment.receiver.count() >= STARTED + 400).await;
         relay.cut();
-        let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= BEGUN;
+        let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= STARTED;
         within(REAPED, "the other worker finds it dead", reaped).await;
         deployment.assert_what_is_ready_was_never_seen().await;
         // It still hears from receivers, and keeps what they say until it is back.
         deployment.receiver.let_go();
         relay.mend();
-        let begun = f64::from(u32::try_from(BEGUN).unwrap());
-        let late = async || far.metric("flametree_late_outcomes_total").await >= begun;
+        let started = f64::from(u32::try_from(STARTED).unwrap());
+        let late = async || far.metric("flametree_late_outcomes_total").await >= started;
         within(REAPED, "its outcomes come late", late).await;
         // Its heartbeat or a claim tells it, whichever reaches the database first.
         eventually("it knows that it was found dead", || far.has_logged("this worker was found dead")).await;

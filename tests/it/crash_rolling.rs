@@ -1,4 +1,4 @@
-//! Every process replaced while events flow: a stop that is asked for finishes what was begun.
+//! Every process replaced while events flow: a stop that is asked for finishes what was started.
 
 use std::sync::Mutex;
 use std::time::Duration;

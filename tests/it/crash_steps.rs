@@ -18,11 +18,11 @@ const REAPED: Duration = Duration::from_secs(90);
 /// What a crash at a step must leave of deliveries that were not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
-    /// Nothing was begun.
+    /// Nothing was started.
     None,
-    /// Begun, and nothing sent.
+    /// Started, and nothing sent.
     OnlyUnseen,
-    /// Begun, and some of it perhaps sent.
+    /// Started, and some of it perhaps sent.
     Some,
     /// Perhaps: what the others of the process were doing.
     Perhaps,
@@ -95,7 +95,7 @@ async fn wait_for_claim(deployment: &Deployment) {
 }
 
 #[tokio::test]
-async fn what_was_claimed_and_not_begun_at_a_stop_is_released_and_delivered_by_another() {
+async fn what_was_claimed_and_not_started_at_a_stop_is_released_and_delivered_by_another() {
     let (deployment, api, accepted) = with_events().await;
     let worker = deployment.settings.clone().with("FAILPOINTS", SLOW_CLAIM).start(Part::Worker).await;
     wait_for_claim(&deployment).await;

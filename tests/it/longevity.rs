@@ -213,7 +213,7 @@ impl Year {
         self.sizes.insert(day, rows.into_iter().collect());
     }
 
-    /// Nothing that is not kept by design is larger at the end than when retention had begun.
+    /// Nothing that is not kept by design is larger at the end than when retention had started.
     fn assert_bounded(&self) {
         let begins = DAYS_KEPT + 5;
         let largest = |range: std::ops::RangeFrom<u32>, table: &str| {

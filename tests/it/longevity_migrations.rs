@@ -111,7 +111,7 @@ async fn an_index_build_that_waits_names_the_session_and_is_repeated_by_the_next
     let error = timeout(Duration::from_mins(1), migration).await.expect("it waits without a bound").unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
-    assert_eq!(is_valid().await, Some(false), "the build was interrupted after it had begun");
+    assert_eq!(is_valid().await, Some(false), "the build was interrupted after it had started");
     reader.rollback().await.unwrap();
     schema::migrate_by(&migrators, &db, Duration::from_mins(1)).await.unwrap();
     assert_eq!(is_valid().await, Some(true));

@@ -34,7 +34,7 @@ async fn outcomes_that_are_sent_twice_are_recorded_once_and_are_not_late() {
 }
 
 #[tokio::test]
-async fn what_a_dead_worker_had_begun_is_interrupted_and_its_late_word_does_not_count() {
+async fn what_a_dead_worker_had_started_is_interrupted_and_its_late_word_does_not_count() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 3).await;
@@ -73,7 +73,7 @@ async fn claims_that_are_left_out_are_reaped_alone() {
 }
 
 #[tokio::test]
-async fn what_a_worker_had_begun_that_nobody_knows_is_interrupted_too() {
+async fn what_a_worker_had_started_that_nobody_knows_is_interrupted_too() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;

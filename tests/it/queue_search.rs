@@ -64,9 +64,9 @@ async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
     accept_in(&mut older, "agent-2").await;
     let mut late = deployment.pool.begin().await.unwrap();
     let event = accept_in(&mut late, "agent-1").await;
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let mut posted = 0;
-    while begun.elapsed() < LATE {
+    while started.elapsed() < LATE {
         posted += deployment.post(&apis, &agents[..1], 250).await.len();
         within(PATIENCE, "the later ones are delivered", async || deployment.receiver.count() == posted).await;
         tokio::time::sleep(LATE / 10).await;
@@ -165,13 +165,13 @@ async fn a_burst_of_hints_causes_few_scans() {
     };
     within(PATIENCE, "the search is at rest", quiet).await;
 
-    let (before, begun) = (scans(db).await, std::time::Instant::now());
+    let (before, started) = (scans(db).await, std::time::Instant::now());
     let mut connection = db.acquire().await.unwrap();
     for _ in 0..HINTS {
         sqlx::query("SELECT pg_notify('flametree_ready', '')").execute(&mut *connection).await.unwrap();
     }
     let caused = u128::try_from(scans(db).await - before).unwrap();
-    let most = 2 * (begun.elapsed().as_millis() / PAUSE.as_millis() + OTHERS);
+    let most = 2 * (started.elapsed().as_millis() / PAUSE.as_millis() + OTHERS);
     assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
     service.stop().await;
 }

@@ -142,7 +142,7 @@ async fn a_canceled_replay_ends_where_it_is() {
 
     let path = ask(&api, "agent-1", &json!({})).await;
     let replayed = async || api.get(&path).await.json()["replay"]["replayed"].as_u64().unwrap();
-    within(PATIENCE, "it has begun", async || replayed().await > 0).await;
+    within(PATIENCE, "it has started", async || replayed().await > 0).await;
     let (operation, _) = path.split_once('?').unwrap();
     let canceled = api.post(&format!("{operation}/cancel?tenant_id={TENANT}"), &Value::Null).await;
     assert_eq!((canceled.status, &canceled.json()["state"]), (200, &json!("canceled")), "{}", canceled.text);
@@ -168,7 +168,7 @@ async fn a_replay_is_handed_over_when_its_worker_stops() {
     deployment.configure(&api, &agents).await;
     let path = ask(&client, "agent-1", &json!({})).await;
     let replayed = async || client.get(&path).await.json()["replay"]["replayed"].as_u64().unwrap();
-    within(PATIENCE, "it has begun", async || replayed().await > 0).await;
+    within(PATIENCE, "it has started", async || replayed().await > 0).await;
     worker.stop().await;
     let left = client.get(&path).await.json();
     assert_eq!((&left["state"], &left["attempts"]), (&json!("waiting"), &json!(0)), "{left}");

@@ -51,9 +51,9 @@ async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered()
 
     let mut transaction = deployment.pool.begin().await.unwrap();
     let late = enqueue(&mut transaction, &message("agent-1", usize::MAX)).await;
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let mut accepted = vec![late];
-    while begun.elapsed() < LATE {
+    while started.elapsed() < LATE {
         accepted.extend(deployment.post(&apis, &agents, 50).await);
         let all = async || deployment.receiver.count() == accepted.len() - 1;
         within(DRAINED, "the later ones are delivered", all).await;

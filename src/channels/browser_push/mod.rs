@@ -141,9 +141,9 @@ impl PushSender {
             timeout: self.0.client.default_timeout(),
         };
         fail::fail_point!("send::before_request");
-        let begun = Instant::now();
+        let started = Instant::now();
         let result = self.0.client.post(&post).await;
-        let duration = begun.elapsed();
+        let duration = started.elapsed();
         let sent = match result {
             Ok(answer) => self.answered(recipient, &encrypted, &answer, duration, now),
             Err(failed) => Sent::only(unanswered(failed, duration)),

@@ -172,7 +172,7 @@ impl GuardedResolver {
     async fn begin(&self, host: &str, tenant: &TenantId) -> Result<watch::Receiver<Option<Answer>>, LookupError> {
         let permit = self.0.budget.permit(tenant).await.ok_or(LookupError::Unresolved)?;
         let mut running = self.0.running();
-        // Another delivery may have begun while this one waited for its permit.
+        // Another delivery may have started while this one waited for its permit.
         if let Some(answer) = running.get(host) {
             return Ok(answer.clone());
         }

@@ -83,9 +83,9 @@ pub async fn send(
         timeout: endpoint.timeout.min(MAX_TIMEOUT),
     };
     fail::fail_point!("send::before_request");
-    let begun = Instant::now();
+    let started = Instant::now();
     let result = client.post(&post).await;
-    let duration = begun.elapsed();
+    let duration = started.elapsed();
     let attempt = match result {
         Ok(answer) => answered(endpoint, &answer, duration),
         Err(failed) => unanswered(failed, duration),

@@ -128,11 +128,11 @@ pub(super) fn is_live(session_id: &str) -> bool {
 
 /// Conversations without end, a few at a time, each at another step; some wait already when the first visitor comes.
 pub(super) async fn go_on(service: &Api) {
-    let mut begun = 0;
+    let mut started = 0;
     let mut next = || {
-        let story = &STORIES[begun % STORIES.len()];
-        begun += 1;
-        story.bodies(begun).into_iter()
+        let story = &STORIES[started % STORIES.len()];
+        started += 1;
+        story.bodies(started).into_iter()
     };
     let mut running = Vec::new();
     for steps in HEAD_START {

@@ -1,4 +1,4 @@
-//! Claims: the durable statement that deliveries are now begun.
+//! Claims: the durable statement that deliveries are now started.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;

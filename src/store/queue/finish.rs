@@ -1,4 +1,4 @@
-//! Outcomes into `deliveries`, and deliveries that were not begun, released into the queue.
+//! Outcomes into `deliveries`, and deliveries that were not started, released into the queue.
 
 use std::borrow::Borrow;
 
@@ -68,7 +68,7 @@ pub async fn finish(
     Ok(late.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Releases deliveries of a claim that were not begun to their old positions; `is_last`: all others of the claim are
+/// Releases deliveries of a claim that were not started to their old positions; `is_last`: all others of the claim are
 /// recorded, so that the claim is deleted. Answers how many; 0 when the reaper has taken the claim, or when this was done
 /// before: may be sent again after a lost answer.
 pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId], is_last: bool) -> Result<u32, Error> {

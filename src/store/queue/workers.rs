@@ -70,7 +70,7 @@ pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Fences every worker and ends every lease, so that what the workers had begun is reaped at once. Only for a caller
+/// Fences every worker and ends every lease, so that what the workers had started is reaped at once. Only for a caller
 /// that knows that no other process uses this database.
 pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     let fenced = sqlx::query_scalar!(

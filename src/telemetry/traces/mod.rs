@@ -199,7 +199,7 @@ impl Active {
         let (trace, span) = random.split_first_chunk()?;
         let trace = match caller {
             Some(caller) => caller.trace.clone(),
-            None => Trace::begun(TraceId::new(u128::from_be_bytes(*trace)).filter(|id| self.share.has(*id))?),
+            None => Trace::started(TraceId::new(u128::from_be_bytes(*trace)).filter(|id| self.share.has(*id))?),
         };
         Some((trace, SpanId::new(u64::from_be_bytes(*span.first_chunk()?))?))
     }

@@ -12,7 +12,7 @@ export const env = (name) => {
   return value;
 };
 
-const begun = performance.now();
+const started = performance.now();
 
 /** Runs one step and tells how long it took; its name stands in front of what goes wrong in it. */
 export async function step(name, body) {
@@ -67,7 +67,7 @@ export async function run(body) {
   };
   try {
     await body(open);
-    console.log(`${Math.round(performance.now() - begun).toString().padStart(6)} ms  in all`);
+    console.log(`${Math.round(performance.now() - started).toString().padStart(6)} ms  in all`);
   } catch (error) {
     console.error(error.stack);
     process.exitCode = 1;

@@ -42,7 +42,7 @@ impl Tally {
 }
 
 impl Deployment {
-    /// Waits until nothing is ready and nothing is begun.
+    /// Waits until nothing is ready and nothing is started.
     pub async fn drained(&self, deadline: Duration) {
         within(deadline, "all deliveries have their outcome", async || self.left().await == Some((0, 0))).await;
     }
