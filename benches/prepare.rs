@@ -57,7 +57,7 @@ pub(crate) fn agent(name: impl Into<String>) -> Agent {
     Agent { id: AgentId::parse(name).unwrap() }
 }
 
-/// Accepts `count` events, in turns for each agent, and answers how long that took.
+/// Accepts `count` events, in turns for each agent, and returns how long that took.
 pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
     let started = Instant::now();
     let halves = [(0, count / 2), (count / 2, count)];

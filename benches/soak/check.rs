@@ -41,7 +41,7 @@ pub(crate) async fn drain(db: &Db, book: &Book) {
     }
 }
 
-/// All checks; answers numbers for the report.
+/// All checks; returns numbers for the report.
 pub(crate) async fn check(db: &Db, plan: &Plan, book: &Book, processes: &Processes) -> Vec<String> {
     let stored = Bits::new(plan.events());
     events(db, book, &stored).await;

@@ -120,7 +120,7 @@ impl Run {
         minutes(self.plan.fault_minutes * (self.faults + 1)).saturating_sub(FAULT_BEFORE_MINUTE)
     }
 
-    /// A worker is killed, or the server crashes, in turn. Answers what happened.
+    /// A worker is killed, or the server crashes, in turn. Returns what happened.
     async fn fault(&mut self) -> String {
         self.faults += 1;
         if self.faults % 2 == 1 {

@@ -47,7 +47,7 @@ impl Table {
         writeln!(self.text, "{line}").unwrap();
     }
 
-    /// Prints the end of the report and writes all of it; answers where.
+    /// Prints the end of the report and writes all of it; returns where.
     pub(crate) fn finish(
         self,
         plan: &Plan,

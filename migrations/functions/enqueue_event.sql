@@ -67,7 +67,7 @@ DECLARE
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
     v_unknown text[];
-    -- Of more unknown fields the first are told, as by the API.
+    -- Of more unknown fields the first are reported, as by the API.
     c_most_unknown CONSTANT integer := 20;
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN

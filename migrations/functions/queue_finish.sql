@@ -78,7 +78,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.finish_deliveries IS
-    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Answers the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Returns the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
 
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -159,4 +159,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay_step IS
-    'One step of a replay operation: looks at the next p_rows deliveries of the tenant, replays those that fit, and remembers how far it is, in one transaction. Answers lost when p_holder does not hold it any more.';
+    'One step of a replay operation: looks at the next p_rows deliveries of the tenant, replays those that fit, and remembers how far it is, in one transaction. Returns lost when p_holder does not hold it any more.';

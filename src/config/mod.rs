@@ -1,7 +1,7 @@
 //! The settings: read from the environment once, whole, before anything starts.
 //!
 //! The only module that reads the environment. Nothing below imports it; the composition root hands each module its
-//! part. Every fault is told at once, relations between settings are checked here, and secrets are never printed.
+//! part. Every fault is reported at once, relations between settings are checked here, and secrets are never printed.
 
 mod browser_push;
 mod parse;

@@ -106,7 +106,7 @@ settings! {
     LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",
         "how long a silent worker is trusted before its deliveries count as interrupted, in seconds, 11 to 3600: longer than the longest deadline, 10 s");
     INGEST_QUEUE_EVENTS = with_default("FLAMETREE_INGEST_QUEUE_EVENTS", "10000",
-        "events that may wait for their transaction before the API answers 503, 1 to 1000000; a tenant may have as many waiting as it leaves free, half of them while it is alone");
+        "events that may wait for their transaction before the API returns 503, 1 to 1000000; a tenant may have as many waiting as it leaves free, half of them while it is alone");
     EVENT_EXPIRES = with_default("FLAMETREE_EVENT_EXPIRES_SECONDS", "86400",
         "how long a delivery may wait where the event does not say, in seconds, 1 to 604800");
     EVENT_MAX_BYTES = with_default("FLAMETREE_EVENT_MAX_BYTES", "65536",
@@ -116,7 +116,7 @@ settings! {
     BATCH_MAX_EVENTS = with_default("FLAMETREE_BATCH_MAX_EVENTS", "500",
         "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
     TENANT_EVENTS_PER_SECOND = with_default("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000",
-        "events that a tenant may post per second to one process before the API answers 429, 0 to 1000000, with ten seconds' worth saved up; 0: no limit");
+        "events that a tenant may post per second to one process before the API returns 429, 0 to 1000000, with ten seconds' worth saved up; 0: no limit");
     MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
         "streams of operator workspaces that are open at once per process, 1 to 100000; a tenant may have as many as are free, at most half; each is a connection besides those of requests");
     CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",

@@ -1,4 +1,4 @@
-//! What settings mean and how their faults are told.
+//! What settings mean and how their faults are reported.
 
 use super::*;
 

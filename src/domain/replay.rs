@@ -32,7 +32,7 @@ pub struct ReplayRequest {
 }
 
 impl ReplayRequest {
-    /// Reads a request and tells every fault of it.
+    /// Reads a request and reports every fault of it.
     pub fn parse(body: Value) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
         let text = fields.required_text("from");

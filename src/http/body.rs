@@ -70,7 +70,7 @@ fn too_slow(detail: &str) -> Problem {
 /// 400 with the place where it breaks.
 pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        // Of serde's error only the place is told: its text can repeat what was sent.
+        // Of serde's error only the place is reported: its text can repeat what was sent.
         let place = format!("it breaks at line {}, column {}", error.line(), error.column());
         Problem::new(ProblemCode::InvalidJson).detail(place)
     })

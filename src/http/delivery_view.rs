@@ -86,7 +86,7 @@ pub(super) struct DeliveryDetailView {
     pub(super) delivery: DeliveryView,
     /// What went wrong, in words.
     pub(super) note: Option<String>,
-    /// Null where nothing can be told: browser push, or the webhook was deleted.
+    /// Null where nothing is known: browser push, or the webhook was deleted.
     pub(super) request: Option<RequestView>,
     /// Null where there was no answer.
     pub(super) response: Option<ResponseView>,

@@ -1,4 +1,4 @@
-//! The test of an agent's endpoint: one test event, sent at once and answered with all that can be told about it.
+//! The test of an agent's endpoint: one test event, sent at once and answered with all that is known about it.
 //!
 //! Nothing of it is stored but how often it is done: it is no delivery.
 

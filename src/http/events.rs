@@ -82,7 +82,7 @@ pub(super) struct AcceptedEvent {
     deliveries: u16,
 }
 
-/// Accepts an event: when this answers 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
+/// Accepts an event: when this returns 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
 /// tenant may post no more than its rate (429), and have no more events waiting than its share (503 `overloaded`). While an
 /// open SQL transaction holds the session or the idempotency key, the answer is 503 `unavailable` after half a second.
 /// Come back after `Retry-After` seconds.

@@ -12,7 +12,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::properties;
 
-/// More faults than this cannot be told of one query.
+/// More faults than this cannot be reported of one query.
 const MOST_FAULTS: usize = 50;
 
 /// The bytes as a query, and as the value of each header that is read here.

@@ -26,7 +26,7 @@ use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
-/// The agent that a path names. One that has no config yet is named for the first time, so that a bad name is told.
+/// The agent that a path names. One that has no config yet is named for the first time, so that a bad name is reported.
 #[derive(Debug)]
 pub(super) struct AgentPath(pub(super) AgentId);
 

@@ -110,7 +110,7 @@ impl TokenCache {
         Some(Arc::clone(&entry.token))
     }
 
-    /// Keeps the token; answers whether its use is to be noted now.
+    /// Keeps the token; returns whether its use is to be noted now.
     fn remember(&self, hash: SecretHash, token: &Arc<Token>) -> bool {
         let now = Instant::now();
         let mut entries = self.entries();

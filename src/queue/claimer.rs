@@ -109,7 +109,7 @@ impl Claimer {
         Ok((claim_id, taken))
     }
 
-    /// Queries the status of a claim; returns once the database has told it, or refuses to.
+    /// Queries the status of a claim; returns once the database has answered, or refuses to.
     async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, Unclaimed> {
         loop {
             let error = match with_timeout(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {

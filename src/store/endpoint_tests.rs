@@ -41,8 +41,8 @@ pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option
     Ok((!row.counted).then(|| wait.unwrap_or_default()))
 }
 
-/// Forgets up to `limit` agents whose last test event is older than `age`; answers how many. Call it until it answers
-/// less than `limit`.
+/// Forgets up to `limit` agents whose last test event is older than `age`; returns how many. Call it until it
+/// returns less than `limit`.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- endpoint_tests::forget

@@ -157,7 +157,7 @@ pub async fn release(
     Ok(result.rows_affected() == 1)
 }
 
-/// Forgets up to `limit` ended operations older than `age`; answers how many. The last tick of each schedule stays: a
+/// Forgets up to `limit` ended operations older than `age`; returns how many. The last tick of each schedule stays: a
 /// node that starts must know that it was there.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(

@@ -70,7 +70,7 @@ pub async fn list(
     )
 }
 
-/// Forgets up to `limit` changes older than `age`; answers how many. Call it until it answers less than `limit`.
+/// Forgets up to `limit` changes older than `age`; returns how many. Call it until it returns less than `limit`.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_config_history::forget

@@ -72,7 +72,7 @@ pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Er
     Ok(mistaken.collect())
 }
 
-/// Seals by the active key what is sealed by another one; answers how many values. A value that does not open, and a row
+/// Seals by the active key what is sealed by another one; returns how many values. A value that does not open, and a row
 /// that the database does not replace, stay as they are and keep no other from being sealed: the first such error is
 /// returned after all values were tried. A statement that waits for a lock ends after ten seconds, and with it the pass over
 /// the values of its kind.

@@ -75,7 +75,7 @@ pub async fn read(
         .collect()
 }
 
-/// Forgets up to `limit` counts of the days before `before`; answers how many.
+/// Forgets up to `limit` counts of the days before `before`; returns how many.
 pub async fn forget(db: &Db, before: NaiveDate, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- stats::forget

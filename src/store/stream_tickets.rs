@@ -11,7 +11,7 @@ use crate::domain::role::Role;
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::workspace::Watcher;
 
-/// Keeps a ticket for `life`, but not longer than its watcher may watch, and answers when it ends. Clears away twice as many as it makes, so that the table stays as
+/// Keeps a ticket for `life`, but not longer than its watcher may watch, and returns when it ends. Clears away twice as many as it makes, so that the table stays as
 /// small as what was made lately.
 pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Duration) -> Result<DateTime<Utc>, Error> {
     let hash = ticket.hash();

@@ -82,7 +82,7 @@ impl BrowserPush {
     pub async fn attempt(&self, delivery: Delivery, now: DateTime<Utc>) -> AttemptResult {
         let Some(version) = delivery.endpoint_version else { return not_sent(Outcome::Canceled, None) };
         let Some(notice) = Notice::of(&delivery.event) else {
-            return not_sent(Outcome::Canceled, Some("People are not told of such events."));
+            return not_sent(Outcome::Canceled, Some("Users are not notified of such events."));
         };
         let key = (delivery.endpoint_id, version);
         let found = match self.recipients.get(&key).await {

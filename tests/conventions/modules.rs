@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Wakes the queue where both are in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // Knows tokens and keys, no HTTP framework: how a refusal is told is the API's matter.
+    // Knows tokens and keys, no HTTP framework: how a refusal is reported is the API's matter.
     ("people", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (

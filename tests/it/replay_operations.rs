@@ -24,7 +24,7 @@ pub async fn point(api: &Client, agent: &str, url: &str, headers: &Value) {
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
-/// Asks for a replay of everything that failed, and answers its path.
+/// Asks for a replay of everything that failed, and returns its path.
 pub async fn ask(api: &Client, agent: &str, request: &Value) -> String {
     let mut body = json!({"from": "2026-01-01T00:00:00Z"});
     body.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());

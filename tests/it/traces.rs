@@ -256,7 +256,7 @@ async fn a_collector_that_refuses_hangs_or_is_away_hurts_no_delivery() {
 
     let away = Traced::start(|settings| settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")).await;
     away.webhook(away.post(1, &[]).await).await;
-    within(PATIENCE, "the failure is told", async || away.service.has_logged("traces cannot be exported")).await;
+    within(PATIENCE, "the failure is logged", async || away.service.has_logged("traces cannot be exported")).await;
     away.webhook(away.post(2, &[]).await).await;
     away.service.stop().await;
 }
@@ -269,5 +269,5 @@ async fn what_a_collector_can_take_later_is_sent_again() {
     within(PATIENCE, "an export is refused", async || collector.asked() > 0).await;
     collector.be(Mood::Takes);
     collector.named("deliver webhook", 1).await;
-    within(PATIENCE, "that is told", async || traced.service.has_logged("traces are exported again")).await;
+    within(PATIENCE, "that is logged", async || traced.service.has_logged("traces are exported again")).await;
 }

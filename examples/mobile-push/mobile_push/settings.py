@@ -1,4 +1,4 @@
-"""The settings, by environment. Everything that is wrong is told at once, before anything runs."""
+"""The settings, by environment. Everything that is wrong is reported at once, before anything runs."""
 
 import json
 import os

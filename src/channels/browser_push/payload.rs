@@ -48,7 +48,7 @@ struct PayloadJson<'a> {
 }
 
 impl Notice {
-    /// What a person is told of an event; `None`: nothing.
+    /// The notification of an event; `None`: nothing.
     pub fn of(event: &StoredEvent) -> Option<Self> {
         let (kind, body) = match event.event_type {
             EventType::SessionAssigned => (Kind::SessionAssigned, "You have new session assigned.".to_owned()),

@@ -32,7 +32,7 @@ impl<S: Stream> Http1<S> {
     }
 
     /// Moves what can be moved: writes the request, hands over what is read of the answer. Wakes `context` when more
-    /// can be. Answers whether the connection has ended; why, the request's future or the answer's body say.
+    /// can be. Returns whether the connection has ended; why, the request's future or the answer's body say.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) -> bool {
         self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
         self.ended

@@ -81,7 +81,7 @@ impl Api {
         Ok(created.token)
     }
 
-    /// Sets the push config of an agent that has none; answers the signing secret, which is shown this once.
+    /// Sets the push config of an agent that has none; returns the signing secret, which is shown this once.
     pub(super) async fn create_push_config(&self, agent: &Agent, url: &str) -> anyhow::Result<String> {
         let path = format!("/v1/agents/{}/push-config", agent.id);
         let body = json!({"enabled": true, "url": url, "events": agent.events});

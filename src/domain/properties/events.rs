@@ -8,7 +8,7 @@ use crate::domain::event::{MAX_EXPIRES_IN_SECONDS, MAX_IDEMPOTENCY_KEY_BYTES, MA
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, CustomerId, MAX_NAME_BYTES, SessionId, TenantId, UserId};
 
-/// Reads the bytes as an event, for a tenant and for all of them; answers what was accepted.
+/// Reads the bytes as an event, for a tenant and for all of them; returns what was accepted.
 pub fn event(input: &[u8]) -> Option<NewEvent> {
     let value: Value = serde_json::from_slice(input).ok()?;
     let own = TenantId::from_stored("acme".to_owned());

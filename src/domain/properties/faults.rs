@@ -2,7 +2,7 @@
 
 use crate::domain::fault::Fault;
 
-/// More faults than this cannot be told of one object, whatever was sent: an answer would be larger than the request.
+/// More faults than this cannot be reported of one object, whatever was sent: an answer would be larger than the request.
 const MOST_FAULTS: usize = 250;
 
 /// A refusal says why, where and how often within bounds, and never what a stored secret is.

@@ -31,7 +31,7 @@ export function closeWindows() {
 }
 
 /**
- * Asks, and answers whether the person agreed. Esc and the first button say no.
+ * Asks, and returns whether the person agreed. Esc and the first button say no.
  * @param {{title: string, text: string, no: string, yes: string}} words
  */
 export function ask({ title, text, no, yes }) {

@@ -1,4 +1,4 @@
-//! A claim with its events, as the database answers it: one row of arrays.
+//! A claim with its events, as the database returns it: one row of arrays.
 
 use std::collections::HashMap;
 use std::sync::Arc;

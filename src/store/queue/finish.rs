@@ -24,7 +24,7 @@ pub struct FinishedDelivery {
     pub attempt: Attempt,
 }
 
-/// Records outcomes and deletes the `complete` claims, in one transaction. Answers the deliveries whose
+/// Records outcomes and deletes the `complete` claims, in one transaction. Returns the deliveries whose
 /// outcome the reaper had written before: that one stays. Idempotent: may be sent again after a lost answer.
 pub async fn finish(
     db: &Db,
@@ -69,7 +69,7 @@ pub async fn finish(
 }
 
 /// Releases deliveries of a claim that were not started to their old positions; `is_last`: all others of the claim are
-/// recorded, so that the claim is deleted. Answers how many; 0 when the reaper has taken the claim, or when this was done
+/// recorded, so that the claim is deleted. Returns how many; 0 when the reaper has taken the claim, or when this was done
 /// before: may be sent again after a lost answer.
 pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId], is_last: bool) -> Result<u32, Error> {
     let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();

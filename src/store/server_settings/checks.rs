@@ -100,7 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         setting: "lock_timeout",
         judge: |value| warned_unless(is_long_enough(value)),
-        reason: "a statement that waits longer than this for a lock fails: the API answers 503 and workers try again",
+        reason: "a statement that waits longer than this for a lock fails: the API returns 503 and workers try again",
         remedy: Remedy::OfRole("0"),
     },
     Check {

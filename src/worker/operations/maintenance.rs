@@ -23,7 +23,7 @@ const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
 /// Rows of one statement: a lock, and a replica's delay, are never long.
 const ROWS_PER_STEP: i64 = 5_000;
 
-/// Repeats a statement until it finds less than it may take; answers how many rows that were. One that waits for a lock fails
+/// Repeats a statement until it finds less than it may take; returns how many rows that were. One that waits for a lock fails
 /// after ten seconds, so that the next steps run.
 async fn in_steps<F>(step: impl Fn() -> F) -> Result<u64, sqlx::Error>
 where

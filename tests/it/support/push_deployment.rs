@@ -67,7 +67,7 @@ impl Push {
         browser
     }
 
-    /// Posts an event of the session `s-1`, unless it says another; answers how many deliveries it has.
+    /// Posts an event of the session `s-1`, unless it says another; returns how many deliveries it has.
     pub(crate) async fn post(&self, event: &Value) -> i64 {
         let mut body = json!({"tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1"});
         body.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());

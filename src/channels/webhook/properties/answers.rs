@@ -130,7 +130,7 @@ fn assert_recorded(attempt: &Attempt) {
             assert!(broken.contains(outcome), "{attempt:?}");
             assert!(!note.is_empty());
         }
-        (None, None) => panic!("nothing is told: {attempt:?}"),
+        (None, None) => panic!("nothing is reported: {attempt:?}"),
     }
     if let Some(body) = detail.as_ref().and_then(|detail| detail.response_body.as_ref()) {
         assert!(body.len() <= MAX_EXCERPT_BYTES && !body.contains(SECRET) && !body.contains('\0'), "{body:?}");

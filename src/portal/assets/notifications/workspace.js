@@ -154,7 +154,7 @@ export class WorkspaceWatch {
   }
 
   /**
-   * One connection from its beginning to its end; answers how long to wait before the next, and throws where it failed.
+   * One connection from its beginning to its end; returns how long to wait before the next, and throws where it failed.
    * @param {AbortSignal} turn
    * @param {() => void} onConnected
    */

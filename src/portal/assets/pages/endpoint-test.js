@@ -1,4 +1,4 @@
-// `Send test`: one test event at once, and everything that can be told about what became of it.
+// `Send test`: one test event at once, and everything that is known about its result.
 
 import { Problem, sentence, wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';

@@ -119,7 +119,7 @@ class Form {
     };
   }
 
-  /** Shows each fault beside its field, and leads to the first; answers whether there was none. */
+  /** Shows each fault beside its field, and leads to the first; returns whether there was none. */
   show(faults) {
     const messages = new Map();
     for (const { pointer, message } of faults) {
