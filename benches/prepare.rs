@@ -11,7 +11,7 @@ use crate::service::Service;
 
 /// Whose the endpoints are.
 pub(crate) const TENANT: &str = "bench";
-/// What people write: 106 bytes.
+/// What users write: 106 bytes.
 pub(crate) const TEXT: &str =
     "Hello, my parcel should have come on Monday and I have heard nothing since. Can you tell me where it is now?";
 const GROUP: usize = 500;

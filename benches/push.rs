@@ -35,8 +35,8 @@ const SUBJECT: &str = "mailto:push@flametree.dev";
 const SECRET: &str = "a secret of the bench, which is longer than 32 bytes";
 /// Where the push service of the fan-out listens.
 const TIMED: &str = "127.0.0.1:9904";
-/// People in the drain; each has a browser.
-const PEOPLE: usize = 20;
+/// Users in the drain; each has a browser.
+const USERS: usize = 20;
 /// Browsers of the one person in the fan-out: as many as a person may have.
 const BROWSERS: usize = 20;
 const GROUP: usize = 500;
@@ -110,15 +110,15 @@ pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) 
     let (url, settings) = (server.url("push"), settings());
     let api = start("api", &url, &settings).await;
     let mut connection = api.connect().await;
-    for number in 0..PEOPLE {
+    for number in 0..USERS {
         register(&mut connection, &person(number), &Receiver::url("")).await;
     }
     api.stop();
-    let assignments: Vec<_> = (0..PEOPLE).map(|number| event(EventType::SessionAssigned, number)).collect();
+    let assignments: Vec<_> = (0..USERS).map(|number| event(EventType::SessionAssigned, number)).collect();
     accept::accept(&db, &assignments.iter().collect::<Vec<_>>(), EXPIRY_SECONDS, accept::LOCK_TIMEOUT).await.unwrap();
     receiver.reset().await;
     let worker = start("worker", &url, &settings).await;
-    wait_recorded(&db, receiver, PEOPLE).await;
+    wait_recorded(&db, receiver, USERS).await;
     worker.stop();
     messages(&db, count).await;
     receiver.reset().await;
@@ -251,7 +251,7 @@ fn token(user: &str) -> String {
 
 /// An event of the session of the `number`-th person, in turns.
 fn event(event_type: EventType, number: usize) -> NewEvent {
-    let number = number % PEOPLE;
+    let number = number % USERS;
     let is_assignment = event_type == EventType::SessionAssigned;
     NewEvent {
         event_type,

@@ -1,4 +1,4 @@
-//! What comes out: one table for people, one JSON file to keep.
+//! What comes out: one table to read, one JSON file to keep.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -29,8 +29,8 @@ pub mod ingest;
 
 pub mod worker;
 
-// What people and services ask.
-pub mod people;
+// What users and services ask.
+pub mod users;
 
 // What they see.
 pub mod portal;

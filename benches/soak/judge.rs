@@ -31,7 +31,7 @@ const PER_EVENT: Tolerance = Tolerance { factor: 1.5, slack: 64.0 };
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) name: String,
-    /// Divides the values for people.
+    /// Divides the values for the table.
     pub(crate) unit: Unit,
     pub(crate) growth: Growth,
     pub(crate) most: f64,

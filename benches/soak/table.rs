@@ -1,4 +1,4 @@
-//! The report: a table with a row for each minute, what was compared, and the verdict. Markdown, for people and documents.
+//! The report: a table with a row for each minute, what was compared, and the verdict. Markdown, to read and for documents.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -22,7 +22,7 @@ DECLARE
     v_random bigint := uuid_hash_extended(gen_random_uuid(), 0) & 36028797018963967;
     v_ids uuid[];
     v_hashes bytea[];
-    v_people text[];
+    v_users text[];
     v_accepted flametree.accepted;
     v_has_effects boolean := p_types && ARRAY['session_assigned', 'transferred_to_live_agent', 'session_resolved'];
 BEGIN
@@ -74,7 +74,7 @@ BEGIN
                            WHERE e.tenant = i.tenant AND e.session = i.session AND e.ord < i.ord
                        ) AS h ORDER BY h.occurred DESC, h.ord DESC LIMIT 1)
                END ORDER BY i.ord)
-        INTO v_people
+        INTO v_users
         FROM unnest(p_tenants, p_sessions, p_types, p_assignees) WITH ORDINALITY
             AS i (tenant, session, type, assignee, ord);
     END IF;
@@ -88,7 +88,7 @@ BEGIN
     SELECT array_agg(f.webhook), array_agg(f.person),
            array_agg(CASE WHEN f.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END),
            array_agg(num_nonnulls(f.webhook)::smallint)
-    INTO v_accepted.webhooks, v_people, v_accepted.positions, v_accepted.deliveries
+    INTO v_accepted.webhooks, v_users, v_accepted.positions, v_accepted.deliveries
     FROM (
         SELECT (
                    SELECT c.endpoint_id FROM flametree.push_configs AS c
@@ -102,17 +102,17 @@ BEGIN
                    WHERE s.tenant_id = i.tenant AND s.id = i.session LIMIT 1)
                END AS person
         FROM (
-            SELECT unnest(v_accepted.results) AS result, unnest(v_people) AS person, unnest(p_tenants) AS tenant,
+            SELECT unnest(v_accepted.results) AS result, unnest(v_users) AS person, unnest(p_tenants) AS tenant,
                    unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session
         ) AS i
         OFFSET 0 -- So that each is looked up once, however often it is named above.
     ) AS f;
-    IF array_remove(v_people, NULL) <> '{}' THEN
+    IF array_remove(v_users, NULL) <> '{}' THEN
         SELECT array_agg(b.ord), array_agg(b.id), array_agg(nextval('flametree.ready_positions'))
         INTO v_accepted.push_events, v_accepted.push_endpoints, v_accepted.push_positions
         FROM (
             SELECT i.ord::integer AS ord, s.id
-            FROM unnest(v_accepted.results, v_people, p_tenants) WITH ORDINALITY AS i (result, person, tenant, ord)
+            FROM unnest(v_accepted.results, v_users, p_tenants) WITH ORDINALITY AS i (result, person, tenant, ord)
             CROSS JOIN LATERAL (
                 SELECT s.id FROM flametree.push_subscriptions AS s
                 WHERE s.tenant_id = i.tenant AND s.user_id = i.person AND s.active

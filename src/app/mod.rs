@@ -3,12 +3,12 @@
 mod data;
 mod keys;
 mod observation;
-mod people;
 mod pools;
 mod push;
 mod server_settings;
 mod settings;
 mod traces;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,7 +224,7 @@ impl Service {
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
             push,
-            people: people::start(config, &self.api)?,
+            users: users::start(config, &self.api)?,
             tracer,
             metrics: metrics.clone(),
             settings: settings.clone(),

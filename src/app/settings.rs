@@ -24,7 +24,7 @@ pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Sett
     }
 }
 
-/// Where people find the portal.
+/// Where users find the portal.
 pub(super) fn portal(public_url: Option<&Url>, listener: SocketAddr) -> String {
     let origin = match public_url {
         Some(url) => url.origin().ascii_serialization(),
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_portal_is_where_people_reach_the_service() {
+    fn the_portal_is_where_users_reach_the_service() {
         let public = Url::parse("https://notify.example.com").unwrap();
         for (public_url, listener, expected) in [
             (Some(&public), "0.0.0.0:8080", "https://notify.example.com/portal/"),

@@ -72,7 +72,7 @@ impl Command {
         match self.action.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // Debug of anyhow is the error and its causes, for people.
+                // Debug of anyhow is the error and its causes, to read.
                 complain(&format!("{error:?}"));
                 ExitCode::FAILURE
             }

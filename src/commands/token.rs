@@ -19,7 +19,7 @@ pub(super) enum TokenAction {
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// What people call it.
+    /// The name that users see.
     #[arg(long)]
     name: String,
     #[arg(long, value_parser = role, help = "What it may do: service, admin, agent_editor, operator or viewer")]

@@ -5,11 +5,11 @@
 
 mod browser_push;
 mod parse;
-mod people;
 mod reader;
 mod secret;
 mod settings;
 mod traces;
+mod users;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -28,10 +28,10 @@ pub use self::settings::{SETTINGS, Setting, example};
 use crate::channels::browser_push::VapidKey;
 use crate::domain::push_hosts::PushHost;
 use crate::domain::schedule::Schedule;
-use crate::people::Key;
 use crate::secrets::Keyring;
 use crate::telemetry::logging;
 use crate::telemetry::traces::Share;
+use crate::users::Key;
 
 /// All settings of one process.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub struct Config {
     /// Root certificates to trust in addition to the public ones, for the operator's own URLs.
     pub operator_ca_certificates: Vec<CertificateDer<'static>>,
     /// `None`: there are no portal users.
-    pub people: Option<People>,
+    pub users: Option<UserTokens>,
     /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
     pub sign_in_choices: Option<String>,
     /// How long a stop waits for attempts in flight.
@@ -84,15 +84,15 @@ pub enum Database {
 
 /// Whose tokens are believed, of the portal's users.
 #[derive(Debug, Clone)]
-pub struct People {
-    pub keys: PeopleKeys,
+pub struct UserTokens {
+    pub keys: UserTokenKeys,
     pub issuer: Option<String>,
     pub audience: Option<String>,
 }
 
 /// Where the keys of their tokens are.
 #[derive(Debug, Clone)]
-pub enum PeopleKeys {
+pub enum UserTokenKeys {
     /// A secret or a public key.
     One(Key),
     /// Where the identity provider publishes its keys.

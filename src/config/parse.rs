@@ -12,7 +12,6 @@ use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::browser_push::browser_push;
-use super::people::people;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
     ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
@@ -23,6 +22,7 @@ use super::settings::{
     TENANT_EVENTS_PER_SECOND, TRUSTED_PROXIES, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
 };
 use super::traces::traces;
+use super::users::users;
 use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
 use crate::domain::schedule::Schedule;
@@ -57,7 +57,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let trusted_proxies = networks(reader, TRUSTED_PROXIES);
     let encryption_keys = encryption_keys(reader, database.as_ref());
     let operator_ca_certificates = ca_certificates(reader, OPERATOR_CA_FILE);
-    let people = people(reader);
+    let users = users(reader);
     let channels = channels(reader);
     let browser_push = browser_push(reader);
     let queue = queue(reader);
@@ -84,7 +84,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
         schedules: schedules?,
         encryption_keys,
         operator_ca_certificates,
-        people,
+        users,
         sign_in_choices: None,
         shutdown_grace: shutdown_grace?,
         log: log?,

@@ -62,7 +62,7 @@ settings! {
     METRICS_ADDR = with_default("FLAMETREE_METRICS_ADDR", "127.0.0.1:9464",
         "address and port of the metrics");
     PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
-        "origin under which people reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
+        "origin under which users reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
     TRUSTED_PROXIES = optional("FLAMETREE_TRUSTED_PROXIES",
         "networks of the proxies before the API, as CIDRs separated by commas: wrong credentials that come through one are counted by the address that it names in Forwarded or X-Forwarded-For; unset: by the address of the connection");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",

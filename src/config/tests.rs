@@ -111,14 +111,14 @@ fn settings_that_contradict_each_other_are_refused() {
 
 #[test]
 fn the_keys_of_portal_users_come_from_one_place() {
-    assert!(config_of(&[]).unwrap().people.is_none());
+    assert!(config_of(&[]).unwrap().users.is_none());
     let secret = ("FLAMETREE_JWT_SECRET", "a secret of 32 bytes, or of more");
     let url = ("FLAMETREE_JWKS_URL", "https://login.example/jwks?tenant=7");
-    let people = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
-    assert!(matches!(people.keys, PeopleKeys::One(_)) && people.issuer.as_deref() == Some("me"));
-    assert!(!format!("{people:?}").contains(secret.1));
-    let people = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().people.unwrap();
-    assert!(matches!(people.keys, PeopleKeys::Jwks(found) if found.as_str() == url.1));
+    let users = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().users.unwrap();
+    assert!(matches!(users.keys, UserTokenKeys::One(_)) && users.issuer.as_deref() == Some("me"));
+    assert!(!format!("{users:?}").contains(secret.1));
+    let users = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().users.unwrap();
+    assert!(matches!(users.keys, UserTokenKeys::Jwks(found) if found.as_str() == url.1));
 
     let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
                     tokens too, and only the issuer tells them apart";

@@ -92,7 +92,7 @@ public_id!(
     "end"
 );
 public_id!(
-    /// One browser of a person. The same UUID as the endpoint's, under the name by which people know it.
+    /// One browser of a person. The same UUID as the endpoint's, under the name by which users know it.
     PushSubscriptionId,
     "sub"
 );

@@ -108,7 +108,7 @@ pub struct ReplayProgress {
     pub replayed: u64,
 }
 
-/// An operation as people see it.
+/// An operation as users see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
     pub id: OperationId,

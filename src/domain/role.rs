@@ -35,7 +35,7 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// The names of all roles, for people.
+    /// The names of all roles, for users.
     pub fn names() -> String {
         Self::ALL.map(Self::as_str).join(", ")
     }

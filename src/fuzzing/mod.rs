@@ -4,7 +4,7 @@
 //! modules' `properties`. Only compiled for tests and fuzzers.
 
 use crate::channels::{browser_push, properties as addresses, webhook};
-use crate::{domain, http, people};
+use crate::{domain, http, users};
 
 #[cfg(test)]
 mod tests;
@@ -56,12 +56,12 @@ pub fn header(input: &[u8]) {
 
 /// A portal user's token.
 pub fn jwt(input: &[u8]) {
-    people::properties::token(input);
+    users::properties::token(input);
 }
 
 /// What an identity provider publishes, and a key file.
 pub fn public_keys(input: &[u8]) {
-    people::properties::keys(input);
+    users::properties::keys(input);
 }
 
 /// What a push service answers.

@@ -20,7 +20,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::{Permission, Role};
 use crate::domain::token::{Token, TokenScope, TokenSecret};
-use crate::people::{Person, Refusal};
+use crate::users::{Person, Refusal};
 
 /// The query parameter by which a token for all tenants names one.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
@@ -131,8 +131,8 @@ async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<A
 }
 
 async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Problem> {
-    let Some(people) = &state.people else { return Err(wrong(state, peer, unauthorized())) };
-    people.identify(token).await.map_err(|refusal| {
+    let Some(users) = &state.users else { return Err(wrong(state, peer, unauthorized())) };
+    users.identify(token).await.map_err(|refusal| {
         tracing::debug!(reason = %refusal, "a person's token was refused");
         match refusal {
             Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified for now"),

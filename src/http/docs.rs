@@ -1,4 +1,4 @@
-//! The documentation for people: Swagger UI out of the binary, over the OpenAPI document that is served.
+//! The documentation for readers: Swagger UI out of the binary, over the OpenAPI document that is served.
 
 use std::sync::Arc;
 

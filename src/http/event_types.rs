@@ -1,4 +1,4 @@
-//! The catalogue of events, for people and for programs that check what they post and receive.
+//! The catalogue of events, for readers and for programs that check what they post and receive.
 
 use axum::Json;
 use chrono::DateTime;

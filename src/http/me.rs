@@ -24,7 +24,7 @@ pub(super) struct MeView {
     /// What the role may do: the lines of the table of roles.
     #[schema(value_type = Vec<String>, example = json!(["use_workspace", "subscribe_browsers"]))]
     permissions: Vec<Permission>,
-    /// Whether the deployment notifies people in their browsers.
+    /// Whether the deployment notifies users in their browsers.
     browser_push: bool,
     /// When the caller's token ends, if nobody ends it before; null: never by itself.
     valid_until: Option<DateTime<Utc>>,

@@ -20,13 +20,13 @@ use crate::channels::browser_push::PushSender;
 use crate::domain::names::TenantId;
 use crate::domain::push_config::Rules;
 use crate::ingest::Ingest;
-use crate::people::People;
 use crate::portal::Portal;
 use crate::secrets::Keyring;
 use crate::store::Db;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
+use crate::users::UserAuthenticator;
 
 /// What the composition root gives to the API.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Dependencies {
     /// Sends to browsers; `None`: browser push is not configured.
     pub push: Option<PushSender>,
     /// Verifies the tokens of portal users; `None`: there are none.
-    pub people: Option<Arc<People>>,
+    pub users: Option<Arc<UserAuthenticator>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
@@ -69,7 +69,7 @@ pub struct Shared {
     pub client: HttpClient,
     pub push_config_rules: Rules,
     pub push: Option<PushSender>,
-    pub people: Option<Arc<People>>,
+    pub users: Option<Arc<UserAuthenticator>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
@@ -100,7 +100,7 @@ impl ApiState {
             client,
             push_config_rules,
             push,
-            people,
+            users,
             tracer,
             metrics,
             settings,
@@ -115,7 +115,7 @@ impl ApiState {
             client,
             push_config_rules,
             push,
-            people,
+            users,
             tracer,
             metrics,
             document: super::openapi_json(settings.public_url.as_ref()).into(),

@@ -33,7 +33,7 @@ const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
 pub(super) struct TokenRequest {
-    /// What people call it.
+    /// The name that users see.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     name: String,
     role: Role,

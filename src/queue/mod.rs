@@ -65,7 +65,7 @@ pub struct Settings {
     pub endpoint_max_in_flight: Option<u32>,
     /// How long a silent worker is trusted.
     pub lease: Duration,
-    /// For people: host and process.
+    /// For operators: host and process.
     pub description: String,
 }
 

@@ -25,7 +25,7 @@ use crate::telemetry::metrics::Metrics;
 const LEASE_NAME: &str = "reaper";
 /// Claims of one transaction.
 const CLAIMS: i32 = 64;
-/// Fenced workers are remembered for this long, for people who look.
+/// Fenced workers are remembered for this long, for operators who look.
 const REMEMBER: Duration = Duration::from_hours(24);
 
 /// How often the claims are searched for those of unknown workers.

@@ -1,4 +1,4 @@
-//! The table `operations` as people see it: replays asked for, operations listed, found and canceled.
+//! The table `operations` as users see it: replays asked for, operations listed, found and canceled.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;

@@ -1,4 +1,4 @@
-//! The table `operations`: entered by schedules and by people, held by one worker at a time.
+//! The table `operations`: entered by schedules and by users, held by one worker at a time.
 //!
 //! Each write of a holder is guarded by its id. No row means: somebody else holds the operation, or a person has ended it.
 

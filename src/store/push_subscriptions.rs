@@ -1,4 +1,4 @@
-//! The table `push_subscriptions`: the browsers of people, each with one row, wherever it was signed in before.
+//! The table `push_subscriptions`: the browsers of users, each with one row, wherever it was signed in before.
 
 use std::time::Duration;
 

@@ -104,7 +104,7 @@ await run(async (opening) => {
     await arrives(page, 'New message: after the renewal', 's-1', () => say('s-1', 'after the renewal'));
   });
 
-  await step('two people who share the browser never get each other\'s notifications', async () => {
+  await step('two users who share the browser never get each other\'s notifications', async () => {
     await open(page, '?page=profile');
     await label(page, 'Notifications enabled');
     await click(page, 'button', 'Sign out');

@@ -22,14 +22,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
     // Knows tokens and keys, no HTTP framework: how a refusal is reported is the API's matter.
-    ("people", &["domain", "telemetry", "supervision", "operator_client"]),
+    ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
         "http",
-        &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "people", "portal"],
+        &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
     // Fills what the modules below define as their settings.
-    ("config", &["domain", "telemetry", "secrets", "tls", "channels", "people", "postgres"]),
+    ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
 ];
 
 /// The composition root and the command line, which may import everything and are imported by nothing.

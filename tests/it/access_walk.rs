@@ -38,14 +38,14 @@ impl Route {
     }
 
     /// Whether it is about the person who asks, so that a service's token is of no use whatever its role.
-    fn is_for_people(&self) -> bool {
+    fn is_for_users(&self) -> bool {
         self.template.starts_with("/v1/me/")
     }
 }
 
 /// A service with the walked routes, and what ACME has there.
 async fn walked() -> (TestApi, Vec<Route>) {
-    let mut options = Options { people: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
+    let mut options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
     let api = TestApi::with(options).await;
     let seeded = SeededEvent { agent: "agent of acme", ..SeededEvent::default() };
@@ -112,7 +112,7 @@ async fn every_route_lets_exactly_the_roles_in_that_may() {
         for token in [&service, &person] {
             for route in &routes {
                 let answer = route.ask(&api, token).await;
-                if route.is_for_people() && *token == service {
+                if route.is_for_users() && *token == service {
                     answer.problem(403, "forbidden");
                     continue;
                 }
@@ -134,7 +134,7 @@ async fn every_route_lets_exactly_the_roles_in_that_may() {
 /// The walk itself removes what `DELETE` names, and its next round asks again.
 fn is_gone(route: &Route, status: u16) -> bool {
     let is_removed = route.template.starts_with("/v1/agents/") || route.template.starts_with("/v1/users/");
-    status == 404 && (is_removed || route.is_for_people())
+    status == 404 && (is_removed || route.is_for_users())
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn no_route_shows_or_changes_anything_of_another_tenant() {
         for token in [&service, &person] {
             for route in routes.iter().filter(|route| route.access != Access::Anyone) {
                 let answer = route.ask(&api, token).await;
-                if !route.access.allows(role) || (route.is_for_people() && *token == service) {
+                if !route.access.allows(role) || (route.is_for_users() && *token == service) {
                     answer.problem(403, "forbidden");
                 } else if route.names_a_thing() {
                     answer.problem(404, "not_found");

@@ -9,7 +9,7 @@ use crate::support::{jwt, seed};
 
 #[tokio::test]
 async fn a_caller_is_told_who_it_is_and_what_it_may() {
-    let options = Options { people: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
+    let options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     let api = TestApi::with(options).await;
     let me = api.get("/v1/me", &jwt::person(Role::Operator, ACME)).await.expect(200);
     assert_eq!((&me["role"], &me["tenant_id"]), (&json!("operator"), &json!(ACME)));

@@ -103,7 +103,7 @@ async fn keys_are_rotated_while_traffic_flows() {
     assert!(text(&rotated).contains("nothing is encrypted with `k1` any more"), "{}", text(&rotated));
     assert_eq!(under_the_old_key(&deployment.pool).await, 0);
     deployment.drained(PATIENCE).await;
-    assert_eq!(etag_of().await, config_before, "what people see of a config has not changed");
+    assert_eq!(etag_of().await, config_before, "what users see of a config has not changed");
     service.stop().await;
 
     // The old key may go.

@@ -61,7 +61,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
     secrets.extend(webhooks.iter().map(|secret| Secret::text("a signing secret", secret)));
     secrets.extend(browsers(&push, &push_services).await);
     let waiting = Receiver::start(Behaviour::HangsAfterAccept).await;
-    secrets.extend(people(&push, &waiting).await);
+    secrets.extend(users(&push, &waiting).await);
 
     events(&push, webhooks.len()).await;
     sql(&push).await;
@@ -160,8 +160,8 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     secrets
 }
 
-/// What people carry: a JWT, good or not, a ticket, and a subscription that is refused.
-async fn people(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
+/// What users carry: a JWT, good or not, a ticket, and a subscription that is refused.
+async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     let token = |secret| Signer::secret(secret).token(&with(claims(Role::Operator, TENANT), "sub", json!("user-2")));
     let (good, forged) = (token(SECRET), token("another secret, that is not the one of the tests"));
     let signature = |token: &str| Secret::text("the signature of a JWT", token.rsplit('.').next().unwrap());

@@ -199,12 +199,12 @@ async fn the_service_does_what_its_document_says() {
         fuzzed.run(&admin, &["--include-path", replay]).await;
         fuzzed.run(&admin, &["--exclude-path-regex", "^/v1/me/", "--exclude-path", replay]).await;
     };
-    let people = async {
+    let users = async {
         fuzzed.run(&person(Role::Operator), &["--include-path-regex", "^/v1/(me|push|workspace)/"]).await;
         let few = ["--max-examples", "3", "--phases", "examples,coverage"];
         fuzzed.run(&person(Role::Viewer), &few).await;
     };
-    tokio::join!(admin, people);
+    tokio::join!(admin, users);
 
     let failures: f64 = answers(&fuzzed.push, &["5xx"]).await.values().sum();
     assert!(failures < 0.5, "the service has failed {failures} times");

@@ -73,7 +73,7 @@ async fn what_a_browser_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn the_document_and_the_log_name_the_origin_under_which_people_come() {
+async fn the_document_and_the_log_name_the_origin_under_which_users_come() {
     let deployment = Deployment::new().await;
     let document = async |settings: Settings| {
         let service = settings.start(Part::Api).await;

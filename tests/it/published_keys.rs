@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flametree_notify::domain::role::Role;
-use flametree_notify::people::Bounds;
+use flametree_notify::users::Bounds;
 use serde_json::Value;
 
 use crate::support::api::{ACME, Options, TestApi};
@@ -26,8 +26,8 @@ const ONCE: Bounds = Bounds {
 const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
 
 async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
-    let people = Some(by_url(&provider.url(), bounds));
-    let mut options = Options { people, ..Options::default() };
+    let users = Some(by_url(&provider.url(), bounds));
+    let mut options = Options { users, ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
     TestApi::with(options).await
 }

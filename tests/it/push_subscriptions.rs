@@ -1,4 +1,4 @@
-//! People and their browsers: registered, seen again, moved, listed, tested, removed; and kept as secrets.
+//! Users and their browsers: registered, seen again, moved, listed, tested, removed; and kept as secrets.
 
 use ::http::Method;
 use base64::Engine as _;
@@ -19,7 +19,7 @@ const PATH: &str = "/v1/me/push-subscriptions";
 const VENDOR: &str = "https://updates.push.services.mozilla.com";
 
 async fn api(hosts: Vec<String>) -> TestApi {
-    TestApi::with(Options { people: Some(jwt::by_secret()), push_hosts: Some(hosts), ..Options::default() }).await
+    TestApi::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(hosts), ..Options::default() }).await
 }
 
 fn person(user: &str, tenant: &str) -> String {
@@ -53,7 +53,7 @@ async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String
 
 #[tokio::test]
 async fn without_keys_there_is_no_browser_push() {
-    let api = TestApi::with(Options { people: Some(jwt::by_secret()), ..Options::default() }).await;
+    let api = TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await;
     let me = person("user-1", ACME);
     api.get("/v1/push/vapid-public-key", &me).await.problem(404, "browser_push_not_configured");
     put(&api, &me, &Browser::new("a").subscription(VENDOR)).await.problem(404, "browser_push_not_configured");
@@ -133,11 +133,11 @@ async fn a_person_sees_and_removes_the_own_browsers_alone() {
 async fn a_browser_belongs_to_whoever_is_signed_in_there_now() {
     let api = api(Vec::new()).await;
     let browser = Browser::new("shared");
-    let people = [person("user-1", ACME), person("user-2", ACME), person("user-1", "other")];
+    let users = [person("user-1", ACME), person("user-2", ACME), person("user-1", "other")];
     let mut seen = Vec::new();
-    for (turn, me) in people.iter().enumerate() {
+    for (turn, me) in users.iter().enumerate() {
         put(&api, me, &browser.subscription(VENDOR)).await.expect(201);
-        for (other, token) in people.iter().enumerate() {
+        for (other, token) in users.iter().enumerate() {
             assert_eq!(ids(&api, token).await.len(), usize::from(other == turn), "turn {turn}");
         }
         // Another id: what waits for the one before must find nobody here.
@@ -149,7 +149,7 @@ async fn a_browser_belongs_to_whoever_is_signed_in_there_now() {
 }
 
 #[tokio::test]
-async fn people_who_register_one_browser_at_once_leave_one_of_them_with_it() {
+async fn users_who_register_one_browser_at_once_leave_one_of_them_with_it() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let body = Browser::new("shared").subscription(VENDOR);
     let turns = (0..16).map(|number| {

@@ -1,4 +1,4 @@
-//! Replays as receivers and people meet them: real processes, a real receiver, many deliveries.
+//! Replays as receivers and users meet them: real processes, a real receiver, many deliveries.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Statistics as people read them, against delivery records that the test writes.
+//! Statistics as users read them, against delivery records that the test writes.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::stats;

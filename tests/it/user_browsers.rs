@@ -20,7 +20,7 @@ fn path(user: &str) -> String {
 }
 
 async fn api() -> TestApi {
-    TestApi::with(Options { people: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() }).await
+    TestApi::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
 /// Registers a browser for its user; returns its view.

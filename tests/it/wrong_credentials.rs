@@ -21,7 +21,7 @@ fn guess(number: u8) -> String {
 }
 
 fn options(wrong_credentials: u32) -> Options {
-    let mut options = Options { people: Some(jwt::by_secret()), ..Options::default() };
+    let mut options = Options { users: Some(jwt::by_secret()), ..Options::default() };
     options.http.wrong_credentials = wrong_credentials;
     options
 }

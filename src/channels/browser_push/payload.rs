@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn people_hear_of_their_sessions_alone() {
+    fn users_hear_of_their_sessions_alone() {
         for event_type in EventType::ALL {
             let told = Notice::of(&event(event_type, Some("x"))).is_some();
             assert_eq!(

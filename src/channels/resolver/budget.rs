@@ -20,7 +20,7 @@ impl LookupLimits {
     /// Deliveries. Eight tenants whose names are all unanswered leave no permit: each gets an eighth, which is 600 names a
     /// second where name servers answer within 50 ms.
     pub const WORKERS: Self = Self { total: 256, per_tenant: 32 };
-    /// The check of a URL that is saved, and endpoint tests: people cause them, so that few are enough.
+    /// The check of a URL that is saved, and endpoint tests: users cause them, so that few are enough.
     pub const API: Self = Self { total: 64, per_tenant: 8 };
 }
 

@@ -14,7 +14,7 @@ use crate::channels::measured::Step;
 /// From here on an endpoint counts as slow: so does the queue count.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What happened, for programs and for people.
+/// What happened, for programs and for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     pub code: DiagnosisCode,

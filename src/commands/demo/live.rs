@@ -15,7 +15,7 @@ const PACE: Duration = Duration::from_millis(2_500);
 const HEAD_START: [usize; 4] = [6, 5, 3, 1];
 /// How the ids of their sessions begin.
 const SESSIONS: &str = "s-live-";
-/// Who takes over, in turn: the people of the sign-in page who handle sessions, and a colleague.
+/// Who takes over, in turn: the users of the sign-in page who handle sessions, and a colleague.
 const ASSIGNEES: [&str; 3] = ["olga", "ada", "jonas"];
 
 /// What customers come with.
@@ -169,7 +169,7 @@ mod tests {
     use flametree_notify::domain::names::TenantId;
 
     use super::super::conversations::Agent;
-    use super::super::people::PEOPLE;
+    use super::super::users::USERS;
     use super::*;
 
     #[test]
@@ -189,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn people_of_the_sign_in_page_are_assigned_sessions() {
-        let assigned = PEOPLE.iter().filter(|person| ASSIGNEES.contains(&person.user));
+    fn users_of_the_sign_in_page_are_assigned_sessions() {
+        let assigned = USERS.iter().filter(|person| ASSIGNEES.contains(&person.user));
         assert_eq!(assigned.count(), 2);
     }
 }

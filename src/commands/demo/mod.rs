@@ -7,10 +7,10 @@ mod api;
 mod conversations;
 mod data_directory;
 mod live;
-mod people;
 mod play;
 mod receiver;
 mod screen;
+mod users;
 mod verdict;
 
 use std::collections::HashMap;
@@ -36,9 +36,9 @@ use tokio_util::task::TaskTracker;
 use self::api::Api;
 use self::conversations::{AGENTS, recording};
 use self::data_directory::DataDirectory;
-use self::people::JwtSecret;
 use self::play::Play;
 use self::receiver::{Endpoint, Receiver};
+use self::users::JwtSecret;
 use super::{print, serve, token};
 
 const TENANT: &str = "demo";

@@ -31,7 +31,7 @@ struct Inner {
     shutdown: CancellationToken,
 }
 
-/// The tenant and the actor: people of two tenants may have the same name.
+/// The tenant and the actor: users of two tenants may have the same name.
 type CallerName = (TenantId, String);
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@ pub struct SeenWorker {
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Makes a worker known. `description` is for people: host and process.
+/// Makes a worker known. `description` is for operators: host and process.
 pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::register

@@ -172,7 +172,7 @@ fn is_lock_timeout(error: &Error) -> bool {
     }
 }
 
-/// The sessions that hold locks on the schema's tables, the oldest transaction first, for people.
+/// The sessions that hold locks on the schema's tables, the oldest transaction first, for operators.
 async fn holders(db: &Db) -> Result<String, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- schema::holders

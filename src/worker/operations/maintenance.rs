@@ -16,7 +16,7 @@ use crate::telemetry::metrics::RemovalReason;
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
 /// They are counted by the minute.
 const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
-/// For people who look; replays are shown for as long as their deliveries.
+/// For operators who look; replays are shown for as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
 /// A browser shows its subscription whenever the portal is opened in it.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);

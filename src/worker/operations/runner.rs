@@ -37,7 +37,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What people may read of it.
+    /// What users may read of it.
     fn note(&self) -> &'static str {
         match self {
             Self::Database(_) | Self::Sealed(SealedError::Database(_)) => {

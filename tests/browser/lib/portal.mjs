@@ -1,4 +1,4 @@
-// The service under test, from outside: tokens of its people, and events as the platform posts them.
+// The service under test, from outside: tokens of its users, and events as the platform posts them.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 

@@ -15,13 +15,13 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
 use flametree_notify::http::{self, state::ApiState, state::Dependencies};
 use flametree_notify::ingest::{self, Ingest};
-use flametree_notify::people::{self, People};
 use flametree_notify::queue::Wakeup;
 use flametree_notify::secrets::Keyring;
 use flametree_notify::store::tokens;
 use flametree_notify::supervision::{Stage, Supervisor};
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::telemetry::traces::Tracer;
+use flametree_notify::users::{self, UserAuthenticator};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -56,14 +56,14 @@ pub struct Options {
     /// Events that may wait for their transaction.
     pub queue_events: usize,
     /// Whose tokens are believed.
-    pub people: Option<people::Settings>,
+    pub users: Option<users::Settings>,
     /// Push services on this machine, as `host:port`; `None`: browser push is not configured.
     pub push_hosts: Option<Vec<String>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { http: http::Settings::default(), queue_events: 10_000, people: None, push_hosts: None }
+        Self { http: http::Settings::default(), queue_events: 10_000, users: None, push_hosts: None }
     }
 }
 
@@ -100,7 +100,7 @@ impl TestApi {
         };
         let client = HttpClient::new(&client, &metrics).unwrap();
         let push = options.push_hosts.map(|hosts| push_sender(&hosts, client.clone(), metrics.clone()));
-        let people = options.people.map(|people| People::start(people, &supervisor.stage()).unwrap());
+        let users = options.users.map(|users| UserAuthenticator::start(users, &supervisor.stage()).unwrap());
         let state = ApiState::new(Dependencies {
             db: db.pool.clone(),
             ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &supervisor.stage()),
@@ -108,7 +108,7 @@ impl TestApi {
             client,
             push_config_rules: Rules { allow_http: false },
             push,
-            people: people.map(Arc::new),
+            users: users.map(Arc::new),
             tracer: Tracer::default(),
             metrics: metrics.clone(),
             settings: options.http.clone(),

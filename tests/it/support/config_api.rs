@@ -181,7 +181,7 @@ fn state(
         client,
         push_config_rules,
         push: None,
-        people: None,
+        users: None,
         tracer: Tracer::default(),
         metrics,
         settings: http::Settings::default(),

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flametree_notify::domain::role::Role;
-use flametree_notify::people::{Bounds, Key, KeySource, Settings};
+use flametree_notify::users::{Bounds, Key, KeySource, Settings};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData};
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -15,7 +15,7 @@ use super::wire::answer;
 /// The secret that most tests share with the provider.
 pub(crate) const SECRET: &str = "a secret of the tests, which is longer than 32 bytes";
 
-/// People by the secret of the tests.
+/// Users by the secret of the tests.
 pub(crate) fn by_secret() -> Settings {
     by_key(Key::from_secret(SECRET).unwrap())
 }
@@ -24,7 +24,7 @@ pub(crate) fn by_key(key: Key) -> Settings {
     Settings { keys: KeySource::One(key), issuer: None, audience: None }
 }
 
-/// People by what the URL publishes.
+/// Users by what the URL publishes.
 pub(crate) fn by_url(url: &str, bounds: Bounds) -> Settings {
     let keys = KeySource::Published { url: url.parse().unwrap(), extra_roots: Vec::new(), bounds };
     Settings { keys, issuer: None, audience: None }

@@ -1,4 +1,4 @@
-//! A running service with browser push: people, their browsers, and events that concern them.
+//! A running service with browser push: users, their browsers, and events that concern them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whom a visitor may be at the portal: made-up people, each with a token that only this demonstration believes.
+//! Whom a visitor may be at the portal: made-up users, each with a token that only this demonstration believes.
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use sha2::Sha256;
 const TOKEN_LIFE: TimeDelta = TimeDelta::hours(24);
 
 /// One for each role that has something to do at the portal.
-pub(super) const PEOPLE: [Person; 4] = [
+pub(super) const USERS: [Person; 4] = [
     Person { name: "Ada", user: "ada", role: Role::Admin, title: "Admin", about: "Everything of the tenant." },
     Person {
         name: "Emil",
@@ -69,7 +69,7 @@ impl JwtSecret {
             });
             json!({"name": name, "role": title, "about": about, "token": self.token(&claims)})
         };
-        json!({"people": PEOPLE.iter().map(choice).collect::<Vec<_>>()}).to_string()
+        json!({"people": USERS.iter().map(choice).collect::<Vec<_>>()}).to_string()
     }
 
     /// A JWT by HS256 (RFC 7515, appendix A.1).
@@ -87,9 +87,9 @@ impl JwtSecret {
 
 #[cfg(test)]
 mod tests {
-    use flametree_notify::people::{Key, KeySource, People, Settings};
     use flametree_notify::supervision::Supervisor;
     use flametree_notify::telemetry::metrics::Metrics;
+    use flametree_notify::users::{Key, KeySource, Settings, UserAuthenticator};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -107,10 +107,10 @@ mod tests {
         let believer = |secret: &JwtSecret| {
             let keys = KeySource::One(Key::from_secret(&secret.setting()).unwrap());
             let settings = Settings { keys, issuer: None, audience: None };
-            People::start(settings, &supervisor.stage()).unwrap()
+            UserAuthenticator::start(settings, &supervisor.stage()).unwrap()
         };
         let (ours, others) = (believer(&secret), believer(&JwtSecret::generate().unwrap()));
-        for (choice, person) in choices["people"].as_array().unwrap().iter().zip(PEOPLE) {
+        for (choice, person) in choices["people"].as_array().unwrap().iter().zip(USERS) {
             let token = choice["token"].as_str().unwrap();
             let identified = ours.identify(token).await.unwrap();
             assert_eq!((identified.user.as_str(), identified.role), (person.user, person.role));

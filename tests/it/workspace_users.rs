@@ -1,4 +1,4 @@
-//! Streams of people: each ends with the token that opened it, or that its ticket was made with.
+//! Streams of users: each ends with the token that opened it, or that its ticket was made with.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -10,8 +10,8 @@ use crate::support::seed;
 use crate::support::sse::{EventStream, try_open};
 use crate::workspace_stream::{assigned, enqueue};
 
-async fn api_for_people() -> TestApi {
-    TestApi::with(Options { people: Some(jwt::by_secret()), ..Options::default() }).await
+async fn api_for_users() -> TestApi {
+    TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await
 }
 
 /// An operator of ACME with these claims besides.
@@ -33,7 +33,7 @@ async fn open_by_ticket(api: &TestApi, token: &str) -> EventStream {
 
 #[tokio::test]
 async fn a_stream_ends_when_the_token_behind_it_expires() {
-    let api = api_for_people().await;
+    let api = api_for_users().await;
     let (id, service) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let soon = "now() + interval '3 seconds'";
     seed::run(&api.db, format!("UPDATE flametree.tokens SET expires_at = {soon} WHERE id = '{}'", id.uuid())).await;
@@ -60,7 +60,7 @@ async fn a_stream_ends_when_the_token_behind_it_expires() {
 
 #[tokio::test]
 async fn a_ticket_ends_with_the_token_that_it_was_made_with() {
-    let api = api_for_people().await;
+    let api = api_for_users().await;
     let made = ask_for_ticket(&api, &operator(&[("exp", json!(in_seconds(30)))])).await.expect(201);
     let ends_at: chrono::DateTime<chrono::Utc> = made["expires_at"].as_str().unwrap().parse().unwrap();
     assert!(ends_at.timestamp() <= in_seconds(30), "{made}");
@@ -68,7 +68,7 @@ async fn a_ticket_ends_with_the_token_that_it_was_made_with() {
 
 #[tokio::test]
 async fn a_token_in_its_last_minute_of_leeway_opens_no_stream() {
-    let api = api_for_people().await;
+    let api = api_for_users().await;
     let late = operator(&[("exp", json!(in_seconds(-30)))]);
     api.get("/v1/workspace/active-conversations", &late).await.expect(200);
     for answer in [api.get("/v1/workspace/stream", &late).await, ask_for_ticket(&api, &late).await] {
@@ -78,7 +78,7 @@ async fn a_token_in_its_last_minute_of_leeway_opens_no_stream() {
 
 #[tokio::test]
 async fn a_person_with_the_name_of_a_token_is_not_that_token() {
-    let api = api_for_people().await;
+    let api = api_for_users().await;
     let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let namesake = operator(&[("sub", json!(id.to_string()))]);
     let mut ends = EventStream::open(api.address, &token, None).await;

@@ -1,4 +1,4 @@
-//! Portal users: people whom an identity provider vouches for by a signed JWT.
+//! Portal users, whom an identity provider authenticates by a signed JWT.
 //!
 //! The algorithm comes from the settings, never from the token: a secret means HS256, a public key means the algorithm
 //! of its type, and with a JWKS the type of each key. Of the claims `sub`, `tenant_id` and `role` are used, once
@@ -60,7 +60,7 @@ pub enum KeySource {
 /// Why a token tells nothing of its bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Not a token of these people; the reason is for the log alone.
+    /// Not a token of these users; the reason is for the log alone.
     #[error("{0}")]
     Invalid(&'static str),
     /// It was good once: its bearer needs a new one.
@@ -71,9 +71,9 @@ pub enum Refusal {
     KeysUnavailable,
 }
 
-/// Verifies the tokens of people.
+/// Verifies the tokens of users.
 #[derive(Debug)]
-pub struct People {
+pub struct UserAuthenticator {
     keys: Keys,
     /// Everything but the algorithm, which is the key's.
     rules: Validation,
@@ -85,7 +85,7 @@ enum Keys {
     Published(PublishedKeys),
 }
 
-impl People {
+impl UserAuthenticator {
     /// A task of the stage keeps published keys fresh. The first fetch may still be under way.
     pub fn start(settings: Settings, stage: &Stage) -> Result<Self, BuildError> {
         signatures::use_ring();

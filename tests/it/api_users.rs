@@ -2,7 +2,7 @@
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
-use flametree_notify::people::{Key, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Settings};
+use flametree_notify::users::{Key, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Settings};
 use serde_json::{Value, json};
 
 use crate::support::api::{ACME, Options, TestApi};
@@ -15,8 +15,8 @@ use crate::support::temp_dir::TempDir;
 /// Anybody may read these, with a valid token.
 const OPEN_TO_ALL: &str = "/v1/event-types";
 
-async fn api(people: Settings) -> TestApi {
-    let mut options = Options { people: Some(people), ..Options::default() };
+async fn api(users: Settings) -> TestApi {
+    let mut options = Options { users: Some(users), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
     TestApi::with(options).await
 }
@@ -145,9 +145,9 @@ async fn what_is_not_whole_or_asks_for_more_than_is_understood_opens_nothing() {
 
 #[tokio::test]
 async fn issuer_and_audience_must_be_those_of_the_settings() {
-    let people =
+    let users =
         Settings { issuer: Some("https://login.example".into()), audience: Some("flametree".into()), ..by_secret() };
-    let api = api(people).await;
+    let api = api(users).await;
     let signer = Signer::secret(SECRET);
     let right = with(claims(Role::Viewer, ACME), "iss", json!("https://login.example"));
     let right = with(right, "aud", json!("flametree"));

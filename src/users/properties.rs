@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::der::{self, PublicKey};
 use super::key_set::KeySet;
-use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, People, Person, Refusal, Settings};
+use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Person, Refusal, Settings, UserAuthenticator};
 use crate::supervision::Supervisor;
 use crate::telemetry::metrics::Metrics;
 
@@ -33,7 +33,7 @@ fn good_claims() -> String {
 struct Issuer {
     header: &'static str,
     sign: fn(&[u8]) -> Vec<u8>,
-    people: People,
+    users: UserAuthenticator,
     /// A token that opens, and the only one that anybody could know.
     good: String,
 }
@@ -70,9 +70,9 @@ impl Issuer {
         let Some(key) = key else { panic!("no key for {header}") };
         let settings = Settings { keys: KeySource::One(key), issuer: None, audience: None };
         let supervisor = Supervisor::new(&Metrics::new("properties", "properties"), CancellationToken::new());
-        let people = People::start(settings, &supervisor.stage());
-        let people = people.unwrap_or_else(|error| panic!("{error}"));
-        let mut issuer = Self { header, sign, people, good: String::new() };
+        let users = UserAuthenticator::start(settings, &supervisor.stage());
+        let users = users.unwrap_or_else(|error| panic!("{error}"));
+        let mut issuer = Self { header, sign, users, good: String::new() };
         issuer.good = issuer.token(header.as_bytes(), good_claims().as_bytes());
         assert!(issuer.identify(&issuer.good).is_ok(), "{} does not open", issuer.good);
         issuer
@@ -85,7 +85,7 @@ impl Issuer {
 
     /// A key of the settings needs no waiting.
     fn identify(&self, token: &str) -> Result<Person, Refusal> {
-        self.people.identify(token).now_or_never().unwrap_or_else(|| panic!("{token} waits"))
+        self.users.identify(token).now_or_never().unwrap_or_else(|| panic!("{token} waits"))
     }
 }
 

@@ -4,13 +4,13 @@ use url::{Host, Url};
 
 use super::reader::Reader;
 use super::settings::{JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_PUBLIC_KEY_FILE, JWT_SECRET, Setting};
-use super::{People, PeopleKeys};
-use crate::people::Key;
+use super::{UserTokenKeys, UserTokens};
+use crate::users::Key;
 
 const SOURCES: [Setting; 3] = [JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL];
 
 /// `None`: there are no portal users, or a fault was noted.
-pub(super) fn people(reader: &mut Reader) -> Option<People> {
+pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
     let (issuer, audience) = (reader.text(JWT_ISSUER), reader.text(JWT_AUDIENCE));
     let mut set = SOURCES.into_iter().filter(|setting| reader.is_set(*setting));
     let Some(source) = set.next() else {
@@ -26,19 +26,19 @@ pub(super) fn people(reader: &mut Reader) -> Option<People> {
         reader.fault(second, format!("must not be set together with {}", source.name));
     }
     let keys = if source == JWT_SECRET {
-        secret(reader).map(PeopleKeys::One)
+        secret(reader).map(UserTokenKeys::One)
     } else if source == JWT_PUBLIC_KEY_FILE {
-        public_key(reader).map(PeopleKeys::One)
+        public_key(reader).map(UserTokenKeys::One)
     } else {
         let expected = "an https URL without user and fragment, or an http URL of this machine itself";
-        reader.parsed(JWKS_URL, expected, jwks_url).map(PeopleKeys::Jwks)
+        reader.parsed(JWKS_URL, expected, jwks_url).map(UserTokenKeys::Jwks)
     };
     if source == JWKS_URL && issuer.is_none() {
         // Providers of many customers publish the same keys for all of them: only the issuer tells whose token it is.
         let reason = "its keys may sign other customers' tokens too, and only the issuer tells them apart";
         reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
     }
-    Some(People { keys: keys?, issuer, audience })
+    Some(UserTokens { keys: keys?, issuer, audience })
 }
 
 fn secret(reader: &mut Reader) -> Option<Key> {
