@@ -27,9 +27,9 @@ mod retrier;
 mod retries;
 #[cfg(test)]
 mod retries_tests;
+mod round_robin;
 mod shared;
 mod shares;
-mod turns;
 
 use acceptor::Acceptor;
 use committer::Committer;

@@ -11,7 +11,7 @@ use super::GROUP;
 use super::committer::GROUP_LOCK_TIMEOUT;
 use super::job::{Job, runs};
 use super::locks::{FoundLocked, LockKey, LockKeys};
-use super::turns::Turns;
+use super::round_robin::RoundRobin;
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
@@ -33,7 +33,7 @@ pub(super) struct Retry {
 
 /// What a retrier does next.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct RetryGroup {
     /// For one transaction; all of one tenant. May be empty.
     pub(super) group: Vec<Retry>,
     pub(super) lock_timeout: Duration,
@@ -45,7 +45,7 @@ pub(super) struct Taken {
 pub(super) struct Retries {
     /// Transactions at once for one tenant.
     most_of_tenant: usize,
-    waiting: Turns<Retry>,
+    waiting: RoundRobin<Retry>,
     /// What is here, waiting or under way, holds each key or waits for it.
     keys: HashMap<LockKey, KeyUse>,
     tenants: HashMap<TenantId, TenantUse>,
@@ -70,7 +70,7 @@ impl Retries {
     pub(super) fn new(retriers: usize) -> Self {
         Self {
             most_of_tenant: (retriers / 2).max(1),
-            waiting: Turns::default(),
+            waiting: RoundRobin::default(),
             keys: HashMap::new(),
             tenants: HashMap::new(),
             found: FoundLocked::default(),
@@ -113,7 +113,7 @@ impl Retries {
     }
 
     /// What to try next. A retrier reports the result by one of the three functions below.
-    pub(super) fn take(&mut self, now: Instant) -> Taken {
+    pub(super) fn take(&mut self, now: Instant) -> RetryGroup {
         let mut over = Vec::new();
         let Self { most_of_tenant, waiting, keys, tenants, found, .. } = self;
         let is_free = |retry: &Retry| !retry.keys.iter().any(|key| keys.get(key).is_some_and(|of| of.is_under_way));
@@ -144,7 +144,7 @@ impl Retries {
         let group = group.unwrap_or_default();
         self.begin(&group);
         let given_up = over.into_iter().map(|retry| self.leave(retry)).collect();
-        Taken { lock_timeout: lock_timeout(&group, now), group, given_up }
+        RetryGroup { lock_timeout: lock_timeout(&group, now), group, given_up }
     }
 
     /// The group is accepted: nothing of it is locked.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::job::Job;
-use super::retries::{Retries, Taken};
+use super::retries::{Retries, RetryGroup};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
@@ -25,7 +25,7 @@ fn job(tenant: &str, session: usize) -> Job {
 }
 
 /// The sessions of the group, and its tenant.
-fn group(taken: &Taken) -> (String, Vec<String>) {
+fn group(taken: &RetryGroup) -> (String, Vec<String>) {
     let events: Vec<&NewEvent> = taken.group.iter().flat_map(|retry| retry.job.events()).collect();
     let tenant = events.first().map(|event| event.tenant_id.as_str().to_owned()).unwrap_or_default();
     (tenant, events.iter().map(|event| event.session_id.as_str().to_owned()).collect())

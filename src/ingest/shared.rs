@@ -8,9 +8,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::IngestError;
 use super::job::{Answer, Job, by_tenant};
-use super::retries::{Retries, Retry, Taken};
+use super::retries::{Retries, Retry, RetryGroup};
+use super::round_robin::RoundRobin;
 use super::shares::Shares;
-use super::turns::Turns;
 use crate::domain::event::NewEvent;
 use crate::store::accept::Acceptance;
 
@@ -30,7 +30,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     shares: Shares,
-    queue: Turns<Job>,
+    queue: RoundRobin<Job>,
     retries: Retries,
     committers: usize,
 }
@@ -38,7 +38,7 @@ struct State {
 /// What a retrier finds.
 #[derive(Debug)]
 pub(super) enum NextRetry {
-    Work(Taken),
+    Work(RetryGroup),
     Nothing,
     /// Nothing will come any more.
     Ended,
@@ -49,7 +49,7 @@ impl Shared {
     pub(super) fn new(events: usize, retriers: usize) -> Self {
         let state = State {
             shares: Shares::new(events),
-            queue: Turns::default(),
+            queue: RoundRobin::default(),
             retries: Retries::new(retriers),
             committers: 0,
         };

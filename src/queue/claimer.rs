@@ -36,7 +36,7 @@ pub(super) struct Claimer {
 
 /// Why nothing was claimed.
 #[derive(Debug)]
-pub(super) struct Unclaimed {
+pub(super) struct ClaimFailure {
     /// The claim and its worker, if it may have happened all the same; `None`: it has not.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
@@ -74,7 +74,7 @@ impl Claimer {
         while let Some(mut part) = parts.pop() {
             match self.try_claim(&part).await {
                 Ok((id, taken)) => self.dispatch(id, &part, taken),
-                Err(Unclaimed { unresolved: None, .. }) if part.len() > 1 => {
+                Err(ClaimFailure { unresolved: None, .. }) if part.len() > 1 => {
                     let rest = part.split_off(part.len() / 2);
                     parts.extend([rest, part]);
                 }
@@ -83,7 +83,7 @@ impl Claimer {
         }
     }
 
-    async fn try_claim(&self, planned: &[Planned]) -> Result<(ClaimId, Vec<ClaimedDelivery>), Unclaimed> {
+    async fn try_claim(&self, planned: &[Planned]) -> Result<(ClaimId, Vec<ClaimedDelivery>), ClaimFailure> {
         let claim_id = ClaimId::from_uuid(Uuid::new_v4());
         let worker_id = self.registration.id();
         let quotas: Vec<LaneQuota> = planned.iter().map(|lane| lane.quota.clone()).collect();
@@ -99,7 +99,7 @@ impl Claimer {
                 self.registration.replace_fenced(worker_id).await;
                 Vec::new()
             }
-            Err(ClaimError::Refused(error)) => return Err(Unclaimed { unresolved: None, error }),
+            Err(ClaimError::Refused(error)) => return Err(ClaimFailure { unresolved: None, error }),
             Err(ClaimError::Unknown(error)) => {
                 tracing::warn!(%error, claim.id = %claim_id, "a claim was not answered; asking for it again by its id");
                 self.resolve(claim_id, worker_id).await?
@@ -110,14 +110,14 @@ impl Claimer {
     }
 
     /// Queries the status of a claim; returns once the database has answered, or refuses to.
-    async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, Unclaimed> {
+    async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, ClaimFailure> {
         loop {
             let error = match with_timeout(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
                 Ok(taken) => return Ok(taken),
                 Err(error) => error,
             };
             match failure_kind(&error) {
-                FailureKind::Refusal => return Err(Unclaimed { unresolved: Some((claim_id, worker_id)), error }),
+                FailureKind::Refusal => return Err(ClaimFailure { unresolved: Some((claim_id, worker_id)), error }),
                 FailureKind::Outage => self.registration.database_failed(),
                 FailureKind::Conflict | FailureKind::TimeLimit => {}
             }
@@ -126,7 +126,7 @@ impl Claimer {
         }
     }
 
-    fn set_aside(&self, planned: Vec<Planned>, why: Unclaimed) {
+    fn set_aside(&self, planned: Vec<Planned>, why: ClaimFailure) {
         let channel = self.queue.channel();
         let (error, code) = (&why.error, sqlstate(&why.error));
         let claim_id = why.unresolved.map(|(id, _)| tracing::field::display(id));
@@ -142,7 +142,10 @@ impl Claimer {
     }
 
     /// Repeats a claim that was set aside, or the query of its status.
-    pub(super) async fn try_again(&self, claim: &SetAsideClaim) -> Result<(ClaimId, Vec<ClaimedDelivery>), Unclaimed> {
+    pub(super) async fn try_again(
+        &self,
+        claim: &SetAsideClaim,
+    ) -> Result<(ClaimId, Vec<ClaimedDelivery>), ClaimFailure> {
         match claim.why.unresolved {
             Some((claim_id, worker_id)) => Ok((claim_id, self.resolve(claim_id, worker_id).await?)),
             None => self.try_claim(&claim.planned).await,

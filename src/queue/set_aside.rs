@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::claimer::{Claimer, Unclaimed};
+use super::claimer::{ClaimFailure, Claimer};
 use super::lanes::Planned;
 use crate::telemetry::metrics::ClaimStep;
 
@@ -22,7 +22,7 @@ pub(super) const REFUSALS_PER_ROUND: usize = 16;
 #[derive(Debug)]
 pub(super) struct SetAsideClaim {
     pub(super) planned: Vec<Planned>,
-    pub(super) why: Unclaimed,
+    pub(super) why: ClaimFailure,
 }
 
 impl SetAsideClaim {

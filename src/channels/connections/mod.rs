@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
 use self::http1::Http1;
-use self::pool::{Http2, Kept, Pool};
+use self::pool::{Http2, Pool, PooledConnection};
 use super::MAX_TIMEOUT;
 use super::connector::Dial;
 use super::target::Destination;
@@ -114,7 +114,7 @@ where
         write: Writer<'_>,
     ) -> Result<PendingResponse<'_, S>, ExchangeError> {
         while let Some(kept) = poll_fn(|context| Poll::Ready(self.pool.take(&to.origin, context))).await {
-            let is_shared = matches!(kept, Kept::Http2(_));
+            let is_shared = matches!(kept, PooledConnection::Http2(_));
             match self.send(kept, to, write).await {
                 Ok(pending) => return Ok(pending),
                 Err(Failed { error, unsent: false }) => return Err(error),
@@ -137,7 +137,12 @@ where
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
 
-    async fn send(&self, by: Kept<S>, to: &Destination, write: Writer<'_>) -> Result<PendingResponse<'_, S>, Failed> {
+    async fn send(
+        &self,
+        by: PooledConnection<S>,
+        to: &Destination,
+        write: Writer<'_>,
+    ) -> Result<PendingResponse<'_, S>, Failed> {
         let mut sent = Sent::by(by, to, write()?);
         let head = poll_fn(|context| sent.poll(context)).await?;
         let Sent { connection, peer, answer: _ } = sent;
@@ -147,7 +152,7 @@ where
         })
     }
 
-    async fn open(&self, to: &Destination) -> Result<Kept<S>, ExchangeError> {
+    async fn open(&self, to: &Destination) -> Result<PooledConnection<S>, ExchangeError> {
         let mut connector = self.connector.clone();
         poll_fn(|context| connector.poll_ready(context)).await.map_err(Into::into)?;
         let stream =
@@ -157,7 +162,7 @@ where
         connected.get_extras(&mut known);
         let peer = known.get().map(HttpInfo::remote_addr);
         if !connected.is_negotiated_h2() {
-            return Ok(Kept::Http1(Http1::open(stream, Arc::clone(&to.origin), peer).await?));
+            return Ok(PooledConnection::Http1(Http1::open(stream, Arc::clone(&to.origin), peer).await?));
         }
         let (requests, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -175,20 +180,20 @@ where
         });
         let connection = Http2::new(requests, peer);
         self.pool.share(&to.origin, &connection);
-        Ok(Kept::Http2(connection))
+        Ok(PooledConnection::Http2(connection))
     }
 }
 
 impl<S: Stream> Sent<S> {
-    fn by(kept: Kept<S>, to: &Destination, mut message: Message) -> Self {
+    fn by(kept: PooledConnection<S>, to: &Destination, mut message: Message) -> Self {
         match kept {
-            Kept::Http1(mut connection) => {
+            PooledConnection::Http1(mut connection) => {
                 message.uri_mut().clone_from(&to.path);
                 message.headers_mut().insert(HOST, to.host.clone());
                 let answer = Box::pin(connection.requests.try_send_request(message));
                 Self { answer, peer: connection.peer, connection: Some(connection) }
             }
-            Kept::Http2(mut connection) => {
+            PooledConnection::Http2(mut connection) => {
                 message.uri_mut().clone_from(&to.absolute);
                 let answer = Box::pin(connection.requests.try_send_request(message));
                 Self { answer, peer: connection.peer, connection: None }

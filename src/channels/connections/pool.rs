@@ -26,7 +26,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Pool<S: Stream>(Arc<Shared<S>>);
 
 /// A connection that a request may leave by.
-pub(super) enum Kept<S: Stream> {
+pub(super) enum PooledConnection<S: Stream> {
     Http1(Box<Http1<S>>),
     Http2(Http2),
 }
@@ -74,12 +74,12 @@ impl<S: Stream> Pool<S> {
 
     /// The connection that was used last, if one is there that is not known to be closed. What it has to tell wakes
     /// `context`.
-    pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<Kept<S>> {
+    pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
             let mut kept = self.0.hosts().take(origin)?;
             let is_ready = match &mut kept {
-                Kept::Http1(connection) => connection.is_ready(context),
-                Kept::Http2(_) => true,
+                PooledConnection::Http1(connection) => connection.is_ready(context),
+                PooledConnection::Http2(_) => true,
             };
             if is_ready {
                 return Some(kept);
@@ -150,14 +150,14 @@ impl<S: Stream> Hosts<S> {
         self.by_origin.entry(Arc::clone(origin)).or_insert_with(|| Host { idle: Vec::new(), shared: None })
     }
 
-    fn take(&mut self, origin: &Arc<str>) -> Option<Kept<S>> {
+    fn take(&mut self, origin: &Arc<str>) -> Option<PooledConnection<S>> {
         let host = self.by_origin.get_mut(origin)?;
         if let Some(shared) = host.shared.as_mut().filter(|shared| !shared.requests.is_closed()) {
             shared.used = Instant::now();
-            return Some(Kept::Http2(shared.clone()));
+            return Some(PooledConnection::Http2(shared.clone()));
         }
         let newest = host.idle.pop_if(|newest| newest.since.elapsed() < IDLE_TIMEOUT)?;
-        Some(Kept::Http1(newest.connection))
+        Some(PooledConnection::Http1(newest.connection))
     }
 
     /// Takes out what was unused for too long or is closed.

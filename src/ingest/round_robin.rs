@@ -6,19 +6,19 @@ use crate::domain::names::TenantId;
 
 /// Waiting items, in a line for each tenant.
 #[derive(Debug)]
-pub(super) struct Turns<T> {
+pub(super) struct RoundRobin<T> {
     lines: HashMap<TenantId, VecDeque<T>>,
     /// The tenants that have lines, in the order of their turns.
     order: VecDeque<TenantId>,
 }
 
-impl<T> Default for Turns<T> {
+impl<T> Default for RoundRobin<T> {
     fn default() -> Self {
         Self { lines: HashMap::new(), order: VecDeque::new() }
     }
 }
 
-impl<T> Turns<T> {
+impl<T> RoundRobin<T> {
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -81,7 +81,7 @@ mod tests {
         fn between_two_turns_of_a_tenant_every_other_one_that_waits_has_one(
             steps in prop::collection::vec((0..5_usize, 0..4_usize), 1..200),
         ) {
-            let mut turns = Turns::default();
+            let mut turns = RoundRobin::default();
             let mut lines: HashMap<usize, VecDeque<usize>> = HashMap::new();
             // How many turns others have had while a tenant waited for its own.
             let mut passed = [0; 5];
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_tenant_without_anything_for_the_picker_keeps_its_line() {
-        let mut turns = Turns::default();
+        let mut turns = RoundRobin::default();
         turns.push(&tenant(0), 1);
         turns.push(&tenant(1), 2);
         assert_eq!(turns.next_by(|_, line| line.pop_front_if(|item| *item == 2)), Some(2));
