@@ -61,11 +61,11 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Most names that nobody knows which are reported one by one.
+/// The most unknown names that are reported one by one.
 const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
-    /// Names that nobody knows, each at its place. Of very many the first ones are reported, and how many more there are: an
+    /// Unknown names, each at its place. Of very many the first ones are reported, and how many more there are: an
     /// answer must not be many times as long as what it answers.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places

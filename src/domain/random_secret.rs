@@ -14,7 +14,7 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// What a secret opens.
 pub trait SecretKind {
-    /// Stands before the text, for users and for scanners of leaked secrets.
+    /// Precedes the text, for users and for scanners of leaked secrets.
     const PREFIX: &'static str;
 }
 

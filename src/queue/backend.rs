@@ -1,8 +1,8 @@
 //! What a process holds as an apalis backend: a stream of claimed deliveries, or of operations, that knows no error.
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight; so the database's errors stay
-//! with whoever takes the work, and here it is there or is not. There is nothing to close either: what was not started when
-//! the process stops is released by whoever receives it.
+//! with the claimer or the poller, and this stream has work or has none. There is nothing to close either: what was not started when
+//! the process stops is released by the worker that receives it.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

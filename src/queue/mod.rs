@@ -1,7 +1,7 @@
 //! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a death.
 //!
 //! It knows deliveries and their endpoints' ids, not what an endpoint is or how one sends. A claimed delivery counts as
-//! started: whoever holds a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
+//! started: the holder of a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
 //! dropped is recorded as `interrupted`.
 
 mod backend;

@@ -220,7 +220,7 @@ impl ChannelQueue {
         self.set_aside.fetch_sub(permits, Ordering::AcqRel);
     }
 
-    /// From now on what was claimed and not started is released.
+    /// After this, deliveries that were claimed and not started are released.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }

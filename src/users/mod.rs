@@ -1,4 +1,4 @@
-//! Portal users, whom an identity provider authenticates by a signed JWT.
+//! Portal users, authenticated by a JWT of their identity provider.
 //!
 //! The algorithm comes from the settings, never from the token: a secret means HS256, a public key means the algorithm
 //! of its type, and with a JWKS the type of each key. Of the claims `sub`, `tenant_id` and `role` are used, once

@@ -25,7 +25,7 @@ const GROUP: usize = 32;
 pub enum AttemptResult {
     /// With an outcome.
     Outcome(Attempt),
-    /// Nothing was started, and it is nobody's fault but ours: the delivery is released into the queue.
+    /// Nothing was started because this service failed: the delivery is released into the queue.
     NotStarted,
 }
 

@@ -114,7 +114,7 @@ async fn a_worker_that_several_claims_find_dead_goes_on_as_one() {
 }
 
 #[tokio::test]
-async fn a_claim_that_somebody_has_locked_keeps_the_reaper_from_nothing_else() {
+async fn a_locked_claim_does_not_stop_the_reaper() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let event = seed::event_id(yesterday_noon(db).await);

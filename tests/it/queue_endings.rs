@@ -73,7 +73,7 @@ async fn claims_that_are_left_out_are_reaped_alone() {
 }
 
 #[tokio::test]
-async fn what_a_worker_had_started_that_nobody_knows_is_interrupted_too() {
+async fn deliveries_of_an_unregistered_worker_are_interrupted_too() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;

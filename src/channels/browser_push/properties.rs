@@ -58,7 +58,7 @@ pub fn subscription(input: &[u8]) {
     }
 }
 
-/// Whoever may subscribe can be sent to.
+/// Every accepted subscription can be sent to.
 fn assert_encrypted_for(subscription: PushSubscription) {
     let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
     let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());

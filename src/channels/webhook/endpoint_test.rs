@@ -1,4 +1,4 @@
-//! An endpoint test: one test event sent at once, with all that is known about it to whoever configures the endpoint.
+//! An endpoint test: one test event sent at once, with all that is known about it, for the admin of the endpoint.
 //!
 //! It goes the way of every delivery and obeys the same guard; only its steps are timed, and nothing is recorded.
 

@@ -1,4 +1,4 @@
-//! Whom a visitor may be at the portal: made-up users, each with a token that only this demonstration believes.
+//! The users that a visitor can sign in as: made up, each with a token that only this demonstration believes.
 
 use anyhow::Context as _;
 use base64::Engine as _;

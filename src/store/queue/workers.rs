@@ -87,8 +87,8 @@ pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     Ok(fenced.unsigned_abs())
 }
 
-/// Fences, by a row of their own, workers of whom nothing but claims is known. Nobody forgets a worker that has some;
-/// this is for what was restored or removed by hand. Reads all of `claims`.
+/// Fences, by inserting their rows, workers that only claims mention. No worker with claims is forgotten, so this
+/// is for what was restored or removed by hand. Reads all of `claims`.
 pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::fence_unknown
@@ -103,7 +103,7 @@ pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Ends a worker that stops by itself. What it leaves in `claims`, if anything, falls to the reaper.
+/// Ends a worker that stops in order. What it leaves in `claims`, if anything, falls to the reaper.
 pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::end
