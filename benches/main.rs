@@ -1,8 +1,9 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
 //! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=scale` how cost grows
-//! with workers and with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
-//! server with default durability, the shipped binary, real requests. `make soak` is this program too (`soak/`).
+//! with workers and with what is ready; `FIGURES=neighbours` what one tenant can do to another; `BENCH_PROFILE=1` shows the
+//! server's dearest statements. Nothing is mocked: a real server with default durability, the shipped binary, real requests.
+//! `make soak` is this program too (`soak/`).
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -19,6 +20,7 @@ mod ingest;
 mod latency;
 mod limits;
 mod load;
+mod neighbours;
 mod peers;
 mod prepare;
 mod profile;
@@ -141,6 +143,9 @@ async fn run(extent: Extent, quick: bool) -> Report {
     if wanted("snapshot") {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
+    }
+    if named("neighbours") {
+        neighbours::figures(&mut report, &server, &receiver, extent.paced.min(Duration::from_secs(10))).await;
     }
     if named("scale") {
         scale::figures(&mut report, &server, &receiver, extent.deliveries).await;
