@@ -32,12 +32,11 @@ const PROBES: usize = 10;
 /// Dry runs on eight connections, while the tables of two operations are locked.
 pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     let each_second = "* * * * * *";
-    let settings =
-        [("FLAMETREE_ROLLUP_SCHEDULE", each_second), ("FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE", each_second)];
+    let settings = [("FLAMETREE_ROLLUP_SCHEDULE", each_second), ("FLAMETREE_RETENTION_SCHEDULE", each_second)];
     let mut scene = Scene::start(bench, "run", &settings).await;
     let quiet = scene.quiet().await;
     let mut transaction = scene.db.begin().await.unwrap();
-    let locks = "LOCK TABLE flametree.delivery_rollups, flametree.push_subscriptions IN ACCESS EXCLUSIVE MODE";
+    let locks = "LOCK TABLE flametree.delivery_rollups, flametree.push_config_changes IN ACCESS EXCLUSIVE MODE";
     sqlx::raw_sql(locks).execute(&mut *transaction).await.unwrap();
     let body = json!({ "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true });
     let text = scene.service.request("POST", "/v1/agents/agent/replays", &body.to_string());
