@@ -18,6 +18,10 @@ use crate::push;
 use crate::receiver::{OTHER_ADDRESS, Receiver};
 use crate::service;
 
+/// Connections that ask for replays.
+const REPLAYERS: usize = 8;
+/// Before A repeats what was refused: far less than `Retry-After`. What refusals alone cost shows the flood of events.
+const PAUSE: Duration = Duration::from_millis(50);
 const RENEWALS: usize = 3_000;
 /// Wrong tokens a second, by [`GUESSERS`] connections.
 const GUESSES: usize = 200;
@@ -40,7 +44,7 @@ pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     sqlx::raw_sql(locks).execute(&mut *transaction).await.unwrap();
     let body = json!({ "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true });
     let text = scene.service.request("POST", "/v1/agents/agent/replays", &body.to_string());
-    let attack = scene.flood(8, move |_| text.clone());
+    let attack = scene.flood(REPLAYERS, PAUSE, move |_| text.clone());
     let attacked = scene.attacked().await;
     drop(attack);
     transaction.rollback().await.unwrap();
@@ -132,7 +136,7 @@ pub(crate) async fn endpoint_tests(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
     let token = scene.service.token().to_owned();
-    let attack = scene.flood(TESTS, move |number| test(&token, number, &Receiver::url("/hang")));
+    let attack = scene.flood(TESTS, PAUSE, move |number| test(&token, number, &Receiver::url("/hang")));
     let attacked = scene.attacked().await;
     let mut refused = 0;
     for number in 0..PROBES {

@@ -1,5 +1,7 @@
 //! Attacks by what A posts: about a session that a transaction of its own has locked, or without end.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Bench;
@@ -30,7 +32,7 @@ pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Compa
         .await
         .unwrap();
     let text = scene.service.request("POST", "/v1/events", &event.to_string());
-    let attack = scene.flood(callers, move |_| text.clone());
+    let attack = scene.flood(callers, Duration::ZERO, move |_| text.clone());
     let attacked = scene.attacked().await;
     drop(attack);
     transaction.rollback().await.unwrap();
@@ -44,7 +46,7 @@ pub(crate) async fn endless_events(bench: &Bench<'_>) -> Comparison {
     let quiet = scene.quiet().await;
     let token = scene.service.token().to_owned();
     let text = move |number| http::json("POST", "/v1/events", &token, &load::event("agent-0", number).to_string());
-    let attack = scene.flood(load::CONNECTIONS, text);
+    let attack = scene.flood(load::CONNECTIONS, Duration::ZERO, text);
     let attacked = scene.attacked().await;
     drop(attack);
     scene.end(quiet, attacked, "").await

@@ -137,10 +137,11 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A sends requests one after another on each of `connections`, without a pause, until the set is dropped.
+    /// A sends requests one after another on each of `connections`, until the set is dropped; after a refusal it pauses.
     pub(crate) fn flood(
         &self,
         connections: usize,
+        pause: Duration,
         text: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> JoinSet<()> {
         let text = Arc::new(text);
@@ -150,7 +151,10 @@ impl<'a> Scene<'a> {
             clients.spawn(async move {
                 let mut line = Line::new(service, tally);
                 for number in (client..).step_by(connections) {
-                    line.send(&text(number)).await;
+                    let answer = line.send(&text(number)).await;
+                    if !answer.is_some_and(|answer| answer.status() < 400) {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             });
         }
@@ -248,9 +252,6 @@ impl Line {
         *self.tally.lock().unwrap().entry(status).or_default() += 1;
         if answer.is_some() {
             self.stream = Some(stream);
-        } else {
-            // A closed connection costs an attacker at least this.
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         answer
     }
