@@ -144,18 +144,29 @@ async fn run(extent: Extent, quick: bool) -> Report {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
-    if named("neighbours") {
-        neighbours::figures(&mut report, &server, &receiver, extent.paced.min(Duration::from_secs(10))).await;
-    }
-    if named("scale") {
-        scale::figures(&mut report, &server, &receiver, extent.deliveries).await;
-    }
+    by_name_only(&mut report, &server, &receiver, &extent, named).await;
     report.print();
     if chosen.is_none() {
         let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
         report.write(&server.version().await, &date, quick);
     }
     report
+}
+
+/// What takes long, or says more of the design than of its speed.
+async fn by_name_only(
+    report: &mut Report,
+    server: &Server,
+    receiver: &Receiver,
+    extent: &Extent,
+    named: impl Fn(&str) -> bool,
+) {
+    if named("neighbours") {
+        neighbours::figures(report, server, receiver, extent.paced.min(Duration::from_secs(10))).await;
+    }
+    if named("scale") {
+        scale::figures(report, server, receiver, extent.deliveries).await;
+    }
 }
 
 async fn drains_without_sending(report: &mut Report, server: &Server, extent: &Extent) {

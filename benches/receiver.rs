@@ -1,7 +1,7 @@
 //! The other side: a fast HTTP server in a process and on a thread of its own, and the handle to it.
 //!
 //! `/hook` answers at once; `/timed` does so too and notes when each event came; `/timed/closing` closes the connection then;
-//! `/hang` answers only until it is told to hang; `/echo` answers with text that is like [`REPEATED`] headers.
+//! `/hang` answers only until it is told to hang; `/echo` answers 8 KiB of [`REPEATED`].
 //! `/control/...` is for the bench itself.
 
 use std::collections::HashMap;

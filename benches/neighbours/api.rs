@@ -30,7 +30,7 @@ const TESTS: usize = 40;
 /// A's tokens: each caller has 100 streams at most, and a tenant half of 10,000.
 const STREAM_TOKENS: usize = 60;
 const STREAMS_PER_TOKEN: usize = 100;
-/// Requests of B besides its events, of each kind that an attack is about.
+/// Requests of B other than events, of the kind that the attack is about.
 const PROBES: usize = 10;
 
 /// Dry runs on eight connections, while the tables of two operations are locked.

@@ -50,7 +50,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// `part` of the service with `settings` besides the defaults; B has an endpoint.
+    /// `part` of the service with `settings` in addition to the defaults; B has an endpoint.
     pub(crate) async fn start(bench: &'a Bench<'a>, part: &str, settings: &[(&str, &str)]) -> Self {
         bench.receiver.reset().await;
         bench.receiver.hang().await;
@@ -203,7 +203,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// What became of B's deliveries; the end of the service.
+    /// Counts B's outcomes and ends the service.
     pub(crate) async fn end(self, quiet: Measured, attacked: Measured, note: impl Into<String>) -> Comparison {
         let query = "SELECT count(*) FROM flametree.deliveries WHERE tenant_id = $1 AND outcome = 'delivered'";
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -241,7 +241,7 @@ impl Line {
         Self { service, tally, stream: None }
     }
 
-    /// Sends a request and counts the answer's status, 0 if there is none.
+    /// Sends a request and counts the answer's status, or 0 if the connection ended.
     pub(crate) async fn send(&mut self, text: &[u8]) -> Option<Message> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
