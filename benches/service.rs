@@ -62,6 +62,14 @@ impl Service {
         futures_util::future::join_all((0..count).map(start)).await
     }
 
+    /// Starts a worker that hears from other processes of new work.
+    pub(crate) async fn listening_worker(database_url: &str) -> Self {
+        let mut command = command(database_url);
+        command.env("DATABASE_LISTEN_URL", database_url).env("FLAMETREE_LOG", "info").stderr(Stdio::null());
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT));
+        Self::launch(command, "worker", String::new(), API, metrics).await
+    }
+
     async fn launch(mut command: Command, part: &str, token: String, api: SocketAddr, metrics: SocketAddr) -> Self {
         command.arg(part).env("FLAMETREE_LISTEN_ADDR", api.to_string());
         command.env("FLAMETREE_METRICS_ADDR", metrics.to_string());

@@ -28,7 +28,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// How long an attack lasts before B is measured: longer than a hanging endpoint holds a permit (5 s by default).
 const SETTLING: Duration = Duration::from_secs(6);
 /// How long a delivery of B may take before it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Connections by which configs are set at once.
 const SETTERS: usize = 16;
 /// Other figures lift this limit. It is the default.
@@ -57,7 +57,9 @@ impl<'a> Scene<'a> {
         bench.other_receiver.reset().await;
         let db = bench.server.create_migrated(DATABASE).await;
         let url = bench.server.url(DATABASE);
-        let settings: Vec<_> = settings.iter().copied().chain([RATE_LIMIT]).collect();
+        // As the README says for an API and workers that are processes of their own.
+        let listen = (part == "api").then_some(("DATABASE_LISTEN_URL", url.as_str()));
+        let settings: Vec<_> = settings.iter().copied().chain([RATE_LIMIT]).chain(listen).collect();
         let service = Arc::new(Service::start_unheard(part, &url, &settings).await);
         let token_of_b = service::create_token(&url, B);
         let tally = Tally::default();
@@ -152,7 +154,7 @@ impl<'a> Scene<'a> {
                 let mut line = Line::new(service, tally);
                 for number in (client..).step_by(connections) {
                     let answer = line.send(&text(number)).await;
-                    if !answer.is_some_and(|answer| answer.status() < 400) {
+                    if answer.is_none_or(|answer| answer.status() >= 400) {
                         tokio::time::sleep(pause).await;
                     }
                 }
@@ -185,7 +187,7 @@ impl<'a> Scene<'a> {
 
     /// Starts the worker of a scene that has only the API.
     pub(crate) async fn start_worker(&mut self) {
-        self.worker = Service::workers(&self.url, 1).await.pop();
+        self.worker = Some(Service::listening_worker(&self.url).await);
     }
 
     /// Stops it in order.
