@@ -35,7 +35,7 @@ const HANGING: usize = 5_000;
 /// Resident bytes of the service while 5,000 requests hang at one endpoint, which had answered before.
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
-    // The slow endpoints have a third of the permits.
+    // A tenant may hold half of the permits.
     let settings = [("FLAMETREE_MAX_IN_FLIGHT", "15000"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "5000")];
     let service = Arc::new(Service::start("run", &server.url("memory"), &settings).await);
     service.set_push_config("agent", &Receiver::url("/hang")).await;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::http::request;
+use crate::http::{self, request, try_request};
 use crate::prepare::{Agent, TEXT};
 use crate::receiver::now_us;
 use crate::service::Service;
@@ -57,38 +58,71 @@ pub(crate) async fn pace(
     per_second: u32,
     duration: Duration,
 ) -> Accepted {
+    let posted = post_evenly(service, service.token(), agents, per_second, duration).await;
+    posted.into_iter().map(|one| (one.id.expect("an event was refused"), one.answered_at)).collect()
+}
+
+/// An event that was posted.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    /// `None`: it was refused.
+    pub(crate) id: Option<String>,
+    /// From the moment when it had to be posted to its answer.
+    pub(crate) took: Duration,
+    /// When the answer came, in microseconds since 1970.
+    pub(crate) answered_at: i64,
+}
+
+/// As [`pace`], with the token of any tenant; refused events are returned too.
+pub(crate) async fn post_evenly(
+    service: &Arc<Service>,
+    token: &str,
+    agents: &Arc<[Agent]>,
+    per_second: u32,
+    duration: Duration,
+) -> Vec<Posted> {
     let count = usize::try_from(per_second).unwrap() * usize::try_from(duration.as_secs()).unwrap();
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..CONNECTIONS {
-        let (service, agents) = (Arc::clone(service), Arc::clone(agents));
+        let (service, agents, token) = (Arc::clone(service), Arc::clone(agents), token.to_owned());
         clients.spawn(async move {
-            let mut accepted = Vec::new();
+            let mut posted = Vec::new();
             let mut stream = service.connect().await;
             for number in (client..count).step_by(CONNECTIONS) {
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
-                let text = service.request("POST", "/v1/events", &body);
-                tokio::time::sleep_until(
-                    started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second,
-                )
-                .await;
-                let answer = request(&mut stream, &text).await;
-                let at = now_us();
-                assert_eq!(answer.status(), 202, "{}", String::from_utf8_lossy(&answer.body));
-                let answer: Value = serde_json::from_slice(&answer.body).unwrap();
-                accepted.push((answer["id"].as_str().unwrap().to_owned(), at));
+                let text = http::json("POST", "/v1/events", &token, &body);
+                let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
+                // The timer is late by up to a millisecond, which is not the service's; a slow answer before is.
+                let late = Instant::now() > due;
+                tokio::time::sleep_until(due).await;
+                let from = if late { due } else { Instant::now() };
+                let id = post(&mut stream, &text).await;
+                if id.is_none() {
+                    stream = service.connect().await;
+                }
+                posted.push(Posted { id, took: from.elapsed(), answered_at: now_us() });
             }
-            accepted
+            posted
         });
     }
-    let mut accepted = Accepted::new();
-    while let Some(client) = clients.join_next().await {
-        accepted.extend(client.unwrap());
-    }
-    accepted
+    clients.join_all().await.into_iter().flatten().collect()
 }
 
-fn event(agent: &str, number: usize) -> Value {
+/// The id of the event, if it was accepted.
+async fn post(stream: &mut TcpStream, text: &[u8]) -> Option<String> {
+    let answer =
+        try_request(stream, text).await.inspect_err(|error| eprintln!("a post got no answer: {error}")).ok()?;
+    if answer.status() != 202 {
+        eprintln!("a post was refused: {} {}", answer.status(), String::from_utf8_lossy(&answer.body));
+        return None;
+    }
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    Some(answer["id"].as_str().unwrap().to_owned())
+}
+
+/// The `number`-th message for an agent, of a session of ten.
+pub(crate) fn event(agent: &str, number: usize) -> Value {
     json!({
         "type": "user_message", "agent_id": agent, "session_id": format!("session-{:06}", number / 10),
         "customer_id": format!("customer-{:06}", number / 10), "text": TEXT,

@@ -1,8 +1,9 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
 //! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=workers` how cost grows
-//! with worker processes, `FIGURES=scale` with what is ready; `BENCH_PROFILE=1` shows the server's dearest statements. Nothing is mocked: a real
-//! server with default durability, the shipped binary, real requests. `make soak` is this program too (`soak/`).
+//! with worker processes, `FIGURES=scale` with what is ready; `FIGURES=neighbours` what one tenant can do to another;
+//! `BENCH_PROFILE=1` shows the server's slowest statements. Nothing is mocked: a real server with default durability, the
+//! shipped binary, real requests. `make soak` is this program too (`soak/`).
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -19,6 +20,7 @@ mod ingest;
 mod latency;
 mod limits;
 mod load;
+mod neighbours;
 mod peers;
 mod prepare;
 mod profile;
@@ -142,7 +144,7 @@ async fn run(extent: Extent, quick: bool) -> Report {
         let p99 = latency::claims_beside_a_snapshot(&server, &receiver, 800, extent.snapshot).await;
         report.add("claim p99 at 800/s beside an open transaction", p99, "ms", AtMost(10.0));
     }
-    scaling(&mut report, &server, &receiver, &extent, named).await;
+    by_name_only(&mut report, &server, &receiver, &extent, named).await;
     report.print();
     if chosen.is_none() {
         let date = chrono::Utc::now().format("%Y-%m-%d").to_string();
@@ -151,13 +153,17 @@ async fn run(extent: Extent, quick: bool) -> Report {
     report
 }
 
-async fn scaling(
+/// Figures that take long, or show more of the design than of its speed.
+async fn by_name_only(
     report: &mut Report,
     server: &Server,
     receiver: &Receiver,
     extent: &Extent,
     named: impl Fn(&str) -> bool,
 ) {
+    if named("neighbours") {
+        neighbours::figures(report, server, receiver, extent.paced.min(Duration::from_secs(10))).await;
+    }
     if named("scale") {
         scale::figures(report, server, extent.deliveries).await;
     }

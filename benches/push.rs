@@ -196,7 +196,8 @@ async fn take(mut stream: TcpStream, arrived: mpsc::UnboundedSender<Instant>) {
     }
 }
 
-fn settings() -> [(&'static str, String); 4] {
+/// What turns browser push on, with a push service on this machine.
+pub(crate) fn settings() -> [(&'static str, String); 4] {
     [
         ("FLAMETREE_VAPID_PRIVATE_KEY", KEY.to_owned()),
         ("FLAMETREE_VAPID_SUBJECT", SUBJECT.to_owned()),

@@ -1,7 +1,8 @@
 //! The other side: a fast HTTP server in a process and on a thread of its own, and the handle to it.
 //!
-//! `/hook` answers at once; `/timed` does so too and notes when each event came; `/hang` answers only until it is told to
-//! hang. `/control/...` is for the bench itself.
+//! `/hook` answers at once; `/timed` does so too and notes when each event came; `/timed/closing` closes the connection then;
+//! `/hang` answers only until it is told to hang; `/echo` answers 8 KiB of [`REPEATED`].
+//! `/control/...` is for the bench itself.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
@@ -18,19 +19,33 @@ pub(crate) const ADDRESS: &str = "127.0.0.1:9901";
 /// The argument that makes the bench's own program the receiver.
 pub(crate) const ARGUMENT: &str = "receiver";
 
+/// Where a second receiver listens: that of the tenant whose figures are measured while others are attacked.
+pub(crate) const OTHER_ADDRESS: &str = "127.0.0.1:9905";
+/// What the answer of `/echo` consists of.
+pub(crate) const REPEATED: &str = "a";
+/// As much of an answer as the service reads.
+const ECHO_BYTES: usize = 8 * 1024;
+
 /// A running receiver; ended when dropped.
 #[derive(Debug)]
-pub(crate) struct Receiver(Child);
+pub(crate) struct Receiver {
+    process: Child,
+    address: &'static str,
+}
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
+        Self::start_at(ADDRESS).await
+    }
+
+    /// Another one beside it.
+    pub(crate) async fn start_at(address: &'static str) -> Self {
         let program = std::env::current_exe().unwrap();
-        let process = Command::new(program).arg(ARGUMENT).stdin(Stdio::null()).spawn().unwrap();
-        let receiver = Self(process);
-        while TcpStream::connect(ADDRESS).await.is_err() {
+        let process = Command::new(program).args([ARGUMENT, address]).stdin(Stdio::null()).spawn().unwrap();
+        while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        receiver
+        Self { process, address }
     }
 
     pub(crate) fn url(path: &str) -> String {
@@ -39,42 +54,42 @@ impl Receiver {
 
     /// Requests that were answered since the last reset.
     pub(crate) async fn answered(&self) -> usize {
-        control("answered").await.parse().unwrap()
+        self.control("answered").await.parse().unwrap()
     }
 
     /// Requests that hang now.
     pub(crate) async fn hanging(&self) -> usize {
-        control("hanging").await.parse().unwrap()
+        self.control("hanging").await.parse().unwrap()
     }
 
     /// From now on `/hang` does not answer.
     pub(crate) async fn hang(&self) {
-        control("hang").await;
+        self.control("hang").await;
     }
 
     /// When each event's request came, in microseconds since 1970, by the event's id; forgets them.
     pub(crate) async fn arrivals(&self) -> HashMap<String, i64> {
-        let text = control("arrivals").await;
+        let text = self.control("arrivals").await;
         let line = |line: &str| line.split_once(' ').map(|(id, at)| (id.to_owned(), at.parse().unwrap()));
         text.lines().filter_map(line).collect()
     }
 
     pub(crate) async fn reset(&self) {
-        control("reset").await;
+        self.control("reset").await;
+    }
+
+    async fn control(&self, what: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let text = format!("GET /control/{what} HTTP/1.1\r\nhost: receiver\r\ncontent-length: 0\r\n\r\n");
+        String::from_utf8(request(&mut stream, text.as_bytes()).await.body).unwrap()
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
-}
-
-async fn control(what: &str) -> String {
-    let mut stream = TcpStream::connect(ADDRESS).await.unwrap();
-    let text = format!("GET /control/{what} HTTP/1.1\r\nhost: receiver\r\ncontent-length: 0\r\n\r\n");
-    String::from_utf8(request(&mut stream, text.as_bytes()).await.body).unwrap()
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +104,8 @@ struct Seen {
 pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+        let address = std::env::args().nth(2).unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -111,8 +127,10 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                 seen.lock().unwrap().hanging -= 1;
                 return;
             };
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
-            if stream.write_all(head.as_bytes()).await.is_err() {
+            let closes = message.path() == "/timed/closing";
+            let close = if closes { "connection: close\r\n" } else { "" };
+            let text = format!("HTTP/1.1 200 OK\r\n{close}content-length: {}\r\n\r\n{answer}", answer.len());
+            if stream.write_all(text.as_bytes()).await.is_err() || closes {
                 return;
             }
         }
@@ -138,7 +156,11 @@ fn answer(message: &Message, seen: &Mutex<Seen>) -> Option<String> {
             seen.hanging += 1;
             return None;
         }
-        "/timed" => {
+        "/echo" => {
+            seen.answered += 1;
+            return Some(REPEATED.repeat(ECHO_BYTES));
+        }
+        "/timed" | "/timed/closing" => {
             seen.answered += 1;
             if let Some(id) = message.header("webhook-id") {
                 seen.arrivals.push((id, now_us()));

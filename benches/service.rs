@@ -32,10 +32,16 @@ pub(crate) struct Service {
 impl Service {
     /// Starts `flametree-notify <part>` on a migrated database, with `settings` beside the defaults; what it serves last is there.
     pub(crate) async fn start(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
-        let token = create_token(database_url);
         let mut command = command(database_url);
         command.envs(settings.iter().copied());
-        Self::launch(command, part, token, API, METRICS).await
+        Self::launch(command, part, create_token(database_url, TENANT), API, METRICS).await
+    }
+
+    /// The same with the default log, which is thrown away.
+    pub(crate) async fn start_unheard(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = command(database_url);
+        command.envs(settings.iter().copied()).env("FLAMETREE_LOG", "info").stderr(Stdio::null());
+        Self::launch(command, part, create_token(database_url, TENANT), API, METRICS).await
     }
 
     /// The same on a loopback address that no other process uses, with the log in a file.
@@ -56,6 +62,14 @@ impl Service {
         futures_util::future::join_all((0..count).map(start)).await
     }
 
+    /// Starts a worker that hears from other processes of new work.
+    pub(crate) async fn listening_worker(database_url: &str) -> Self {
+        let mut command = command(database_url);
+        command.env("DATABASE_LISTEN_URL", database_url).env("FLAMETREE_LOG", "info").stderr(Stdio::null());
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT));
+        Self::launch(command, "worker", String::new(), API, metrics).await
+    }
+
     async fn launch(mut command: Command, part: &str, token: String, api: SocketAddr, metrics: SocketAddr) -> Self {
         command.arg(part).env("FLAMETREE_LISTEN_ADDR", api.to_string());
         command.env("FLAMETREE_METRICS_ADDR", metrics.to_string());
@@ -74,6 +88,11 @@ impl Service {
     /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
+    }
+
+    /// The token of an admin of [`TENANT`].
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// Where the API is.
@@ -136,10 +155,10 @@ impl Drop for Service {
     }
 }
 
-/// The first token, with which the API is used.
-pub(crate) fn create_token(database_url: &str) -> String {
+/// A token of an admin of a tenant.
+pub(crate) fn create_token(database_url: &str, tenant: &str) -> String {
     let mut create = command(database_url);
-    create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", TENANT]);
+    create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", tenant]);
     let created = create.output().unwrap();
     assert!(created.status.success(), "no token: {}", String::from_utf8_lossy(&created.stderr));
     String::from_utf8(created.stdout).unwrap().trim().to_owned()

@@ -12,6 +12,7 @@ use super::plan::directory;
 use super::sample::ProcessUse;
 use super::traffic::{self, Endpoint};
 use crate::http::request;
+use crate::prepare::TENANT;
 use crate::receiver::now_us;
 use crate::service::{Service, create_token};
 
@@ -40,7 +41,7 @@ pub(crate) struct Processes {
 impl Processes {
     /// Starts them on a migrated database.
     pub(crate) async fn start(database_url: String) -> Self {
-        let token = create_token(&database_url);
+        let token = create_token(&database_url, TENANT);
         let mut started = 0;
         let mut start = async |part: &str| start(part, &database_url, &token, &mut started).await;
         let apis = vec![start("api").await, start("api").await];

@@ -1,0 +1,138 @@
+//! Attacks by what A's endpoints do: they hang, they are many, or they answer with what looks like their secrets.
+
+use flametree_notify::domain::event::NewEvent;
+use flametree_notify::domain::names::{AgentId, TenantId};
+use flametree_notify::store::accept;
+use serde_json::{Value, json};
+
+use super::Bench;
+use super::comparison::Comparison;
+use super::scene::{AGENT_OF_B, B, Scene, config};
+use crate::median;
+use crate::prepare;
+use crate::receiver::{self, REPEATED, Receiver};
+
+/// Endpoints of a large tenant.
+const MANY: usize = 4_000;
+const BACKLOG: usize = 20_000;
+/// How often B's deliveries are timed alone and behind A's, in turn.
+const BACKLOG_ROUNDS: usize = 3;
+/// Deliveries of B that are timed.
+const OF_B: usize = 100;
+const EXPIRY_SECONDS: u32 = 86_400;
+const NEW_PER_ROUND: usize = 64;
+/// In five seconds.
+const EVENTS_PER_ROUND: usize = 1_000;
+/// Enough rounds for the longest attack: they begin before B is measured, and go on while late deliveries are awaited.
+const ROUNDS: usize = 6;
+/// As many headers as a config may have, and as long ones.
+const SECRETS: usize = 20;
+const SECRET_BYTES: usize = 4 * 1024;
+
+pub(crate) async fn many_hanging(bench: &Bench<'_>) -> Comparison {
+    let mut scene = Scene::start(bench, "run", &[]).await;
+    let agents = scene.agents("hanging", 2_000, &Receiver::url("/hang")).await;
+    let quiet = scene.quiet().await;
+    let attack = scene.stream(&agents, 500);
+    let attacked = scene.attacked().await;
+    let note = format!("{} hang at once", bench.receiver.hanging().await);
+    drop(attack);
+    scene.end(quiet, attacked, note).await
+}
+
+pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
+    let mut scene = Scene::start(bench, "run", &[]).await;
+    let agents = scene.agents("hanging", NEW_PER_ROUND * ROUNDS, &Receiver::url("/hang")).await;
+    let quiet = scene.quiet().await;
+    // A stream goes through its agents in turn: each set of new ones fills a round.
+    let turns = (0..EVENTS_PER_ROUND * ROUNDS)
+        .map(|number| agents[number / EVENTS_PER_ROUND * NEW_PER_ROUND + number % NEW_PER_ROUND].clone());
+    let attack = scene.stream(&turns.collect(), EVENTS_PER_ROUND / 5);
+    let attacked = scene.attacked().await;
+    let note = format!("{} hang at once", bench.receiver.hanging().await);
+    drop(attack);
+    scene.end(quiet, attacked, note).await
+}
+
+/// B's figures begin when the worker has started, with all of A's deliveries ready.
+pub(crate) async fn hanging_restart(bench: &Bench<'_>) -> Comparison {
+    let mut comparison = behind(bench, "/hang").await;
+    comparison.longest_goal = Some(1_000.0);
+    comparison
+}
+
+pub(crate) async fn backlog(bench: &Bench<'_>) -> Comparison {
+    behind(bench, "/hook").await
+}
+
+/// B beside 20,000 deliveries of A that are ready when the worker starts.
+async fn behind(bench: &Bench<'_>, path: &str) -> Comparison {
+    let mut scene = Scene::start(bench, "api", &[]).await;
+    let agents = scene.agents("agent", MANY, &Receiver::url(path)).await;
+    scene.start_worker().await;
+    let quiet = scene.quiet().await;
+    scene.stop_worker();
+    prepare::deliveries(&scene.db, &agents, BACKLOG).await;
+    scene.start_worker().await;
+    let attacked = scene.measure().await;
+    let note = format!("{} hang at once", bench.receiver.hanging().await);
+    scene.end(quiet, attacked, note).await
+}
+
+/// How long 100 deliveries of B take, in milliseconds, from the first claim of anything.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    pub(crate) alone: f64,
+    pub(crate) behind: f64,
+}
+
+pub(crate) async fn behind_another_backlog(bench: &Bench<'_>) -> Behind {
+    let mut scene = Scene::start(bench, "api", &[]).await;
+    let agents = scene.agents("agent", MANY, &Receiver::url("/hook")).await;
+    let (mut alone, mut behind) = (Vec::new(), Vec::new());
+    for _ in 0..BACKLOG_ROUNDS {
+        alone.push(deliveries_of_b(&mut scene).await);
+        prepare::deliveries(&scene.db, &agents, BACKLOG).await;
+        behind.push(deliveries_of_b(&mut scene).await);
+    }
+    scene.stop().await;
+    Behind { alone: median(alone), behind: median(behind) }
+}
+
+/// Starts a worker with 100 more deliveries of B ready; when the last of them came.
+async fn deliveries_of_b(scene: &mut Scene<'_>) -> f64 {
+    let agent = AgentId::parse(AGENT_OF_B).unwrap();
+    let tenant_id = TenantId::parse(B).unwrap();
+    let events: Vec<NewEvent> =
+        (0..OF_B).map(|number| NewEvent { tenant_id: tenant_id.clone(), ..prepare::event(&agent, number) }).collect();
+    let events: Vec<&NewEvent> = events.iter().collect();
+    accept::accept(&scene.db, &events, EXPIRY_SECONDS, accept::LOCK_TIMEOUT).await.unwrap();
+    let started = receiver::now_us();
+    scene.start_worker().await;
+    scene.drained().await;
+    scene.stop_worker();
+    let arrivals = scene.bench.other_receiver.arrivals().await;
+    assert_eq!(arrivals.len(), OF_B, "deliveries of B");
+    let first = "SELECT (extract(epoch FROM min(claimed_at)) * 1e6)::bigint FROM flametree.deliveries
+        WHERE claimed_at >= to_timestamp($1::float8 / 1e6)";
+    let first: i64 = sqlx::query_scalar(first).bind(started as f64).fetch_one(&scene.db).await.unwrap();
+    let after = |at: &i64| (at - first) as f64 / 1_000.0;
+    let (began, ended) = (after(arrivals.values().min().unwrap()), after(arrivals.values().max().unwrap()));
+    eprintln!("deliveries of B came {began:.0} to {ended:.0} ms after the first claim");
+    ended
+}
+
+pub(crate) async fn secrets_in_answers(bench: &Bench<'_>) -> Comparison {
+    let mut scene = Scene::start(bench, "run", &[]).await;
+    let mut secretive = config(&Receiver::url("/echo"));
+    let value = REPEATED.repeat(SECRET_BYTES - 2) + "\"/";
+    let header = |number| json!({ "name": format!("x-secret-{number}"), "value": value, "secret": true });
+    secretive["headers"] = (0..SECRETS).map(header).collect::<Vec<Value>>().into();
+    scene.configure(scene.service.token(), "secretive", &secretive).await;
+    let quiet = scene.quiet().await;
+    let attack = scene.stream(&[prepare::agent("secretive")].into(), 500);
+    let attacked = scene.attacked().await;
+    drop(attack);
+    let note = format!("{} were answered", bench.receiver.answered().await);
+    scene.end(quiet, attacked, note).await
+}

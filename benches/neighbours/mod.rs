@@ -1,0 +1,82 @@
+//! What one tenant can do to another: every attack of `docs/security.md` by tenant A, while tenant B posts 50 events/s to a
+//! healthy endpoint. Measured when it is asked for by name (`FIGURES=neighbours`); `ATTACKS=1a,12` measures only these.
+
+mod api;
+mod comparison;
+mod endpoints;
+mod ingest;
+#[expect(dead_code, unreachable_pub, reason = "it belongs to the tests, which ask more of it")]
+#[path = "../../tests/it/support/name_server.rs"]
+mod name_server;
+mod names;
+mod scene;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use self::comparison::Comparison;
+use crate::receiver::{OTHER_ADDRESS, Receiver};
+use crate::report::Goal::{AtMost, Shown};
+use crate::report::Report;
+use crate::server::Server;
+
+/// What every attack needs.
+struct Bench<'a> {
+    server: &'a Server,
+    /// Of tenant A.
+    receiver: &'a Receiver,
+    /// Of tenant B: a process of its own, which A keeps from nothing.
+    other_receiver: Receiver,
+    /// How long B is measured, quiet and under attack.
+    duration: Duration,
+}
+
+type Attack<'a> = Pin<Box<dyn Future<Output = Comparison> + 'a>>;
+
+/// B's figures under each attack, measured for `duration`.
+pub(crate) async fn figures(report: &mut Report, server: &Server, receiver: &Receiver, duration: Duration) {
+    let other_receiver = Receiver::start_at(OTHER_ADDRESS).await;
+    let bench = Bench { server, receiver, other_receiver, duration };
+    let chosen = std::env::var("ATTACKS").ok();
+    let wanted = |row: &str| chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|one| one == row));
+    let mut rows = Vec::new();
+    for (row, name, attack) in attacks(&bench) {
+        if wanted(row) {
+            let comparison = attack.await;
+            comparison.add_to(report, &format!("{row} {name}"));
+            rows.push(comparison.row(row, name));
+        }
+    }
+    if wanted("2b") {
+        let behind = endpoints::behind_another_backlog(&bench).await;
+        report.add("2b 100 deliveries of B alone", behind.alone, "ms", Shown);
+        let name = "2b 100 deliveries of B behind 20,000 of A to 4,000 endpoints";
+        report.add(name, behind.behind, "ms", AtMost(2.0 * behind.alone + 50.0));
+    }
+    comparison::print(&rows);
+}
+
+/// A future does nothing before it is awaited.
+fn attacks<'a>(bench: &'a Bench<'a>) -> Vec<(&'static str, &'static str, Attack<'a>)> {
+    vec![
+        ("1a", "500 events/s to 2,000 hanging endpoints", Box::pin(endpoints::many_hanging(bench))),
+        ("1b", "200 events/s to 64 new hanging endpoints every 5 s", Box::pin(endpoints::new_hanging(bench))),
+        ("1c", "4,000 hanging endpoints with work, the worker restarted", Box::pin(endpoints::hanging_restart(bench))),
+        ("2", "20,000 deliveries to 4,000 healthy endpoints", Box::pin(endpoints::backlog(bench))),
+        (
+            "3a",
+            "an open SQL transaction and 30 callers about its session",
+            Box::pin(ingest::open_transaction(bench, 30)),
+        ),
+        ("3b", "the same with 100 callers", Box::pin(ingest::open_transaction(bench, 100))),
+        ("4/5", "two blocked operations, and replays without end", Box::pin(api::replays(bench))),
+        ("6", "300 endpoints whose name server never answers", Box::pin(names::unanswered(bench))),
+        ("8", "20 secret headers of 4 KiB, and answers like them", Box::pin(endpoints::secrets_in_answers(bench))),
+        ("9", "3,000 slow renewals of push subscriptions", Box::pin(api::slow_renewals(bench))),
+        ("10", "200 requests/s with wrong tokens, from B's address", Box::pin(api::wrong_tokens(bench))),
+        ("11", "40 tests of hanging endpoints at a time", Box::pin(api::endpoint_tests(bench))),
+        ("12", "single events without end on 64 connections", Box::pin(ingest::endless_events(bench))),
+        ("13", "as many streams as A is given", Box::pin(api::streams(bench))),
+    ]
+}
