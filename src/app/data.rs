@@ -165,10 +165,14 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             let pool = connection::pool(url.connect_options(), 1, "flametree-notify listener");
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(hints::READY_CHANNEL).await?;
+            // A hint may have been lost before the process listened.
+            wakeup.search();
             loop {
-                wakeup.search();
-                // Nothing is received if the connection was lost and made again: a hint may have been lost with it.
-                listener.try_recv().await?;
+                match listener.try_recv().await? {
+                    Some(hint) => wakeup.heard(hint.payload()),
+                    // The connection was lost and made again: a hint may have been lost with it.
+                    None => wakeup.search(),
+                }
             }
         };
         let ended: Option<Result<(), sqlx::Error>> = stop.run_until_cancelled(listening).await;

@@ -11,7 +11,8 @@ use super::late_commits::LateCommits;
 use super::pool::ChannelQueue;
 use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
 use super::tail_scan::TailScan;
-use crate::store::queue::lanes::{self, LaneCursor, WaitingLane};
+use super::walk::Walk;
+use crate::store::queue::lanes;
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
@@ -34,8 +35,7 @@ pub(super) struct Discovery {
 #[derive(Debug)]
 struct Search {
     kind: Kind,
-    /// Where the next step of a walk begins.
-    walk: LaneCursor,
+    walk: Walk,
     tails: TailScan,
     /// The time that its statements have taken, without the check before it.
     cost: Duration,
@@ -106,10 +106,9 @@ impl Discovery {
         let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
             Kind::Walk => {
-                let waiting = with_timeout(lanes::waiting(&self.db, channel, &search.walk, LANES)).await?;
-                search.walk = waiting.last().map(WaitingLane::key).unwrap_or_default();
-                let is_end = waiting.len() < LANES as usize;
-                (waiting, is_end)
+                let waiting = with_timeout(lanes::waiting(&self.db, channel, &search.walk.next(), LANES)).await?;
+                search.walk.found(&waiting, waiting.len() >= LANES as usize);
+                (waiting, search.walk.is_end())
             }
             Kind::Tails => {
                 let places = search.tails.next_places(|from| self.queue.places(from, TAILS, late_after));
@@ -145,7 +144,7 @@ impl Search {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
-            walk: LaneCursor::default(),
+            walk: Walk::default(),
             tails: TailScan::default(),
             cost: Duration::ZERO,
             found: 0,

@@ -10,6 +10,7 @@ mod claimed;
 mod claimer;
 mod completer;
 mod discovery;
+mod hint;
 mod known_lanes;
 mod lane;
 mod lanes;
@@ -34,6 +35,7 @@ mod tail_scan;
 mod tenants;
 mod unrecorded;
 mod wakeup;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;

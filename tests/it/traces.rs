@@ -123,7 +123,9 @@ async fn a_callers_trace_goes_through_the_queue_to_the_webhook_and_the_collector
     assert_eq!(export.resource["service.name"], "flametree-notify");
     assert_eq!(export.resource["deployment.environment.name"], "test");
     assert!(export.resource.contains_key("service.instance.id"));
-    assert!(traced.service.metric("flametree_trace_spans_total{result=\"exported\"}").await >= 3.0);
+    // They are counted when the collector's response has been read.
+    let counted = async || traced.service.metric("flametree_trace_spans_total{result=\"exported\"}").await >= 3.0;
+    within(Duration::from_secs(30), "the spans are counted", counted).await;
     assert!(traced.service.metric("flametree_trace_spans_total{result=\"failed\"}").await < 1.0);
 }
 

@@ -1,0 +1,140 @@
+//! The message by which one process tells the workers of others which lanes have work. Pure state, no I/O.
+//!
+//! With it a worker claims without searching, so that the number of endpoints of other tenants makes no difference. It is only
+//! a hint: the search finds what a message does not name, or what a worker does not hear.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::endpoint::Channel;
+use crate::domain::ids::EndpointId;
+use crate::domain::names::TenantId;
+use crate::store::accept::ReadyDelivery;
+
+/// PostgreSQL transmits fewer than 8,000 bytes: <https://www.postgresql.org/docs/current/sql-notify.html>.
+const MESSAGE_BYTES: usize = 7_900;
+/// The most lanes that wait for their message. With more, the message asks for a search, which then costs less.
+const MOST_LANES: usize = 1_000;
+
+/// Lanes with work that others do not know yet, each with its first position.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    lanes: BTreeMap<Uuid, (Channel, TenantId, i64)>,
+    has_more: bool,
+}
+
+/// `search`: there is work that `lanes` does not name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    search: bool,
+    lanes: Vec<(String, String, Uuid, i64)>,
+}
+
+impl Hints {
+    pub(super) fn add(&mut self, deliveries: &[ReadyDelivery]) {
+        for one in deliveries {
+            let endpoint = one.endpoint_id.uuid();
+            if self.lanes.len() >= MOST_LANES && !self.lanes.contains_key(&endpoint) {
+                self.has_more = true;
+                continue;
+            }
+            let first = self.lanes.entry(endpoint).or_insert((one.channel, one.tenant_id.clone(), one.position));
+            first.2 = first.2.min(one.position);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && !self.has_more
+    }
+
+    /// The next message; what does not fit is in the one after it.
+    pub(super) fn message(&mut self) -> String {
+        let mut message = Message { search: std::mem::take(&mut self.has_more), lanes: Vec::new() };
+        let mut bytes = serde_json::to_string(&message).map_or(0, |text| text.len());
+        while let Some((endpoint, (channel, tenant, position))) = self.lanes.pop_first() {
+            let lane = (channel.as_str().to_owned(), tenant.as_str().to_owned(), endpoint, position);
+            // And a comma.
+            bytes += serde_json::to_string(&lane).map_or(0, |text| text.len()) + 1;
+            if bytes > MESSAGE_BYTES {
+                self.lanes.insert(endpoint, (channel, tenant, position));
+                break;
+            }
+            message.lanes.push(lane);
+        }
+        serde_json::to_string(&message).unwrap_or_default()
+    }
+}
+
+/// The lanes that a message names, and whether there is other work. A message that cannot be read, such as the empty one of an
+/// earlier release, asks for a search.
+pub(super) fn read(message: &str) -> (Vec<ReadyDelivery>, bool) {
+    let Ok(Message { search, lanes }) = serde_json::from_str(message) else { return (Vec::new(), true) };
+    let lane = |(channel, tenant, endpoint, position): (String, String, Uuid, i64)| {
+        Some(ReadyDelivery {
+            channel: Channel::from_name(&channel)?,
+            tenant_id: TenantId::parse(tenant).ok()?,
+            endpoint_id: EndpointId::from_uuid(endpoint),
+            position,
+        })
+    };
+    let named = lanes.len();
+    let lanes: Vec<ReadyDelivery> = lanes.into_iter().filter_map(lane).collect();
+    let search = search || lanes.len() < named;
+    (lanes, search)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ready(number: u32, position: i64, tenant: &str) -> ReadyDelivery {
+        ReadyDelivery {
+            channel: Channel::ALL[usize::from(number.is_multiple_of(7))],
+            tenant_id: TenantId::parse(tenant).unwrap(),
+            endpoint_id: EndpointId::from_uuid(Uuid::from_u128(number.into())),
+            position,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_short_and_name_each_lane_once_or_ask_for_a_search(
+            deliveries in prop::collection::vec((0..2_000_u32, 1..1_000_000_000_i64), 0..3_000),
+            tenant in "[a-z\"\\\\é]{1,60}",
+        ) {
+            prop_assume!(TenantId::parse(tenant.as_str()).is_ok());
+            let mut hints = Hints::default();
+            let deliveries: Vec<_> = deliveries.into_iter().map(|(number, at)| ready(number, at, &tenant)).collect();
+            hints.add(&deliveries);
+            let (mut named, mut searches) = (BTreeSet::new(), false);
+            while !hints.is_empty() {
+                let message = hints.message();
+                prop_assert!(message.len() < 8_000);
+                let (lanes, search) = read(&message);
+                searches |= search;
+                for lane in lanes {
+                    let of_lane = deliveries.iter().filter(|one| one.endpoint_id == lane.endpoint_id);
+                    prop_assert_eq!(of_lane.map(|one| one.position).min(), Some(lane.position));
+                    prop_assert!(named.insert(lane.endpoint_id.uuid()), "named twice");
+                }
+            }
+            let all: BTreeSet<_> = deliveries.iter().map(|one| one.endpoint_id.uuid()).collect();
+            prop_assert!(searches || named == all);
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_asks_for_a_search() {
+        for message in
+            ["", "{}", "[]", r#"{"search":false,"lanes":[["fax","acme","00000000-0000-0000-0000-000000000001",1]]}"#]
+        {
+            assert_eq!(read(message), (Vec::new(), true), "{message}");
+        }
+    }
+}
