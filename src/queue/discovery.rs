@@ -16,8 +16,6 @@ use crate::store::queue::lanes;
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Endpoints of one step of a walk.
-const LANES: i32 = 256;
 /// Lanes of one step of a tail scan; it takes some microseconds for each.
 const TAILS: usize = 2_048;
 /// How often the number of ready deliveries is read from the statistics.
@@ -106,8 +104,9 @@ impl Discovery {
         let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
             Kind::Walk => {
-                let waiting = with_timeout(lanes::waiting(&self.db, channel, &search.walk.next(), LANES)).await?;
-                search.walk.found(&waiting, waiting.len() >= LANES as usize);
+                let (from, limit) = (search.walk.next(), i32::try_from(search.walk.limit()).unwrap_or(i32::MAX));
+                let waiting = with_timeout(lanes::waiting(&self.db, channel, &from, limit)).await?;
+                search.walk.found(&waiting);
                 (waiting, search.walk.is_end())
             }
             Kind::Tails => {

@@ -10,6 +10,11 @@ use uuid::Uuid;
 
 use crate::store::queue::lanes::{LaneCursor, WaitingLane};
 
+/// Endpoints of a step while there are tenants that the walk has not been at: few, so that it is soon at the last one.
+const TENANTS_STEP: usize = 32;
+/// Endpoints of each further step.
+const STEP: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The next tenants begin behind it; `None`: the walk has been at every tenant.
@@ -30,8 +35,19 @@ impl Walk {
         self.tenants.as_ref().or(self.rest.front()).cloned().unwrap_or_default()
     }
 
-    /// The step found these endpoints, in key order; `is_full`: there may be more behind them.
-    pub(super) fn found(&mut self, found: &[WaitingLane], is_full: bool) {
+    /// How many endpoints the step looks for.
+    pub(super) fn limit(&self) -> usize {
+        if self.tenants.is_some() { TENANTS_STEP } else { STEP }
+    }
+
+    /// The step found these endpoints, in key order.
+    pub(super) fn found(&mut self, found: &[WaitingLane]) {
+        let is_full = found.len() >= self.limit();
+        self.advance(found, is_full);
+    }
+
+    /// `is_full`: there may be more endpoints behind the found ones.
+    fn advance(&mut self, found: &[WaitingLane], is_full: bool) {
         let (first, last) = (found.first().map(WaitingLane::key), found.last().map(WaitingLane::key));
         let rest_of = if self.tenants.is_none() { self.rest.pop_front().map(|from| from.tenant_id) } else { None };
         let last = last.filter(|_| is_full);
@@ -86,7 +102,7 @@ mod tests {
             let (mut walk, mut found, mut steps) = (Walk::default(), BTreeSet::new(), 0);
             while !walk.is_end() {
                 let lanes = behind(&ready, &walk.next(), limit);
-                walk.found(&lanes, lanes.len() == limit);
+                walk.advance(&lanes, lanes.len() == limit);
                 found.extend(lanes.iter().map(WaitingLane::key));
                 steps += 1;
                 let all: BTreeSet<_> = ready.iter().map(|lane| lane.key().tenant_id).collect();
@@ -104,16 +120,17 @@ mod tests {
         let ready: Vec<WaitingLane> =
             (0..1_000).map(|number| lane(0, number)).chain([lane(1, 0), lane(2, 0)]).collect();
         let mut walk = Walk::default();
-        walk.found(&behind(&ready, &walk.next(), 256), true);
-        let second = behind(&ready, &walk.next(), 256);
-        assert_eq!(second, [lane(1, 0), lane(2, 0)]);
-        walk.found(&second, false);
-        let mut further = 0;
+        let mut step = |walk: &mut Walk| {
+            let lanes = behind(&ready, &walk.next(), walk.limit());
+            walk.found(&lanes);
+            lanes
+        };
+        let first = step(&mut walk);
+        assert_eq!(step(&mut walk), [lane(1, 0), lane(2, 0)]);
+        let mut of_first_tenant = first.len();
         while !walk.is_end() {
-            let lanes = behind(&ready, &walk.next(), 256);
-            further += lanes.iter().filter(|lane| lane.tenant_id.as_str() == "tenant-0").count();
-            walk.found(&lanes, lanes.len() == 256);
+            of_first_tenant += step(&mut walk).iter().filter(|lane| lane.tenant_id.as_str() == "tenant-0").count();
         }
-        assert_eq!(further, 1_000 - 256);
+        assert_eq!(of_first_tenant, 1_000);
     }
 }
