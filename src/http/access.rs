@@ -1,6 +1,6 @@
-//! Who may use which route: one line each, from which the checks and the notes of the OpenAPI document come.
+//! Access rules: one line per route. The handlers' checks and the OpenAPI notes both come from this table.
 //!
-//! A `Caller` comes into being only by this table; a route that is not in it is closed to everybody.
+//! Only this table creates a `Caller`. A route that is missing from it rejects every request.
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
@@ -13,14 +13,14 @@ use crate::domain::role::{Permission, Role};
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Strangers too: there is nothing to protect.
+    /// No credential: there is nothing to protect.
     Anyone,
-    /// Whoever has a valid token of any role.
+    /// Any valid token, whatever its role.
     AnyRole,
     With(Permission),
-    /// Whoever has the permission, or shows a ticket that was made for such a one.
+    /// A caller with the permission, or with a ticket made for such a caller.
     ByTicket(Permission),
-    /// Whoever shows a secret in the body, whatever else: a browser, while nobody need be signed in.
+    /// A caller that proves a secret in the body, such as a browser's service worker while no user is signed in.
     BySecret,
 }
 
@@ -36,7 +36,7 @@ const ROTATE: &str = "/v1/agents/{agent_id}/push-config/signing-secret/rotate";
 
 /// Method, template of the path, access.
 const ROUTES: &[(&str, &str, Access)] = &[
-    // The busiest first: the table is read from its beginning.
+    // Busiest routes first: lookups scan from the top.
     ("POST", "/v1/events", With(PostEvents)),
     ("POST", "/v1/events/batch", With(PostEvents)),
     ("GET", "/v1/events/{id}", With(ReadDeliveries)),
@@ -85,7 +85,7 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/readyz", Anyone),
 ];
 
-/// The access of a route; `None`: it is not in the table.
+/// The access rule of a route; `None` if the table has no such route.
 pub fn of(method: &str, template: &str) -> Option<Access> {
     let line = ROUTES.iter().find(|(known, path, _)| *path == template && *known == method);
     line.map(|(_, _, access)| *access)
@@ -105,13 +105,13 @@ impl Access {
     }
 }
 
-/// 403 unless the role may use the route that the request has met.
+/// Returns 403 unless the role may use the requested route.
 pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
     let access = of_request(parts)?;
     if access.allows(role) { Ok(()) } else { Err(forbidden(role)) }
 }
 
-/// The same for a ticket that was made for this role.
+/// Does the same for a ticket that was made for this role.
 pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
     match of_request(parts)? {
         ByTicket(permission) if role.may(permission) => Ok(()),
@@ -121,20 +121,19 @@ pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
 
 fn of_request(parts: &Parts) -> Result<Access, Problem> {
     let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // HEAD is answered as GET is, without the body.
+    // Routes answer HEAD like GET, without a body.
     let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
     of(method, template).ok_or_else(|| {
-        tracing::error!(http.method = method, http.route = template, "a route has no line in the table of access");
+        tracing::error!(http.method = method, http.route = template, "a route is missing from the access table");
         Problem::new(ProblemCode::Internal)
     })
 }
 
 fn forbidden(role: Role) -> Problem {
-    Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not do this", role.as_str()))
+    Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not use this route", role.as_str()))
 }
 
-/// Tells at a route of the document who may use it: the roles as the scopes that it requires (OpenAPI 3.1, Security
-/// Requirement Object), and in words.
+/// Documents in an operation who may use it: the roles as required scopes (OpenAPI 3.1, Security Requirement Object) and as text.
 pub(super) fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
         Anyone | BySecret => {

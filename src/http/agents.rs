@@ -1,4 +1,4 @@
-//! The agents that have a push config, as a list: where the portal begins.
+//! Lists the agents that have a push config, for the portal's start page.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,14 +18,14 @@ use crate::domain::role::Permission;
 use crate::domain::webhook_url::without_query;
 use crate::store::agents::{self, ListedAgent};
 
-/// An agent and the outline of its push config.
+/// An agent and a summary of its push config.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AgentView {
     agent_id: String,
     enabled: bool,
-    /// Why the service itself disabled the config; null: it did not.
+    /// Why the service disabled the config; null if it did not.
     disabled_reason: Option<DisabledReason>,
-    /// Without its query for roles that may not change it.
+    /// Without its query for roles that may not change the config.
     url: Option<String>,
     events: Vec<WebhookEvent>,
     updated_at: DateTime<Utc>,
@@ -35,7 +35,7 @@ pub(super) struct AgentView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AgentPage {
     data: Vec<AgentView>,
-    /// Where to go on; null: this was the end.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
@@ -47,15 +47,15 @@ impl AgentView {
     }
 }
 
-/// The agents that have a push config, by name. Agents are the platform's: those without one are not known here.
+/// Lists the agents that have a push config, by name. The platform manages agents, so agents without a config are unknown here.
 #[utoipa::path(
     get,
     path = "/v1/agents",
     operation_id = "list_agents",
     tag = "Push configs",
     params(
-        ("limit" = Option<u16>, Query, description = "Rows of the page.", minimum = 1, maximum = 250, example = 50),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.",
+        ("limit" = Option<u16>, Query, description = "Maximum number of rows.", minimum = 1, maximum = 250, example = 50),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page.",
             pattern = "^[A-Za-z0-9_-]{2,171}$", example = "YWdlbnQtMQ"),
         OfTenant,
     ),

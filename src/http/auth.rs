@@ -1,4 +1,5 @@
-//! Who asks: a service by its API token, or a person by a JWT; and whether the route is for them.
+//! Authentication and authorization: identifies a service by its API token or a user by a JWT, and checks the route's access
+//! rule.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use crate::domain::role::{Permission, Role};
 use crate::domain::token::{Token, TokenScope, TokenSecret};
 use crate::users::{Person, Refusal};
 
-/// The query parameter by which a token for all tenants names one.
+/// The query parameter that selects a tenant for a token valid for all tenants.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
-/// Of a request that came over no connection, such as a test's.
+/// The peer of a request without a connection, as in tests.
 const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// The authenticated caller of a request, who may use its route.
+/// The authenticated caller of a request, allowed to use its route.
 #[derive(Debug, Clone)]
 pub struct Caller {
     identity: Identity,
@@ -46,17 +47,17 @@ impl Caller {
         self.identity.role()
     }
 
-    /// Whether the caller's role has the permission, for what depends on more than the route.
+    /// Whether the caller's role has the permission, for decisions beyond access to the route.
     pub fn may(&self, permission: Permission) -> bool {
         self.role().may(permission)
     }
 
-    /// The tenant that the request is about; `None`: the caller speaks for all tenants and has named none.
+    /// The tenant that the request is about; `None` if the token is valid for all tenants and the request names none.
     pub fn tenant(&self) -> Option<&TenantId> {
         self.tenant.as_ref()
     }
 
-    /// The tenant of a request about one tenant's things. A token for all tenants names it by `?tenant_id=`.
+    /// The tenant of a request that needs one. A token for all tenants selects it with `?tenant_id=`.
     pub fn own_tenant(&self) -> Result<&TenantId, Problem> {
         self.tenant.as_ref().ok_or_else(|| {
             Problem::new(ProblemCode::TenantRequired)
@@ -64,7 +65,7 @@ impl Caller {
         })
     }
 
-    /// The person who asks, by `sub`; `None`: a service does.
+    /// The user (`sub`) who sent the request; `None` for a service.
     pub fn user(&self) -> Option<&UserId> {
         match &self.identity {
             Identity::Token(_) => None,
@@ -72,7 +73,7 @@ impl Caller {
         }
     }
 
-    /// When the caller's credential ends, if nobody ends it before; `None`: only then.
+    /// When the caller's credential expires; `None`: only when it is revoked.
     pub fn valid_until(&self) -> Option<DateTime<Utc>> {
         match &self.identity {
             Identity::Token(token) => token.expires_at,
@@ -80,7 +81,7 @@ impl Caller {
         }
     }
 
-    /// Who did it, for histories and logs: the id of a token (`tok_...`), or `user:` and the person's `sub`.
+    /// The actor for histories and logs: a token's id (`tok_...`), or `user:` and the user's `sub`.
     pub fn actor(&self) -> &str {
         &self.actor
     }
@@ -110,7 +111,7 @@ impl FromRequestParts<ApiState> for Caller {
         let peer = parts.extensions.get::<Peer>().copied().unwrap_or(NO_PEER);
         let identity = match TokenSecret::parse(credential) {
             Some(secret) => Identity::Token(service(state, peer, &secret).await?),
-            // Its checksum is wrong. That costs nothing, so it is not counted.
+            // A wrong checksum needs no database lookup, so it does not count as a wrong credential.
             None if TokenSecret::is_of_kind(credential) => return Err(unauthorized()),
             None => Identity::Person(person(state, peer, credential).await?),
         };
@@ -123,7 +124,7 @@ impl FromRequestParts<ApiState> for Caller {
     }
 }
 
-/// The API token of a secret. Unknown, expired and revoked look the same from outside.
+/// Looks up the API token of a secret. Unknown, expired and revoked tokens get the same response.
 async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
     let doubt = state.auth_throttle.check(peer, Instant::now()).err();
     let token = state.tokens.find(&state.db, &state.stage.tasks, secret.hash(), doubt).await?;
@@ -133,10 +134,10 @@ async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<A
 async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Problem> {
     let Some(users) = &state.users else { return Err(wrong(state, peer, unauthorized())) };
     users.identify(token).await.map_err(|refusal| {
-        tracing::debug!(reason = %refusal, "a person's token was refused");
+        tracing::debug!(reason = %refusal, "rejected a user token");
         match refusal {
-            Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified for now"),
-            // Only who had a good token is told so.
+            Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified at the moment"),
+            // Only a caller whose token was valid learns that it expired.
             Refusal::Expired => expired(),
             Refusal::Invalid(_) => wrong(state, peer, unauthorized()),
         }
@@ -155,13 +156,13 @@ fn unauthorized() -> Problem {
     Problem::new(ProblemCode::Unauthorized).detail("the token is unknown, expired or revoked")
 }
 
-/// The token of `Authorization: Bearer ...`; the scheme's name is without case (RFC 9110, 11.1).
+/// The token of `Authorization: Bearer ...`; the scheme is case-insensitive (RFC 9110, 11.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let missing = || Problem::new(ProblemCode::Unauthorized).detail("send Authorization: Bearer and a token");
+    let missing = || Problem::new(ProblemCode::Unauthorized).detail("send `Authorization: Bearer <token>`");
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or_else(missing)?;
     if values.next().is_some() {
-        return Err(Problem::new(ProblemCode::Unauthorized).detail("send one Authorization header"));
+        return Err(Problem::new(ProblemCode::Unauthorized).detail("send only one Authorization header"));
     }
     let (scheme, text) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {

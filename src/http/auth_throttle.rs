@@ -1,8 +1,7 @@
-//! Credentials that were wrong, counted by the address that they came from: guessing must not pay, nor keep the
-//! database busy.
+//! Counts wrong credentials per client address, so that guessing neither succeeds nor overloads the database.
 //!
-//! Wrong credentials of an address with too many of them are answered by 429. Valid ones are accepted: users behind one proxy
-//! or one NAT have the same address. Unknown tokens of such an address share a small number of look-ups.
+//! An address over the limit gets 429 for wrong credentials. Valid ones still work, because users behind a proxy or NAT share an
+//! address. Lookups of unknown tokens from such addresses share a small quota.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use super::problem::{Problem, ProblemCode};
 
-/// How long wrong credentials are counted, from the first one on.
+/// Counting period, starting at the first wrong credential.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How many addresses are told apart in that time; the ones beyond share a count, so that memory has a bound.
+/// How many addresses are counted separately; further ones share one counter, so that memory stays bounded.
 const ADDRESSES: usize = 10_000;
 const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The address that a request comes from.
+/// The client address of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl Peer {
-    /// Whom to count as one: a customer's network of IPv6 has 64 bits for its hosts.
+    /// The unit to count: an IPv4 address, or the /64 network of an IPv6 address, because one customer usually has all of it.
     pub(super) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
@@ -47,12 +46,12 @@ struct Window {
 }
 
 impl AuthThrottle {
-    /// `most` wrong credentials of an address in ten seconds are answered as such.
+    /// `most` is the number of wrong credentials per address and period before 429.
     pub(super) fn new(most: u32) -> Self {
         Self { most, window: Mutex::new(None) }
     }
 
-    /// 429 for an address that has guessed too often.
+    /// Returns 429 for an address over the limit.
     pub(super) fn check(&self, peer: Peer, now: Instant) -> Result<(), Problem> {
         match &*self.window() {
             Some(window) if window.wrong.get(&window.key(peer)).is_some_and(|wrong| *wrong >= self.most) => {
@@ -62,7 +61,7 @@ impl AuthThrottle {
         }
     }
 
-    /// Counts a wrong credential; the answer is `refused`, or 429 once there have been too many.
+    /// Counts a wrong credential. Returns `refused`, or 429 if the address is over the limit.
     pub(super) fn wrong(&self, peer: Peer, now: Instant, refused: Problem) -> Problem {
         if let Err(too_many) = self.check(peer, now) {
             return too_many;
@@ -77,19 +76,19 @@ impl AuthThrottle {
         let wrong = window.wrong.entry(address).or_default();
         *wrong += 1;
         if *wrong == self.most {
-            tracing::warn!(client.address = %address, wrong, "an address shows one wrong credential after the other");
+            tracing::warn!(client.address = %address, wrong, "an address sent too many wrong credentials");
         }
         refused
     }
 
     fn window(&self) -> std::sync::MutexGuard<'_, Option<Window>> {
-        // Counts are counts, even if somebody panicked beside them.
+        // The counters remain valid even if another thread panicked while it held the lock.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Window {
-    /// How long the window goes on; `None`: it is over.
+    /// Time until the period ends; `None` if it has ended.
     fn wait(&self, now: Instant) -> Option<Duration> {
         WINDOW.checked_sub(now.duration_since(self.began_at)).filter(|wait| !wait.is_zero())
     }
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_wrong_so_often_and_then_waits_for_the_window_to_end() {
+    fn limits_wrong_credentials_per_address_until_the_window_ends() {
         let (auth_throttle, start) = (AuthThrottle::new(2), Instant::now());
         let wrong = |from: &str, now| auth_throttle.wrong(peer(from), now, refused()).code();
         assert_eq!(wrong("192.0.2.1", start), ProblemCode::Unauthorized);
@@ -125,14 +124,14 @@ mod tests {
         assert_eq!(wrong("::ffff:192.0.2.1", start), ProblemCode::Unauthorized);
         assert_eq!(wrong("192.0.2.1", start), ProblemCode::RateLimited);
         assert_eq!(auth_throttle.check(peer("192.0.2.1"), start).unwrap_err().code(), ProblemCode::RateLimited);
-        assert!(auth_throttle.check(peer("192.0.2.2"), start).is_ok(), "another address is another matter");
+        assert!(auth_throttle.check(peer("192.0.2.2"), start).is_ok(), "other addresses are not affected");
         let over = start + WINDOW;
         assert!(auth_throttle.check(peer("192.0.2.1"), over).is_ok());
         assert_eq!(wrong("192.0.2.1", over), ProblemCode::Unauthorized);
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one() {
+    fn counts_an_ipv6_network_as_one_address() {
         let (auth_throttle, now) = (AuthThrottle::new(1), Instant::now());
         auth_throttle.wrong(peer("2001:db8:0:1::1"), now, refused());
         assert!(auth_throttle.check(peer("2001:db8:0:1:ffff::2"), now).is_err());
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_addresses_shares_a_count() {
+    fn addresses_beyond_the_limit_share_a_count() {
         let (auth_throttle, now) = (AuthThrottle::new(3), Instant::now());
         for number in 0..u32::try_from(ADDRESSES).unwrap() + 3 {
             auth_throttle.wrong(Peer(Ipv4Addr::from(0x0a00_0000 + number).into()), now, refused());

@@ -1,4 +1,4 @@
-//! Bodies of requests: declared as JSON, of bounded size, arriving in bounded time.
+//! Request bodies: declared as JSON, limited in size and in arrival time.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
@@ -11,18 +11,17 @@ use tokio::time::timeout;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
-/// How much of a body that is too large is read and thrown away, so that a client that writes before it reads gets the
-/// answer instead of a reset connection.
+/// How much of an oversized body is read and discarded, so that a client that writes before it reads gets the response instead of
+/// a connection reset.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Largest body that is neither an event's nor a batch's. A push config may have 83 KiB of headers, and JSON may write most
-/// characters as two.
+/// Largest body other than events and batches. A push config may have 83 KiB of headers, and JSON escapes can double their size.
 const MAX_JSON_BYTES: usize = 256 * 1024;
 
 const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// A JSON body, not looked at yet: the domain's parsers report every fault of it.
+/// A JSON body, not validated yet: the domain's parsers report all its faults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonBody(pub Value);
 
@@ -35,7 +34,7 @@ impl FromRequest<ApiState> for JsonBody {
     }
 }
 
-/// A JSON Merge Patch (RFC 7396), declared as such or as JSON; not looked at yet.
+/// A JSON Merge Patch (RFC 7396), declared as such or as JSON; not validated yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergePatchBody(pub Value);
 
@@ -49,7 +48,7 @@ impl FromRequest<ApiState> for MergePatchBody {
     }
 }
 
-/// The bytes of a body that says it is JSON: 415, 413 or 408 otherwise.
+/// Reads a body that is declared as JSON; otherwise returns 415, 413 or 408.
 pub(super) async fn read_json(request: Request, state: &ApiState, limit: usize) -> Result<Bytes, Problem> {
     read(request, state, limit, &[JSON]).await
 }
@@ -67,11 +66,11 @@ fn too_slow(detail: &str) -> Problem {
     Problem::new(ProblemCode::RequestTimeout).detail(detail).retry_after(RETRY_SOON)
 }
 
-/// 400 with the place where it breaks.
+/// Returns 400 with the position of a syntax error.
 pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        // Of serde's error only the place is reported: its text can repeat what was sent.
-        let place = format!("it breaks at line {}, column {}", error.line(), error.column());
+        // Report only the position: serde's message can quote the input.
+        let place = format!("syntax error at line {}, column {}", error.line(), error.column());
         Problem::new(ProblemCode::InvalidJson).detail(place)
     })
 }
@@ -93,7 +92,7 @@ async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Bytes,
     while let Some(data) = next_data(&mut body).await? {
         if bytes.len() + data.len() > limit {
             discard(body).await;
-            let detail = format!("a body may have {limit} bytes here");
+            let detail = format!("the body may have at most {limit} bytes");
             return Err(Problem::new(ProblemCode::PayloadTooLarge).detail(detail));
         }
         bytes.extend_from_slice(&data);
@@ -101,10 +100,10 @@ async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Bytes,
     Ok(bytes.into())
 }
 
-/// The next piece; trailers are passed over.
+/// The next data frame; skips trailers.
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_error| too_slow("the body broke off before its end"))?;
+        let frame = frame.map_err(|_error| too_slow("the body ended early"))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

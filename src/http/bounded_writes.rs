@@ -1,4 +1,4 @@
-//! A stream whose writes must get on: a client that does not read its answer loses its connection.
+//! A stream that closes the connection of a client that stops reading its response.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write that has made no progress for `patience`. A connection that has nothing to write may be idle.
+/// Fails a write that makes no progress for `patience`. A connection with nothing to write may stay idle.
 #[derive(Debug)]
 pub(super) struct BoundedWrites<S> {
     stream: S,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reader_that_stops_ends_the_write() {
+    async fn a_write_fails_when_the_reader_stops() {
         let (near, mut far) = tokio::io::duplex(16);
         let mut near = BoundedWrites::new(near, Duration::from_millis(20));
         near.write_all(&[0; 16]).await.unwrap();

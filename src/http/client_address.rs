@@ -1,8 +1,8 @@
-//! The address that a request comes from: the other end of its connection, or what a trusted proxy there says of it.
+//! The client address of a request: the connection's peer, or the address that a trusted proxy reports.
 //!
-//! Each proxy adds the address that it was called from at the end, so only the end of the list can be believed: from the first
-//! address on that is no trusted proxy, everything may be invented. Libraries for this also believe `X-Real-IP`, which
-//! clients can send through most proxies; so a strict parser of the two lists is here.
+//! Each proxy appends the address that connected to it, so only the end of the list is reliable: everything before the last
+//! untrusted address may be forged. Libraries for this also accept `X-Real-IP`, which clients can send through most proxies. So
+//! this is a strict parser of the two lists.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The last address that is not a trusted proxy. It is the peer's if the two headers disagree: the proxy sets one of them,
-/// and the client may have sent the other.
+/// The last address that is not a trusted proxy; the peer's if the two headers disagree, because the proxy sets only one and the
+/// client may have sent the other.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_trusted(peer, trusted) {
@@ -33,13 +33,13 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The lines of a header as one list (RFC 9110, section 5.3). What is not text ends up as an element without an address.
+/// All lines of a header as one list (RFC 9110, section 5.3). A line that is not text becomes an element without an address.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect();
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// Goes from the end of the list through trusted proxies. Before an element without an address, the last proxy counts.
+/// Walks backwards through trusted proxies. At an element without an address, returns the proxy that reported it.
 fn last_client(peer: IpAddr, list: Vec<&str>, trusted: &[IpNet], address: fn(&str) -> Option<IpAddr>) -> IpAddr {
     let mut proxy = peer;
     for element in list.into_iter().rev() {
@@ -52,13 +52,12 @@ fn last_client(peer: IpAddr, list: Vec<&str>, trusted: &[IpNet], address: fn(&st
     proxy
 }
 
-/// The elements of a list. Of a list that ends inside quotes, nothing can be believed: the client may have opened them before
-/// what the proxy added.
+/// The elements of a list. A list that ends inside quotes is rejected: the client may have opened them before the proxy's part.
 fn elements(list: &str) -> Vec<&str> {
     split_unquoted(list, b',').unwrap_or_else(|| vec![list])
 }
 
-/// The parts between separators that are not in quotes; `None` if the text ends inside quotes.
+/// Splits at separators outside quotes; `None` if the text ends inside quotes.
 fn split_unquoted(text: &str, separator: u8) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -77,19 +76,19 @@ fn split_unquoted(text: &str, separator: u8) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// The address of the one parameter `for` of an element of `Forwarded` (RFC 7239, section 4).
+/// The address of the only `for` parameter of a `Forwarded` element (RFC 7239, section 4).
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut found = split_unquoted(element, b';')?.into_iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
     });
     let value = found.next().filter(|_| found.next().is_none())?;
-    // Addresses need no escapes inside the quotes.
+    // Quoted addresses contain no escapes.
     let value = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'))?;
     address(value)
 }
 
-/// An address with or without a port; IPv6 also in brackets. Names such as `unknown` and `_hidden` are no addresses.
+/// An address with or without a port; IPv6 also in brackets. Names such as `unknown` and `_hidden` are not addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().filter(IpAddr::is_ipv6);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_is_believed() {
+    fn uses_headers_of_trusted_proxies_only() {
         let said = [("x-forwarded-for", "203.0.113.9")];
         assert_eq!(client(PROXY, &said), "203.0.113.9");
         assert_eq!(client("::ffff:10.0.0.1", &said), "203.0.113.9");
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_trusted_proxy_counts() {
+    fn returns_the_last_address_that_is_not_a_trusted_proxy() {
         for (list, expected) in [
             ("198.51.100.7, 203.0.113.9", "203.0.113.9"),
             ("198.51.100.7, 203.0.113.9, 10.2.3.4", "203.0.113.9"),
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_header_of_rfc_7239() {
+    fn reads_the_forwarded_header() {
         for (list, expected) in [
             ("for=203.0.113.9;proto=https;by=10.0.0.1", "203.0.113.9"),
             ("For=\"[2001:db8::9]:4711\"", "2001:db8::9"),
@@ -152,7 +151,7 @@ mod tests {
             ("for=203.0.113.9;for=198.51.100.7", PROXY),
             ("for=\"203.0.113.9", PROXY),
             ("by=203.0.113.9", PROXY),
-            // A quote that the client opened takes in what the proxy adds: nothing of it is believed.
+            // A quote opened by the client swallows the proxy's part, so the list is rejected.
             ("for=\"198.51.100.7, for=203.0.113.9", PROXY),
             ("for=198.51.100.7;x=\", for=203.0.113.9", PROXY),
             ("for=198.51.100.7;x=\", for=\"203.0.113.9:80\"", PROXY),
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_disagree_are_not_believed() {
+    fn ignores_headers_that_disagree() {
         let of = |forwarded| client(PROXY, &[("forwarded", forwarded), ("x-forwarded-for", "203.0.113.9")]);
         assert_eq!(of("for=203.0.113.9"), "203.0.113.9");
         assert_eq!(of("for=198.51.100.7"), PROXY);
@@ -172,14 +171,14 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nothing_that_a_client_sends_changes_what_the_proxy_adds(sent in "[ -~]{0,80}", address: std::net::Ipv4Addr) {
+        fn clients_cannot_change_the_address_that_the_proxy_adds(sent in "[ -~]{0,80}", address: std::net::Ipv4Addr) {
             prop_assume!(address.octets()[0] != 10);
             let list = format!("{sent}, {address}");
             prop_assert_eq!(client(PROXY, &[("x-forwarded-for", &list)]), address.to_string());
         }
 
         #[test]
-        fn a_client_cannot_name_an_address_for_itself(sent in "[a-z0-9=\";,.\\\\ ]{0,80}", address: std::net::Ipv4Addr) {
+        fn clients_cannot_forge_their_address(sent in "[a-z0-9=\";,.\\\\ ]{0,80}", address: std::net::Ipv4Addr) {
             prop_assume!(address.octets()[0] != 10);
             let list = format!("{sent}, for={address}");
             let found = client(PROXY, &[("forwarded", &list)]);

@@ -1,4 +1,4 @@
-//! A request as a `curl` command for a POSIX shell, in which secrets are variables that whoever runs it sets.
+//! Writes a request as a `curl` command for a POSIX shell. Secrets are variables that the user sets before running it.
 
 use std::collections::HashSet;
 
@@ -9,15 +9,15 @@ pub(super) enum CurlHeader<'a> {
         name: &'a str,
         value: &'a str,
     },
-    /// Its value is a variable.
+    /// Its value is a shell variable.
     Secret {
         name: &'a str,
     },
 }
 
-/// The command, a line for each argument. A variable that is not set stops it before anything is sent.
+/// The command, one line per argument. The shell aborts if a variable is not set, before anything is sent.
 pub(super) fn curl(url: &str, headers: &[CurlHeader<'_>], body: &str, timeout_seconds: f64) -> String {
-    // --globoff: brackets in a URL are meant as they stand.
+    // --globoff: brackets in a URL are literal.
     let mut lines =
         vec![format!("curl --globoff --include --max-time {timeout_seconds} --request POST {}", quoted(url))];
     let mut variables = HashSet::new();
@@ -35,13 +35,13 @@ pub(super) fn curl(url: &str, headers: &[CurlHeader<'_>], body: &str, timeout_se
     lines.join(" \\\n  ")
 }
 
-/// One word of a shell: inside single quotes nothing is special but the quote itself.
+/// One shell word: single quotes protect everything but the quote itself.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `SECRET_AUTHORIZATION`: the prefix keeps it apart from what a shell lives by, such as `PATH`. Two names that differ
-/// only in punctuation are told apart by a number.
+/// `SECRET_AUTHORIZATION`: the prefix avoids clashes with variables such as `PATH`. A number distinguishes names that differ only
+/// in punctuation.
 fn variable(name: &str, taken: &mut HashSet<String>) -> String {
     let upper = name
         .chars()
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_has_a_line_for_each_argument() {
+    fn writes_one_line_per_argument() {
         let headers = [
             CurlHeader::Plain { name: "x-env", value: "it's" },
             CurlHeader::Secret { name: "x-key" },
@@ -79,7 +79,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever stands in a text, a shell gives it back unchanged as one word.
+        /// A shell reads any quoted text back unchanged as one word.
         #[test]
         fn a_quoted_text_is_one_word_of_a_shell(text in "[^\\x00]{0,40}") {
             let script = format!("printf '%s.' {}", quoted(&text));

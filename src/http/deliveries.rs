@@ -1,4 +1,4 @@
-//! Deliveries, read: the list, one with its request and answer, and an event with all of its own.
+//! Reads deliveries: the list, one with its request and response, and an event with all its deliveries.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,15 +25,15 @@ use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Permission;
 use crate::store::{deliveries, events};
 
-/// A page of deliveries, the newest first.
+/// A page of deliveries, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeliveryPage {
     data: Vec<DeliveryView>,
-    /// Where to go on; null: this was the end. A page may be short, even empty, and go on.
+    /// Cursor of the next page; null on the last page. Any other page may have few rows or none.
     next_cursor: Option<String>,
 }
 
-/// Finished deliveries, the newest first.
+/// Lists finished deliveries, newest first.
 #[utoipa::path(
     get,
     path = "/v1/deliveries",
@@ -44,13 +44,13 @@ pub(super) struct DeliveryPage {
         ("event_type" = Option<EventType>, Query),
         ("channel" = Option<Channel>, Query),
         ("outcome" = Option<Outcome>, Query),
-        ("from" = Option<DateTime<Utc>>, Query, description = "Accepted at this moment or later."),
-        ("to" = Option<DateTime<Utc>>, Query, description = "Accepted before this moment."),
+        ("from" = Option<DateTime<Utc>>, Query, description = "Accepted at or after this time."),
+        ("to" = Option<DateTime<Utc>>, Query, description = "Accepted before this time."),
         OfPage,
         OfTenant,
     ),
     responses(
-        (status = 200, description = "A page", body = DeliveryPage),
+        (status = 200, description = "A page of deliveries", body = DeliveryPage),
     ),
 )]
 pub(super) async fn list_deliveries(
@@ -87,7 +87,7 @@ fn filter(parameters: &mut Parameters) -> DeliveryFilter {
     filter
 }
 
-/// A delivery with what was sent, without secrets, and the beginning of the answer.
+/// Returns a delivery with the request that was sent, without secrets, and the start of the response.
 #[utoipa::path(
     get,
     path = "/v1/deliveries/{id}",
@@ -124,7 +124,7 @@ async fn finished(
     let event = events::find(&state.db, tenant, delivery.event_id).await?.map(|found| found.event);
     let target = match delivery.channel {
         Channel::Webhook => deliveries::webhook_target(&state.db, tenant, delivery.endpoint_id).await?,
-        // Where a browser is reached is that browser's secret.
+        // The URL of a push subscription is a secret.
         Channel::BrowserPush => None,
     };
     let body = event.as_ref().filter(|_| with_bodies).and_then(sent_body);
@@ -141,7 +141,7 @@ async fn finished(
     })
 }
 
-/// A delivery that waits or is under way has no row of its own to be found by; its event tells that it exists.
+/// An unfinished delivery has no delivery record; its event shows that it exists.
 async fn unfinished(state: &ApiState, tenant: &TenantId, id: DeliveryId) -> Result<DeliveryDetailView, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let found = found.filter(|found| (1..=found.deliveries).contains(&id.ordinal()));
@@ -158,7 +158,7 @@ pub(super) fn summary(event: &StoredEvent) -> EventSummary {
     }
 }
 
-/// An accepted event and what became of it.
+/// An accepted event and its deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventView {
     id: EventId,
@@ -170,14 +170,14 @@ pub(super) struct EventView {
     assignee_id: Option<String>,
     occurred_at: DateTime<Utc>,
     accepted_at: Option<DateTime<Utc>>,
-    /// Null for callers who may not see messages, as the metadata.
+    /// Null, like the metadata, for callers who may not see messages.
     text: Option<String>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
     deliveries: Vec<DeliveryView>,
 }
 
-/// An event with its deliveries; those without outcome yet are there too.
+/// Returns an event with its deliveries, finished or not.
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",
@@ -217,7 +217,7 @@ pub(super) async fn get_event(
     }))
 }
 
-/// All deliveries of an event by their numbers; `finished` is in that order too.
+/// All deliveries of an event by number; `finished` is in the same order.
 fn in_order(event: &StoredEvent, count: u16, finished: &[FinishedDelivery]) -> Vec<DeliveryView> {
     let mut finished = finished.iter().peekable();
     let mut view = |ordinal| {

@@ -1,4 +1,4 @@
-//! Deliveries as JSON. Secrets are left out by construction: values of headers and queries of URLs never get here.
+//! Deliveries as JSON, without secrets: values of headers and URL queries never reach this module.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -17,16 +17,16 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 pub(super) struct DeliveryView {
     id: DeliveryId,
     event_id: EventId,
-    /// Null, as the agent and the session, once retention has taken the event.
+    /// Null, like the agent and the session, if retention has removed the event.
     event_type: Option<EventType>,
     agent_id: Option<String>,
     session_id: Option<String>,
-    /// Null until the delivery has its outcome, as all that follows.
+    /// Null until the delivery has an outcome, like all fields below.
     channel: Option<Channel>,
     endpoint_id: Option<EndpointId>,
-    /// Null: not finished yet.
+    /// Null while the delivery is unfinished.
     outcome: Option<Outcome>,
-    /// The status of the answer, where there was one.
+    /// The status of the response, if one arrived.
     http_status: Option<u16>,
     /// How long the attempt took.
     duration_ms: Option<f64>,
@@ -59,7 +59,7 @@ impl DeliveryView {
         }
     }
 
-    /// A delivery that waits, or is under way.
+    /// A delivery that is ready or in progress.
     pub(super) fn unfinished(id: DeliveryId, event: &StoredEvent) -> Self {
         Self {
             id,
@@ -79,42 +79,42 @@ impl DeliveryView {
     }
 }
 
-/// A delivery with what was sent and what came back.
+/// A delivery with its request and response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeliveryDetailView {
     #[serde(flatten)]
     pub(super) delivery: DeliveryView,
-    /// What went wrong, in words.
+    /// The reason for a failure, as text.
     pub(super) note: Option<String>,
-    /// Null where nothing is known: browser push, or the webhook was deleted.
+    /// Null if unknown: for browser push, or after the webhook was deleted.
     pub(super) request: Option<RequestView>,
-    /// Null where there was no answer.
+    /// Null if there was no response.
     pub(super) response: Option<ResponseView>,
 }
 
-/// What was sent, without secrets.
+/// The request that was sent, without secrets.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RequestView {
     #[schema(value_type = String, example = "POST")]
     method: &'static str,
-    /// Today's URL, without its query.
+    /// The current URL, without its query.
     url: Option<String>,
-    /// The names of today's configured headers.
+    /// The names of the currently configured headers.
     header_names: Vec<String>,
-    /// Whether the settings of today are those of the attempt.
+    /// Whether the settings are still those of the attempt.
     settings_unchanged: bool,
     /// The bytes that were sent, as text; null for callers who may not see messages.
     body: Option<String>,
 }
 
-/// What the endpoint answered.
+/// The endpoint's response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResponseView {
     pub(super) status: u16,
-    /// The beginning of the body, without the endpoint's secrets; null where it was empty, for a redirect, and for callers
-    /// who may not see messages.
+    /// The start of the body, without the endpoint's secrets; null if it was empty, for a redirect, and for callers who may not
+    /// see messages.
     pub(super) body: Option<String>,
-    /// Whether the body went on.
+    /// Whether the body was longer.
     pub(super) truncated: bool,
 }
 
@@ -130,7 +130,7 @@ impl RequestView {
     }
 }
 
-/// A URL without the parts that often hold secrets; `None` for what is no URL.
+/// A URL without the parts that often contain secrets; `None` if it is not a URL.
 fn without_secrets(url: &str) -> Option<String> {
     let mut url = Url::parse(url).ok()?;
     url.set_query(None);
@@ -140,12 +140,12 @@ fn without_secrets(url: &str) -> Option<String> {
     removed.ok().map(|()| url.into())
 }
 
-/// The body that was sent: the same event gives the same bytes.
+/// The body that was sent: an event always serializes to the same bytes.
 pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
     String::from_utf8(webhook::payload(event, false)).ok()
 }
 
-/// To the microsecond, as it is stored, without the noise of a product of floats.
+/// Rounded to microseconds, as stored, to hide floating-point noise.
 pub(super) fn milliseconds(duration: std::time::Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_query_and_user() {
+    fn removes_query_and_user_from_urls() {
         let shown = without_secrets("https://user:pass@example.com:8443/hook?token=s3cret#part");
         assert_eq!(shown.as_deref(), Some("https://example.com:8443/hook"));
         assert_eq!(without_secrets("no url"), None);

@@ -1,4 +1,4 @@
-//! The documentation for readers: Swagger UI out of the binary, over the OpenAPI document that is served.
+//! The API documentation: Swagger UI, embedded in the binary, for this deployment's OpenAPI document.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use utoipa_swagger_ui::Config;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 
-/// Nothing from elsewhere, and no script in the page itself. Swagger UI sets styles on elements, and draws with data URLs.
+/// Allows no other origin and no inline script. Swagger UI sets styles on elements and draws with data URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The documentation.
+/// Redirects to the documentation.
 #[utoipa::path(get, path = "/docs", tag = "Service",
     responses((status = 303, description = "See `/docs/index.html`",
-        headers(("Location" = String, description = "Where the documentation is.")))))]
+        headers(("Location" = String, description = "The URL of the documentation.")))))]
 pub(super) async fn docs() -> Redirect {
     Redirect::to("/docs/index.html")
 }
@@ -28,10 +28,10 @@ pub(super) async fn docs() -> Redirect {
     responses((status = 200, description = "The file", content(
         (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
-    // Swagger UI would validate the document at a server of its makers.
+    // By default Swagger UI sends the document to its vendor's validator.
     let config = Config::from("/v1/openapi.json").validator_url("none");
     let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {
-        tracing::error!(%error, "the documentation cannot be shown");
+        tracing::error!(%error, "could not serve the documentation");
         Problem::new(ProblemCode::Internal)
     })?;
     let file = file.ok_or_else(|| Problem::new(ProblemCode::NotFound))?;

@@ -1,4 +1,4 @@
-//! What every request goes through: its id, its span, its metrics, a bound of time, and no panic that gets out.
+//! Middleware for every request: its id, span and metrics, a timeout, and a response instead of a panic.
 
 use std::any::Any;
 use std::time::Instant;
@@ -18,10 +18,10 @@ use super::{now, own_origin, request_trace};
 use crate::supervision::panic_message;
 use crate::telemetry::traces::Answered;
 
-/// The `route` label of what the router does not know.
+/// The `route` label of requests that match no route.
 const NO_ROUTE: &str = "none";
 
-/// Runs a request under its id, with a bound of time, and tells logs and metrics of it.
+/// Runs a request with its id and a timeout, and records it in logs and metrics.
 pub(super) async fn observe(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let (began, started_at) = (now(), Instant::now());
     let id = RequestId::of(request.headers());
@@ -51,23 +51,23 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     response
 }
 
-/// Refuses a request before any handler sees it.
+/// Rejects a request before a handler sees it.
 fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     if head_bytes(request) > state.settings.head_bytes {
-        let detail = format!("the path and the headers may have {} bytes together", state.settings.head_bytes);
+        let detail = format!("the path and the headers may have at most {} bytes in total", state.settings.head_bytes);
         return Err(Problem::new(ProblemCode::HeadersTooLarge).detail(detail));
     }
     own_origin::check_host(&state.settings.own_hosts, request)
 }
 
-/// The size of a request's head as it was sent, but for the line breaks.
+/// The size of the request head as sent, without line breaks.
 fn head_bytes(request: &Request) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     target + headers.sum::<usize>()
 }
 
-/// Answers the connections beyond those that may be at once.
+/// Responds to connections over the limit.
 pub(super) async fn too_many_connections(request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let problem = Problem::new(ProblemCode::Overloaded).detail("too many connections").retry_after(RETRY_SOON);
@@ -76,12 +76,12 @@ pub(super) async fn too_many_connections(request: Request) -> Response {
     response
 }
 
-/// The handler itself was slow: what it began may have happened.
+/// A handler timed out: its changes may have been committed.
 fn too_slow() -> Problem {
-    Problem::unavailable().detail("the request took too long; it may have been done")
+    Problem::unavailable().detail("the request took too long; its changes may have been made")
 }
 
-/// Tells the client the id, in the header and in the document of a problem. What is answered is for this client alone.
+/// Adds the request id to the header and to a problem document, and marks the response as private to this client.
 fn name_request(response: &mut Response, id: RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.document(Some(id.as_str()));
@@ -92,17 +92,17 @@ fn name_request(response: &mut Response, id: RequestId) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// Success is the rule and is told only to those who ask for it; the faults of clients are theirs.
+/// Success and client errors are logged at debug level only.
 fn log(status: StatusCode, duration_us: u128) {
     let status = status.as_u16();
     if status >= 500 {
-        tracing::warn!(http.status = status, duration_us, "answered a request with a failure");
+        tracing::warn!(http.status = status, duration_us, "a request failed");
     } else {
-        tracing::debug!(http.status = status, duration_us, "answered a request");
+        tracing::debug!(http.status = status, duration_us, "responded to a request");
     }
 }
 
-/// A panic is a fault of ours: logged here, told to the client as any other.
+/// A panic is an internal error: it is logged here, and the client gets 500 without details.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer calls")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!(panic = panic_message(&*panic), "a handler panicked");
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_a_problem_that_says_nothing_of_the_inside() {
+    async fn a_panic_becomes_a_problem_without_internal_details() {
         async fn panics() {
             panic!("the inside");
         }

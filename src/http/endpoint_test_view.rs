@@ -1,4 +1,4 @@
-//! The test of an endpoint as JSON. Values of secret headers do not get here.
+//! The result of an endpoint test as JSON, without the values of secret headers.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,28 +11,28 @@ use crate::domain::delivery::Outcome;
 use crate::domain::push_config::PushConfig;
 use crate::domain::secret_text::SecretText;
 
-/// A test event and what became of it.
+/// A test event and its result.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EndpointTestView {
-    /// What would be the outcome of a delivery.
+    /// The outcome that a delivery would have had.
     outcome: Outcome,
     request: TestRequestView,
-    /// Null where there was no answer, or nothing was sent.
+    /// Null if no response arrived or nothing was sent.
     response: Option<TestResponseView>,
     timing_ms: TimingView,
     diagnosis: DiagnosisView,
-    /// The secret that was made for this test and signed it, because the draft has another origin than the saved config; absent:
-    /// the stored secrets signed it, or it was not signed.
+    /// The secret that was made for this test and signed it, because the draft's origin differs from the saved config's. Absent
+    /// if the stored secrets signed it, or if it was not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
-    /// The same request as a command for a shell. Secret headers are variables, `$SECRET_` and the header's name. A
-    /// signature is good for a few minutes.
+    /// The same request as a shell command. Secret headers are variables: `$SECRET_` and the header's name. A signature is valid
+    /// for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
     curl: String,
 }
 
-/// What was sent, or would have been.
+/// The request that was sent, or that would have been sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TestRequestView {
     headers: Vec<TestHeaderView>,
@@ -48,15 +48,15 @@ pub(super) struct TestHeaderView {
     value: Option<String>,
 }
 
-/// What the endpoint answered. Values of secret headers that it repeats are redacted, and so are cookies.
+/// The endpoint's response. Cookies, and values of secret headers that it repeats, are redacted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TestResponseView {
     status: u16,
-    /// The first 64. Of a redirect's target only the origin is shown.
+    /// The first 64 headers. For a redirect, only the origin of its target is shown.
     headers: Vec<TestAnswerHeaderView>,
-    /// The first 4 KiB; null for a redirect, and where it did not arrive.
+    /// The first 4 KiB; null for a redirect, and if no body arrived.
     body: Option<String>,
-    /// Whether the body went on.
+    /// Whether the body was longer.
     truncated: bool,
 }
 
@@ -66,25 +66,25 @@ pub(super) struct TestAnswerHeaderView {
     value: String,
 }
 
-/// How long each step took, in milliseconds; null: it was not needed, or did not end.
+/// The duration of each step in milliseconds; null if it was not needed or did not finish.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TimingView {
-    /// The look-up of the host's name.
+    /// The DNS lookup.
     dns: Option<f64>,
     /// The TCP connection.
     connect: Option<f64>,
     /// The TLS handshake.
     tls: Option<f64>,
-    /// From the connection to the beginning of the answer.
+    /// From the connection to the first byte of the response.
     first_byte: Option<f64>,
     total: f64,
 }
 
-/// What it means, and what to do.
+/// What the result means, and what to do.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DiagnosisView {
     code: DiagnosisCode,
-    /// In plain words.
+    /// The explanation as text.
     hint: String,
 }
 

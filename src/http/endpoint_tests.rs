@@ -1,6 +1,6 @@
-//! The test of an agent's endpoint: one test event, sent at once and answered with all that is known about it.
+//! Tests an agent's endpoint: sends one test event at once and returns the full result.
 //!
-//! Nothing of it is stored but how often it is done: it is no delivery.
+//! A test is not a delivery. Only the number of recent tests is stored, for the rate limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,29 +41,29 @@ use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
 
-/// Test events under way at once in this process, each for ten seconds at most; a tenant may hold as many as are free.
+/// Concurrent test events in this process, each for at most ten seconds; a tenant may use as many places as are free.
 pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
 
-/// What a test message says: what receivers get wrong when they do not expect it.
+/// The test message contains characters that receivers often handle wrongly.
 const TEXT: &str =
     "This is a test message.\nIt isn't from a customer: \"quotes\", $signs and ünïcödé ✓ arrive as they are.";
 
-/// A test to be made.
+/// The test to run.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"event": "user_message"}))]
 pub(super) struct EndpointTestRequest {
-    /// Which event; it need not be one that the config selects.
+    /// The event type; the config need not select it.
     event: WebhookEvent,
-    /// A config to test instead of the saved one, by the rules of saving it: a secret header without `value` uses the
-    /// stored one, unless the URL has another origin; then the test is signed by a secret of its own, too.
+    /// A config to test instead of the saved one; the rules for saving apply. A secret header without `value` uses the stored
+    /// value, unless the URL's origin differs. Then a new secret also signs the test.
     config: Option<PushConfigDraft>,
 }
 
-/// Sends one test event at once (`"test":true` in its body), by the saved or by a draft config, also a paused one, and
-/// tells what became of it. At most 10 a minute for an agent. Nothing is stored; a 410 disables nothing. Where no config
-/// is saved and none was sent, there is nothing to test; a saved one without URL is a conflict.
+/// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even a
+/// disabled one. At most 10 tests per agent and minute. Stores nothing, and a 410 does not disable the config. Returns 404 if no
+/// config is saved and none was sent, and 409 if the saved config has no URL.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/test",
@@ -75,7 +75,7 @@ pub(super) struct EndpointTestRequest {
     ),
     request_body = EndpointTestRequest,
     responses(
-        (status = 200, description = "Sent, or refused to be sent: see the outcome", body = EndpointTestView),
+        (status = 200, description = "The test ran; `outcome` tells whether the event was sent", body = EndpointTestView),
         DoesNotFit,
         BreaksRulesOrLacksSecrets,
     ),
@@ -95,8 +95,9 @@ pub(super) async fn test(
     let endpoint = endpoint(&state, tenant, stored.as_ref(), &asked.config, own_secret.as_ref(), now).await?;
     let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if let Some(wait) = endpoint_tests::count(&state.db, tenant, &agent).await? {
-        let detail = format!("an agent's endpoint is tested {} times a minute at most", endpoint_tests::MAX_PER_MINUTE);
-        // To whole seconds, upwards: who comes then is not refused again.
+        let detail =
+            format!("an agent's endpoint can be tested at most {} times a minute", endpoint_tests::MAX_PER_MINUTE);
+        // Rounded up to whole seconds, so that a client that waits that long is not refused again.
         let wait = Duration::from_secs(wait.as_secs() + 1);
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(wait));
     }
@@ -109,17 +110,17 @@ pub(super) async fn test(
         actor = caller.actor(),
         outcome = test.outcome.as_str(),
         diagnosis = test.diagnosis.code.as_str(),
-        "an endpoint was tested"
+        "tested an endpoint"
     );
     let view = EndpointTestView::new(&endpoint, &asked.config, own_secret.as_ref(), test);
     Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)).into_response())
 }
 
-/// The event to send and the config to send it by, which has a URL.
+/// The event to send, and a config that has a URL.
 struct Asked {
     event: WebhookEvent,
     config: PushConfig,
-    /// Whether the config is a draft with another origin than the saved one.
+    /// Whether the config is a draft whose origin differs from the saved one's.
     new_origin: bool,
 }
 
@@ -146,7 +147,7 @@ fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<Asked
     Ok(Asked { event, config, new_origin })
 }
 
-/// A draft by the rules of saving it, and whether it has another origin; its faults stand under `/config`.
+/// Validates a draft by the rules for saving. Returns whether its origin differs; faults get the prefix `/config`.
 fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(PushConfig, bool), Vec<Fault>> {
     let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
         faults
@@ -160,8 +161,8 @@ fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Resu
     Ok((change.config, change.new_origin))
 }
 
-/// Where and how to send. A draft of an agent that has no config yet has no signing secret to sign with. `own_secret` signs in
-/// place of the stored ones, which sign nothing for another origin: it could send the message on to the saved one.
+/// Where and how to send. A draft of an agent without a config has no signing secret. For another origin, `own_secret` replaces
+/// the stored secrets: otherwise the receiver could replay the message to the saved URL.
 async fn endpoint(
     state: &ApiState,
     tenant: &TenantId,
@@ -171,7 +172,7 @@ async fn endpoint(
     now: DateTime<Utc>,
 ) -> Result<Endpoint, Problem> {
     let unusable = |what| {
-        tracing::error!(tenant.id = %tenant, what, "a push config cannot be tested");
+        tracing::error!(tenant.id = %tenant, what, "could not test a push config");
         Problem::new(ProblemCode::Internal)
     };
     let webhook = match stored.filter(|_| config.signing) {
@@ -195,7 +196,7 @@ async fn endpoint(
     })
 }
 
-/// A delivery that no queue has seen, of an event that nobody has posted.
+/// A delivery that is not in the queue, for an event that was never posted.
 fn delivery(
     event: WebhookEvent,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! Many events in one request: each has its own answer, and a bad one costs the others nothing.
+//! Accepts many events in one request: each gets a result, and an invalid event does not affect the others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,48 +36,48 @@ use crate::telemetry::traces::RequestTrace;
     {"type": "session_resolved", "agent_id": "agent-1", "session_id": "s-2"},
 ]}))]
 pub(super) struct EventBatch {
-    /// At most 500, together at most 1 MiB.
+    /// At most 500 events and 1 MiB in total.
     #[schema(min_items = 1, max_items = 500)]
     events: Vec<PostedEvent>,
 }
 
-/// The answers to a batch.
+/// The results of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BatchAnswer {
     results: Vec<BatchResult>,
 }
 
-/// The answer to one event of a batch: what posting it alone would have answered.
+/// The result for one event of a batch, as if it had been posted alone.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BatchResult {
-    /// The event's place in the request, from 0.
+    /// The event's index in the request, from 0.
     index: usize,
-    /// 202 accepted, 200 accepted before, otherwise the status of the problem.
+    /// 202 if accepted, 200 if accepted before, otherwise the status of the problem.
     status: u16,
     #[serde(flatten)]
     #[schema(value_type = AcceptedInBatch)]
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
-    /// When to post it again, where its tenant posts more than it may.
+    /// When to post it again, if its tenant exceeds its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
 }
 
-/// What an event that was accepted has besides.
+/// Additional fields of an accepted event.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "documents an `AcceptedEvent` that is not there for every event")]
+#[expect(dead_code, reason = "documents an `AcceptedEvent` whose fields are absent for rejected events")]
 struct AcceptedInBatch {
     id: Option<EventId>,
-    /// Whether it was accepted before, under the same idempotency key.
+    /// Whether it was accepted before with the same idempotency key.
     duplicate: Option<bool>,
-    /// How many deliveries it was fanned out to.
+    /// The number of deliveries created for it.
     deliveries: Option<u16>,
 }
 
-/// Accepts the good events of a batch, all together; each event has its own answer.
+/// Accepts the valid events of a batch together and returns a result for each event.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
@@ -90,7 +90,7 @@ struct AcceptedInBatch {
     ),
     request_body = EventBatch,
     responses(
-        (status = 200, description = "An answer for each event", body = BatchAnswer),
+        (status = 200, description = "A result for each event", body = BatchAnswer),
     ),
 )]
 pub(super) async fn post_batch(
@@ -152,8 +152,7 @@ async fn accept(
     Ok(results.collect())
 }
 
-/// Refuses the events of tenants that post more than they may, each tenant's all together; the whole request, if it is
-/// about nothing else.
+/// Rejects all events of each tenant that exceeds its rate; rejects the whole request if that leaves no event.
 fn within_rates(
     state: &ApiState,
     parsed: Vec<Result<NewEvent, Problem>>,
@@ -179,7 +178,7 @@ fn within_rates(
     Err(longest)
 }
 
-/// The events as they stand in the body, each still unread.
+/// The events of the body, not parsed yet.
 fn bodies(bytes: &[u8], most: usize) -> Result<Vec<&RawValue>, Problem> {
     let raw: &RawValue = parse_json(bytes)?;
     let Ok(mut fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {

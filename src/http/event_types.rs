@@ -1,4 +1,4 @@
-//! The catalogue of events, for readers and for programs that check what they post and receive.
+//! The catalog of event types, for readers and for programs that validate events.
 
 use axum::Json;
 use chrono::DateTime;
@@ -16,7 +16,7 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 
-/// One type of events.
+/// An event type.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventTypeView {
     name: EventType,
@@ -28,19 +28,19 @@ pub(super) struct EventTypeView {
     /// An event as it is posted.
     #[schema(value_type = Object)]
     example: Value,
-    /// The message that webhooks get; null: webhooks do not hear of this event.
+    /// The message that webhooks receive; null if webhooks do not receive this event.
     webhook: Option<WebhookMessageView>,
 }
 
-/// The message that a webhook gets.
+/// The message that a webhook receives.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WebhookMessageView {
-    /// What a push config must select, and the `type` of the message.
+    /// The name that a push config selects, and the `type` of the message.
     event: WebhookEvent,
     /// JSON Schema of the body.
     #[schema(value_type = Object)]
     schema: Value,
-    /// A body.
+    /// An example body.
     #[schema(value_type = Object)]
     example: Value,
 }
@@ -48,18 +48,18 @@ pub(super) struct WebhookMessageView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventTypeList {
     data: Vec<EventTypeView>,
-    /// Always null: the list is whole.
+    /// Always null: there is only one page.
     #[schema(value_type = Option<String>)]
     next_cursor: (),
 }
 
-/// Every type of events: what it means, how it is posted and what webhooks get of it.
+/// Lists all event types: their meaning, how to post them and what webhooks receive.
 #[utoipa::path(
     get,
     path = "/v1/event-types",
     tag = "Events",
     responses(
-        (status = 200, description = "All types", body = EventTypeList),
+        (status = 200, description = "All event types", body = EventTypeList),
     ),
 )]
 pub(super) async fn list_event_types(_: Caller, _: NoParameters) -> Result<Json<EventTypeList>, Problem> {
@@ -77,7 +77,7 @@ fn view(name: EventType) -> EventTypeView {
             schema: message_schema(event),
             example: message_example(&example),
         }),
-        // Texts, numbers and one plain map: this cannot fail.
+        // Strings, numbers and one plain map: serialization cannot fail.
         example: serde_json::to_value(&example).unwrap_or_default(),
     }
 }
@@ -87,12 +87,12 @@ const fn description(name: EventType) -> &'static str {
         EventType::NewSessionStarted => "A customer has started a session with an agent.",
         EventType::AiAssistantMessage => "The AI assistant has written to the customer.",
         EventType::HumanAgentMessage => {
-            "A human operator has written to the customer. Webhooks get it as ai_assistant_message with the author human_agent."
+            "A human operator has written to the customer. Webhooks receive it as ai_assistant_message with the author human_agent."
         }
-        EventType::UserMessage => "The customer has written. The session's handler gets a browser push.",
-        EventType::TransferredToLiveAgent => "The session waits for a human operator: it is in the operator workspace.",
-        EventType::SessionAssigned => "A person handles the session from now on, and gets a browser push.",
-        EventType::SessionResolved => "The session is done: it leaves the operator workspace and has no handler.",
+        EventType::UserMessage => "The customer has written. The session's handler receives a browser push.",
+        EventType::TransferredToLiveAgent => "The session waits for a human operator, in the operator workspace.",
+        EventType::SessionAssigned => "The session is assigned to a user, who receives a browser push.",
+        EventType::SessionResolved => "The session has ended: it leaves the operator workspace and has no handler.",
     }
 }
 
@@ -121,7 +121,7 @@ fn example(name: EventType) -> PostedEvent {
     }
 }
 
-/// The schema of every event, narrowed to one type and what it requires.
+/// The schema of all events, narrowed to one type and its required fields.
 fn posted_schema(name: EventType) -> Value {
     let mut schema = serde_json::to_value(PostedEvent::schema()).unwrap_or_default();
     schema["properties"]["type"] = json!({"const": name});
@@ -163,7 +163,7 @@ fn standalone(mut schema: Value) -> Value {
     schema
 }
 
-/// The example as a webhook gets it, by the code that sends it.
+/// The example as webhooks receive it, built by the code that sends it.
 fn message_example(example: &PostedEvent) -> Value {
     let event = StoredEvent {
         id: EventId::from_uuid(uuid::Uuid::from_u128(0x019b_76da_a07b_7000_8000_0000_0000_0000)),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_an_event_that_is_accepted() {
+    fn accepts_every_example() {
         let tenant = TenantId::parse("acme").unwrap();
         for name in EventType::ALL {
             let view = view(name);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_schema_names_exactly_the_fields_that_are_sent() {
+    fn message_schemas_list_exactly_the_fields_that_are_sent() {
         for name in EventType::ALL {
             let Some(webhook) = view(name).webhook else { continue };
             assert_eq!(keys(&webhook.example), keys(&webhook.schema["properties"]));

@@ -1,4 +1,4 @@
-//! One event in one request: the way in for platform services.
+//! Accepts one event per request from platform services.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -43,22 +43,22 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) customer_id: Option<&'static str>,
-    /// When it happened; without it, when it is accepted.
+    /// When it happened; default: when it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The message; required for the three message types.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = r"^[^\u0000]*$")]
     pub(super) text: Option<&'static str>,
-    /// Who is to handle the session; required for `session_assigned`.
+    /// The user who handles the session; required for `session_assigned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) assignee_id: Option<&'static str>,
-    /// Passed on to webhooks as it is; at most 16 KiB of JSON.
+    /// Passed to webhooks unchanged; at most 16 KiB of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Value>,
-    /// The same key and body again is the same event; also as the header `Idempotency-Key`. Kept for a day at least.
+    /// A repeated key and body return the event accepted before. Also as the header `Idempotency-Key`. Kept for at least a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) idempotency_key: Option<&'static str>,
@@ -66,7 +66,7 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 604_800)]
     pub(super) expires_in_seconds: Option<u32>,
-    /// Required with a token for all tenants that names none by `?tenant_id=`, refused otherwise.
+    /// Required with a token for all tenants unless `?tenant_id=` names one; otherwise rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) tenant_id: Option<&'static str>,
@@ -76,16 +76,15 @@ pub(super) struct PostedEvent {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
     id: EventId,
-    /// Whether it was accepted before, under the same idempotency key.
+    /// Whether it was accepted before with the same idempotency key.
     duplicate: bool,
-    /// How many deliveries it was fanned out to.
+    /// The number of deliveries created for it.
     deliveries: u16,
 }
 
-/// Accepts an event: when this returns 202 it is stored, and each of its deliveries will end in exactly one outcome. Its
-/// tenant may post no more than its rate (429), and have no more events waiting than its share (503 `overloaded`). While an
-/// open SQL transaction holds the session or the idempotency key, the answer is 503 `unavailable` after half a second.
-/// Come back after `Retry-After` seconds.
+/// Accepts an event. 202 means that it is stored and that each of its deliveries will end in exactly one outcome. Returns 429 if
+/// its tenant exceeds its rate, and 503 `overloaded` if too many of its tenant's events are waiting. Returns 503 `unavailable`
+/// after half a second while an open SQL transaction locks the session or the idempotency key. Retry after `Retry-After` seconds.
 #[utoipa::path(
     post,
     path = "/v1/events",
@@ -150,7 +149,7 @@ async fn accept(
     answer(&acceptance).map(|answer| (event_type, answer))
 }
 
-/// The header's key, where there is one.
+/// The key in the header, if present.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -161,7 +160,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     })
 }
 
-/// Writes the header's key into the body, where the event's rules see it. The body may repeat it, not contradict it.
+/// Copies the header's key into the body, where the event's rules validate it. The body may repeat it, but not contradict it.
 fn take_over_key(body: &mut Value, key: String) -> Option<Fault> {
     let fields = body.as_object_mut()?;
     match fields.get("idempotency_key") {
@@ -177,7 +176,7 @@ fn take_over_key(body: &mut Value, key: String) -> Option<Fault> {
     }
 }
 
-/// What an acceptance is over HTTP.
+/// Maps an acceptance to a response.
 pub(super) fn answer(acceptance: &Acceptance) -> Result<(StatusCode, AcceptedEvent), Problem> {
     match *acceptance {
         Acceptance::Accepted { id, deliveries } => {
@@ -196,12 +195,12 @@ pub(super) fn refused(error: IngestError) -> Problem {
             Problem::new(ProblemCode::Overloaded).detail("nothing was accepted").retry_after(RETRY_SOON)
         }
         IngestError::Unavailable => {
-            Problem::unavailable().detail("the event may have been accepted: repeat it with its idempotency key")
+            Problem::unavailable().detail("the event may have been accepted: post it again with its idempotency key")
         }
     }
 }
 
-/// Counts an event that was refused. What never was about an event, such as a missing right, is not counted.
+/// Counts a rejected event. Requests refused for other reasons, such as a missing permission, are not counted.
 pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
     let reason = match code {
         ProblemCode::InvalidJson | ProblemCode::UnsupportedMediaType | ProblemCode::Invalid => RejectReason::Invalid,

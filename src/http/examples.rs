@@ -1,4 +1,4 @@
-//! Examples of what the API answers, in `examples.json` by the name of the schema; the tests hold them against it.
+//! Examples of responses by schema name, from `examples.json`; tests compare them with the API.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use utoipa::openapi::{Content, Ref, RefOr};
 
 const EXAMPLES: &str = include_str!("examples.json");
 
-/// The examples by the reference to their schema.
+/// The examples by schema reference.
 pub(super) struct Examples(BTreeMap<String, Value>);
 
 impl Examples {
     pub(super) fn read() -> Self {
-        // The file is part of the program, and a test looks for each example in the document.
+        // The file is compiled in, and a test looks for each example in the document.
         let by_name: BTreeMap<String, Value> = serde_json::from_str(EXAMPLES).unwrap_or_default();
         Self(by_name.into_iter().map(|(name, example)| (Ref::from_schema_name(name).ref_location, example)).collect())
     }
 
-    /// Gives each answer of a route its example.
+    /// Adds its example to each response of a route.
     pub(super) fn add_to(&self, operation: &mut Operation) {
         for response in operation.responses.responses.values_mut() {
             let RefOr::T(response) = response else { continue };

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it should be sent requests.
+//! Liveness and readiness of the process.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use super::state::ApiState;
 use crate::store::{Db, connection, schema};
 use crate::supervision::{Stage, TaskFailure};
 
-/// How long an answer stands, so that strangers cannot keep the database busy with it.
+/// How long a result is reused, so that unauthenticated requests cannot overload the database.
 const FRESH_FOR: Duration = Duration::from_millis(500);
-/// A database that takes longer is as good as absent.
+/// A database that takes longer counts as unavailable.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the service says of itself.
+/// The health of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Health {
@@ -32,7 +32,7 @@ pub(super) struct HealthDocument {
     status: Health,
 }
 
-/// Whether the database was found fit, and when.
+/// The latest result of the database check, and its time.
 #[derive(Debug)]
 pub(super) struct Readiness(Mutex<Option<(Instant, Result<(), Unready>)>>);
 
@@ -68,7 +68,7 @@ async fn look(db: &Db) -> Result<(), Unready> {
     match timeout(TIMEOUT, ask(db)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the database is not ready");
+            tracing::warn!(%error, "the database was not ready");
             Err(Unready::NoDatabase)
         }
         Err(_elapsed) => Err(Unready::NoDatabase),
@@ -83,15 +83,15 @@ async fn ask(db: &Db) -> Result<Result<(), Unready>, schema::Error> {
     Ok(if is_read_only { Err(Unready::ReadOnly) } else { Ok(()) })
 }
 
-/// Whether the process lives: 500 after one of its background tasks has failed, until it exits. Says nothing of the
-/// database: a restart would not mend that.
+/// Returns 500 from the failure of a background task until the process exits. Does not check the database, because a restart
+/// would not repair that.
 #[utoipa::path(get, path = "/livez", tag = "Service",
     responses((status = 200, description = "Alive", body = HealthDocument)))]
 pub(super) async fn livez(State(state): State<ApiState>) -> Response {
     liveness(&state.stage)
 }
 
-/// The same for any listener of the process. Names the task, not its panic, because this needs no token.
+/// The same for any listener of the process. Names the task but not its panic, because this needs no token.
 pub(super) fn liveness(stage: &Stage) -> Response {
     match stage.failure() {
         None => Json(HealthDocument { status: Health::Ok }).into_response(),
@@ -103,8 +103,8 @@ fn task_failed(failure: &TaskFailure) -> String {
     format!("the background task `{}` failed; the process is stopping", failure.task.as_str())
 }
 
-/// Whether to send requests here: the database answers, its schema is that of this release, the process is not stopping.
-/// The detail of a refusal says why.
+/// Returns 200 if the database responds with this release's schema and the process is not stopping. Otherwise `detail` has the
+/// reason.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -1,4 +1,4 @@
-//! Who asks, as the service sees it: a page shows each person what that person may do, and no more.
+//! The caller as the service sees it, so that a page can show only what its user may do.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,20 +17,20 @@ use crate::domain::role::{Permission, Role};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeView {
     role: Role,
-    /// Null: a token for all tenants, and the request named none.
+    /// Null for a token for all tenants if the request names none.
     tenant_id: Option<String>,
-    /// The claim `sub` of a person; null: a service asks, by an API token.
+    /// The user's claim `sub`; null for a service with an API token.
     user_id: Option<String>,
-    /// What the role may do: the lines of the table of roles.
+    /// The permissions of the role.
     #[schema(value_type = Vec<String>, example = json!(["use_workspace", "subscribe_browsers"]))]
     permissions: Vec<Permission>,
-    /// Whether the deployment notifies users in their browsers.
+    /// Whether the deployment supports browser push.
     browser_push: bool,
-    /// When the caller's token ends, if nobody ends it before; null: never by itself.
+    /// When the caller's token expires; null: it does not.
     valid_until: Option<DateTime<Utc>>,
 }
 
-/// Who asks, and what the caller's role may do.
+/// Returns the caller and the permissions of its role.
 #[utoipa::path(
     get,
     path = "/v1/me",

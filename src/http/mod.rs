@@ -1,5 +1,5 @@
-//! The HTTP API: a file per resource. Knows who asks and what JSON looks like; the rules are the domain's, the SQL is
-//! the store's, and events go in through `ingest` alone.
+//! The HTTP API, one file per resource. Handles authentication and JSON. Rules are in `domain`, SQL is in `store`, and events are
+//! accepted through `ingest` only.
 
 pub mod access;
 mod agents;
@@ -76,46 +76,46 @@ use crate::supervision::Stage;
 use crate::telemetry::metrics::Metrics;
 use state::ApiState;
 
-/// The bounds of the API.
+/// The limits of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Largest body of a posted event, in bytes.
+    /// Maximum body of a posted event, in bytes.
     pub event_body_bytes: usize,
-    /// Largest body of a batch, in bytes.
+    /// Maximum body of a batch, in bytes.
     pub batch_body_bytes: usize,
-    /// Most events in a batch.
+    /// Maximum number of events in a batch.
     pub batch_events: usize,
-    /// Most events per second of a tenant; `None`: no limit.
+    /// Maximum number of events per second and tenant; `None`: no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
-    /// Most wrong credentials of an address in ten seconds; then it is told to wait.
+    /// Wrong credentials per address in ten seconds before the response is 429.
     pub wrong_credentials: u32,
-    /// Proxies whose word about the address of their client is believed.
+    /// Proxies whose reports of client addresses are trusted.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// Largest head of a request, in bytes: its path and its headers.
+    /// Maximum size of a request's path and headers, in bytes.
     pub head_bytes: usize,
-    /// Events and deliveries are kept for so many days.
+    /// Days to keep events and deliveries.
     pub retention_days: u32,
     /// How long a replayed delivery may wait.
     pub replay_expires: Duration,
-    /// Longest time for the head of a request to arrive, and for a connection to be idle.
+    /// Timeout for the head of a request to arrive, and for idle connections.
     pub head_timeout: Duration,
-    /// Longest time for a request from its head to its answer.
+    /// Timeout from the head of a request to its response.
     pub request_timeout: Duration,
-    /// Longest time for the body of a request to arrive.
+    /// Timeout for the body of a request to arrive.
     pub body_timeout: Duration,
-    /// Longest time that an answer waits for its client to read on.
+    /// Timeout for a client to read more of its response.
     pub write_timeout: Duration,
-    /// Longest time for requests to end when the process stops.
+    /// Timeout for open requests when the process stops.
     pub drain_timeout: Duration,
-    /// Most connections at once; further ones are told to come back, as far as there is room for that.
+    /// Maximum number of connections; some more are served with 503.
     pub max_connections: usize,
-    /// Whom the portal's sign-in page offers to be, as JSON; `None`: nobody, as everywhere but in a demonstration.
+    /// Users that the portal's sign-in page offers, as JSON; `Some` only in a demonstration.
     pub sign_in_choices: Option<String>,
-    /// The hosts that requests must name, with their ports; empty: any, as everywhere but in a demonstration.
+    /// The hosts, with ports, that requests may name; empty: any. Set only in a demonstration.
     pub own_hosts: Arc<[String]>,
-    /// The origin under which callers reach the API; `None`: the document names none.
+    /// The origin under which callers reach the API; `None`: the document does not name it.
     pub public_url: Option<Url>,
-    /// The bounds of the operator workspace's streams, each of which is a connection.
+    /// The limits of operator workspace streams; each stream is a connection.
     pub workspace: workspace::Settings,
 }
 
@@ -145,12 +145,12 @@ impl Default for Settings {
     }
 }
 
-/// Every route, with its documentation: a route outside of this is not documented, so there is none.
+/// All routes with their documentation. Routes cannot be registered elsewhere, so all are documented.
 fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }
 
-/// The routes of a deployment without browser push: what strangers may send to is absent then.
+/// The routes of a deployment without browser push: without the unauthenticated ones too.
 fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))
@@ -209,7 +209,7 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// The metrics, and whether the process lives, for a listener of their own: they are for operators, not for callers.
+/// Metrics and liveness, for a separate listener: they are for operators, not for API callers.
 pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
     let render = || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()) };
     let livez = || async move { health::liveness(&stage) };
@@ -220,11 +220,11 @@ pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
 pub fn openapi_json(public_url: Option<&Url>) -> String {
     let mut document = routes().into_openapi();
     openapi::complete(&mut document, public_url);
-    // Text keys only: this cannot fail, and the tests read the document.
+    // All keys are strings, so serialization cannot fail; tests read the document.
     document.to_pretty_json().unwrap_or_default()
 }
 
-#[expect(clippy::disallowed_methods, reason = "requests happen now: here the clock is read for all that they lead to")]
+#[expect(clippy::disallowed_methods, reason = "the only place where request handlers read the clock")]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }

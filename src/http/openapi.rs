@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the handlers themselves.
+//! Generates the OpenAPI document from the handlers.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -16,7 +16,7 @@ use super::refusals;
 use super::state::ApiState;
 use super::workspace::TICKET_PARAMETER;
 
-/// What the document says besides the routes.
+/// General information in the document.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -27,20 +27,20 @@ use super::workspace::TICKET_PARAMETER;
     components(schemas(ProblemDocument<'static>)),
     tags(
         (name = "Events", description = "Posted by platform services."),
-        (name = "Push configs", description = "Where an agent's events go, set by admins."),
-        (name = "Deliveries", description = "What became of events."),
-        (name = "Operator workspace", description = "What waits for human operators, or is with them."),
-        (name = "Operations", description = "Replays of many deliveries, and what schedules did."),
-        (name = "Browser push", description = "Notifications to users, in their browsers."),
-        (name = "Tokens", description = "Who may use this API."),
-        (name = "Portal", description = "Pages for users, as files."),
+        (name = "Push configs", description = "Webhook settings of agents, set by admins."),
+        (name = "Deliveries", description = "Outcomes of events."),
+        (name = "Operator workspace", description = "Sessions that wait for a human operator or are with one."),
+        (name = "Operations", description = "Replays of many deliveries, and scheduled maintenance."),
+        (name = "Browser push", description = "Notifications in users' browsers."),
+        (name = "Tokens", description = "Access to this API."),
+        (name = "Portal", description = "Web pages for users."),
         (name = "Service", description = "Health and documentation."),
     ),
     modifiers(&Credentials),
 )]
 pub(super) struct Document;
 
-/// How callers say who they are. Who may use a route stands at the route.
+/// The authentication methods. Each route lists those that it accepts.
 struct Credentials;
 
 impl Modify for Credentials {
@@ -54,19 +54,18 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(token));
         components.add_security_scheme("person", SecurityScheme::Http(person.bearer_format("JWT").build()));
-        let ticket = "A ticket from `POST /v1/workspace/stream-tickets`, for one stream, once.";
+        let ticket = "A ticket from `POST /v1/workspace/stream-tickets`, valid for one stream.";
         let ticket = ApiKey::Query(ApiKeyValue::with_description(TICKET_PARAMETER, ticket));
         components.add_security_scheme("ticket", SecurityScheme::ApiKey(ticket));
     }
 }
 
-/// Adds where the API is, and to each route what comes from elsewhere: who may use it, how it refuses, and what its answers
-/// look like.
+/// Adds the servers, and to each route its access rule, refusals and response examples.
 pub(super) fn complete(document: &mut OpenApi, public_url: Option<&Url>) {
     document.servers = public_url.map(|url| {
         let server = |url: String, words| ServerBuilder::new().url(url).description(Some(words)).build();
         let origin = url.origin().ascii_serialization();
-        vec![server(origin, "Where callers reach the API."), server("/".to_owned(), "Where this document is from.")]
+        vec![server(origin, "Where callers reach the API."), server("/".to_owned(), "The server of this document.")]
     });
     refusals::define(document.components.get_or_insert_default());
     let examples = Examples::read();
@@ -87,7 +86,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// This document.
+/// Returns this document.
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",

@@ -1,4 +1,4 @@
-//! Operations: replays of many deliveries, asked for, watched and canceled; and what the schedules did.
+//! Operations: lists and cancels replays of many deliveries; lists scheduled maintenance.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,27 +23,27 @@ use crate::domain::page::{Cursor, PageRows};
 use crate::domain::replay::ReplayRequest;
 use crate::store::operation_log;
 
-/// Work besides deliveries: one tick of a schedule, or one request.
+/// Background work other than deliveries: one tick of a schedule, or one request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OperationView {
     id: OperationId,
     kind: OperationKind,
     state: OperationState,
-    /// Which time of its schedule it stands for; null: it was asked for.
+    /// The tick of its schedule; null for a request.
     scheduled_for: Option<DateTime<Utc>>,
     agent_id: Option<String>,
     /// How often it was started.
     attempts: u32,
-    /// What went wrong last, in words.
+    /// The last error, as text.
     note: Option<String>,
-    /// Null for schedules.
+    /// Null for scheduled operations.
     replay: Option<ReplayView>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// What a replay was asked to do, and how far it is.
+/// The request for a replay, and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReplayView {
     from: DateTime<Utc>,
@@ -51,15 +51,16 @@ pub(super) struct ReplayView {
     outcomes: Vec<Outcome>,
     limit: u64,
     dry_run: bool,
-    /// Deliveries of the tenant that were looked at.
+    /// The tenant's deliveries examined so far.
     examined: u64,
-    /// Of these, the agent's webhooks with one of the outcomes that were not replayed since.
+    /// Examined deliveries that belong to the agent's webhook, have a requested outcome and were not replayed since.
     matched: u64,
-    /// Of these, not replayed: a replay is in flight already, today's settings do not want the event, or it is too old.
+    /// Matched deliveries that were not replayed: a replay is in flight, the current settings do not select the event, or it is
+    /// too old.
     skipped: u64,
-    /// New deliveries; in a dry run 0, and `matched` less `skipped` is what they would be.
+    /// New deliveries. In a dry run 0; `matched` minus `skipped` estimates them.
     replayed: u64,
-    /// How much of the range of time was looked at: 0 to 1.
+    /// The part of the time range examined so far: 0 to 1.
     progress: f64,
 }
 
@@ -87,7 +88,7 @@ impl ReplayView {
     }
 }
 
-/// How much of the time from `from` to `to` had passed at `at`.
+/// The fraction of the time from `from` to `to` that had passed at `at`.
 fn part(from: DateTime<Utc>, at: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     let whole = (to - from).as_seconds_f64();
     if whole > 0.0 { ((at - from).as_seconds_f64() / whole).clamp(0.0, 1.0) } else { 1.0 }
@@ -112,15 +113,15 @@ impl From<Operation> for OperationView {
     }
 }
 
-/// A page of operations, the newest first.
+/// A page of operations, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OperationPage {
     data: Vec<OperationView>,
-    /// Where to go on; null: this was the end.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// Operations of the tenant, the newest first. A token for all tenants that names none sees those of the schedules.
+/// Lists the tenant's operations, newest first. A token for all tenants that names none sees the scheduled ones.
 #[utoipa::path(
     get,
     path = "/v1/operations",
@@ -131,7 +132,7 @@ pub(super) struct OperationPage {
         OfTenant,
     ),
     responses(
-        (status = 200, description = "A page", body = OperationPage),
+        (status = 200, description = "A page of operations", body = OperationPage),
     ),
 )]
 pub(super) async fn list(
@@ -149,7 +150,7 @@ pub(super) async fn list(
     }))
 }
 
-/// An operation and how far it is.
+/// Returns an operation and its progress.
 #[utoipa::path(
     get,
     path = "/v1/operations/{id}",
@@ -172,10 +173,10 @@ pub(super) async fn read(
     found(&state, caller.tenant(), name.id()?).await.map(|operation| Json(operation.into()))
 }
 
-/// Cancels an operation that has not ended: what it has replayed remains, and nothing comes after it. Safe to repeat; one
-/// that has ended otherwise is a conflict.
+/// Cancels an unfinished operation: finished replays remain, and no more follow. Safe to repeat. Returns 409 if the operation has
+/// ended otherwise.
 ///
-/// Not a DELETE: the operation stays, to be read.
+/// Not a DELETE, because the operation remains readable.
 #[utoipa::path(
     post,
     path = "/v1/operations/{id}/cancel",
@@ -200,9 +201,9 @@ pub(super) async fn cancel(
     operation_log::cancel(&state.db, tenant, id).await?;
     let operation = found(&state, Some(tenant), id).await?;
     if operation.state != OperationState::Canceled {
-        return Err(Problem::new(ProblemCode::Conflict).detail("the operation has ended already"));
+        return Err(Problem::new(ProblemCode::Conflict).detail("the operation has already ended"));
     }
-    tracing::info!(operation.id = %id, actor = caller.actor(), "an operation was canceled");
+    tracing::info!(operation.id = %id, actor = caller.actor(), "canceled an operation");
     Ok(Json(operation.into()))
 }
 
@@ -211,7 +212,7 @@ async fn found(state: &ApiState, tenant: Option<&TenantId>, id: OperationId) -> 
     operation.ok_or_else(|| Problem::new(ProblemCode::NotFound))
 }
 
-/// What was entered: 202, or 200 if its key had been entered before.
+/// The response for a created operation: 202, or 200 if its key was used before.
 pub(super) async fn entered(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,7 +1,7 @@
-//! Which requests a demonstration answers: those to its own host and, for the tokens of its sign-in page, those of its own pages.
+//! In a demonstration, accepts requests to its host only; only its own pages and non-browser programs get the sign-in tokens.
 //!
-//! Anyone can point a host name to 127.0.0.1 (DNS rebinding). A browser then takes the demonstration for a page's own origin,
-//! and would let that page read the tokens. The request's `Host` is still that name.
+//! Anyone can point a host name to 127.0.0.1 (DNS rebinding). A page from that host then has the same origin as the demonstration
+//! and could read the tokens, but its requests still carry that name in `Host`.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -13,7 +13,7 @@ use super::problem::{Problem, ProblemCode};
 /// <https://w3c.github.io/webappsec-fetch-metadata/#sec-fetch-site-header>
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request to another host than `own`; if that is empty, any host is answered.
+/// Rejects a request to a host that is not in `own`. An empty `own` accepts any host.
 pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Problem> {
     if own.is_empty() || host(request).is_some_and(|host| own.iter().any(|own| own.eq_ignore_ascii_case(host))) {
         return Ok(());
@@ -21,7 +21,7 @@ pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Proble
     Err(Problem::new(ProblemCode::NotFound).detail(format!("this demonstration is only at {}", own.join(" and "))))
 }
 
-/// The one host that the request names: by the header, or by `:authority` of HTTP/2.
+/// The only host that the request names, in the header or as `:authority` in HTTP/2.
 fn host(request: &Request) -> Option<&str> {
     let mut headers = request.headers().get_all(HOST).iter();
     match (headers.next(), headers.next()) {
@@ -31,7 +31,7 @@ fn host(request: &Request) -> Option<&str> {
     }
 }
 
-/// Whether a page of one of the hosts `own` asks, or a program that is no browser.
+/// Whether the request comes from a page of a host in `own`, or from a program that is not a browser.
 pub(super) fn is_own_page(own: &[String], headers: &HeaderMap) -> bool {
     let is_own = |origin: &HeaderValue| own.iter().any(|own| *origin == format!("http://{own}"));
     headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin") && headers.get(ORIGIN).is_none_or(is_own)
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_hosts_are_answered() {
+    fn accepts_own_hosts_only() {
         for (uri, hosts, is_answered) in [
             ("/", ["127.0.0.1:8080"].as_slice(), true),
             ("/", &["LocalHost:8080"], true),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn only_own_pages_and_programs_get_tokens() {
+    fn accepts_own_pages_and_programs_only() {
         for (headers, is_own) in [
             ([].as_slice(), true),
             (&[("sec-fetch-site", "same-origin")], true),

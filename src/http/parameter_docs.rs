@@ -1,18 +1,18 @@
-//! The parameters that many routes share, as the OpenAPI document has them.
+//! OpenAPI documentation of parameters that many routes share.
 
 use utoipa::IntoParams;
 
-/// The agent of a path.
+/// The agent in a path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documentation: `AgentPath` reads it")]
 pub(super) struct OfAgent {
-    /// The platform's own name of the agent.
+    /// The platform's name of the agent.
     #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "agent-1")]
     agent_id: String,
 }
 
-/// The user of a path.
+/// The user in a path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documentation: `user_browsers` reads it")]
@@ -22,7 +22,7 @@ pub(super) struct OfUser {
     user_id: String,
 }
 
-/// The tenant, for callers who speak for all of them.
+/// The tenant, for callers with a token for all tenants.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documentation: `Caller` reads it")]
@@ -37,31 +37,31 @@ pub(super) struct OfTenant {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documentation: `Parameters` reads them")]
 pub(super) struct OfPage {
-    /// Rows of the page.
+    /// Maximum number of rows.
     #[param(minimum = 1, maximum = 250, default = 50, example = 50)]
     limit: Option<u16>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]{21}[AQgw]$", example = "AZMAAAAAcACAAAAAAAAAAA")]
     cursor: Option<String>,
 }
 
-/// The state that a change is for.
+/// The state that a change expects.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation: `IfMatch` reads it")]
 pub(super) struct OfState {
-    /// The `ETag` of a read: the change is refused if the state is another by now. `*`: only if something is set;
-    /// `"unset"`, the tag of what is not set: only if nothing is.
+    /// The `ETag` of a read: the change is rejected if the state is different now. `*`: only if it is set; `"unset"`, the tag of
+    /// the unset state: only if it is not.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }
 
-/// The key by which a request may be repeated.
+/// The key that makes a request safe to repeat.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation: `events::idempotency_key` reads it")]
 pub(super) struct OfRepetition {
-    /// The same key and request again is the same thing, done once.
+    /// A repeated key and request return the first result; nothing is done twice.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,

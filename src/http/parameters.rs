@@ -1,4 +1,4 @@
-//! Query parameters, read one by one with every fault, as `domain::fields` does for bodies.
+//! Parses query parameters one by one and collects all faults, as `domain::fields` does for bodies.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::timestamp;
 
-/// The parameters being read: take them, then `finish`. The tenant's is the caller's matter and is not among them.
+/// The remaining parameters: take them, then `finish`. Excludes the tenant parameter, which `Caller` reads.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     values: Vec<(String, String)>,
@@ -26,7 +26,7 @@ impl Parameters {
         Self { values: pairs.filter(|(name, _)| name != TENANT_PARAMETER).collect(), faults: Vec::new() }
     }
 
-    /// Takes a parameter; given twice it is a fault.
+    /// Takes a parameter; a repeated one is a fault.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.values.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.values.remove(index);
@@ -39,7 +39,7 @@ impl Parameters {
         Some(value)
     }
 
-    /// Takes a parameter through a `parse` that says in words what was wrong.
+    /// Takes a parameter and parses it; the error of `parse` becomes the fault's message.
     pub fn parsed<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(String) -> Result<T, E>) -> Option<T> {
         match parse(self.take(name)?) {
             Ok(value) => Some(value),
@@ -64,7 +64,7 @@ impl Parameters {
         })
     }
 
-    /// Takes a moment.
+    /// Takes a time.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
         self.parsed(name, |text| timestamp::parse(&text))
     }
@@ -73,7 +73,7 @@ impl Parameters {
         self.faults.push(Fault::new(name, code, message));
     }
 
-    /// Ends the reading: each parameter that was not taken is a fault.
+    /// Reports each parameter that was not taken as a fault.
     pub fn finish(mut self) -> Result<(), Problem> {
         let unknown = self.values.into_iter().map(|(name, _)| name);
         self.faults.extend(Fault::unknown(unknown, "is not a parameter of this route"));
@@ -89,7 +89,7 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     }
 }
 
-/// For routes without parameters: any is a fault.
+/// For routes without parameters: reports any parameter as a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct NoParameters;
 
@@ -110,7 +110,7 @@ mod tests {
     use crate::domain::endpoint::Channel;
 
     #[test]
-    fn every_fault_of_the_parameters_is_found() {
+    fn reports_every_fault() {
         let mut parameters = Parameters::of("channel=fax&from=today&limit=1&limit=2&x=1&tenant_id=acme");
         assert_eq!(parameters.one_of("channel", Channel::ALL, Channel::as_str), None);
         assert_eq!(parameters.time("from"), None);

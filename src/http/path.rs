@@ -1,11 +1,11 @@
-//! The part of a path that names a thing.
+//! Extracts the name or id of a resource from a path.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
 use super::problem::{Problem, ProblemCode};
 
-/// The one parameter of the route's path. What is no text names nothing: 404.
+/// The only path parameter of a route. Returns 404 if it is not valid UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathName(pub String);
 
@@ -19,7 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
 }
 
 impl PathName {
-    /// The name as an id; another kind of id, or none at all, names nothing.
+    /// Parses the name as an id. Returns 404 for another kind of id or other text.
     pub fn id<T: std::str::FromStr>(&self) -> Result<T, Problem> {
         self.0.parse().map_err(|_not_an_id| Problem::new(ProblemCode::NotFound))
     }

@@ -1,4 +1,5 @@
-//! The portal: files out of the binary, for everybody. What they show comes from the API, with the reader's own token.
+//! Serves the portal's files from the binary, without authentication. Its pages get their data from the API with the user's
+//! token.
 
 use axum::extract::{Path, State};
 use axum::http::header::{
@@ -18,29 +19,29 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// <https://w3c.github.io/ServiceWorker/#service-worker-allowed>
 const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 
-/// Leads to the portal.
+/// Redirects to the portal.
 #[utoipa::path(get, path = "/", tag = "Portal", responses((status = 303, description = "See /portal/")))]
 pub(super) async fn root() -> Redirect {
     Redirect::to("/portal/")
 }
 
-/// Leads to the portal.
+/// Redirects to the portal.
 #[utoipa::path(get, path = "/portal", tag = "Portal", responses((status = 303, description = "See /portal/")))]
 pub(super) async fn without_slash() -> Redirect {
     Redirect::to("/portal/")
 }
 
-/// The portal.
+/// Returns the portal's page.
 #[utoipa::path(get, path = "/portal/", tag = "Portal",
-    responses((status = 200, description = "The page"), (status = 304, description = "As by `If-None-Match`")))]
+    responses((status = 200, description = "The page"), (status = 304, description = "Not modified (`If-None-Match`)")))]
 pub(super) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, Problem> {
     answer(&state, portal::INDEX, &headers)
 }
 
-/// A file of the portal: `notifications.js` is the client module, `sw.js` the service worker.
+/// Returns a file of the portal: `notifications.js` is the client module, `sw.js` the service worker.
 #[utoipa::path(get, path = "/portal/{file}", tag = "Portal",
     params(("file" = String, Path, example = "notifications.js")),
-    responses((status = 200, description = "The file"), (status = 304, description = "As by `If-None-Match`"),
+    responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),
         (status = 404, description = "No such file")))]
 pub(super) async fn file(
     State(state): State<ApiState>,
@@ -50,10 +51,10 @@ pub(super) async fn file(
     answer(&state, &name, &headers)
 }
 
-/// A file in a folder of the portal.
+/// Returns a file in a folder of the portal.
 #[utoipa::path(get, path = "/portal/{folder}/{file}", tag = "Portal",
     params(("folder" = String, Path, example = "notifications"), ("file" = String, Path, example = "state.js")),
-    responses((status = 200, description = "The file"), (status = 304, description = "As by `If-None-Match`"),
+    responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),
         (status = 404, description = "No such file")))]
 pub(super) async fn file_in_folder(
     State(state): State<ApiState>,
@@ -67,7 +68,7 @@ pub(super) async fn file_in_folder(
 fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let has_tokens = path == portal::SIGN_IN && state.settings.sign_in_choices.is_some();
     if has_tokens && !own_origin::is_own_page(&state.settings.own_hosts, headers) {
-        return Err(Problem::new(ProblemCode::NotFound).detail("only the portal's own pages get these"));
+        return Err(Problem::new(ProblemCode::NotFound).detail("only the portal's pages may read this"));
     }
     let File { content_type, etag, bytes } =
         state.portal.file(path).ok_or_else(|| Problem::new(ProblemCode::NotFound))?;
@@ -78,10 +79,10 @@ fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response,
         ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], bytes).into_response()
     };
     let headers = response.headers_mut();
-    // Quotes and hexadecimal digits are always a header value.
+    // Quotes and hexadecimal digits are always valid in a header value.
     headers.extend(HeaderValue::from_str(&etag).map(|etag| (ETAG, etag)));
-    // Asked for each time, answered without a body where nothing has changed: an update reaches everybody at once, and the
-    // files of one version never meet those of another for long.
+    // Browsers revalidate every time and get 304 if nothing has changed: updates apply at once, and files of different versions
+    // do not mix for long.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(portal::CONTENT_SECURITY_POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -93,7 +94,7 @@ fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response,
     Ok(response)
 }
 
-/// Whether `If-None-Match` names the tag; weak comparison, as for GET (RFC 9110, 13.1.2).
+/// Whether `If-None-Match` contains the tag; weak comparison, as for GET (RFC 9110, 13.1.2).
 fn names(if_none_match: &HeaderValue, etag: &str) -> bool {
     let tags = if_none_match.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)

@@ -1,4 +1,4 @@
-//! `If-Match`: a change only of the state that the client has read (RFC 9110, section 13.1.1).
+//! `If-Match`: changes a resource only if it is still in the state that the client has read (RFC 9110, section 13.1.1).
 
 use std::convert::Infallible;
 
@@ -10,15 +10,15 @@ use axum::http::request::Parts;
 use super::problem::{Problem, ProblemCode};
 use crate::store::push_configs::Revision;
 
-/// A strong entity tag, with its quotes.
+/// A strong entity tag with its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EntityTag(String);
 
 impl EntityTag {
-    /// The tag of what is not set. It may be read, so it has a tag: that is how to set it only if nobody else has.
+    /// The tag of an unset config. With it, a client can create a config only if none exists.
     const UNSET: &str = "\"unset\"";
 
-    /// The version, and enough of the endpoint's random bits that a config set anew has other tags.
+    /// The version and enough random bits of the endpoint id, so that a recreated config has different tags.
     pub(super) fn of(revision: Option<Revision>) -> Self {
         let Some(Revision { endpoint_id, version }) = revision else { return Self(Self::UNSET.to_owned()) };
         let (_, random) = endpoint_id.uuid().as_u64_pair();
@@ -26,24 +26,24 @@ impl EntityTag {
     }
 
     pub(super) fn to_header(&self) -> HeaderValue {
-        // Digits, letters and quotes are always a header value.
+        // Digits, letters and quotes are always valid in a header value.
         HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static(Self::UNSET))
     }
 }
 
-/// What a request demands of the present state.
+/// The request's condition on the current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IfMatch {
-    /// Nothing: the change is wanted whatever there is.
+    /// No condition.
     Absent,
-    /// `*`: that something is set.
+    /// `*`: something must be set.
     Anything,
-    /// That the state is one of these. What is not a strong tag is no state's.
+    /// The state must have one of these tags. Anything but a strong tag matches no state.
     Tags(Vec<String>),
 }
 
 impl IfMatch {
-    /// 412 unless the present state is what the client demands.
+    /// Returns 412 unless the current state meets the condition.
     pub(super) fn check(&self, revision: Option<Revision>) -> Result<(), Problem> {
         let holds = match self {
             Self::Absent => true,
@@ -53,15 +53,15 @@ impl IfMatch {
         if holds { Ok(()) } else { Err(Problem::new(ProblemCode::PreconditionFailed)) }
     }
 
-    /// The answer when somebody else's change came between reading and writing: 412 for who had named a state, else 409.
+    /// The response if another request changed the state between reading and writing: 412 if the client named a state, else 409.
     pub(super) fn overtaken(&self) -> Problem {
         match self {
-            Self::Absent => Problem::new(ProblemCode::Conflict).detail("somebody else changed it at the same moment"),
+            Self::Absent => Problem::new(ProblemCode::Conflict).detail("another request changed it at the same time"),
             Self::Anything | Self::Tags(_) => Problem::new(ProblemCode::PreconditionFailed),
         }
     }
 
-    /// Tags hold no commas here, so that the list may be split at each.
+    /// Our tags contain no commas, so the list can be split at each comma.
     pub(super) fn parse<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
         let texts: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
         match texts.as_slice() {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_matches_its_own_tag_alone() {
+    fn a_state_matches_only_its_own_tag() {
         let tag = EntityTag::of(Some(revision(7, 3))).0;
         assert_eq!(tag, "\"3-000000000007\"");
         let table = [

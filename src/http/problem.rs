@@ -1,7 +1,6 @@
-//! Answers that are errors: RFC 9457 documents with a closed list of codes.
+//! Error responses: RFC 9457 documents with a closed list of codes.
 //!
-//! Whatever fails inside is logged here once, and the client is told nothing of it. The request's id is filled in at
-//! the edge (`edge.rs`), which alone knows it.
+//! Internal errors are logged here once; clients get no details. `edge.rs` adds the request id, which only it knows.
 
 use std::time::Duration;
 
@@ -16,52 +15,52 @@ use crate::domain::fault::Fault;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// When to come back after a failure that passes by itself within moments.
+/// `Retry-After` for failures that usually pass within moments.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// The kinds of errors; a closed list that clients may match on.
+/// Error codes: a closed list that clients may match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// The body is not JSON; the detail says where it breaks.
+    /// The body is not JSON; the detail has the position of the error.
     InvalidJson,
     /// No bearer token, or one that is unknown, expired or revoked.
     Unauthorized,
     /// The role of the caller does not allow this.
     Forbidden,
-    /// The token speaks for all tenants and the request does not name one.
+    /// The token is valid for all tenants and the request does not name one.
     TenantRequired,
-    /// Nothing here, or nothing of the caller's tenant.
+    /// Does not exist, or belongs to another tenant.
     NotFound,
     /// The deployment has no keys for browser push.
     BrowserPushNotConfigured,
-    /// The path exists, the method does not.
+    /// The path exists, but not for this method.
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
     /// The idempotency key belongs to another request: another body, or another delivery.
     IdempotencyConflict,
-    /// The thing has changed meanwhile in a way that this does not fit.
+    /// The request conflicts with the current state.
     Conflict,
-    /// `If-Match` names another version than the present one.
+    /// `If-Match` does not match the current version.
     PreconditionFailed,
-    /// The body is larger than its limit.
+    /// The body exceeds its limit.
     PayloadTooLarge,
-    /// The path and the headers are larger than their limit.
+    /// The path and the headers exceed their limit.
     HeadersTooLarge,
     /// The body is not declared as JSON, or is compressed.
     UnsupportedMediaType,
-    /// The content breaks rules; `errors` lists every fault.
+    /// The content is invalid; `errors` lists every fault.
     Invalid,
-    /// The URL has another origin and headers keep secrets that were meant for the old one; `errors` lists them.
+    /// The URL has another origin, and headers keep secrets that were meant for the old one; `errors` lists them.
     SecretReentryRequired,
-    /// More requests than are allowed in this time.
+    /// Too many requests in this period.
     RateLimited,
-    /// A fault of the service.
+    /// An internal error.
     Internal,
-    /// As much work is waiting as may wait; nothing was accepted.
+    /// Too much work is already waiting; nothing was accepted.
     Overloaded,
-    /// The service cannot do this now; the database does not answer or the process is stopping.
+    /// Temporarily unavailable: the database does not respond or the process is stopping.
     Unavailable,
 }
 
@@ -111,24 +110,24 @@ impl ProblemCode {
         }
     }
 
-    /// The same for every occurrence of the code, as RFC 9457 wants it.
+    /// The same for every occurrence of a code, as RFC 9457 requires.
     pub const fn title(self) -> &'static str {
         match self {
             Self::InvalidJson => "The body is not JSON",
-            Self::Unauthorized => "A valid bearer token is needed",
+            Self::Unauthorized => "A valid bearer token is required",
             Self::Forbidden => "The caller's role does not allow this",
             Self::TenantRequired => "The request must name a tenant",
-            Self::NotFound => "There is nothing here",
+            Self::NotFound => "Not found",
             Self::BrowserPushNotConfigured => "This deployment has no browser push",
-            Self::MethodNotAllowed => "The path does not have this method",
+            Self::MethodNotAllowed => "The path does not support this method",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::IdempotencyConflict => "The idempotency key belongs to another request",
-            Self::Conflict => "The request does not fit the present state",
-            Self::PreconditionFailed => "The thing has changed since it was read",
+            Self::Conflict => "The request conflicts with the current state",
+            Self::PreconditionFailed => "The resource has changed since it was read",
             Self::PayloadTooLarge => "The body is too large",
             Self::HeadersTooLarge => "The headers are too large",
             Self::UnsupportedMediaType => "The body must be uncompressed application/json",
-            Self::Invalid => "The content breaks rules",
+            Self::Invalid => "The content is invalid",
             Self::SecretReentryRequired => "Secrets must be entered again for another origin",
             Self::RateLimited => "Too many requests",
             Self::Internal => "The service failed",
@@ -138,7 +137,7 @@ impl ProblemCode {
     }
 }
 
-/// An error as a client sees it.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     code: ProblemCode,
@@ -150,27 +149,27 @@ pub struct Problem {
 /// The document of a problem.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(title = "Problem", example = json!({
-    "type": "urn:flametree:problem:invalid", "code": "invalid", "title": "The content breaks rules", "status": 422,
+    "type": "urn:flametree:problem:invalid", "code": "invalid", "title": "The content is invalid", "status": 422,
     "detail": null, "request_id": "6f1c1e2a9d2f4d0f8a8b0c8e3f5b7a10",
     "errors": [{"pointer": "/text", "code": "required", "message": "is required"}],
 }))]
 pub struct ProblemDocument<'a> {
-    /// A URI that stands for the code.
+    /// A URI that identifies the code.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     type_uri: String,
     code: ProblemCode,
     #[schema(value_type = String)]
     title: &'static str,
-    /// The HTTP status again.
+    /// The HTTP status.
     status: u16,
-    /// What is special about this occurrence.
+    /// Details of this occurrence.
     #[schema(value_type = Option<String>)]
     detail: Option<&'a str>,
-    /// The answer's `X-Request-Id`, to be named when asking for help.
+    /// The response's `X-Request-Id`; include it in support requests.
     #[schema(value_type = Option<String>)]
     request_id: Option<&'a str>,
-    /// Every fault of the content, of more than 20 unknown fields the first 20; empty for other errors.
+    /// Every fault of the content; at most 20 for unknown fields. Empty for other errors.
     #[schema(value_type = Vec<Fault>)]
     errors: &'a [Fault],
 }
@@ -180,7 +179,7 @@ impl Problem {
         Self { code, detail: None, faults: Vec::new(), retry_after: None }
     }
 
-    /// Content that breaks rules.
+    /// Invalid content.
     pub fn invalid(faults: Vec<Fault>) -> Self {
         Self::new(ProblemCode::Invalid).faults(faults)
     }
@@ -197,14 +196,14 @@ impl Problem {
         self
     }
 
-    /// When to try again; whole seconds are sent, rounded up, at least one.
+    /// When to retry; sent in whole seconds, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// A failure of the database or of the process that passes by itself.
+    /// A temporary failure of the database or of the process.
     pub fn unavailable() -> Self {
         Self::new(ProblemCode::Unavailable).retry_after(RETRY_SOON)
     }
@@ -221,9 +220,9 @@ impl Problem {
         self.faults
     }
 
-    /// The document, with the id of the request where it is known.
+    /// The document, with the request id if known.
     pub(super) fn document(&self, request_id: Option<&str>) -> Body {
-        // Strings and numbers: this cannot fail, and an error about an error would help nobody.
+        // Strings and numbers: serialization cannot fail.
         Body::from(serde_json::to_vec(&self.written(request_id)).unwrap_or_default())
     }
 
@@ -257,7 +256,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Not before the time: whoever comes back a moment early is refused again.
+/// Rounds up, so that a client that waits that long is not refused again.
 pub(super) fn whole_seconds(after: Duration) -> u64 {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
@@ -265,7 +264,7 @@ pub(super) fn whole_seconds(after: Duration) -> u64 {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if is_unavailable(&error) {
-            tracing::warn!(%error, "the database did not answer a request");
+            tracing::warn!(%error, "the database did not respond to a request");
             return Self::unavailable();
         }
         tracing::error!(%error, "a statement of a request failed");
@@ -273,11 +272,11 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
-/// Whether the database, or the way to it, is missing for now; everything else is a fault of ours.
+/// Whether the database or the connection to it is temporarily unavailable; other errors are internal.
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-        // Classes of SQLSTATE: connection exceptions, out of resources, operator intervention; and a standby (25006).
+        // SQLSTATE classes: connection exceptions, out of resources, operator intervention; and a standby (25006).
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"),

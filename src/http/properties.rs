@@ -1,4 +1,4 @@
-//! What must hold of the query and the headers of every request; `crate::fuzzing` feeds them.
+//! Properties of query and header parsing, checked by `crate::fuzzing`.
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
@@ -12,10 +12,10 @@ use crate::domain::endpoint::Channel;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::properties;
 
-/// More faults than this cannot be reported of one query.
+/// The maximum number of faults reported for a query.
 const MOST_FAULTS: usize = 50;
 
-/// The bytes as a query, and as the value of each header that is read here.
+/// Parses the bytes as a query, and as the value of each header that the API reads.
 pub fn request(input: &[u8]) {
     if let Ok(text) = str::from_utf8(input) {
         query(text);
@@ -43,7 +43,7 @@ fn query(text: &str) {
         ("limit", limit.is_some()),
         ("session_id", session.is_some()),
     ] {
-        assert!(!found || once(name), "{name} was read though it does not stand once in {text:?}");
+        assert!(!found || once(name), "{name} was read but does not occur exactly once in {text:?}");
     }
     if let Err(problem) = parameters.finish() {
         assert_eq!(problem.code(), ProblemCode::Invalid);
@@ -59,11 +59,11 @@ fn headers(value: &HeaderValue) {
         assert!(value.as_bytes().ends_with(token.as_bytes()) || token.trim() == token, "{token:?} of {value:?}");
         assert!(value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")), "{value:?}");
     }
-    // What is repeated to the client and written into logs is one visible word.
+    // Request ids are echoed to clients and written to logs, so they must be one visible word.
     let id = RequestId::of(&of(REQUEST_ID));
     let word = id.as_str().as_bytes();
     assert!((1..=128).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic), "{id}");
-    // No header is the tag of a state that does not exist, but for the one that says so.
+    // Only `"unset"` may match a state that does not exist.
     let holds = IfMatch::parse([value].into_iter()).check(None).is_ok();
     assert!(!holds || value.as_bytes().windows(7).any(|part| part == b"\"unset\""), "{value:?}");
 }

@@ -1,4 +1,4 @@
-//! What the API says of push configs and their signing secrets, and how it is documented.
+//! Responses about push configs and their signing secrets, and their documentation.
 
 use axum::Json;
 use axum::http::header::{CACHE_CONTROL, ETAG};
@@ -18,40 +18,40 @@ use crate::domain::webhook_url::without_query;
 use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
 
-/// A push config as it is read. Unset, it has only `enabled`, `url`, `headers` and `events`.
+/// A push config. If unset, it has only `enabled`, `url`, `headers` and `events`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigDocument {
     enabled: bool,
-    /// Without its query for roles that may not change it: queries often have a token.
+    /// Without its query for roles that may not change the config, because queries often contain a token.
     url: Option<String>,
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
     #[serde(flatten)]
     #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
-    /// Only in answers to changes: what would keep messages from being sent now, and what others may see.
+    /// Only in responses to changes: problems that prevent sending, and values that others can read.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// Only in the answer that made it, which is the first one and each one to a change of the URL's origin; keep it, it is
-    /// never shown again.
+    /// Only in the response that created it: to the first save, and to a change of the URL's origin. Store it; it is never shown
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
 }
 
-/// What a config that is set has besides.
+/// Additional fields of a config that is set.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FurtherSettings {
-    /// The deadline of an attempt, 1000 to 10000; null: the deployment's default.
+    /// Timeout of an attempt, 1000 to 10000; null: the deployment's default.
     timeout_ms: Option<u64>,
     /// Whether messages are signed.
     #[schema(required = false)]
     signing: bool,
-    /// Why the service itself disabled the config; null: it did not.
+    /// Why the service disabled the config; null if it did not.
     disabled_reason: Option<DisabledReason>,
 }
 
-/// A push config as it is sent. What is absent has its default; a read config may be sent back as it is.
+/// A push config as clients send it. Absent fields get their defaults. A config that was read can be sent back unchanged.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
@@ -61,7 +61,7 @@ pub(super) struct FurtherSettings {
     "events": ["new_session_started", "user_message"],
 }))]
 pub(super) struct PushConfigDraft {
-    /// Needs a URL and at least one event.
+    /// Requires a URL and at least one event.
     #[schema(default = false)]
     enabled: Option<bool>,
     /// https, at most 2048 bytes, without user info and fragment.
@@ -76,28 +76,28 @@ pub(super) struct PushConfigDraft {
     headers: Option<Vec<HeaderDraft>>,
     #[schema(max_items = 4)]
     events: Option<Vec<WebhookEvent>>,
-    /// Not read: a config that was read may be sent back.
+    /// Ignored, so that a config that was read can be sent back.
     #[schema(value_type = Option<Value>)]
     disabled_reason: (),
-    /// Not read.
+    /// Ignored.
     #[schema(value_type = Option<Value>)]
     warnings: (),
 }
 
-/// A header as it is sent.
+/// A header as clients send it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeaderDraft {
-    /// A token of RFC 9110, unique without regard to case; some names are the service's own.
+    /// A token (RFC 9110), unique ignoring case; some names are reserved for the service.
     #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     name: String,
-    /// Visible ASCII, spaces and tabs. A secret header without it keeps the stored one.
+    /// Visible ASCII, spaces and tabs. Without it, a secret header keeps the stored value.
     #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
     value: Option<String>,
-    /// `authorization` and `cookie` always are. Absent: as it is stored, else false.
+    /// Always true for `authorization` and `cookie`. Default: as stored, else false.
     secret: Option<bool>,
-    /// Not read.
+    /// Ignored.
     #[schema(value_type = Option<Value>)]
     value_set: (),
 }
@@ -109,14 +109,14 @@ pub(super) struct HeaderDocument {
     secret: bool,
     /// Null for a secret header.
     value: Option<String>,
-    /// Whether there is a value, shown or not.
+    /// Whether a value is set, even if it is not shown.
     value_set: bool,
 }
 
-/// Something that was saved and will not work as it is.
+/// A setting that was saved but will not work, or exposes a credential.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WarningDocument {
-    /// Where: a JSON Pointer (RFC 6901) into the config.
+    /// JSON Pointer (RFC 6901) into the config.
     #[schema(example = "/url")]
     pointer: String,
     code: WarningCode,
@@ -129,18 +129,18 @@ pub(super) struct WarningDocument {
 pub(super) enum WarningCode {
     /// The host is an address that this deployment does not send to.
     BlockedAddress,
-    /// The host's name does not resolve to an address that this deployment sends to.
+    /// The host name does not resolve to an address that this deployment sends to.
     UnresolvedHost,
-    /// The host's name did not resolve in time.
+    /// The host name did not resolve in time.
     ResolutionTimeout,
-    /// A header looks like a credential and is not secret: everybody who may read the config sees its value.
+    /// A header looks like a credential but is not secret: everyone who may read the config sees its value.
     CredentialNotSecret,
 }
 
-/// The signing secrets of a webhook, without the secrets.
+/// The signing secrets of a webhook, without their values.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SigningSecretsDocument {
-    /// Those that sign messages now, the current one first.
+    /// The secrets that currently sign messages, newest first.
     pub(super) secrets: Vec<SigningSecretDocument>,
 }
 
@@ -148,14 +148,14 @@ pub(super) struct SigningSecretsDocument {
 pub(super) struct SigningSecretDocument {
     id: SigningSecretId,
     created_at: DateTime<Utc>,
-    /// When it stops signing; null: the current one.
+    /// When it stops signing; null for the newest one.
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// A rotated secret.
+/// The result of a rotation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RotatedSecretDocument {
-    /// The new secret; keep it, it is never shown again.
+    /// The new secret. Store it; it is never shown again.
     #[schema(example = "whsec_...")]
     pub(super) signing_secret: String,
     #[serde(flatten)]
@@ -175,7 +175,7 @@ impl PushConfigDocument {
         }
     }
 
-    /// The URL without its query.
+    /// Removes the query of the URL.
     #[must_use]
     pub(super) fn without_query(mut self) -> Self {
         self.url = self.url.map(without_query);
@@ -188,7 +188,7 @@ impl PushConfigDocument {
         self
     }
 
-    /// Shows the secret that was just made, if one was.
+    /// Adds the newly created secret, if there is one.
     #[must_use]
     pub(super) fn with_signing_secret(mut self, secret: Option<&SecretText>) -> Self {
         self.signing_secret = secret.map(|secret| secret.expose().to_owned());
@@ -232,7 +232,7 @@ impl From<VetError> for WarningDocument {
 }
 
 impl WarningDocument {
-    /// A warning for each header that looks like a credential and is not secret.
+    /// A warning for each header that looks like a credential but is not secret.
     pub(super) fn of_headers(headers: &[Header]) -> impl Iterator<Item = Self> {
         headers.iter().enumerate().filter(|(_, header)| header.shows_credential()).map(|(index, _)| Self {
             pointer: format!("/headers/{index}"),
@@ -248,7 +248,7 @@ impl From<SigningSecretInfo> for SigningSecretDocument {
     }
 }
 
-/// An answer with the tag of the state that it shows. No cache keeps it: it may hold a secret.
+/// A response with the `ETag` of the state that it shows. Disables caching, because it may contain a secret.
 pub(super) fn tagged(revision: Option<Revision>, document: impl Serialize) -> Response {
     let headers: [(HeaderName, HeaderValue); 2] =
         [(ETAG, EntityTag::of(revision).to_header()), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];

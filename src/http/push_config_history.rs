@@ -1,4 +1,4 @@
-//! Who changed an agent's push config, when, and which fields.
+//! The history of an agent's push config: who changed which fields, and when.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,9 +21,9 @@ use crate::store::{push_config_history, push_configs};
 pub(super) struct PushConfigChangeView {
     changed_at: DateTime<Utc>,
     action: ChangeAction,
-    /// Who did it: the id of a token (`tok_...`), or `user:` and the `sub` of a person; null: the service itself.
+    /// The actor: a token's id (`tok_...`), or `user:` and the user's `sub`; null for the service.
     actor: Option<String>,
-    /// What was changed, by name and never by value: settings, `headers/` with the name of a header, `signing_secret`.
+    /// The names of what changed, never values: settings, `headers/` and a header's name, `signing_secret`.
     #[schema(example = json!(["url", "headers/Authorization"]))]
     fields: Vec<String>,
 }
@@ -35,16 +35,16 @@ impl From<PushConfigChange> for PushConfigChangeView {
     }
 }
 
-/// A page of changes, the newest first.
+/// A page of changes, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigHistoryPage {
     data: Vec<PushConfigChangeView>,
-    /// Where to go on; null: this was the end.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// Changes of an agent's push config, the newest first; also after its removal. The newest 500 are kept, for 400 days;
-/// an agent of whom none is remembered is not found.
+/// Lists changes of an agent's push config, newest first, even after its removal. Keeps the newest 500 for 400 days. Returns 404
+/// if nothing is known about the agent.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/history",
@@ -56,7 +56,7 @@ pub(super) struct PushConfigHistoryPage {
         OfTenant,
     ),
     responses(
-        (status = 200, description = "A page", body = PushConfigHistoryPage),
+        (status = 200, description = "A page of changes", body = PushConfigHistoryPage),
     ),
 )]
 pub(super) async fn list(
@@ -70,7 +70,7 @@ pub(super) async fn list(
     parameters.finish()?;
     let tenant = caller.own_tenant()?;
     let page = push_config_history::list(&state.db, tenant, &agent, cursor, rows).await?;
-    // Nothing at all is known: then neither is the agent, unless its config is older than the history.
+    // Without history the agent is unknown, unless its config is older than the history.
     let is_unknown = page.rows.is_empty() && cursor.is_none();
     if is_unknown && push_configs::revision(&state.db, tenant, &agent).await?.is_none() {
         return Err(Problem::new(ProblemCode::NotFound).detail("the agent has no push config"));

@@ -1,4 +1,4 @@
-//! An agent's push config: read, replaced, patched, removed.
+//! An agent's push config: reads, replaces, patches and removes it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
-/// The agent that a path names. One that has no config yet is named for the first time, so that a bad name is reported.
+/// The agent in a path. Reports an invalid name as a fault, because a client may be configuring a new agent.
 #[derive(Debug)]
 pub(super) struct AgentPath(pub(super) AgentId);
 
@@ -41,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
     }
 }
 
-/// An agent's push config. Secrets show as set, never their values.
+/// Returns an agent's push config. For secrets it shows only that they are set.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config",
@@ -49,9 +49,9 @@ impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
     tag = "Push configs",
     params(OfAgent, OfTenant),
     responses(
-        (status = 200, description = "The config and its ETag; unset, only its four main fields",
+        (status = 200, description = "The config and its ETag; if unset, only its four main fields",
             body = PushConfigDocument,
-            headers(("ETag" = String, description = "The tag of the state that is shown."))),
+            headers(("ETag" = String, description = "The tag of the returned state."))),
     ),
 )]
 pub(super) async fn read(
@@ -69,8 +69,8 @@ pub(super) async fn read(
     Ok(tagged(revision, document))
 }
 
-/// Replaces the push config. A secret header without `value` keeps the stored one, unless the URL's origin changes. Then
-/// there is a new signing secret too, in this answer alone, and the ones before it end at once.
+/// Replaces the push config. A secret header without `value` keeps the stored value, unless the URL's origin changes. A change of
+/// the origin also creates a new signing secret, shown only in this response, and the old secrets stop signing at once.
 #[utoipa::path(
     put,
     path = "/v1/agents/{agent_id}/push-config",
@@ -81,7 +81,7 @@ pub(super) async fn read(
     responses(
         (status = 200, description = "Saved; with the signing secret, if one was made",
             body = PushConfigDocument,
-            headers(("ETag" = String, description = "The tag of the state that is shown."))),
+            headers(("ETag" = String, description = "The tag of the returned state."))),
         DoesNotFit,
         ChangedMeanwhile,
         BreaksRulesOrLacksSecrets,
@@ -98,7 +98,7 @@ pub(super) async fn replace(
     change(&state, &caller, &agent, &if_match, Draft::Replacement(body)).await
 }
 
-/// Changes the push config by a JSON Merge Patch (RFC 7396) on what a read shows; lists are replaced whole.
+/// Changes the push config with a JSON Merge Patch (RFC 7396) on the document that a read returns; replaces lists as a whole.
 #[utoipa::path(
     patch,
     path = "/v1/agents/{agent_id}/push-config",
@@ -111,7 +111,7 @@ pub(super) async fn replace(
     responses(
         (status = 200, description = "Saved; with the signing secret, if one was made",
             body = PushConfigDocument,
-            headers(("ETag" = String, description = "The tag of the state that is shown."))),
+            headers(("ETag" = String, description = "The tag of the returned state."))),
         DoesNotFit,
         ChangedMeanwhile,
         BreaksRulesOrLacksSecrets,
@@ -128,7 +128,7 @@ pub(super) async fn patch(
     change(&state, &caller, &agent, &if_match, Draft::MergePatch(patch)).await
 }
 
-/// Removes the push config with its secrets. Idempotent.
+/// Removes the push config and its secrets. Idempotent.
 #[utoipa::path(
     delete,
     path = "/v1/agents/{agent_id}/push-config",
@@ -136,7 +136,7 @@ pub(super) async fn patch(
     tag = "Push configs",
     params(OfAgent, OfTenant, OfState),
     responses(
-        (status = 204, description = "The config is unset now"),
+        (status = 204, description = "Removed, or was not set"),
         ChangedMeanwhile,
     ),
 )]
@@ -167,7 +167,7 @@ pub(super) async fn delete(
         push_config_history::record(&mut tx, tenant, &agent, ChangeAction::Deleted, caller.actor(), &[]).await?;
     }
     tx.commit().await?;
-    tracing::info!(tenant.id = %tenant, agent.id = %agent, actor = caller.actor(), "a push config was removed");
+    tracing::info!(tenant.id = %tenant, agent.id = %agent, actor = caller.actor(), "removed a push config");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,7 +194,7 @@ async fn change(
     Ok(tagged(Some(revision), document))
 }
 
-/// Stores the first config of an agent and its signing secret; `None`: somebody else was faster.
+/// Stores the first config of an agent and its signing secret; `None` if another request created one first.
 async fn create(
     state: &ApiState,
     tenant: &TenantId,
@@ -213,8 +213,8 @@ async fn create(
     Ok(Some((revision, Some(secret))))
 }
 
-/// Replaces the config of `replaced`; `None`: another change was faster. What changes nothing is not in the history. Messages to
-/// a new origin are signed by a new secret alone: who receives them there could send them on to the receiver before it.
+/// Replaces the config of `replaced`; `None` if another request changed it first. The history omits changes without effect. A new
+/// origin gets a new signing secret: otherwise its receiver could replay messages to the old one.
 async fn update(
     state: &ApiState,
     tenant: &TenantId,
@@ -240,7 +240,7 @@ async fn update(
 
 pub(super) fn new_signing_secret() -> Result<SecretText, Problem> {
     let secret = SigningSecret::generate().map_err(|error| {
-        tracing::error!(%error, "no signing secret was made");
+        tracing::error!(%error, "could not create a signing secret");
         Problem::new(ProblemCode::Internal)
     })?;
     Ok(SecretText::new(secret.reveal().as_str()))
@@ -250,8 +250,8 @@ fn document(config: &PushConfig) -> PushConfigDocument {
     ReadablePushConfig::from(config).into()
 }
 
-/// What keeps messages from the URL's host as it resolves now (it may be set up later, so that this is no fault), and headers
-/// that look like credentials.
+/// Warnings about headers that look like credentials, and about the URL's host as it resolves now. The latter is not a fault,
+/// because the host may be set up later.
 async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> Vec<WarningDocument> {
     let of_url = match &config.url {
         Some(url) => state.client.vet(url.as_url(), tenant).await.err(),
@@ -260,7 +260,7 @@ async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> V
     of_url.map(WarningDocument::from).into_iter().chain(WarningDocument::of_headers(&config.headers)).collect()
 }
 
-/// Where nothing but secrets is missing, the code says so: a form then asks for just them.
+/// If only secrets are missing, a specific code lets a form ask for just those.
 pub(super) fn refused(faults: Vec<Fault>) -> Problem {
     let only_secrets = faults.iter().all(|fault| fault.code == FaultCode::SecretReentryRequired);
     let code = if only_secrets { ProblemCode::SecretReentryRequired } else { ProblemCode::Invalid };
@@ -276,7 +276,7 @@ fn log_change(tenant: &TenantId, agent: &AgentId, caller: &Caller, revision: Rev
         endpoint.version = revision.version,
         actor = caller.actor(),
         settings = settings.join(","),
-        "a push config was changed"
+        "changed a push config"
     );
 }
 
@@ -285,7 +285,7 @@ impl From<SealedError> for Problem {
         match error {
             SealedError::Database(error) => error.into(),
             SealedError::Unopened { .. } => {
-                tracing::error!(%error, "a push config cannot be read with the present keyring");
+                tracing::error!(%error, "could not decrypt a push config with the current keyring");
                 Self::new(ProblemCode::Internal)
             }
         }

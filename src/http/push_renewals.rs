@@ -1,6 +1,6 @@
-//! A browser's new subscription in place of one that its push service has given up. It is the service worker that tells, when
-//! perhaps no page is open and no token is valid: it is believed by the old subscription, which only the browser and this
-//! service know. The push service knows its endpoint, and not its secret.
+//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, perhaps with no
+//! page open and no valid token. The old subscription authenticates it: only the browser and this service know its secret; the
+//! push service knows just its endpoint.
 
 use std::time::Instant;
 
@@ -22,10 +22,10 @@ use crate::store::{SealedError, push_renewal};
 
 /// Largest body, in bytes: two endpoints of 2 KiB, keys and labels.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// Renewals under way at once in this process: strangers can send them, so their bodies together take 2 MiB at most.
+/// Concurrent renewals in this process. They need no token, so this limits their bodies to 2 MiB in total.
 pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
 
-/// Both as `PushSubscription.toJSON()` gives them.
+/// Both as `PushSubscription.toJSON()` returns them.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
 #[serde(deny_unknown_fields)]
@@ -52,8 +52,8 @@ pub(super) struct RenewalRequest {
     new: SubscriptionRequest,
 }
 
-/// Gives a registered browser its new subscription, in the name of whoever it was registered for. No token is needed: the
-/// old subscription with its secret is what the request is believed by. The path exists only where browser push is configured.
+/// Replaces the subscription of a registered browser; its user stays the same. Needs no token: the old subscription with its
+/// secret authenticates the request. The path exists only if browser push is configured.
 #[utoipa::path(
     post,
     path = "/v1/push/renewals",
@@ -70,7 +70,7 @@ pub(super) async fn renew(
     _: NoParameters,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    // Before the body: it may never arrive.
+    // Before reading the body, which may never arrive.
     state.auth_throttle.check(peer, Instant::now())?;
     let _place = state.renewals.take(&peer.counted()).map_err(|reason| reason.problem("renewals"))?;
     let body = parse_json(&read_json(request, &state, MAX_BODY_BYTES).await?)?;
@@ -82,13 +82,13 @@ pub(super) async fn renew(
     let _turn = state.tokens.turn().await?;
     match push_renewal::renew(&state.db, &state.keyring, &renewal).await {
         Ok(true) => {
-            tracing::info!(endpoint = %renewal.new.endpoint, "a browser has a new subscription");
+            tracing::info!(endpoint = %renewal.new.endpoint, "renewed the subscription of a browser");
             Ok(StatusCode::NO_CONTENT)
         }
         Ok(false) => Err(unknown()),
         Err(SealedError::Database(error)) => Err(error.into()),
         Err(error) => {
-            tracing::error!(%error, endpoint = %renewal.old.endpoint, "a push subscription cannot be decrypted");
+            tracing::error!(%error, endpoint = %renewal.old.endpoint, "could not decrypt a push subscription");
             Err(unknown())
         }
     }

@@ -1,6 +1,6 @@
-//! The browsers in which a person is notified: registered by the pages themselves, listed and removed by the person.
+//! The browsers in which a user is notified: pages register them; the user lists and removes them.
 //!
-//! Of an endpoint only its host and its hash are ever shown: whoever knows the rest could send to it.
+//! Responses show only an endpoint's host and hash, because its full URL is enough to send to it.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,18 +24,18 @@ use crate::store::push_registration::{self, Registered, Registrant, Registration
 use crate::store::push_subscriptions::{self, ListedSubscription};
 use crate::telemetry::metrics::RemovalReason;
 
-/// What browsers subscribe with.
+/// The key that browsers subscribe with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VapidPublicKey {
-    /// `applicationServerKey` of `PushManager.subscribe()`: an uncompressed point of P-256 as base64url.
+    /// `applicationServerKey` of `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
     #[schema(example = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4")]
     public_key: String,
 }
 
-/// A browser's own `PushSubscription.toJSON()`, and what to call it.
+/// The browser's `PushSubscription.toJSON()` and a label.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
-#[expect(non_snake_case, reason = "the browser's own name")]
+#[expect(non_snake_case, reason = "the name that browsers use")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA", "expirationTime": null,
@@ -46,21 +46,21 @@ pub(super) struct VapidPublicKey {
     "label": "Firefox at work",
 }))]
 pub(super) struct SubscriptionRequest {
-    /// Where the push service takes messages for this browser; on a host that is known as one.
+    /// The URL at which the push service takes messages for this browser; its host must be a known push service.
     #[schema(max_length = 2048)]
     endpoint: String,
     expirationTime: Option<f64>,
     keys: SubscriptionKeys,
-    /// What the person calls the browser.
+    /// The user's name for the browser.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     label: Option<String>,
 }
 
-/// What messages to the browser are encrypted by.
+/// The keys that encrypt messages to the browser.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation")]
 pub(super) struct SubscriptionKeys {
-    /// An uncompressed point of P-256 as base64url.
+    /// An uncompressed P-256 point as base64url.
     p256dh: String,
     /// 16 bytes as base64url.
     auth: String,
@@ -72,23 +72,23 @@ pub(super) struct SubscriptionView {
     id: PushSubscriptionId,
     /// The push service.
     host: String,
-    /// SHA-256 of the endpoint in hexadecimal, by which a page knows its own browser.
+    /// SHA-256 of the endpoint in hexadecimal, so that a page can recognize its browser.
     endpoint_sha256: String,
     label: Option<String>,
     /// Whether notifications are sent to it.
     active: bool,
-    /// Why they are not: `vapid_key_mismatch`, the browser has subscribed with another key and must do so anew.
+    /// Why none are sent. `vapid_key_mismatch`: the browser has subscribed with another key and must subscribe again.
     disabled_reason: Option<String>,
     created_at: DateTime<Utc>,
-    /// When the browser was registered last.
+    /// When the browser was last registered.
     last_seen_at: DateTime<Utc>,
 }
 
-/// The browsers of one user; there is one page.
+/// The browsers of one user, on one page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SubscriptionList {
     data: Vec<SubscriptionView>,
-    /// Always null: a person has at most 20.
+    /// Always null: a user has at most 20.
     next_cursor: Option<String>,
 }
 
@@ -108,10 +108,10 @@ impl From<ListedSubscription> for SubscriptionView {
     }
 }
 
-/// Whose browsers the request is about: those of the person who asks.
+/// The calling user, whose browsers the request is about.
 pub(super) fn person(caller: &Caller) -> Result<(&TenantId, &UserId), Problem> {
     let no_person =
-        || Problem::new(ProblemCode::Forbidden).detail("browsers are a person's, and an API token is nobody");
+        || Problem::new(ProblemCode::Forbidden).detail("this route requires a user token (JWT), not an API token");
     Ok((caller.own_tenant()?, caller.user().ok_or_else(no_person)?))
 }
 
@@ -119,7 +119,7 @@ pub(super) fn sender(state: &ApiState) -> Result<&PushSender, Problem> {
     state.push.as_ref().ok_or_else(|| Problem::new(ProblemCode::BrowserPushNotConfigured))
 }
 
-/// The public key that browsers subscribe with. After it has changed, they subscribe anew.
+/// Returns the public key that browsers subscribe with. After it has changed, they must subscribe again.
 #[utoipa::path(
     get,
     path = "/v1/push/vapid-public-key",
@@ -138,10 +138,10 @@ pub(super) async fn vapid_public_key(
     Ok(Json(VapidPublicKey { public_key: sender(&state)?.keys().current().public_key().to_owned() }))
 }
 
-/// Registers this browser for the person who asks, or shows that it is still there: pages do it each time they load. A
-/// browser that another user has registered moves to this person if its `auth` secret is the same; otherwise the answer is 409,
-/// and the page must unsubscribe and subscribe again. Of more than 20, the one unseen longest goes. The
-/// endpoint's host must be a push service that the deployment allows.
+/// Registers this browser for the calling user, or refreshes it; pages do this on every load. A browser that another user has
+/// registered moves to the caller if its `auth` secret is the same. Otherwise the response is 409, and the page must unsubscribe
+/// and subscribe again. Beyond 20 browsers, the one unseen longest is removed. The endpoint's host must be a push service that
+/// the deployment allows.
 #[utoipa::path(
     put,
     path = "/v1/me/push-subscriptions",
@@ -149,7 +149,7 @@ pub(super) async fn vapid_public_key(
     tag = "Browser push",
     request_body = SubscriptionRequest,
     responses(
-        (status = 200, description = "It was the person's already", body = SubscriptionView),
+        (status = 200, description = "It was already registered for the user", body = SubscriptionView),
         (status = 201, description = "Registered", body = SubscriptionView),
         NoBrowserPush,
         DoesNotFit,
@@ -173,7 +173,7 @@ pub(super) async fn register(
     (0..evicted).for_each(|_| state.metrics.push_subscription_removed(RemovalReason::Evicted));
     if is_new {
         let endpoint = &new.subscription.endpoint;
-        tracing::info!(subscription.id = %subscription.id, endpoint = %endpoint, moved, "a browser was registered");
+        tracing::info!(subscription.id = %subscription.id, endpoint = %endpoint, moved, "registered a browser");
     }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(subscription.into())))
@@ -189,14 +189,14 @@ fn not_registered(error: RegistrationError) -> Problem {
     }
 }
 
-/// The browsers of the person who asks, the one registered last first.
+/// Lists the calling user's browsers, last registered first.
 #[utoipa::path(
     get,
     path = "/v1/me/push-subscriptions",
     operation_id = "list_push_subscriptions",
     tag = "Browser push",
     responses(
-        (status = 200, description = "The person's browsers", body = SubscriptionList),
+        (status = 200, description = "The user's browsers", body = SubscriptionList),
     ),
 )]
 pub(super) async fn list(
@@ -208,7 +208,7 @@ pub(super) async fn list(
     Ok(Json(push_subscriptions::list(&state.db, tenant, user).await?.into()))
 }
 
-/// Removes a browser of the person who asks: nothing is sent to it any more, what waits included.
+/// Removes one of the calling user's browsers: nothing more is sent to it, not even queued deliveries.
 #[utoipa::path(
     delete,
     path = "/v1/me/push-subscriptions/{id}",
@@ -231,6 +231,6 @@ pub(super) async fn remove(
         return Err(Problem::new(ProblemCode::NotFound));
     }
     state.metrics.push_subscription_removed(RemovalReason::Deleted);
-    tracing::info!(subscription.id = %id, "a browser was removed");
+    tracing::info!(subscription.id = %id, "removed a browser");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,5 @@
-//! The test of a person's own browser: one notification, sent at once. It is no delivery, and nothing of it is stored but
-//! when it was; what the push service says of the subscription counts as it does for deliveries.
+//! Tests a user's browser: sends one notification at once. A test is not a delivery, and only its time is stored. The push
+//! service's response affects the subscription as it does for deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +25,20 @@ use crate::store::push_subscriptions::{self, DisabledReason};
 use crate::store::{SealedError, push_pauses};
 use crate::telemetry::metrics::RemovalReason;
 
-/// Between two tests of a browser.
+/// Minimum time between two tests of a browser.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What became of the test.
+/// The result of the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushTestView {
-    /// `delivered`: the push service has it. Whether the browser shows it, nobody is told.
+    /// `delivered`: the push service accepted it; it does not report whether the browser shows it.
     #[schema(value_type = String, example = "delivered")]
     outcome: Outcome,
-    /// Of the push service's answer, if there was one.
+    /// The push service's status, if it responded.
     http_status: Option<u16>,
-    /// What went wrong, in words.
+    /// The reason for a failure, as text.
     note: Option<String>,
-    /// The beginning of what the push service said.
+    /// The start of the push service's response.
     response_body: Option<String>,
 }
 
@@ -54,8 +54,8 @@ impl From<Attempt> for PushTestView {
     }
 }
 
-/// Sends one test notification to a browser of the person who asks; every five seconds at most. A browser that is gone
-/// is removed, one that has subscribed with another key is disabled.
+/// Sends one test notification to one of the calling user's browsers; at most every five seconds. Removes a browser that no
+/// longer exists, and disables one that has subscribed with another key.
 #[utoipa::path(
     post,
     path = "/v1/me/push-subscriptions/{id}/test",
@@ -63,7 +63,7 @@ impl From<Attempt> for PushTestView {
     tag = "Browser push",
     params(("id" = PushSubscriptionId, Path)),
     responses(
-        (status = 200, description = "Sent, or refused to be sent: see the outcome", body = PushTestView),
+        (status = 200, description = "The test ran; `outcome` tells whether the notification was sent", body = PushTestView),
         MissingOrNoBrowserPush,
     ),
 )]
@@ -82,30 +82,30 @@ pub(super) async fn test(
         Ok(None) => return Err(Problem::new(ProblemCode::NotFound)),
         Err(SealedError::Database(error)) => return Err(error.into()),
         Err(error) => {
-            tracing::error!(%error, tenant.id = %tenant, subscription.id = %id, "a push subscription cannot be decrypted");
+            tracing::error!(%error, tenant.id = %tenant, subscription.id = %id, "could not decrypt a push subscription");
             let note = "The stored subscription of this browser cannot be decrypted.".to_owned();
             return Ok(Json(Attempt::not_sent(Outcome::ConfigError, Some(note)).into()));
         }
     };
     let _place = state.endpoint_tests.take(tenant).map_err(|reason| reason.problem("tests"))?;
     if !push_subscriptions::note_test(&state.db, tenant, user, id).await? {
-        let detail = format!("a browser is tested every {} seconds at most", PAUSE.as_secs());
+        let detail = format!("a browser can be tested at most every {} seconds", PAUSE.as_secs());
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(PAUSE));
     }
     let (version, is_paused) = (stored.version, stored.pause_left.is_some());
     let recipient = Recipient::new(tenant.clone(), stored.user, stored.subscription, stored.vapid_key_id);
     let services = push_pauses::paused_services(&state.db, Some(tenant)).await?;
     if is_paused || services.iter().any(|service| service.host == recipient.host()) {
-        let note = "The push service has refused messages, or asked for a pause; nothing was sent.".to_owned();
+        let note = "The push service has rejected messages or asked for a pause; nothing was sent.".to_owned();
         return Ok(Json(Attempt::not_sent(Outcome::Throttled, Some(note)).into()));
     }
     let sent = sender.send(&Arc::new(recipient), &Notice::test(), now()).await;
     follow(&state, tenant, endpoint, version, &sent).await?;
-    tracing::info!(subscription.id = %id, outcome = sent.attempt.outcome.as_str(), "a browser was tested");
+    tracing::info!(subscription.id = %id, outcome = sent.attempt.outcome.as_str(), "tested a browser");
     Ok(Json(sent.attempt.into()))
 }
 
-/// Does to the subscription what its push service has said.
+/// Applies the push service's response to the subscription.
 async fn follow(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,6 +1,7 @@
-//! The refusals in the OpenAPI document: which problems a route may answer, each with its codes and an example.
+//! Error responses in the OpenAPI document: the problems that a route may return, each with its codes and an example.
 //!
-//! What routes share is added by what a route is; a handler names only what is its own, in `responses(...)`.
+//! Errors common to all routes are derived from the route's access rule and body type. A handler lists only its specific ones in
+//! `responses(...)`.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use super::access::Access;
 use super::problem::{PROBLEM_JSON, Problem, ProblemCode, RETRY_SOON};
 use crate::domain::fault::{Fault, FaultCode};
 
-/// Makes, of a line for each refusal, the type that documents it and the list of all. The codes of a line share a status.
+/// Generates a documentation type for each refusal, and the list of all. The codes of a line share a status.
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident: $($code:ident),+;)+) => {
         $(
@@ -43,11 +44,11 @@ macro_rules! refusals {
 refusals! {
     /// Every route with a body.
     NotJson: InvalidJson;
-    /// Every route that is not for strangers.
+    /// Every route that needs a credential.
     NoCredential: Unauthorized;
-    /// Every route that is not for all roles.
+    /// Every route that is not open to all roles.
     NotAllowed: Forbidden, TenantRequired;
-    /// Every route whose path names a thing.
+    /// Every route whose path has parameters.
     Missing: NotFound;
     /// The routes of browser push.
     NoBrowserPush: BrowserPushNotConfigured;
@@ -63,11 +64,11 @@ refusals! {
     TooLarge: PayloadTooLarge;
     /// Every route with a body.
     NotDeclaredAsJson: UnsupportedMediaType;
-    /// Every route that is not for strangers: unknown parameters are refused.
+    /// Every route that needs a credential: unknown parameters are rejected.
     BreaksRules: Invalid;
-    /// Where a push config is set.
+    /// Routes that set a push config.
     BreaksRulesOrLacksSecrets: Invalid, SecretReentryRequired;
-    /// Every route that is not for strangers.
+    /// Every route that needs a credential.
     TooMany: RateLimited;
     /// Every route.
     HeadTooLarge: HeadersTooLarge;
@@ -77,7 +78,7 @@ refusals! {
     NotNow: Unavailable, Overloaded;
 }
 
-/// Codes that share a status, under the name of their response in the document.
+/// Codes that share a status, and the name of their response in the document.
 struct Refusal {
     name: &'static str,
     codes: &'static [ProblemCode],
@@ -88,7 +89,7 @@ impl Refusal {
         self.codes.first().map_or_else(String::new, |code| code.status().as_str().to_owned())
     }
 
-    /// The status, and where the document has the response.
+    /// The status, and a reference to the response in the document.
     fn entry(&self) -> (String, RefOr<Response>) {
         (self.status(), Ref::from_response_name(self.name).into())
     }
@@ -113,14 +114,14 @@ impl Refusal {
     }
 }
 
-/// A problem of this kind as clients see it.
+/// An example of a problem with this code.
 fn example(code: ProblemCode) -> Value {
     let breaks_rules = Fault::new("/text", FaultCode::Required, "is required");
     let lacks_secret = Fault::new("/headers/0/value", FaultCode::SecretReentryRequired, "must be given again");
     let faults = [(ProblemCode::Invalid, breaks_rules), (ProblemCode::SecretReentryRequired, lacks_secret)];
     let faults = faults.into_iter().filter(|(of, _)| *of == code).map(|(_, fault)| fault).collect();
     let problem = Problem::new(code).faults(faults);
-    // Strings and numbers: this cannot fail.
+    // Strings and numbers: serialization cannot fail.
     serde_json::to_value(problem.written(Some("6f1c1e2a9d2f4d0f8a8b0c8e3f5b7a10"))).unwrap_or_default()
 }
 
@@ -131,7 +132,7 @@ pub(super) fn define(components: &mut Components) {
     }
 }
 
-/// Adds to a route what it shares with others, unless the handler has said more of that status.
+/// Adds the common responses to a route, unless its handler documents that status.
 pub(super) fn add_shared(operation: &mut Operation, access: Access) {
     let is_for_strangers = access == Access::Anyone;
     let is_for_all_roles = is_for_strangers || matches!(access, Access::AnyRole | Access::BySecret);
@@ -167,24 +168,23 @@ pub(super) fn add_shared(operation: &mut Operation, access: Access) {
     }
 }
 
-/// With the header that every answer has.
+/// Adds the header that every response has.
 fn named(response: Response) -> Response {
     let id = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
-    let id =
-        required(id.build(), "The id of this request, to be named when asking for help.", json!("6f1c1e2a9d2f4d0f"));
+    let id = required(id.build(), "The id of this request; include it in support requests.", json!("6f1c1e2a9d2f4d0f"));
     with_header(response, "X-Request-Id", id)
 }
 
 fn retry_after() -> Header {
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
-    required(seconds, "Seconds after which to come back.", json!(RETRY_SOON.as_secs()))
+    required(seconds, "Seconds after which to retry.", json!(RETRY_SOON.as_secs()))
 }
 
 fn challenge() -> Header {
     required(Object::with_type(Type::String), "How to authenticate.", json!("Bearer"))
 }
 
-/// The builder knows no `required`; an extension is written out as any other field.
+/// The builder lacks `required`; extensions are serialized like any other field.
 fn required(schema: Object, description: &str, example: Value) -> Header {
     let required: Extensions = [("required", json!(true))].into_iter().collect();
     let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).example(Some(example));

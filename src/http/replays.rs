@@ -1,4 +1,4 @@
-//! Replays: one delivery again, or many of an agent by time and outcome.
+//! Replays: one delivery, or an agent's deliveries by time and outcome.
 
 use std::time::Duration;
 
@@ -32,16 +32,16 @@ use crate::store::operation_log::{Entered, MAX_WAITING_REPLAYS};
 use crate::store::replays::Bounds;
 use crate::store::{deliveries, events, operation_log, replays};
 
-/// When to repeat a request for a replay that was refused because too many are waiting.
+/// `Retry-After` for a replay that was refused because too many are waiting.
 const RETRY_REPLAY: Duration = Duration::from_mins(1);
-/// Longest idempotency key.
+/// Maximum length of an idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
 
-/// Delivers the event of a finished delivery again: a new delivery of the same event, so with the same `webhook-id`, by
-/// today's settings. It is a conflict while it is in flight, if today's settings do not want it, and if it is too old.
+/// Replays a finished delivery: creates a delivery of the same event, with the same `webhook-id`, by the current settings.
+/// Returns 409 if the delivery is in flight, if the current settings do not select the event, or if the event is too old.
 ///
-/// If the answer is lost, repeat the request with the same `Idempotency-Key`: it returns the delivery that the first request
-/// made. The key is known for as long as the event.
+/// If the response is lost, repeat the request with the same `Idempotency-Key`: it returns the delivery that the first request
+/// created. The key is kept as long as the event.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/replay",
@@ -53,7 +53,7 @@ const MAX_KEY_CHARACTERS: usize = 255;
     ),
     responses(
         (status = 202, description = "The new delivery", body = DeliveryView),
-        (status = 200, description = "The delivery that was made before, under the same key", body = DeliveryView),
+        (status = 200, description = "The delivery that an earlier request created with this key", body = DeliveryView),
         DoesNotFitOrOtherRequest,
     ),
 )]
@@ -82,18 +82,20 @@ pub(super) async fn replay_delivery(
         Replayed::Unknown => return Err(Problem::new(ProblemCode::NotFound)),
         Replayed::InFlight => return conflict("the delivery, or a replay of it, has no outcome yet"),
         Replayed::Unwanted => {
-            return conflict("today's settings do not want it: no endpoint, paused, or the event is not selected");
+            return conflict(
+                "the current settings do not select it: no endpoint, disabled, or the event is not selected",
+            );
         }
-        Replayed::TooOld => return conflict("the event is too old: it may be gone before the replay has ended"),
-        Replayed::Exhausted => return conflict("the event was delivered as often as it can be"),
+        Replayed::TooOld => return conflict("the event is too old: retention may remove it before the replay ends"),
+        Replayed::Exhausted => return conflict("the event already has the maximum number of deliveries"),
     };
     if is_new {
-        tracing::info!(delivery.id = %replay, replay_of = %id, actor = caller.actor(), "a delivery is replayed");
+        tracing::info!(delivery.id = %replay, replay_of = %id, actor = caller.actor(), "started a replay of a delivery");
     }
     made(&state, tenant, replay, is_new).await
 }
 
-/// The delivery that was made: 202, or 200 as it is by now if its key had been used before.
+/// The new delivery: 202, or 200 with its current state if its key was used before.
 async fn made(state: &ApiState, tenant: &TenantId, id: DeliveryId, is_new: bool) -> Result<Response, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let event = found.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
@@ -122,26 +124,25 @@ fn wrong_length(key: Option<&str>) -> Option<Fault> {
 #[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
     "limit": 10_000, "dry_run": true}))]
 pub(super) struct ReplayBody {
-    /// Events that were accepted at this moment or later.
+    /// Events accepted at or after this time.
     from: DateTime<Utc>,
-    /// Events that were accepted before this moment; without it, before the request.
+    /// Events accepted before this time; default: the time of the request.
     to: Option<DateTime<Utc>>,
-    /// Names of outcomes, and `failed`, which stands for every outcome but `delivered`: `http_error`, `redirect`,
-    /// `timeout`, `dns_error`, `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`,
-    /// `interrupted`, `canceled`, `config_error`, `payload_too_large` and `throttled`. Without it: `failed`. What has no
-    /// outcome yet is in flight, and never replayed.
+    /// Names of outcomes, and `failed` for every outcome but `delivered`: `http_error`, `redirect`, `timeout`, `dns_error`,
+    /// `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`, `interrupted`, `canceled`,
+    /// `config_error`, `payload_too_large` and `throttled`. Default: `failed`. Deliveries in flight are never replayed.
     outcomes: Option<Vec<String>>,
-    /// At most so many deliveries.
+    /// Maximum number of deliveries.
     #[schema(minimum = 1, maximum = 100_000)]
     limit: Option<u32>,
-    /// Only counts what would be replayed.
+    /// Only count what would be replayed.
     dry_run: Option<bool>,
 }
 
-/// Replays deliveries of an agent's webhook by time and outcome. Of each event the last delivery counts: one that was
-/// replayed since is judged by that replay. Each has today's settings and the same `webhook-id`.
+/// Replays deliveries of an agent's webhook by time and outcome. Considers only the last delivery of each event, including
+/// earlier replays. Uses the current settings and the same `webhook-id`.
 ///
-/// A tenant has one running replay at a time, and at most 20 that wait: one more is answered with 429.
+/// A tenant has one running replay at a time and at most 20 waiting ones; a further request gets 429.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/replays",
@@ -154,8 +155,8 @@ pub(super) struct ReplayBody {
     ),
     request_body = ReplayBody,
     responses(
-        (status = 202, description = "Entered: watch it at `/v1/operations/{id}`", body = OperationView),
-        (status = 200, description = "Entered before, under the same key", body = OperationView),
+        (status = 202, description = "Queued; its progress is at `/v1/operations/{id}`", body = OperationView),
+        (status = 200, description = "Queued before with the same key", body = OperationView),
         OtherBody,
     ),
 )]
@@ -183,13 +184,13 @@ pub(super) async fn replay_many(
         Entered::OtherRequest => return Err(Problem::new(ProblemCode::IdempotencyConflict)),
         Entered::TooMany => {
             let detail = format!(
-                "{MAX_WAITING_REPLAYS} replays of this tenant are waiting; cancel some, or repeat the request when some have ended"
+                "{MAX_WAITING_REPLAYS} replays of this tenant are waiting; cancel some, or retry when some have ended"
             );
             return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(RETRY_REPLAY));
         }
     };
     if is_new {
-        tracing::info!(operation.id = %id, agent.id = %new.agent_id, actor = caller.actor(), "a replay was asked for");
+        tracing::info!(operation.id = %id, agent.id = %new.agent_id, actor = caller.actor(), "queued a replay");
     }
     entered(&state, tenant, id, is_new).await
 }

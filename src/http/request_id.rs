@@ -1,11 +1,11 @@
-//! The id by which a client and the logs speak of one request.
+//! The id that identifies a request to its client and in logs.
 
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id that is taken from a client.
+/// Maximum length of an id from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// 1 to 128 visible ASCII characters: safe in a header and in a log line.
@@ -13,7 +13,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's own id if it is fit to be repeated, else a new one.
+    /// The client's id if it is safe to repeat, else a new one.
     pub fn of(headers: &HeaderMap) -> Self {
         match headers.get(REQUEST_ID) {
             Some(value) if is_fit(value.as_bytes()) => Self(value.clone()),
@@ -24,7 +24,7 @@ impl RequestId {
     fn random() -> Self {
         let mut buffer = uuid::Uuid::encode_buffer();
         let text = uuid::Uuid::new_v4().simple().encode_lower(&mut buffer);
-        // Hexadecimal digits are always a header value.
+        // Hexadecimal digits are always valid in a header value.
         Self(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none")))
     }
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn only_visible_ascii_of_bounded_length_is_repeated() {
+    fn repeats_only_short_ids_of_visible_ascii() {
         assert_eq!(of(b"my-id/7"), "my-id/7");
         assert_eq!(of("x".repeat(128).as_bytes()), "x".repeat(128));
         for unfit in [b"".as_slice(), b"a b", b"a\tb", "é".as_bytes(), "x".repeat(129).as_bytes()] {

@@ -1,4 +1,4 @@
-//! The trace of a request: read from its headers, carried to its handler, told to the tracer.
+//! The trace of a request: reads it from the headers, passes it to the handler, reports it to the tracer.
 
 use std::time::Instant;
 
@@ -16,8 +16,7 @@ use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The trace of a request of this route; its handler finds it by [`of`]. Probes, documentation and what the router does
-/// not know have none.
+/// Starts the trace of a request; its handler finds it with [`of`]. Probes, documentation and unknown routes have none.
 pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
     if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
         return RequestTrace::default();
@@ -29,20 +28,20 @@ pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> Requ
     trace
 }
 
-/// The request is answered. One that showed no right to be here is not recorded: strangers could fill the queue of steps,
-/// for their flag would say that they are sampled.
+/// Ends the trace. Requests without valid credentials are not recorded: strangers could set the sampled flag and fill the span
+/// queue.
 pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>) {
     if !matches!(answered.status, 401 | 429 | 431) {
         tracer.request_answered(trace, answered);
     }
 }
 
-/// What [`begin`] has left for the handler.
+/// The trace that [`begin`] has stored for the handler.
 pub(super) fn of(request: &Request) -> RequestTrace {
     request.extensions().get().cloned().unwrap_or_default()
 }
 
-/// Where the request comes from. More than one `traceparent` says nothing; a `tracestate` may come in parts.
+/// The caller's span. Several `traceparent` headers are ignored; `tracestate` may be split over several headers.
 fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
     let mut parents = headers.get_all(TRACEPARENT).iter();
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
@@ -50,7 +49,7 @@ fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
     CallerSpan::parse(parent, states.map(|states| states.join(",")).as_deref())
 }
 
-/// The acceptance of a request's events, from here to its end.
+/// Measures how long a request's events take to be accepted.
 pub(super) struct Accepting {
     trace: RequestTrace,
     began: DateTime<Utc>,
@@ -62,7 +61,7 @@ impl Accepting {
         Self { trace, began: now(), clock: Instant::now() }
     }
 
-    /// One of them is accepted: for the traces and, where they are asked for it, the logs.
+    /// Records an accepted event in the trace, and in the logs at debug level.
     pub(super) fn accepted(
         &self,
         tracer: &Tracer,
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_may_come_in_parts_and_a_parent_may_not() {
+    fn accepts_several_tracestate_headers_but_only_one_traceparent() {
         let found = read(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]).unwrap();
         assert_eq!(found.trace.state(), Some("a=1,b=2"));
         assert_eq!(read(&[("traceparent", PARENT), ("traceparent", PARENT)]), None);

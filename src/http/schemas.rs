@@ -1,4 +1,4 @@
-//! OpenAPI schemas of the domain's ids, and of its closed enums, made from the same lists that the code matches on.
+//! OpenAPI schemas of the domain's ids and closed enums, generated from the lists that the code matches on.
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
@@ -35,7 +35,7 @@ macro_rules! closed_enum {
     };
 }
 
-/// The pattern of what the API writes, which is narrower than what it reads: digits in lower case.
+/// The pattern of ids in responses: lower-case digits only. Requests may also use upper case.
 macro_rules! public_id {
     ($type:ty, $name:literal, $description:literal) => {
         impl PartialSchema for $type {
@@ -58,39 +58,39 @@ macro_rules! public_id {
     };
 }
 
-public_id!(EventId, "EventId", "One accepted event; also the `webhook-id` of the messages about it.");
+public_id!(EventId, "EventId", "One accepted event; also the `webhook-id` of its messages.");
 public_id!(DeliveryId, "DeliveryId", "One event for one endpoint.");
-public_id!(EndpointId, "EndpointId", "Where someone hears of events.");
-public_id!(PushSubscriptionId, "PushSubscriptionId", "One browser of a person.");
+public_id!(EndpointId, "EndpointId", "A receiver of events.");
+public_id!(PushSubscriptionId, "PushSubscriptionId", "One browser of a user.");
 public_id!(SigningSecretId, "SigningSecretId", "One signing secret; not the secret itself.");
 public_id!(TokenId, "TokenId", "One API token; not the token itself.");
 public_id!(OperationId, "OperationId", "One operation.");
 
 closed_enum!(EventType, "EventType", "What happened in a session.");
-closed_enum!(WebhookEvent, "WebhookEvent", "An event as a webhook names and selects it.");
-closed_enum!(Channel, "Channel", "The way a delivery takes.");
-closed_enum!(Outcome, "Outcome", "What became of a delivery; final.");
+closed_enum!(WebhookEvent, "WebhookEvent", "The name of an event in push configs and webhook messages.");
+closed_enum!(Channel, "Channel", "How a delivery is sent.");
+closed_enum!(Outcome, "Outcome", "The final outcome of a delivery.");
 closed_enum!(Role, "Role", "What a caller may do.");
-closed_enum!(DisabledReason, "DisabledReason", "Why the service itself disabled a push config.");
-closed_enum!(ChangeAction, "ChangeAction", "What was done to a push config.");
-closed_enum!(DiagnosisCode, "DiagnosisCode", "What a test event has shown of an endpoint.");
+closed_enum!(DisabledReason, "DisabledReason", "Why the service disabled a push config.");
+closed_enum!(ChangeAction, "ChangeAction", "The kind of a change of a push config.");
+closed_enum!(DiagnosisCode, "DiagnosisCode", "The finding of an endpoint test.");
 closed_enum!(OperationKind, "OperationKind", "What an operation does.");
-closed_enum!(OperationState, "OperationState", "Where an operation is; the last three are final.");
+closed_enum!(OperationState, "OperationState", "The state of an operation; the last three are final.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 
 impl PartialSchema for Fault {
     fn schema() -> RefOr<Schema> {
-        let place = "Where: a JSON Pointer (RFC 6901) into the body, or the name of the parameter.";
+        let place = "A JSON Pointer (RFC 6901) into the body, or the name of a parameter or header.";
         let text = |description: &str| {
             ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some(description.to_owned()))
         };
         ObjectBuilder::new()
-            .description(Some("One fault of a body or of parameters."))
+            .description(Some("One fault of a request."))
             .property("pointer", text(place))
             .required("pointer")
             .property("code", Ref::from_schema_name(FaultCode::name()))
             .required("code")
-            .property("message", text("What, in words."))
+            .property("message", text("A description of the fault."))
             .required("message")
             .into()
     }

@@ -1,4 +1,4 @@
-//! Connections: as many as are allowed, none that dawdles, and an orderly end.
+//! Serves connections: limits their number, closes slow ones, and shuts down gracefully.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,15 +30,14 @@ use super::client_address::{client_address, is_trusted};
 use super::shares::{Place, Shares};
 use super::{Settings, edge};
 
-/// How long to wait when the system has no more descriptors: accepting again at once would only spin.
+/// Pause when the system has no more file descriptors, because retrying immediately would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Room for the head of a request, in bytes; twice what is allowed, so that most that are too large are told so.
+/// Buffer for the head of a request, in bytes; twice the limit, so that most oversized requests get a proper error.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
-/// How many connections beyond the allowed ones are told to come back; further ones wait in the kernel's queue.
+/// How many connections over the limit get 503 at the same time; further ones wait in the kernel's queue.
 const REFUSED_AT_ONCE: usize = 64;
 
-/// Serves until `shutdown`; then accepts nothing more, finishes the requests that have started within
-/// `settings.drain_timeout`, and breaks off what is left.
+/// Serves until `shutdown`. Then stops accepting, waits up to `settings.drain_timeout` for open requests, and aborts the rest.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
     let limit = ConnectionLimit::new(settings);
     let full = Router::new().fallback(edge::too_many_connections);
@@ -49,7 +48,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
         let accepted = tokio::select! {
             biased;
             () = &mut stopped => break,
-            // Ended connections are let go of while others come.
+            // Remove finished connections while others arrive.
             Some(_ended) = tasks.join_next() => continue,
             accepted = limit.accept(&listener, settings.write_timeout) => accepted,
         };
@@ -60,32 +59,32 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
                 let connection =
                     connection(stream, Connected { router, peer, trusted_proxies }, served.is_some(), settings);
                 let connection = graceful.watch(connection);
-                // A panic ends this connection alone: `join_next` takes the error, and the permits are released.
+                // A panic ends only this connection: `join_next` takes the error, and the permits are released.
                 tasks.spawn(async move {
                     fail::fail_point!("http::connection");
-                    // How a client ends its connection is its own affair.
+                    // A client may close its connection in any way.
                     if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a connection broke off");
+                        tracing::debug!(%error, "a connection failed");
                     }
                     drop((place, served));
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
+                tracing::warn!(%error, "could not accept a connection");
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
     drop(listener);
     if timeout(settings.drain_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "requests were broken off: they did not end in time");
+        tracing::warn!(connections = tasks.len(), "aborted requests that did not finish in time");
     }
     tasks.shutdown().await;
 }
 
-/// How many connections there may be: an address may have as many as it leaves free, a trusted proxy as many as there are.
+/// Limits connections: an address may hold as many as are still free, a trusted proxy all of them.
 struct ConnectionLimit {
-    /// Served or refused.
+    /// For connections that are served or refused.
     any: Arc<Semaphore>,
     served: Shares<IpAddr>,
     trusted_proxies: Arc<[IpNet]>,
@@ -95,7 +94,7 @@ struct Accepted {
     stream: TcpStream,
     peer: IpAddr,
     place: OwnedSemaphorePermit,
-    /// `None`: there are too many, of all or of this address.
+    /// `None` if the total limit or the address's limit is reached.
     served: Option<Place<IpAddr>>,
 }
 
@@ -108,14 +107,14 @@ impl ConnectionLimit {
         }
     }
 
-    /// The next connection, once there may be one more.
+    /// Accepts the next connection as soon as the limit allows.
     async fn accept(&self, listener: &TcpListener, patience: Duration) -> io::Result<Accepted> {
         let place = Arc::clone(&self.any).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
-        // Answers are small and whole: there is nothing to wait for.
+        // Responses are small and complete, so delaying them gains nothing.
         stream.set_nodelay(true)?;
-        // What the kernel has taken is not read yet: the same bound holds for it, so that a client that has gone without a
-        // word, or reads no more, does not keep its connection.
+        // Also limits how long the kernel keeps sent data unacknowledged, so that a client that vanished or stopped reading does
+        // not keep its connection.
         SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
         let peer = peer.ip().to_canonical();
         let key = Peer(peer).counted();
@@ -125,7 +124,7 @@ impl ConnectionLimit {
     }
 }
 
-/// The router as one connection sees it: its requests know which address they come from.
+/// The router for one connection: adds the peer address to each request.
 struct Connected {
     router: Router,
     peer: IpAddr,

@@ -1,7 +1,7 @@
-//! Places for work under way, shared by keys such as tenants or addresses: a key may hold as many places as are free.
+//! Places for concurrent work, shared by keys such as tenants or addresses: a key may hold as many places as are free.
 //!
-//! One key alone gets half of the places, two get a third each, and so on, so that a key which holds none finds one free.
-//! A semaphore per key would need a fixed part for each, and leave most places unused.
+//! One key alone gets half of the places, two get a third each, and so on, so a key without places always finds a free one. A
+//! semaphore per key would need a fixed quota and leave most places unused.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,27 +25,27 @@ struct Taken<K> {
     of_key: HashMap<K, usize>,
 }
 
-/// Why there is no place.
+/// Why no place was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
     /// Every place is taken.
     Full,
-    /// The key holds as many places as are free.
+    /// The key already holds as many places as are free.
     KeyHasEnough,
 }
 
 impl NoPlace {
-    /// 503 or 429; `things` says what the places are for.
+    /// 503 or 429; `things` names the limited work in the message.
     pub(super) fn problem(self, things: &str) -> Problem {
         let (code, detail) = match self {
-            Self::Full => (ProblemCode::Overloaded, format!("too many {things} are under way")),
-            Self::KeyHasEnough => (ProblemCode::RateLimited, format!("you have too many {things} under way")),
+            Self::Full => (ProblemCode::Overloaded, format!("too many {things} are in progress")),
+            Self::KeyHasEnough => (ProblemCode::RateLimited, format!("you have too many {things} in progress")),
         };
         Problem::new(code).detail(detail).retry_after(RETRY_SOON)
     }
 }
 
-/// A place; free again when it is dropped.
+/// A place; freed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place<K: Eq + Hash> {
     shares: Shares<K>,
@@ -76,12 +76,12 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
     }
 
-    /// Takes a place for a key that may hold as many as are free.
+    /// Takes a place for a key; it may hold as many as are free.
     pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |free| free)
     }
 
-    /// Takes a place for a key that may hold all of them, as a proxy of many clients may.
+    /// Takes a place for a key that may hold all of them, such as a proxy of many clients.
     pub(super) fn take_any(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |_| usize::MAX)
     }
@@ -108,7 +108,7 @@ impl<K: Eq + Hash> Shares<K> {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        // Nothing that can panic happens under the lock; the counts are whole even if it did.
+        // No code under the lock panics, and the counts would remain valid.
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_gets_half_and_leaves_places_for_others() {
+    fn one_key_gets_at_most_half_of_the_places() {
         let shares = Shares::new(32);
         let mut held: Vec<_> = std::iter::from_fn(|| shares.take(&"a").ok()).collect();
         assert_eq!((held.len(), shares.take(&"a").unwrap_err()), (16, NoPlace::KeyHasEnough));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_places_are_taken_than_there_are() {
+    fn never_gives_more_places_than_exist() {
         let shares = Shares::new(3);
         let held: Vec<_> = ["a", "b", "c"].iter().map(|key| shares.take(key).unwrap()).collect();
         assert_eq!(shares.take(&"d").unwrap_err(), NoPlace::Full);

@@ -1,4 +1,4 @@
-//! The signing secrets of an agent's webhook: which there are, and a new one.
+//! The signing secrets of an agent's webhook: lists and rotates them.
 
 use std::time::Duration;
 
@@ -26,25 +26,25 @@ use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
 use crate::store::{push_config_history, push_configs, signing_secrets};
 
-/// Longest time that a retired secret may sign along: a week.
+/// Maximum time that an old secret keeps signing after a rotation: a week.
 const MAX_GRACE_SECONDS: u64 = 7 * 24 * 3600;
-/// How long a retired secret signs along where nothing is said: a day.
+/// Default time that an old secret keeps signing after a rotation: a day.
 const DEFAULT_GRACE_SECONDS: u64 = 24 * 3600;
-/// Most secrets that sign at once: each adds a signature to every message.
+/// Maximum number of secrets that sign at the same time: each adds a signature to every message.
 const MAX_LIVE_SECRETS: usize = 5;
 
-/// How to make a new signing secret.
+/// How to rotate a signing secret.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"grace_seconds": 86_400}))]
 pub(super) struct Rotation {
-    /// How long the secrets before it sign along.
+    /// How many seconds the old secrets keep signing.
     #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
     grace_seconds: Option<u64>,
 }
 
-/// Which signing secrets there are. Their values are never shown again.
+/// Lists the signing secrets without their values.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/signing-secret",
@@ -65,7 +65,7 @@ pub(super) async fn list(
     Ok(Json(SigningSecretsDocument { secrets: secrets.into_iter().map(Into::into).collect() }))
 }
 
-/// Makes a new signing secret, shown in this answer alone. The ones before it sign along for `grace_seconds`, then end.
+/// Creates a new signing secret, shown only in this response. The old ones keep signing for `grace_seconds`.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/signing-secret/rotate",
@@ -74,7 +74,7 @@ pub(super) async fn list(
     params(OfAgent, OfTenant),
     request_body = Rotation,
     responses(
-        (status = 200, description = "Made", body = RotatedSecretDocument,
+        (status = 200, description = "Created", body = RotatedSecretDocument,
             headers(("ETag" = String, description = "The tag of the config's new state."))),
         DoesNotFit,
     ),
@@ -96,13 +96,13 @@ pub(super) async fn rotate(
         actor = caller.actor(),
         secret.id = %info.id,
         grace_seconds = grace.as_secs(),
-        "a signing secret was rotated"
+        "rotated a signing secret"
     );
     let document = RotatedSecretDocument { signing_secret: secret.expose().to_owned(), info: info.into() };
     Ok(tagged(Some(revision), document))
 }
 
-/// Retires what there is and stores the new secret, in one transaction that ends nothing if it fails.
+/// Retires the existing secrets and stores the new one in one transaction.
 async fn store(
     state: &ApiState,
     tenant: &TenantId,
@@ -116,7 +116,7 @@ async fn store(
     let signing_along = signing_secrets::retire(&mut tx, tenant, revision.endpoint_id, grace).await?;
     if signing_along >= MAX_LIVE_SECRETS {
         let detail = format!(
-            "{signing_along} secrets would sign along: wait until one ends, or rotate with grace_seconds 0, which \
+            "{signing_along} secrets would sign at the same time: wait until one expires, or rotate with grace_seconds 0, which \
              ends them all"
         );
         return Err(Problem::new(ProblemCode::Conflict).detail(detail));

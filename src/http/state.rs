@@ -1,4 +1,4 @@
-//! What handlers share.
+//! State that all handlers share.
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -28,23 +28,23 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
 use crate::users::UserAuthenticator;
 
-/// What the composition root gives to the API.
+/// Dependencies of the API, from the composition root.
 #[derive(Debug, Clone)]
 pub struct Dependencies {
     pub db: Db,
     pub ingest: Ingest,
     pub keyring: Arc<Keyring>,
-    /// Vets the URLs of push configs, and tests endpoints.
+    /// Validates the hosts of push config URLs, and tests endpoints.
     pub client: HttpClient,
     pub push_config_rules: Rules,
-    /// Sends to browsers; `None`: browser push is not configured.
+    /// Sends to browsers; `None` if browser push is not configured.
     pub push: Option<PushSender>,
-    /// Verifies the tokens of portal users; `None`: there are none.
+    /// Verifies the tokens of portal users; `None` if the deployment has none.
     pub users: Option<Arc<UserAuthenticator>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
-    /// Ends when the process begins to stop, which makes it not ready. Takes what outlives a request.
+    /// The process's stage: not ready as soon as it begins to stop. Also runs tasks that outlive a request.
     pub stage: Stage,
 }
 
@@ -78,9 +78,9 @@ pub struct Shared {
     pub(super) auth_throttle: AuthThrottle,
     pub(super) tenant_rates: TenantRates,
     pub(super) readiness: Readiness,
-    /// A place for each test event under way, by the tenant that sends it.
+    /// A place for each test event in progress, by tenant.
     pub(super) endpoint_tests: Shares<TenantId>,
-    /// A place for each renewal of a browser under way, by the address that it comes from.
+    /// A place for each browser renewal in progress, by client address.
     pub(super) renewals: Shares<IpAddr>,
     pub(super) workspace: Workspace,
     pub(super) portal: Portal,
@@ -89,7 +89,7 @@ pub struct Shared {
 }
 
 impl ApiState {
-    /// Starts what handlers share; it ends with `dependencies.stage`.
+    /// Starts the shared background tasks; they end with `dependencies.stage`.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
         let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());

@@ -21,35 +21,35 @@ use crate::domain::fault::FaultCode;
 use crate::domain::stats::{RELATIVE_ERROR, Range, attempts, quantile_ms};
 use crate::store::stats;
 
-/// What became of an agent's deliveries.
+/// Statistics of an agent's deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StatsView {
     agent_id: String,
-    /// The first minute.
+    /// The start of the first minute.
     from: DateTime<Utc>,
     /// The end of the last minute.
     to: DateTime<Utc>,
     /// Finished deliveries.
     total: u64,
-    /// Finished deliveries by outcome; every outcome is there.
+    /// Finished deliveries by outcome; includes outcomes without deliveries.
     outcomes: BTreeMap<&'static str, u64>,
     duration_ms: DurationView,
 }
 
-/// How long attempts took; null where nothing was sent.
+/// Durations of attempts; null if nothing was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DurationView {
-    /// Deliveries of which something was sent.
+    /// Deliveries for which something was sent.
     attempts: u64,
     p50: Option<f64>,
     p95: Option<f64>,
-    /// The most that p50 and p95 may be wrong, as a part of themselves.
+    /// The maximum relative error of p50 and p95, as a fraction.
     #[schema(example = 0.045)]
     relative_error: f64,
 }
 
-/// Counts by outcome and durations of the deliveries of events that were accepted from `from` to `to`, to the minute.
-/// What has no outcome yet is not in it.
+/// Counts deliveries by outcome, with durations, for events accepted from `from` to `to`, to the minute. Excludes deliveries
+/// without an outcome.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/stats",
@@ -57,9 +57,9 @@ pub(super) struct DurationView {
     tag = "Deliveries",
     params(
         OfAgent,
-        ("from" = Option<DateTime<Utc>>, Query, description = "Without it, a day before `to`."),
-        ("to" = Option<DateTime<Utc>>, Query, description = "Without it, now."),
-        ("channel" = Option<Channel>, Query, description = "Without it, all channels."),
+        ("from" = Option<DateTime<Utc>>, Query, description = "Default: a day before `to`."),
+        ("to" = Option<DateTime<Utc>>, Query, description = "Default: now."),
+        ("channel" = Option<Channel>, Query, description = "Default: all channels."),
         OfTenant,
     ),
     responses(
@@ -80,7 +80,7 @@ pub(super) async fn read(
         parameters.fault("to", FaultCode::InvalidValue, "must be after from");
     }
     parameters.finish()?;
-    // Without a range there was a fault.
+    // An invalid range has already been reported as a fault.
     let range = range.ok_or_else(|| Problem::invalid(Vec::new()))?;
     let counts = stats::read(&state.db, caller.own_tenant()?, &agent, range, channel).await?;
     let mut outcomes: BTreeMap<_, _> = Outcome::ALL.map(|outcome| (outcome.as_str(), 0)).into();

@@ -1,4 +1,4 @@
-//! How many events per second a tenant may post to this process, so that one cannot take the room of the others.
+//! Limits the events per second that a tenant may post to this process, so that it cannot crowd out other tenants.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
-/// How many seconds' worth of its rate a tenant may post at once, if it has posted less before: what its services kept
-/// while they could not reach this one passes at once.
+/// The burst: this many seconds' worth of the rate. A service that could not reach this process can then send its backlog at
+/// once.
 const SAVED_SECONDS: u32 = 10;
-/// After so many requests it is looked which tenants have their whole allowance again: they need not be remembered.
+/// Number of requests between clean-ups of tenants whose allowance is full again.
 const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
 
-/// Takes events off each tenant's allowance, which grows back evenly.
+/// Takes events off each tenant's allowance, which refills evenly.
 #[derive(Debug)]
 pub(super) struct TenantRates(Option<Rates>);
 
@@ -29,8 +29,8 @@ struct Rates {
 }
 
 impl TenantRates {
-    /// `None`: there is no limit. What was not used is saved up for [`SAVED_SECONDS`], and in any case for a whole batch,
-    /// which would never be accepted otherwise.
+    /// `None`: no limit. Unused allowance accumulates for [`SAVED_SECONDS`], but always up to a whole batch, because a larger
+    /// batch could never be accepted.
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
@@ -44,7 +44,7 @@ impl TenantRates {
         self.0.is_some()
     }
 
-    /// 429, and nothing taken, unless all of these events fit the tenant's allowance.
+    /// Takes all of these events from the tenant's allowance, or returns 429 and takes none.
     pub(super) fn take(&self, tenant: &TenantId, events: u32) -> Result<(), Problem> {
         let (Some(rates), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
         let limiter = rates.of_those_who_post();
@@ -52,14 +52,14 @@ impl TenantRates {
         match limiter.check_key_n(tenant, events) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_yet)) => Err(too_many.retry_after(not_yet.wait_time_from(limiter.clock().now()))),
-            // The allowance holds a batch, and more cannot be posted at once.
+            // The allowance holds a full batch, and no request has more events.
             Err(_never) => Err(Problem::new(ProblemCode::PayloadTooLarge)),
         }
     }
 }
 
 impl Rates {
-    /// The limiter; now and then without the tenants that have not posted for a while.
+    /// The limiter, regularly cleaned of tenants that have not posted for a while.
     fn of_those_who_post(&self) -> &Limiter {
         if (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(REQUESTS_BETWEEN_LOOKS) {
             self.limiter.retain_recent();
@@ -78,18 +78,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_has_its_whole_allowance_again_is_forgotten() {
+    fn forgets_a_tenant_whose_allowance_is_full_again() {
         let rates = TenantRates::new(NonZeroU32::new(1_000_000), 500);
         for number in 0..REQUESTS_BETWEEN_LOOKS {
             rates.take(&tenant(number), 1).unwrap();
         }
         let kept = rates.0.unwrap().limiter.len();
-        // A microsecond gives the one event back.
+        // One event refills within a microsecond.
         assert!(kept < REQUESTS_BETWEEN_LOOKS / 2, "{kept}");
     }
 
     #[test]
-    fn a_tenant_that_posts_too_much_is_remembered() {
+    fn remembers_a_tenant_over_its_rate() {
         let rates = TenantRates::new(NonZeroU32::new(1), 1);
         let busy = tenant(0);
         rates.take(&busy, 1).unwrap();

@@ -1,7 +1,7 @@
-//! Remembers tokens for a moment, so that a busy caller does not cost a statement per request.
+//! Caches tokens for a moment, so that a busy caller does not cost a statement per request.
 //!
-//! A revoked token is refused everywhere within `FRESH_FOR`. Strangers who guess tokens can neither fill the memory
-//! nor hold more than a few of the pool's connections; those of addresses that guess too often hold one at most.
+//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory or occupy more than a few pool
+//! connections, and only one if their addresses guess too often.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +16,18 @@ use crate::domain::random_secret::SecretHash;
 use crate::domain::token::Token;
 use crate::store::{Db, tokens, with_timeout};
 
-/// How long an answer of the database is believed.
+/// How long a database result is reused.
 const FRESH_FOR: Duration = Duration::from_secs(1);
-/// How often the use of a token is noted.
+/// How often the last use of a token is stored.
 const NOTE_USE_EVERY: Duration = Duration::from_mins(1);
-/// How many tokens are remembered; unknown ones are not.
+/// Maximum number of cached tokens; unknown ones are not cached.
 const CAPACITY: usize = 4_096;
-/// How many look-ups may be in the database at once.
+/// Maximum number of concurrent lookups in the database.
 const CONCURRENT_LOOKUPS: usize = 4;
-/// How many look-ups may wait behind those; beyond it the answer is 503 before the pool runs out.
+/// Maximum number of waiting lookups; further ones get 503 before the pool is exhausted.
 const WAITING_LOOKUPS: usize = 1_024;
-/// How many look-ups of unknown tokens may wait that come from addresses with too many wrong credentials; one of them is in
-/// the database at once. At a millisecond each, a valid one among them waits for a quarter of a second at most.
+/// Maximum number of waiting lookups of unknown tokens from addresses with too many wrong credentials. They run one at a time. At
+/// a millisecond each, a valid token among them waits at most a quarter of a second.
 const WAITING_DOUBTFUL_LOOKUPS: usize = 256;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct TokenCache {
     doubtful_lookups: Lookups,
 }
 
-/// Turns at the database, with limits on those under way and on those that wait.
+/// Turns for database lookups, limited in running and in waiting ones.
 #[derive(Debug)]
 struct Lookups {
     at_once: Semaphore,
@@ -48,7 +48,7 @@ struct Lookups {
 struct Entry {
     token: Arc<Token>,
     seen_at: Instant,
-    /// When this process last noted the token's use.
+    /// When this process last stored the token's use.
     use_noted_at: Option<Instant>,
 }
 
@@ -61,8 +61,8 @@ impl TokenCache {
         }
     }
 
-    /// The token of a hash, valid or not; `None`: unknown. `doubt` is the refusal of an address with too many wrong
-    /// credentials: an unknown token from there is looked up after the others, and refused so if too many wait.
+    /// The token of a hash, valid or not; `None` if unknown. `doubt` is the error for an address with too many wrong credentials:
+    /// its unknown tokens are looked up after the others, and get that error if too many wait.
     pub(super) async fn find(
         &self,
         db: &Db,
@@ -79,7 +79,7 @@ impl TokenCache {
             None => None,
         };
         let _turn = self.turn().await?;
-        // Whoever waited for a permit may find what the one before it has fetched.
+        // Another task may have fetched the token while this one waited.
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
         }
@@ -94,12 +94,12 @@ impl TokenCache {
         Ok(Some(token))
     }
 
-    /// A turn at the database for a look-up that anybody can ask for.
+    /// A turn for a lookup that needs no valid credentials.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.lookups.turn().await
     }
 
-    /// Forgets a token, so that this process refuses it at once.
+    /// Forgets a token, so that this process rejects it at once.
     pub(super) fn forget(&self, id: TokenId) {
         self.entries().retain(|_, entry| entry.token.id != id);
     }
@@ -110,7 +110,7 @@ impl TokenCache {
         Some(Arc::clone(&entry.token))
     }
 
-    /// Keeps the token; returns whether its use is to be noted now.
+    /// Caches the token; returns whether its use should be stored now.
     fn remember(&self, hash: SecretHash, token: &Arc<Token>) -> bool {
         let now = Instant::now();
         let mut entries = self.entries();
@@ -127,7 +127,7 @@ impl TokenCache {
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Entry>> {
-        // Nothing that can panic happens under the lock; the map is whole even if it did.
+        // No code under the lock panics, and the map would remain valid.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,12 +143,12 @@ impl Lookups {
     }
 }
 
-/// Notes the use aside: no request waits for it, and none fails with it, not even by its panic.
+/// Stores the token's use in the background: requests neither wait for it nor fail with it.
 fn note_use(db: Db, tasks: &TaskTracker, token: &Token) {
     let id = token.id;
     tasks.spawn(async move {
         if let Err(error) = with_timeout(tokens::record_use(&db, id)).await {
-            tracing::warn!(%error, token.id = %id, "the use of a token was not noted");
+            tracing::warn!(%error, token.id = %id, "could not store the last use of a token");
         }
     });
 }

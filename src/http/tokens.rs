@@ -1,4 +1,4 @@
-//! API tokens: made, listed and revoked by admins.
+//! API tokens: admins create, list and revoke them.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,20 +24,20 @@ use crate::domain::role::Role;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope};
 use crate::store::tokens::{self, CreateTokenError};
 
-/// Longest life of a token that expires.
+/// Maximum lifetime of a token that expires.
 const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
-/// A token to be made.
+/// The token to create.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
 pub(super) struct TokenRequest {
-    /// The name that users see.
+    /// The name shown to users.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     name: String,
     role: Role,
-    /// Without it the token is good until it is revoked.
+    /// Default: the token is valid until it is revoked.
     #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in_seconds: Option<u32>,
 }
@@ -48,14 +48,14 @@ pub(super) struct TokenView {
     id: TokenId,
     name: String,
     role: Role,
-    /// Null: it speaks for all tenants.
+    /// Null if it is valid for all tenants.
     tenant_id: Option<String>,
-    /// Who made it: a token's id, or `user:` and the `sub` of a JWT; null: an operator by the command line.
+    /// Who created it: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
     created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
-    /// To the minute.
+    /// Rounded to the minute.
     last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -75,23 +75,23 @@ impl From<Token> for TokenView {
     }
 }
 
-/// A new token; the only answer that ever holds its text.
+/// A new token; the only response that contains its text.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreatedToken {
     id: TokenId,
-    /// What to send as `Authorization: Bearer ...`. Shown now and never again.
+    /// The value for `Authorization: Bearer ...`. It is never shown again.
     token: String,
 }
 
-/// A page of tokens, the newest first.
+/// A page of tokens, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TokenPage {
     data: Vec<TokenView>,
-    /// Where to go on; null: this was the end.
+    /// Cursor of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// Makes a token of the caller's scope: of its tenant, or of all tenants where the caller speaks for all and names none.
+/// Creates a token for the caller's tenant, or for all tenants if the caller's token is valid for all and the request names none.
 #[utoipa::path(
     post,
     path = "/v1/tokens",
@@ -99,7 +99,7 @@ pub(super) struct TokenPage {
     params(OfTenant),
     request_body = TokenRequest,
     responses(
-        (status = 201, description = "Made", body = CreatedToken),
+        (status = 201, description = "Created", body = CreatedToken),
     ),
 )]
 pub(super) async fn create_token(
@@ -112,11 +112,11 @@ pub(super) async fn create_token(
     let (id, secret) = tokens::create(&state.db, &new).await.map_err(|error| match error {
         CreateTokenError::Database(error) => Problem::from(error),
         CreateTokenError::Random(error) => {
-            tracing::error!(%error, "a token could not be made: no random bytes");
+            tracing::error!(%error, "could not create a token: no random bytes");
             Problem::new(ProblemCode::Internal)
         }
     })?;
-    tracing::info!(token.id = %id, token.role = new.role.as_str(), actor = caller.actor(), "made a token");
+    tracing::info!(token.id = %id, token.role = new.role.as_str(), actor = caller.actor(), "created a token");
     Ok((StatusCode::CREATED, Json(CreatedToken { id, token: secret.expose() })))
 }
 
@@ -140,7 +140,8 @@ fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToke
     }
 }
 
-/// Tokens, revoked and expired ones too; of all tenants where the caller speaks for all and names none.
+/// Lists tokens, including revoked and expired ones; those of all tenants if the caller's token is valid for all and the request
+/// names none.
 #[utoipa::path(
     get,
     path = "/v1/tokens",
@@ -150,7 +151,7 @@ fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToke
         OfTenant,
     ),
     responses(
-        (status = 200, description = "A page", body = TokenPage),
+        (status = 200, description = "A page of tokens", body = TokenPage),
     ),
 )]
 pub(super) async fn list_tokens(
@@ -168,7 +169,7 @@ pub(super) async fn list_tokens(
     }))
 }
 
-/// Revokes a token: refused by this process at once, by the others within a second. Revoking it again changes nothing.
+/// Revokes a token: this process rejects it at once, others within a second. Repeating it has no effect.
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",

@@ -1,4 +1,4 @@
-//! The browsers of any user of the tenant, for its admins: listed and removed, for example when the user has left.
+//! Lets admins list and remove the browsers of any user of their tenant, for example after the user has left.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
@@ -17,7 +17,7 @@ use crate::domain::names::UserId;
 use crate::store::push_subscriptions;
 use crate::telemetry::metrics::RemovalReason;
 
-/// A user's browser, as a path names it. A bad name names nothing.
+/// The browser and its user in a path. Returns 404 for an invalid name.
 #[derive(Debug)]
 pub(super) struct BrowserPath {
     user: UserId,
@@ -38,8 +38,8 @@ fn named(user: String) -> Result<UserId, Problem> {
     UserId::parse(user).map_err(|_no_name| Problem::new(ProblemCode::NotFound))
 }
 
-/// The browsers of a user of the tenant, the one registered last first. The service knows no list of users: a user without
-/// browsers has an empty list.
+/// Lists the browsers of a user of the tenant, last registered first. The service does not know which users exist: an unknown
+/// user has an empty list.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/push-subscriptions",
@@ -60,8 +60,8 @@ pub(super) async fn list(
     Ok(Json(listed.into()))
 }
 
-/// Removes a browser of a user of the tenant: nothing is sent to it any more, not even deliveries that are already queued. While
-/// the user can sign in, the browser can be registered again.
+/// Removes a browser of a user of the tenant: nothing more is sent to it, not even queued deliveries. A user who can still sign
+/// in can register the browser again.
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}/push-subscriptions/{id}",

@@ -1,13 +1,13 @@
-//! The portal's pages, its client module and its service worker, as files in the binary: there is no build step.
+//! The portal's pages, its client module and its service worker, embedded in the binary without a build step.
 //!
-//! Knows names, types and bytes; how they are served is the API's matter.
+//! Provides names, types and bytes; the HTTP API serves them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-/// The files below `src/portal/assets/`, by their paths there.
+/// Embeds the files below `src/portal/assets/` by path.
 macro_rules! files {
     ($($path:literal,)+) => {
         [$(($path, include_bytes!(concat!("assets/", $path)).as_slice()),)+]
@@ -71,26 +71,25 @@ const FILES: &[(&str, &[u8])] = &files![
     "windows.js",
 ];
 
-/// What the browser may do with the portal's files: nothing from elsewhere, no script in a page, and no text becomes a script:
-/// the one policy of Trusted Types is for the URL of the service worker. The icon with the red dot is
-/// drawn by the module, as a data URL.
+/// Allows nothing from other origins, no inline scripts, and no text as a script: the only Trusted Types policy is for the
+/// service worker's URL. The module draws the icon with the red dot as a data URL.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
     trusted-types flametree-notifications";
 
-/// The page that `/portal/` shows.
+/// The page at `/portal/`.
 pub const INDEX: &str = "index.html";
-/// The service worker, which may be registered for pages elsewhere on the origin.
+/// The service worker; pages elsewhere on the origin may register it.
 pub const WORKER: &str = "sw.js";
-/// Whom the sign-in page offers to be.
+/// The users that the sign-in page offers.
 pub const SIGN_IN: &str = "sign-in.json";
 
 /// A file of the portal as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub content_type: &'static str,
-    /// A strong entity tag, with its quotes: the same bytes have the same one, on every node.
+    /// A strong entity tag with its quotes; equal bytes have the same tag in every process.
     pub etag: String,
     pub bytes: Cow<'static, [u8]>,
 }
@@ -103,16 +102,16 @@ impl File {
     }
 }
 
-/// All files. Their tags are made once.
+/// All files, with their tags precomputed.
 #[derive(Debug)]
 pub struct Portal {
     files: HashMap<&'static str, File>,
-    /// In place of the file of that name.
+    /// Replaces the file of that name.
     sign_in: Option<File>,
 }
 
 impl Portal {
-    /// `sign_in_choices`: whom the sign-in page offers to be, as JSON; `None`: nobody.
+    /// `sign_in_choices`: the users that the sign-in page offers, as JSON; `None`: no users.
     pub fn new(sign_in_choices: Option<&str>) -> Self {
         let files = FILES.iter().map(|(path, bytes)| (*path, File::new(path, Cow::Borrowed(bytes))));
         let sign_in = sign_in_choices.map(|json| File::new(SIGN_IN, Cow::Owned(json.as_bytes().to_vec())));
@@ -129,7 +128,7 @@ impl Portal {
     }
 }
 
-/// In a build for development, the file as it lies in the source now: it changes with a reload of the page.
+/// In a development build, reads the file from the source tree, so that edits show after a reload.
 fn as_edited(path: &str) -> Option<File> {
     if !cfg!(debug_assertions) {
         return None;
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_asset_is_in_the_binary_with_a_type_of_its_own() {
+    fn every_asset_is_in_the_binary_with_a_content_type() {
         let mut found: Vec<_> = below(&assets()).iter().map(|path| relative(path)).collect();
         let mut listed: Vec<_> = FILES.iter().map(|(path, _)| (*path).to_owned()).collect();
         found.sort();
@@ -179,15 +178,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_offered_at_sign_in_but_by_whoever_says_so() {
+    fn sign_in_offers_users_only_if_configured() {
         let offered = |choices| String::from_utf8(Portal::new(choices).file(SIGN_IN).unwrap().bytes.into_owned());
         assert_eq!(offered(None).unwrap().trim(), r#"{ "people": [] }"#);
         assert_eq!(offered(Some("somebody")).unwrap(), "somebody");
     }
 
-    /// As the files of Rust are kept (`tests/tidy.rs`).
+    /// The same limits as for Rust files (`tests/tidy.rs`).
     #[test]
-    fn a_script_or_a_sheet_has_at_most_300_lines_and_begins_with_what_it_is_for() {
+    fn assets_have_at_most_300_lines_and_begin_with_a_comment() {
         for path in below(&assets()).iter().filter(|path| matches!(extension(path), "js" | "css" | "html")) {
             let text = std::fs::read_to_string(path).unwrap();
             assert!(text.lines().count() <= 300, "{path:?}");
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_page_may_have_stands_in_none() {
+    fn no_page_contains_forbidden_code() {
         for path in below(&assets()).iter().filter(|path| extension(path) == "html") {
             let text = std::fs::read_to_string(path).unwrap().to_lowercase();
             for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"] {
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_have_the_same_tag_and_others_have_another() {
+    fn tags_depend_on_the_bytes() {
         let file = |bytes: &'static str| File::new("a.js", Cow::Borrowed(bytes.as_bytes()));
         assert_eq!(file("a").etag, file("a").etag);
         assert_ne!(file("a").etag, file("b").etag);

@@ -74,7 +74,7 @@ await run(async (opening) => {
     await type(page, 'URL', 'example.com/webhook');
     await click(page, 'button', 'Add Header');
     await saveWindow(page);
-    await faulty(page, 'URL', 'Enter a whole URL');
+    await faulty(page, 'URL', 'Enter a complete URL');
     await faulty(page, 'Name', 'Enter a name');
     await faulty(page, 'Value', 'Enter a value');
     await type(page, 'Name', 'Authorization');
@@ -280,7 +280,7 @@ await run(async (opening) => {
     await shows(page, 'Refused Status 503 in');
     await shows(page, '<img src=x onerror=alert(1)> busy');
     assert.equal(await page.$('.test-result img'), null);
-    for (const part of ['Name look-up', 'Connection', 'TLS', 'Answer of the endpoint', 'What was sent', 'curl command']) {
+    for (const part of ['DNS lookup', 'Connection', 'TLS', 'Response of the endpoint', 'Sent request', 'curl command']) {
       await shows(page, part);
     }
     const { url, body } = hook.received.at(-1);
@@ -296,7 +296,7 @@ await run(async (opening) => {
     for (const readOnly of ['warnings', 'disabled_reason']) delete body[readOnly];
     await api('PUT', 'agents/agent-1/push-config', ADMIN, body);
     await (await saveButton(page)).click();
-    await shows(page, 'Somebody else has changed this configuration');
+    await shows(page, 'Another user has changed this configuration');
     await click(page, 'button', 'Load the other version');
     await shows(page, 'Paused');
   });

@@ -99,7 +99,7 @@ await run(async (opening) => {
     await look(page, 'sign-in-refused');
     await signInAs(page, 'ada', 'admin');
     await page.waitForSelector(named('dialog', 'Enable notifications'));
-    await shows(page, 'Nobody waits');
+    await shows(page, 'No conversations are waiting');
     await look(page, 'enable-notifications');
     await page.keyboard.press('Escape');
     await look(page, 'human-agents-empty');
@@ -189,7 +189,7 @@ await run(async (opening) => {
       ['profile-blocked', 'denied', 'olga', 'operator', 'Notifications blocked'],
       ['profile-viewer', 'default', 'vera', 'viewer', 'Your role does not allow'],
       ['profile-unsupported', null, 'olga', 'operator', 'This browser cannot receive notifications'],
-      ['service', 'default', 'sam', 'service', 'Nothing to see with this token'],
+      ['service', 'default', 'sam', 'service', 'This token has no pages'],
     ]) {
       const context = await browser.createBrowserContext();
       const own = await tab(context);

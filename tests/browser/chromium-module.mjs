@@ -199,7 +199,7 @@ await run(async (opening) => {
     const page = await client(browser, 'ivan', { prepare });
     const { code, message } = await thrown(page, 'enable');
     assert.equal(code, 'timeout');
-    assert.match(message, /did not answer within 15 seconds/);
+    assert.match(message, /did not respond within 15 seconds/);
     assert.deepEqual(await browsersOf('ivan'), []);
     await page.evaluate(() => window.answer());
     await until('it is enabled', () => page.evaluate(() => window.states.at(-1) === 'enabled'));

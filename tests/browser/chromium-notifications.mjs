@@ -89,12 +89,12 @@ await run(async (opening) => {
     await open(waiting, PROFILE);
     await shows(
       waiting,
-      "The browser's push service did not answer within 15 seconds. Check the connection, then try again.",
+      "The browser's push service did not respond within 15 seconds. Check the connection, then try again.",
     );
     assert.equal(await label(waiting), 'Enable notifications');
     await click(waiting, 'button', 'Enable notifications');
     await waiting.waitForSelector('.page-head button:not([aria-busy])');
-    await shows(waiting, 'did not answer within 15 seconds');
+    await shows(waiting, 'did not respond within 15 seconds');
     assertQuiet(waiting);
     await waiting.close();
   });
@@ -188,7 +188,7 @@ await run(async (opening) => {
     await plain.goto(`http://${without}/portal/${PROFILE}`);
     await (await plain.waitForSelector('input[name=token]')).type(token('ada', 'admin'));
     await click(plain, 'button', 'Sign in');
-    await shows(plain, 'Your sign-in ends');
+    await shows(plain, 'Your sign-in expires');
     assert.equal(await plain.$('.page-head button'), null);
     assert.equal(await dialog(plain), null);
     assertQuiet(plain);

@@ -32,7 +32,7 @@ await run(async (opening) => {
   await step('no badge at 0, and a page that says what will come', async () => {
     await signIn(page, 'olga', 'operator');
     assert.deepEqual(await menu(page), ['Human Agents', 'Profile']);
-    await shows(page, 'Nobody waits');
+    await shows(page, 'No conversations are waiting');
     assert.equal(await badge(page), null);
   });
 
@@ -100,7 +100,7 @@ await run(async (opening) => {
     await resolve('s-4');
     await until('the badge is hidden at 0', async () => (await badge(page)) === null);
     assert.equal(await appBadge(page), 0);
-    await shows(page, 'Nobody waits');
+    await shows(page, 'No conversations are waiting');
   });
 
   // The browser itself notes that the server was away.

@@ -184,7 +184,7 @@ async fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
     let noon = yesterday_noon(&api.db).await;
     let event = failed(&api, noon).await;
     let no_webhook = replay(&api, &token, event, 1).await.problem(409, "conflict");
-    assert!(no_webhook["detail"].as_str().unwrap().contains("today's settings"), "{no_webhook}");
+    assert!(no_webhook["detail"].as_str().unwrap().contains("the current settings"), "{no_webhook}");
     seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
 
     for ordinal in [0, 2, u16::MAX] {

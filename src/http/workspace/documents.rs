@@ -1,4 +1,4 @@
-//! The workspace as JSON and as events of a stream. An event is written once, however many streams send it.
+//! The workspace as JSON and as stream events. Each event is serialized once for all streams.
 
 use std::fmt::Write as _;
 
@@ -11,14 +11,14 @@ use utoipa::ToSchema;
 use crate::domain::names::{AgentId, SessionId, UserId};
 use crate::domain::workspace::{ActiveConversation, ActiveConversations};
 
-/// What is in the operator workspace.
+/// The contents of the operator workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(in crate::http) struct ActiveConversationsDocument {
-    /// All of them, however many are listed.
+    /// The number of all conversations, listed or not.
     count: u64,
-    /// The latest 100, the latest first.
+    /// The latest 100, latest first.
     conversations: Vec<ConversationDocument>,
-    /// When it was so.
+    /// When the workspace was read.
     as_of: DateTime<Utc>,
 }
 
@@ -29,14 +29,14 @@ struct ConversationDocument {
     session_id: SessionId,
     #[schema(value_type = String)]
     agent_id: AgentId,
-    /// Null: it waits for an operator.
+    /// Null while it waits for an operator.
     #[schema(value_type = Option<String>)]
     assignee_id: Option<UserId>,
-    /// When the latest event that put it here happened: its transfer, or its assignment to whom it is with now.
+    /// The time of the event that put the conversation here: its transfer, or its assignment to the current user.
     since: DateTime<Utc>,
 }
 
-/// How many conversations there are now: the data of the event `badge`.
+/// The number of conversations: the data of the event `badge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct BadgeDocument {
     count: u64,
@@ -51,10 +51,10 @@ struct BadgeDocument {
 }))]
 pub(in crate::http) struct StreamEvent {
     event: StreamEventName,
-    /// What to send as `Last-Event-ID` to go on behind this event.
+    /// The value for `Last-Event-ID` to resume after this event.
     #[schema(pattern = "^[0-9a-f]{16}$")]
     id: String,
-    /// A JSON document: of a snapshot what `GET /v1/workspace/active-conversations` answers, of a badge its `count` and
+    /// A JSON document. For a snapshot: the response of `GET /v1/workspace/active-conversations`. For a badge: `count` and
     /// `as_of`.
     #[schema(content_media_type = "application/json")]
     data: String,
@@ -78,11 +78,11 @@ impl From<ActiveConversations> for ActiveConversationsDocument {
     }
 }
 
-/// A workspace as streams show it.
+/// A workspace as streams send it.
 #[derive(Debug)]
 pub(super) struct View {
-    /// What a client names as `Last-Event-ID`. It is made of what is shown, so that it means the same to every process,
-    /// and after any failure of the database: the same id is the same workspace.
+    /// The `Last-Event-ID`: a hash of the contents. The same id means the same workspace in every process and after database
+    /// failures.
     pub(super) id: String,
     pub(super) snapshot: Bytes,
     pub(super) badge: Bytes,
@@ -97,7 +97,7 @@ impl View {
     }
 }
 
-/// 64 bits of a hash over everything but the time of reading.
+/// A 64-bit hash of everything but the time of reading.
 fn id(document: &ActiveConversationsDocument) -> String {
     let mut hash = Sha256::new();
     hash.update(json(&(document.count, &document.conversations)));
@@ -108,13 +108,13 @@ fn id(document: &ActiveConversationsDocument) -> String {
     })
 }
 
-/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>; JSON has no line breaks of its own.
+/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>; our JSON contains no line breaks.
 fn event(name: &str, id: &str, data: &impl Serialize) -> Bytes {
     format!("event: {name}\nid: {id}\ndata: {}\n\n", json(data)).into()
 }
 
 fn json(value: &impl Serialize) -> String {
-    // Strings, numbers and times: this cannot fail.
+    // Strings, numbers and times: serialization cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_changes_with_what_is_shown_and_with_nothing_else() {
+    fn the_id_depends_only_on_the_contents() {
         let view = |count, assignee, as_of| View::new(active(count, assignee, as_of)).id;
         let id = view(1, None, 1);
         assert_eq!(id.len(), 16);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_of_one_line_of_data() {
+    fn an_event_has_one_line_of_data() {
         let View { id, snapshot, badge } = View::new(active(1, Some("user-7"), 1_767_225_601));
         let expected = format!(
             "event: snapshot\nid: {id}\ndata: {{\"count\":1,\"conversations\":[{{\"session_id\":\"s-\u{2028}1\",\

@@ -1,7 +1,7 @@
-//! What is watched in this process: one question to the database for all streams, and the latest view of each tenant.
+//! Watches workspaces for this process: one database poll for all streams, and the latest view of each tenant.
 //!
-//! A change is learnt from the process's own handlers at once, and from the database within a poll. After a failure of the
-//! database, and every now and then, everything that is watched is read anew: what was missed, for whatever reason, heals.
+//! Handlers of this process report changes at once; others are found by the next poll. After a database failure, and every 30 s,
+//! everything that is watched is read again, so that a missed change is repaired.
 
 use std::collections::HashMap;
 use std::slice::from_ref;
@@ -19,22 +19,22 @@ use crate::domain::workspace::ActiveConversations;
 use crate::store::workspace::{self, Snapshot};
 use crate::store::{Db, FailureKind, failure_kind};
 
-/// Between two rounds at least: a tenant that changes all the time is read so often and no more.
+/// Minimum pause between rounds; it limits how often a tenant with constant changes is read.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// Rounds take at most this part of the time.
+/// Pause between rounds as a multiple of a round's duration, to limit the load on the database.
 const REST_FACTOR: u32 = 4;
-/// Between attempts while the database is away.
+/// Pause between attempts while the database is unavailable.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// A round that takes longer has failed: the way to the database may be gone without a word.
+/// Timeout of a round: the connection to the database may be dead without an error.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10);
-/// A view that is older is read again.
+/// Maximum age of a view before it is read again.
 const READ_ANEW: Duration = Duration::from_secs(30);
-/// Tenants of one statement.
+/// Tenants per statement.
 const TENANTS_AT_ONCE: usize = 100;
 /// How long the first watcher of a tenant waits for its view.
 const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The latest view of a tenant, and the news of later ones. Holds one view, so that nobody's slowness fills memory.
+/// The latest view of a tenant, with notifications of new ones. Holds only one view, so that slow clients do not use more memory.
 pub(super) type Views = watch::Receiver<Option<Arc<View>>>;
 
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(super) struct Hub {
 #[derive(Debug)]
 struct Watched {
     views: watch::Sender<Option<Arc<View>>>,
-    /// To be read in the next round.
+    /// Whether the next round must read it.
     due: bool,
     read_at: Option<Instant>,
 }
@@ -57,7 +57,7 @@ impl Hub {
         Self { db, watched: Arc::default(), wake: Arc::default() }
     }
 
-    /// The workspace of a tenant from now on; `None`: the database does not answer.
+    /// Starts watching a tenant's workspace; `None` if the database does not respond.
     pub(super) async fn watch(&self, tenant: &TenantId) -> Option<Views> {
         let mut views = {
             let mut watched = self.watched();
@@ -71,7 +71,7 @@ impl Hub {
         is_read.then_some(views)
     }
 
-    /// The tenant's workspace may have changed.
+    /// Reports that the tenant's workspace may have changed.
     pub(super) fn changed(&self, tenant: &TenantId) {
         if let Some(watched) = self.watched().get_mut(tenant) {
             watched.due = true;
@@ -90,10 +90,10 @@ impl Hub {
                 let Some(round) = stop.run_until_cancelled(round).await else { return };
                 match round.unwrap_or(Err(Error::PoolTimedOut)) {
                     Ok(snapshot) => (known, failing) = (Some(snapshot), false),
-                    Err(error) if failing => tracing::debug!(%error, "the workspaces still cannot be read"),
+                    Err(error) if failing => tracing::debug!(%error, "still could not read the workspaces"),
                     Err(error) => {
                         failing = true;
-                        tracing::warn!(%error, "the workspaces cannot be read; streams go on when the database does");
+                        tracing::warn!(%error, "could not read the workspaces; streams resume when the database responds");
                     }
                 }
             } else {
@@ -105,7 +105,7 @@ impl Hub {
                 let poll = async {
                     match known {
                         Some(_) => sleep(poll_every.saturating_sub(rest)).await,
-                        // Nobody watches: there is nothing to ask for.
+                        // Without watchers there is nothing to poll.
                         None if !failing => std::future::pending().await,
                         None => {}
                     }
@@ -119,7 +119,7 @@ impl Hub {
         }
     }
 
-    /// Asks what has changed since `known`, and reads that. If that is not known, everything may have changed.
+    /// Finds the changes since `known` and reads them. Without `known`, everything may have changed.
     async fn round(&self, known: Option<Snapshot>) -> Result<Snapshot, Error> {
         let changes = workspace::changes(&self.db, known.as_ref()).await?;
         let due = self.take_due(known.is_none(), &changes.tenants);
@@ -135,7 +135,7 @@ impl Hub {
         Ok(changes.until)
     }
 
-    /// The workspaces of these tenants. One that the database refuses to read is left out, until it changes or its view is old.
+    /// Reads the workspaces of these tenants. Skips one with a database error until it changes or its view is old.
     async fn read(&self, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
         match workspace::active(&self.db, tenants).await {
             Err(error) if failure_kind(&error) == FailureKind::Refusal => {}
@@ -145,7 +145,7 @@ impl Hub {
         for tenant in tenants {
             match workspace::active(&self.db, from_ref(tenant)).await {
                 Err(error) if failure_kind(&error) == FailureKind::Refusal => {
-                    tracing::error!(%error, tenant.id = %tenant, "the workspace of a tenant cannot be read; its streams show the last view");
+                    tracing::error!(%error, tenant.id = %tenant, "could not read the workspace of a tenant; its streams show the last view");
                     if let Some(watched) = self.watched().get_mut(tenant) {
                         watched.read_at = Some(Instant::now());
                     }
@@ -156,14 +156,14 @@ impl Hub {
         Ok(read)
     }
 
-    /// Whether anybody watches. Tenants that nobody watches any more are forgotten.
+    /// Whether there are watchers. Forgets tenants without watchers.
     fn is_watched(&self) -> bool {
         let mut watched = self.watched();
         watched.retain(|_, watched| watched.views.receiver_count() > 0);
         !watched.is_empty()
     }
 
-    /// What this round has to read.
+    /// The tenants that this round must read.
     fn take_due(&self, all: bool, changed: &[TenantId]) -> Vec<TenantId> {
         let mut watched = self.watched();
         for tenant in changed {
@@ -180,7 +180,7 @@ impl Hub {
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
-        // Nothing that can panic happens under the lock; the map is whole even if it did.
+        // No code under the lock panics, and the map would remain valid.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,7 +190,7 @@ impl Watched {
         self.due || self.read_at.is_none_or(|at| at.elapsed() >= READ_ANEW)
     }
 
-    /// Tells those who watch, if there is anything new to see.
+    /// Stores the view and notifies watchers if its contents changed.
     fn show(&mut self, view: View) {
         self.read_at = Some(Instant::now());
         self.views.send_if_modified(|shown| {

@@ -1,7 +1,7 @@
-//! The operator workspace of a tenant: what is in it now, and a stream that tells when that changes.
+//! The operator workspace of a tenant: its current contents, and a stream of changes.
 //!
-//! One watcher in each process (`hub.rs`) reads changes from the database, however many streams are open; each stream
-//! (`stream.rs`) shows the latest it knows, in one of a bounded number of slots (`stream_slots.rs`).
+//! One watcher per process (`hub.rs`) reads changes from the database for all streams. Each stream (`stream.rs`) sends the latest
+//! view and occupies one of a limited number of slots (`stream_slots.rs`).
 
 mod documents;
 mod hub;
@@ -30,16 +30,16 @@ use crate::telemetry::metrics::TaskName;
 pub(super) use self::stream::{__path_stream, stream};
 pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ticket};
 
-/// The bounds of streams.
+/// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Streams of this process; a tenant may hold as many as are free, so at most half.
     pub max_streams: usize,
     /// Of these, streams of one caller.
     pub max_streams_per_caller: usize,
-    /// Longest silence of a stream.
+    /// Maximum time between two messages of a stream.
     pub heartbeat: Duration,
-    /// How often changes are asked for while anybody watches: so late is a stream at most behind another process.
+    /// Poll interval while there are watchers; streams see changes of other processes with at most this delay.
     pub poll_every: Duration,
     /// How long a ticket may wait to be used.
     pub ticket_life: Duration,
@@ -57,7 +57,7 @@ impl Default for Settings {
     }
 }
 
-/// What the streams of this process share.
+/// State that the streams of this process share.
 #[derive(Debug, Clone)]
 pub(super) struct Workspace {
     hub: Hub,
@@ -65,7 +65,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Starts to watch, until the process stops.
+    /// Starts watching, until the process stops.
     pub(super) fn start(dependencies: &Dependencies) -> Self {
         let Dependencies { db, metrics, settings, stage, .. } = dependencies;
         let hub = Hub::new(db.clone());
@@ -75,7 +75,7 @@ impl Workspace {
         Self { hub, slots }
     }
 
-    /// This process has accepted events: streams here hear of them at once.
+    /// Notifies streams of this process that it has accepted events of these tenants.
     pub(super) fn moved(&self, tenants: &[TenantId]) {
         for tenant in tenants {
             self.hub.changed(tenant);
@@ -83,7 +83,7 @@ impl Workspace {
     }
 }
 
-/// The tenants whose workspace these events may change, once each.
+/// The tenants whose workspace these events may change, without duplicates.
 pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     let mut tenants = Vec::new();
     for event in events.iter().filter(|event| event.event_type.moves_session()) {
@@ -94,7 +94,7 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     tenants
 }
 
-/// The conversations that wait for operators, or are with them: all are counted, the latest 100 are listed.
+/// Lists the conversations that wait for operators or are with them: counts all, lists the latest 100.
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",

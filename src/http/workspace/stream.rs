@@ -1,7 +1,7 @@
 //! The stream of a workspace: Server-Sent Events, first a `snapshot`, then a `badge` for each change.
 //!
-//! A stream holds no events that wait: it sends the latest view when its client has room for it, so a client that reads
-//! slowly misses what came between, and one that does not read at all loses its connection to the bound on writes.
+//! A stream has no event queue: it sends the latest view when its client can take it. Slow clients skip views. A client that
+//! stops reading loses its connection after the write timeout.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,25 +28,25 @@ use crate::http::problem::{Problem, ProblemCode, RETRY_SOON};
 use crate::http::state::ApiState;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The same for clients that cannot send headers.
+/// The same as `Last-Event-ID`, for clients that cannot send headers.
 const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
-/// Keeps proxies such as nginx from holding events back.
+/// Keeps proxies such as nginx from buffering events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// A stream ends after this time and up to half as much: whoever goes on watching has to show again that it may, and
-/// processes that were added get their share.
+/// A stream ends after this time plus up to 50 %. Clients that reconnect must authenticate again, and may reach newly added
+/// processes.
 const LIFE: Duration = Duration::from_mins(20);
-/// A client that lost its stream comes back after one to four seconds: not all of them in the same moment.
+/// Clients reconnect after a random delay of one to four seconds, so that they do not all reconnect at once.
 const RETRY_MS: std::ops::Range<u32> = 1_000..4_000;
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 
-/// Server-Sent Events: `snapshot` with what is in the workspace, then `badge` whenever that changes.
+/// Streams Server-Sent Events: a `snapshot` of the workspace, then a `badge` for each change.
 ///
-/// With the `Last-Event-ID` of any process a stream resumes: if nothing has changed since, the next event is a `badge`,
-/// otherwise the first is a `snapshot` again. `data` of a snapshot is what `GET /v1/workspace/active-conversations`
-/// answers; a badge has `count` and `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the
-/// latest after half an hour: connect again, with a new ticket where one was used. It ends when the token expires that
-/// opened it, or that its ticket was made with, and within 5 s when that is revoked.
+/// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since, otherwise
+/// with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge has `count` and
+/// `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the latest after half an hour: connect
+/// again, with a new ticket if one was used. It ends when the token that opened it, or created its ticket, expires, and within 5
+/// s of its revocation.
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",
@@ -54,9 +54,9 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
     tag = "Operator workspace",
     params(
         ("Last-Event-ID" = Option<String>, Header, example = "5feceb66ffc86f38",
-            description = "The id of the last event that was seen."),
+            description = "The id of the last received event."),
         ("last_event_id" = Option<String>, Query, example = "5feceb66ffc86f38",
-            description = "The same, where no header can be sent."),
+            description = "The same, for clients that cannot send headers."),
         ("ticket" = Option<String>, Query, example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M",
             description = "A ticket instead of the header `Authorization`."),
         OfTenant,
@@ -89,7 +89,7 @@ async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Resu
     let views = state.workspace.hub.watch(&watcher.tenant).await.ok_or_else(Problem::unavailable)?;
     let mut feed = Feed::new(views, seen.as_deref(), slot, state.settings.workspace.heartbeat);
     if let Some(until) = watcher.until {
-        // What is past is no time from now on.
+        // A time in the past becomes a delay of zero.
         feed.end_in((until - now()).to_std().unwrap_or_default());
     }
     Ok(feed)
@@ -97,18 +97,18 @@ async fn open(state: &ApiState, watcher: &Watcher, seen: Option<String>) -> Resu
 
 fn no_slot(reason: NoSlot) -> Problem {
     match reason {
-        NoSlot::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("no more streams can be opened here"),
+        NoSlot::ProcessIsFull => Problem::new(ProblemCode::Overloaded).detail("this process has too many open streams"),
         NoSlot::TenantHasEnough => {
             Problem::new(ProblemCode::RateLimited).detail("your tenant has too many streams open")
         }
-        NoSlot::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("too many streams are open already"),
+        NoSlot::CallerHasEnough => Problem::new(ProblemCode::RateLimited).detail("you have too many streams open"),
     }
     .retry_after(RETRY_SOON)
 }
 
-/// What one client still has to hear.
+/// The output of one stream.
 struct Feed {
-    /// Sent before anything else, the last one first.
+    /// Sent before anything else, in reverse order.
     opening: Vec<Bytes>,
     views: Views,
     slot: StreamSlot,
@@ -121,21 +121,21 @@ impl Feed {
         let shown = views.borrow_and_update().clone();
         let is_known = |view: &Arc<View>| seen == Some(view.id.as_str());
         let first = shown.map_or(RESUMED, |view| if is_known(&view) { RESUMED } else { view.snapshot.clone() });
-        // Without random bytes all come back in the same moment, which is no reason to refuse one.
+        // Without random bytes, clients reconnect at the same time, which is better than rejecting one.
         let chance = getrandom::u32().unwrap_or(0);
         let retry = RETRY_MS.start + chance % (RETRY_MS.end - RETRY_MS.start);
         let ends_at = Instant::now() + LIFE + LIFE / 2 * (chance % 1_000) / 1_000;
         Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, slot, heartbeat, ends_at }
     }
 
-    /// Makes it end after this time, if it would not before.
+    /// Limits the remaining time of the stream.
     fn end_in(&mut self, time: Duration) {
         if let Some(end) = Instant::now().checked_add(time) {
             self.ends_at = self.ends_at.min(end);
         }
     }
 
-    /// The next bytes; `None` is the end.
+    /// The next bytes; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(bytes) = self.opening.pop() {
             return Some(bytes);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_reads_slowly_hears_the_latest_and_nothing_waits_for_it() {
+    async fn a_slow_reader_receives_only_the_latest_view() {
         let (views, end) = (watch::channel(Some(view(0))).0, CancellationToken::new());
         let mut feed = feed(&views, None, &end);
         assert!(feed.next().await.unwrap().starts_with(b"retry: "));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_has_seen_the_latest_hears_of_the_next_change() {
+    async fn a_resumed_stream_receives_the_next_change() {
         let (views, end) = (watch::channel(Some(view(7))).0, CancellationToken::new());
         let id = view(7).id.clone();
         let mut feed = feed(&views, Some(&id), &end);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_stream_sends_comments_until_the_end_of_its_life() {
+    async fn an_idle_stream_sends_comments_until_it_ends() {
         let (views, end) = (watch::channel(Some(view(0))).0, CancellationToken::new());
         let mut feed = feed(&views, None, &end);
         let life = feed.ends_at - Instant::now();

@@ -1,5 +1,5 @@
-//! Slots of streams: bounded for the process, for each tenant and for each caller. A stream releases its slot when it ends,
-//! and ends when its caller's token does.
+//! Slots for streams, limited per process, tenant and caller. A stream releases its slot when it ends, and ends when its caller's
+//! token does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::http::shares::{NoPlace, Place, Shares};
 use crate::store::{Db, tokens, workspace};
 use crate::telemetry::metrics::Metrics;
 
-/// How often the tokens behind open streams are looked at, and the conversations of all tenants are counted.
+/// How often the tokens of open streams are checked and the conversations of all tenants are counted.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(super) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Locked before the places are.
+    /// Lock order: this before the places.
     callers: Mutex<HashMap<CallerName, OfCaller>>,
     places: Shares<TenantId>,
     most_per_caller: usize,
@@ -31,7 +31,7 @@ struct Inner {
     shutdown: CancellationToken,
 }
 
-/// The tenant and the actor: users of two tenants may have the same name.
+/// The tenant and the actor, because users of two tenants may have the same name.
 type CallerName = (TenantId, String);
 
 #[derive(Debug)]
@@ -44,11 +44,11 @@ struct OfCaller {
 /// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoSlot {
-    /// The process has as many streams as it may.
+    /// The process has reached its limit of streams.
     ProcessIsFull,
-    /// The tenant has as many streams as are free for others.
+    /// The tenant already holds as many streams as are free.
     TenantHasEnough,
-    /// The caller has as many streams as it may.
+    /// The caller has reached its limit of streams.
     CallerHasEnough,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct StreamSlot {
 }
 
 impl StreamSlot {
-    /// Comes back when the stream must end.
+    /// Returns when the stream must end.
     pub(super) async fn ended(&self) {
         self.end.cancelled().await;
     }
@@ -115,14 +115,14 @@ impl StreamSlots {
         self.0.metrics.set_stream_clients(i64::try_from(self.0.places.count()).unwrap_or(i64::MAX));
     }
 
-    /// Ends streams whose token was revoked or has expired, and counts conversations, until `stop`. While the database
-    /// does not answer, nothing is known against anybody.
+    /// Until `stop`, counts conversations and ends streams whose token was revoked or has expired. Ends none while the database
+    /// does not respond.
     pub(super) async fn keep(self, db: Db, stop: CancellationToken) {
         let mut seen = Ok(());
         while !stop.is_cancelled() {
             let Some(looked) = stop.run_until_cancelled(self.look(&db)).await else { return };
             if let (Err(error), Ok(())) = (&looked, &seen) {
-                tracing::warn!(%error, "tokens of open streams cannot be checked; streams of revoked tokens stay open meanwhile");
+                tracing::warn!(%error, "could not check the tokens of open streams; streams of revoked tokens stay open");
             }
             seen = looked;
             stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
@@ -148,7 +148,7 @@ impl StreamSlots {
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<CallerName, OfCaller>> {
-        // Nothing that can panic happens under the lock; the counts are whole even if it did.
+        // No code under the lock panics, and the counts would remain valid.
         self.0.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +159,7 @@ mod tests {
     use crate::domain::role::Role;
 
     #[test]
-    fn slots_are_bounded_for_the_process_each_tenant_and_each_caller_and_are_released() {
+    fn limits_slots_per_process_tenant_and_caller() {
         let settings = Settings { max_streams: 3, max_streams_per_caller: 2, ..Settings::default() };
         let metrics = Metrics::new("test", "test");
         let slots = StreamSlots::new(&settings, metrics.clone(), CancellationToken::new());

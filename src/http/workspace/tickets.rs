@@ -1,6 +1,7 @@
-//! Who watches: a bearer token, or a ticket in the URL where no header can be sent, as with the browser's `EventSource`.
+//! Authenticates watchers: by a bearer token, or by a ticket in the URL for clients such as `EventSource` that cannot send
+//! headers.
 //!
-//! A URL is written into many logs, so a ticket is good for one stream, once, within a minute, on any process.
+//! URLs end up in many logs, so a ticket works only once and expires after a minute. Any process accepts it.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -28,13 +29,13 @@ pub(in crate::http) const TICKET_PARAMETER: &str = "ticket";
 /// A ticket for one stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct TicketDocument {
-    /// For `GET /v1/workspace/stream?ticket=...`, once.
+    /// Valid once, for `GET /v1/workspace/stream?ticket=...`.
     #[schema(example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M")]
     ticket: String,
     expires_at: DateTime<Utc>,
 }
 
-/// Makes a ticket that opens one stream of the workspace in the caller's name, once, within a minute.
+/// Creates a ticket that opens one stream of the workspace in the caller's name. It is valid once, within a minute.
 #[utoipa::path(
     post,
     path = "/v1/workspace/stream-tickets",
@@ -42,7 +43,7 @@ pub(in crate::http) struct TicketDocument {
     tag = "Operator workspace",
     params(OfTenant),
     responses(
-        (status = 201, description = "Made", body = TicketDocument),
+        (status = 201, description = "Created", body = TicketDocument),
     ),
 )]
 pub(in crate::http) async fn create_ticket(
@@ -53,7 +54,7 @@ pub(in crate::http) async fn create_ticket(
     let watcher = watcher(&caller)?;
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
-        tracing::error!(%error, "a ticket could not be made: no random bytes");
+        tracing::error!(%error, "could not create a ticket: no random bytes");
         Problem::new(ProblemCode::Internal)
     })?;
     let ticket = TicketSecret::from_random(bytes);
@@ -62,7 +63,7 @@ pub(in crate::http) async fn create_ticket(
     Ok((StatusCode::CREATED, Json(TicketDocument { ticket: ticket.expose(), expires_at })))
 }
 
-/// Whoever may open a stream, by token or by ticket.
+/// A caller that may open a stream, authenticated by token or ticket.
 pub(in crate::http) struct Watching(pub(super) Watcher);
 
 impl FromRequestParts<ApiState> for Watching {
@@ -78,7 +79,7 @@ impl FromRequestParts<ApiState> for Watching {
             return Err(Problem::new(ProblemCode::Unauthorized).detail("send a token or a ticket, not both"));
         }
         if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TENANT_PARAMETER) {
-            return Err(Problem::new(ProblemCode::Unauthorized).detail("a ticket has its tenant: name none"));
+            return Err(Problem::new(ProblemCode::Unauthorized).detail("do not name a tenant: the ticket has one"));
         }
         let watcher = redeem(state, &ticket).await?;
         access::check_ticket(parts, watcher.role).map(|()| Self(watcher))
@@ -87,7 +88,7 @@ impl FromRequestParts<ApiState> for Watching {
 
 fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
     let until = caller.valid_until();
-    // A person's token is believed for a moment longer; a stream that would end at once is of no use.
+    // JWT validation allows some clock skew; a stream that would end at once is useless.
     if until.is_some_and(|until| until <= now()) {
         return Err(expired());
     }
@@ -95,12 +96,12 @@ fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
     Ok(Watcher { tenant, role: caller.role(), actor: caller.actor().to_owned(), until })
 }
 
-/// Whom the ticket was made for, if that one's token is still good.
+/// The watcher that the ticket was made for, if its token is still valid.
 async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
-    // Unknown, used and expired look the same from outside.
+    // Unknown, used and expired tickets get the same response.
     let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");
     let ticket = TicketSecret::parse(ticket).ok_or_else(refused)?;
-    // Not counted as a guess: browsers that come back show the tickets that they have used.
+    // Not counted as a wrong credential: browsers that reconnect send tickets that they have already used.
     let _turn = state.tokens.turn().await?;
     let watcher = stream_tickets::redeem(&state.db, &ticket).await?.ok_or_else(refused)?;
     if let Ok(token) = watcher.actor.parse::<TokenId>()

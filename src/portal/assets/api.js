@@ -1,38 +1,38 @@
-// The service's HTTP API, as the person who is signed in.
+// The service's HTTP API, called as the signed-in user.
 
-/** An answer that is an error, or no answer. */
+/** An error response, or no response. */
 export class Problem extends Error {
   /**
-   * @param {number} status 0: there was no answer
+   * @param {number} status 0: no response
    * @param {{code?: string, title?: string, detail?: string, errors?: Array<{pointer: string, code: string, message: string}>}} document
    * @param {number | null} retryAfter in seconds
    */
   constructor(status, document = {}, retryAfter = null) {
-    super(document.detail || document.title || `The service answered ${status}.`);
+    super(document.detail || document.title || `The service responded with status ${status}.`);
     this.status = status;
     this.code = document.code ?? '';
     this.errors = document.errors ?? [];
     this.retryAfter = retryAfter;
   }
 
-  /** For a person, as a sentence. */
+  /** A sentence for the user. */
   get words() {
     if (this.status === 0) return 'The service cannot be reached. Check the connection and try again.';
     if (this.status === 429 && this.retryAfter) return `${sentence(this.message)} Try again in ${this.retryAfter} s.`;
-    if (this.code === 'forbidden') return 'Your role may not do this.';
+    if (this.code === 'forbidden') return 'Your role does not allow this.';
     if (this.status >= 500) return 'The service cannot do this now. Try again in a moment.';
     return sentence(this.message);
   }
 }
 
-/** With a capital and a full stop, as the service's own texts have neither. */
+/** Adds a capital letter and a full stop, which the service's texts lack. */
 export function sentence(text) {
   const trimmed = text.trim();
   const ended = /[.!?…]$/.test(trimmed) ? trimmed : `${trimmed}.`;
   return ended.charAt(0).toUpperCase() + ended.slice(1);
 }
 
-/** A new idempotency key: a request that is repeated under it is done once. (`randomUUID` exists with HTTPS alone.) */
+/** A new idempotency key, which makes a request safe to repeat. (`randomUUID` requires HTTPS.) */
 export function idempotencyKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
@@ -42,13 +42,13 @@ export function idempotencyKey() {
 export class Api {
   #token;
 
-  /** @param {string} token @param {() => void} onRefused called when the token is not believed any more */
+  /** @param {string} token @param {() => void} onRefused called when the service no longer accepts the token */
   constructor(token, onRefused = () => {}) {
     this.#token = token;
     this.onRefused = onRefused;
   }
 
-  /** The body of the answer. */
+  /** The response body. */
   async get(path, options = {}) {
     return (await this.send('GET', path, undefined, options)).body;
   }
@@ -94,7 +94,7 @@ async function read(response) {
   }
 }
 
-/** What went wrong, in words, whatever it was. */
+/** Describes any error to the user. */
 export function wordsOf(error) {
   return error instanceof Problem ? error.words : sentence(error?.message || 'Something went wrong');
 }

@@ -1,4 +1,4 @@
-// The portal's beginning: who is signed in, the frame around the pages, and which page is shown.
+// The portal's entry point: signs in, builds the frame and shows pages.
 
 import { Problem, wordsOf } from './api.js';
 import { fill, h } from './dom.js';
@@ -16,7 +16,7 @@ import { Session, forget, onOtherTab, store, storedToken } from './session.js';
 import { ask, closeWindows, errorState } from './windows.js';
 
 /**
- * What pages are given.
+ * Arguments of a page.
  * @typedef {object} Portal
  * @property {Session} session
  * @property {import("./api.js").Api} api
@@ -26,33 +26,33 @@ import { ask, closeWindows, errorState } from './windows.js';
  */
 
 /**
- * What a page gives back.
+ * A page.
  * @typedef {object} Page
  * @property {string} title
- * @property {HTMLElement} element whose `h1` says where one is
- * @property {() => void} [stop] called when it is left
+ * @property {HTMLElement} element with an `h1`
+ * @property {() => void} [stop] called when the user leaves it
  * @property {() => boolean} [isUnsaved]
  */
 
 const place = document.getElementById('portal');
 const UNSAVED = {
   title: 'Leave without saving?',
-  text: 'This agent has changes that are not saved. If you leave now, they are lost.',
+  text: 'This agent has unsaved changes. If you leave now, they are lost.',
   no: 'Stay on this page',
   yes: 'Leave without saving',
 };
 
-/** Shows the sign-in page; signing in leads to the address that was asked for. */
+/** Shows the sign-in page; signing in leads to the requested address. */
 function signedOut(reason = '') {
   document.title = 'Sign in · Flametree';
   fill(place, signInPage({ reason, signIn: async (token) => signedIn(await open(token)) }).element);
 }
 
-/** @throws {Problem} with words for the person who signs in */
+/** @throws {Problem} with a message for the user */
 async function open(token) {
   const session = await Session.open(token, () => ended());
   if (session.me.tenant_id === null) {
-    throw new Problem(403, { detail: 'This token speaks for all tenants. Sign in with a token of one tenant.' });
+    throw new Problem(403, { detail: 'This token is valid for all tenants. Sign in with a token of one tenant.' });
   }
   store(token);
   return session;
@@ -60,7 +60,7 @@ async function open(token) {
 
 let running = null;
 
-/** The token was believed and is not any more. */
+/** The service no longer accepts the token. */
 function ended() {
   if (!running) return;
   stop();
@@ -102,7 +102,7 @@ function signedIn(session) {
   async function signOut() {
     if (!(await router.go('/portal/'))) return;
     stop();
-    // First of all: whoever leaves the page during the rest is signed out none the less.
+    // First, so that a user who leaves the page during the rest is signed out, too.
     forget();
     fill(place, h('p', { class: 'state muted', role: 'status' }, 'Signing out…'));
     await notifying.signOut();
@@ -127,7 +127,7 @@ function choose(portal, address) {
 
 const router = new Router();
 
-/** With the token that is kept, or without one. */
+/** Starts with the stored token, if there is one. */
 async function begin() {
   const token = storedToken();
   if (!token) return signedOut();
@@ -144,7 +144,7 @@ async function begin() {
 }
 
 onOtherTab(() => {
-  // Another person, or nobody, is signed in now: everything on this page is somebody else's.
+  // The user has changed or signed out in another tab, so this page must not stay.
   if (storedToken() !== running?.token) location.reload();
 });
 

@@ -1,4 +1,4 @@
-// Builds elements. Text goes in as text nodes alone: nothing that comes from outside is ever read as HTML.
+// Builds elements. Inserts text only as text nodes, so external text is never parsed as HTML.
 
 const SVG = 'http://www.w3.org/2000/svg';
 const AS_PROPERTY = new Set(['value', 'checked', 'disabled', 'readOnly', 'hidden', 'required']);
@@ -6,7 +6,7 @@ const AS_PROPERTY = new Set(['value', 'checked', 'disabled', 'readOnly', 'hidden
 /**
  * @template {keyof HTMLElementTagNameMap} Name
  * @param {Name} name of the element
- * @param {Record<string, unknown>} [attributes] functions listen; `false`, `null` and `undefined` are left out
+ * @param {Record<string, unknown>} [attributes] functions are listeners; `false`, `null` and `undefined` are omitted
  * @param {...(Node | string | number | null | false | undefined | Array)} children
  * @returns {HTMLElementTagNameMap[Name]}
  */
@@ -23,7 +23,7 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Replaces what is in `parent`. */
+/** Replaces the children of `parent`. */
 export function fill(parent, ...children) {
   parent.replaceChildren(...kept(children));
   return parent;
@@ -36,7 +36,7 @@ function kept(children) {
     .map((child) => (child instanceof Node ? child : String(child)));
 }
 
-/** Outlines on a grid of 20, drawn with a line of 1.5. */
+/** Outlines on a 20-unit grid, 1.5 wide. */
 const ICONS = {
   people:
     'M7.5 9.5a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM2 16.5c.4-3 2.5-4.5 5.5-4.5s5.1 1.5 5.5 4.5M13 4a2.7 2.7 0 0 1 0 5.2M15 12.3c1.7.6 2.7 2 3 4.2',
@@ -57,7 +57,7 @@ const ICONS = {
   laptop: 'M4.5 4.5h11v8h-11zM2 15.5h16',
 };
 
-/** An icon that says nothing to a screen reader: what it stands beside, or its button's label, does. */
+/** An icon, hidden from screen readers: adjacent text or the button's label has its meaning. */
 export function icon(name, size = 20) {
   const svg = document.createElementNS(SVG, 'svg');
   const drawing = {
@@ -78,26 +78,26 @@ export function icon(name, size = 20) {
   return svg;
 }
 
-/** The sign of the product: the crown of a flame tree. */
+/** The product's logo: the crown of a flame tree. */
 export function brandMark(size = 28) {
   return h('img', { src: '/portal/icon.svg', alt: '', width: size, height: size });
 }
 
-/** What is wrong, beside where it is wrong. */
+/** Shows an error next to its cause. */
 export function fillError(place, message) {
   return message ? fill(place, icon('alert', 16), h('span', {}, message)) : fill(place);
 }
 
 let lastId = 0;
 
-/** An id that no other element has. */
+/** A unique element id. */
 export function freshId(prefix) {
   lastId += 1;
   return `${prefix}-${lastId}`;
 }
 
 /**
- * A labelled control with a place for help and for what is wrong with it.
+ * A labelled control with places for help and for an error.
  * @template {HTMLElement} Control
  * @param {string} label
  * @param {Control} control

@@ -1,4 +1,4 @@
-// The frame around the pages: the menu with its badge, and where the page goes.
+// The frame around the pages: the menu with its badge, and the content area.
 
 import { brandMark, fill, h, icon } from './dom.js';
 import { PAGES, read } from './router.js';
@@ -20,7 +20,7 @@ export class Frame {
     this.element = h(
       'div',
       {},
-      h('a', { class: 'skip', href: '#content', onclick: (event) => this.#skip(event) }, 'Skip to the content'),
+      h('a', { class: 'skip', href: '#content', onclick: (event) => this.#skip(event) }, 'Skip to content'),
       h(
         'div',
         { class: 'frame' },
@@ -66,7 +66,7 @@ export class Frame {
     );
   }
 
-  /** Without going to an address, which would be another page. */
+  /** Does not navigate, because the router treats every address as a page. */
   #skip(event) {
     event.preventDefault();
     this.#content.focus();
@@ -84,19 +84,19 @@ export class Frame {
     fill(this.#content, page.element);
     const named = read(address).page;
     const parent = { agent: 'agents', session: 'human-agents' }[named] ?? named;
-    // Without a page of its own a role begins at none of the menu's.
+    // An address without a page shows the first page of the role.
     const current = parent || this.#items.find(({ page: name }) => name !== 'profile')?.page;
     for (const { page: name, link } of this.#items) {
       if (name === current) link.setAttribute('aria-current', 'page');
       else link.removeAttribute('aria-current');
     }
     scrollTo(0, 0);
-    // Whoever reads by ear is told where it went; at the first page the browser does so.
+    // Moves a screen reader to the new page's heading; on the first page the browser does this.
     if (this.#shown) this.#content.querySelector('h1')?.focus();
     this.#shown = page;
   }
 
-  /** The number of active conversations; no badge at 0. */
+  /** Shows the number of active conversations; hides the badge at 0. */
   showCount(count) {
     this.#badge.hidden = count === 0;
     const words = count === 1 ? '1 active conversation' : `${count} active conversations`;

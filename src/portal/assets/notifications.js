@@ -1,10 +1,10 @@
-// The client module: notifications of a portal's user, and how many conversations wait, for any page to use.
+// The client module for any portal page: notifications for its user, and the number of active conversations.
 //
 //   import { NotificationsClient } from '/portal/notifications.js';
 //   const client = new NotificationsClient({ token: () => session.token });
 //   await client.start();
 //
-// docs/client-module.md tells the rest. No dependency, no build step.
+// See docs/client-module.md. No dependencies, no build step.
 
 import { Api } from './notifications/api.js';
 import { FaviconDot } from './notifications/favicon.js';
@@ -24,7 +24,7 @@ export { NotificationsError } from './notifications/state.js';
 /** @typedef {import('./notifications/listening.js').Opening} Opening */
 /** @typedef {import('./notifications/options.js').Options} Options */
 
-/** Notifications for one person who is signed in. Make a new one when somebody else signs in. */
+/** Notifications for one signed-in user. Create a new client when another user signs in. */
 export class NotificationsClient {
   #api;
   #options;
@@ -39,7 +39,7 @@ export class NotificationsClient {
   /** @type {ServiceWorkerRegistration | undefined} */
   #registration;
   #ended = new AbortController();
-  /** What may be about to register this browser. @type {Promise<unknown>} */
+  /** A pending registration of this browser. @type {Promise<unknown>} */
   #registering = Promise.resolve();
   #isListening = false;
   #count = 0;
@@ -52,15 +52,15 @@ export class NotificationsClient {
     this.#api = new Api(this.#options.api, options.token);
   }
 
-  /** Why notifications are not enabled although they should be; null: nothing went wrong. */
+  /** Why notifications are not enabled although they should be; null: no error. */
   get fault() {
     return this.#fault;
   }
 
   /**
-   * Call once on each load of a page, when somebody is signed in. Where the person has allowed notifications, this browser is
-   * registered again, with a new subscription if the deployment's key has changed: that keeps it from being forgotten.
-   * Never throws for notifications: what went wrong is in `fault`.
+   * Call once on each page load when a user is signed in. If notifications are allowed, registers this browser again, with a new
+   * subscription if the deployment's key has changed. Browsers that are never registered again are removed. Never throws because
+   * of notifications: the error is in `fault`.
    * @returns {Promise<NotificationState>}
    */
   async start() {
@@ -84,7 +84,7 @@ export class NotificationsClient {
   }
 
   /**
-   * The state now, without changing anything; also for roles that may not subscribe. @returns {Promise<NotificationState>}
+   * Returns the state without changing anything; also for roles that may not subscribe. @returns {Promise<NotificationState>}
    */
   async permissionState() {
     if (this.#state !== undefined) return this.#state;
@@ -96,8 +96,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Asks for the permission, subscribes and registers. Call it in a click, before anything else is awaited: browsers ask
-   * only then. Throws a `NotificationsError` whose message can be shown.
+   * Asks for the permission, subscribes and registers. Call it in a click handler before any `await`, because browsers ask only
+   * then. Throws a `NotificationsError` whose message can be shown.
    */
   async enable() {
     if (!isSupported()) throw whyUnsupported();
@@ -121,8 +121,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Turns notifications off in this browser until `enable()`: ends the subscription and removes it from the API. Tells what
-   * of it worked; one that is not removed is found gone by the first message to it.
+   * Turns notifications off in this browser until `enable()`: ends the subscription and removes it from the API. Returns which of
+   * the two succeeded. A subscription that was not removed is removed when the next message to it fails.
    */
   async disable() {
     await remember({ isOff: true });
@@ -132,8 +132,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Before the token is dropped: what `disable()` does, without keeping it off for the next one who signs in here; shown
-   * notifications close, watching ends. Takes five seconds at most, and never throws.
+   * Call it before dropping the token. Does the same as `disable()`, but the next user who signs in gets notifications again.
+   * Closes shown notifications and stops watching. Takes at most five seconds and never throws.
    */
   signOut() {
     this.stop();
@@ -141,15 +141,15 @@ export class NotificationsClient {
   }
 
   /**
-   * In place of `start()`, for who may not subscribe: what somebody else has left in this browser, without signing out, shows
-   * nothing any more. @returns {Promise<NotificationState>}
+   * Replaces `start()` for users who may not subscribe: ends a subscription that another user left in this browser by not signing
+   * out. @returns {Promise<NotificationState>}
    */
   async release() {
     await this.#leave(null);
     return await this.permissionState().catch((error) => this.#failed(error));
   }
 
-  /** Ends watching, listening and the dot; nothing of the subscription changes. */
+  /** Stops watching and listening, and removes the dot; keeps the subscription. */
   stop() {
     this.#ended.abort();
     this.#ended = new AbortController();
@@ -160,7 +160,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Calls back with each new state, also when the person changes the browser's site settings. What it returns ends that.
+   * Reports each new state, including changes in the browser's site settings. Returns a function that stops it.
    * @param {(state: NotificationState) => void} listener
    */
   onStateChange(listener) {
@@ -169,7 +169,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Calls back when a notification was clicked while this page is open: show what it asks for. What it returns ends that.
+   * Reports each click on a notification while this page is open. Show the requested session. Returns a function that stops it.
    * @param {(opening: Opening) => void} listener
    */
   onOpen(listener) {
@@ -179,12 +179,11 @@ export class NotificationsClient {
   }
 
   /**
-   * Calls back with the number of active conversations, now and whenever it changes; for roles with the operator workspace.
-   * All tabs of the person share one connection. Feeds the dot and the app's badge too, and closes the notifications of
-   * conversations that were resolved.
+   * Reports the number of active conversations now and after each change; for roles with the operator workspace. All tabs of a
+   * user share one connection. Also updates the dot and the app's badge, and closes notifications of resolved conversations.
    * @param {(count: number) => void} onCount
    * @param {{onConversations?: (conversations: Conversation[]) => void, onConnection?: (isConnected: boolean) => void}} [more]
-   * @returns {() => void} ends it
+   * @returns {() => void} stops it
    */
   watchWorkspace(onCount, { onConversations, onConnection } = {}) {
     const closer = new ResolvedCloser(() => this.#registered());
@@ -209,8 +208,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Marks the page's icon with a red dot while another tab is in front and at least one conversation is active. What it
-   * returns ends that.
+   * Shows a red dot on the page's icon while another tab is in front and at least one conversation is active. Returns a function
+   * that stops it.
    */
   faviconDot() {
     this.#dot ??= new FaviconDot(document);
@@ -222,7 +221,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Tells that the person has the session open: its notifications close.
+   * Call when the user opens the session: closes its notifications.
    * @param {string} sessionId
    */
   async sessionOpened(sessionId) {
@@ -231,7 +230,7 @@ export class NotificationsClient {
 
   /**
    * @param {string} key
-   * @param {AbortSignal} signal from when this began: whoever has signed out since is not registered
+   * @param {AbortSignal} signal aborted after a sign-out, which cancels the registration
    */
   async #ensure(key, signal) {
     const registration = /** @type {ServiceWorkerRegistration} */ (this.#registration);
@@ -240,7 +239,7 @@ export class NotificationsClient {
       void registered.then(() => this.#set('enabled'), (error) => this.#failed(error));
     const work = ensure(this.#api, registration, { key, label, limit, signal, onLate });
     this.#registering = Promise.allSettled([this.#registering, work]);
-    // What stands on the screen is of the one before.
+    // Shown notifications belong to the previous user.
     if (await work) await closeAll(registration);
   }
 
@@ -280,7 +279,7 @@ export class NotificationsClient {
 
   #permissionChanged() {
     if (this.#state === undefined || this.#state === 'not_configured') return;
-    // Somebody has allowed it in the site settings: that is what the button would have done.
+    // The user has allowed it in the site settings, which has the same effect as the button.
     if (Notification.permission === 'granted') void this.start();
     else this.#set(stateOf(Notification.permission, false));
   }

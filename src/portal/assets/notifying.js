@@ -1,14 +1,14 @@
-// Notifications as the pages see them: one state, one dialog, one count. The work is the client module's.
+// Notifications for the pages: one state, one dialog, one count. Uses the client module.
 
 import { fillError, h, icon } from './dom.js';
 import { NotificationsClient } from './notifications.js';
 import { toast } from './windows.js';
 
-/** Closed once, the dialog never returns in this browser. */
+/** After the user closes the dialog, it never returns in this browser. */
 const CLOSED = 'flametree.notifications-dialog-closed';
 export const SUBSCRIBED = 'Successfully subscribed to push notifications';
 
-/** The notifications and the workspace of who is signed in. */
+/** Notifications and the workspace of the signed-in user. */
 export class Notifying {
   #client;
   #session;
@@ -30,7 +30,7 @@ export class Notifying {
     return this.#session.me.browser_push;
   }
 
-  /** Whether this person may change anything about it. */
+  /** Whether the user may change notifications. */
   get mayChange() {
     return this.#session.may('subscribe_browsers') && this.#session.isPerson;
   }
@@ -41,8 +41,8 @@ export class Notifying {
   }
 
   /**
-   * @param {(count: number) => void} onCount the active conversations of the workspace
-   * @param {(address: string) => void} open shows what a notification's click asks for
+   * @param {(count: number) => void} onCount number of active conversations
+   * @param {(address: string) => void} open opens the address of a clicked notification
    */
   start(onCount, open) {
     this.#client.onStateChange((state) => this.#is(state));
@@ -74,7 +74,7 @@ export class Notifying {
 
   #began(state) {
     this.#is(state);
-    // What failed is told on the Profile page; it is no question for the person.
+    // The Profile page shows the error; asking the user would not help.
     if (state === 'not_enabled' && this.fault === null && !wasClosed()) this.#invite();
   }
 
@@ -83,21 +83,21 @@ export class Notifying {
     for (const listener of this.#listeners) listener(state);
   }
 
-  /** Calls back with the state, now and whenever it changes; answers how to end that. */
+  /** Reports the state now and after each change; returns a function that stops it. */
   onState(listener) {
     this.#listeners.add(listener);
     if (this.state !== null) listener(this.state);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Calls back with the workspace as it is known, now and whenever it changes. */
+  /** Reports the workspace, if known, now and after each change. */
   onWorkspace(listener) {
     this.#workspaceListeners.add(listener);
     listener(this.#workspace);
     return () => this.#workspaceListeners.delete(listener);
   }
 
-  /** Call it in a click. @throws {Error} with words for the person */
+  /** Call it in a click handler. @throws {Error} with a message for the user */
   async enable() {
     await this.#client.enable();
   }
@@ -138,8 +138,8 @@ export class Notifying {
         h(
           'p',
           { class: 'muted', id: 'invitation-text' },
-          'Be told when a session is assigned to you, or a customer writes in a session that you handle, even when this ' +
-            'tab is closed.',
+          'Get a notification when a session is assigned to you, or when a customer writes in a session you handle, ' +
+            'even if this tab is closed.',
         ),
         error,
         allow,
@@ -162,7 +162,7 @@ export class Notifying {
       }
     });
     dialog.addEventListener('close', () => {
-      // Whoever has allowed it meanwhile has not refused it.
+      // The user may have allowed it in the meantime.
       if (this.state !== 'enabled') rememberClosed();
       dialog.remove();
     });
@@ -183,6 +183,6 @@ function rememberClosed() {
   try {
     localStorage.setItem(CLOSED, 'yes');
   } catch {
-    // A browser that keeps nothing asks again.
+    // A browser without storage asks again.
   }
 }

@@ -1,5 +1,5 @@
-// Which page the address names, and the way from one to another. Addresses are queries of `/portal/`, so that the click of
-// a notification, which leads to `/portal/?session=...`, is an address as any other.
+// Maps addresses to pages and navigates between them. Addresses are queries of `/portal/`, so the URL of a notification,
+// `/portal/?session=...`, needs no special case.
 
 const ROOT = '/portal/';
 
@@ -17,7 +17,7 @@ export function agentAddress(id) {
   return `${ROOT}?agent=${encodeURIComponent(id)}`;
 }
 
-/** @returns {{page: string, id: string | null}} `page` is empty where the address names none */
+/** @returns {{page: string, id: string | null}} `page` is empty if the address names none */
 export function read(location) {
   const query = new URL(location, document.baseURI).searchParams;
   if (query.has('session')) return { page: 'session', id: query.get('session') };
@@ -46,16 +46,16 @@ export class Router {
   }
 
   /**
-   * What the page in front loses when it is left.
+   * Guards the unsaved changes of the current page.
    * @param {() => boolean} isUnsaved
-   * @param {() => Promise<boolean>} mayLeave asks the person
+   * @param {() => Promise<boolean>} mayLeave asks the user
    */
   guard(isUnsaved, mayLeave) {
     this.#isUnsaved = isUnsaved;
     this.#mayLeave = mayLeave;
   }
 
-  /** Goes to an address, if the page in front may be left; answers whether it did. */
+  /** Navigates to an address if the current page may be left; returns whether it did. */
   async go(address, { replace = false } = {}) {
     if (this.#isUnsaved() && !(await this.#agrees())) return false;
     this.#unguard();
@@ -71,7 +71,7 @@ export class Router {
       return;
     }
     if (this.#isUnsaved()) {
-      // The browser has gone already: back to where the person was, and ask.
+      // The browser has already navigated: go back, then ask.
       const distance = index - this.#index;
       this.#returning = true;
       history.go(-distance);
@@ -94,7 +94,7 @@ export class Router {
     this.go(url.href);
   }
 
-  /** Asks, and only once at a time, however often the person tries to leave. */
+  /** Asks the user, with only one question at a time. */
   async #agrees() {
     if (this.#isAsking) return false;
     this.#isAsking = true;

@@ -1,10 +1,10 @@
-// Who is signed in, in this browser: the token is kept so that a notification's click opens the portal and not a form.
+// The user's session in this browser. The token is stored, so that a click on a notification opens the portal without a form.
 
 import { Api } from './api.js';
 
 const TOKEN = 'flametree.token';
 
-/** The token of the person who is signed in; null: nobody is. */
+/** The token of the signed-in user; null if there is none. */
 export function storedToken() {
   try {
     return localStorage.getItem(TOKEN);
@@ -17,7 +17,7 @@ export function store(token) {
   try {
     localStorage.setItem(TOKEN, token);
   } catch {
-    // A browser that keeps nothing: the person signs in again with each load.
+    // A browser without storage: the user signs in on each page load.
   }
 }
 
@@ -25,20 +25,20 @@ export function forget() {
   try {
     localStorage.removeItem(TOKEN);
   } catch {
-    // Nothing was kept.
+    // Nothing was stored.
   }
 }
 
-/** Calls back when somebody signs in or out in another tab. */
+/** Reports when the user signs in or out in another tab. */
 export function onOtherTab(changed) {
   addEventListener('storage', (event) => {
     if (event.key === TOKEN || event.key === null) changed();
   });
 }
 
-/** Who a token belongs to. */
+/** The owner of a token. */
 export class Session {
-  /** @param {string} token @param {object} me as `GET /v1/me` tells */
+  /** @param {string} token @param {object} me response of `GET /v1/me` */
   constructor(token, me, onRefused) {
     this.token = token;
     this.me = me;
@@ -55,7 +55,7 @@ export class Session {
     return this.me.permissions.includes(permission);
   }
 
-  /** Browsers are a person's: an API token is nobody. */
+  /** Only users have browsers, not API tokens. */
   get isPerson() {
     return this.me.user_id !== null;
   }

@@ -1,7 +1,7 @@
-// The service worker: shows each push as one notification, opens the portal by a click, and renews the subscription.
+// The service worker: shows each push as one notification, opens the portal on a click, and renews the subscription.
 //
-// It may be started at any time with no page open, so it keeps nothing in memory. The page leaves it, in the cache storage
-// (notifications/memory.js), where the API is, where sessions are shown, and the subscription as it was last registered.
+// The browser may start it at any time with no page open, so it keeps no state in memory. The page stores the API's URL, the
+// session path and the last registered subscription in the cache storage (notifications/memory.js).
 
 /// <reference lib="webworker" />
 
@@ -29,12 +29,12 @@ async function remember(memory) {
   await (await caches.open(CACHE)).put(KEY, new Response(JSON.stringify(memory)));
 }
 
-// A new version takes over at once: the page and the worker come from the same server.
+// A new version takes over at once, because the page and the worker come from the same server.
 worker.addEventListener('install', () => void worker.skipWaiting());
 worker.addEventListener('activate', (event) => event.waitUntil(worker.clients.claim()));
 
 /**
- * The message, if it is one; whatever else a push service brought is told as what it is.
+ * The message, or a generic one if the push is not readable.
  * @param {PushMessageData | null} data
  */
 function read(data) {
@@ -42,13 +42,13 @@ function read(data) {
     const message = data?.json();
     if (typeof message?.body === 'string') return message;
   } catch {
-    // No JSON.
+    // Not JSON.
   }
   return { body: UNREADABLE };
 }
 
 /**
- * A path on this origin; null: it is none.
+ * A path on this origin; null for any other URL.
  * @param {unknown} url
  */
 function own(url) {
@@ -71,11 +71,11 @@ worker.addEventListener('push', (event) => {
     const path = session === null ? null : (await recall())?.sessionPath?.replace('{session_id}', encodeURIComponent(session));
     const tag = text(message.tag) ?? 'flametree';
     const sentAt = Date.parse(message.sent_at);
-    // One for each push, whatever it was and whoever looks: Safari ends subscriptions after silent ones.
+    // Shows exactly one notification per push, even if the user sees the page: Safari ends subscriptions after silent pushes.
     await worker.registration.showNotification(text(message.title) ?? TITLE, /** @type {NotificationOptions} */ ({
       body: message.body,
       tag,
-      // The next message of a session takes the place of the one before, and is heard all the same.
+      // A session's next message replaces the previous one and alerts again.
       renotify: true,
       icon: new URL('icons/notification.png', worker.location.href).href,
       timestamp: Number.isNaN(sentAt) ? Date.now() : sentAt,
@@ -97,15 +97,15 @@ worker.addEventListener('notificationclick', (event) => {
     try {
       await tab.focus();
     } catch {
-      // Some browsers do not let every click focus; the tab shows the session all the same.
+      // Some browsers do not let every click focus a tab; the tab shows the session anyway.
     }
     tab.postMessage({ type: 'flametree-open', url: target, session_id: session ?? null });
   };
   event.waitUntil(open());
 });
 
-// The push service has given up the subscription. No page need be open and no token need be valid: what only this browser and
-// the API know, the old subscription, is what the new one is believed by. Where that fails, the next load of a page registers.
+// The push service has dropped the subscription, perhaps with no page open and no valid token. The old subscription, which only
+// this browser and the API know, authenticates the new one. If this fails, the next page load registers.
 worker.addEventListener('pushsubscriptionchange', (event) => {
   const change = /** @type {PushSubscriptionChangeEvent} */ (event);
   const renew = async () => {

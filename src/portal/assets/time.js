@@ -1,4 +1,4 @@
-// Times as people say them, with the exact one on hover; they stay right while the page is open.
+// Relative times with the exact one on hover, kept current while the page is open.
 
 import { h } from './dom.js';
 
@@ -32,7 +32,7 @@ setInterval(() => {
   }
 }, 1000);
 
-/** A duration as it is read best. */
+/** A duration with a suitable unit. */
 export function milliseconds(ms) {
   if (ms === null || ms === undefined) return '–';
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;

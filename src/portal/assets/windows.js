@@ -1,10 +1,10 @@
-// What lies above a page: confirmations that go by themselves, and questions.
+// Elements above a page: confirmations that disappear, and questions.
 
 import { fill, h, icon } from './dom.js';
 
 const TOAST_MS = 6000;
 
-/** Confirms what was done; screen readers hear it from the region, which is always there. */
+/** Confirms an action; screen readers announce it, because the live region always exists. */
 export function toast(text) {
   const place = document.getElementById('toasts');
   const shown = h('div', { class: 'toast' }, icon('check'), h('span', {}, text));
@@ -14,7 +14,7 @@ export function toast(text) {
 
 const open = new Set();
 
-/** Shows a window over the page, until it is closed or the page is left. */
+/** Shows a window above the page until the user closes it or leaves the page. */
 export function openWindow(dialog) {
   open.add(dialog);
   dialog.addEventListener('close', () => {
@@ -25,13 +25,13 @@ export function openWindow(dialog) {
   dialog.showModal();
 }
 
-/** Closes what lies over the page that is left. */
+/** Closes the windows of the page that the user leaves. */
 export function closeWindows() {
   for (const dialog of open) dialog.close();
 }
 
 /**
- * Asks, and returns whether the person agreed. Esc and the first button say no.
+ * Asks a question and returns whether the user agreed. Esc and the first button mean no.
  * @param {{title: string, text: string, no: string, yes: string}} words
  */
 export function ask({ title, text, no, yes }) {
@@ -57,7 +57,7 @@ export function ask({ title, text, no, yes }) {
   });
 }
 
-/** A page's shapes while its data is on the way. */
+/** Placeholders while a page is loading. */
 export function ghosts(rows = 3) {
   const ghost = (width) => {
     const bar = h('span', { class: 'ghost' });
@@ -73,7 +73,7 @@ export function ghosts(rows = 3) {
   );
 }
 
-/** In place of a list that has nothing: what that means, and what to do next. */
+/** Replaces an empty list: explains it, and suggests the next step. */
 export function emptyState(symbol, title, text, ...actions) {
   return h(
     'div',
@@ -85,7 +85,7 @@ export function emptyState(symbol, title, text, ...actions) {
   );
 }
 
-/** In place of what could not be read. */
+/** Replaces content that could not be loaded. */
 export function errorState(words, retry) {
   return h(
     'div',

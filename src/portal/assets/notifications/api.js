@@ -1,22 +1,22 @@
-// The API as the module uses it: the reader's own token, answers as JSON, faults as errors with the API's words.
+// The API client of this module: adds the user's token, returns JSON, throws errors with the API's messages.
 
 import { NotificationsError } from './state.js';
 
-/** What the API refused, with the fields of its problem document (RFC 9457). */
+/** An error response, with the fields of its problem document (RFC 9457). */
 export class ApiError extends Error {
   /**
    * @param {number} status
    * @param {{code?: string, title?: string, detail?: string, errors?: {message: string}[]}} problem
    */
   constructor(status, problem) {
-    super(problem.errors?.[0]?.message ?? problem.detail ?? problem.title ?? `The server answered ${status}.`);
+    super(problem.errors?.[0]?.message ?? problem.detail ?? problem.title ?? `The server responded with status ${status}.`);
     this.name = 'ApiError';
     this.status = status;
     this.code = problem.code ?? '';
   }
 }
 
-/** Speaks to the API in the name of who is signed in. */
+/** Calls the API as the signed-in user. */
 export class Api {
   #base;
   #token;
@@ -34,15 +34,15 @@ export class Api {
     return this.#base;
   }
 
-  /** The bearer token at this moment. */
+  /** Returns the current bearer token. */
   async token() {
     return await this.#token();
   }
 
   /**
-   * The answer, whatever its status. A token that the API does not believe is asked for once more: it may have expired.
+   * Returns the response, whatever its status. After a 401 it asks for the token again and repeats the request once.
    * @param {string} method
-   * @param {string} path below the base, without a slash at its beginning
+   * @param {string} path below the base, without a leading slash
    * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [more]
    */
   async fetch(method, path, { body, headers = {}, signal } = {}) {
@@ -67,7 +67,7 @@ export class Api {
   }
 
   /**
-   * The JSON of a success; otherwise an `ApiError`, or a `NotificationsError` where nobody answered.
+   * Returns the JSON of a successful response. Throws an `ApiError`, or a `NotificationsError` if there is no response.
    * @param {string} method
    * @param {string} path
    * @param {{body?: unknown, signal?: AbortSignal}} [more]

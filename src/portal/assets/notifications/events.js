@@ -1,4 +1,4 @@
-// Server-Sent Events read from a response, which may carry the bearer token that the browser's `EventSource` cannot send.
+// Parses Server-Sent Events from a `fetch` response, because `EventSource` cannot send a bearer token.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 /**
@@ -9,7 +9,7 @@
  */
 
 /**
- * Reads until the end of the stream, and throws where it breaks off.
+ * Reads until the end of the stream; throws if the connection fails.
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body
  * @param {{onEvent: (event: ServerEvent) => void, onRetry: (ms: number) => void, onBytes: () => void}} hear
  */

@@ -1,12 +1,12 @@
-// The red dot on the page's icon, while another tab is in front and somebody waits.
+// The red dot on the page's icon, shown while another tab is in front and conversations wait.
 
 const SIZE = 64;
 
-/** The page's icon with a dot, and without it as soon as the person is back. */
+/** Replaces the page's icon with a dotted one until the user returns. */
 export class FaviconDot {
   #document;
   #count = 0;
-  /** The page's own icon, while the one with the dot stands in its place. @type {HTMLLinkElement | null} */
+  /** The page's icon while the dotted one replaces it. @type {HTMLLinkElement | null} */
   #own = null;
   /** @type {HTMLLinkElement | null} */
   #dotted = null;
@@ -44,7 +44,7 @@ export class FaviconDot {
     dotted.type = 'image/png';
     dotted.dataset['dot'] = 'true';
     dotted.href = await drawn(this.#document, own?.href);
-    // Drawing took a moment, in which the person may have come back.
+    // The user may have returned while the icon was drawn.
     if (this.#dotted !== dotted) return;
     own?.remove();
     this.#document.head.append(dotted);
@@ -59,7 +59,7 @@ export class FaviconDot {
 }
 
 /**
- * The icon with a dot, or the dot alone where the icon cannot be drawn.
+ * The icon with a dot, or only the dot if the icon cannot be drawn.
  * @param {Document} document
  * @param {string | undefined} icon
  */
@@ -74,7 +74,7 @@ async function drawn(document, icon) {
       await image.decode();
       context.drawImage(image, 0, 0, SIZE, SIZE);
     } catch {
-      // An icon that does not load is no reason to show no dot.
+      // Without the icon, draw only the dot.
     }
   }
   const radius = SIZE * 0.27;

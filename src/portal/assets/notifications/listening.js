@@ -1,10 +1,10 @@
-// What a page hears of while it is open: clicks on notifications, and changes in the browser's site settings.
+// Events for an open page: clicks on notifications, and changes of the permission.
 
-/** @typedef {{url: string, sessionId: string | null}} Opening what a click on a notification asks an open page to show */
+/** @typedef {{url: string, sessionId: string | null}} Opening the page to show after a click on a notification */
 
 /**
- * Calls back with each click on a notification.
- * @param {AbortSignal} signal ends it
+ * Reports each click on a notification.
+ * @param {AbortSignal} signal stops it
  * @param {(opening: Opening) => void} onOpening
  */
 export function hearOpenings(signal, onOpening) {
@@ -16,8 +16,8 @@ export function hearOpenings(signal, onOpening) {
 }
 
 /**
- * Calls back when the person has changed the permission; not every browser can tell.
- * @param {AbortSignal} signal ends it
+ * Reports changes of the permission, in browsers that support it.
+ * @param {AbortSignal} signal stops it
  * @param {() => void} onChange
  */
 export function hearPermission(signal, onChange) {

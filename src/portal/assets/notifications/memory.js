@@ -1,16 +1,16 @@
-// What the page leaves for the service worker, which has no page to ask: kept in the origin's cache storage.
-// Nothing here is more than the browser itself tells any script of this origin; no token is ever kept.
+// Settings that the page stores for the service worker, in the origin's cache storage. Contains only what any script of this
+// origin can already get from the browser, never a token.
 
 const CACHE = 'flametree-notify';
 const KEY = '/.flametree-notify/subscription';
 
 /**
  * @typedef {object} Memory
- * @property {string} api where the API is
+ * @property {string} api the API's base URL
  * @property {PushSubscriptionJSON | null} subscription as it was last registered
- * @property {string | null} id by which the API knows it
- * @property {string | null} publicKey that it was made with
- * @property {string | null} sessionPath where the portal shows a session, with `{session_id}`; null: as messages say
+ * @property {string | null} id its id in the API
+ * @property {string | null} publicKey it was created with
+ * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null: the path in messages
  * @property {boolean} isOff notifications were turned off here by `disable()`
  */
 
@@ -25,7 +25,7 @@ export async function recall() {
 }
 
 /**
- * Changes what is given and keeps the rest. Without storage nothing is kept: then the next load registers anew.
+ * Updates the given fields. Without storage nothing is stored, and the next page load registers again.
  * @param {Partial<Memory>} change
  */
 export async function remember(change) {
@@ -34,6 +34,6 @@ export async function remember(change) {
   try {
     await (await caches.open(CACHE)).put(KEY, new Response(JSON.stringify(memory)));
   } catch {
-    // The browser keeps nothing for this page, as in some private windows.
+    // The browser stores nothing for this page, as in some private windows.
   }
 }

@@ -1,21 +1,21 @@
-// What a page may choose when it makes a client, and what holds where it chooses nothing.
+// The client's options and their defaults.
 
 /**
  * @typedef {object} Options
- * @property {() => string | Promise<string>} token the bearer token of who is signed in, asked for before each request
- * @property {string} [api] where the API is, with a slash at its end; default: the parent of this module's folder
- * @property {string} [worker] where the service worker is; default: `sw.js` beside this module
- * @property {string} [scope] the pages that the service worker is for; default: its own folder
- * @property {string} [sessionPath] where a click on a notification leads, with `{session_id}` in it, on this origin;
- *   default: the reference portal
- * @property {string} [label] what the person's list of browsers calls this one
- * @property {number} [subscribeLimit] how long the browser's push service may take, in ms; default: 15,000
+ * @property {() => string | Promise<string>} token returns the user's bearer token; called before each request
+ * @property {string} [api] the API's base URL with a trailing slash; default: the parent of this module's folder
+ * @property {string} [worker] the service worker's URL; default: `sw.js` beside this module
+ * @property {string} [scope] the pages that the service worker controls; default: its folder
+ * @property {string} [sessionPath] the path that a click on a notification opens, with `{session_id}`, on this origin; default:
+ * the reference portal
+ * @property {string} [label] the name of this browser in the user's list
+ * @property {number} [subscribeLimit] timeout of the browser's push service in ms; default: 15,000
  */
 
 /**
- * The options with what was not chosen.
+ * Adds defaults to the options.
  * @param {Options} options
- * @param {string} module where the client module is
+ * @param {string} module the client module's URL
  */
 export function completed(options, module) {
   return {
@@ -29,7 +29,7 @@ export function completed(options, module) {
   };
 }
 
-/** What this browser is called until the person calls it otherwise. */
+/** The default name of this browser. */
 function browserName() {
   const agent = navigator.userAgent;
   const names = [[/Edg\//, 'Edge'], [/OPR\//, 'Opera'], [/Firefox\//, 'Firefox'], [/Chrome\//, 'Chrome'], [/Safari\//, 'Safari']];

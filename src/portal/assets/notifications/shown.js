@@ -1,13 +1,13 @@
-// The notifications that stand on the screen: closed when there is nothing more to do about them.
+// Closes shown notifications that are no longer relevant.
 //
-// Chromium drops a notification for which a page asks after it was stored and before the desktop has it. An event that
-// changes the workspace often sends one at once: whoever looks because of a change lets it come first.
+// Chromium drops a notification if a page queries it between its storage and its display. A change of the workspace often sends
+// one at once, so this module waits a few seconds before it queries.
 
 /** @typedef {import('./workspace.js').WorkspaceView} WorkspaceView */
 
-/** How long after a change its notifications are surely shown. */
+/** How long after a change its notifications are certainly shown. */
 const PUSHED_WITHIN = 3_000;
-/** Where one change follows the other, the last one seen is acted on after this long. */
+/** Under constant changes, the latest one is handled after this time. */
 const LONGEST_WAIT = 15_000;
 
 /** @param {ServiceWorkerRegistration | undefined} registration */
@@ -16,7 +16,7 @@ export async function closeAll(registration) {
 }
 
 /**
- * Closes those of a session. Their tag is the session's id.
+ * Closes the notifications of a session; their tag is the session's id.
  * @param {ServiceWorkerRegistration | undefined} registration
  * @param {string} sessionId
  */
@@ -24,7 +24,7 @@ export async function closeSession(registration, sessionId) {
   for (const shown of (await registration?.getNotifications({ tag: sessionId })) ?? []) shown.close();
 }
 
-/** Closes those of sessions that were in the workspace and are not any more, some seconds after each change of it. */
+/** Closes notifications of sessions that have left the workspace, a few seconds after each change. */
 export class ResolvedCloser {
   #registered;
   /** @type {WorkspaceView | undefined} */
@@ -49,8 +49,8 @@ export class ResolvedCloser {
   }
 
   /**
-   * What was sent after the view was read may be of a session that came later; and of more sessions than are listed nobody
-   * can say which are missing.
+   * A later notification may belong to a session that is not in the view yet. A view lists only the latest sessions, so a session
+   * missing from an incomplete list may still be active.
    */
   async #close() {
     const view = this.#view;
@@ -66,7 +66,7 @@ export class ResolvedCloser {
 }
 
 /**
- * Whether there are any, some seconds from now.
+ * Whether any are shown, after a few seconds.
  * @param {ServiceWorkerRegistration | undefined} registration
  */
 export async function hasShown(registration) {
@@ -75,7 +75,7 @@ export async function hasShown(registration) {
 }
 
 /**
- * The number on the app's own icon: of pages that were installed as an app; elsewhere it is refused or unknown.
+ * Sets the badge on the icon of an installed app; other pages do not support it or refuse it.
  * @param {number} count
  */
 export function showAppBadge(count) {

@@ -1,21 +1,21 @@
-// What notifications can be in one browser, and what can go wrong, in words for the person in front of it.
+// The states of notifications in a browser, and errors with messages for the user.
 
 /**
- * `unsupported`: this browser cannot. `not_configured`: this deployment has no browser push; show nothing.
- * `not_enabled`: a click may change that. `enabled`: this browser is registered for who is signed in.
- * `blocked`: only the browser's site settings can change that.
+ * `unsupported`: not possible in this browser. `not_configured`: this deployment has no browser push; show nothing.
+ * `not_enabled`: a click can enable them. `enabled`: this browser is registered for the signed-in user. `blocked`: only the
+ * browser's site settings can change that.
  * @typedef {'unsupported' | 'not_configured' | 'not_enabled' | 'enabled' | 'blocked'} NotificationState
  */
 
 /**
- * `dismissed`: the browser's question was closed without an answer. `timeout`: the browser's push service did not answer.
- * `push_service`: it refused. `refused`: the API did. `unreachable`: the API was not reached. `ended`: the person has signed
- * out meanwhile.
+ * `dismissed`: the user closed the browser's prompt. `timeout`: the browser's push service did not respond. `push_service`: it
+ * rejected the request. `refused`: the API rejected it. `unreachable`: the API did not respond. `ended`: the user signed out in
+ * the meantime.
  * @typedef {'unsupported' | 'not_configured' | 'blocked' | 'dismissed' | 'timeout' | 'push_service' | 'refused' |
  *   'unreachable' | 'ended'} NotificationFault
  */
 
-/** What went wrong; the message can be shown as it is. */
+/** An error whose message can be shown to the user. */
 export class NotificationsError extends Error {
   /**
    * @param {NotificationFault} code
@@ -29,14 +29,14 @@ export class NotificationsError extends Error {
   }
 }
 
-/** Whether the browser has what notifications need; not in a page without https, nor in some private windows. */
+/** Whether the browser supports notifications here: not without https, and not in some private windows. */
 export function isSupported() {
   return 'serviceWorker' in navigator && 'PushManager' in globalThis && 'Notification' in globalThis;
 }
 
-/** Why not, in words. */
+/** The reason, as an error for the user. */
 export function whyUnsupported() {
-  // An iPad says that it is a Mac, and no Mac is touched with several fingers.
+  // iPads identify as Macs, but Macs have no multi-touch screen.
   const isIPad = /Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1;
   const text =
     isIPad || /iPad|iPhone|iPod/.test(navigator.userAgent)
@@ -47,7 +47,7 @@ export function whyUnsupported() {
 }
 
 /**
- * The state that the permission and the subscription make.
+ * Derives the state from the permission and the subscription.
  * @param {NotificationPermission} permission
  * @param {boolean} isRegistered
  * @returns {NotificationState}
@@ -58,7 +58,7 @@ export function stateOf(permission, isRegistered) {
 }
 
 /**
- * Throws where the person, or the browser, has not allowed notifications.
+ * Throws unless the user and the browser allow notifications.
  * @param {NotificationPermission} permission
  */
 export function mustBeGranted(permission) {

@@ -1,4 +1,4 @@
-// This browser's push subscription: made, registered with the API, kept fresh, removed.
+// Creates, registers, renews and removes this browser's push subscription.
 
 import { ApiError } from './api.js';
 import { recall, remember } from './memory.js';
@@ -6,10 +6,10 @@ import { NotificationsError } from './state.js';
 
 /** @typedef {import('./api.js').Api} Api */
 
-/** How long the removal of a subscription may take, in ms: signing out waits for it. */
+/** Timeout for the removal of a subscription in ms, because signing out waits for it. */
 const REMOVAL_LIMIT = 5_000;
 
-/** @type {any} made once: a page may allow a policy's name only once */
+/** @type {any} created only once, because a page may forbid duplicate policy names */
 let policy;
 
 /**
@@ -30,7 +30,7 @@ function trusted(url) {
 }
 
 /**
- * The registration of the service worker, once it works.
+ * Registers the service worker and waits until it is active.
  * @param {string} url
  * @param {string | undefined} scope
  */
@@ -50,7 +50,7 @@ export async function workingWorker(url, scope) {
 }
 
 /**
- * The key that browsers subscribe with; null: this deployment has no browser push.
+ * The key that browsers subscribe with; null if this deployment has no browser push.
  * @param {Api} api
  * @returns {Promise<string | null>}
  */
@@ -67,14 +67,14 @@ export async function publicKey(api) {
  * @typedef {object} Wish
  * @property {string} key
  * @property {string} label
- * @property {number} limit in ms: some browsers wait for their push service without end
- * @property {AbortSignal} signal aborted: who wished it is not signed in any more
- * @property {(registered: Promise<boolean>) => void} onLate told when a subscription came after the limit
+ * @property {number} limit in ms, because some browsers wait for their push service forever
+ * @property {AbortSignal} signal aborted when the user signs out
+ * @property {(registered: Promise<boolean>) => void} onLate called when a subscription arrives after the limit
  */
 
 /**
- * Registers a subscription with this key: the one that is there, or a new one in place of one with another key. Answers
- * whether this browser was somebody else's until now.
+ * Registers a subscription with this key: the existing one, or a new one if its key differs. Returns whether another user had
+ * registered this browser before.
  * @param {Api} api
  * @param {ServiceWorkerRegistration} registration
  * @param {Wish} wish
@@ -85,7 +85,7 @@ export async function ensure(api, registration, wish) {
     try {
       return await register(api, present, wish);
     } catch (error) {
-      // Another user has this endpoint with another secret: only a new subscription can be registered.
+      // Another user has registered this endpoint with another secret, so a new subscription is needed.
       const cause = error instanceof NotificationsError ? error.cause : null;
       if (!(cause instanceof ApiError && cause.status === 409)) throw error;
     }
@@ -121,17 +121,17 @@ async function subscribe(api, registration, wish) {
   made.then((late) => (signal.aborted ? drop(late) : onLate(register(api, late, wish))), () => {});
   mustBeWished(signal);
   const seconds = Math.round(limit / 1000);
-  const text = `The browser's push service did not answer within ${seconds} seconds. Check the connection, then try again.`;
+  const text = `The browser's push service did not respond within ${seconds} seconds. Check the connection, then try again.`;
   throw new NotificationsError('timeout', text);
 }
 
 /** @param {AbortSignal} signal */
 function mustBeWished(signal) {
-  if (signal.aborted) throw new NotificationsError('ended', 'You were signed out meanwhile.');
+  if (signal.aborted) throw new NotificationsError('ended', 'You have been signed out.');
 }
 
 /**
- * Ends a subscription that came too late for who wanted it, unless the next one who signed in has registered it.
+ * Ends a subscription that arrived after its user signed out, unless the next user has registered it.
  * @param {PushSubscription} late
  */
 async function drop(late) {
@@ -139,7 +139,7 @@ async function drop(late) {
 }
 
 /**
- * Tells the API of the subscription, in the name of who is signed in, and leaves it to the service worker.
+ * Registers the subscription for the signed-in user and stores it for the service worker.
  * @param {Api} api
  * @param {PushSubscription} subscribed
  * @param {Wish} wish
@@ -157,17 +157,17 @@ async function register(api, subscribed, { key, label, signal }) {
     const text = isUnknown ? "This deployment does not send to this browser's push service." : cause.message;
     throw new NotificationsError('refused', text, cause);
   }
-  // The API gives a browser another id when another person signs in to it.
+  // The API assigns a new id when another user signs in to a browser.
   const known = (await recall())?.id ?? null;
   await remember({ subscription: json, id, publicKey: key, api: api.base });
   return known !== null && known !== id;
 }
 
 /**
- * Ends the subscription in the browser and at the API; neither waits for the other, nor needs it.
- * @param {Api | null} api null: in the browser alone, for who has no part in it
+ * Ends the subscription in the browser and in the API, independently and in parallel.
+ * @param {Api | null} api null: only in the browser, for users who may not subscribe
  * @param {ServiceWorkerRegistration | undefined} registration
- * @param {Promise<unknown>} [registering] what may be about to register it
+ * @param {Promise<unknown>} [registering] a pending registration
  * @returns {Promise<{unsubscribed: boolean, removed: boolean}>}
  */
 export async function unsubscribe(api, registration, registering) {

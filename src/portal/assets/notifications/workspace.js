@@ -1,5 +1,5 @@
-// The operator workspace as it changes. However many tabs a person has open, one of them holds the stream and tells the
-// others: browsers allow only a few connections to a server, and streams of six tabs would leave none for anything else.
+// Watches the operator workspace. One tab of a user holds the stream and informs the others: browsers limit connections to a
+// server, and the streams of six tabs would leave none for other requests.
 
 import { readEvents } from './events.js';
 
@@ -8,30 +8,30 @@ import { readEvents } from './events.js';
 /** @typedef {{count: number, as_of: string, conversations: Conversation[]}} WorkspaceView */
 /** @typedef {{id: string | null, count: number, as_of: string, conversations?: Conversation[]}} Latest */
 
-/** What tabs tell each other. @typedef {{type: 'ask' | 'alive' | 'latest' | 'connection', latest?: Latest, isConnected?: boolean}} Message */
+/** Messages between tabs. @typedef {{type: 'ask' | 'alive' | 'latest' | 'connection', latest?: Latest, isConnected?: boolean}} Message */
 
 /**
  * @typedef {object} Handlers
  * @property {(count: number) => void} onCount
- * @property {() => Promise<boolean>} wantsConversations whether it is of use to read the list now
+ * @property {() => Promise<boolean>} wantsConversations whether the list is needed now
  * @property {(view: WorkspaceView) => void} onConversations
  * @property {(isConnected: boolean) => void} onConnection
  */
 
-/** The server says something every 20 s. */
+/** The server sends something at least every 20 s. */
 const SILENCE_LIMIT = 45_000;
-/** How often the tab with the stream tells the others that it lives. */
+/** How often the tab with the stream sends a sign of life to the others. */
 const ALIVE_EVERY = 15_000;
-/** A tab that says nothing for so long is frozen by the browser: another takes over. */
+/** A tab without a sign of life for this long was frozen by the browser: another one takes over. */
 const FROZEN_AFTER = 50_000;
 /** The longest pause between two attempts to connect. */
 const LONGEST_PAUSE = 30_000;
-/** Whoever may not watch is asked again so late: a role may change. */
+/** Retry interval after a refusal, because the user's role may change. */
 const REFUSED_PAUSE = 60_000;
-/** After the list, or the token, could not be had. */
+/** Retry interval after reading the list or the token failed. */
 const READ_AGAIN = 2_000;
 
-/** Watches the workspace in the name of one person. */
+/** Watches the workspace for one user. */
 export class WorkspaceWatch {
   #api;
   #handlers;
@@ -92,7 +92,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** A name for who is signed in, as soon as there is a token. */
+  /** An identifier of the signed-in user, as soon as there is a token. */
   async #person() {
     for (;;) {
       try {
@@ -104,7 +104,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** Whether the tab with the stream is silent while somebody looks at this one. */
+  /** Whether the tab with the stream is silent while this tab is visible. */
   #isFrozen() {
     const silence = performance.now() - this.#heardAt;
     return !this.#isLeading && document.visibilityState === 'visible' && silence > FROZEN_AFTER;
@@ -122,7 +122,7 @@ export class WorkspaceWatch {
   }
 
   /**
-   * Tells the other tabs, and this one.
+   * Informs the other tabs and this one.
    * @param {Message} message
    */
   #tell(message) {
@@ -130,7 +130,7 @@ export class WorkspaceWatch {
     this.#heard(message);
   }
 
-  /** Holds the stream until the turn ends, through whatever happens to server and network. @param {AbortSignal} turn */
+  /** Keeps a stream open until the turn ends; reconnects after failures. @param {AbortSignal} turn */
   async #lead(turn) {
     this.#isLeading = true;
     const alive = setInterval(() => this.#tell({ type: 'alive' }), ALIVE_EVERY);
@@ -154,7 +154,7 @@ export class WorkspaceWatch {
   }
 
   /**
-   * One connection from its beginning to its end; returns how long to wait before the next, and throws where it failed.
+   * Runs one connection; returns the pause before the next one. Throws if it failed.
    * @param {AbortSignal} turn
    * @param {() => void} onConnected
    */
@@ -172,7 +172,7 @@ export class WorkspaceWatch {
       const headers = { accept: 'text/event-stream', ...(seen ? { 'last-event-id': seen } : {}) };
       const answer = await this.#api.fetch('GET', 'v1/workspace/stream', { headers, signal: connection.signal });
       if (answer.status === 401 || answer.status === 403) return REFUSED_PAUSE;
-      if (!answer.ok || !answer.body) throw new Error(`the stream was answered with ${answer.status}`);
+      if (!answer.ok || !answer.body) throw new Error(`the stream request returned ${answer.status}`);
       onConnected();
       await readEvents(answer.body, {
         onBytes,
@@ -202,7 +202,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** Reads the list, once more where it has changed meanwhile, and never twice at a time. */
+  /** Reads the list, again if it has changed in the meantime, and never twice concurrently. */
   async #read() {
     this.#isStale = true;
     this.#reading ??= (async () => {
@@ -224,7 +224,7 @@ export class WorkspaceWatch {
 }
 
 /**
- * A pause; short where the network comes back, or the turn ends.
+ * Pauses; ends early if the network returns or the turn ends.
  * @param {number} ms
  * @param {AbortSignal} turn
  * @returns {Promise<void>}
@@ -245,7 +245,8 @@ function rest(ms, turn) {
 }
 
 /**
- * A name for whose token it is: tabs of others on the same origin must not hear this one's stream. Nothing is trusted here.
+ * Identifies the token's user, so that tabs of other users on the same origin do not receive this stream. Not used for access
+ * control.
  * @param {string} token
  */
 async function person(token) {
@@ -254,7 +255,7 @@ async function person(token) {
     const { tenant_id: tenant, sub } = JSON.parse(atob(payload));
     if (typeof sub === 'string') return `${tenant}/${sub}`;
   } catch {
-    // No JWT.
+    // Not a JWT.
   }
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(token)));
   return Array.from(digest.slice(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -1,4 +1,4 @@
-// The card `Advanced`: what the push config is in one line, the way to its window, and the test of its endpoint.
+// The `Advanced` card: a summary of the push config, a button that opens its window, and the endpoint test.
 
 import { fill, h, icon } from '../dom.js';
 import { endpointTest } from './endpoint-test.js';
@@ -11,9 +11,9 @@ const LABEL = 'Set push notification configuration';
 /**
  * @param {object} options
  * @param {import("../app.js").Portal} options.portal
- * @param {string} options.path of the agent in the API
+ * @param {string} options.path API path of the agent
  * @param {boolean} options.isReadOnly
- * @param {(draft: object) => void} options.take takes what the window has saved
+ * @param {(draft: object) => void} options.take receives the draft that the window saves
  */
 export function advancedCard({ portal, path, isReadOnly, take }) {
   let now = { config: null, draft: null, isUnsaved: false };
@@ -50,7 +50,7 @@ export function advancedCard({ portal, path, isReadOnly, take }) {
       now = next;
       const { config, draft, isUnsaved } = now;
       const shown = draft ?? (isUnset(config) ? null : config);
-      fill(about, shown ? summary(shown) : "Send the events of this agent's sessions to an HTTP endpoint of yours.");
+      fill(about, shown ? summary(shown) : "Send the events of this agent's sessions to your HTTP endpoint.");
       fill(chip, state(shown, config, isUnsaved));
       test?.show(Boolean(shown?.url));
     },
@@ -61,7 +61,7 @@ function summary({ url, headers, events }) {
   const parts = [
     count(events.length, 'event', 'events'),
     headers.length > 0 && count(headers.length, 'header', 'headers'),
-    headers.some((header) => header.secret) && 'secrets are set',
+    headers.some((header) => header.secret) && 'secrets set',
   ].filter(Boolean);
   return [
     h('span', { class: 'code' }, url || 'No URL yet'),
@@ -75,7 +75,7 @@ function state(shown, config, isUnsaved) {
     return h('span', { class: 'chip wait dot' }, shown?.enabled ? 'Enabled, not saved yet' : 'Paused, not saved yet');
   if (!shown) return h('span', { class: 'chip' }, 'Not set');
   if (config.disabled_reason === 'gone') {
-    return h('span', { class: 'chip bad dot', title: 'The endpoint answered 410 Gone' }, 'Switched off: endpoint gone');
+    return h('span', { class: 'chip bad dot', title: 'The endpoint responded with 410 Gone' }, 'Disabled: endpoint gone');
   }
   return shown.enabled ? h('span', { class: 'chip good dot' }, 'Enabled') : h('span', { class: 'chip dot' }, 'Paused');
 }

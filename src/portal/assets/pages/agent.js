@@ -1,5 +1,5 @@
-// The page of an agent: what became of its events, and, in Advanced mode, where they are sent. The draft of its settings
-// takes effect with the page's own `Save`.
+// The page of an agent: its deliveries and, in Advanced mode, its push config. `Save` on this page applies the draft of the
+// config.
 
 import { Problem, wordsOf } from '../api.js';
 import { advancedCard } from './advanced-card.js';
@@ -69,7 +69,7 @@ class AgentPage {
     return this.#isChanged || (this.#card?.isOpenWithChanges() ?? false);
   }
 
-  /** Whether there is something for the page's own `Save`. */
+  /** Whether there are changes for this page's `Save`. */
   get #isChanged() {
     return this.#draft !== null && !isSame(this.#draft, this.#config);
   }
@@ -96,7 +96,7 @@ class AgentPage {
     }
   }
 
-  /** The saved config from now on; the draft is the same. */
+  /** Sets the saved config and keeps the draft. */
   #is(config, etag) {
     this.#config = config;
     this.#etag = etag;
@@ -171,7 +171,7 @@ class AgentPage {
           h(
             'p',
             { class: 'words' },
-            'Somebody else has changed this configuration since you opened the page. Nothing was ' +
+            'Another user has changed this configuration since you opened the page. Nothing was ' +
               'saved. Your changes stay here until you load the other version.',
           ),
           reload,
@@ -190,8 +190,8 @@ class AgentPage {
 function warning({ pointer, code, message }, config) {
   const words =
     code === 'credential_not_secret'
-      ? ['It is saved, and everybody who reads it sees a value: the header ', config.headers[pointer.split('/').at(-1)].name]
-      : ['It is saved, and nothing would reach this URL now: the host'];
+      ? ['Saved, but everyone who may read this sees a value: the header ', config.headers[pointer.split('/').at(-1)].name]
+      : ['Saved, but messages cannot reach this URL now. The host'];
   return h(
     'div',
     { class: 'notice wait', role: 'status' },
@@ -212,6 +212,6 @@ function keepAdvanced(isOn) {
   try {
     localStorage.setItem(ADVANCED, isOn ? 'on' : 'off');
   } catch {
-    // It is off again with the next load.
+    // The setting is lost on the next page load.
   }
 }

@@ -1,4 +1,4 @@
-// The agents that have a push config, and the way to any other.
+// Lists the agents that have a push config, with a form to open any other agent.
 
 import { wordsOf } from '../api.js';
 import { field, fill, h } from '../dom.js';
@@ -41,7 +41,7 @@ export function agentsPage({ api, router, session }) {
   return { title: 'Agents', element };
 }
 
-/** An agent is the platform's; it is known here from the first time that it is set up. */
+/** Agents are managed by the platform; this service knows an agent only after its first setup. */
 function openAgent(router) {
   const input = h('input', { class: 'input', name: 'agent', maxlength: 128, autocomplete: 'off', spellcheck: 'false' });
   const agent = field('Open an agent by its ID', input);

@@ -1,4 +1,4 @@
-// The browsers in which a person is notified: which they are, a test for each, and how to take one out.
+// The user's browsers: a list with a test and a remove button for each.
 
 import { wordsOf } from '../api.js';
 import { fill, fillError, h, icon } from '../dom.js';
@@ -31,13 +31,13 @@ export function browserList({ api, notifying }) {
     const path = `/v1/me/push-subscriptions/${encodeURIComponent(one.id)}`;
     const test = button('send', 'Send test', `Send test to ${name}`, error, async () => {
       const { body: sent } = await api.send('POST', `${path}/test`);
-      if (sent.outcome !== 'delivered') throw new Error(sent.note ?? `The push service's answer: ${sent.outcome}`);
+      if (sent.outcome !== 'delivered') throw new Error(sent.note ?? `The push service's response: ${sent.outcome}`);
       toast(`A test notification is on its way to ${name}`);
     });
     const remove = isOwn
       ? button('trash', 'Turn off here', null, error, () => notifying.disable())
       : button('trash', 'Remove', `Remove ${name}`, error, () => api.send('DELETE', path).then(load));
-    const seen = one.active ? ['Last seen ', time(one.last_seen_at)] : 'Has to be enabled again in that browser';
+    const seen = one.active ? ['Last seen ', time(one.last_seen_at)] : 'Must be enabled again in that browser';
     return h(
       'div',
       { class: 'row' },
@@ -57,7 +57,7 @@ export function browserList({ api, notifying }) {
     );
   }
 
-  // The list changes with this browser's state.
+  // This browser's state affects the list.
   return { element, stop: notifying.onState(load) };
 }
 
@@ -81,11 +81,11 @@ function nothing() {
   return emptyState(
     'laptop',
     'No browser yet',
-    'Notifications are set up browser by browser. Enable them in every browser, and on every computer, where you want alerts.',
+    'Each browser is set up separately. Enable notifications in every browser, and on every computer, where you want alerts.',
   );
 }
 
-/** By what the service knows this browser; null: it has no subscription. */
+/** The hash by which the service identifies this browser; null if it has no subscription. */
 async function ownDigest() {
   const registration = await navigator.serviceWorker?.getRegistration('/portal/');
   const subscription = await registration?.pushManager?.getSubscription();

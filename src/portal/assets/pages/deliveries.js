@@ -1,4 +1,4 @@
-// The recent deliveries of an agent, as they come: with outcome, status and time, each of which can be sent again.
+// The recent deliveries of an agent, updated live: outcome, status and time, with a replay button each.
 
 import { idempotencyKey, wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
@@ -13,8 +13,8 @@ const ROWS = 20;
 
 /**
  * @param {import("../app.js").Portal} portal
- * @param {string} id of the agent
- * @param {() => void} changed called when deliveries have come
+ * @param {string} id agent id
+ * @param {() => void} changed called after new deliveries
  */
 export function deliveriesCard(portal, id, changed) {
   const card = new DeliveriesCard(portal, id, changed);
@@ -51,7 +51,7 @@ class DeliveriesCard {
       ),
       this.#place,
     );
-    // Nothing moves under the pointer, or under the focus: what is new waits behind a button.
+    // Nothing moves under the pointer or the focus: new rows wait behind a button.
     this.#body.addEventListener('pointerleave', () => this.#held && !this.#isInUse && this.#show(this.#held));
     this.#body.addEventListener('focusout', () => setTimeout(() => this.#held && !this.#isInUse && this.#show(this.#held)));
   }
@@ -145,7 +145,7 @@ class DeliveriesCard {
     const { id, event_type: event, session_id: session, outcome: code, http_status: status, duration_ms: took } = delivery;
     const { name, tone } = outcome(code);
     const eventName = EVENTS[event] ?? 'Event';
-    const open = h('button', { class: 'as-link', type: 'button', title: 'What was sent, and what came back' }, eventName);
+    const open = h('button', { class: 'as-link', type: 'button', title: 'Show request and response' }, eventName);
     open.addEventListener('click', () => openDeliveryWindow(this.#portal, id, eventName));
     const cell = (label, kind, ...content) => h('td', { 'data-label': label, class: kind }, content);
     return h(
@@ -166,7 +166,7 @@ class DeliveriesCard {
   }
 }
 
-/** Sends the event of a delivery again, by today's settings: once, also if the answer is lost and it is clicked again. */
+/** Replays a delivery by the current settings. The idempotency key prevents a second replay if the response is lost. */
 function replayButton(api, id, eventName, done) {
   const key = idempotencyKey();
   const label = h('span', {}, 'Replay');

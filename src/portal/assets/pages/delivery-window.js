@@ -1,4 +1,4 @@
-// One delivery: what was sent, and what came back.
+// One delivery: its request and response.
 
 import { wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
@@ -62,13 +62,13 @@ function shown(delivery) {
       request?.header_names.length > 0 && pair('Headers', request.header_names.join(', ')),
       request && !request.settings_unchanged && pair('Settings', 'Changed since it was sent'),
     ),
-    box('What was sent', request ? (request.body ?? 'Your role may not see messages.') : 'The endpoint was deleted since.'),
-    response && box('Answer of the endpoint', answer(response)),
+    box('Sent request', request ? (request.body ?? 'Your role cannot see messages.') : 'The endpoint was deleted.'),
+    response && box('Response of the endpoint', answer(response)),
   ];
 }
 
 function answer({ body, truncated }) {
-  return body === null ? 'No body, or one that your role may not see.' : body + (truncated ? '…' : '');
+  return body === null ? 'No body, or your role cannot see it.' : body + (truncated ? '…' : '');
 }
 
 function pair(name, value) {

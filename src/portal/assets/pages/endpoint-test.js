@@ -1,4 +1,4 @@
-// `Send test`: one test event at once, and everything that is known about its result.
+// `Send test`: sends one test event and shows the full result.
 
 import { Problem, sentence, wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
@@ -7,7 +7,7 @@ import { bodyOf } from './push-config-draft.js';
 import { WEBHOOK_EVENTS, outcome } from './words.js';
 
 const STEPS = [
-  ['dns', 'Name look-up'],
+  ['dns', 'DNS lookup'],
   ['connect', 'Connection'],
   ['tls', 'TLS'],
   ['first_byte', 'Answer'],
@@ -15,7 +15,7 @@ const STEPS = [
 
 /**
  * @param {import("../api.js").Api} api
- * @param {string} path of the agent
+ * @param {string} path API path of the agent
  * @param {() => {draft: object | null, isUnsaved: boolean}} now
  */
 export function endpointTest(api, path, now) {
@@ -34,7 +34,7 @@ export function endpointTest(api, path, now) {
       'div',
       { class: 'words' },
       h('div', { class: 'title' }, 'Try it out'),
-      h('div', { class: 'small muted' }, 'Sends one test event now, by what this page shows, saved or not.'),
+      h('div', { class: 'small muted' }, 'Sends one test event now, with the settings on this page, saved or not.'),
     ),
     h('div', { class: 'actions tight' }, event, button),
     result,
@@ -72,7 +72,7 @@ function refusal(error) {
   return h('div', { class: 'notice bad' }, icon('alert'), h('ul', { class: 'words' }, words));
 }
 
-/** Texts of an endpoint are shown as text, whatever is in them. */
+/** Endpoint texts are inserted as text nodes, never as HTML. */
 function shown({ outcome: code, response, request, timing_ms: timing, diagnosis, curl }) {
   const { name, tone } = outcome(code);
   return [
@@ -85,11 +85,11 @@ function shown({ outcome: code, response, request, timing_ms: timing, diagnosis,
     ),
     h('p', {}, diagnosis.hint),
     timings(timing),
-    response && h('details', { open: true }, h('summary', {}, 'Answer of the endpoint'), answer(response)),
+    response && h('details', { open: true }, h('summary', {}, 'Response of the endpoint'), answer(response)),
     h(
       'details',
       {},
-      h('summary', {}, 'What was sent'),
+      h('summary', {}, 'Sent request'),
       h(
         'pre',
         { class: 'code-box' },
@@ -98,14 +98,14 @@ function shown({ outcome: code, response, request, timing_ms: timing, diagnosis,
         request.body,
       ),
     ),
-    h('details', {}, h('summary', {}, 'The same as a curl command'), h('pre', { class: 'code-box' }, curl)),
+    h('details', {}, h('summary', {}, 'As a curl command'), h('pre', { class: 'code-box' }, curl)),
   ];
 }
 
 function answer({ headers, body, truncated }) {
   return h(
     'pre',
-    { class: 'code-box', tabindex: '0', 'aria-label': 'Answer of the endpoint' },
+    { class: 'code-box', tabindex: '0', 'aria-label': 'Response of the endpoint' },
     headers.map(({ name, value }) => `${name}: ${value}`).join('\n'),
     '\n\n',
     body || '(no body)',
@@ -113,7 +113,7 @@ function answer({ headers, body, truncated }) {
   );
 }
 
-/** Each step begins where the one before has ended. */
+/** Each step begins when the previous one ends. */
 function timings(timing) {
   const total = Math.max(timing.total, 0.001);
   let begun = 0;

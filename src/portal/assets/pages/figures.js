@@ -1,4 +1,4 @@
-// What became of an agent's deliveries in the last day, in four figures.
+// Four figures about an agent's deliveries of the last day.
 
 import { fill, h } from '../dom.js';
 import { milliseconds } from '../time.js';
@@ -28,7 +28,7 @@ export function figuresCard({ api, session }, id) {
     try {
       show(await api.get(`/v1/agents/${encodeURIComponent(id)}/stats?channel=webhook`));
     } catch {
-      // The last figures stay; the next round asks again.
+      // Keeps the last figures; the next round retries.
     }
   }
   refresh();

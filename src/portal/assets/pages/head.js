@@ -1,11 +1,11 @@
-// What each page begins with: the way back, where one is, and what can be done there.
+// The header of each page: title, back link and actions.
 
 import { h, icon } from '../dom.js';
 
 /**
- * @typedef {object} Beside what stands around the title
+ * @typedef {object} Beside elements around the title
  * @property {{name: string, href: string} | false} [back] the page above this one
- * @property {Node} [state] of what the page shows, beside the title
+ * @property {Node} [state] state of the shown item, beside the title
  * @property {Node} [about] below the title
  * @property {Node | (Node | false | undefined)[]} [actions] at the end
  */

@@ -1,4 +1,4 @@
-// Human Agents: the conversations that wait for an operator or are with one, as they come and go.
+// Human Agents: the conversations that wait for an operator or are with one, updated live.
 
 import { fill, h } from '../dom.js';
 import { pageHead } from './head.js';
@@ -14,7 +14,7 @@ export function humanAgentsPage({ notifying, session }) {
   const card = h('section', { class: 'card', 'aria-label': 'Active conversations' }, ghosts(4));
   const rows = new Map();
 
-  /** Rows that stay keep their place on the screen, and the focus. */
+  /** Existing rows keep their position and focus. */
   function show(conversations) {
     if (conversations.length === 0) {
       rows.clear();
@@ -23,7 +23,7 @@ export function humanAgentsPage({ notifying, session }) {
         card,
         emptyState(
           'people',
-          'Nobody waits',
+          'No conversations are waiting',
           'When a session is transferred to a live agent, or assigned to an operator, it appears here at once.',
         ),
       );

@@ -1,26 +1,26 @@
-// Pages for who has come to where there is nothing.
+// Pages for addresses and roles without content.
 
 import { h } from '../dom.js';
 import { emptyState } from '../windows.js';
 
-/** An address that leads nowhere, or where this role may not go. */
+/** For an unknown address, or one that this role may not open. */
 export function noPage() {
-  const link = h('a', { class: 'button', href: '/portal/' }, 'To the portal');
+  const link = h('a', { class: 'button', href: '/portal/' }, 'Go to the portal');
   return page(
     'Nothing here',
     emptyState('alert', 'Nothing here', 'There is no such page, or your role does not include it.', link),
   );
 }
 
-/** A role that has no page, such as a service's. */
+/** For a role without pages, such as a service's. */
 export function nothingToDoPage(portal) {
   const button = h('button', { class: 'button', type: 'button', onclick: portal.signOut }, 'Sign out');
   return page(
     'Signed in',
     emptyState(
       'profile',
-      'Nothing to see with this token',
-      'A token with the role Service posts events and does nothing else. Sign in as a person.',
+      'This token has no pages',
+      'A token with the role Service can only post events. Sign in as a user.',
       button,
     ),
   );

@@ -1,4 +1,4 @@
-// The Profile page: who one is, and whether this browser receives notifications.
+// The Profile page: the user, and whether this browser receives notifications.
 
 import { wordsOf } from '../api.js';
 import { browserList } from './browsers.js';
@@ -12,7 +12,7 @@ import { toast } from '../windows.js';
 export function profilePage(portal) {
   const { session, notifying } = portal;
   const browsers = notifying.isOffered && notifying.mayChange ? browserList(portal) : null;
-  // Not on deployments where browser push is not set up.
+  // Omitted if the deployment has no browser push.
   const notifications = notifying.isOffered ? notificationsButton(portal) : null;
   const element = h(
     'div',
@@ -36,8 +36,8 @@ export function profilePage(portal) {
           'p',
           { class: 'words small muted' },
           session.me.valid_until
-            ? ['Your sign-in ends ', time(session.me.valid_until), '.']
-            : 'Your sign-in does not end by itself.',
+            ? ['Your sign-in expires ', time(session.me.valid_until), '.']
+            : 'Your sign-in does not expire.',
         ),
         h('button', { class: 'button', type: 'button', onclick: portal.signOut }, icon('leave'), 'Sign out'),
       ),
@@ -55,11 +55,11 @@ function figure(name, value) {
   return h('div', {}, h('dt', { class: 'small muted' }, name), h('dd', { class: 'clip', title: value }, value));
 }
 
-/** What the button says in each state, and what helps in it. */
+/** The button's label and help in each state. */
 const STATES = {
   not_enabled: {
     label: 'Enable notifications',
-    help: 'Get a system notification when a session is assigned to you, or a customer writes in a session that you handle.',
+    help: 'Get a system notification when a session is assigned to you, or when a customer writes in a session you handle.',
   },
   enabled: {
     label: 'Notifications enabled',
@@ -96,7 +96,7 @@ function notificationsButton({ session, notifying }) {
     button.classList.toggle('primary', state === 'not_enabled' && mayChange);
     button.disabled = state === 'blocked' || state === 'unsupported' || !mayChange;
     help.textContent = about ?? notifying.fault?.message;
-    if (!session.isPerson) help.textContent = 'You are signed in with an API token, and notifications are for people.';
+    if (!session.isPerson) help.textContent = 'You are signed in with an API token; notifications require a user account.';
     else if (!mayChange) help.textContent = 'Your role does not allow changing this setting.';
     words.className = `notice small ${mayChange && tone ? tone : ''}`;
     fillError(error, mayChange && state === 'not_enabled' && notifying.fault ? notifying.fault.message : null);

@@ -1,20 +1,20 @@
-// A push config as a form holds it, beside the one that is saved: what would be sent, and what is wrong with it.
+// The form's draft of a push config, compared with the saved one, and its faults.
 //
-// The service judges again, and by all its rules; here is judged what a person can mend before anything is sent.
+// The service validates everything again. This file checks only what a user can correct before saving.
 
 /**
  * @typedef {object} HeaderDraft
  * @property {string} name
  * @property {boolean} secret
- * @property {string} value empty: for a secret that is set, the stored one stays
+ * @property {string} value if empty, a stored secret is kept
  */
 
-/** Names whose values are credentials, whatever is chosen. */
+/** Names whose values are always secret. */
 export function isAlwaysSecret(name) {
   return ['authorization', 'cookie'].includes(name.trim().toLowerCase());
 }
 
-/** A draft of the saved config. */
+/** Creates a draft of the saved config. */
 export function draftOf(config) {
   return {
     enabled: config.enabled,
@@ -26,17 +26,17 @@ export function draftOf(config) {
   };
 }
 
-/** The first draft of an agent that has no config. */
+/** The initial draft of an agent without a config. */
 export function freshDraft() {
   return { enabled: true, url: '', headers: [], events: [], timeout_ms: null, signing: true };
 }
 
-/** Whether nothing is saved yet. */
+/** Whether no config is saved yet. */
 export function isUnset(config) {
   return config.url === null && config.signing === undefined;
 }
 
-/** What is sent to save the draft. A secret that stays goes without its value. */
+/** The request body that saves the draft. Secrets that are kept are sent without a value. */
 export function bodyOf(draft) {
   return {
     ...draft,
@@ -59,19 +59,19 @@ function originOf(url) {
   }
 }
 
-/** Whether the stored secrets may go to this URL: only to the origin that they were given for. */
+/** Whether the stored secrets may be sent to this URL: only if its origin is unchanged. */
 export function keepsSecrets(url, config) {
   return url.trim() === '' || (config.url !== null && originOf(url.trim()) === originOf(config.url));
 }
 
-/** Whether the config has a secret under this name. */
+/** Whether the saved config has a secret header with this name. */
 export function isStoredSecret(name, config) {
   const known = name.trim().toLowerCase();
   return config.headers.some((header) => header.secret && header.value_set && header.name.toLowerCase() === known);
 }
 
 /**
- * What is wrong, by the place where it is: as the service's own faults.
+ * The faults by place, in the form of the service's faults.
  * @returns {Array<{pointer: string, message: string}>}
  */
 export function faultsOf(draft, config) {
@@ -79,14 +79,14 @@ export function faultsOf(draft, config) {
   const fault = (pointer, message) => faults.push({ pointer, message });
   const url = draft.url.trim();
   if (url === '' && draft.enabled) fault('/url', 'Enter the URL of your endpoint, or switch Enabled off.');
-  if (url !== '' && !/^https?:\/\/[^/]/i.test(url)) fault('/url', 'Enter a whole URL, such as https://example.com/webhook.');
+  if (url !== '' && !/^https?:\/\/[^/]/i.test(url)) fault('/url', 'Enter a complete URL, such as https://example.com/webhook.');
   else if (url !== '' && originOf(url) === null) fault('/url', 'This is not a valid URL.');
   if (draft.enabled && draft.events.length === 0) fault('/events', 'Select at least one event, or switch Enabled off.');
   const names = new Set();
   draft.headers.forEach(({ name, secret, value }, index) => {
     const known = name.trim().toLowerCase();
     if (known === '') fault(`/headers/${index}/name`, 'Enter a name, or remove the header.');
-    else if (names.has(known)) fault(`/headers/${index}/name`, 'Another header has this name already.');
+    else if (names.has(known)) fault(`/headers/${index}/name`, 'Another header already has this name.');
     names.add(known);
     if (value !== '') return;
     if (!secret || !isStoredSecret(name, config)) fault(`/headers/${index}/value`, 'Enter a value.');
@@ -95,9 +95,9 @@ export function faultsOf(draft, config) {
   return faults;
 }
 
-export const REENTRY = 'Enter this secret again: the URL has another origin than the one that it was saved for.';
+export const REENTRY = 'Enter this secret again: the URL has another origin than before.';
 
-/** The place in the form that shows a fault of the service: the nearest that there is. */
+/** The place in the form that shows a fault from the service: the nearest existing one. */
 export function placeOf(pointer) {
   const header = /^\/headers\/(\d+)(?:\/(name|value|secret))?/.exec(pointer);
   if (header) return `/headers/${header[1]}/${header[2] === 'value' ? 'value' : 'name'}`;

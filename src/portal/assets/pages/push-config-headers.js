@@ -1,4 +1,4 @@
-// The headers of the window: a row for each, which can come and go. Of a secret that is saved only that it is set is known.
+// The header rows of the window; users can add and remove them. For saved secrets, only their existence is known.
 
 import { field, fillError, freshId, h, icon } from '../dom.js';
 import { REENTRY, isAlwaysSecret, isStoredSecret, keepsSecrets } from './push-config-draft.js';
@@ -8,7 +8,7 @@ const MAX_HEADERS = 20;
 /**
  * @param {Array<import("./push-config-draft.js").HeaderDraft>} drafts
  * @param {object} config the saved config
- * @param {() => string} url what the URL's field has now
+ * @param {() => string} url the current value of the URL field
  * @param {boolean} isReadOnly
  */
 export function headerRows(drafts, config, url, isReadOnly) {
@@ -50,7 +50,7 @@ export function headerRows(drafts, config, url, isReadOnly) {
     element,
     read: () => rows.map((row) => row.read()),
     urlChanged: () => rows.forEach((row) => row.look()),
-    /** @param {Map<string, string>} messages by place */
+    /** @param {Map<string, string>} messages messages by place */
     fail(messages) {
       fillError(error, messages.get('/headers'));
       rows.forEach((row, index) =>
@@ -130,7 +130,7 @@ class Row {
     return { name: this.#name.control.value.trim(), value: this.#value.control.value, secret: this.#secret.checked };
   }
 
-  /** Shows what follows from name, value, `Secret` and the URL. */
+  /** Updates the row after changes of name, value, `Secret` or the URL. */
   look() {
     const { name, value } = this.read();
     const always = isAlwaysSecret(name);

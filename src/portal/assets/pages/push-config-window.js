@@ -1,4 +1,4 @@
-// The window `Push Notification Configuration`. What it saves is the page's draft: only the page's own `Save` sends it.
+// The window `Push Notification Configuration`. It saves to the page's draft; the page's `Save` sends that to the service.
 
 import { sentence } from '../api.js';
 import { field, fillError, freshId, h, icon } from '../dom.js';
@@ -8,13 +8,13 @@ import { WEBHOOK_EVENTS } from './words.js';
 import { openWindow } from '../windows.js';
 
 /**
- * Opens the window; gives what tells whether something in it was changed and not yet taken.
+ * Opens the window; returns a function that reports whether it has unsaved changes.
  * @param {object} options
- * @param {object} options.draft what it begins with
+ * @param {object} options.draft the initial draft
  * @param {object} options.config the saved config
- * @param {Array<{pointer: string, message: string}>} [options.faults] what the service found wrong with the draft
+ * @param {Array<{pointer: string, message: string}>} [options.faults] the service's faults in the draft
  * @param {boolean} options.isReadOnly
- * @param {(draft: object) => void} options.save takes the draft when the window's `Save` was clicked
+ * @param {(draft: object) => void} options.save receives the draft when the user clicks the window's `Save`
  */
 export function openPushConfigWindow({ draft, config, faults = [], isReadOnly, save }) {
   const form = new Form(draft, config, isReadOnly);
@@ -108,7 +108,7 @@ class Form {
     );
   }
 
-  /** The draft as the person has left it. */
+  /** The draft with the user's edits. */
   read() {
     return {
       ...this.#draft,
@@ -119,7 +119,7 @@ class Form {
     };
   }
 
-  /** Shows each fault beside its field, and leads to the first; returns whether there was none. */
+  /** Shows each fault beside its field and focuses the first; returns whether there is none. */
   show(faults) {
     const messages = new Map();
     for (const { pointer, message } of faults) {

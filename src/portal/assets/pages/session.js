@@ -1,4 +1,4 @@
-// One session: where it stands, and what was delivered of it. A notification's click leads here.
+// One session: its state and its deliveries. Clicks on notifications open this page.
 
 import { wordsOf } from '../api.js';
 import { fill, h } from '../dom.js';
@@ -8,7 +8,7 @@ import { PAGES } from '../router.js';
 import { time } from '../time.js';
 import { emptyState, errorState, ghosts } from '../windows.js';
 
-/** Deliveries that are looked at for the session's events. */
+/** Number of deliveries to search for the session's events. */
 const DELIVERIES = 100;
 const EVERY_MS = 3_000;
 
@@ -43,8 +43,8 @@ export function sessionPage(portal, id) {
         { class: 'card' },
         emptyState(
           'people',
-          'Answer in your operator desk',
-          'The portal shows where the session stands. Its messages are shown to roles that may read them.',
+          'Reply in your operator desk',
+          "The portal shows the session's state. Its messages are visible to roles that may read them.",
         ),
       ),
   );
@@ -72,13 +72,13 @@ function eventList(portal, id) {
   const element = h(
     'section',
     { class: 'card', 'aria-labelledby': 'events' },
-    h('div', { class: 'card-head' }, h('h2', { id: 'events' }, 'Events that were delivered')),
+    h('div', { class: 'card-head' }, h('h2', { id: 'events' }, 'Delivered events')),
     body,
   );
-  /** Of each event that is shown, the moment when it happened. */
+  /** The time of each shown event. */
   const known = new Map();
 
-  /** Reads the events that are new, and puts each where it belongs in time. */
+  /** Reads new events and inserts them in order of time. */
   async function load() {
     try {
       const query = `session_id=${encodeURIComponent(id)}&limit=${DELIVERIES}`;
@@ -107,8 +107,8 @@ function eventList(portal, id) {
 function nothing() {
   return emptyState(
     'send',
-    'Nothing was delivered of this session',
-    "Events that an agent's push config selects, and notifications to people, appear here.",
+    'No delivered events in this session',
+    "Events that the agent's push config selects, and notifications to users, appear here.",
   );
 }
 

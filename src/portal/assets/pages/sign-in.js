@@ -1,10 +1,10 @@
-// Sign-in: with a token. In a demonstration the service offers roles to choose from, each with a token of its own.
+// Sign-in with a token. In a demonstration, users can choose one of several roles instead.
 
 import { wordsOf } from '../api.js';
 import { brandMark, field, fill, h, icon } from '../dom.js';
 
 /**
- * @param {{reason?: string, signIn: (token: string) => Promise<void>}} options `signIn` throws why it was refused
+ * @param {{reason?: string, signIn: (token: string) => Promise<void>}} options `signIn` throws the reason of a refusal
  */
 export function signInPage({ reason, signIn }) {
   const form = tokenForm(signIn);
@@ -103,7 +103,7 @@ async function busily(button, work, failed) {
   }
 }
 
-/** Whom a demonstration lets one be; nobody anywhere else. */
+/** Users that a demonstration offers; elsewhere an empty list. */
 async function offered() {
   try {
     const response = await fetch('/portal/sign-in.json', { credentials: 'omit' });

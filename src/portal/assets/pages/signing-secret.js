@@ -1,4 +1,4 @@
-// The signing secret of a config that was just made: shown this once.
+// Shows a newly created signing secret, once.
 
 import { h, icon } from '../dom.js';
 
@@ -23,7 +23,7 @@ export function secretNotice(secret) {
       h(
         'p',
         { class: 'small' },
-        'Your endpoint verifies with it that a message is genuine. Keep it now: it is not shown again.',
+        'Your endpoint uses it to verify that a message is genuine. Store it now: it is not shown again.',
       ),
     ),
     h(

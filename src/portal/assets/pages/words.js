@@ -1,6 +1,6 @@
-// The names of things on the pages. Those of the events a config selects are the product's own.
+// Display names. The names of selectable events are fixed by the product.
 
-/** The events that a push config can select, in the order in which the window shows them. */
+/** The events that a push config can select, in the window's order. */
 export const WEBHOOK_EVENTS = {
   new_session_started: 'New Session Started',
   ai_assistant_message: 'AI Assistant Message',
@@ -15,7 +15,7 @@ export const EVENTS = {
   session_resolved: 'Session Resolved',
 };
 
-/** What became of a delivery, and how it looks. */
+/** Name and color of each outcome. */
 const OUTCOMES = {
   delivered: ['Delivered', 'good'],
   http_error: ['Refused', 'bad'],
@@ -30,14 +30,14 @@ const OUTCOMES = {
   expired: ['Expired', 'wait'],
   interrupted: ['Interrupted', 'wait'],
   canceled: ['Canceled', ''],
-  config_error: ['Config unusable', 'bad'],
+  config_error: ['Invalid config', 'bad'],
   payload_too_large: ['Too large', 'bad'],
   throttled: ['Throttled', 'wait'],
 };
 
 /** @returns {{name: string, tone: string}} */
 export function outcome(code) {
-  if (code === null) return { name: 'Under way', tone: '' };
+  if (code === null) return { name: 'In progress', tone: '' };
   const [name, tone] = OUTCOMES[code] ?? [code, ''];
   return { name, tone };
 }
