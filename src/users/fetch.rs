@@ -15,7 +15,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// Why the client could not be made; only at start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("TLS could not be set up, or a certificate authority of the settings is not valid")]
+    #[error("TLS could not be set up, or a certificate authority in the settings is not valid")]
     Tls(#[from] rustls::Error),
     #[error("the HTTP client could not be set up")]
     Client(#[from] reqwest::Error),
