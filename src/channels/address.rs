@@ -53,7 +53,7 @@ const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
 
 /// Ranges in [`GLOBAL_UNICAST`] that are not the public internet.
 const FORBIDDEN_V6: [Ipv6Net; 7] = [
-    v6([0x2001, 0, 0, 0], 23),             // protocol assignments, among them Teredo and ORCHIDv2
+    v6([0x2001, 0, 0, 0], 23),             // protocol assignments, including Teredo and ORCHIDv2
     v6([0x2001, 0xdb8, 0, 0], 32),         // documentation
     v6([0x2002, 0, 0, 0], 16),             // 6to4: any IPv4 address inside
     v6([0x2600, 0x2d00, 0x2, 0x1000], 64), // Google APIs, as restricted to a customer's network
@@ -62,10 +62,10 @@ const FORBIDDEN_V6: [Ipv6Net; 7] = [
     v6([0x3fff, 0, 0, 0], 20),             // documentation
 ];
 
-/// Where cloud providers serve a machine's credentials and metadata: no setting allows these.
+/// Addresses where cloud providers serve a machine's credentials and metadata: no setting allows these.
 const METADATA_V4: [Ipv4Net; 8] = [
     v4(100, 100, 100, 200, 32), // Alibaba Cloud
-    v4(168, 63, 129, 16, 32),   // Azure's platform, among it the guest agent's secrets
+    v4(168, 63, 129, 16, 32),   // Azure's platform, including the guest agent's secrets
     v4(169, 254, 0, 23, 32),    // Tencent Cloud
     v4(169, 254, 42, 42, 32),   // Scaleway
     v4(169, 254, 169, 254, 32), // AWS, Azure, Google Cloud, Oracle Cloud, IBM Cloud and others

@@ -23,7 +23,7 @@ pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// A connection to open.
 pub(super) struct Dial {
     pub(super) uri: Uri,
-    /// The tenant whose DNS limit the look-up of the name uses.
+    /// The look-up of the name counts towards this tenant's limit.
     pub(super) tenant: TenantId,
 }
 

@@ -106,7 +106,7 @@ settings! {
     LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",
         "how long a worker without a heartbeat counts as alive; then its deliveries are recorded as interrupted; in seconds, 11 to 3600: longer than the longest deadline, 10 s");
     INGEST_QUEUE_EVENTS = with_default("FLAMETREE_INGEST_QUEUE_EVENTS", "10000",
-        "events that may wait for their transaction before the API returns 503, 1 to 1000000; a tenant's share is at most the free part, so a single tenant gets half");
+        "events that may wait for their transaction before the API returns 503, 1 to 1000000; a tenant may use as many as it leaves free, so a single tenant gets half");
     EVENT_EXPIRES = with_default("FLAMETREE_EVENT_EXPIRES_SECONDS", "86400",
         "how long a delivery may wait if its event does not specify it, in seconds, 1 to 604800");
     EVENT_MAX_BYTES = with_default("FLAMETREE_EVENT_MAX_BYTES", "65536",
@@ -118,7 +118,7 @@ settings! {
     TENANT_EVENTS_PER_SECOND = with_default("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000",
         "events per second that a tenant may post to one process before the API returns 429, 0 to 1000000, with a burst of ten seconds; 0: no limit");
     MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
-        "concurrent streams of operator workspaces per process, 1 to 100000; a tenant's share is at most the free part, so at most half; streams use connections in addition to those of requests");
+        "concurrent streams of operator workspaces per process, 1 to 100000; a tenant may use as many as it leaves free, so at most half; streams use connections in addition to those of requests");
     CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
         "concurrent streams per caller and process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",

@@ -1,6 +1,6 @@
 //! The content coding `aes128gcm` of a push message: RFC 8291 over RFC 8188, in one record.
 //!
-//! Uses ring, which also checks the browser's key at registration. The `web-push` crate only signs: it encrypts through
+//! Uses ring, which also checks the browser's key at registration. The `web-push` crate is used only to sign: it encrypts with
 //! OpenSSL 3, which converts each key twice and checks the browser's key with another multiplication, and so takes three
 //! times as long.
 

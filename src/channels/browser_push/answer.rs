@@ -76,7 +76,7 @@ impl Meaning {
         }
     }
 
-    /// How long not to send to the subscription; `None`: the response asks for no pause.
+    /// Send nothing to the subscription for this long; `None`: the response asks for no pause.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Throttled(pause) => Some(pause),

@@ -88,7 +88,7 @@ pub struct Sent {
     pub attempt: Attempt,
     /// The browser subscribed with another VAPID key: no message can reach it any more.
     pub key_mismatch: bool,
-    /// How long not to send to the subscription; `None`: the push service asks for no pause.
+    /// Send nothing to the subscription for this long; `None`: the push service asks for no pause.
     pub pause: Option<Duration>,
 }
 

@@ -77,7 +77,7 @@ pub(super) struct AnswerBody<'a, S: Stream> {
     pool: &'a Pool<S>,
 }
 
-/// The future head of a response.
+/// The result of a request: the response with its head.
 type Head = Result<Response<Incoming>, TrySendError<Message>>;
 
 /// A message that a connection has accepted.

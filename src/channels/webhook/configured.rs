@@ -1,4 +1,4 @@
-//! The configured headers, as sent.
+//! Converts configured headers to HTTP headers.
 
 use http::HeaderMap;
 

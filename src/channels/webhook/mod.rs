@@ -44,7 +44,7 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Capacity for our headers and those that the client adds: host, accept and content-length. Exact: one more doubles the
+/// Capacity for our headers and the client's: host, accept and content-length. Exact, because one more doubles the
 /// map, by 1.2 KiB for each request that waits.
 const OWN_HEADERS: usize = 12;
 

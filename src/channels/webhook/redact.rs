@@ -8,7 +8,7 @@ use crate::domain::secret_text::SecretText;
 /// Replaces a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// A credential shorter than this is not searched for without its scheme (such as `Bearer`): it is too common a text.
+/// A credential shorter than this is not searched for without its scheme (such as `Bearer`): it is too common.
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
 /// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix;

@@ -15,7 +15,7 @@ pub(super) const PREFIX: &str = "whsec_";
 
 /// Bytes of a generated secret.
 const SECRET_BYTES: usize = 32;
-/// Bytes that the specification allows for secrets from outside.
+/// Bytes that the specification allows for imported secrets.
 const SECRET_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Bytes of one signature in the header: `v1,`, the base64 of 32 bytes, and a space after all but the last.
