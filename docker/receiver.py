@@ -1,4 +1,4 @@
-"""A receiver to try webhooks with: verifies each signature, and prints what came. Nothing but the standard library."""
+"""A receiver to try webhooks with: verifies each signature and prints each event. Uses only the standard library."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ TOLERANCE_SECONDS = 300
 
 
 class Webhook(http.server.BaseHTTPRequestHandler):
-    """Answers 204 to what is signed and fresh, else 401."""
+    """Responds with 204 if the signature is valid and recent, else with 401."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -30,7 +30,7 @@ class Webhook(http.server.BaseHTTPRequestHandler):
         print(event_id, json.loads(body)["type"] if genuine and fresh else "REFUSED", flush=True)
 
     def log_message(self, *_):
-        """The line of each message is enough."""
+        """do_POST already prints a line for each message."""
 
 
 server = http.server.ThreadingHTTPServer((HOST, int(PORT)), Webhook)

@@ -1,50 +1,49 @@
 //! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
 
-// The words and rules.
+// Domain types and rules.
 pub mod domain;
 
-// What everybody may use.
+// Used by all modules.
 pub mod secrets;
 
 pub mod telemetry;
 
 pub mod tls;
 
-// Every long-lived task.
+// Long-lived tasks.
 pub mod supervision;
 
-// SQL, and nowhere else.
+// All SQL.
 pub mod store;
 
-// Whom the operator names.
+// For the operator's URLs.
 pub mod operator_client;
 
 // One message to one endpoint.
 pub mod channels;
 
-// The way of an event: accepted, queued, attempted.
+// The path of an event: accepted, queued, attempted.
 pub mod queue;
 
 pub mod ingest;
 
 pub mod worker;
 
-// What users and services ask.
+// The API and its users.
 pub mod users;
 
-// What they see.
 pub mod portal;
 
 pub mod http;
 
-// The database that needs no administrator.
+// The embedded database.
 pub mod postgres;
 
-// The settings, and everything put together.
+// Settings and composition.
 pub mod config;
 
 pub mod app;
 
-// What must hold of every parser, whatever it is given.
+// Properties of all parsers of external input.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

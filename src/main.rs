@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 
-/// A delivery is some hundred small allocations that cross threads, from which the system's allocator suffers. Of those
-/// that do not, jemalloc holds 5,000 waiting requests in the least memory.
+/// A delivery makes some hundred small allocations that cross threads, which is slow with the system's allocator. Of the fast
+/// allocators, jemalloc holds 5,000 waiting requests in the least memory.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,9 +1,9 @@
-//! Supervision: every long-lived task of the process is spawned here, in a stage of the stop. If one panics, or returns
-//! although the process should run, the process stops in its usual order and exits with an error: without one of its tasks
-//! it would look alive and do a part of its work.
+//! Supervision: spawns every long-lived task of the process, in a stage of the shutdown. If a task panics or returns
+//! early, the process shuts down in order and exits with an error: without one of its tasks it would look alive but do
+//! only part of its work.
 //!
-//! A task that serves one request, connection, attempt or operation is not supervised. Its panic ends that piece of work
-//! alone; `tests/conventions/tasks.rs` lists these tasks and says why.
+//! A task that serves one request, connection, attempt or operation is not supervised. Its panic ends only that
+//! work; `tests/conventions/tasks.rs` lists these tasks with the reasons.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::metrics::{Metrics, TaskName};
 
-/// A long-lived task that ended when it should not.
+/// A long-lived task that ended unexpectedly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the background task `{}` failed: {reason}", task.as_str())]
 pub struct TaskFailure {
@@ -35,7 +35,7 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// `shutdown` stops the process. A failure of any task cancels it.
+    /// `shutdown` stops the process. The failure of a task cancels it.
     pub fn new(metrics: &Metrics, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Inner { metrics: metrics.clone(), shutdown, failure: OnceLock::new() }))
     }
@@ -45,7 +45,7 @@ impl Supervisor {
         self.0.failure.get()
     }
 
-    /// A stage whose tasks stop as soon as the process begins to stop.
+    /// A stage whose tasks stop as soon as the shutdown begins.
     pub fn first_stage(&self) -> Stage {
         Stage { supervisor: self.clone(), stop: self.0.shutdown.clone(), tasks: TaskTracker::new() }
     }
@@ -58,13 +58,13 @@ impl Supervisor {
     fn failed(&self, task: TaskName, reason: &str) {
         tracing::error!(task = task.as_str(), error = reason, "a background task failed; the process stops");
         self.0.metrics.task_failed(task);
-        // An error means that another task failed before, which is the one to report.
+        // Fails if another task failed earlier, which is the failure to report.
         drop(self.0.failure.set(TaskFailure { task, reason: reason.to_owned() }));
         self.0.shutdown.cancel();
     }
 }
 
-/// Tasks that stop together: one step of the process's stop. Clones share the tasks.
+/// Tasks that stop together: one step of the shutdown. Clones share the tasks.
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub stop: CancellationToken,
@@ -74,7 +74,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Runs a long-lived task until its stop token, which is the stage's, is cancelled.
+    /// Runs a long-lived task until the stage cancels its stop token.
     pub fn spawn<F>(&self, task: TaskName, run: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -112,8 +112,8 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-/// The failpoint `task::NAME` of each task: `panic` ends the task, and so does `return(FILE)` once that file exists. Then a
-/// test chooses the moment.
+/// The failpoint `task::NAME` of each task: `panic` ends the task, and so does `return(FILE)` once that file exists, so
+/// that a test can choose the moment.
 #[cfg(feature = "failpoints")]
 mod failpoint {
     use std::fs::remove_file;
@@ -121,7 +121,7 @@ mod failpoint {
 
     use crate::telemetry::metrics::TaskName;
 
-    /// Short for a test that waits, long for the many tasks of a process.
+    /// Short enough for tests, long enough for the many tasks of a process.
     const CHECK_EVERY: Duration = Duration::from_millis(100);
 
     pub(super) async fn checked(task: TaskName, running: impl Future<Output = ()>) {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_return_after_the_stop_of_the_stage_is_no_failure() {
+    async fn a_return_after_the_stop_of_the_stage_is_not_a_failure() {
         let process = Process::new();
         let stage = process.supervisor.stage();
         stage.spawn(TaskName::Completer, |stop| async move { stop.cancelled().await });
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_of_several_failures_is_reported() {
+    async fn reports_the_first_of_several_failures() {
         let process = Process::new();
         let stage = process.supervisor.first_stage();
         stage.spawn(TaskName::Reaper, |_| async { panic!("first") });
@@ -230,7 +230,7 @@ mod tests {
 
     #[cfg(feature = "failpoints")]
     #[tokio::test]
-    async fn the_failpoint_of_a_task_ends_it_while_it_waits() {
+    async fn a_failpoint_ends_a_waiting_task() {
         fail::cfg("task::hint_sender", "panic").unwrap();
         let process = Process::new();
         process.supervisor.stage().spawn(TaskName::HintSender, |_| std::future::pending());

@@ -1,16 +1,16 @@
-//! TLS of the connections that are opened: whom it trusts, and with which cryptography.
+//! TLS for outgoing connections: the trusted authorities and the cryptography.
 
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Whether this is a certificate by which others can be trusted.
+/// True if this is a certificate of an authority.
 pub fn is_root(certificate: &CertificateDer<'static>) -> bool {
     RootCertStore::empty().add(certificate.clone()).is_ok()
 }
 
-/// Trusts the public certificate authorities and `extra_roots`; an error if one of these is no certificate of an authority.
+/// Trusts the public certificate authorities and `extra_roots`; fails if one of these is not a certificate of an authority.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for root in extra_roots {

@@ -1,4 +1,4 @@
-//! The database as this process uses it: the embedded server or another one, the pools, and who listens for hints.
+//! The database of this process: the embedded server or an external one, the connection pools, and the hint listener.
 
 use std::time::Duration;
 
@@ -16,31 +16,29 @@ use crate::store::{Db, connection, schema};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{PoolName, TaskName};
 
-/// Connections for claims, and as many for outcomes. Few, for sqlx takes them in turn: with each more, another process of the
-/// server has plans to make and caches to fill.
+/// Connections for claims, and as many for outcomes. Few, because sqlx uses them in turn: each further connection makes another
+/// server process plan the statements and fill its caches.
 const QUEUE_CONNECTIONS: u32 = 2;
-/// One for each operation that may run at once.
+/// One for each operation that may run concurrently.
 const OPERATION_CONNECTIONS: u32 = 3;
-/// Each pool but the API's has at most this part of a process's connections.
+/// Each pool except the API's has at most a fifth of a process's connections.
 const POOL_PART: u32 = 5;
-/// How long the pools may take to close. A connection that sqlx itself waits for, to a host that has vanished, never comes back.
+/// Longest time to close the pools. A connection to a host that has vanished may never close.
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between attempts to listen again.
+/// Pause before listening again after a failure.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// An open database with this build's schema.
+/// An open database with the schema of this build.
 #[derive(Debug)]
 pub struct Data {
-    /// For the API.
     pub db: Db,
-    /// For the queue.
     pub queue: QueuePools,
     pub operations_db: Db,
     embedded: Option<EmbeddedServer>,
 }
 
 impl Data {
-    /// Starts or finds the database. The embedded one is migrated; another one must have been.
+    /// Opens the database. The embedded one is migrated; an external one must be migrated already.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.database {
             Database::Embedded { data_dir, max_connections } => {
@@ -48,23 +46,23 @@ impl Data {
                 let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
                 let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
                 migrate(&data.db).await?;
-                // The data directory is ours alone, so whoever worked on it before is gone.
-                workers::fence_all(&data.db).await.context("workers of earlier processes cannot be ended")?;
+                // This process alone has the data directory, so its earlier workers are dead.
+                workers::fence_all(&data.db).await.context("workers of earlier processes could not be fenced")?;
                 Ok(data)
             }
             Database::External { url, max_connections, .. } => {
                 let data = Self::connect(&url.connect_options(), *max_connections, None);
-                let migrated = schema::is_current(&data.db).await.context("the database cannot be asked")?;
+                let migrated = schema::is_current(&data.db).await.context("the schema version could not be read")?;
                 anyhow::ensure!(
                     migrated,
-                    "the database has no schema of this build yet: run `flametree-notify migrate`"
+                    "the database does not have the schema of this build: run `flametree-notify migrate`"
                 );
                 Ok(data)
             }
         }
     }
 
-    /// Opens the database for a short visit: the embedded server may be running in another process.
+    /// Opens the database briefly: another process may be running the embedded server.
     pub async fn visit(config: &Config) -> anyhow::Result<Self> {
         if let Database::Embedded { data_dir, max_connections } = &config.database {
             let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
@@ -109,14 +107,14 @@ impl Data {
         Self { db, queue, operations_db, embedded }
     }
 
-    /// Listens for hints where a direct connection is configured. Losing it costs only speed.
+    /// Listens for hints if a direct connection is configured. Without hints, deliveries are only slower.
     pub fn listen(&self, config: &Config, wakeup: &Wakeup, stage: &Stage) {
         if let Database::External { listen_url: Some(url), .. } = &config.database {
             stage.spawn(TaskName::HintListener, |stop| listen(url.clone(), wakeup.clone(), stop));
         }
     }
 
-    /// Tells workers elsewhere of ready deliveries where they listen.
+    /// Sends hints of ready deliveries to other processes that listen.
     pub fn hint_others(&self, config: &Config, stage: &Stage) -> Wakeup {
         if !matches!(&config.database, Database::External { listen_url: Some(_), .. }) {
             return Wakeup::default();
@@ -136,7 +134,7 @@ impl Data {
         ]
     }
 
-    /// Closes the pools, and then the embedded server.
+    /// Closes the pools, then stops the embedded server.
     pub async fn close(self) {
         let pools = async {
             for (_, pool) in self.pools() {
@@ -144,7 +142,7 @@ impl Data {
             }
         };
         if timeout(CLOSE_POOLS_TIMEOUT, pools).await.is_err() {
-            tracing::warn!("the database's connections did not close in time");
+            tracing::warn!("the database connections did not close in time");
         }
         if let Some(server) = self.embedded
             && let Err(error) = server.stop().await
@@ -156,7 +154,7 @@ impl Data {
 
 async fn migrate(db: &Db) -> anyhow::Result<()> {
     server_settings::check_before_migration(db).await?;
-    schema::migrate(db, schema::LOCK_TIMEOUT).await.context("the database cannot be migrated")
+    schema::migrate(db, schema::LOCK_TIMEOUT).await.context("the database could not be migrated")
 }
 
 async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
@@ -170,14 +168,14 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             loop {
                 match listener.try_recv().await? {
                     Some(hint) => wakeup.heard(hint.payload()),
-                    // The connection was lost and made again: a hint may have been lost with it.
+                    // the connection was lost and restored: hints may have been lost.
                     None => wakeup.search(),
                 }
             }
         };
         let ended: Option<Result<(), sqlx::Error>> = stop.run_until_cancelled(listening).await;
         if let Some(Err(error)) = ended {
-            tracing::warn!(%error, "hints of ready deliveries cannot be heard; the search goes on without them");
+            tracing::warn!(%error, "hints of ready deliveries cannot be received; discovery continues without them");
             tokio::time::sleep(LISTEN_PAUSE).await;
         }
     }

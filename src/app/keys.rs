@@ -1,4 +1,4 @@
-//! The keyring: from the settings, or made once and kept in the data directory of the embedded server.
+//! The keyring: from the settings, or generated once and kept in the data directory of the embedded server.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -15,10 +15,10 @@ use crate::store::Db;
 use crate::store::rotation::{self, KeyUse};
 
 const FILE: &str = "encryption-keys";
-/// Passes of a rotation over what others write meanwhile.
+/// A rotation repeats this often, because other processes may still write with the old key.
 const PASSES: usize = 5;
 
-/// The keys that protect what customers entrusted to the service. Without them it cannot be read again.
+/// The keys that encrypt customers' secrets. Without them the secrets cannot be read.
 pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     match (&config.encryption_keys, &config.database) {
         (Some(keyring), _) => Ok(Arc::clone(keyring)),
@@ -27,8 +27,8 @@ pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     }
 }
 
-/// Fails if something is stored that no key of the keyring opens: it is better not to start than to fail delivery by
-/// delivery. Names the keys and what is encrypted with them.
+/// Fails if a stored value needs a key that the keyring lacks, because otherwise each delivery that needs it would fail.
+/// The error names the keys and the values.
 pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
     let in_use = rotation::keys_in_use(db).await.context("the keys of stored values cannot be read")?;
     let mut lost: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -54,24 +54,24 @@ pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotated {
-    /// The key that everything is encrypted with now.
+    /// The key that now encrypts all values.
     pub active: String,
-    /// Values that were encrypted anew.
+    /// Values that were encrypted again.
     pub values: u64,
-    /// Keys of the keyring that nothing is encrypted with any more.
+    /// Keys of the keyring that no stored value needs.
     pub unused: Vec<String>,
 }
 
-/// Encrypts anew, by the active key, what is encrypted with another one, while the service runs. Repeats itself until
-/// nothing is left, for others may write by the old key meanwhile.
+/// Encrypts values under other keys with the active key, while the service runs. Repeats until none are left, because other
+/// processes may still write with the old key.
 pub async fn rotate(db: &Db, keyring: &Keyring) -> anyhow::Result<Rotated> {
     check(db, keyring).await?;
     let mut values = 0;
     for _ in 0..PASSES {
-        values += rotation::reencrypt(db, keyring).await.context("not everything could be encrypted anew")?;
+        values += rotation::reencrypt(db, keyring).await.context("some values could not be encrypted again")?;
         let in_use = rotation::keys_in_use(db).await.context("the keys of stored values cannot be read")?;
         let active = keyring.active_id();
         if in_use.iter().all(|one| one.key_id.as_deref() == Some(active)) {
@@ -80,7 +80,7 @@ pub async fn rotate(db: &Db, keyring: &Keyring) -> anyhow::Result<Rotated> {
         }
     }
     anyhow::bail!(
-        "values are still written with other keys than `{}`: make it the first key of every process, then rotate again",
+        "other processes still write with other keys than `{}`: make it the first key of every process, then rotate again",
         keyring.active_id()
     )
 }
@@ -92,15 +92,15 @@ fn kept(path: &Path) -> anyhow::Result<Keyring> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let (keyring, keys) = Keyring::generate();
-            write(path, &keys).with_context(|| format!("the keys cannot be kept in {}", path.display()))?;
-            tracing::info!(path = %path.display(), "encryption keys were made; keep them with the data");
+            write(path, &keys).with_context(|| format!("the keys cannot be written to {}", path.display()))?;
+            tracing::info!(path = %path.display(), "generated encryption keys; keep them with the data");
             Ok(keyring)
         }
         Err(error) => Err(error).with_context(|| format!("the keys in {} cannot be read", path.display())),
     }
 }
 
-/// Whole or not at all: a half-written key file would lock up everything that is encrypted later.
+/// Writes completely or not at all: with half a key, everything encrypted later would be lost.
 fn write(path: &Path, keys: &str) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

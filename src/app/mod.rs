@@ -1,4 +1,4 @@
-//! The composition root: builds the service from its settings, runs it until it is told to stop, and stops it in order.
+//! The composition root: builds the service from its settings, runs it until shutdown, and stops it in order.
 
 mod data;
 mod keys;
@@ -38,14 +38,14 @@ use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
 
-/// How long a stop waits for the last events to be accepted. Requests have ended before: their callers wait no longer.
+/// How long a shutdown waits for the last events to be accepted. The requests have ended by then, so no caller waits.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a stop waits for the last outcomes to be recorded.
+/// How long a shutdown waits for the last outcomes to be recorded.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a stop waits for the database: the embedded server writes a checkpoint first.
+/// How long a shutdown waits for the database: the embedded server writes a checkpoint first.
 const CLOSE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a process does.
+/// The parts of the service that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The API and the workers.
@@ -64,7 +64,7 @@ impl Part {
     }
 }
 
-/// Where a process listens. The API's address stays unused by a worker.
+/// The listening sockets of a process. A worker does not use the API's address.
 #[derive(Debug)]
 pub struct Listeners {
     pub api: Option<TcpListener>,
@@ -83,7 +83,7 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
 }
 
-/// A client with look-ups of its own: neither the API nor the workers wait for those of the other.
+/// A client with separate limits on look-ups, so that the API and the workers do not wait for each other.
 fn client(config: &Config, lookups: LookupLimits, metrics: &Metrics) -> anyhow::Result<HttpClient> {
     HttpClient::new(&settings::channels(config, lookups), metrics).context("the HTTP client cannot be built")
 }
@@ -171,11 +171,11 @@ impl Service {
         tracer: &Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
-        // The settings of endpoints are read with the claims that need them.
+        // Claims use the settings of endpoints, so both use the same connections.
         let db = &self.data.queue.claims;
         let queue = Queue::start(&self.data.queue, &settings::queue(config), metrics, &self.supervisor)
             .await
-            .context("no worker could be registered")?;
+            .context("the worker could not be registered")?;
         let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
         let pauses = Arc::new(PausedServices::default());
         let services = Arc::clone(&pauses);
@@ -187,7 +187,7 @@ impl Service {
             tracer: tracer.clone(),
         };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
-        // Not with the claims, which must not wait for a lock on subscriptions.
+        // Not on the claims' connections, because claims must not wait for a lock on subscriptions.
         let db = &self.data.operations_db;
         let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
@@ -241,15 +241,15 @@ impl Service {
         self.metrics.spawn(TaskName::MetricsServer, serve);
     }
 
-    /// Stops in this order: no new requests; what was received is accepted and answered; no new claims; attempts in
-    /// flight end within the grace; every outcome is recorded; what did not end is recorded as interrupted; the last
-    /// traces are exported; the database is closed. The metrics end last, because they report on the stop. Every step has
-    /// a bound, which holds also if the database is away, or if the task that the step waits for has failed.
+    /// Stops in this order: reject new requests; accept received events and respond; stop claiming; let attempts in flight
+    /// end within the grace; record every outcome; record the remaining attempts as interrupted; export the last traces; close
+    /// the database. The metrics end last, because they report on the shutdown. Every step has a deadline, also if the database
+    /// does not respond, or if the task that the step waits for has failed.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.end().await;
         if timeout(ACCEPT_TIMEOUT, self.ingest.end()).await.is_err() {
-            tracing::warn!("not every received event could be accepted; their callers got no answer");
+            tracing::warn!("some received events could not be accepted; their callers got no response");
         }
         if let Some(queue) = &self.queue {
             self.stop_workers(queue).await;
@@ -264,7 +264,7 @@ impl Service {
 }
 
 impl Service {
-    /// What is not recorded within the bounds falls to the reaper.
+    /// The reaper records what is not recorded within the deadlines.
     async fn stop_workers(&self, queue: &Queue) {
         let drained = async {
             queue.stop_claiming().await;
@@ -277,21 +277,21 @@ impl Service {
         self.attempts.close();
         self.attempts.wait().await;
         if timeout(RECORD_TIMEOUT, self.workers.end()).await.is_err() {
-            tracing::warn!("not every operation could be given back; another worker takes it over");
+            tracing::warn!("some operations could not be released; another worker takes them over");
         }
         if timeout(RECORD_TIMEOUT, queue.close()).await.is_err() {
-            tracing::warn!("not every outcome could be recorded; another worker records the rest as interrupted");
+            tracing::warn!("some outcomes could not be recorded; another worker records them as interrupted");
         }
     }
 }
 
-/// The time, for those below who must not read a clock.
-#[expect(clippy::disallowed_methods, reason = "the composition root reads the clock for those below")]
+/// The current time, for lower modules, which must not read a clock.
+#[expect(clippy::disallowed_methods, reason = "the composition root reads the clock for lower modules")]
 pub fn now() -> chrono::DateTime<Utc> {
     Utc::now()
 }
 
-/// Creates the partitions that accepting and recording need today.
+/// Creates today's partitions, which accepting and recording need.
 pub async fn prepare(data: &Data, config: &Config) -> anyhow::Result<()> {
     let prepared = partitions::prepare(&data.db, config.retention_days).await;
     prepared.context("today's partitions cannot be created").map(drop)

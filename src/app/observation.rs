@@ -1,5 +1,5 @@
-//! Metrics that are read from the database at intervals: the pools' connections, how far the partitions reach, whether
-//! operations succeed.
+//! Metrics that are sampled at intervals: connections of the pools, the range of the partitions, the health of
+//! operations.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
 /// How often connections are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How often the database is asked, in counts of connections.
+/// The database is queried once per this many counts.
 const COUNTS_PER_LOOK: u32 = 3;
 
-/// Begins to look, until the stage ends. Every process does so: the values hold for the whole deployment, and outlive a
-/// process.
+/// Starts sampling, until the stage ends. Every process does so, because the values describe the whole deployment and must
+/// survive the end of a process.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let observation =
         Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };
@@ -54,7 +54,7 @@ impl Observation {
         }
     }
 
-    /// If the database does not respond the values stay: they are times, which do not become wrong.
+    /// If the database does not respond, the values stay: they are absolute times, which remain correct.
     async fn look_at_partitions(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(partitions::span(db, self.retention_days)).await {
@@ -62,11 +62,11 @@ impl Observation {
                 span.ends_at.into_iter().for_each(|end| self.metrics.set_partitions_end(end));
                 span.removal_due.into_iter().for_each(|due| self.metrics.set_retention_due(due));
             }
-            Err(error) => tracing::debug!(%error, "the partitions could not be looked at"),
+            Err(error) => tracing::debug!(%error, "the partitions could not be read"),
         }
     }
 
-    /// If the database does not respond the values stay: they are of the last response.
+    /// If the database does not respond, the values of the last response stay.
     async fn look_at_operations(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(operations::health(db)).await {

@@ -1,4 +1,4 @@
-//! The worker pools: which sender attempts the deliveries of each channel.
+//! The worker pools: each channel's sender.
 
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use crate::queue::Queue;
 use crate::telemetry::traces::{AttemptStep, Tracer};
 use crate::worker::{AttemptResult, Attempts, BrowserPush, Pool, Webhooks, Workers};
 
-/// Who sends.
 pub(super) struct Senders {
     pub(super) webhooks: Arc<Webhooks>,
     /// `None`: browser push is not configured.
@@ -60,14 +59,14 @@ async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: 
     result
 }
 
-/// What goes back into the queue has not been attempted, and is attempted under the same id later.
+/// A released delivery has not been attempted. It is attempted later under the same id.
 fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, result: &AttemptResult) {
     if let (Some(step), AttemptResult::Outcome(attempt)) = (step, result) {
         tracer.attempted(*step, attempt);
     }
 }
 
-/// Without VAPID keys there is no browser push on a deployment; a delivery of it still ends.
+/// For deployments without VAPID keys: they cannot send, but each delivery must get an outcome.
 async fn refuse_push(_: Delivery) -> AttemptResult {
     let note = "Browser push is not configured on this deployment.".to_owned();
     AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))

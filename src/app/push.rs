@@ -1,4 +1,4 @@
-//! Browser push: from the settings to the sender, if the keys are those that browsers have subscribed with.
+//! Builds the browser push sender from the settings, and checks that its keys are those that browsers subscribed with.
 
 use anyhow::Context as _;
 
@@ -11,8 +11,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// `None`: browser push is not configured.
 ///
-/// A key that is not among those of the settings must not be replaced in silence: messages to every browser that has
-/// subscribed with it would fail, and each such failure looks like that browser's own.
+/// Fails if subscriptions use a key that is not in the settings: messages to these browsers would all fail, and each failure
+/// would look like a fault of that browser.
 pub(super) async fn start(
     config: &Config,
     db: &Db,
@@ -23,16 +23,16 @@ pub(super) async fn start(
     let Some(push) = config.browser_push.clone() else {
         let subscriptions: i64 = in_use.iter().map(|(_, subscriptions)| subscriptions).sum();
         if subscriptions > 0 {
-            tracing::warn!(subscriptions, "browsers have subscribed, and browser push is not configured any more");
+            tracing::warn!(subscriptions, "browsers have subscribed, but browser push is no longer configured");
         }
         return Ok(None);
     };
     let keys = VapidKeys::new(push.key, push.retired_keys, push.subject);
     if let Some((id, subscriptions)) = in_use.into_iter().find(|(id, _)| keys.find(id).is_none()) {
         anyhow::bail!(
-            "FLAMETREE_VAPID_PRIVATE_KEY does not have the key {id}, with which {subscriptions} browser(s) have \
+            "FLAMETREE_VAPID_PRIVATE_KEY does not contain the key {id}, with which {subscriptions} browser(s) \
              subscribed. To rotate, put the new key in front of the old one: new,old. If the old one is lost, those \
-             browsers must subscribe anew: DELETE FROM flametree.push_subscriptions WHERE vapid_key_id = '{id}'"
+             browsers must subscribe again: DELETE FROM flametree.push_subscriptions WHERE vapid_key_id = '{id}'"
         );
     }
     tracing::info!(vapid_key.id = keys.current().id(), "browser push is configured");

@@ -1,4 +1,4 @@
-//! What a process does about the settings of its database: it refuses them, logs them, or shows them in `config check`.
+//! Checks the settings of the database: rejects or logs them at start, and shows them in `config check`.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::config::DatabaseUrl;
 use crate::store::server_settings::{Finding, ServerSettings, Verdict};
 use crate::store::{Db, with_timeout};
 
-/// How long `config check` waits for a database that may be away: longer than a slow handshake, short for a person.
+/// How long `config check` waits for the database: longer than a slow handshake.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Fails if the service would break a promise on this database; logs settings that have a risk.
+/// Fails if the database settings would break a guarantee of the service; logs settings that have a risk.
 pub(super) async fn check(db: &Db) -> anyhow::Result<()> {
     refuse(&read(db).await?.findings())
 }
 
-/// Fails if the schema cannot be made in this database.
+/// Fails if the schema cannot be created in this database.
 pub(super) async fn check_before_migration(db: &Db) -> anyhow::Result<()> {
     refuse(&read(db).await?.findings_before_migration())
 }
 
-/// What the database has, by a connection of its own.
+/// Reads and checks the database settings on a new connection.
 pub async fn look(url: &DatabaseUrl) -> anyhow::Result<Vec<Finding>> {
     let looking = async {
         let mut connection = url.connect_options().connect().await?;
@@ -32,7 +32,7 @@ pub async fn look(url: &DatabaseUrl) -> anyhow::Result<Vec<Finding>> {
         connection.close().await?;
         Ok(found)
     };
-    timeout(CHECK_TIMEOUT, looking).await.context("it did not answer in time")?
+    timeout(CHECK_TIMEOUT, looking).await.context("the database did not respond in time")?
 }
 
 async fn read(db: &Db) -> anyhow::Result<ServerSettings> {
@@ -40,7 +40,7 @@ async fn read(db: &Db) -> anyhow::Result<ServerSettings> {
         let mut connection = db.acquire().await?;
         ServerSettings::read(&mut connection, now).await
     };
-    // Boxed: every command that opens the database would carry the size of this.
+    // Boxed: otherwise every command that opens the database would have the size of this future.
     with_timeout(Box::pin(reading)).await.context("the settings of the database cannot be read")
 }
 
@@ -51,7 +51,7 @@ fn refuse(findings: &[Finding]) -> anyhow::Result<()> {
     let refused: Vec<_> = with(Verdict::Refused, findings).map(ToString::to_string).collect();
     anyhow::ensure!(
         refused.is_empty(),
-        "the service cannot keep its promises on this database:\n  {}",
+        "the database settings would break guarantees of the service:\n  {}",
         refused.join("\n  ")
     );
     Ok(())

@@ -9,7 +9,7 @@ use crate::config::{Channels, Config, Schedules};
 use crate::domain::operation::OperationKind;
 use crate::{channels, http, ingest, queue, worker};
 
-/// What the channels need of the settings, for a client with these limits on look-ups.
+/// The settings of the channels, for a client with these limits on look-ups.
 pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Settings {
     let Channels { allowed_networks, denied_networks, name_servers, allow_http, webhook_timeout, ca_certificates } =
         config.channels.clone();
@@ -24,7 +24,7 @@ pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Sett
     }
 }
 
-/// Where users find the portal.
+/// The portal's URL for users.
 pub(super) fn portal(public_url: Option<&Url>, listener: SocketAddr) -> String {
     let origin = match public_url {
         Some(url) => url.origin().ascii_serialization(),
@@ -59,7 +59,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         trusted_proxies: config.trusted_proxies.clone().into(),
         retention_days: config.retention_days,
         replay_expires: config.ingest.expires,
-        // As many streams as there may be leave the requests their connections.
+        // The streams get connections in addition to those of requests.
         max_connections: defaults.max_connections - streams + config.limits.streams,
         workspace: http::workspace::Settings {
             max_streams: config.limits.streams,
@@ -73,7 +73,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
     }
 }
 
-/// The hosts of a demonstration, where everyone is offered tokens. Empty elsewhere: the operator decides about names and proxies.
+/// The hosts of a demonstration, which offers tokens to everyone. Otherwise empty: the operator decides about names and proxies.
 fn own_hosts(config: &Config) -> Vec<String> {
     if config.sign_in_choices.is_none() {
         return Vec::new();
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_portal_is_where_users_reach_the_service() {
+    fn the_portal_url_uses_the_public_url_or_the_listener() {
         let public = Url::parse("https://notify.example.com").unwrap();
         for (public_url, listener, expected) in [
             (Some(&public), "0.0.0.0:8080", "https://notify.example.com/portal/"),

@@ -1,4 +1,4 @@
-//! Traces: from the settings to the exporter.
+//! Builds the trace exporter from the settings.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::{Target, Tracer};
 
-/// Longest time for one request to the collector.
+/// Deadline of one request to the collector.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Records nothing where no collector is set.
+/// Records nothing if no collector is configured.
 pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow::Result<Tracer> {
     let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
         return Ok(Tracer::default());
     };
     let roots = &config.operator_ca_certificates;
-    let builder = operator_client::builder(roots, DEADLINE).context("TLS to the collector of traces")?;
-    let client = builder.build().context("the client for the collector of traces cannot be built")?;
+    let builder =
+        operator_client::builder(roots, DEADLINE).context("TLS to the trace collector could not be set up")?;
+    let client = builder.build().context("the client for the trace collector could not be built")?;
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     for (name, value) in [
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -29,7 +30,7 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
         ("host.name", host),
         ("process.pid", std::process::id().to_string()),
     ] {
-        // What the operator says counts more.
+        // The operator's attributes take precedence.
         if resource.iter().all(|(known, _)| known != name) {
             resource.push((name.to_owned(), value));
         }

@@ -1,4 +1,4 @@
-//! The portal's users: from the settings to whoever verifies their tokens.
+//! Builds the authenticator of portal users from the settings.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Which addresses a message may go to: the public internet, and what the operator opened.
+//! Which addresses a message may go to: the public internet, and the networks that the operator allows.
 //!
-//! Pure rules over addresses; nothing is resolved or connected here. The ranges are those of the IANA special-purpose
-//! registries (RFC 6890 and its successors), with every form that embeds an IPv4 address, and those that cloud providers
-//! use inside their networks.
+//! Pure rules over addresses: no DNS, no connections. The ranges come from the IANA special-purpose registries (RFC 6890
+//! and its successors), including every form that embeds an IPv4 address, and from the internal networks of cloud
+//! providers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -48,12 +48,12 @@ const FORBIDDEN_V4: [Ipv4Net; 22] = [
     v4(240, 0, 0, 0, 4),     // reserved, and broadcast
 ];
 
-/// The only part of IPv6 that is assigned to the public internet.
+/// The only part of IPv6 that is allocated for the public internet.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
 
 /// Ranges in [`GLOBAL_UNICAST`] that are not the public internet.
 const FORBIDDEN_V6: [Ipv6Net; 7] = [
-    v6([0x2001, 0, 0, 0], 23),             // protocol assignments, among them Teredo and ORCHIDv2
+    v6([0x2001, 0, 0, 0], 23),             // protocol assignments, including Teredo and ORCHIDv2
     v6([0x2001, 0xdb8, 0, 0], 32),         // documentation
     v6([0x2002, 0, 0, 0], 16),             // 6to4: any IPv4 address inside
     v6([0x2600, 0x2d00, 0x2, 0x1000], 64), // Google APIs, as restricted to a customer's network
@@ -62,10 +62,10 @@ const FORBIDDEN_V6: [Ipv6Net; 7] = [
     v6([0x3fff, 0, 0, 0], 20),             // documentation
 ];
 
-/// Where cloud providers serve a machine's credentials and metadata: no setting opens these.
+/// Addresses where cloud providers serve a machine's credentials and metadata: no setting allows these.
 const METADATA_V4: [Ipv4Net; 8] = [
     v4(100, 100, 100, 200, 32), // Alibaba Cloud
-    v4(168, 63, 129, 16, 32),   // Azure's platform, among it the guest agent's secrets
+    v4(168, 63, 129, 16, 32),   // Azure's platform, including the guest agent's secrets
     v4(169, 254, 0, 23, 32),    // Tencent Cloud
     v4(169, 254, 42, 42, 32),   // Scaleway
     v4(169, 254, 169, 254, 32), // AWS, Azure, Google Cloud, Oracle Cloud, IBM Cloud and others
@@ -74,7 +74,7 @@ const METADATA_V4: [Ipv4Net; 8] = [
     v4(192, 0, 0, 192, 32),     // Oracle Cloud, formerly
 ];
 
-/// The same in IPv6.
+/// The same for IPv6.
 const METADATA_V6: [Ipv6Net; 6] = [
     v6_host([0xfd00, 0x42, 0], [0, 0x42]),     // Scaleway
     v6_host([0xfd00, 0xec2, 0], [0, 0x23]),    // pods at AWS (EKS)
@@ -84,7 +84,7 @@ const METADATA_V6: [Ipv6Net; 6] = [
     v6_host([0xfe80, 0, 0], [0xa9fe, 0xa9fe]), // OpenStack
 ];
 
-/// RFC 6052: the IPv4 address stands in the last four bytes.
+/// RFC 6052: the last four bytes are the IPv4 address.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0], 96);
 
 /// Decides whether an address may be reached.
@@ -95,13 +95,13 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// The public internet and `allowed_networks`, without `denied_networks`.
+    /// Allows the public internet and `allowed_networks`, without `denied_networks`.
     pub fn new(allowed_networks: Vec<IpNet>, denied_networks: Vec<IpNet>) -> Self {
         Self { allowed_networks, denied_networks }
     }
 
-    /// Whether a message may go to this address. An address that embeds an IPv4 address in a form that networks
-    /// translate (IPv4-mapped, NAT64) has the verdict of the one inside; a network that contains either form counts.
+    /// True if a message may go to this address. An IPv6 address that networks translate to an IPv4 address (IPv4-mapped,
+    /// NAT64) is judged by that IPv4 address; a network may be given in either form.
     pub fn allow(&self, address: IpAddr) -> bool {
         let inside = embedded_v4(address).map(IpAddr::V4);
         let is_in = |networks: &[IpNet]| {
@@ -112,7 +112,7 @@ impl AddressRules {
     }
 }
 
-/// The IPv4 address that such an address reaches.
+/// The IPv4 address that networks translate this one to.
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;

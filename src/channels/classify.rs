@@ -1,7 +1,7 @@
-//! What a failed request means.
+//! Maps a failed request to an outcome and a note.
 //!
-//! Decided by the types in the chain of causes, never by an error's text. What customers read is written here; it holds
-//! no address, no URL and nothing of the other side's words.
+//! Uses the types in the chain of causes, never an error's text. The notes for customers are here; they contain no address,
+//! no URL and no text from the other side.
 
 use std::error::Error;
 use std::io;
@@ -13,13 +13,13 @@ use super::guard::Forbidden;
 use super::resolver::ResolveError;
 use crate::domain::delivery::Outcome;
 
-/// Why a request brought no whole answer. Each has one outcome and one sentence for the record.
+/// Why a request has no complete response. Each failure has one outcome and one note for the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     UnusableUrl,
-    /// Ids and names are visible ASCII by their types, so that this cannot be; without its headers nothing may be sent.
+    /// Ids and names are visible ASCII by their types, so this does not happen. A message without its headers is not sent.
     UnwritableHeaders,
-    /// The host's name has no address, or one that is not allowed: a tenant must not learn which internal names exist.
+    /// The host's name has no address, or a forbidden one: a tenant must not learn which internal names exist.
     Unresolved,
     LookupTimedOut,
     /// The URL's host is an address that is not allowed.
@@ -39,10 +39,9 @@ pub(super) enum Failure {
     Tls(TlsFault),
 }
 
-/// What went wrong in a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsFault {
-    /// The certificate's last second since 1970, where it is known.
+    /// The certificate's expiry in seconds since 1970, if known.
     Expired(Option<u64>),
     NotYetValid,
     OtherName,
@@ -73,10 +72,10 @@ impl Failure {
         }
     }
 
-    /// What customers read.
+    /// Shown to customers.
     pub(super) const fn note(self) -> &'static str {
         match self {
-            Self::UnusableUrl => "The URL cannot be sent to.",
+            Self::UnusableUrl => "The URL is not usable.",
             Self::UnwritableHeaders => "The message's headers could not be written.",
             Self::Unresolved => {
                 "The host name did not resolve to an address that this service sends to. Nothing was sent."
@@ -85,15 +84,15 @@ impl Failure {
             Self::BlockedAddress => "The host is an address that this service does not send to. Nothing was sent.",
             Self::ConnectionFailed => "The connection failed.",
             Self::ConnectionRefused => "The connection was refused.",
-            Self::ConnectionReset => "The connection was reset before the answer.",
-            Self::ConnectionClosed => "The connection was closed before the answer.",
+            Self::ConnectionReset => "The host reset the connection before it responded.",
+            Self::ConnectionClosed => "The host closed the connection before it responded.",
             Self::Unreachable => "The host cannot be reached.",
             Self::ConnectionTimedOut => "The connection timed out.",
-            Self::NoAnswerInTime => "No answer came within the time limit.",
-            Self::UnfinishedAnswer => "The answer began but did not end within the time limit.",
-            Self::NotHttp => "The answer was not HTTP.",
-            Self::GivenUp => "The host gave the request up with an HTTP/2 error.",
-            Self::BrokenHttp2 => "The answer broke the rules of HTTP/2.",
+            Self::NoAnswerInTime => "The endpoint did not respond within the time limit.",
+            Self::UnfinishedAnswer => "The endpoint started to respond but did not finish within the time limit.",
+            Self::NotHttp => "The response was not HTTP.",
+            Self::GivenUp => "The host aborted the request with an HTTP/2 error.",
+            Self::BrokenHttp2 => "The response violated the rules of HTTP/2.",
             Self::Tls(fault) => fault.note(),
         }
     }
@@ -109,7 +108,7 @@ impl TlsFault {
                 "The host's certificate is not signed by a trusted authority, or its chain is incomplete."
             }
             Self::InvalidCertificate => "The host's certificate is not valid.",
-            Self::Refused => "The host refused the TLS handshake.",
+            Self::Refused => "The host rejected the TLS handshake.",
             Self::NotTls => "The host did not speak TLS.",
             Self::Incompatible => "The host offers no TLS version or cipher that this service accepts.",
             Self::Failed => "The TLS handshake failed.",
@@ -132,18 +131,16 @@ impl From<Forbidden> for Failure {
     }
 }
 
-/// The meaning of a client's error.
 pub(super) fn failure(error: &(dyn Error + 'static)) -> Failure {
-    // The innermost cause knows best: a TLS error, say, arrives inside an I/O error inside a connection error.
+    // The innermost cause is the most specific: a TLS error, for example, is inside an I/O error inside a connection error.
     causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed)
 }
 
-/// Whether the other side has certainly not processed the request: it may be sent once more without being a second
-/// attempt.
+/// True if the other side has certainly not processed the request. Sending it again is then not a second attempt.
 pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<h2::Error>().is_some_and(was_refused)
-            // The connection ended while the request still waited for its turn on it: not a byte has left.
+            // The connection ended before it sent any byte of the request.
             || cause.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
     })
 }
@@ -151,9 +148,9 @@ pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
 /// The guarantees of HTTP/2 (RFC 9113, section 8.7).
 ///
 /// h2 fails a stream with the peer's GOAWAY only if the stream is above the last one that the peer names, or if it was
-/// not started when the frame came. (Between these two there is a window of instructions in which the headers may have
-/// left; the body never has, and without it there is no event to process.) A stream that the peer may have processed
-/// ends with an I/O error instead.
+/// not started when the frame arrived. (Between these two there is a window of a few instructions in which the headers may
+/// have been sent; the body never has, and without it there is no event to process.) A stream that the peer may have
+/// processed ends with an I/O error instead.
 fn was_refused(error: &h2::Error) -> bool {
     let refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused_stream)
@@ -161,7 +158,7 @@ fn was_refused(error: &h2::Error) -> bool {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        // `source` of an I/O error skips the error that it wraps.
+        // `source` of an I/O error skips the wrapped error.
         Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
         None => error.source(),
     })
@@ -210,7 +207,7 @@ fn io(error: &io::Error) -> Failure {
             Failure::ConnectionReset
         }
         io::ErrorKind::UnexpectedEof => Failure::ConnectionClosed,
-        // So hyper says it of a body whose chunks are not chunks.
+        // hyper reports invalid chunks of a body this way.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::NotHttp,
         io::ErrorKind::TimedOut => Failure::ConnectionTimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,

@@ -1,4 +1,4 @@
-//! How connections are opened: to vetted addresses only, with TLS where the URL says so.
+//! Opens connections: only to checked addresses, with TLS if the URL uses https.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,18 +18,17 @@ use super::connections::ExchangeError;
 use super::resolver::ForTenant;
 use crate::domain::names::TenantId;
 
-/// What it opens.
 pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// A connection to be opened.
+/// A connection to open.
 pub(super) struct Dial {
     pub(super) uri: Uri,
-    /// The tenant whose limit the look-up of its name counts towards.
+    /// The look-up of the name counts towards this tenant's limit.
     pub(super) tenant: TenantId,
 }
 
-/// Opens connections to what the resolver `R` answers; literal addresses are the caller's to vet. It offers HTTP/2 and
-/// HTTP/1.1. Its TLS has no deadline but that of the caller, who drops it.
+/// Opens connections to the addresses that resolver `R` returns; the caller checks literal addresses. Offers HTTP/2 and
+/// HTTP/1.1. The TLS handshake has no deadline here: the caller drops the future at its deadline.
 #[derive(Clone)]
 pub(super) struct Connector<R> {
     resolver: R,
@@ -56,9 +55,9 @@ impl<R: ForTenant> Service<Dial> for Connector<R> {
         let mut tcp = HttpConnector::new_with_resolver(self.resolver.for_tenant(&dial.tenant));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided by the addresses of a name: one that does not answer leaves time for the next within the longest deadline.
+        // Divided by the number of a name's addresses: if one does not respond, the longest deadline leaves time for the next.
         tcp.set_connect_timeout(Some(MAX_TIMEOUT));
-        // A deadline drops its attempt and so its connection; this ends one that attempts share.
+        // For connections that attempts share: dropping one attempt does not close them.
         tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
         HttpsConnector::from((tcp, Arc::clone(&self.tls))).call(dial.uri)
     }

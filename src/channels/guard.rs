@@ -1,4 +1,4 @@
-//! Judges every address that a message could go to, wherever it is met, and tells the operator of each that it refuses.
+//! Checks every address that a message could go to, and logs and counts each that it blocks.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::address::AddressRules;
 use crate::telemetry::metrics::{BlockReason, Metrics};
 
-/// The address is for the log, not for the customer.
+/// The address is for the operator's log, not for the customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the host has the address {0}, which is not allowed")]
 pub(super) struct Forbidden(IpAddr);
@@ -23,8 +23,8 @@ impl Guard {
         Self { rules, metrics }
     }
 
-    /// The connector does not ask the resolver for hosts that are addresses already. The URL parser has turned every
-    /// notation (`0x7f.1`, `2130706433`, ...) into the address that it means.
+    /// For hosts that are addresses: the connector does not resolve those. The URL parser has normalized every
+    /// notation (`0x7f.1`, `2130706433`, ...).
     pub(super) fn judge_literal(&self, url: &Url) -> Result<(), Forbidden> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -34,12 +34,12 @@ impl Guard {
         self.judge(url.host_str(), &[address], BlockReason::Literal)
     }
 
-    /// One forbidden address spoils the name: which of them the connection would take is the name server's choice.
+    /// One forbidden address blocks the name, because the name server chooses the order of addresses.
     pub(super) fn judge_resolved(&self, host: &str, addresses: &[IpAddr]) -> Result<(), Forbidden> {
         self.judge(Some(host), addresses, BlockReason::Resolved)
     }
 
-    /// Nothing but vetted addresses is connected to; should that ever fail, it is known and shown.
+    /// A second check after connecting. It should never fail; if it does, the metric shows it.
     pub(super) fn judge_peer(&self, url: &Url, peer: Option<SocketAddr>) -> Result<(), Forbidden> {
         peer.map_or(Ok(()), |peer| self.judge(url.host_str(), &[peer.ip()], BlockReason::Peer))
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_is_counted_by_where_it_was_met() {
+    fn counts_blocked_addresses_by_where_they_were_found() {
         let metrics = Metrics::new("1", "a");
         let guard = Guard::new(AddressRules::new(vec!["127.0.0.1/32".parse().unwrap()], Vec::new()), metrics.clone());
         let url = |text| Url::parse(text).unwrap();

@@ -1,11 +1,11 @@
-//! The one HTTP client: it decides where a message may go, and sends it once.
+//! The HTTP client of all channels: it checks where a message may go, and sends it once.
 //!
-//! - Every address is vetted, of names by the resolver and of literals here; the peer is looked at again when it answers.
-//! - One deadline spans look-up, connection, TLS, headers and body.
-//! - What the other side may have processed is never sent again: no redirects, no retries by the library. A request
-//!   that provably was not goes once to a new connection, within the same deadline. (Where a kept connection turns out
-//!   closed before anything was written, [`Connections`] does the same.)
-//! - Answers are bounded and never inflated.
+//! - Every address is checked: of names by the resolver, of literals here; the peer's address again when it responds.
+//! - One deadline covers DNS, connection, TLS, headers and body.
+//! - A request that the endpoint may have processed is never sent again: no redirects, no retries by the library. A request
+//!   that was certainly not processed is sent once more on a new connection, within the same deadline. (If a pooled
+//!   connection turns out to be closed before anything was written, [`Connections`] does the same.)
+//! - Responses are bounded and never decompressed.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -31,41 +31,41 @@ use super::{Settings, Target};
 use crate::domain::names::TenantId;
 use crate::telemetry::metrics::Metrics;
 
-/// How much of an answer's body is read. A longer one costs its connection.
+/// How much of a response's body is read. If a body is longer, its connection is closed.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
 
-/// Unused connections that are kept per host: as many as attempts by default, else an ebb closes what a flood reopens.
+/// Idle connections per host: as many as attempts by default. With fewer, each peak would reopen connections.
 const MAX_IDLE_PER_HOST: usize = 1_000;
 
-/// Why the client could not be made; only at start.
+/// The client could not be built; only at start.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS could not be set up, or a certificate authority of the settings is not valid")]
+#[error("TLS could not be set up, or a certificate authority in the settings is not valid")]
 pub struct BuildError(#[from] rustls::Error);
 
-/// A whole answer, or the beginning of one.
+/// A complete response, or its beginning.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// At most [`MAX_ANSWER_BYTES`].
     pub(super) body: Vec<u8>,
-    /// Whether the body went on.
+    /// True if the body was longer.
     pub(super) truncated: bool,
 }
 
 /// One message.
 pub(super) struct Post<'a> {
     pub(super) to: &'a Target,
-    /// Writes the headers, the same ones each time.
+    /// Writes the headers; every call returns the same ones.
     pub(super) headers: &'a (dyn Fn() -> Result<HeaderMap, InvalidHeaderValue> + Sync),
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
 }
 
-/// An attempt that brought no whole answer.
+/// An attempt without a complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExchangeFailure {
-    /// Where the answer at least began.
+    /// Set if the head of the response arrived.
     pub(super) status: Option<StatusCode>,
     pub(super) failure: Failure,
 }
@@ -83,7 +83,7 @@ impl std::fmt::Debug for HttpClient {
 struct Shared {
     connections: Connections<Connector<GuardedResolver>, Tcp>,
     resolver: GuardedResolver,
-    /// What a client of a single request is made of.
+    /// To build clients for a single request.
     settings: Settings,
     tls: ClientConfig,
 }
@@ -93,7 +93,7 @@ impl HttpClient {
         Self::with_lookup(settings, metrics, by_name_servers(&settings.name_servers))
     }
 
-    /// A client that asks `lookup` for the addresses of names; they are vetted all the same. For tests.
+    /// A client that resolves names with `lookup` and checks the addresses as usual. For tests.
     pub fn with_lookup(settings: &Settings, metrics: &Metrics, lookup: Lookup) -> Result<Self, BuildError> {
         let rules = AddressRules::new(settings.allowed_networks.clone(), settings.denied_networks.clone());
         let resolver = GuardedResolver::new(Guard::new(rules, metrics.clone()), settings.lookups, lookup);
@@ -110,13 +110,13 @@ impl HttpClient {
         &self.0.tls
     }
 
-    /// The deadline where an endpoint names none.
+    /// The deadline for endpoints without a timeout.
     pub fn default_timeout(&self) -> Duration {
         self.0.settings.default_timeout
     }
 
-    /// Whether messages of the tenant may go to the URL's host as it resolves now. Sends nothing. A host that passes is
-    /// vetted again at every send.
+    /// Checks that the tenant's messages may go to the URL's host as it resolves now. Sends nothing. Every send checks the
+    /// host again.
     pub async fn vet(&self, url: &Url, tenant: &TenantId) -> Result<(), VetError> {
         let resolver = &self.0.resolver;
         let name = match url.host() {
@@ -133,16 +133,16 @@ impl HttpClient {
         }
     }
 
-    /// Sends the message once and reads the answer. Dropping the future closes the connection (HTTP/1.1) or resets the
+    /// Sends the message once and reads the response. Dropping the future closes the connection (HTTP/1.1) or resets the
     /// stream (HTTP/2); the message may have been processed by then.
     pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, ExchangeFailure> {
         let destination = post.destination().map_err(|failure| ExchangeFailure { status: None, failure })?;
-        // Pinned here: a future that is moved into another takes its room twice, and thousands wait at once.
+        // Pinned here: moving a future into another doubles its memory, and thousands wait at once.
         self.guarded(post, pin!(self.exchange(destination, post))).await
     }
 
-    /// What holds of every request, whichever client sends it: `exchange` begins only if the URL may be sent to, and
-    /// the deadline spans it and the reading of the answer.
+    /// The rules of every request, whichever client sends it: `exchange` starts only if the URL is allowed, and the
+    /// deadline covers it and reading the response.
     pub(super) async fn guarded<S: Stream>(
         &self,
         post: &Post<'_>,
@@ -154,20 +154,20 @@ impl HttpClient {
         }
         let guard = self.0.resolver.guard();
         guard.judge_literal(post.to.url()).map_err(Failure::from).map_err(before_answer)?;
-        // One for both steps: it is entered into the runtime's list of timers once.
+        // One timer for both steps: the runtime registers it once.
         let mut deadline = pin!(tokio::time::sleep(post.timeout));
         let PendingResponse { response, peer } =
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         guard.judge_peer(post.to.url(), peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        // Boxed: what waits for its answer, and thousands do, must not carry the room for reading it.
+        // Boxed: thousands of requests wait for their response and should not hold the memory for reading it.
         within(deadline, Failure::UnfinishedAnswer, Box::pin(read(response)))
             .await
             .map_err(|failure| ExchangeFailure { status: Some(status), failure })
     }
 
-    /// One request, but for what was certainly not processed. (What is left: when a connection of HTTP/2 ends in the very
-    /// instant in which hyper is handed the request, the request may be forgotten and run into its deadline, unsent:
+    /// Sends the request, and once more if it was certainly not processed. (Known gap: if an HTTP/2 connection ends at the
+    /// instant in which hyper receives the request, hyper may forget the request, which then times out unsent:
     /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
     async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<PendingResponse<'_, Tcp>, ExchangeError> {
         let write = || post.message();
@@ -185,7 +185,7 @@ impl Post<'_> {
         self.to.destination().ok_or(Failure::UnusableUrl)
     }
 
-    /// The message, to no URI yet.
+    /// The message without a URI.
     pub(super) fn message(&self) -> Result<Message, ExchangeError> {
         let mut message = Message::new(Full::new(self.body.clone()));
         *message.method_mut() = Method::POST;
@@ -205,17 +205,17 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = step => done.map_err(|error| {
-            // The client's errors hold no URL, which may hold a token.
+            // The client's errors contain no URL, which may contain a token.
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
-            tracing::debug!(error, "A request brought no answer");
+            tracing::debug!(error, "A request failed before a complete response arrived");
             classify::failure(error)
         }),
         () = deadline.as_mut() => Err(late),
     }
 }
 
-/// Reads the body up to its bound. One that fits is read to its end, which gives the connection back to the pool; what
-/// is left of a longer one goes with its connection.
+/// Reads the body up to its limit. A complete read returns the connection to the pool; for a longer body, the connection
+/// is closed with the rest unread.
 async fn read<S: Stream>(response: Response<AnswerBody<'_, S>>) -> Result<Answer, ExchangeError> {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();

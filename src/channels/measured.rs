@@ -1,7 +1,7 @@
-//! One request whose steps are timed, for a person who asks what an endpoint does.
+//! One request with timed steps, for users who test an endpoint.
 //!
-//! It obeys what every request obeys ([`HttpClient::guarded`]), but has a client and so a connection of its own: look-up,
-//! connection and TLS really happen and are seen. Requests of deliveries are not timed and carry none of this.
+//! It obeys the rules of every request ([`HttpClient::guarded`]), but uses a new client and so a new connection: DNS,
+//! connection and TLS always take place and are measured. Requests of deliveries are not timed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,22 +24,19 @@ use super::http_client::{Answer, ExchangeFailure, Post};
 use super::resolver::{Addresses, ForTenant, GuardedResolver, ResolveError, TenantResolver};
 use crate::domain::names::TenantId;
 
-/// How long each step took. `None`: it was not needed, or did not end.
+/// How long each step took. `None`: it was not needed, or did not finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
-    /// The look-up of the host's name.
     pub dns: Option<Duration>,
-    /// The TCP connection.
     pub connect: Option<Duration>,
-    /// The TLS handshake.
     pub tls: Option<Duration>,
-    /// From the connection to the head of the answer.
+    /// From the connection to the head of the response.
     pub first_byte: Option<Duration>,
-    /// Everything, to the end of the answer or the failure.
+    /// From the start to the end of the response or the failure.
     pub total: Duration,
 }
 
-/// What a request was about when it ended.
+/// The step in which a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Lookup,
@@ -52,7 +49,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) result: Result<Answer, ExchangeFailure>,
-    /// The answer's headers, where there was an answer.
+    /// The response's headers; empty without a response.
     pub(super) headers: HeaderMap,
     pub(super) timings: Timings,
     /// The last step that was started.
@@ -79,7 +76,7 @@ impl HttpClient {
             Ok(pending)
         };
         let result = self.guarded(post, exchange).await;
-        // An answer from an address that is not allowed has told nothing.
+        // A response from a forbidden address must reveal nothing.
         if matches!(result, Err(ExchangeFailure { status: None, .. })) {
             headers.clear();
         }
@@ -87,8 +84,8 @@ impl HttpClient {
         Measured { result, headers, timings, step }
     }
 
-    /// A client of one request, whose connection nobody has opened before and nobody uses after: no TLS session is
-    /// resumed, and `stopwatch` learns of each of its steps.
+    /// A client for one request, on a new connection without TLS session resumption; `stopwatch` records each of its
+    /// steps.
     fn of_one_request(
         &self,
         stopwatch: &Stopwatch,
@@ -100,7 +97,7 @@ impl HttpClient {
     }
 }
 
-/// Notes when the steps of one request happen. Clones note into the same place.
+/// Records when the steps of one request happen. Clones share their records.
 #[derive(Debug, Clone)]
 struct Stopwatch {
     started: Instant,
@@ -122,7 +119,7 @@ impl Stopwatch {
         Self { started: Instant::now(), marks: Arc::default() }
     }
 
-    /// The first time counts.
+    /// Only the first call counts.
     fn note(&self, mark: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         mark(&mut marks).get_or_insert_with(Instant::now);
@@ -159,7 +156,7 @@ impl Marks {
     }
 }
 
-/// A resolver that tells when it is asked and when it has answered.
+/// A resolver that records when each look-up starts and ends.
 #[derive(Clone)]
 struct TimedResolver<R> {
     inner: R,
@@ -194,7 +191,7 @@ impl Service<Name> for TimedResolver<TenantResolver> {
     }
 }
 
-/// Around the connector, whose answer is a connection with its TLS.
+/// Wraps the connector, which returns a connection after its TLS handshake.
 #[derive(Debug, Clone)]
 struct TimedConnector<S> {
     inner: S,
@@ -225,8 +222,8 @@ where
     }
 }
 
-/// A memory of TLS sessions that remembers none, and is asked for one at the beginning of each handshake: the moment
-/// between TCP and TLS, which the connector does not show.
+/// A TLS session cache that stays empty. rustls queries it at the start of each handshake, which marks the time between
+/// TCP and TLS that the connector does not expose.
 impl ClientSessionStore for Stopwatch {
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         self.note(|marks| &mut marks.handshaking);

@@ -1,8 +1,8 @@
-//! Ways to an endpoint: one message, one attempt, one outcome.
+//! Channels to endpoints: one message, one attempt, one outcome.
 //!
-//! A channel is given everything that it sends and needs no database, queue or environment. Whatever goes wrong is an
-//! [`Outcome`](crate::domain::delivery::Outcome), never an error. Every request of every channel leaves through
-//! [`HttpClient`], which decides where messages may go.
+//! A channel receives everything that it sends and needs no database, queue or environment. Every failure is an
+//! [`Outcome`](crate::domain::delivery::Outcome), never an error. All channels send with [`HttpClient`], which decides
+//! where messages may go.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,27 +33,27 @@ pub use redact::Redactor;
 pub use resolver::{Found, Lookup, LookupError, LookupLimits, VetError};
 pub use target::Target;
 
-/// Longest deadline that an endpoint may have.
+/// Longest timeout of an endpoint.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How every message introduces itself.
+/// The `User-Agent` of every message.
 pub const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSION"));
 
-/// What the operator decides about sending.
+/// Operator settings for sending.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Networks that may be reached besides the public internet.
+    /// Networks that are allowed in addition to the public internet.
     pub allowed_networks: Vec<IpNet>,
-    /// Networks that are never reached, also if they are public or allowed.
+    /// Networks that are never reached, even if they are public or allowed.
     pub denied_networks: Vec<IpNet>,
-    /// Who is asked for the addresses of names; empty: the name servers of the system.
+    /// Name servers to query; empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
     /// How many names this client looks up at once.
     pub lookups: LookupLimits,
     /// Whether messages may go over plain `http`.
     pub allow_http: bool,
-    /// The deadline of an attempt where its endpoint names none; also of the check of a URL when it is saved.
+    /// The deadline of attempts whose endpoint has no timeout; also of the check of a URL when it is saved.
     pub default_timeout: Duration,
-    /// Certificate authorities that are trusted besides the public ones.
+    /// Certificate authorities that are trusted in addition to the public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }

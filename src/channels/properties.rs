@@ -1,6 +1,6 @@
-//! What must hold of every URL and address; `crate::fuzzing` feeds them.
+//! Properties of every URL and address; `crate::fuzzing` runs them.
 //!
-//! Which addresses are the public internet is said here once more in other words, by what the standard library knows.
+//! They check the address rules against the standard library's knowledge of private ranges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
@@ -17,10 +17,10 @@ use crate::domain::push_hosts::PushHosts;
 use crate::domain::webhook_url::{MAX_URL_BYTES, WebhookUrl};
 use crate::telemetry::metrics::Metrics;
 
-/// Asks no name server: only literals are judged here.
+/// Resolves no names: only literal addresses are judged here.
 static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| client(Vec::new()));
 
-/// A client for the properties, which may also reach these networks.
+/// A client for the properties that may also reach these networks.
 pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
     let settings = Settings {
         allowed_networks,
@@ -36,11 +36,11 @@ pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
         .unwrap_or_else(|error| panic!("no client: {error}"))
 }
 
-/// Reads the text as the URL of a webhook and asks the guard about it.
+/// Parses the text as a webhook URL and judges it.
 pub fn url(text: &str) {
     for allow_http in [false, true] {
         let Ok(url) = WebhookUrl::parse(text, allow_http) else { continue };
-        assert_eq!(WebhookUrl::parse(url.as_str(), allow_http).as_ref(), Ok(&url), "it reads back");
+        assert_eq!(WebhookUrl::parse(url.as_str(), allow_http).as_ref(), Ok(&url), "it parses again");
         assert!(url.as_str().len() <= MAX_URL_BYTES && url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
         let parts = url.as_url();
         assert!(parts.scheme() == "https" || (allow_http && parts.scheme() == "http"), "{parts}");
@@ -48,10 +48,10 @@ pub fn url(text: &str) {
         assert!(url.as_str().starts_with(&url.origin()), "{parts} is not at {}", url.origin());
         assert!(parts.port_or_known_default().is_some_and(|port| port != 0), "{parts} has no port");
         let debug = format!("{url:?}");
-        assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "paths stay secret");
+        assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "Debug hides the path");
         assert_guarded(parts);
     }
-    // What a browser sends is no way around the list either.
+    // Nor may a browser's subscription bypass the list.
     if let Ok(url) = Url::parse(text) {
         let vendors = PushHosts::new(Vec::new(), true);
         assert!(!vendors.allow(&url) || matches!(url.host(), Some(Host::Domain(name)) if is_vendor(name)), "{url}");
@@ -64,25 +64,25 @@ fn is_vendor(name: &str) -> bool {
         .any(|end| name.ends_with(end))
 }
 
-/// A literal has the verdict of its address; a name is none that the system would read as an address.
+/// A literal is judged by its address; a name must not be one that the system would parse as an address.
 fn assert_guarded(url: &Url) {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
         Some(Host::Domain(name)) => {
-            assert!(!is_numeric(name), "{name} may be an address to the system");
+            assert!(!is_numeric(name), "the system may parse {name} as an address");
             return;
         }
         None => panic!("{url} has no host"),
     };
     let tenant = TenantId::from_stored("property".to_owned());
-    let Some(verdict) = CLIENT.vet(url, &tenant).now_or_never() else { panic!("{url} is looked up") };
+    let Some(verdict) = CLIENT.vet(url, &tenant).now_or_never() else { panic!("{url} is resolved") };
     let allowed = AddressRules::default().allow(address);
     assert_eq!(verdict, if allowed { Ok(()) } else { Err(VetError::BlockedAddress) }, "{url}");
-    assert!(!(allowed && is_known_private(address)), "{url} may be sent to");
+    assert!(!(allowed && is_known_private(address)), "{url} is allowed");
 }
 
-/// What `inet_aton` reads: one to four numbers, decimal, octal or hexadecimal.
+/// The notations that `inet_aton` accepts: one to four numbers, decimal, octal or hexadecimal.
 fn is_numeric(name: &str) -> bool {
     let is_number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
         Some(digits) => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
@@ -91,7 +91,7 @@ fn is_numeric(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || (name.split('.').count() <= 4 && name.split('.').all(is_number))
 }
 
-/// Reads the bytes as an IPv6 address, its last four as an IPv4 address, and one as the size of an opened network.
+/// Reads the bytes as an IPv6 address, its last four as an IPv4 address, and one as the size of an allowed network.
 pub fn address(input: &[u8]) {
     let Some((bytes, rest)) = input.split_first_chunk::<16>() else { return };
     let [.., a, b, c, d] = *bytes;
@@ -103,11 +103,11 @@ pub fn address(input: &[u8]) {
     let translated = [v4.to_ipv6_mapped(), nat64(v4)].map(IpAddr::V6);
     for address in translated.into_iter().chain([IpAddr::V4(v4)]) {
         assert_eq!(closed.allow(address), closed.allow(IpAddr::V4(v4)), "{address} and {v4}");
-        assert_eq!(opened.allow(address), !serves_metadata(v4), "{address} is opened by {opened:?}");
+        assert_eq!(opened.allow(address), !serves_metadata(v4), "{address} is allowed by {opened:?}");
     }
     for address in translated.into_iter().chain([IpAddr::V4(v4), IpAddr::V6(v6)]) {
         assert!(!(closed.allow(address) && is_known_private(address)), "{address}");
-        assert!(opened.allow(address) || !closed.allow(address), "opening a network closes {address}");
+        assert!(opened.allow(address) || !closed.allow(address), "allowing a network blocks {address}");
     }
 }
 
@@ -116,7 +116,7 @@ fn nat64(inside: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
 }
 
-/// What no setting opens.
+/// The addresses that no setting allows.
 fn serves_metadata(address: Ipv4Addr) -> bool {
     matches!(
         address.octets(),

@@ -1,6 +1,6 @@
-//! Takes what was sent in confidence out of what comes back: some endpoints answer with what they were sent.
+//! Removes secrets from responses, because some endpoints echo the request.
 //!
-//! What is secret, and in which forms it comes back, is for each channel to say.
+//! Each channel defines its secrets and the forms in which endpoints echo them.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,17 +14,16 @@ use zeroize::Zeroizing;
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
-/// How much of a secret is searched for, in bytes: this bounds the automaton, and more is random in no usual credential. From
-/// these bytes on, as many bytes as the secret has are redacted.
+/// How many bytes of a secret are searched for. This bounds the automaton, and no common credential has a longer guessable
+/// beginning. A match redacts as many bytes as the secret has.
 const MAX_PATTERN_BYTES: usize = 64;
 
-/// Made once for an endpoint's settings. Texts in other forms than the given ones are not found.
+/// Built once for an endpoint's settings. Finds texts only in the given forms.
 #[derive(Clone)]
 pub struct Redactor {
-    /// Sorted, each beginning once.
+    /// Sorted, without duplicates.
     patterns: Vec<Pattern>,
-    /// Built for the first answer that is long enough to hold a secret: most answers are not. `None` inside: it could not be
-    /// built.
+    /// Built for the first response that is long enough to contain a secret: most are not. `None` inside: building failed.
     automaton: OnceLock<Option<NFA>>,
     mark: &'static str,
 }
@@ -32,7 +31,6 @@ pub struct Redactor {
 #[derive(Clone)]
 struct Pattern {
     beginning: Zeroizing<Vec<u8>>,
-    /// The length of the whole secret.
     bytes: usize,
 }
 
@@ -45,24 +43,24 @@ impl Pattern {
 }
 
 impl Redactor {
-    /// `mark` will stand in the place of each secret.
+    /// `mark` replaces each secret.
     pub(super) fn new(mark: &'static str, secrets: impl IntoIterator<Item = SecretText>) -> Self {
         let secrets = secrets.into_iter().filter(|secret| !secret.expose().is_empty());
         let mut patterns: Vec<_> = secrets.map(|secret| Pattern::new(&secret)).collect();
         patterns.sort_by(|a, b| a.beginning.cmp(&b.beginning).then(b.bytes.cmp(&a.bytes)));
-        // Of those with one beginning the longest stays.
+        // Of secrets with the same beginning, keep the longest.
         patterns.dedup_by(|later, earlier| later.beginning == earlier.beginning);
         Self { patterns, automaton: OnceLock::new(), mark }
     }
 
-    /// The beginning of the answer's body as text that any database stores, and whether the body went on. Redacted before
-    /// it is cut, for half a secret would not be found. `None` for a redirect, whose body repeats its target.
+    /// The beginning of the response's body as text that any database stores, and whether the body was longer. Redacts
+    /// before it cuts, because half a secret would not be found. `None` for a redirect, whose body repeats its target.
     pub(super) fn readable(&self, answer: &Answer, max_bytes: usize) -> Option<(String, bool)> {
         if answer.status.is_redirection() {
             return None;
         }
         let mut body = answer.body.as_slice();
-        // A character that the client's bound went through is not broken, only left out.
+        // A character that the client's limit has cut is left out; it is not invalid.
         if answer.truncated
             && let Some(last) = body.utf8_chunks().last().filter(|last| is_unfinished(last.invalid()))
         {
@@ -76,26 +74,23 @@ impl Redactor {
         Some((text, is_cut || answer.truncated))
     }
 
-    /// The text without the secrets.
     pub(super) fn apply(&self, text: String) -> String {
         self.without(text, None)
     }
 
-    /// The beginning of a secret that the end of the text went through. One that is longer than a pattern is found as a whole
-    /// one.
+    /// A secret that the end of the text has cut. If it is longer than a pattern, it is found as a complete one.
     fn unfinished(&self, text: &str) -> Option<Range<usize>> {
         let longest = text.len().min(MAX_PATTERN_BYTES);
         let mut starts = text.len() - longest..text.len();
         starts.find(|start| self.begins_with(&text.as_bytes()[*start..])).map(|start| start..text.len())
     }
 
-    /// Whether a pattern begins with these bytes.
     fn begins_with(&self, bytes: &[u8]) -> bool {
         let at = self.patterns.partition_point(|pattern| pattern.beginning.as_slice() < bytes);
         self.patterns.get(at).is_some_and(|pattern| pattern.beginning.starts_with(bytes))
     }
 
-    /// Where secrets are in the text: in one pass over it, at most one place for each of its bytes, in no order of starts.
+    /// Where secrets are in the text: one pass, at most one match for each byte, not sorted by start.
     pub(super) fn places(&self, text: &str) -> Vec<Range<usize>> {
         if self.patterns.iter().all(|pattern| pattern.beginning.len() > text.len()) {
             return Vec::new();
@@ -107,8 +102,8 @@ impl Redactor {
         for (at, byte) in text.bytes().enumerate() {
             state = automaton.next_state(Anchored::No, state, byte);
             if automaton.is_match(state) {
-                // The first one is the longest that ends here. No other one reaches further: only patterns of the greatest
-                // length are beginnings.
+                // The first match is the longest that ends here. No other extends further: only patterns of the greatest length
+                // are beginnings.
                 let pattern = &self.patterns[automaton.match_pattern(state, 0).as_usize()];
                 let start = at + 1 - pattern.beginning.len();
                 let end = text.ceil_char_boundary(text.len().min(start + pattern.bytes));
@@ -118,7 +113,7 @@ impl Redactor {
         places
     }
 
-    /// Sparse where it can be: thousands of endpoints have one.
+    /// Sparse if possible, because thousands of endpoints have one.
     pub(super) fn automaton(&self) -> Option<&NFA> {
         let build = || {
             let beginnings = self.patterns.iter().map(|pattern| &*pattern.beginning);
@@ -127,7 +122,7 @@ impl Redactor {
         self.automaton.get_or_init(build).as_ref()
     }
 
-    /// All places are found before any is replaced: secrets may overlap, and may be part of the mark.
+    /// Finds all matches before it replaces any: secrets may overlap, and may be part of the mark.
     fn without(&self, text: String, unfinished: Option<Range<usize>>) -> String {
         let mut places = self.places(&text);
         places.extend(unfinished);
@@ -149,14 +144,14 @@ impl Redactor {
     }
 }
 
-/// The automaton's own form would show the patterns.
+/// The automaton's `Debug` would show the patterns.
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redactor").field("patterns", &self.patterns.len()).finish_non_exhaustive()
     }
 }
 
-/// Whether these bytes are the beginning of a longer character.
+/// True if the bytes are the beginning of a longer character.
 fn is_unfinished(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
@@ -180,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn of_secrets_that_overlap_nothing_is_left() {
+    fn removes_overlapping_secrets_completely() {
         for (secrets, text, expected) in [
             (&["abcd", "cdef"][..], "-abcdef-", "-[redacted]-"),
             (&["abcdef", "cd"], "abcdef cd", "[redacted] [redacted]"),
             (&["ab", "cd"], "abcd", "[redacted][redacted]"),
-            // A secret that is part of the mark leaves the marks of others as they are.
+            // A secret that is part of the mark leaves the marks of other secrets unchanged.
             (&["e", "d", "red"], "the end", "th[redacted] [redacted]n[redacted]"),
             (&["ü"], "für", "f[redacted]r"),
             (&["", "x"], "", ""),
@@ -201,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_cut_between_characters_and_after_its_secrets() {
+    fn cuts_a_body_between_characters_and_after_redaction() {
         let body = |text: &str| answer(format!("{}{text}", "a".repeat(1_023)).as_bytes(), false);
         let none = redactor(&[]);
         assert_eq!(none.readable(&body("é and more"), 1_024), Some(("a".repeat(1_023), true)));
@@ -213,19 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_the_bound_of_the_client_went_through_is_left_out() {
+    fn leaves_out_a_secret_that_the_clients_limit_has_cut() {
         let secret = redactor(&["hunter2-hunter2-é"]);
         for end in [&b"h"[..], b"hunter2", b"hunter2-hunter2-", b"hunter2-hunter2-\xc3"] {
             assert_eq!(shown(&secret, &[b"key=", end].concat(), true), "key=[redacted]", "{end:?}");
         }
         assert_eq!(shown(&secret, b"key=hunter2", false), "key=hunter2");
         assert_eq!(shown(&redactor(&[]), b"a\xc3", true), "a");
-        // A body that itself ends so is shown as it is.
+        // A complete body with this end is shown unchanged.
         assert_eq!(shown(&redactor(&[]), b"a\xc3", false), "a\u{fffd}");
     }
 
     #[test]
-    fn nothing_is_kept_of_the_body_of_a_redirect() {
+    fn keeps_nothing_of_a_redirects_body() {
         let answer = Answer { status: StatusCode::FOUND, ..answer(b"<a href=\"https://x/?token=1\">", false) };
         assert_eq!(redactor(&[]).readable(&answer, 1_024), None);
     }

@@ -1,4 +1,4 @@
-//! What redaction finds, compared with a plain search for each secret, and what it costs at most.
+//! Compares redaction with a plain search for each secret, and checks its maximum cost.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ fn redactor(secrets: &[String]) -> Redactor {
     Redactor::new("*", secrets.iter().map(SecretText::new))
 }
 
-/// Every place of every secret, by comparing at each position.
+/// Every occurrence of every secret, by comparing at each position.
 fn plain_search(secrets: &[String], text: &str) -> Vec<Range<usize>> {
     let places = |secret: &String| {
         let is_at = |at: &usize| text.as_bytes()[*at..].starts_with(secret.as_bytes());
@@ -38,7 +38,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn redacts_what_a_plain_search_finds_and_nothing_else(
+    fn redacts_exactly_what_a_plain_search_finds(
         secrets in prop::collection::vec("[abü]{1,6}", 0..8),
         text in "[abüc]{0,60}",
     ) {
@@ -48,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn redacts_long_secrets_whole_between_other_text(
+    fn redacts_long_secrets_completely(
         secrets in prop::collection::vec("[ab]{0,2}[abü]{58,70}", 1..5),
         between in prop::collection::vec("[abü]{0,20}", 5),
     ) {
@@ -60,8 +60,8 @@ proptest! {
 }
 
 #[test]
-fn the_cost_is_bounded_by_the_answer_and_not_by_the_secrets() {
-    // Each fits the answer nearly everywhere, in the forms in which headers are searched for.
+fn the_answer_bounds_the_cost_whatever_the_secrets() {
+    // Each matches the response nearly everywhere, in the forms in which headers are searched for.
     let filler = |number: u8| format!("{}{}", char::from(b'a' + number), "a".repeat(4_093));
     let forms = |number| {
         ["", "Bearer "].map(|scheme| ["/", "\\/", "\"/"].map(|end| format!("{scheme}{}{end}", filler(number))))
@@ -78,7 +78,7 @@ fn the_cost_is_bounded_by_the_answer_and_not_by_the_secrets() {
 }
 
 #[test]
-fn an_answer_that_holds_64_bytes_of_a_secret_shows_nothing_of_its_length() {
+fn a_response_with_64_bytes_of_a_secret_does_not_reveal_its_length() {
     let secret = format!("{}{}", "k".repeat(64), "z".repeat(36));
     let text = format!("<{}{}>{}", "k".repeat(64), "ü".repeat(17), "ü".repeat(9));
     let found = redactor(&[secret]).places(&text);

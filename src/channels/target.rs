@@ -1,4 +1,4 @@
-//! Where messages go: a URL that is taken apart once, and not for each message.
+//! Where messages go: a URL that is parsed once, not for each message.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,26 +9,25 @@ use url::{Position, Url};
 
 use crate::domain::names::TenantId;
 
-/// Cheap to clone but for the URL's text.
+/// Cheap to clone, except for the URL's text.
 ///
-/// `Debug` shows the origin alone: paths and queries of webhooks often carry a token.
+/// `Debug` shows only the origin: paths and queries of webhooks often contain a token.
 #[derive(Clone)]
 pub struct Target {
     url: Url,
     destination: Option<Destination>,
 }
 
-/// What a request needs to know of where it goes.
+/// The destination of a request.
 #[derive(Clone)]
 pub(super) struct Destination {
-    /// As HTTP/2 wants it.
+    /// For HTTP/2.
     pub(super) absolute: Uri,
-    /// As HTTP/1.1 wants it (RFC 9112, section 3.2.1): the path in the request's line, the host in its header.
+    /// For HTTP/1.1 (RFC 9112, section 3.2.1): the path in the request line, the host in its header.
     pub(super) path: Uri,
     pub(super) host: HeaderValue,
-    /// Scheme, host and port: connections to it can be shared.
+    /// Scheme, host and port: requests with the same origin can share connections.
     pub(super) origin: Arc<str>,
-    /// Whose target it is.
     pub(super) tenant: TenantId,
 }
 
@@ -41,7 +40,7 @@ impl Target {
         &self.url
     }
 
-    /// `None`: the URL is none of HTTP.
+    /// `None` if the URL is not an HTTP URL.
     pub(super) fn destination(&self) -> Option<&Destination> {
         self.destination.as_ref()
     }
@@ -51,7 +50,7 @@ impl Destination {
     fn of(url: &Url, tenant: TenantId) -> Option<Self> {
         let absolute = Uri::try_from(url.as_str()).ok()?;
         let path = absolute.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        // The parser of URLs has left a default port out.
+        // The URL parser removes a default port.
         let host = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
         absolute.scheme()?;
         Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute, tenant })
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_what_a_request_needs() {
+    fn parses_the_destination_from_a_url() {
         for (url, host, path, origin) in [
             ("https://a.test", "a.test", "/", "https://a.test"),
             ("HTTPS://A.Test:443/b?c=d", "a.test", "/b?c=d", "https://a.test"),
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_the_origin_alone() {
+    fn debug_shows_only_the_origin() {
         let target = target("https://a.test/token?key=k");
         assert_eq!(format!("{target:?}"), "Target(\"https://a.test\")");
     }

@@ -1,4 +1,4 @@
-//! Who we are to push services, and which ones there are.
+//! The VAPID identity of the deployment, and the push services that it allows.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::settings::{PUSH_HOSTS, PUSH_TTL, VAPID_PRIVATE_KEY, VAPID_SUBJECT};
 use crate::channels::browser_push::{VapidKey, VapidKeyError};
 use crate::domain::push_hosts::PushHost;
 
-/// The largest that every vendor takes: 28 days.
+/// The largest that every vendor accepts: 28 days.
 const MAX_TTL_SECONDS: u64 = 2_419_200;
-/// Names that lead nobody to an operator (RFC 2606, RFC 6762). Push services refuse some of them, and only there.
+/// Names that cannot lead to an operator (RFC 2606, RFC 6762). Push services reject some, but only when they receive a message.
 const NO_ONES_NAMES: [&str; 9] =
     ["localhost", "localdomain", "local", "invalid", "test", "example", "example.com", "example.net", "example.org"];
 
-/// `None`: browser push is not configured, or a fault was noted.
+/// `None`: browser push is not configured, or a fault was reported.
 pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
     let ttl = reader.number(PUSH_TTL, 60..=MAX_TTL_SECONDS).map(Duration::from_secs);
     let hosts = if reader.is_set(PUSH_HOSTS) {
@@ -31,7 +31,7 @@ pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
         (false, false) => return None,
         (true, false) => reader.fault(VAPID_SUBJECT, format!("must be set together with {}", VAPID_PRIVATE_KEY.name)),
         (false, true) => {
-            reader.fault(VAPID_SUBJECT, format!("is only of use together with {}", VAPID_PRIVATE_KEY.name));
+            reader.fault(VAPID_SUBJECT, format!("has no effect without {}", VAPID_PRIVATE_KEY.name));
         }
         (true, true) => {}
     }
@@ -52,14 +52,14 @@ fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
             }
             Err(fault) => fault,
         };
-        // Entries are named by their number: a text that is no key may be a key that was mistyped.
+        // Entries are named by their number, because an invalid one may be a mistyped key.
         reader.fault(VAPID_PRIVATE_KEY, format!("has an entry {number} that {fault}"));
         return None;
     }
     Some(keys)
 }
 
-/// A path has a `/`, which base64url has not.
+/// A path contains a `/`, which base64url does not.
 fn key(entry: &str) -> Result<VapidKey, String> {
     if !entry.contains('/') {
         return VapidKey::from_base64(entry).map_err(|error| error.to_string());
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_leads_to_an_operator() {
+    fn a_subject_must_lead_to_an_operator() {
         for good in ["mailto:push@flametree.dev", "https://flametree.dev/contact", "mailto:a+b@mail.flametree.co.uk"] {
             assert!(is_subject(good), "{good}");
         }

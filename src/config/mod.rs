@@ -1,7 +1,7 @@
-//! The settings: read from the environment once, whole, before anything starts.
+//! The settings: read completely from the environment, once, before anything starts.
 //!
-//! The only module that reads the environment. Nothing below imports it; the composition root hands each module its
-//! part. Every fault is reported at once, relations between settings are checked here, and secrets are never printed.
+//! Only this module reads the environment. No lower module imports it; the composition root passes each module its
+//! part. All faults are reported at once, including contradictions between settings. Secrets are never printed.
 
 mod browser_push;
 mod parse;
@@ -41,9 +41,9 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// Where the metrics are served.
     pub metrics_addr: SocketAddr,
-    /// An origin: scheme, host, port. `None`: that of the listener.
+    /// An origin: scheme, host, port. `None`: use the listener's.
     pub public_url: Option<Url>,
-    /// Proxies whose word about the address of their client is believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub channels: Channels,
     /// `None`: there is no browser push.
@@ -59,7 +59,7 @@ pub struct Config {
     pub operator_ca_certificates: Vec<CertificateDer<'static>>,
     /// `None`: there are no portal users.
     pub users: Option<UserTokens>,
-    /// Whom the portal's sign-in page offers to be, as JSON: no setting sets it, only the demonstration does.
+    /// The users that the portal's sign-in page offers, as JSON; only the demonstration sets it.
     pub sign_in_choices: Option<String>,
     /// How long a stop waits for attempts in flight.
     pub shutdown_grace: Duration,
@@ -71,10 +71,10 @@ pub struct Config {
 /// Where the data is.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// A server that somebody else runs.
+    /// A server that the operator runs.
     External {
         url: DatabaseUrl,
-        /// A direct connection, past any pooler.
+        /// A direct connection, without a pooler.
         listen_url: Option<DatabaseUrl>,
         max_connections: u32,
     },
@@ -82,7 +82,7 @@ pub enum Database {
     Embedded { data_dir: PathBuf, max_connections: u32 },
 }
 
-/// Whose tokens are believed, of the portal's users.
+/// Which tokens of portal users are accepted.
 #[derive(Debug, Clone)]
 pub struct UserTokens {
     pub keys: UserTokenKeys,
@@ -90,7 +90,6 @@ pub struct UserTokens {
     pub audience: Option<String>,
 }
 
-/// Where the keys of their tokens are.
 #[derive(Debug, Clone)]
 pub enum UserTokenKeys {
     /// A secret or a public key.
@@ -99,69 +98,69 @@ pub enum UserTokenKeys {
     Jwks(Url),
 }
 
-/// What the senders may do.
+/// Settings for sending.
 #[derive(Debug, Clone)]
 pub struct Channels {
-    /// Reachable besides the public internet.
+    /// Allowed in addition to the public internet.
     pub allowed_networks: Vec<IpNet>,
-    /// Never reachable.
+    /// Never allowed.
     pub denied_networks: Vec<IpNet>,
-    /// Empty: those of the system.
+    /// Empty: the system's.
     pub name_servers: Vec<SocketAddr>,
     pub allow_http: bool,
-    /// The deadline where a push config names none.
+    /// The deadline for push configs without a timeout.
     pub webhook_timeout: Duration,
     /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Who we are to push services, and which ones there are.
+/// The VAPID identity of the deployment, and the push services that it allows.
 #[derive(Debug, Clone)]
 pub struct BrowserPush {
-    /// What new subscriptions are made with.
+    /// The key for new subscriptions.
     pub key: VapidKey,
-    /// What earlier ones were made with.
+    /// The keys of older subscriptions.
     pub retired_keys: Vec<VapidKey>,
-    /// How push services reach the operator: a `mailto:` or an `https:` URI.
+    /// The operator's contact for push services: a `mailto:` or an `https:` URI.
     pub subject: String,
-    /// Push services besides the vendors'.
+    /// Push services in addition to the vendors'.
     pub hosts: Vec<PushHost>,
-    /// How long a push service keeps a message for a browser that is away.
+    /// How long a push service keeps a message for an offline browser.
     pub ttl: Duration,
 }
 
-/// How much is delivered at once, and when a worker counts as dead.
+/// The concurrency limits of deliveries, and the lease of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// Attempts at once, per process and channel.
+    /// Concurrent attempts per process and channel.
     pub max_in_flight: u32,
-    /// Attempts at once, per process and endpoint; `None`: a third.
+    /// Concurrent attempts per process and endpoint; `None`: a third of the above.
     pub endpoint_max_in_flight: Option<u32>,
-    /// How long a silent worker is trusted.
+    /// How long a worker without a heartbeat counts as alive.
     pub lease: Duration,
 }
 
-/// How events are taken in.
+/// Settings for accepting events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ingest {
-    /// Events that may wait for their transaction.
+    /// Events that may wait for a transaction.
     pub queue_events: usize,
-    /// How long a delivery may wait where its event does not say.
+    /// How long a delivery may wait if its event does not specify it.
     pub expires: Duration,
 }
 
-/// Where traces go, and which.
+/// Where traces are sent, and which.
 #[derive(Debug, Clone)]
 pub struct Traces {
     pub url: Url,
-    /// Their values are marked as sensitive.
+    /// The values are marked as sensitive.
     pub headers: HeaderMap,
-    /// What is said of this process, its service's name first.
+    /// Resource attributes of this process, the service name first.
     pub resource: Vec<(String, String)>,
     pub share: Share,
 }
 
-/// When operations are due.
+/// When operations run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedules {
     pub retention: Schedule,
@@ -171,7 +170,7 @@ pub struct Schedules {
     pub reencryption: Schedule,
 }
 
-/// What a request may carry, and how many may stay open.
+/// Limits of requests and streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub event_bytes: usize,
@@ -179,9 +178,9 @@ pub struct Limits {
     pub batch_events: usize,
     /// Per tenant and process; `None`: no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
-    /// Streams at once, per process.
+    /// Concurrent streams per process.
     pub streams: usize,
-    /// Streams at once, per process and caller.
+    /// Concurrent streams per process and caller.
     pub caller_streams: usize,
 }
 
@@ -189,20 +188,20 @@ impl Config {
     /// Reads this process's environment.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        // A value that is not UTF-8 keeps its place with U+FFFD in it; the rule of its setting then refuses it.
+        // A value that is not UTF-8 contains U+FFFD afterwards, and the rule of its setting rejects it.
         Self::from_vars(
             std::env::vars_os()
                 .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())),
         )
     }
 
-    /// Every setting as the environment has it: `NAME=value`, a line each; of a secret only whether it is set.
+    /// Every setting in effect: `NAME=value`, one per line. Shows only whether a secret is set.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn in_force() -> String {
         SETTINGS.iter().map(|setting| setting.in_force(std::env::var(setting.name).ok()) + "\n").collect()
     }
 
-    /// Reads settings from the given variables; besides them only the files that they name.
+    /// Reads settings from the given variables and the files that they name.
     pub fn from_vars(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         parse::config(variables)
     }

@@ -1,4 +1,4 @@
-//! From variables to `Config`: a function per group, each reading all of its settings before it gives up.
+//! Builds `Config` from variables: one function per group, which reads all its settings before it fails.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -30,10 +30,10 @@ use crate::secrets::Keyring;
 use crate::telemetry::logging;
 use crate::tls;
 
-/// Where name servers listen (RFC 1035, section 4.2).
+/// The port of name servers (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
 
-/// The data directory of root: the user `postgres`, who runs root's server, cannot enter root's home.
+/// Root's data directory: the user `postgres`, who runs root's server, cannot enter root's home.
 const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
 
 pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
@@ -45,7 +45,7 @@ pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> R
     }
 }
 
-/// `None` only if a fault was noted.
+/// `None` only if a fault was reported.
 fn read(reader: &mut Reader) -> Option<Config> {
     let database = database(reader);
     let listen_addr = address(reader, LISTEN_ADDR);
@@ -63,7 +63,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let queue = queue(reader);
     let ingest = ingest(reader);
     let limits = limits(reader, ingest);
-    // Longer than the longest wait of a delivery, so that no partition is dropped under a waiting one.
+    // Longer than the longest wait of a delivery, so that no partition is dropped while a delivery in it waits.
     let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
     let schedules = schedules(reader);
     let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
@@ -100,7 +100,7 @@ fn encryption_keys(reader: &mut Reader, database: Option<&Database>) -> Option<A
         return None;
     };
     let keyring = Keyring::parse(text.expose());
-    keyring.map_err(|error| reader.fault(ENCRYPTION_KEYS, format!("is no keyring: {error}"))).ok().map(Arc::new)
+    keyring.map_err(|error| reader.fault(ENCRYPTION_KEYS, format!("is not a keyring: {error}"))).ok().map(Arc::new)
 }
 
 fn database(reader: &mut Reader) -> Option<Database> {
@@ -112,7 +112,7 @@ fn database(reader: &mut Reader) -> Option<Database> {
         return Some(Database::External { url: url?, listen_url, max_connections: max_connections? });
     }
     if reader.is_set(DATABASE_LISTEN_URL) {
-        reader.fault(DATABASE_LISTEN_URL, format!("is only of use together with {}", DATABASE_URL.name));
+        reader.fault(DATABASE_LISTEN_URL, format!("has no effect without {}", DATABASE_URL.name));
     }
     let data_dir = data_dir(reader);
     Some(Database::Embedded { data_dir: data_dir?, max_connections: max_connections? })
@@ -130,12 +130,12 @@ fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some(PathBuf::from(ROOT_DATA_DIR));
     }
-    // https://specifications.freedesktop.org/basedir-spec: relative paths are to be ignored.
+    // https://specifications.freedesktop.org/basedir-spec: ignore relative paths.
     let user_data = reader.system_variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home_data = || reader.system_variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let directory = user_data.or_else(home_data).map(|data| data.join("flametree-notify"));
     if directory.is_none() {
-        reader.fault(DATA_DIR, "must be set, for HOME is not");
+        reader.fault(DATA_DIR, "must be set, because HOME is not");
     }
     directory
 }
@@ -172,7 +172,7 @@ fn networks(reader: &mut Reader, setting: Setting) -> Option<Vec<IpNet>> {
     list(reader, setting, "CIDRs like 10.0.0.0/8,fd00::/8", |network| network.parse().ok())
 }
 
-/// Values separated by commas; none where the setting is not set.
+/// Values separated by commas; empty if the setting is unset.
 fn list<T>(reader: &mut Reader, setting: Setting, expected: &str, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
     if !reader.is_set(setting) {
         return Some(Vec::new());
@@ -184,7 +184,7 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
-/// Each of them must be one that others can be trusted by; a fault names the first that is not.
+/// Each must be a certificate authority; a fault names the first that is not.
 fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {
@@ -195,7 +195,7 @@ fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<
             match certificates.iter().position(Option::is_none) {
                 None if certificates.is_empty() => format!("names a file without a certificate in PEM form, {path:?}"),
                 None => return certificates.into_iter().flatten().collect(),
-                Some(at) => format!("names a file whose certificate {} is none of an authority, {path:?}", at + 1),
+                Some(at) => format!("names a file whose certificate {} is not of an authority, {path:?}", at + 1),
             }
         }
     };
@@ -210,7 +210,7 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     } else {
         None
     };
-    // A worker is silent for as long as its longest attempt at least: 10 s, channels' longest deadline.
+    // A worker may be silent during its longest attempt: 10 s, the channels' longest deadline.
     let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
     let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };
     if endpoint_max_in_flight.is_some_and(|most| most > queue.max_in_flight) {
@@ -243,7 +243,7 @@ fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
     if limits.batch_bytes < limits.event_bytes {
         reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));
     }
-    // A batch that is larger than the queue would be refused as overload for ever.
+    // A batch larger than the queue would always be rejected as overload.
     let queue_events = ingest.map_or(usize::MAX, |ingest| ingest.queue_events);
     if limits.batch_events > queue_events && reader.is_set(BATCH_MAX_EVENTS) {
         reader.fault(BATCH_MAX_EVENTS, format!("must be at most {}", INGEST_QUEUE_EVENTS.name));

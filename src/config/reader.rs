@@ -1,4 +1,4 @@
-//! Reads variables by the list of settings and keeps every fault until the end.
+//! Reads variables by the list of settings and collects all faults.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::ops::RangeInclusive;
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// Variables with this prefix are ours: one that is not a setting is a mistake.
+/// A variable with this prefix that is not a setting is a mistake.
 const PREFIX: &str = "FLAMETREE_";
 
-/// Everything that is wrong with the settings; holds no secret.
+/// All faults of the settings; contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigFault>);
 
-/// One thing that is wrong with one setting.
+/// One fault of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
     pub variable: String,
@@ -43,7 +43,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Empty values count as not set: that is how compose files pass a variable that has none.
+    /// Empty values count as unset, because compose files pass unset variables as empty ones.
     pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let variables: HashMap<_, _> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         let mut unknown: Vec<_> = variables.keys().filter(|name| is_unknown(name)).cloned().collect();
@@ -64,7 +64,7 @@ impl Reader {
         self.variables.get(setting.name).cloned().or_else(|| setting.default.map(str::to_owned))
     }
 
-    /// Whether somebody chose the value.
+    /// True if the operator set the value.
     pub(super) fn is_set(&self, setting: Setting) -> bool {
         self.variables.contains_key(setting.name)
     }
@@ -73,12 +73,12 @@ impl Reader {
         self.text(setting).map(Secret::new)
     }
 
-    /// A variable that belongs to the system, not to us.
+    /// A variable of the operating system.
     pub(super) fn system_variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// The parsed value; `None` if it is not set, or if it is not `expected`, which is then a fault.
+    /// The parsed value. `None` if the setting is unset, or if the value is not `expected`, which is reported as a fault.
     pub(super) fn parsed<T>(
         &mut self,
         setting: Setting,

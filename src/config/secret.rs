@@ -5,7 +5,7 @@ use std::fmt;
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
-/// A secret as it was set; wiped from memory when dropped.
+/// A secret setting; zeroed when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(Zeroizing<String>);
 
@@ -14,7 +14,7 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    /// The value, for the module that needs it; never for a log, an error or an answer.
+    /// The value, for the module that needs it; never for a log, an error or a response.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
@@ -26,7 +26,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to reach a database; may hold a password, so that it is never printed.
+/// How to connect to a database. Never printed, because it may contain a password.
 #[derive(Clone)]
 pub struct DatabaseUrl(Box<PgConnectOptions>);
 
@@ -36,7 +36,7 @@ impl DatabaseUrl {
         if !matches!(scheme, Some("postgres" | "postgresql")) {
             return None;
         }
-        // pgbouncer refuses connections that set extra_float_digits at their start.
+        // pgbouncer rejects connections that set extra_float_digits at startup.
         let options: PgConnectOptions = url.parse().ok()?;
         Some(Self(Box::new(options.extra_float_digits(None))))
     }

@@ -1,21 +1,21 @@
 //! The list of all settings: names, defaults, units, meanings.
 //!
-//! `Config` is read by it, `config check` prints it, and `docker/.env.example` is its copy; a test compares them.
+//! `Config` uses it, `config check` prints it, and `docker/.env.example` is a copy; a test compares them.
 
 /// One environment variable that the service reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
-    /// The value when the variable is not set or empty; `None`: see the meaning.
+    /// The value if the variable is unset or empty; `None`: see the meaning.
     pub default: Option<&'static str>,
-    /// Whether its value is never printed.
+    /// True if the value is never printed.
     pub secret: bool,
-    /// What it is for, with its unit.
+    /// The purpose, with the unit.
     pub meaning: &'static str,
 }
 
 impl Setting {
-    /// What is in force where the variable has `value`, as a person may see it.
+    /// The setting in effect if the variable has `value`, without secrets.
     pub(super) fn in_force(&self, value: Option<String>) -> String {
         let value = value.filter(|value| !value.is_empty());
         match (value, self.default) {
@@ -43,72 +43,72 @@ macro_rules! settings {
     ($($constant:ident = $kind:ident($name:literal, $($rest:literal),+);)+) => {
         $(pub(super) const $constant: Setting = $kind($name, $($rest),+);)+
 
-        /// Every setting, in the order in which a reader wants to meet them.
+        /// All settings, ordered for readers.
         pub const SETTINGS: &[Setting] = &[$($constant),+];
     };
 }
 
 settings! {
     DATABASE_URL = secret("DATABASE_URL",
-        "URL of a PostgreSQL server, 15 to 18, also through pgbouncer in transaction mode; unset: a private server is run by the binary itself");
+        "URL of a PostgreSQL server, 15 to 18, directly or through pgbouncer in transaction mode; unset: flametree-notify runs a private server");
     DATABASE_LISTEN_URL = secret("DATABASE_LISTEN_URL",
         "URL of a direct connection to the same database, for faster wake-ups; unset: workers only poll");
     DATABASE_MAX_CONNECTIONS = with_default("FLAMETREE_DATABASE_MAX_CONNECTIONS", "20",
-        "connections that one process opens to the database, 5 to 1000");
+        "most database connections of one process, 5 to 1000");
     DATA_DIR = optional("FLAMETREE_DATA_DIR",
-        "directory of the private server's data; unset: /var/lib/flametree-notify for root, else flametree-notify in the user's data directory");
+        "data directory of the private server; unset: /var/lib/flametree-notify for root, else flametree-notify in the user's data directory");
     LISTEN_ADDR = with_default("FLAMETREE_LISTEN_ADDR", "127.0.0.1:8080",
-        "address and port of the API");
+        "address and port where the API listens");
     METRICS_ADDR = with_default("FLAMETREE_METRICS_ADDR", "127.0.0.1:9464",
-        "address and port of the metrics");
+        "address and port where the metrics are served");
     PUBLIC_URL = optional("FLAMETREE_PUBLIC_URL",
-        "origin under which users reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document names none, the log the listen address");
+        "origin where users reach the service, such as https://notify.example.com, for the OpenAPI document and the log; unset: the document has none, and the log shows the listen address");
     TRUSTED_PROXIES = optional("FLAMETREE_TRUSTED_PROXIES",
-        "networks of the proxies before the API, as CIDRs separated by commas: wrong credentials that come through one are counted by the address that it names in Forwarded or X-Forwarded-For; unset: by the address of the connection");
+        "networks of the proxies before the API, as CIDRs separated by commas: wrong credentials count for the client address in Forwarded or X-Forwarded-For, and a proxy may hold all connections; unset: they count for the address of the connection, which may hold half of all connections");
     ENCRYPTION_KEYS = secret("FLAMETREE_ENCRYPTION_KEYS",
-        "keys for secrets at rest, id:base64 of 32 bytes, separated by commas, the first is used for new ones; required with DATABASE_URL; unset: made and kept in the data directory");
+        "keys for secrets at rest, as id:base64 of 32 bytes, separated by commas, of which the first encrypts new values; required with DATABASE_URL; unset: generated and kept in the data directory");
     JWT_SECRET = secret("FLAMETREE_JWT_SECRET",
-        "secret of at least 32 bytes by which portal users' tokens are signed (HS256); this, a key file or a JWKS URL, or there are no portal users");
+        "secret of at least 32 bytes that signs portal users' tokens (HS256); portal users need one of this, a key file or a JWKS URL");
     JWT_PUBLIC_KEY_FILE = optional("FLAMETREE_JWT_PUBLIC_KEY_FILE",
-        "PEM file of the public key of portal users' tokens: Ed25519 (EdDSA), RSA (RS256) or P-256 (ES256)");
+        "PEM file with the public key for portal users' tokens: Ed25519 (EdDSA), RSA (RS256) or P-256 (ES256)");
     JWKS_URL = optional("FLAMETREE_JWKS_URL",
-        "URL where the identity provider publishes the keys of portal users' tokens, https, with the algorithms as for a file");
+        "https URL where the identity provider publishes the keys for portal users' tokens, with the algorithms as for a file");
     JWT_ISSUER = optional("FLAMETREE_JWT_ISSUER",
-        "what the claim iss of portal users' tokens must be; required with FLAMETREE_JWKS_URL; unset: anything");
+        "required iss claim of portal users' tokens; required with FLAMETREE_JWKS_URL; unset: any");
     JWT_AUDIENCE = optional("FLAMETREE_JWT_AUDIENCE",
-        "what the claim aud of portal users' tokens must name; unset: tokens that have it are refused");
+        "value that the aud claim of portal users' tokens must contain; unset: tokens with this claim are rejected");
     ALLOWED_NETWORKS = optional("FLAMETREE_ALLOWED_NETWORKS",
-        "networks that webhooks and push services may reach besides the public internet, as CIDRs separated by commas; unset: none");
+        "networks that webhooks and push services may reach in addition to the public internet, as CIDRs separated by commas; unset: none");
     DENIED_NETWORKS = optional("FLAMETREE_DENIED_NETWORKS",
-        "networks that webhooks and push services must not reach, also if they are public or in FLAMETREE_ALLOWED_NETWORKS, as CIDRs separated by commas; unset: none");
+        "networks that webhooks and push services must not reach, even if they are public or in FLAMETREE_ALLOWED_NETWORKS, as CIDRs separated by commas; unset: none");
     NAME_SERVERS = optional("FLAMETREE_NAME_SERVERS",
         "name servers for the hosts of webhooks and push services, as addresses with or without a port, separated by commas; unset: those of /etc/resolv.conf");
     ALLOW_HTTP = with_default("FLAMETREE_ALLOW_HTTP", "false",
-        "true or false: whether webhooks and added push services may use plain http, for development");
+        "true or false: allows plain http for webhooks and for the push services in FLAMETREE_PUSH_HOSTS, for development");
     CA_FILE = optional("FLAMETREE_CA_FILE",
         "PEM file of root certificates to trust in addition to the public ones, for webhooks and push services; unset: none");
     OPERATOR_CA_FILE = optional("FLAMETREE_OPERATOR_CA_FILE",
-        "PEM file of root certificates to trust in addition to the public ones, for the JWKS URL and the collector of traces; unset: none");
+        "PEM file of root certificates to trust in addition to the public ones, for the JWKS URL and the trace collector; unset: none");
     WEBHOOK_TIMEOUT = with_default("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000",
-        "deadline of an attempt where no push config names one, in milliseconds, 1000 to 10000");
+        "deadline of an attempt if its push config has none, in milliseconds, 1000 to 10000");
     VAPID_PRIVATE_KEY = secret("FLAMETREE_VAPID_PRIVATE_KEY",
-        "P-256 private key for browser push, as base64url or the path of a PEM file; after a comma the ones before it, which browsers have subscribed with; unset: no browser push");
+        "P-256 private key for browser push, as base64url or the path of a PEM file; after a comma, earlier keys that browsers have subscribed with; unset: no browser push");
     VAPID_SUBJECT = optional("FLAMETREE_VAPID_SUBJECT",
-        "how push services reach the operator, mailto: and an address or an https URL; required with FLAMETREE_VAPID_PRIVATE_KEY");
+        "operator's contact for push services, as mailto: and an address or as an https URL; required with FLAMETREE_VAPID_PRIVATE_KEY");
     PUSH_HOSTS = optional("FLAMETREE_PUSH_HOSTS",
-        "push services besides those of the browsers' vendors, as host, host:port or *.host, separated by commas; unset: none");
+        "push services in addition to those of the browsers' vendors, as host, host:port or *.host, separated by commas; unset: none");
     PUSH_TTL = with_default("FLAMETREE_PUSH_TTL_SECONDS", "3600",
-        "how long a push service keeps a message for a browser that is away, in seconds, 60 to 2419200");
+        "how long a push service keeps a message for an offline browser, in seconds, 60 to 2419200");
     MAX_IN_FLIGHT = with_default("FLAMETREE_MAX_IN_FLIGHT", "1000",
-        "attempts at once per process and channel, 1 to 100000; a tenant may have half of them");
+        "concurrent attempts per process and channel, 1 to 100000; a tenant may use half of them");
     ENDPOINT_MAX_IN_FLIGHT = optional("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT",
-        "attempts at once per process and endpoint, at most FLAMETREE_MAX_IN_FLIGHT; unset: a third of it");
+        "concurrent attempts per process and endpoint, at most FLAMETREE_MAX_IN_FLIGHT; unset: a third of it");
     LEASE = with_default("FLAMETREE_LEASE_SECONDS", "30",
-        "how long a silent worker is trusted before its deliveries count as interrupted, in seconds, 11 to 3600: longer than the longest deadline, 10 s");
+        "how long a worker without a heartbeat counts as alive; then its deliveries are recorded as interrupted; in seconds, 11 to 3600: longer than the longest deadline, 10 s");
     INGEST_QUEUE_EVENTS = with_default("FLAMETREE_INGEST_QUEUE_EVENTS", "10000",
-        "events that may wait for their transaction before the API returns 503, 1 to 1000000; a tenant may have as many waiting as it leaves free, half of them while it is alone");
+        "events that may wait for their transaction before the API returns 503, 1 to 1000000; a tenant may use as many as it leaves free, so a single tenant gets half");
     EVENT_EXPIRES = with_default("FLAMETREE_EVENT_EXPIRES_SECONDS", "86400",
-        "how long a delivery may wait where the event does not say, in seconds, 1 to 604800");
+        "how long a delivery may wait if its event does not specify it, in seconds, 1 to 604800");
     EVENT_MAX_BYTES = with_default("FLAMETREE_EVENT_MAX_BYTES", "65536",
         "largest body of one posted event, in bytes, 1024 to 1048576");
     BATCH_MAX_BYTES = with_default("FLAMETREE_BATCH_MAX_BYTES", "1048576",
@@ -116,44 +116,44 @@ settings! {
     BATCH_MAX_EVENTS = with_default("FLAMETREE_BATCH_MAX_EVENTS", "500",
         "most events in a posted batch, 1 to 10000; at most FLAMETREE_INGEST_QUEUE_EVENTS, which also bounds the default");
     TENANT_EVENTS_PER_SECOND = with_default("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000",
-        "events that a tenant may post per second to one process before the API returns 429, 0 to 1000000, with ten seconds' worth saved up; 0: no limit");
+        "events per second that a tenant may post to one process before the API returns 429, 0 to 1000000, with a burst of ten seconds; 0: no limit");
     MAX_STREAMS = with_default("FLAMETREE_MAX_STREAMS", "10000",
-        "streams of operator workspaces that are open at once per process, 1 to 100000; a tenant may have as many as are free, at most half; each is a connection besides those of requests");
+        "concurrent streams of operator workspaces per process, 1 to 100000; a tenant may use as many as it leaves free, so at most half; streams use connections in addition to those of requests");
     CALLER_MAX_STREAMS = with_default("FLAMETREE_CALLER_MAX_STREAMS", "100",
-        "streams that one caller has open at once per process, 1 to 100000");
+        "concurrent streams per caller and process, 1 to 100000");
     RETENTION_DAYS = with_default("FLAMETREE_RETENTION_DAYS", "30",
-        "how long events and deliveries are kept, in days, 8 to 3650: longer than a delivery may wait, 7 days; beyond 30 days, up to a thirtieth longer");
+        "how long events and deliveries are kept, in days, 8 to 3650: longer than the longest wait of a delivery, 7 days; above 30 days, up to a thirtieth longer");
     RETENTION_SCHEDULE = with_default("FLAMETREE_RETENTION_SCHEDULE", "*/10 * * * *",
-        "when partitions are made ahead and old data is dropped: a cron expression in UTC of minute, hour, day, month and weekday (by name)");
+        "when new partitions are created and old data is dropped: a cron expression in UTC of minute, hour, day, month and weekday (by name)");
     WORKSPACE_REPAIR_SCHEDULE = with_default("FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "20 3 * * *",
-        "when sessions without events for the retention leave the operator workspace, as a cron expression");
+        "when sessions without an event during the retention are removed from the operator workspace, as a cron expression");
     SUBSCRIPTION_PRUNING_SCHEDULE = with_default("FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE", "40 3 * * *",
         "when push subscriptions that no browser has shown for 180 days are removed, as a cron expression");
     ROLLUP_SCHEDULE = with_default("FLAMETREE_ROLLUP_SCHEDULE", "* * * * *",
-        "when finished deliveries are added to the counts of statistics, as a cron expression");
+        "when finished deliveries are added to the statistics, as a cron expression");
     REENCRYPTION_SCHEDULE = with_default("FLAMETREE_REENCRYPTION_SCHEDULE", "0 4 * * *",
-        "when values under other keys than the first one are encrypted anew, as a cron expression");
+        "when values under other keys than the first one are encrypted again, as a cron expression");
     SHUTDOWN_GRACE = with_default("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "15",
-        "how long a stop waits for attempts in flight, in seconds, 1 to 3600; attempts still open then are recorded as interrupted");
+        "how long a shutdown waits for attempts in flight, in seconds, 1 to 3600; attempts still in flight then are recorded as interrupted");
     LOG = with_default("FLAMETREE_LOG", "info",
-        "what is logged: a level, or directives such as info,flametree_notify::queue=debug");
+        "log level, or directives such as info,flametree_notify::queue=debug");
     LOG_FORMAT = optional("FLAMETREE_LOG_FORMAT",
         "text or json; unset: text if standard error is a terminal, else json");
     OTLP_ENDPOINT = optional("OTEL_EXPORTER_OTLP_ENDPOINT",
-        "base URL of an OpenTelemetry collector that takes traces by OTLP over HTTP, as protobuf, such as http://127.0.0.1:4318; unset: traces are not exported");
+        "base URL of an OpenTelemetry collector that accepts traces by OTLP over HTTP, as protobuf, such as http://127.0.0.1:4318; unset: traces are not exported");
     OTLP_HEADERS = secret("OTEL_EXPORTER_OTLP_HEADERS",
-        "headers that the collector wants, as name=value separated by commas, values percent-encoded; unset: none");
+        "headers that the collector requires, as name=value separated by commas, values percent-encoded; unset: none");
     SERVICE_NAME = with_default("OTEL_SERVICE_NAME", "flametree-notify",
-        "what traces call this service");
+        "service name in traces");
     RESOURCE_ATTRIBUTES = optional("OTEL_RESOURCE_ATTRIBUTES",
-        "what traces say of this process besides, as name=value separated by commas, such as deployment.environment.name=production; unset: nothing");
+        "further resource attributes in traces, as name=value separated by commas, such as deployment.environment.name=production; unset: none");
     TRACES_SHARE = with_default("OTEL_TRACES_SAMPLER_ARG", "1",
-        "share of the traces beginning here that is exported, 0 to 1, the same in every process; a caller's trace is exported if its flag says so");
+        "share of the traces started here that is exported, 0 to 1, the same in every process; a caller's trace is exported if its sampled flag is set");
 }
 
 /// The settings as an env file: each with its meaning and, commented out, its default.
 pub fn example() -> String {
-    let heading = "# All settings of flametree-notify. What is commented out shows the default.\n".to_owned();
+    let heading = "# All settings of flametree-notify. A line that is commented out shows the default.\n".to_owned();
     let entries = SETTINGS.iter().map(|setting| {
         format!("\n# {}\n#{}={}\n", sentence(setting.meaning), setting.name, setting.default.unwrap_or(""))
     });

@@ -1,4 +1,4 @@
-//! What settings mean and how their faults are reported.
+//! The meaning of settings, and how their errors are reported.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
 const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
 #[test]
-fn without_any_setting_there_is_an_embedded_server_and_the_defaults() {
+fn without_settings_there_is_an_embedded_server_and_the_defaults() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
     assert!(config.public_url.is_none());
@@ -32,7 +32,7 @@ fn an_empty_value_counts_as_not_set() {
 }
 
 #[test]
-fn a_database_url_means_an_external_server() {
+fn a_database_url_selects_an_external_server() {
     let url = ("DATABASE_URL", "postgres://me:pa55word@db.internal:6432/notify");
     let config = config_of(&[url, KEYS]).unwrap();
     let Database::External { url, listen_url: None, max_connections: 20 } = &config.database else {
@@ -43,7 +43,7 @@ fn a_database_url_means_an_external_server() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn reports_all_faults_at_once() {
     let faults = faults_of(&[
         ("FLAMETREE_LEASE_SECONDS", "10"),
         ("FLAMETREE_LISTEN_ADDR", "8080"),
@@ -82,7 +82,7 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused() {
+fn rejects_settings_that_contradict_each_other() {
     for (variables, expected) in [
         (
             &[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "11")],
@@ -104,13 +104,13 @@ fn settings_that_contradict_each_other_are_refused() {
         assert_eq!(faults_of(variables), [expected]);
     }
     let listen_only = faults_of(&[("DATABASE_LISTEN_URL", "postgres://db/notify")]);
-    assert_eq!(listen_only, ["DATABASE_LISTEN_URL is only of use together with DATABASE_URL"]);
+    assert_eq!(listen_only, ["DATABASE_LISTEN_URL has no effect without DATABASE_URL"]);
     let no_keys = faults_of(&[("DATABASE_URL", "postgres://db/notify")]);
     assert_eq!(no_keys, ["FLAMETREE_ENCRYPTION_KEYS must be set together with DATABASE_URL"]);
 }
 
 #[test]
-fn the_keys_of_portal_users_come_from_one_place() {
+fn the_keys_of_portal_users_come_from_one_setting() {
     assert!(config_of(&[]).unwrap().users.is_none());
     let secret = ("FLAMETREE_JWT_SECRET", "a secret of 32 bytes, or of more");
     let url = ("FLAMETREE_JWKS_URL", "https://login.example/jwks?tenant=7");
@@ -125,13 +125,13 @@ fn the_keys_of_portal_users_come_from_one_place() {
     assert_eq!(faults_of(&[url]), [expected]);
     let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
     let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
-    assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE is only of use together with {one_of}")]);
+    assert_eq!(needless, [format!("FLAMETREE_JWT_AUDIENCE has no effect without {one_of}")]);
     let both = [secret, url, ("FLAMETREE_JWT_ISSUER", "me")];
     assert_eq!(faults_of(&both), ["FLAMETREE_JWKS_URL must not be set together with FLAMETREE_JWT_SECRET"]);
     let short = faults_of(&[("FLAMETREE_JWT_SECRET", "hunter2")]);
     assert_eq!(short, ["FLAMETREE_JWT_SECRET must have at least 32 bytes"]);
     let file = faults_of(&[("FLAMETREE_JWT_PUBLIC_KEY_FILE", "/dev/null")]);
-    let expected = "names a file that holds no public key in PEM form (BEGIN PUBLIC KEY), \"/dev/null\"";
+    let expected = "names a file that does not contain a public key in PEM form (BEGIN PUBLIC KEY), \"/dev/null\"";
     assert_eq!(file, [format!("FLAMETREE_JWT_PUBLIC_KEY_FILE {expected}")]);
 }
 
@@ -147,7 +147,7 @@ fn published_keys_come_over_tls_or_from_this_machine() {
 }
 
 #[test]
-fn a_default_gives_way_to_a_smaller_bound() {
+fn a_smaller_bound_reduces_a_default() {
     let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
     assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (None, 5));
 }
@@ -174,17 +174,17 @@ fn a_secret_is_never_printed() {
 }
 
 #[test]
-fn both_the_api_and_the_metrics_may_take_any_free_port() {
+fn the_api_and_the_metrics_may_both_use_any_free_port() {
     let any_port = "127.0.0.1:0";
     assert!(config_of(&[("FLAMETREE_LISTEN_ADDR", any_port), ("FLAMETREE_METRICS_ADDR", any_port)]).is_ok());
 }
 
 #[test]
-fn keys_and_authorities_are_read_where_the_settings_are() {
+fn parses_keys_and_authorities_with_the_settings() {
     let keys = |keys| faults_of(&[("FLAMETREE_ENCRYPTION_KEYS", keys)]);
     let good = KEYS.1;
-    assert_eq!(keys("hunter2"), ["FLAMETREE_ENCRYPTION_KEYS is no keyring: entry 1 is not of the form `id:base64`"]);
-    let short = "FLAMETREE_ENCRYPTION_KEYS is no keyring: entry 2 has a key of another length than 32 bytes";
+    assert_eq!(keys("hunter2"), ["FLAMETREE_ENCRYPTION_KEYS is not a keyring: entry 1 is not of the form `id:base64`"]);
+    let short = "FLAMETREE_ENCRYPTION_KEYS is not a keyring: entry 2 has a key that is not 32 bytes long";
     assert_eq!(keys(&format!("{good},k2:aHVudGVyMg==")), [short]);
     let keyring = config_of(&[KEYS]).unwrap().encryption_keys.unwrap();
     assert_eq!(keyring.active_id(), "k1");
@@ -201,13 +201,13 @@ fn keys_and_authorities_are_read_where_the_settings_are() {
     let config = config_of(&[("FLAMETREE_OPERATOR_CA_FILE", file.to_str().unwrap())]).unwrap();
     assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (0, 2));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is none of an authority");
+    assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is not of an authority");
     assert_eq!(faults("no certificate"), "names a file without a certificate in PEM form");
     std::fs::remove_file(&file).unwrap();
 }
 
 #[test]
-fn browser_push_needs_a_key_and_an_operator() {
+fn browser_push_needs_a_key_and_a_subject() {
     assert!(config_of(&[]).unwrap().browser_push.is_none());
     let key = ("FLAMETREE_VAPID_PRIVATE_KEY", "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY");
     let subject = ("FLAMETREE_VAPID_SUBJECT", "mailto:push@flametree.dev");
@@ -221,7 +221,7 @@ fn browser_push_needs_a_key_and_an_operator() {
     let alone = faults_of(&[key]);
     assert_eq!(alone, ["FLAMETREE_VAPID_SUBJECT must be set together with FLAMETREE_VAPID_PRIVATE_KEY"]);
     let needless = faults_of(&[subject]);
-    assert_eq!(needless, ["FLAMETREE_VAPID_SUBJECT is only of use together with FLAMETREE_VAPID_PRIVATE_KEY"]);
+    assert_eq!(needless, ["FLAMETREE_VAPID_SUBJECT has no effect without FLAMETREE_VAPID_PRIVATE_KEY"]);
     for wrong in ["hunter2-hunter2", "/does/not/exist.pem", "/dev/null", &format!("{0},{0}", key.1)] {
         let faults = faults_of(&[(key.0, wrong), subject]);
         assert!(faults.len() == 1 && faults[0].starts_with("FLAMETREE_VAPID_PRIVATE_KEY has an entry "), "{faults:?}");

@@ -1,4 +1,4 @@
-//! Where traces go, by the names that OpenTelemetry has given its settings.
+//! Where traces are sent, by OpenTelemetry's standard settings.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -9,10 +9,10 @@ use super::reader::Reader;
 use super::settings::{OTLP_ENDPOINT, OTLP_HEADERS, RESOURCE_ATTRIBUTES, SERVICE_NAME, TRACES_SHARE};
 use crate::telemetry::traces::Share;
 
-/// Where a collector takes traces, below its base URL.
+/// The path of a collector's traces, below its base URL.
 const PATH: [&str; 2] = ["v1", "traces"];
 
-/// `None`: traces are not exported, or a fault was noted.
+/// `None`: traces are not exported, or a fault was reported.
 pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
     let url = reader.parsed(OTLP_ENDPOINT, "an http or https URL without user, query and fragment", traces_url);
     let headers = if reader.is_set(OTLP_HEADERS) {
@@ -28,7 +28,7 @@ pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
     let service_name = reader.text(SERVICE_NAME);
     let share = reader.parsed(TRACES_SHARE, "a number from 0 to 1", |text| Share::new(text.parse().ok()?));
     let (url, headers, share) = (url?, headers?, share?);
-    // The name has a setting of its own, which counts more than the list.
+    // The name has a separate setting, which takes precedence.
     let attributes = attributes?.into_iter().filter(|(name, _)| name != "service.name");
     let resource = service_name.map(|name| ("service.name".to_owned(), name)).into_iter().chain(attributes).collect();
     Some(Traces { url, headers, resource, share })
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traces_go_below_the_base_url() {
+    fn traces_are_sent_below_the_base_url() {
         let of = |text| traces_url(text).map(|url| url.to_string());
         assert_eq!(of("http://127.0.0.1:4318").as_deref(), Some("http://127.0.0.1:4318/v1/traces"));
         assert_eq!(of("https://otlp.example/base/").as_deref(), Some("https://otlp.example/base/v1/traces"));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_pairs_and_secret() {
+    fn headers_are_pairs_and_marked_secret() {
         let found = headers("api-key=a%20b%3D, x-team = core,").unwrap();
         assert_eq!((&found["api-key"], &found["x-team"]), (&"a b=".parse().unwrap(), &"core".parse().unwrap()));
         assert!(!format!("{found:?}").contains("a b"));

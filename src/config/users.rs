@@ -1,4 +1,4 @@
-//! Whose tokens are believed, of the portal's users.
+//! Which tokens of portal users are accepted.
 
 use url::{Host, Url};
 
@@ -9,7 +9,7 @@ use crate::users::Key;
 
 const SOURCES: [Setting; 3] = [JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL];
 
-/// `None`: there are no portal users, or a fault was noted.
+/// `None`: there are no portal users, or a fault was reported.
 pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
     let (issuer, audience) = (reader.text(JWT_ISSUER), reader.text(JWT_AUDIENCE));
     let mut set = SOURCES.into_iter().filter(|setting| reader.is_set(*setting));
@@ -17,7 +17,7 @@ pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
         let names = SOURCES.map(|setting| setting.name).join(", ");
         for (needless, value) in [(JWT_ISSUER, issuer), (JWT_AUDIENCE, audience)] {
             if value.is_some() {
-                reader.fault(needless, format!("is only of use together with one of {names}"));
+                reader.fault(needless, format!("has no effect without one of {names}"));
             }
         }
         return None;
@@ -30,11 +30,11 @@ pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
     } else if source == JWT_PUBLIC_KEY_FILE {
         public_key(reader).map(UserTokenKeys::One)
     } else {
-        let expected = "an https URL without user and fragment, or an http URL of this machine itself";
+        let expected = "an https URL without user and fragment, or an http URL of this machine";
         reader.parsed(JWKS_URL, expected, jwks_url).map(UserTokenKeys::Jwks)
     };
     if source == JWKS_URL && issuer.is_none() {
-        // Providers of many customers publish the same keys for all of them: only the issuer tells whose token it is.
+        // Some providers publish the same keys for all customers: only the issuer identifies the customer.
         let reason = "its keys may sign other customers' tokens too, and only the issuer tells them apart";
         reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
     }
@@ -59,7 +59,7 @@ fn public_key(reader: &mut Reader) -> Option<Key> {
     None
 }
 
-/// Whoever can change what comes over plain http could sign tokens for anybody.
+/// An attacker who can change a response over plain http could sign tokens for any user.
 fn jwks_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_local = match url.host()? {

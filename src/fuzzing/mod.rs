@@ -1,7 +1,7 @@
-//! Every parser of outside input under one name each, for the fuzzer (`fuzz/`) and for the tests.
+//! Every parser of external input as a named target, for the fuzzer (`fuzz/`) and for tests.
 //!
-//! A target takes any bytes, and panics if what must hold does not. What must hold stands beside the parsers, in their
-//! modules' `properties`. Only compiled for tests and fuzzers.
+//! A target accepts any bytes, and panics if a property does not hold. The properties are in the parsers' modules, in
+//! `properties`. Only compiled for tests and fuzzers.
 
 use crate::channels::{browser_push, properties as addresses, webhook};
 use crate::{domain, http, users};
@@ -9,7 +9,7 @@ use crate::{domain, http, users};
 #[cfg(test)]
 mod tests;
 
-/// A target's name, as its file in `fuzz/fuzz_targets` and its directory in `fuzz/seeds` have it, and its property.
+/// A target's name, which is also its file in `fuzz/fuzz_targets` and its directory in `fuzz/seeds`, and its property.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -27,12 +27,12 @@ pub const TARGETS: [Target; 11] = [
     ("url", url),
 ];
 
-/// Addresses that a name resolves to, beside a network that the operator opened.
+/// Addresses that a name resolves to, with a network that the operator allowed.
 pub fn address(input: &[u8]) {
     addresses::address(input);
 }
 
-/// What an endpoint answers to a delivery and to a test event.
+/// An endpoint's response to a delivery and to a test event.
 pub fn endpoint_answer(input: &[u8]) {
     webhook::properties::answer(input);
 }
@@ -59,17 +59,17 @@ pub fn jwt(input: &[u8]) {
     users::properties::token(input);
 }
 
-/// What an identity provider publishes, and a key file.
+/// An identity provider's published keys, and a key file.
 pub fn public_keys(input: &[u8]) {
     users::properties::keys(input);
 }
 
-/// What a push service answers.
+/// A push service's response.
 pub fn push_answer(input: &[u8]) {
     browser_push::properties::answer(input);
 }
 
-/// The body of a push config or of a patch of one.
+/// The body of a push config or of its patch.
 pub fn push_config(input: &[u8]) {
     if let Some(config) = domain::properties::push_config(input) {
         webhook::properties::sent_headers(&config.headers);
@@ -81,12 +81,12 @@ pub fn push_subscription(input: &[u8]) {
     browser_push::properties::subscription(input);
 }
 
-/// The query, the headers and the parts of the path of a request.
+/// The query, the headers and the path parameters of a request.
 pub fn request(input: &[u8]) {
     http::properties::request(input);
 }
 
-/// The URL of a webhook, and the guard of addresses.
+/// A webhook URL, and the address rules.
 pub fn url(input: &[u8]) {
     if let Ok(text) = str::from_utf8(input) {
         addresses::url(text);

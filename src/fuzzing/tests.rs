@@ -1,5 +1,5 @@
-//! The targets on the stable toolchain: their seeds, and as many changes of these as a test has time for, the same ones
-//! each time. What the fuzzer has found lies among the seeds.
+//! Runs the fuzz targets on the stable toolchain: with their seeds, and with as many changed seeds as a test has time for,
+//! the same ones each time. Inputs that the fuzzer found are among the seeds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,10 +18,10 @@ const CASES: u32 = 6_000;
 const COSTLY_CASES: u32 = 500;
 const COSTLY: [&str; 3] = ["endpoint_answer", "jwt", "push_subscription"];
 
-/// Longest changed input, in bytes: the fuzzer's own bound.
+/// Longest changed input, in bytes: the fuzzer's own limit.
 const MAX_INPUT_BYTES: usize = 4_096;
 
-/// What parsers stumble over.
+/// Texts that often break parsers.
 const TOKENS: &[&str] = &[
     "\0",
     "\\u0000",
@@ -78,7 +78,7 @@ enum Edit {
     Token(Index, Index),
     Cut(Index, Index),
     Double(Index, Index),
-    /// The input up to a place, and another seed from a place on.
+    /// The input up to a position, followed by another seed from a position on.
     Cross(Index, Index, Index),
 }
 
@@ -162,7 +162,7 @@ fn check((name, target): Target) {
 }
 
 #[test]
-fn what_must_hold_holds_for_the_seeds_and_their_changes() {
+fn the_properties_hold_for_the_seeds_and_their_changes() {
     std::thread::scope(|scope| {
         let running = TARGETS.map(|target| scope.spawn(move || check(target)));
         let failed = running.into_iter().filter_map(|target| target.join().err()).count();
@@ -171,7 +171,7 @@ fn what_must_hold_holds_for_the_seeds_and_their_changes() {
 }
 
 #[test]
-fn every_target_has_its_file_and_its_seeds_and_no_other_has() {
+fn every_target_has_a_file_and_seeds_and_there_are_no_others() {
     let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names_in(&fuzz("fuzz_targets")), names);
     assert_eq!(names_in(&fuzz("seeds")), names);

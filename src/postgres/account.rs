@@ -1,4 +1,4 @@
-//! Whose processes and files the server's are: ours, or the user `postgres`'s where we are root.
+//! The user who runs the server and owns its files: the current user, or `postgres` if that is root.
 //!
 //! PostgreSQL refuses to run as root.
 
@@ -11,14 +11,14 @@ use tokio::process::Command;
 
 use super::error::Error;
 
-/// The user whom Debian's, Red Hat's and Alpine's packages make for the server.
+/// The server's user in the packages of Debian, Red Hat and Alpine.
 const SERVER_USER: &str = "postgres";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Account {
-    /// The server runs as the user who started us.
+    /// The server runs as the current user.
     Own,
-    /// We are root: the server runs as another user.
+    /// The current user is root: the server runs as another user.
     Other { user: u32, group: u32 },
 }
 
@@ -41,8 +41,8 @@ impl Account {
         }
     }
 
-    /// A program of PostgreSQL, run by this account, without our environment: its variables (`PGDATA`, `PGPORT`,
-    /// `PGOPTIONS`) would change what the program does.
+    /// A PostgreSQL program, run by this account. Its environment is cleared, because variables (`PGDATA`, `PGPORT`,
+    /// `PGOPTIONS`) would change its behavior.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
@@ -61,7 +61,7 @@ impl Account {
         }
     }
 
-    /// Whether the account can get into a directory through all that are above it.
+    /// Checks that the account can enter the directory and all its parents.
     pub(super) fn check_can_enter(self, directory: &Path) -> Result<(), Error> {
         let Self::Other { user, group } = self else { return Ok(()) };
         for path in directory.ancestors() {

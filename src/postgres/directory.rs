@@ -1,11 +1,11 @@
-//! The data directory: who may use it, what lies where, and how a new one is made.
+//! The data directory: its lock, its layout, and how a new one is created.
 //!
 //! ```text
 //! lock            held by the process that runs the server
-//! cluster/        PostgreSQL's own data directory; cluster.new/ while it is being made
+//! cluster/        PostgreSQL's data directory; cluster.new/ while it is being created
 //! start.log       the first lines of the last start; not in log/, where the server's user could plant a link for root
 //! log/            a file per weekday, overwritten after a week
-//! socket/         the server's socket, unless the path is too long for one
+//! socket/         the server's socket, unless the path is too long
 //! ```
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
@@ -23,13 +23,13 @@ use super::error::Error;
 use super::installation::Installation;
 use super::stale_processes;
 
-/// Longest directory of a socket, in bytes: the path of a socket has 107, of which PostgreSQL adds 14, and some remain.
+/// Longest directory of a socket, in bytes: a socket's path has at most 107, of which PostgreSQL adds 14; the rest is reserve.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
 
-/// Where sockets of longer paths go. Not `TMPDIR`: the place must be the same at the next start.
+/// The parent of socket directories whose own path is too long. Not `TMPDIR`: the next start must find the same place.
 const SHORT_DIRECTORY: &str = "/tmp";
 
-/// An existing data directory that this process alone uses.
+/// An existing data directory that only this process uses.
 #[derive(Debug)]
 pub(super) struct Directory {
     account: Account,
@@ -37,20 +37,19 @@ pub(super) struct Directory {
     log: PathBuf,
     start_log: PathBuf,
     socket: PathBuf,
-    /// Released when it is dropped, and by the system when this process ends, however it ends.
+    /// Released on drop, and by the system when this process ends.
     _lock: Lock,
 }
 
-/// The lock of a data directory.
 #[derive(Debug)]
 struct Lock(File);
 
 impl Directory {
-    /// Makes what is missing and takes the lock.
+    /// Creates what is missing and takes the lock.
     pub(super) fn open(path: &Path, account: Account) -> Result<Self, Error> {
         if !path.exists() {
             fs::create_dir_all(path).map_err(Error::io("make", path))?;
-            // Others must pass through root's directory, but not list it: the server runs as another user.
+            // The server's user must pass through root's directory, but not list it.
             let mode = if account == Account::Own { 0o700 } else { 0o711 };
             fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
         }
@@ -84,7 +83,7 @@ impl Directory {
         &self.socket
     }
 
-    /// A socket's directory in `/tmp` goes with its server; the data directory stays as it is.
+    /// Removes a socket directory in `/tmp`. The data directory stays.
     pub(super) fn remove_short_socket(&self) {
         if self.socket.parent() != self.cluster.parent()
             && let Err(error) = fs::remove_dir(&self.socket)
@@ -93,7 +92,7 @@ impl Directory {
         }
     }
 
-    /// The major version that made the cluster; `None` before there is one.
+    /// The major version that created the cluster; `None` without a cluster.
     pub(super) fn cluster_version(&self) -> Result<Option<u32>, Error> {
         let path = self.cluster.join("PG_VERSION");
         match fs::read_to_string(&path) {
@@ -103,8 +102,8 @@ impl Directory {
         }
     }
 
-    /// Makes the cluster if there is none. It is made beside its place and renamed when it is whole, so that a kill in
-    /// between leaves nothing that looks like a cluster.
+    /// Creates a missing cluster, in another directory that is renamed when it is complete. So a kill leaves
+    /// nothing that looks like a cluster.
     pub(super) async fn initialize(&self, installation: &Installation) -> Result<(), Error> {
         if self.cluster.exists() {
             return Ok(());
@@ -148,8 +147,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// A child that was forked at this moment has the open file too until it runs its program (`O_CLOEXEC`): to close the
-    /// file here would leave it locked for so long.
+    /// A child that was just forked also holds the open file until it runs its program (`O_CLOEXEC`), so closing the
+    /// file here would leave it locked until then.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "the data directory remains locked until this process ends");
@@ -168,8 +167,8 @@ pub(super) fn socket_directory(directory: &Path) -> PathBuf {
     Path::new(SHORT_DIRECTORY).join(format!("flametree-notify-{name:016x}"))
 }
 
-/// Makes a directory that only the account can enter. One that is already there must be so: in `/tmp` anybody could
-/// have made it.
+/// Creates a directory that only the account can enter. An existing one must have these permissions: in `/tmp`, any user
+/// could have created it.
 fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return account.give(path),
@@ -181,7 +180,7 @@ fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     if metadata.is_dir() && metadata.uid() == account.user_id() && open_to_others == 0 {
         return Ok(());
     }
-    // Made by root and not yet given away: a kill between the two must not need a person.
+    // A kill may have left root's directory without its new owner; the next start must repair that.
     if metadata.is_dir() && metadata.uid() == 0 && account != Account::Own {
         return account.give(path);
     }
@@ -193,23 +192,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_free_when_its_user_is_gone_though_a_child_still_has_the_file() {
+    fn a_lock_is_free_after_its_owner_is_gone_even_if_a_child_has_the_file() {
         let path = std::env::temp_dir().join(format!("flametree-lock-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&path).unwrap();
         let first = Lock::take(&path).unwrap();
-        // What a fork gives to the child until it runs its program.
+        // The open file that a forked child has until it runs its program.
         let child = first.0.try_clone().unwrap();
         assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }));
         drop(first);
         let second = Lock::take(&path).unwrap();
         drop(child);
-        assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }), "that was not the lock of the second");
+        assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }), "the second lock was not held");
         drop(second);
         fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
-    fn a_socket_lies_in_the_data_directory_unless_the_path_is_too_long() {
+    fn a_socket_is_in_the_data_directory_unless_the_path_is_too_long() {
         assert_eq!(socket_directory(Path::new("/var/lib/x")), Path::new("/var/lib/x/socket"));
         let long = PathBuf::from("/home").join("d".repeat(100));
         let short = socket_directory(&long);

@@ -1,4 +1,4 @@
-//! Why the embedded server cannot run, each with what a person can do about it.
+//! Why the embedded server cannot run, and how to fix it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub enum Error {
     )]
     NoAccount,
     #[error(
-        "the user `postgres`, as whom root's server runs, cannot enter {}: set FLAMETREE_DATA_DIR to another directory",
+        "the user `postgres`, who runs root's server, cannot enter {}: set FLAMETREE_DATA_DIR to another directory",
         path.display()
     )]
     NotEnterable { path: PathBuf },
@@ -36,7 +36,7 @@ pub enum Error {
     LeftBehind { path: PathBuf, pid: i32 },
     #[error("the data directory cannot be initialized: {output}")]
     Initialize { output: String },
-    #[error("the embedded PostgreSQL ended while it started; its log is in {}: {output}", log.display())]
+    #[error("the embedded PostgreSQL ended during its start; its log is in {}: {output}", log.display())]
     Ended { log: PathBuf, output: String },
     #[error("the embedded PostgreSQL accepts no connections; its log is in {}", log.display())]
     NotReady {
@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: what was being done, and with what.
+    /// For `map_err`: the action that failed, and its path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -7,13 +7,13 @@ use tokio::process::Command;
 
 use super::error::Error;
 
-/// The oldest major version that the schema and the queries are tested with.
+/// The oldest major version that tests cover.
 const MINIMUM_VERSION: u32 = 15;
 
-/// Where distributions put one directory per version: Debian, then Red Hat.
+/// Parent directories with one directory per version: Debian's, then Red Hat's.
 const VERSIONED_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
-/// The programs of one PostgreSQL.
+/// The programs of one PostgreSQL version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Installation {
     major: u32,
@@ -22,7 +22,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The newest one that is installed; with `cluster_version`, the one that can read data of that major version.
+    /// The newest installed version; with `cluster_version`, the version that can read such data.
     pub(super) async fn find(cluster_version: Option<u32>) -> Result<Self, Error> {
         let mut found = Vec::new();
         for programs in candidates().await {
@@ -58,7 +58,7 @@ impl Installation {
     }
 }
 
-/// Directories that may hold the programs, some of them more than once.
+/// Directories that may contain the programs, possibly with duplicates.
 async fn candidates() -> Vec<PathBuf> {
     let mut candidates: Vec<PathBuf> = Vec::new();
     for (parent, prefix) in VERSIONED_DIRECTORIES {
@@ -67,7 +67,7 @@ async fn candidates() -> Vec<PathBuf> {
         candidates.extend(versioned.map(|entry| entry.path().join("bin")));
     }
     candidates.extend(output_of(Path::new("pg_config"), &["--bindir"]).await.map(PathBuf::from));
-    // The shell searches PATH, of which only config may know.
+    // The shell searches PATH, which only the config module may read.
     if let Some(postgres) = output_of(Path::new("sh"), &["-c", "command -v postgres"]).await {
         let program = std::fs::canonicalize(&postgres).unwrap_or_else(|_| PathBuf::from(postgres));
         candidates.extend(program.parent().map(Path::to_owned));
@@ -75,7 +75,7 @@ async fn candidates() -> Vec<PathBuf> {
     candidates
 }
 
-/// The first line that a program prints; `None` if it is not there or fails.
+/// The first line that a program prints; `None` if the program does not exist or fails.
 async fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().await.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -92,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_from_what_postgres_prints() {
+    fn parses_the_version_that_postgres_prints() {
         assert_eq!(version_in("postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)"), Some("15.8"));
         assert_eq!(version_in("postgres (PostgreSQL) 18beta1"), Some("18beta1"));
         assert_eq!(version_in("something else"), None);
     }
 
     #[test]
-    fn the_newest_version_is_the_largest_number_not_the_last_text() {
+    fn compares_versions_as_numbers_not_as_text() {
         let installation = |major, version: &str| Installation {
             major,
             version: version.to_owned(),

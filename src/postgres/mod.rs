@@ -1,7 +1,7 @@
-//! The embedded default: a private PostgreSQL server of our own, from the installed programs, in our data directory.
+//! The embedded default: a private PostgreSQL server from the installed programs, in the service's data directory.
 //!
-//! It is started and stopped with this process and reachable only over a unix socket in a directory that no other
-//! user can enter. Its durability is PostgreSQL's default. Knows nothing of tables: migrations are `store`'s.
+//! It starts and stops with this process and listens only on a unix socket in a directory that no other user can
+//! enter. Durability is PostgreSQL's default. Knows no tables: `store` has the migrations.
 
 mod account;
 mod directory;
@@ -20,22 +20,21 @@ pub use self::error::Error;
 use self::installation::Installation;
 use self::process::Postmaster;
 
-/// The superuser and the database of the private server.
+/// The names of the superuser and the database.
 const NAME: &str = "flametree";
 
-/// Connections beyond `max_connections`: for psql, autovacuum's launcher and what PostgreSQL reserves for superusers.
+/// Connections beyond `max_connections`: for psql, the autovacuum launcher, and those that PostgreSQL reserves for superusers.
 const SPARE_CONNECTIONS: u32 = 20;
 
-/// How to run the private server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Everything of the server is below it; made if it is not there.
+    /// Contains all files of the server; created if it does not exist.
     pub data_dir: PathBuf,
-    /// How many connections the service will open.
+    /// Most connections that the service opens.
     pub max_connections: u32,
 }
 
-/// The running private server. Dropped without `stop` it is asked to stop, and not waited for.
+/// The running private server. Dropping it without `stop` requests the stop without waiting for it.
 #[derive(Debug)]
 pub struct EmbeddedServer {
     postmaster: Postmaster,
@@ -43,8 +42,8 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
-    /// Makes the data directory if it is new, ends what a killed process has left behind in it, and starts the server.
-    /// Comes back when connections are accepted and the database exists.
+    /// Creates the data directory if it is new, stops a stale server in it, and starts the server. Returns when the server
+    /// accepts connections and the database exists.
     pub async fn start(settings: &Settings) -> Result<Self, Error> {
         let account = Account::for_server()?;
         let directory = Directory::open(&settings.data_dir, account)?;
@@ -56,7 +55,7 @@ impl EmbeddedServer {
         let options = server.connect_options();
         if let Err(error) = server.postmaster.ready(&options, &server.directory).await {
             if let Err(stop_error) = server.postmaster.stop().await {
-                tracing::warn!(error = %stop_error, "the embedded PostgreSQL that did not start cannot be stopped");
+                tracing::warn!(error = %stop_error, "the embedded PostgreSQL could not start, and could not be stopped");
             }
             return Err(error);
         }
@@ -68,12 +67,12 @@ impl EmbeddedServer {
         Ok(server)
     }
 
-    /// How to connect, as the owner of everything.
+    /// Connects as the owner of the database.
     pub fn connect_options(&self) -> PgConnectOptions {
         options(self.socket_dir())
     }
 
-    /// How to connect to the server that another process runs in `data_dir`: what to do after [`Error::InUse`].
+    /// Connects to the server that another process runs in `data_dir`: for use after [`Error::InUse`].
     pub fn of_other_process(data_dir: &Path) -> Result<PgConnectOptions, Error> {
         let data_dir = std::fs::canonicalize(data_dir).map_err(Error::io("find", data_dir))?;
         Ok(options(&directory::socket_directory(&data_dir)))
@@ -84,13 +83,13 @@ impl EmbeddedServer {
         self.directory.socket()
     }
 
-    /// Ends all sessions, writes a checkpoint and waits for the end of the server.
+    /// Ends all sessions, writes a checkpoint and waits until the server has ended.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.postmaster.stop().await?;
-        // The process that writes the log ends after its server, when nobody can write to it any more.
+        // The logging process ends after its server.
         stale_processes::wait_for_end(self.directory.cluster(), stale_processes::EXIT_DEADLINE).await;
         self.directory.remove_short_socket();
-        tracing::info!("the embedded PostgreSQL has stopped");
+        tracing::info!("the embedded PostgreSQL stopped");
         Ok(())
     }
 }

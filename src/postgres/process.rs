@@ -19,15 +19,14 @@ use super::directory::Directory;
 use super::error::Error;
 use super::installation::Installation;
 
-/// Only a part of the socket's name: the server does not listen on TCP.
+/// Only part of the socket's name: the server does not listen on TCP.
 pub(super) const PORT: u16 = 5432;
 
-/// The name of the socket's file.
 pub(super) const SOCKET: &str = ".s.PGSQL.5432";
 
-/// How long a start may take: after a crash up to a gigabyte of WAL is replayed.
+/// Longest time for a start: after a crash, PostgreSQL replays up to a gigabyte of WAL.
 const READY_DEADLINE: Duration = Duration::from_mins(5);
-/// How long the last checkpoint may take before the stop is made immediate, which the next start repairs.
+/// Longest time for the last checkpoint. Then the stop becomes immediate, and the next start recovers.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -35,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// PostgreSQL's code for a database that does not exist.
 const INVALID_CATALOG_NAME: &str = "3D000";
 
-/// The first process of the server, our child.
+/// The postmaster, a child of this process.
 #[derive(Debug)]
 pub(super) struct Postmaster {
     child: Child,
@@ -59,7 +58,7 @@ impl Postmaster {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
-            // A group of its own: Ctrl-C at our terminal must reach us alone, for the server has to outlive our last
+            // A separate process group: Ctrl-C in the terminal must not reach the server, which must outlive this process's last
             // statement.
             .process_group(0)
             .spawn()
@@ -67,7 +66,7 @@ impl Postmaster {
         Ok(Self { child })
     }
 
-    /// Waits until the server accepts connections, and makes the database if it is not there.
+    /// Waits until the server accepts connections, and creates the database if it does not exist.
     pub(super) async fn ready(&mut self, options: &PgConnectOptions, directory: &Directory) -> Result<(), Error> {
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
@@ -85,18 +84,18 @@ impl Postmaster {
         }
     }
 
-    /// PostgreSQL's fast stop; immediate if it takes too long. Does nothing if the server is already gone.
+    /// PostgreSQL's fast shutdown; immediate if that takes too long. Does nothing if the server has already ended.
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         self.signal(Signal::SIGINT);
         if let Ok(ended) = timeout(STOP_DEADLINE, self.child.wait()).await {
             return ended.map(drop).map_err(Error::io("wait for", Path::new("postgres")));
         }
-        tracing::warn!("the embedded PostgreSQL does not stop in time: stopping it at once");
+        tracing::warn!("the embedded PostgreSQL did not stop in time; stopping it immediately");
         self.signal(Signal::SIGQUIT);
         self.child.wait().await.map(drop).map_err(Error::io("wait for", Path::new("postgres")))
     }
 
-    /// Has no effect once the child was waited for: its id is `None` then, and never another process's.
+    /// Has no effect after the child has been awaited: its id is then `None`, and never the id of another process.
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(Err(error)) = id.map(|id| kill(Pid::from_raw(id), signal)) {
@@ -111,7 +110,7 @@ impl Drop for Postmaster {
     }
 }
 
-/// Replaces the file at the path. An existing one is never opened: as root we would follow another user's symbolic link.
+/// Replaces the file at the path. Never opens an existing one: root would follow another user's symbolic link.
 fn new_file(path: &Path) -> Result<File, Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
@@ -120,7 +119,7 @@ fn new_file(path: &Path) -> Result<File, Error> {
     File::options().write(true).create_new(true).mode(0o600).open(path).map_err(Error::io("make", path))
 }
 
-/// What differs from PostgreSQL's defaults; durability does not.
+/// The differences from PostgreSQL's defaults. Durability is unchanged.
 fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
     let mut socket = directory.socket().display().to_string();
     // A list of quoted names: a comma or a quote in the path must not end it.
@@ -138,7 +137,7 @@ fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
         "log_truncate_on_rotation=on".to_owned(),
         "log_rotation_age=1d".to_owned(),
         "log_rotation_size=0".to_owned(),
-        // What an error quotes may be a message: the row that a constraint refuses, or a caller's own statement.
+        // An error's details may quote a message: the row that a constraint rejects, or a caller's statement.
         "log_error_verbosity=terse".to_owned(),
         "log_min_error_statement=panic".to_owned(),
     ]

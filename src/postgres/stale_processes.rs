@@ -1,9 +1,8 @@
-//! Ends the server that a killed process has left behind, and clears what a killed server has left.
+//! Ends a server whose flametree-notify was killed, and removes the files of a killed server.
 //!
-//! We hold the lock of the directory, so that whatever still runs there belongs to nobody. PostgreSQL itself refuses
-//! to start when the process id in its lock file now belongs to another program, as it does after a container's
-//! restart; whether that is so is decided here by the working directory, which all processes of a server have in
-//! common: it is the cluster.
+//! This process holds the directory's lock, so no other flametree-notify uses a server that still runs there. PostgreSQL
+//! refuses to start if another program now has the process id in its lock file, which happens when a container restarts.
+//! This module therefore identifies the server's processes by their working directory, which is the cluster.
 
 use std::fs;
 use std::path::Path;
@@ -17,22 +16,22 @@ use super::directory::Directory;
 use super::error::Error;
 use super::process::SOCKET;
 
-/// How long a server that was left behind may take for its last checkpoint.
+/// Longest time for a stale server's last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
-/// How long processes without their server may take to notice it, or any may take to obey an immediate stop.
+/// Longest time for processes without a server to notice that, and for an immediate stop.
 pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Comes back when no process uses the cluster any more.
+/// Returns when no process uses the cluster.
 pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
     let cluster = directory.cluster();
     let Some(running) = processes_in(cluster) else {
-        // Without /proc PostgreSQL's own, more cautious check has to do.
+        // Without /proc, rely on PostgreSQL's own, stricter check.
         return Ok(());
     };
     if let Some(server) = server_in(cluster).filter(|server| running.contains(server)) {
-        tracing::warn!(process.pid = server.as_raw(), "stopping a server that was left behind");
+        tracing::warn!(process.pid = server.as_raw(), "found a server without its flametree-notify; stopping it");
         signal(server, Signal::SIGINT);
         wait_for_end(cluster, STOP_DEADLINE).await;
     } else if !running.is_empty() {
@@ -50,7 +49,7 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends at once whatever works in a directory: the server's immediate stop, which a next start repairs.
+/// Ends all processes in a directory at once: the server's immediate shutdown, after which the next start recovers.
 pub(super) async fn end_processes(working_directory: &Path) -> Result<(), Error> {
     for process in processes_in(working_directory).unwrap_or_default() {
         signal(process, Signal::SIGQUIT);
@@ -61,13 +60,13 @@ pub(super) async fn end_processes(working_directory: &Path) -> Result<(), Error>
     }
 }
 
-/// The server's process by its lock file, whether it still runs or not.
+/// The process id in the server's lock file, whether the process still runs or not.
 fn server_in(cluster: &Path) -> Option<Pid> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     text.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// Every process whose working directory this is; `None` where the system does not tell.
+/// Every process with this working directory; `None` if the system does not provide them.
 fn processes_in(working_directory: &Path) -> Option<Vec<Pid>> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
@@ -76,7 +75,7 @@ fn processes_in(working_directory: &Path) -> Option<Vec<Pid>> {
     )
 }
 
-/// The processes that are still there at the deadline.
+/// The processes that still run at the deadline.
 pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -> Vec<Pid> {
     let deadline = Instant::now() + deadline;
     loop {
@@ -89,7 +88,7 @@ pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -
 }
 
 fn signal(process: Pid, signal: Signal) {
-    // A process that is gone is what is wanted.
+    // The process may already have ended.
     if let Err(error) = kill(process, signal) {
         tracing::debug!(process.pid = process.as_raw(), %error, "a process could not be signalled");
     }

@@ -1,26 +1,26 @@
-//! What a sealed value belongs to. It is authenticated and not stored: sealed bytes that somebody copies to another
-//! tenant, agent or header do not open there.
+//! The place that a sealed value belongs to. It is authenticated but not stored: sealed bytes that are copied to another
+//! tenant, agent or header cannot be decrypted there.
 
 use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 
-/// The place of a sealed value, as bytes that no other place has.
+/// The place of a sealed value, as unique bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociatedData(Vec<u8>);
 
 impl AssociatedData {
-    /// A header value of an agent's push config. Header names are the same in any case.
+    /// A header value of an agent's push config. Header names are case-insensitive.
     pub fn header_value(tenant: &TenantId, agent: &AgentId, name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         Self::of("header_value", &[tenant.as_str().as_bytes(), agent.as_str().as_bytes(), name.as_bytes()])
     }
 
-    /// A signing secret of a webhook; `id` is the secret's own.
+    /// A signing secret of a webhook, by the secret's id.
     pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: SigningSecretId) -> Self {
         Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.uuid().as_bytes()])
     }
 
-    /// A browser's push subscription; `endpoint` is the subscription's own id.
+    /// A browser's push subscription, by the subscription's id.
     pub fn push_subscription(tenant: &TenantId, user: &UserId, endpoint: EndpointId) -> Self {
         Self::of(
             "push_subscription",
@@ -32,7 +32,7 @@ impl AssociatedData {
         &self.0
     }
 
-    /// Each part follows its length, so that no two lists of parts give the same bytes.
+    /// The length before each part makes the bytes unique.
     fn of(purpose: &str, parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::new();
         for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn purposes_are_apart() {
+    fn the_same_parts_with_another_purpose_are_another_place() {
         let parts: [&[u8]; 1] = [b"x"];
         assert_ne!(AssociatedData::of("header_value", &parts), AssociatedData::of("signing_secret", &parts));
     }

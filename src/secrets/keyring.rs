@@ -1,5 +1,5 @@
-//! The keyring: XChaCha20-Poly1305 keys by name. The first seals; all open, so that a key can be replaced without
-//! a pause. Sealed bytes: version (1), length of the key's id (1), the id, nonce (24), ciphertext with its tag (16).
+//! The keyring: XChaCha20-Poly1305 keys by id. The first one encrypts and all decrypt, so that a key can be replaced
+//! without downtime. Sealed bytes: version (1), length of the key's id (1), the id, nonce (24), ciphertext and tag (16).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,17 +18,17 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const MAX_KEY_ID_BYTES: usize = 32;
-/// The name of a key that the service made for itself.
+/// The id of a generated key.
 const GENERATED_KEY_ID: &str = "local";
 
-/// Keys come from many tools; some leave the padding out.
+/// Keys come from many tools; some omit the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
-/// Why a text is not a keyring. Entries are named by their number from 1: a misplaced colon would make any other name
-/// of them a piece of a key.
+/// Why a text is not a keyring. Errors name an entry by its number from 1: with a misplaced colon, its id could be part of
+/// a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     #[error("must name at least one key, as `id:base64`")]
@@ -39,20 +39,20 @@ pub enum KeyringError {
     Id(usize),
     #[error("entry {0} has a key that is not base64")]
     Base64(usize),
-    #[error("entry {0} has a key of another length than {KEY_BYTES} bytes")]
+    #[error("entry {0} has a key that is not {KEY_BYTES} bytes long")]
     KeyLength(usize),
     #[error("entry {0} has the id of an earlier entry")]
     DuplicateId(usize),
 }
 
-/// Why sealed bytes do not open.
+/// Why sealed bytes cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    #[error("the sealed bytes are cut off or of an unknown form")]
+    #[error("the sealed bytes are truncated or have an unknown format")]
     Malformed,
     #[error("the keyring has no key `{0}`")]
     MissingKey(String),
-    #[error("the sealed bytes were changed, belong to another place, or were sealed by another key of that id")]
+    #[error("the sealed bytes were changed, belong to another place, or were sealed with another key of the same id")]
     Forged,
 }
 
@@ -68,7 +68,7 @@ struct Key {
 }
 
 impl Keyring {
-    /// Reads `id:base64,id2:base64`: keys of 32 bytes, the active one first.
+    /// Parses `id:base64,id2:base64`: keys of 32 bytes, the active one first.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut ids = HashSet::new();
         let mut keys = Vec::new();
@@ -84,8 +84,8 @@ impl Keyring {
         Ok(Self { active, retired: keys.collect() })
     }
 
-    /// A keyring of one new random key, and the text that `parse` reads it from. The text is to be kept as secret as
-    /// what it seals.
+    /// A keyring of one new random key, and its text for `parse`. Keep the text as secret as the values that it
+    /// protects.
     pub fn generate() -> (Self, String) {
         let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::generate());
         let key = Key::new(GENERATED_KEY_ID.to_owned(), &bytes);
@@ -93,8 +93,8 @@ impl Keyring {
         (Self { active: key, retired: Vec::new() }, text)
     }
 
-    /// Encrypts `plaintext` for the one place that `aad` names, by the active key and a random nonce (24 bytes: chance
-    /// does not repeat one).
+    /// Encrypts `plaintext` for the place `aad` with the active key and a random nonce, whose 24 bytes never repeat by
+    /// chance.
     pub fn seal(&self, plaintext: &[u8], aad: &AssociatedData) -> Vec<u8> {
         let Key { id, cipher } = &self.active;
         let nonce = XNonce::generate();
@@ -111,7 +111,7 @@ impl Keyring {
         sealed
     }
 
-    /// The id of the key that seals.
+    /// The id of the key that encrypts.
     pub fn active_id(&self) -> &str {
         &self.active.id
     }
@@ -121,17 +121,17 @@ impl Keyring {
         std::iter::once(&self.active).chain(&self.retired).map(|key| key.id.as_str())
     }
 
-    /// Whether the active key sealed these bytes.
+    /// True if the active key sealed these bytes.
     pub fn is_sealed_by_active_key(&self, sealed: &[u8]) -> bool {
         Sealed::split(sealed).is_some_and(|sealed| sealed.key_id == self.active.id)
     }
 
-    /// Encrypts anew, by the active key, what was sealed for the same place.
+    /// Encrypts with the active key what was sealed for the same place.
     pub fn reseal(&self, sealed: &[u8], aad: &AssociatedData) -> Result<Vec<u8>, OpenError> {
         Ok(self.seal(&self.open(sealed, aad)?, aad))
     }
 
-    /// Decrypts what `seal` made for the same place.
+    /// Decrypts what `seal` returned for the same place.
     pub fn open(&self, sealed: &[u8], aad: &AssociatedData) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let Sealed { key_id, nonce, ciphertext } = Sealed::split(sealed).ok_or(OpenError::Malformed)?;
         let key = std::iter::once(&self.active)
@@ -162,7 +162,7 @@ impl Key {
     }
 }
 
-/// Ids and no keys.
+/// Shows ids but no keys.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let retired: Vec<_> = self.retired.iter().map(|key| &key.id).collect();
@@ -182,7 +182,7 @@ struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// `None`: not what `seal` writes.
+    /// `None` if `seal` did not write these bytes.
     fn split(sealed: &'a [u8]) -> Option<Self> {
         let (&version, rest) = sealed.split_first()?;
         let (&id_length, rest) = rest.split_first()?;

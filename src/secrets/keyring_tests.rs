@@ -1,4 +1,4 @@
-//! What the keyring seals and refuses to open.
+//! What the keyring encrypts, and what it refuses to decrypt.
 
 use super::{AssociatedData, Keyring, KeyringError, OpenError};
 use crate::domain::names::{AgentId, TenantId};
@@ -15,7 +15,7 @@ fn place(header: &str) -> AssociatedData {
 }
 
 #[test]
-fn what_was_sealed_opens_and_does_not_contain_the_plaintext() {
+fn sealed_bytes_open_and_do_not_contain_the_plaintext() {
     for plaintext in ["", "x", "Bearer 4711"] {
         let sealed = keyring(&[NEW]).seal(plaintext.as_bytes(), &place("authorization"));
         let opened = keyring(&[NEW]).open(&sealed, &place("Authorization")).unwrap();
@@ -25,7 +25,7 @@ fn what_was_sealed_opens_and_does_not_contain_the_plaintext() {
 }
 
 #[test]
-fn the_same_plaintext_is_never_sealed_to_the_same_bytes() {
+fn never_seals_the_same_plaintext_to_the_same_bytes() {
     let keyring = keyring(&[NEW]);
     assert_ne!(keyring.seal(b"x", &place("a")), keyring.seal(b"x", &place("a")));
 }
@@ -39,7 +39,7 @@ fn the_first_key_seals_and_every_key_opens() {
 }
 
 #[test]
-fn what_is_sealed_anew_opens_by_the_active_key_alone() {
+fn resealed_bytes_open_with_the_active_key_alone() {
     let sealed = keyring(&[OLD]).seal(b"x", &place("a"));
     let both = keyring(&[NEW, OLD]);
     let resealed = both.reseal(&sealed, &place("a")).unwrap();
@@ -61,7 +61,7 @@ fn another_key_of_the_same_id_does_not_open() {
 }
 
 #[test]
-fn no_beginning_of_sealed_bytes_opens() {
+fn truncated_bytes_do_not_open() {
     let keyring = keyring(&[NEW]);
     let sealed = keyring.seal(b"x", &place("a"));
     for length in 0..sealed.len() {
@@ -70,7 +70,7 @@ fn no_beginning_of_sealed_bytes_opens() {
 }
 
 #[test]
-fn no_changed_bit_goes_unseen() {
+fn bytes_with_a_changed_bit_do_not_open() {
     let keyring = keyring(&[NEW, OLD]);
     let sealed = keyring.seal(b"secret", &place("a"));
     for bit in 0..sealed.len() * 8 {
@@ -81,14 +81,14 @@ fn no_changed_bit_goes_unseen() {
 }
 
 #[test]
-fn a_generated_keyring_reads_back() {
+fn parses_a_generated_keyring() {
     let (generated, text) = Keyring::generate();
     let sealed = generated.seal(b"x", &place("a"));
     assert_eq!(Keyring::parse(&text).unwrap().open(&sealed, &place("a")).unwrap().as_slice(), b"x");
 }
 
 #[test]
-fn a_wrong_keyring_is_refused_and_no_key_is_told() {
+fn rejects_an_invalid_keyring_without_showing_a_key() {
     let key = NEW.split_once(':').unwrap().1;
     let table = [
         (String::new(), KeyringError::Empty),
@@ -110,7 +110,7 @@ fn a_wrong_keyring_is_refused_and_no_key_is_told() {
 }
 
 #[test]
-fn space_around_entries_and_missing_padding_are_read() {
+fn accepts_space_around_entries_and_missing_padding() {
     assert!(Keyring::parse(&format!(" {NEW} ,\n{} ", OLD.trim_end_matches('='))).is_ok());
 }
 

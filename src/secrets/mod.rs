@@ -1,6 +1,6 @@
-//! Secrets at rest: the keyring that seals what customers entrust to the service.
+//! Secrets at rest: the keyring encrypts the secrets that customers store in the service.
 //!
-//! Knows the domain's names only. Where sealed bytes are kept, and where the keyring's text comes from, is not its affair.
+//! Imports only the domain's names. It does not know where sealed bytes are stored or where the keyring's text comes from.
 
 mod associated_data;
 mod keyring;

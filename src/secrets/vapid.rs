@@ -6,22 +6,20 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-/// Where the private scalar stands in what `ring` generates: PKCS#8 (RFC 5958) around an `ECPrivateKey` (RFC 5915), whose
-/// fields before it have fixed lengths.
+/// The position of the private scalar in ring's PKCS#8 (RFC 5958) with an `ECPrivateKey` (RFC 5915), whose earlier
+/// fields have fixed lengths.
 const PRIVATE_KEY: std::ops::Range<usize> = 36..68;
 
-/// A new key pair.
 #[derive(Debug)]
 pub struct VapidKeyPair {
     /// The scalar, 32 bytes. A secret.
     pub private_key: Zeroizing<String>,
-    /// The uncompressed point, 65 bytes: what browsers subscribe with.
+    /// The uncompressed point, 65 bytes, which browsers subscribe with.
     pub public_key: String,
 }
 
-/// No key pair could be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the cryptography library refused to make a key")]
+#[error("the cryptography library could not generate a key")]
 pub struct VapidKeyError;
 
 impl VapidKeyPair {
@@ -34,7 +32,7 @@ impl VapidKeyPair {
             EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(|_rejected| VapidKeyError)?;
         let public = pair.public_key().as_ref();
         let private = document.as_ref().get(PRIVATE_KEY).ok_or(VapidKeyError)?;
-        // Proves that these bytes are the private key of that public one.
+        // Proves that the two keys belong together.
         EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public, &random)
             .map_err(|_rejected| VapidKeyError)?;
         Ok(Self {
@@ -49,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_has_the_lengths_that_browsers_expect_and_is_never_the_same() {
+    fn a_new_pair_has_the_lengths_that_browsers_expect() {
         let (one, other) = (VapidKeyPair::generate().unwrap(), VapidKeyPair::generate().unwrap());
         assert_eq!(URL_SAFE_NO_PAD.decode(one.private_key.as_str()).unwrap().len(), 32);
         let point = URL_SAFE_NO_PAD.decode(&one.public_key).unwrap();

@@ -2,7 +2,7 @@
 
 use super::labels::Labels;
 
-/// A route as the router names it, a method and the class of the answer's status.
+/// A route template, a method and the class of the response's status.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HttpAnswer<'a> {
     route: &'a str,
@@ -11,7 +11,7 @@ pub(super) struct HttpAnswer<'a> {
 }
 
 impl<'a> HttpAnswer<'a> {
-    /// `method` comes from the client: what is none of the known ones becomes `other`.
+    /// `method` comes from the client: unknown methods become `other`.
     pub(super) fn new(route: &'a str, method: &str, status: u16) -> Self {
         let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
         let method = methods.into_iter().find(|known| *known == method).unwrap_or("other");

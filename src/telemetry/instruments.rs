@@ -1,7 +1,7 @@
 //! Counters, gauges and histograms over labels of closed types.
 //!
 //! Thin wrappers around `prometheus`: every combination of labels exists at 0 from the start, so that an alert on a
-//! rate sees the first occurrence, and durations are given as `Duration` and shown in seconds.
+//! rate sees the first occurrence. Callers pass a `Duration`; metrics show seconds.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 
 use super::labels::Labels;
 
-/// Registers a collector, or says why its definition is wrong.
+/// Fails only if the definition of the metric is not valid.
 type Registered<T> = Result<T, prometheus::Error>;
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(super) trait Scale {
     const SECONDS: &'static [f64];
 }
 
-/// What is done while somebody waits: half a millisecond to the longest deadline of an attempt, 10 s.
+/// For actions that callers wait for: half a millisecond to the longest deadline of an attempt, 10 s.
 #[derive(Debug)]
 pub(super) struct Action;
 
@@ -73,7 +73,7 @@ impl Scale for Action {
     ];
 }
 
-/// What may lie in a queue: a millisecond to the longest wait of a delivery, 7 days.
+/// For time in a queue: a millisecond to the longest wait of a delivery, 7 days.
 #[derive(Debug)]
 pub(super) struct Wait;
 
@@ -107,7 +107,7 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C)
     Ok(collector)
 }
 
-/// Registers a series that is always 1, for what its labels say of the process.
+/// Registers a series that is always 1, and whose labels describe the process.
 pub(super) fn register_info<const N: usize>(
     registry: &Registry,
     name: &str,

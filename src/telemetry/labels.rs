@@ -1,4 +1,4 @@
-//! The labels of metrics: closed sets of values, so that the number of series has a bound.
+//! The labels of metrics: closed sets of values, so that the number of series is bounded.
 //!
 //! An id, a URL or an error's text is never a label.
 
@@ -14,7 +14,7 @@ pub(super) trait Labels: Copy {
     /// The values in the order of `NAMES`.
     fn values(&self) -> impl AsRef<[&str]>;
 
-    /// Every combination, made at the start; empty only where the values come from the router, which makes its own.
+    /// Every combination, created at the start; empty only for labels from the router, which creates its own series.
     fn all() -> Vec<Self>;
 }
 
@@ -131,13 +131,13 @@ macro_rules! label_values {
 }
 
 label_values! {
-    /// What became of steps of traces.
+    /// The results of spans.
     pub enum SpanResult {
-        /// The collector has them.
+        /// The collector accepted them.
         Exported = "exported",
-        /// There was no room: the collector is slower than they come.
+        /// The queue was full: the collector is too slow.
         Dropped = "dropped",
-        /// The collector did not take them.
+        /// The collector did not accept them.
         Failed = "failed",
     }
 }
@@ -145,17 +145,17 @@ label_values! {
 label_values! {
     /// Why an event was not accepted.
     pub enum RejectReason {
-        /// A rule of the event or of its body was broken.
+        /// The event or its body violated a rule.
         Invalid = "invalid",
-        /// The idempotency key is known with another body.
+        /// The idempotency key was used with another body.
         Conflict = "conflict",
-        /// As many events as may wait for a transaction are waiting.
+        /// The ingest queue is full.
         Overload = "overload",
         /// The body or the batch is larger than its limit.
         TooLarge = "too_large",
-        /// The tenant posts faster than it may.
+        /// The tenant posts faster than its limit.
         RateLimited = "rate_limited",
-        /// The database did not answer.
+        /// The database did not respond.
         Unavailable = "unavailable",
     }
 }
@@ -175,28 +175,28 @@ label_values! {
 label_values! {
     /// Why a browser's push subscription was removed.
     pub enum RemovalReason {
-        /// The push service said that it is gone.
+        /// The push service reported it as gone.
         Gone = "gone",
-        /// Its person has more than the limit; the one that was unseen longest went.
+        /// The user had more than the limit; this one was unseen longest.
         Evicted = "evicted",
-        /// Its person removed it.
+        /// The user removed it.
         Deleted = "deleted",
-        /// No browser has shown it for long.
+        /// No browser has shown it for a long time.
         Unseen = "unseen",
-        /// Another person is signed in in that browser now.
+        /// Another user signed in in that browser.
         Moved = "moved",
     }
 }
 
 label_values! {
-    /// How a run of an operation ended.
+    /// The result of an operation's run.
     pub enum OperationResult {
         Succeeded = "succeeded",
-        /// It failed as often as it may.
+        /// Its attempts are used up.
         Failed = "failed",
-        /// It failed and is tried again.
+        /// It failed and is retried.
         Retried = "retried",
-        /// The process stops: another one goes on.
+        /// The process stops, and another one continues it.
         HandedOver = "handed_over",
         /// It was canceled, or another process holds it.
         Lost = "lost",
@@ -204,17 +204,17 @@ label_values! {
 }
 
 label_values! {
-    /// What the database refuses to do with a claim.
+    /// The step of a claim that the database rejects.
     pub enum ClaimStep {
         /// To write it, or to read it back.
         Claim = "claim",
-        /// To record what a dead worker had started.
+        /// To record the started deliveries of a dead worker.
         Reap = "reap",
     }
 }
 
 label_values! {
-    /// Whose database connections these are.
+    /// The users of database connections.
     pub enum PoolName {
         Api = "api",
         Claims = "claims",
@@ -225,19 +225,19 @@ label_values! {
 }
 
 label_values! {
-    /// Why a push service refused a message. None of them is the browser's doing: somebody must look.
+    /// Why a push service rejected a message. The browser is never the cause, so an operator must act.
     pub enum RefusalReason {
-        /// The browser has subscribed with another VAPID key.
+        /// The browser subscribed with another VAPID key.
         KeyMismatch = "key_mismatch",
-        /// Our VAPID token is not accepted.
+        /// The service rejects our VAPID token.
         NotBelieved = "not_believed",
-        /// The request itself is found wrong.
+        /// The request is malformed.
         Malformed = "malformed",
     }
 }
 
 label_values! {
-    /// The long-lived tasks of a process. None may end while it runs.
+    /// The long-lived tasks of a process. None may end while the process runs.
     pub enum TaskName {
         ApiServer = "api_server",
         Claimer = "claimer",
@@ -265,7 +265,7 @@ label_values! {
 }
 
 label_values! {
-    /// What a database connection of a pool is doing.
+    /// The states of a pool's connections.
     pub(super) enum PoolState {
         Idle = "idle",
         InUse = "in_use",

@@ -1,6 +1,6 @@
-//! Logs: a sentence and fields, to standard error; text for a person at a terminal, JSON lines for a collector.
+//! Logs: a sentence and fields, to standard error; text for a terminal, JSON lines for a collector.
 //!
-//! Standard output stays free for what a command was asked to print.
+//! Standard output is reserved for the output of commands.
 
 use std::io::IsTerminal;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Text if standard error is a terminal, else JSON.
@@ -17,7 +17,7 @@ pub enum Format {
     Json,
 }
 
-/// What is logged, and how.
+/// The log filter and format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Directives like `info,flametree_notify::queue=debug`.
@@ -25,21 +25,21 @@ pub struct Settings {
     pub format: Format,
 }
 
-/// The logs cannot be set up.
+/// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the log filter cannot be read")]
+    #[error("the log filter is not valid")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    #[error("logs are already set up in this process")]
+    #[error("logging is already set up in this process")]
     Init(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Reads a filter without setting anything up.
+/// Checks a filter without setting up logging.
 pub fn check_filter(filter: &str) -> Result<(), Error> {
     parse_filter(filter).map(drop)
 }
 
-/// Starts logging for the whole process; once.
+/// Starts logging for the whole process. Call once.
 pub fn init(settings: &Settings) -> Result<(), Error> {
     let registry = tracing_subscriber::registry().with(parse_filter(&settings.filter)?);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_list_of_levels_by_module() {
+    fn a_filter_is_a_list_of_levels_per_module() {
         assert!(check_filter("info,flametree_notify::queue=debug,sqlx=warn").is_ok());
         assert!(check_filter("flametree_notify=loud").is_err());
     }

@@ -1,7 +1,7 @@
-//! Every metric of the service, each a typed function whose doc comment is its HELP text.
+//! Every metric of the service, as a typed function whose doc comment is the HELP text.
 //!
-//! `Metrics` is a cheap handle that is cloned to whoever records something; there is no global registry, so that
-//! two services in one test do not count together. Names are prefixed with `flametree_`.
+//! Each recorder has a clone of `Metrics`. There is no global registry, so that two services in one test count
+//! separately. Names have the prefix `flametree_`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,40 +31,40 @@ struct Inner {
 }
 
 impl Metrics {
-    /// All series, at 0. `revision` is the commit that the binary was built from.
+    /// Creates all series at 0. `revision` is the commit that the binary was built from.
     #[expect(clippy::expect_used, reason = "names and labels are constants of this file; a unit test builds them all")]
     pub fn new(version: &str, revision: &str) -> Self {
         let registry = Registry::new();
         let instruments = Instruments::register(&registry).expect("each metric has its own valid name");
         let build = [("version", version), ("revision", revision)];
-        register_info(&registry, "flametree_build_info", "Which build runs; always 1.", build)
+        register_info(&registry, "flametree_build_info", "The running build; always 1.", build)
             .expect("the name and the labels are valid");
         Self(Arc::new(Inner { registry, instruments }))
     }
 
-    /// Everything in Prometheus' text format, version 0.0.4.
+    /// All metrics in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|error| {
-            tracing::error!(%error, "the metrics cannot be written as text");
+            tracing::error!(%error, "the metrics could not be written as text");
             String::new()
         })
     }
 
-    /// Records one answer of the API. `route` is the matched route's template, never the path that was asked for.
+    /// Records a response of the API. `route` is the template of the matched route, never the requested path.
     pub fn http_request(&self, route: &str, method: &str, status: u16, duration: Duration) {
         let answer = HttpAnswer::new(route, method, status);
         self.http_answered(answer);
         self.http_answer_observed(answer, duration);
     }
 
-    /// Makes the series that count a route's answers, at 0, so that an alert on a rate sees the first failure.
+    /// Creates the series of a route at 0, so that an alert on a rate sees the first failure.
     pub fn http_route(&self, route: &str, method: &str) {
         for status in [200, 400, 500] {
             self.0.instruments.http_requests_total.add(HttpAnswer::new(route, method, status), 0);
         }
     }
 
-    /// Sets how many connections a pool holds, by what they are doing.
+    /// Sets the number of a pool's connections by state.
     pub fn set_pool_connections(&self, pool: PoolName, idle: i64, in_use: i64) {
         self.set_pool_state(pool, PoolState::Idle, idle);
         self.set_pool_state(pool, PoolState::InUse, in_use);
@@ -77,7 +77,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Makes, of lines like functions, the struct of all instruments and the methods that record:
+/// Generates the struct of all instruments and the recording methods, from lines like functions:
 /// `/// HELP` then `fn method(arguments) { name: Instrument by Labels => operation(labels, value) }`.
 macro_rules! metrics {
     ($(
@@ -118,7 +118,7 @@ metrics! {
     pub fn event_accepted(event_type: EventType) {
         events_accepted_total: Counter, by EventType => add(event_type, 1)
     }
-    /// Events that were refused.
+    /// Events that were rejected.
     pub fn event_rejected(reason: RejectReason) {
         events_rejected_total: Counter, by RejectReason => add(reason, 1)
     }
@@ -131,36 +131,36 @@ metrics! {
     pub fn delivery_recorded(channel: Channel, outcome: Outcome) {
         deliveries_total: Counter, by (Channel, Outcome) => add((channel, outcome), 1)
     }
-    /// How long attempts took, from the first action to the end of the answer.
+    /// Duration of attempts, from the first action to the end of the response.
     pub fn attempt_observed(channel: Channel, duration: Duration) {
         delivery_duration_seconds: Histogram<Action>, by Channel => observe(channel, duration)
     }
-    /// From an event's acceptance to the outcome of a delivery of it, but for replays of webhooks.
+    /// From an event's acceptance to the outcome of its delivery, except replays of webhooks.
     pub fn latency_observed(channel: Channel, duration: Duration) {
         delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
     }
 
-    /// Deliveries that wait to be claimed, as last seen by this process.
+    /// Ready deliveries, as last seen by this process.
     pub fn set_ready(channel: Channel, deliveries: i64) {
         queue_ready_deliveries: Gauge, by Channel => set(channel, deliveries)
     }
-    /// Age of the delivery that has waited longest; 0 when none waits. The one to alert on.
+    /// Age of the oldest ready delivery; 0 without one. Alert on this one.
     pub fn set_oldest_ready(channel: Channel, age: Duration) {
         queue_oldest_ready_seconds: Gauge, by Channel => set_duration(channel, age)
     }
-    /// Attempts that this process has started and not ended.
+    /// Attempts of this process that are in flight.
     pub fn set_in_flight(channel: Channel, deliveries: i64) {
         deliveries_in_flight: Gauge, by Channel => set(channel, deliveries)
     }
-    /// Attempts that this process may have in flight at once.
+    /// Most attempts that this process may have in flight.
     pub fn set_permits(channel: Channel, permits: i64) {
         delivery_permits: Gauge, by Channel => set(channel, permits)
     }
-    /// How long one claim of a batch took in the database.
+    /// Duration of the database statement that claims a batch.
     pub fn claim_observed(duration: Duration) {
         claim_duration_seconds: Histogram<Action>, by () => observe((), duration)
     }
-    /// How long recording one batch of outcomes took in the database.
+    /// Duration of the database statement that records a batch of outcomes.
     pub fn finish_observed(duration: Duration) {
         finish_duration_seconds: Histogram<Action>, by () => observe((), duration)
     }
@@ -168,29 +168,29 @@ metrics! {
     pub fn deliveries_claimed(deliveries: u64) {
         claimed_deliveries_total: Counter, by () => add((), deliveries)
     }
-    /// Outcomes that came after the reaper had recorded the delivery as interrupted; the reaper's stands.
+    /// Outcomes that arrived after the reaper had recorded the delivery as interrupted; `interrupted` stays.
     pub fn late_outcome() {
         late_outcomes_total: Counter, by () => add((), 1)
     }
-    /// Deliveries whose outcome or release the database refuses. Each keeps its permit and is tried again every 10 s.
+    /// Deliveries whose outcome or release the database rejects. Each keeps its permit and is retried every 10 s.
     pub fn change_outcomes_set_aside(channel: Channel, by: i64) {
         outcomes_set_aside: Gauge, by Channel => change(channel, by)
     }
-    /// Claims that the database refuses to write or to read back, and claims of dead workers that it refuses to record as
-    /// interrupted. Each is tried again until it succeeds.
+    /// Claims that the database fails to write or to read back, and claims of dead workers that it fails to record as
+    /// interrupted. Each is retried until it succeeds.
     pub fn change_claims_set_aside(channel: Channel, step: ClaimStep, by: i64) {
         claims_set_aside: Gauge, by (Channel, ClaimStep) => change((channel, step), by)
     }
-    /// Endpoints whose attempts time out, or have given no answer for a second.
+    /// Endpoints whose attempts time out, or have had no response for a second.
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
     }
-    /// Addresses that were refused, of messages, of tests, and of URLs that were saved; each is in the log.
+    /// Blocked addresses: of messages, endpoint tests, and saved URLs; each is in the log.
     pub fn address_blocked(reason: BlockReason) {
         blocked_addresses_total: Counter, by BlockReason => add(reason, 1)
     }
 
-    /// Browser push subscriptions that are in use.
+    /// Browser push subscriptions in use.
     pub fn set_push_subscriptions(subscriptions: i64) {
         push_subscriptions: Gauge, by () => set((), subscriptions)
     }
@@ -198,7 +198,7 @@ metrics! {
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
     }
-    /// Messages that push services refused as wrong or as not ours to send. To alert on.
+    /// Messages that push services rejected as malformed or unauthorized. Alert on this one.
     pub fn push_refused(reason: RefusalReason) {
         push_refusals_total: Counter, by RefusalReason => add(reason, 1)
     }
@@ -206,12 +206,12 @@ metrics! {
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
     }
-    /// Streams of the operator workspace that are open at this process.
+    /// Open streams of the operator workspace at this process.
     pub fn set_stream_clients(streams: i64) {
         workspace_stream_clients: Gauge, by () => set((), streams)
     }
 
-    /// Worker processes whose heartbeat is fresh, on all nodes.
+    /// Worker processes with a recent heartbeat, on all nodes.
     pub fn set_workers_alive(workers: i64) {
         workers_alive: Gauge, by () => set((), workers)
     }
@@ -219,19 +219,19 @@ metrics! {
     pub fn operation_ended(kind: OperationKind, result: OperationResult) {
         operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
     }
-    /// Failed attempts since the last success of a schedule; of replays, the most of one that has not succeeded. To alert on.
+    /// Failed attempts since the last success of a schedule; for replays, the most of an unfinished one. Alert on this one.
     pub fn set_operation_failed_attempts(kind: OperationKind, attempts: i64) {
         operation_failed_attempts: Gauge, by OperationKind => set(kind, attempts)
     }
-    /// How long a run of a schedule has been due without a success of its kind; 0 when none is due. To alert on.
+    /// How long a scheduled run has been due without a success; 0 if none is due. Alert on this one.
     pub fn set_operation_overdue(kind: OperationKind, age: Duration) {
         operation_overdue_seconds: Gauge, by OperationKind => set_duration(kind, age)
     }
-    /// Answers of the API.
+    /// Responses of the API.
     fn http_answered(answer: HttpAnswer<'_>) {
         http_requests_total: Counter, by HttpAnswer<'_> => add(answer, 1)
     }
-    /// How long the API took to answer.
+    /// Duration of the API's responses.
     fn http_answer_observed(answer: HttpAnswer<'_>, duration: Duration) {
         http_request_duration_seconds: Histogram<Action>, by HttpAnswer<'_> => observe(answer, duration)
     }
@@ -239,11 +239,11 @@ metrics! {
     fn set_pool_state(pool: PoolName, state: PoolState, connections: i64) {
         db_pool_connections: Gauge, by (PoolName, PoolState) => set((pool, state), connections)
     }
-    /// Database connections that a pool may hold.
+    /// Most database connections that a pool may hold.
     pub fn set_pool_size(pool: PoolName, connections: i64) {
         db_pool_max_connections: Gauge, by PoolName => set(pool, connections)
     }
-    /// When the first day begins, from today on, that has no partition: events are not accepted then.
+    /// Start of the first day without a partition, today or later. On that day, no events are accepted.
     pub fn set_partitions_end(time: DateTime<Utc>) {
         partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
@@ -251,15 +251,15 @@ metrics! {
     pub fn set_retention_due(time: DateTime<Utc>) {
         retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
-    /// Steps of traces that ended, by what became of them; none where no collector is set.
+    /// Ended spans by result; none without a collector.
     pub fn spans_ended(result: SpanResult, spans: u64) {
         trace_spans_total: Counter, by SpanResult => add(result, spans)
     }
-    /// Background tasks of this process that failed; it stops at the first one. To alert on.
+    /// Failed background tasks of this process, which stops at the first one. Alert on this one.
     pub fn task_failed(task: TaskName) {
         task_failures_total: Counter, by TaskName => add(task, 1)
     }
-    /// When this process began.
+    /// When this process started.
     pub fn set_started(time: DateTime<Utc>) {
         started_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }

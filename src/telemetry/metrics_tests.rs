@@ -1,4 +1,4 @@
-//! What the metrics look like to Prometheus.
+//! The metrics as Prometheus scrapes them.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn the_help_text_is_the_doc_comment() {
 }
 
 #[test]
-fn what_is_recorded_is_rendered_in_seconds() {
+fn renders_recorded_durations_in_seconds() {
     let metrics = Metrics::new("1", "a");
     let clone = metrics.clone();
     clone.attempt_observed(Channel::Webhook, Duration::from_millis(3));

@@ -1,7 +1,7 @@
-//! What operators see: logs, metrics and traces.
+//! Observability: logs, metrics and traces.
 //!
-//! Knows the words of the domain and nothing else. Whoever does something tells it here by a typed function; what is
-//! recorded never holds payload text, a key, a URL's query or an id as a label.
+//! Imports only the domain. Other modules record here with typed functions. Labels never contain payload text, a key, a
+//! URL's query or an id.
 
 mod http_labels;
 mod instruments;

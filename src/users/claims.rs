@@ -1,4 +1,4 @@
-//! What a token says, and the person that this makes.
+//! The claims of a token, and the user that they identify.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use super::LEEWAY_SECONDS;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::Role;
 
-/// Longest lifetime of a token, with the leeway of clocks: nothing revokes a token, so a stolen one opens until it ends, and a
-/// day covers a working day's session.
+/// Longest lifetime of a token, including the clock leeway. Tokens cannot be revoked, so a stolen one works until it expires;
+/// 24 hours cover a working day's session.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600 + LEEWAY_SECONDS);
 
-/// The claims that are used; those about validity are checked before.
+/// The claims in use; the validity claims are checked earlier.
 #[derive(Deserialize)]
 pub(super) struct Claims {
-    /// Seconds since 1970, perhaps with a fraction (RFC 7519, 2, `NumericDate`).
+    /// Seconds since 1970, possibly with a fraction (RFC 7519, 2, `NumericDate`).
     exp: f64,
-    /// In the same form.
+    /// Like `exp`.
     iat: Option<f64>,
     sub: String,
     tenant_id: String,
     role: String,
 }
 
-/// Somebody who works at the portal, as the identity provider vouches.
+/// A portal user, as authenticated by the identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     pub user: UserId,
     pub tenant: TenantId,
     pub role: Role,
-    /// When the token ends, without leeway.
+    /// When the token expires, without leeway.
     pub until: DateTime<Utc>,
 }
 
@@ -39,20 +39,20 @@ impl Claims {
     /// `now` in seconds since 1970.
     pub(super) fn person(self, now: u64) -> Result<Person, &'static str> {
         let now = Duration::from_secs(now).as_secs_f64();
-        // A token without `iat` may have been issued now at the latest.
+        // A token without `iat` was issued now at the latest.
         let issued_at = self.iat.map_or(now, |iat| iat.min(now));
         if self.exp - issued_at > MAX_LIFETIME.as_secs_f64() {
-            return Err("the token lives for more than 24 hours");
+            return Err("the token's lifetime is more than 24 hours");
         }
-        let user = UserId::parse(self.sub).map_err(|_fault| "sub is no name")?;
-        let tenant = TenantId::parse(self.tenant_id).map_err(|_fault| "tenant_id is no name")?;
-        let role = Role::from_name(&self.role).ok_or("role is none of the roles")?;
-        let until = time(self.exp).ok_or("exp is no time")?;
+        let user = UserId::parse(self.sub).map_err(|_fault| "sub is not a valid id")?;
+        let tenant = TenantId::parse(self.tenant_id).map_err(|_fault| "tenant_id is not a valid id")?;
+        let role = Role::from_name(&self.role).ok_or("role is not a known role")?;
+        let until = time(self.exp).ok_or("exp is not a valid time")?;
         Ok(Person { user, tenant, role, until })
     }
 }
 
-/// A time that is too far away to be written is as good as the last one that can be.
+/// A time too far away to be represented becomes the last one that can be.
 fn time(numeric_date: f64) -> Option<DateTime<Utc>> {
     if numeric_date.is_nan() || numeric_date < 0.0 {
         return None;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_numeric_date_is_a_time_however_far_away() {
+    fn a_numeric_date_is_a_time_however_distant() {
         let at = |seconds| time(seconds).map(|at| at.timestamp_millis());
         assert_eq!(at(1_767_225_600.5), Some(1_767_225_600_500));
         assert_eq!(time(1e300), Some(DateTime::<Utc>::MAX_UTC));

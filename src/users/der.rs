@@ -1,4 +1,4 @@
-//! Just enough DER (X.690) to take a public key out of its `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
+//! Just enough DER (X.690) to extract a public key from its `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
 
 use super::key::KeyError;
 
@@ -6,13 +6,13 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
-/// The algorithm identifiers of the keys that are known, whole: each has one encoding only.
+/// The complete algorithm identifiers of the supported keys: each has only one encoding.
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 const P256: &[u8] =
     &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
-/// A public key as it lies in its DER.
+/// A public key as encoded in its DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublicKey<'a> {
     Rsa {
@@ -28,7 +28,7 @@ pub(super) enum PublicKey<'a> {
 pub(super) fn public_key(der: &[u8]) -> Result<PublicKey<'_>, KeyError> {
     let info = whole(SEQUENCE, der)?;
     let (algorithm, rest) = value(SEQUENCE, info)?;
-    // The first byte says how many bits at the end are unused: none, in keys.
+    // The first byte is the number of unused bits at the end: 0 in keys.
     let key = whole(BIT_STRING, rest)?.strip_prefix(&[0]).ok_or(KeyError::NotAKey)?;
     match algorithm {
         RSA => {
@@ -41,12 +41,12 @@ pub(super) fn public_key(der: &[u8]) -> Result<PublicKey<'_>, KeyError> {
     }
 }
 
-/// A positive integer without the zero that keeps its sign.
+/// A positive integer without its leading zero byte.
 fn magnitude(integer: &[u8]) -> &[u8] {
     integer.strip_prefix(&[0]).unwrap_or(integer)
 }
 
-/// The contents of the value that is all of `der`.
+/// The contents of the only value in `der`.
 fn whole(tag: u8, der: &[u8]) -> Result<&[u8], KeyError> {
     match value(tag, der)? {
         (contents, []) => Ok(contents),
@@ -54,7 +54,7 @@ fn whole(tag: u8, der: &[u8]) -> Result<&[u8], KeyError> {
     }
 }
 
-/// The contents of the first value of `der`, and what comes after it.
+/// The contents of the first value of `der`, and the bytes after it.
 fn value(tag: u8, der: &[u8]) -> Result<(&[u8], &[u8]), KeyError> {
     let (length, rest) = match der {
         [first, length @ 0..=0x7f, rest @ ..] if *first == tag => (usize::from(*length), rest),

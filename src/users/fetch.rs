@@ -1,4 +1,4 @@
-//! Asks the identity provider for its keys, at the one URL that the operator has named; the answer is bounded.
+//! Fetches the identity provider's keys from the URL in the settings; the response size is limited.
 
 use std::time::Duration;
 
@@ -9,26 +9,25 @@ use url::Url;
 use super::key_set::{KeySet, KeySetError};
 use crate::operator_client;
 
-/// Longest answer, in bytes. Sets with whole certificate chains have some twenty thousand.
+/// Longest response, in bytes. Sets with full certificate chains have about twenty thousand.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// Why the client could not be made; only at start.
+/// The client could not be built; only at start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("TLS could not be set up, or a certificate authority of the settings is not valid")]
+    #[error("TLS could not be set up, or a certificate authority in the settings is not valid")]
     Tls(#[from] rustls::Error),
     #[error("the HTTP client could not be set up")]
     Client(#[from] reqwest::Error),
 }
 
-/// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("no whole answer came: {0}")]
+    #[error("no complete response arrived: {0}")]
     NoAnswer(reqwest::Error),
-    #[error("the answer has the status {0}, not 200")]
+    #[error("the response has the status {0}, not 200")]
     Status(StatusCode),
-    #[error("the answer has more than {MAX_ANSWER_BYTES} bytes")]
+    #[error("the response has more than {MAX_ANSWER_BYTES} bytes")]
     TooLong,
     #[error(transparent)]
     Keys(#[from] KeySetError),
@@ -50,7 +49,7 @@ impl Fetcher {
     }
 
     pub(super) async fn fetch(&self) -> Result<KeySet, FetchError> {
-        // An error's URL may hold a key of the provider's.
+        // The URL in an error may contain a key.
         let no_answer = |error: reqwest::Error| FetchError::NoAnswer(error.without_url());
         let mut response = self.client.get(self.url.clone()).send().await.map_err(no_answer)?;
         if response.status() != StatusCode::OK {
@@ -68,6 +67,6 @@ impl Fetcher {
 }
 
 fn client(extra_roots: &[CertificateDer<'static>], deadline: Duration) -> Result<reqwest::Client, BuildError> {
-    // It is asked once in minutes.
+    // A request every few minutes needs no idle connection.
     Ok(operator_client::builder(extra_roots, deadline)?.pool_max_idle_per_host(0).build()?)
 }

@@ -1,4 +1,4 @@
-//! A key by which tokens are verified. Its type decides the algorithm; a token has no say in it.
+//! A key that verifies tokens. Its type determines the algorithm; the token cannot choose it.
 
 use std::fmt;
 
@@ -9,30 +9,30 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 
 use super::der::{self, PublicKey};
 
-/// Shortest secret, in bytes: RFC 7518, 3.2. A shorter one could be guessed from a single token.
+/// Shortest secret, in bytes (RFC 7518, 3.2). A shorter one could be guessed from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
-/// Sizes of RSA's modulus, in bytes: 2,048 to 8,192 bits.
+/// Sizes of an RSA modulus, in bytes: 2,048 to 8,192 bits.
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 const RSA_EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
 const P256_POINT_BYTES: usize = 65;
 const ED25519_POINT_BYTES: usize = 32;
 
-/// Why something is no key.
+/// Why a key is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     #[error("must have at least {MIN_SECRET_BYTES} bytes")]
     ShortSecret,
-    #[error("holds a private key; only its public key belongs here")]
+    #[error("contains a private key; use its public key")]
     Private,
-    #[error("holds no public key in PEM form (BEGIN PUBLIC KEY)")]
+    #[error("does not contain a public key in PEM form (BEGIN PUBLIC KEY)")]
     NotAKey,
-    #[error("holds a key of a type that is not known: it must be Ed25519, RSA or P-256")]
+    #[error("contains a key of an unsupported type: it must be Ed25519, RSA or P-256")]
     UnknownType,
-    #[error("holds an RSA key of less than 2048 or more than 8192 bits")]
+    #[error("contains an RSA key of less than 2048 or more than 8192 bits")]
     RsaSize,
 }
 
-/// A key and the one algorithm that it is used with.
+/// A key and its one algorithm.
 #[derive(Clone)]
 pub struct Key {
     algorithm: Algorithm,
@@ -40,7 +40,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A secret that is shared with the issuer: HS256.
+    /// A secret shared with the issuer: HS256.
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret);
@@ -48,7 +48,7 @@ impl Key {
         Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
     }
 
-    /// A public key, `BEGIN PUBLIC KEY`: Ed25519 means `EdDSA`, RSA means RS256, P-256 means ES256.
+    /// A public key, `BEGIN PUBLIC KEY`: Ed25519 selects `EdDSA`, RSA selects RS256, P-256 selects ES256.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         let is_private =
@@ -66,7 +66,7 @@ impl Key {
         }
     }
 
-    /// A published key; `None`: it is not for the signatures that are known here. A secret is never published.
+    /// A published key; `None` if it is not for a supported signature. Secrets are never accepted here.
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,

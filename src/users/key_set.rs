@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::key::Key;
 
-/// Most keys of a set: a provider has one in use, and a few that come or go.
+/// Most keys of a set: a provider uses one, and publishes a few others during a rotation.
 const MAX_KEYS: usize = 100;
 
-/// Why something is no set of keys.
+/// Why a response is not a set of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeySetError {
-    #[error("the answer is no JWK Set")]
+    #[error("the response is not a JWK Set")]
     NotASet,
     #[error("the JWK Set has more than {MAX_KEYS} keys")]
     TooMany,
@@ -29,7 +29,7 @@ struct Document {
 }
 
 impl KeySet {
-    /// Keys of other kinds are passed over, as RFC 7517, 5 wants it.
+    /// Ignores keys of other kinds, as RFC 7517, 5 requires.
     pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         let document: Document = serde_json::from_slice(json).map_err(|_error| KeySetError::NotASet)?;
         if document.keys.len() > MAX_KEYS {
@@ -43,7 +43,7 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
     }
 
-    /// The key of that name. A token that names none means the only key; where there are several, nobody can tell.
+    /// The key with this id. A token without an id uses the only key; if there are several, the choice is ambiguous.
     pub(super) fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match (kid, self.0.as_slice()) {
             (Some(kid), keys) => keys.iter().find(|(name, _)| name.as_deref() == Some(kid)).map(|(_, key)| key),

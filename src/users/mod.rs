@@ -1,9 +1,8 @@
 //! Portal users, authenticated by a JWT of their identity provider.
 //!
-//! The algorithm comes from the settings, never from the token: a secret means HS256, a public key means the algorithm
-//! of its type, and with a JWKS the type of each key. Of the claims `sub`, `tenant_id` and `role` are used, once
-//! the signature, `exp`, `nbf`, issuer and audience are right; nothing else in a token is believed. Knows no HTTP
-//! framework and no database.
+//! The algorithm comes from the settings, never from the token: a secret selects HS256, a public key the algorithm
+//! of its type, and a JWKS the type of each key. After the signature, `exp`, `nbf`, issuer and audience are checked, the
+//! claims `sub`, `tenant_id` and `role` are used; all others are ignored. Knows no HTTP framework and no database.
 
 mod claims;
 mod der;
@@ -28,46 +27,46 @@ pub use self::published::Bounds;
 use self::published::{NoKey, PublishedKeys};
 use crate::supervision::Stage;
 
-/// Longest token that is looked at, in bytes; identity providers stay far below it.
+/// Longest token, in bytes; identity providers stay far below it.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// How far the clocks of the identity provider and of this machine may be apart, in seconds, for `exp` and `nbf`.
+/// The allowed difference between the clocks of the identity provider and of this machine, in seconds, for `exp` and `nbf`.
 pub const LEEWAY_SECONDS: u64 = 60;
 
-/// Whose tokens are believed.
+/// Which tokens are accepted.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: KeySource,
-    /// What `iss` must be; `None`: anything.
+    /// The required `iss`; `None`: any.
     pub issuer: Option<String>,
-    /// What `aud` must name; `None`: a token may not be meant for anybody in particular.
+    /// A required entry of `aud`; `None`: tokens with `aud` are rejected.
     pub audience: Option<String>,
 }
 
 /// Where the keys come from.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// The one key of the settings.
+    /// One key from the settings.
     One(Key),
-    /// The keys that the identity provider publishes, found by their `kid`.
+    /// The keys that the identity provider publishes, found by `kid`.
     Published {
         url: Url,
-        /// Trusted for the URL besides the public certificate authorities.
+        /// Trusted for the URL in addition to the public certificate authorities.
         extra_roots: Vec<CertificateDer<'static>>,
         bounds: Bounds,
     },
 }
 
-/// Why a token tells nothing of its bearer.
+/// Why a token does not identify its bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Not a token of these users; the reason is for the log alone.
+    /// The token is not valid; the reason is only for the log.
     #[error("{0}")]
     Invalid(&'static str),
-    /// It was good once: its bearer needs a new one.
+    /// The token was valid: its bearer needs a new one.
     #[error("the token has expired")]
     Expired,
-    /// The published keys cannot be read for now, so that nobody can tell.
-    #[error("the keys of the identity provider cannot be read")]
+    /// The published keys are not available now, so the token cannot be checked.
+    #[error("the keys of the identity provider are not available")]
     KeysUnavailable,
 }
 
@@ -75,7 +74,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct UserAuthenticator {
     keys: Keys,
-    /// Everything but the algorithm, which is the key's.
+    /// All checks except the algorithm, which depends on the key.
     rules: Validation,
 }
 
@@ -86,7 +85,7 @@ enum Keys {
 }
 
 impl UserAuthenticator {
-    /// A task of the stage keeps published keys fresh. The first fetch may still be under way.
+    /// Starts a task of the stage that keeps published keys fresh. The first fetch may still be running.
     pub fn start(settings: Settings, stage: &Stage) -> Result<Self, BuildError> {
         signatures::use_ring();
         let rules = rules(&settings);
@@ -99,21 +98,21 @@ impl UserAuthenticator {
         Ok(Self { keys, rules })
     }
 
-    /// The person whom the token speaks of. Cancel-safe; waits only where keys must be fetched first.
+    /// The user that the token identifies. Cancel-safe; waits only if keys must be fetched first.
     pub async fn identify(&self, token: &str) -> Result<Person, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::Invalid("the token is too long"));
         }
         let header = decode_header(token).map_err(|error| refusal(error.kind()))?;
         if header.crit.is_some() {
-            // RFC 7515, 4.1.11: what is critical must be understood, and no extension is.
+            // RFC 7515, 4.1.11: an unknown critical extension must be rejected, and none is known.
             return Err(Refusal::Invalid("the token has critical extensions"));
         }
         match &self.keys {
             Keys::One(key) => self.read(token, &header, key),
             Keys::Published(keys) => {
                 let key = keys.find(header.kid.as_deref()).await.map_err(|no_key| match no_key {
-                    NoKey::Unknown => Refusal::Invalid("the token names no key that is published"),
+                    NoKey::Unknown => Refusal::Invalid("the token names a key that is not published"),
                     NoKey::Unavailable => Refusal::KeysUnavailable,
                 })?;
                 self.read(token, &header, &key)
@@ -123,7 +122,7 @@ impl UserAuthenticator {
 
     fn read(&self, token: &str, header: &Header, key: &Key) -> Result<Person, Refusal> {
         if header.alg != key.algorithm() {
-            return Err(Refusal::Invalid("the token is signed by another algorithm"));
+            return Err(Refusal::Invalid("the token is signed with another algorithm"));
         }
         let mut rules = self.rules.clone();
         rules.algorithms = vec![key.algorithm()];
@@ -147,16 +146,16 @@ fn rules(settings: &Settings) -> Validation {
     rules
 }
 
-/// What is wrong, without anything of the token in it: what the library says may repeat a part.
+/// The reason, without text from the library, which may contain a part of the token.
 fn refusal(kind: &ErrorKind) -> Refusal {
     match kind {
         ErrorKind::ExpiredSignature => Refusal::Expired,
         ErrorKind::ImmatureSignature => Refusal::Invalid("the token is not valid yet"),
         ErrorKind::InvalidSignature => Refusal::Invalid("the signature is wrong"),
-        ErrorKind::InvalidIssuer => Refusal::Invalid("the token is of another issuer"),
+        ErrorKind::InvalidIssuer => Refusal::Invalid("the token has another issuer"),
         ErrorKind::InvalidAudience => Refusal::Invalid("the token is for another audience"),
         ErrorKind::MissingRequiredClaim(_) => Refusal::Invalid("a claim is missing"),
-        _ => Refusal::Invalid("this is no token"),
+        _ => Refusal::Invalid("this is not a token"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What must hold of every token and of every key that is published; `crate::fuzzing` feeds them.
+//! Properties of every token and of every published key; `crate::fuzzing` runs them.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ use crate::telemetry::metrics::Metrics;
 
 const SECRET: &str = "a secret of the properties, longer than 32 bytes";
 
-/// Half a day from now, which a token may live; seeds have [`END_OF_SEEDS`] in its place.
+/// The expiry of good claims: in half a day. Seeds contain [`END_OF_SEEDS`] in its place.
 static END: LazyLock<String> = LazyLock::new(|| (get_current_timestamp() + 12 * 3_600).to_string());
 const END_OF_SEEDS: &str = "4102444800";
 
@@ -29,12 +29,12 @@ fn good_claims() -> String {
     format!(r#"{{"sub":"user-7","tenant_id":"acme","role":"operator","exp":{}}}"#, *END)
 }
 
-/// Somebody who signs, and those who believe it.
+/// A signer, and users who accept its tokens.
 struct Issuer {
     header: &'static str,
     sign: fn(&[u8]) -> Vec<u8>,
     users: UserAuthenticator,
-    /// A token that opens, and the only one that anybody could know.
+    /// A valid token, the only one that the fuzzer knows.
     good: String,
 }
 
@@ -74,7 +74,7 @@ impl Issuer {
         let users = users.unwrap_or_else(|error| panic!("{error}"));
         let mut issuer = Self { header, sign, users, good: String::new() };
         issuer.good = issuer.token(header.as_bytes(), good_claims().as_bytes());
-        assert!(issuer.identify(&issuer.good).is_ok(), "{} does not open", issuer.good);
+        assert!(issuer.identify(&issuer.good).is_ok(), "{} is rejected", issuer.good);
         issuer
     }
 
@@ -83,20 +83,20 @@ impl Issuer {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode((self.sign)(message.as_bytes())))
     }
 
-    /// A key of the settings needs no waiting.
+    /// A key from the settings needs no waiting.
     fn identify(&self, token: &str) -> Result<Person, Refusal> {
         self.users.identify(token).now_or_never().unwrap_or_else(|| panic!("{token} waits"))
     }
 }
 
-/// The bytes as a token; as the header, and as the claims, of one that is signed as it should be; and as a change of one.
+/// The bytes as a token; as the header, and as the claims, of a correctly signed token; and as a change to a valid one.
 pub fn token(input: &[u8]) {
     for issuer in &*ISSUERS {
         if let Ok(text) = str::from_utf8(input) {
-            assert!(text == issuer.good || issuer.identify(text).is_err(), "{text} opens");
+            assert!(text == issuer.good || issuer.identify(text).is_err(), "{text} is accepted");
         }
         if let Some(changed) = changed(&issuer.good, input) {
-            assert!(issuer.identify(&changed).is_err(), "{changed} opens, which is a change of {}", issuer.good);
+            assert!(issuer.identify(&changed).is_err(), "{changed}, a change to {}, is accepted", issuer.good);
         }
         let claims = str::from_utf8(input).map(|claims| claims.replace(END_OF_SEEDS, &END).into_bytes());
         let claims = claims.unwrap_or_else(|_binary| input.to_vec());
@@ -113,7 +113,7 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// The token with one byte otherwise; where and how, the first bytes say.
+/// The token with one changed byte; the first bytes of `how` select the place and the change.
 fn changed(token: &str, how: &[u8]) -> Option<String> {
     let &[high, low, bits, ..] = how else { return None };
     let mut bytes = token.as_bytes().to_vec();
@@ -122,7 +122,7 @@ fn changed(token: &str, how: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|changed| changed != token)
 }
 
-/// The person is the one of the claims, and they have not ended.
+/// The user matches the claims, and the token has not expired.
 fn assert_claimed(person: &Person, claims: &[u8]) {
     let claims: Value = serde_json::from_slice(claims).unwrap_or_default();
     let named = [("sub", person.user.as_str()), ("tenant_id", person.tenant.as_str()), ("role", person.role.as_str())];
@@ -157,7 +157,7 @@ pub fn keys(input: &[u8]) {
     read_der(input);
 }
 
-/// What is published is no secret: HS256 by it would let everybody sign.
+/// A published key is not a secret: with HS256, everyone could sign with it.
 fn assert_public(key: &Key) {
     assert!([Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].contains(&key.algorithm()), "{key:?}");
 }

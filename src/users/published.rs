@@ -1,8 +1,8 @@
-//! The keys that an identity provider publishes, kept at hand.
+//! Caches the keys that an identity provider publishes.
 //!
-//! One task fetches them: when they are no longer fresh, and when a token names a key that is not among them, which is
-//! how a rotation shows. Whoever asks how often, there is a pause between two fetches. While the provider does not
-//! answer, the old keys are used for a bounded time.
+//! One task fetches them: when they are no longer fresh, and when a token names an unknown key, which indicates a
+//! rotation. However many tokens do so, there is a pause between two fetches. While the provider does not
+//! respond, the old keys are used for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use super::key_set::KeySet;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// What a waiter grants beyond the deadline of the fetch that it waits for.
+/// How much longer than the deadline of a fetch its callers wait.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How often and how long.
+/// How often to fetch, and how long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// How long keys are good before they are fetched again.
+    /// How long keys are used before they are fetched again.
     pub fresh_for: Duration,
-    /// The least time between two fetches, however many tokens name unknown keys.
+    /// The minimum time between two fetches, however many tokens name unknown keys.
     pub pause: Duration,
-    /// How long keys are used that cannot be renewed.
+    /// How long keys are used if they cannot be renewed.
     pub keep_for: Duration,
-    /// Longest time for a fetch, from the look-up of the name to the end of the answer.
+    /// Deadline of a fetch, from DNS to the end of the response.
     pub deadline: Duration,
 }
 
@@ -45,24 +45,23 @@ impl Default for Bounds {
     }
 }
 
-/// Why there is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoKey {
-    /// It is not published.
+    /// The provider does not publish it.
     Unknown,
-    /// What is published cannot be read.
+    /// The published keys cannot be fetched.
     Unavailable,
 }
 
 #[derive(Debug)]
 pub(super) struct PublishedKeys {
     known: watch::Receiver<Known>,
-    /// Room for one: whoever comes while a fetch is wanted wants the same.
+    /// Capacity 1: a caller that finds it full waits for the same fetch.
     wanted: mpsc::Sender<()>,
     bounds: Bounds,
 }
 
-/// What the last fetches brought.
+/// The results of the last fetches.
 #[derive(Debug, Clone, Default)]
 struct Known {
     keys: Option<Arc<KeySet>>,
@@ -74,7 +73,7 @@ impl Known {
     fn find(&self, kid: Option<&str>, bounds: &Bounds) -> Result<Key, NoKey> {
         let kept = self.fetched_at.is_some_and(|at| at.elapsed() < bounds.keep_for);
         let keys = self.keys.as_ref().filter(|_| kept).ok_or(NoKey::Unavailable)?;
-        // An old set cannot tell that a key does not exist.
+        // An old set cannot show that a key does not exist.
         let missing = if self.fetched_at == self.tried_at { NoKey::Unknown } else { NoKey::Unavailable };
         keys.find(kid).cloned().ok_or(missing)
     }
@@ -85,7 +84,7 @@ impl Known {
 }
 
 impl PublishedKeys {
-    /// Fetches the keys now and again, until the stage ends.
+    /// Fetches the keys repeatedly, until the stage ends.
     pub(super) fn start(
         url: Url,
         extra_roots: &[CertificateDer<'static>],
@@ -97,14 +96,14 @@ impl PublishedKeys {
         let (wanted, wishes) = mpsc::channel(1);
         let keeper = Keeper { fetcher, publish, wishes, bounds };
         stage.spawn(TaskName::PublishedKeys, |stop| async move {
-            // The sender is dropped before the wait: callers learn at once that no fetch comes any more.
+            // Drops the sender before the wait, so that callers learn at once that no fetch follows.
             let _stopped = stop.run_until_cancelled(keeper.keep()).await;
             stop.cancelled().await;
         });
         Ok(Self { known, wanted, bounds })
     }
 
-    /// The key of that name. Where it is not known, one fetch is waited for, if one may be made now.
+    /// The key with this id. If it is unknown, waits for one fetch, unless the last fetch is too recent.
     pub(super) async fn find(&self, kid: Option<&str>) -> Result<Key, NoKey> {
         let mut known = self.known.clone();
         let (found, just_tried) = {
@@ -114,9 +113,9 @@ impl PublishedKeys {
         if found.is_ok() || just_tried {
             return found;
         }
-        // A full channel says that somebody has asked already.
+        // A full channel means that another caller has already requested a fetch.
         self.wanted.try_send(()).ok();
-        // At the end of the wait, or of the keeper, what is known is known.
+        // After the wait, use the keys known by then.
         drop(timeout(self.bounds.deadline + MARGIN, known.changed()).await);
         known.borrow().find(kid, &self.bounds)
     }
@@ -133,14 +132,14 @@ impl Keeper {
     async fn keep(mut self) {
         loop {
             let fetched = self.fetch().await;
-            // Whoever asked until now has the answer.
+            // These requests are served by the fetch that just ended.
             while self.wishes.try_recv().is_ok() {}
             sleep(self.bounds.pause).await;
             if fetched {
                 let fresh_for = self.bounds.fresh_for.saturating_sub(self.bounds.pause);
                 match timeout(fresh_for, self.wishes.recv()).await {
                     Ok(Some(())) | Err(_) => {}
-                    // Nobody is left to ask.
+                    // No caller is left.
                     Ok(None) => return,
                 }
             }
@@ -152,13 +151,13 @@ impl Keeper {
         let now = Instant::now();
         match fetched {
             Ok(keys) => {
-                tracing::debug!(keys = keys.len(), "the keys of the identity provider were fetched");
+                tracing::debug!(keys = keys.len(), "fetched the keys of the identity provider");
                 let known = Known { keys: Some(Arc::new(keys)), fetched_at: Some(now), tried_at: Some(now) };
                 self.publish.send_replace(known);
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "the keys of the identity provider cannot be fetched");
+                tracing::warn!(%error, "the keys of the identity provider could not be fetched");
                 self.publish.send_modify(|known| known.tried_at = Some(now));
                 false
             }

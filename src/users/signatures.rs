@@ -1,4 +1,4 @@
-//! The signatures of JWTs by ring, which TLS uses too: no second implementation of cryptography in the binary.
+//! JWT signatures by ring, which TLS also uses: the binary has only one cryptography library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -12,12 +12,12 @@ use ring::{error::Unspecified, hmac};
 static RING: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes jsonwebtoken verify by ring, in the whole process; whoever comes first has done it for all.
+/// Makes jsonwebtoken verify with ring, in the whole process. Later calls have no effect.
 pub(super) fn use_ring() {
     RING.install_default().ok();
 }
 
-/// Nobody signs here.
+/// The service signs no tokens.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that the library calls")]
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::UnsupportedAlgorithm.into())

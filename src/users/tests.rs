@@ -1,4 +1,4 @@
-//! Published vectors for each algorithm, and what is no key. What tokens open is tested over HTTP.
+//! Published test vectors for each algorithm, and invalid keys. HTTP tests cover which routes a token can use.
 
 use jsonwebtoken::crypto::verify;
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::key_set::{KeySet, KeySetError};
 use super::{Key, KeyError, signatures};
 
-/// RFC 7515, A.1 to A.3: the payload of all three.
+/// RFC 7515, A.1 to A.3: the payload of all three examples.
 const JOE: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 const RSA_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-\
     yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBE\
@@ -69,7 +69,7 @@ fn from_jwk(jwk: Value) -> Option<Key> {
 }
 
 #[test]
-fn the_published_examples_verify_by_pem_and_by_jwk() {
+fn the_published_examples_verify_with_pem_and_with_jwk() {
     signatures::use_ring();
     let rs256 = format!("eyJhbGciOiJSUzI1NiJ9.{JOE}");
     let es256 = format!("eyJhbGciOiJFUzI1NiJ9.{JOE}");
@@ -104,18 +104,18 @@ fn from_base64(text: &str) -> DecodingKey {
 }
 
 #[test]
-fn a_key_of_one_type_verifies_nothing_of_another() {
+fn a_key_of_one_type_does_not_verify_the_signatures_of_another() {
     signatures::use_ring();
-    // The classic: the public key taken as a secret.
+    // The classic attack: the public key used as an HMAC secret.
     let rsa = Key::from_pem(RSA_PEM).unwrap();
     let point = Key::from_pem(P256_PEM).unwrap();
     assert!(!verify("", JOE.as_bytes(), rsa.decoding(), Algorithm::HS256).unwrap_or(false));
     assert!(!verify(RSA_SIGNATURE, JOE.as_bytes(), point.decoding(), Algorithm::RS256).unwrap_or(false));
-    assert!(verify(RSA_SIGNATURE, JOE.as_bytes(), rsa.decoding(), Algorithm::RS512).is_err(), "not offered at all");
+    assert!(verify(RSA_SIGNATURE, JOE.as_bytes(), rsa.decoding(), Algorithm::RS512).is_err(), "not supported");
 }
 
 #[test]
-fn what_is_no_key_is_refused_with_the_reason_and_shown_nowhere() {
+fn rejects_invalid_keys_with_the_reason_and_without_showing_them() {
     let private = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBt8TF2yH08M65uZNwY73B4BEsJAFQ6r0JtX8EL9kHw0\n\
         -----END PRIVATE KEY-----\n";
     let both = format!("{ED25519_PEM}{private}");
@@ -137,7 +137,7 @@ fn what_is_no_key_is_refused_with_the_reason_and_shown_nowhere() {
 }
 
 #[test]
-fn published_keys_that_are_for_something_else_are_passed_over() {
+fn skips_published_keys_for_other_uses() {
     let with = |mut jwk: Value, name: &str, value: Value| {
         jwk[name] = value;
         jwk
@@ -163,7 +163,7 @@ fn published_keys_that_are_for_something_else_are_passed_over() {
 }
 
 #[test]
-fn a_key_of_a_set_is_found_by_its_name_and_alone_without() {
+fn finds_a_key_by_its_kid_and_an_only_key_without() {
     let named = |mut jwk: Value, name: &str| {
         jwk["kid"] = name.into();
         jwk

@@ -227,7 +227,7 @@ async fn a_bad_certificate_is_told_with_what_is_wrong() {
     let (api, admin) = started().await;
     for (certificate, code, in_hint) in [
         (Certificate::Expired, "certificate_expired", "expired on 2021-01-01 at 00:00 UTC"),
-        (Certificate::SelfSigned, "certificate_untrusted", "no authority that is trusted"),
+        (Certificate::SelfSigned, "certificate_untrusted", "not from a trusted authority"),
         (Certificate::OtherName, "certificate_other_name", "for another name"),
     ] {
         let receiver = Receiver::start_tls(Behaviour::Answers(answer("200 OK", "", b"")), certificate).await;

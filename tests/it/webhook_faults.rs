@@ -33,7 +33,7 @@ async fn a_receiver_that_never_accepts_times_out() {
     let receiver = NeverAccepts::start().await;
     let attempt = attempt(&client(), &impatient(&format!("http://{}/", receiver.address))).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
-    assert_eq!(note(&attempt), "No answer came within the time limit.");
+    assert_eq!(note(&attempt), "The endpoint did not respond within the time limit.");
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_body_that_drips_for_ever_ends_with_the_deadline() {
     let receiver = Receiver::start(Behaviour::Drips { head, drop: "1\r\na\r\n" }).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, Some(200)));
-    assert_eq!(note(&attempt), "The answer began but did not end within the time limit.");
+    assert_eq!(note(&attempt), "The endpoint started to respond but did not finish within the time limit.");
     receiver.ended(1).await;
     assert_eq!(receiver.seen().len(), 1);
 }

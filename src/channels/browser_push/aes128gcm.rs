@@ -1,8 +1,8 @@
 //! The content coding `aes128gcm` of a push message: RFC 8291 over RFC 8188, in one record.
 //!
-//! By ring, which checks the browser's key when it is registered too, and not by the `web-push` crate, which signs: that one
-//! encrypts through OpenSSL 3, which converts each key between two forms and checks the browser's by another
-//! multiplication, and so takes three times as long.
+//! Uses ring, which also checks the browser's key at registration. The `web-push` crate is used only to sign: it encrypts with
+//! OpenSSL 3, which converts each key twice and checks the browser's key with another multiplication, and so takes three
+//! times as long.
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -13,23 +13,21 @@ use zeroize::Zeroizing;
 
 use crate::domain::push_subscription::{BrowserKeys, PublicPoint};
 
-/// The name that `Content-Encoding` has.
 pub(super) const NAME: &str = "aes128gcm";
-/// Every push service takes bodies of this size (RFC 8030, 7.2); the one record is no longer.
+/// Every push service accepts bodies of this size (RFC 8030, 7.2); the one record is no longer.
 const RECORD_BYTES: u32 = 4096;
-/// Texts are padded to a multiple of this, so that a body's length says less of what is in it.
+/// Texts are padded to a multiple of this, so that a body's length reveals less.
 const BLOCK_BYTES: usize = 128;
-/// Ends the text of the last record; zeros follow (RFC 8188, 2).
+/// Ends the text in the last record; zeros follow (RFC 8188, 2).
 const LAST_RECORD: u8 = 2;
 const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 /// Salt, record size, length of the key id and the key id, which is the sender's public key (RFC 8291, 4).
 const HEADER_BYTES: usize = SALT_BYTES + 4 + 1 + POINT_BYTES as usize;
-/// Of a `PublicPoint`.
 const POINT_BYTES: u8 = 65;
 
-/// The key of the browser is none, or the text is too long for a record.
+/// The browser's key is not valid, or the text is too long for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message could not be encrypted")]
 pub(super) struct EncryptionError;
@@ -40,13 +38,13 @@ impl From<Unspecified> for EncryptionError {
     }
 }
 
-/// Whether a point is on the curve: whether a secret can be agreed on with whoever has it.
+/// True if the point is on the curve, so that a secret can be agreed on with the owner of the key.
 pub fn is_public_key(point: &PublicPoint) -> bool {
     let Ok(own) = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()) else { return false };
     agree_ephemeral(own, &UnparsedPublicKey::new(&ECDH_P256, point), |_secret| ()).is_ok()
 }
 
-/// The body of a message that only the browser with these keys can read, by a key pair and a salt of its own.
+/// The body of a message that only the browser with these keys can read. Each has a new key pair and salt.
 pub(super) fn encrypt(browser: &BrowserKeys, text: &[u8]) -> Result<Vec<u8>, EncryptionError> {
     let random = SystemRandom::new();
     let own = EphemeralPrivateKey::generate(&ECDH_P256, &random)?;
@@ -57,7 +55,7 @@ pub(super) fn encrypt(browser: &BrowserKeys, text: &[u8]) -> Result<Vec<u8>, Enc
     agree_ephemeral(own, &theirs, |secret| seal(secret, &sender, browser, salt, text))?
 }
 
-/// From the agreed secret on, where nothing is random any more.
+/// The steps after the key agreement, which are deterministic.
 fn seal(
     secret: &[u8],
     sender: &PublicPoint,
@@ -76,7 +74,7 @@ fn seal(
         .extract(secret)
         .expand(&[b"WebPush: info\0", &browser.p256dh, sender], HKDF_SHA256)?
         .fill(&mut *keying)?;
-    // RFC 8188, 2.2 and 2.3; the first record's number, zero, changes nothing of the nonce.
+    // RFC 8188, 2.2 and 2.3; the first record's number is zero, which leaves the nonce unchanged.
     let key = Salt::new(HKDF_SHA256, &salt).extract(&*keying);
     let mut nonce = [0; NONCE_BYTES];
     key.expand(&[b"Content-Encoding: nonce\0"], NonceBytes)?.fill(&mut nonce)?;
@@ -128,9 +126,9 @@ mod tests {
         (EcKeyComponents::new(bytes::<32>(BROWSER[0]).to_vec(), keys.p256dh.to_vec()), keys)
     }
 
-    /// Its message is not padded: all but the tag, which is of the padding too, is the same.
+    /// The standard's message has no padding, so the tag differs, because it covers the padding; the rest is equal.
     #[test]
-    fn the_message_of_the_standard_is_encrypted_as_there() {
+    fn encrypts_the_standards_message_as_published() {
         let (key, browser) = browser();
         let sender = bytes("BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8");
         let secret: [u8; 32] = bytes("kyrL1jIIOHEzg3sM2ZWRHDRB62YACZhhSlknJ672kSs");
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_read_by_its_browser_and_its_length_says_little() {
+    fn only_its_browser_reads_a_message_and_padding_hides_its_length() {
         let (key, browser) = browser();
         for (length, blocks) in [(1, 1), (127, 1), (128, 2), (MAX_JSON_BYTES, 22), (3_967, 31)] {
             let text = vec![b'x'; length];
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_has_a_key_and_a_salt_of_its_own() {
+    fn each_message_has_a_new_key_and_salt() {
         let (_, browser) = browser();
         let [first, second] = [(); 2].map(|()| encrypt(&browser, b"{}").unwrap());
         assert_ne!(first[..SALT_BYTES], second[..SALT_BYTES]);
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_for_two_records_or_a_browser_without_a_key_is_refused() {
+    fn rejects_a_text_for_two_records_and_a_browser_without_a_valid_key() {
         let (_, mut browser) = browser();
         assert_eq!(encrypt(&browser, &[b'x'; 3_968]), Err(EncryptionError));
         browser.p256dh[64] ^= 1;
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_on_the_curve_or_no_key() {
+    fn accepts_only_points_on_the_curve_as_keys() {
         let (_, mut browser) = browser();
         assert!(is_public_key(&browser.p256dh));
         browser.p256dh[64] ^= 1;

@@ -1,4 +1,4 @@
-//! What the answers of push services mean (RFC 8030, 8292, and what vendors do besides).
+//! The meaning of push service responses (RFC 8030, RFC 8292, and vendors' own codes).
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use http::{HeaderMap, StatusCode};
 
 use crate::domain::delivery::Outcome;
 
-/// A pause that a service asked for without saying how long.
+/// Used if a service asks for a pause without a length.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// Pause of a subscription after a refusal of our token (401, 403): the next message after it is the next probe.
+/// Pause of a subscription after a service rejects our token (401, 403): the first message after it is a probe.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
-/// Longest pause on the word of a service; one that wants more says so again.
+/// Longest pause that a service can ask for; if it needs longer, it asks again.
 const MAX_PAUSE: Duration = Duration::from_mins(15);
 
-/// Windows' push service says 406 where others say 429.
+/// Windows' push service sends 406 instead of 429.
 const WINDOWS: &str = ".notify.windows.com";
 
-/// How vendors say that the browser has subscribed with another VAPID key; none has a code for it that says only this.
+/// How vendors report that the browser subscribed with another VAPID key; none has a code for only this.
 const KEY_MISMATCHES: [&str; 5] = [
     // Mozilla, 401.
     "vapid public key mismatch",
@@ -30,22 +30,19 @@ const KEY_MISMATCHES: [&str; 5] = [
     "vapidpkhashmismatch",
 ];
 
-/// What an answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The service has the message and will try to deliver it.
     Accepted,
-    /// The subscription has ended.
     Gone,
     TooLarge,
-    /// Nothing should be sent to this subscription for so long.
+    /// Do not send to this subscription for this long.
     Throttled(Duration),
     /// The browser has subscribed with another VAPID key.
     KeyMismatch,
-    /// The service does not believe that we are who we say (401, 403): it would say the same to the next message.
+    /// The service rejects our token (401, 403) and would also reject the next message.
     NotBelieved,
-    /// The service finds the message itself wrong (400), or where it was to go: whoever subscribed may have made that up, so
-    /// that it pauses nothing.
+    /// The service rejects the message or its URL (400). The subscriber may have made that up, so this pauses nothing.
     Malformed,
     Redirect,
     Other,
@@ -79,7 +76,7 @@ impl Meaning {
         }
     }
 
-    /// How long nothing should be sent to the subscription; `None`: the answer asks for no pause.
+    /// Send nothing to the subscription for this long; `None`: the response asks for no pause.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Throttled(pause) => Some(pause),
@@ -94,12 +91,12 @@ impl Meaning {
         }
     }
 
-    /// What a person who looks into the delivery reads besides the answer.
+    /// Shown with the response to users who inspect the delivery.
     pub(super) const fn note(self) -> Option<&'static str> {
         match self {
-            Self::KeyMismatch => Some("The browser has subscribed with another VAPID key; it must subscribe anew."),
-            Self::NotBelieved => Some("The push service did not accept this deployment's VAPID token."),
-            Self::Malformed => Some("The push service found the request wrong."),
+            Self::KeyMismatch => Some("The browser subscribed with another VAPID key; it must subscribe again."),
+            Self::NotBelieved => Some("The push service rejected this deployment's VAPID token."),
+            Self::Malformed => Some("The push service rejected the request as malformed."),
             Self::Accepted | Self::Gone | Self::TooLarge | Self::Throttled(_) | Self::Redirect | Self::Other => None,
         }
     }
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_has_one_meaning() {
+    fn each_status_has_one_meaning() {
         let throttled = Meaning::Throttled(DEFAULT_PAUSE);
         for (status, host, expected, outcome) in [
             (201, "x", Meaning::Accepted, Outcome::Delivered),
@@ -154,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn each_vendor_says_in_its_words_that_the_key_is_another() {
+    fn recognizes_each_vendors_message_for_a_key_mismatch() {
         for (status, body) in [
             (401, r#"{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch"}"#),
             (
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_as_told_within_bounds() {
+    fn a_pause_follows_retry_after_within_bounds() {
         let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
         for (value, seconds) in [
             ("7", 7),

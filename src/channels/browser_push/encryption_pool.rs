@@ -14,10 +14,9 @@ use tokio::sync::oneshot;
 use super::vapid::VapidKeys;
 use super::{Recipient, aes128gcm};
 
-/// Messages that a thread takes at once.
 const BATCH: usize = 32;
 
-/// A message could not be encrypted, because a key of the subscription cannot be used.
+/// A message could not be encrypted, because a key of the subscription is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message could not be encrypted or signed")]
 pub(super) struct EncryptError;
@@ -31,7 +30,7 @@ pub(super) struct PushMessage {
     pub(super) now: DateTime<Utc>,
 }
 
-/// A message as it is sent: encrypted, with its VAPID token.
+/// An encrypted message with its VAPID token.
 pub struct EncryptedMessage {
     pub(super) body: Bytes,
     /// The value of `Authorization`.
@@ -57,7 +56,7 @@ pub(super) struct EncryptionPool {
     queued: Mutex<Queued>,
 }
 
-/// A message, and where its encrypted form goes.
+/// A message, and the channel for its encrypted form.
 type Job = (PushMessage, oneshot::Sender<Result<EncryptedMessage, EncryptError>>);
 
 #[derive(Default)]
@@ -104,13 +103,13 @@ impl EncryptionPool {
         let _guard = ThreadGuard(self);
         while let Some(batch) = self.take() {
             for (message, encrypted) in batch.into_iter().filter(|(_, encrypted)| !encrypted.is_closed()) {
-                // An error means that the caller has gone.
+                // It fails only if the caller has gone.
                 drop(encrypted.send(encrypt(&self.keys, message)));
             }
         }
     }
 
-    /// `None`: the queue is empty. The thread is uncounted under the same lock, so that the next caller starts another.
+    /// `None`: the queue is empty. The thread count is reduced under the same lock, so that the next caller starts a thread.
     fn take(&self) -> Option<Vec<Job>> {
         let mut queued = self.queued();
         let count = queued.jobs.len().min(BATCH);
@@ -122,12 +121,12 @@ impl EncryptionPool {
     }
 
     fn queued(&self) -> MutexGuard<'_, Queued> {
-        // A panic leaves whole messages.
+        // A panic leaves the messages complete.
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Uncounts a thread that a panic has ended.
+/// Reduces the thread count when a thread ends by a panic.
 struct ThreadGuard<'a>(&'a EncryptionPool);
 
 impl Drop for ThreadGuard<'_> {

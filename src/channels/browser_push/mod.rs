@@ -1,7 +1,7 @@
 //! The browser push channel: an encrypted message to one browser, through the push service of its vendor.
 //!
-//! One call is one attempt. When a push service refuses a message or asks for a pause, the attempt says for how long the
-//! subscription should be paused; the caller stores the pause, because it holds in all processes.
+//! One call is one attempt. When a push service rejects a message or asks for a pause, the attempt reports how long to pause
+//! the subscription; the caller stores the pause, because it applies to all processes.
 
 mod aes128gcm;
 mod answer;
@@ -38,23 +38,23 @@ use crate::domain::push_hosts::PushHosts;
 use crate::domain::push_subscription::PushSubscription;
 use crate::telemetry::metrics::{Metrics, RefusalReason};
 
-/// A message that a person sends to itself is of use now or not at all.
+/// A test message that users send to themselves is useless later.
 const TEST_TTL: Duration = Duration::from_mins(1);
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
 const TOPIC: HeaderName = HeaderName::from_static("topic");
 
-/// What the operator decides about browser push.
+/// Operator settings for browser push.
 #[derive(Debug)]
 pub struct Settings {
     pub keys: VapidKeys,
     pub hosts: PushHosts,
-    /// How long a push service keeps a message for a browser that is away; never zero, for some then drop it at once.
+    /// How long a push service keeps a message for an offline browser; never zero, because some services then drop it at once.
     pub ttl: Duration,
 }
 
-/// One browser of one person.
+/// One browser of one user.
 pub struct Recipient {
     tenant: TenantId,
     user: UserId,
@@ -63,7 +63,7 @@ pub struct Recipient {
     target: Target,
 }
 
-/// By the name that logs give it.
+/// Shows the endpoint as logs name it.
 impl std::fmt::Debug for Recipient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Recipient({})", self.subscription.endpoint)
@@ -82,18 +82,18 @@ impl Recipient {
     }
 }
 
-/// An attempt, and what it says of the subscription.
+/// An attempt, and what it reveals about the subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     pub attempt: Attempt,
-    /// The browser has subscribed with another VAPID key: nothing will reach it any more.
+    /// The browser subscribed with another VAPID key: no message can reach it any more.
     pub key_mismatch: bool,
-    /// How long nothing should be sent to the subscription; `None`: the push service asks for no pause.
+    /// Send nothing to the subscription for this long; `None`: the push service asks for no pause.
     pub pause: Option<Duration>,
 }
 
 impl Sent {
-    /// An attempt that says nothing of the subscription.
+    /// An attempt that reveals nothing about the subscription.
     fn only(attempt: Attempt) -> Self {
         Self { attempt, key_mismatch: false, pause: None }
     }
@@ -127,7 +127,7 @@ impl PushSender {
         &self.0.hosts
     }
 
-    /// Attempts to send the notice. Never fails otherwise than by the outcome. Not cancel-safe: when the future is
+    /// Attempts to send the notice. Reports every failure as an outcome. Not cancel-safe: when the future is
     /// dropped, the push service may or may not have the message.
     pub async fn send(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Sent {
         let encrypted = match self.encrypt(recipient, notice, now).await {
@@ -152,7 +152,7 @@ impl PushSender {
         sent
     }
 
-    /// The message as it would be sent, if there is somebody to send it to now; else how it ends unsent. Sends nothing.
+    /// The encrypted message, or the attempt that records why it cannot be sent. Sends nothing.
     pub async fn encrypt(
         &self,
         recipient: &Arc<Recipient>,
@@ -164,11 +164,11 @@ impl PushSender {
         if !self.0.hosts.allow(endpoint.url()) {
             return Err(not_sent(
                 Outcome::ConfigError,
-                "The endpoint is of no push service that this deployment allows.",
+                "The endpoint does not belong to a push service that this deployment allows.",
             ));
         }
         if self.keys().find(&recipient.vapid_key_id).is_none() {
-            let note = "The browser has subscribed with a VAPID key that this deployment does not have.";
+            let note = "The browser subscribed with a VAPID key that this deployment does not have.";
             return Err(not_sent(Outcome::ConfigError, note));
         }
         let ttl = if notice.is_test() { TEST_TTL } else { self.0.ttl };
@@ -180,7 +180,7 @@ impl PushSender {
             now,
         };
         self.0.encryption_pool.encrypt(message).await.map_err(|error| {
-            tracing::error!(%error, endpoint = %endpoint, "a message to a browser could not be encrypted");
+            tracing::error!(%error, endpoint = %endpoint, "a browser push message could not be encrypted");
             not_sent(Outcome::ConfigError, "The message could not be encrypted for this browser.")
         })
     }
@@ -211,7 +211,7 @@ impl PushSender {
         Sent { attempt, key_mismatch: meaning == Meaning::KeyMismatch, pause: meaning.pause() }
     }
 
-    /// Counts and logs a refusal, and forgets a token that was refused.
+    /// Counts and logs a rejection, and removes a rejected token from the cache.
     fn learn(&self, recipient: &Recipient, meaning: Meaning) {
         let endpoint = &recipient.subscription.endpoint;
         let metrics = &self.0.metrics;
@@ -221,18 +221,18 @@ impl PushSender {
             }
             Meaning::KeyMismatch => {
                 metrics.push_refused(RefusalReason::KeyMismatch);
-                tracing::warn!(endpoint = %endpoint, "a browser has subscribed with another VAPID key");
+                tracing::warn!(endpoint = %endpoint, "a browser subscribed with another VAPID key");
             }
             Meaning::NotBelieved => {
                 metrics.push_refused(RefusalReason::NotBelieved);
                 if let Some(key) = self.keys().find(&recipient.vapid_key_id) {
                     self.keys().forget(key, endpoint);
                 }
-                tracing::error!(endpoint = %endpoint, "a push service does not accept our VAPID token");
+                tracing::error!(endpoint = %endpoint, "a push service rejected our VAPID token");
             }
             Meaning::Malformed => {
                 metrics.push_refused(RefusalReason::Malformed);
-                tracing::warn!(endpoint = %endpoint, "a push service finds a request wrong");
+                tracing::warn!(endpoint = %endpoint, "a push service rejected a request as malformed");
             }
             Meaning::Accepted | Meaning::Gone | Meaning::TooLarge | Meaning::Redirect | Meaning::Other => {}
         }

@@ -1,4 +1,4 @@
-//! What the service worker of the portal is told: a small JSON object that fits every push service.
+//! The message to the portal's service worker: a small JSON object that every push service accepts.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -9,13 +9,12 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{SessionId, TenantId, UserId};
 
-/// Longest JSON, in bytes. RFC 8291 has room for 3,993; the bridge to Firefox for Android refuses more than 2,815.
+/// Longest JSON, in bytes. RFC 8291 allows 3,993; the bridge to Firefox for Android rejects more than 2,815.
 pub const MAX_JSON_BYTES: usize = 2_800;
 
 const ELLIPSIS: &str = "…";
 const PORTAL: &str = "/portal/";
 
-/// What is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
@@ -24,7 +23,7 @@ enum Kind {
     Test,
 }
 
-/// One message to a person.
+/// A notification for one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     kind: Kind,
@@ -38,9 +37,9 @@ struct PayloadJson<'a> {
     kind: Kind,
     title: &'static str,
     body: &'a str,
-    /// A newer notification with the same tag takes the place of the older one.
+    /// A newer notification with the same tag replaces the older one.
     tag: &'a str,
-    /// Where a click leads, on the portal's own origin.
+    /// The page that a click opens, on the portal's origin.
     url: String,
     session_id: Option<&'a str>,
     event_id: Option<EventId>,
@@ -48,7 +47,7 @@ struct PayloadJson<'a> {
 }
 
 impl Notice {
-    /// The notification of an event; `None`: nothing.
+    /// The notification for an event; `None` if the event has none.
     pub fn of(event: &StoredEvent) -> Option<Self> {
         let (kind, body) = match event.event_type {
             EventType::SessionAssigned => (Kind::SessionAssigned, "You have new session assigned.".to_owned()),
@@ -64,7 +63,7 @@ impl Notice {
         Some(Self { kind, body, about: Some((event.session_id.clone(), event.id)) })
     }
 
-    /// What a person sends to itself.
+    /// The test notification, which users send to themselves.
     pub fn test() -> Self {
         Self { kind: Kind::Test, body: "This is a test notification.".to_owned(), about: None }
     }
@@ -73,7 +72,7 @@ impl Notice {
         self.kind == Kind::Test
     }
 
-    /// The JSON, with the text cut where it would be too long.
+    /// The JSON, with the text shortened to fit.
     pub(super) fn json(&self, sent_at: DateTime<Utc>) -> Vec<u8> {
         let whole = self.write(&self.body, sent_at);
         if whole.len() <= MAX_JSON_BYTES {
@@ -84,8 +83,8 @@ impl Notice {
         self.write(&format!("{kept}{ELLIPSIS}"), sent_at)
     }
 
-    /// By which a push service lets a newer message replace one that still waits there: the newest of a session is
-    /// enough for whoever comes back to a laptop. Letters and digits alone, for not every service takes more.
+    /// By topic, a push service replaces a waiting message with a newer one: a user who opens a laptop again needs only the
+    /// newest per session. Letters and digits only, because some services accept nothing else.
     pub(super) fn topic(&self, tenant: &TenantId, user: &UserId) -> Option<String> {
         let (session, _) = self.about.as_ref().filter(|_| self.kind == Kind::UserMessage)?;
         let mut hash = Sha256::new();
@@ -114,13 +113,13 @@ impl Notice {
             event_id: self.about.as_ref().map(|(_, event)| *event),
             sent_at: sent_at.to_rfc3339_opts(SecondsFormat::Millis, true),
         };
-        // Texts and numbers: this cannot fail, and nothing is sent of an empty message.
+        // Only texts and numbers: this cannot fail, and an empty message is not sent.
         serde_json::to_vec(&payload).unwrap_or_default()
     }
 }
 
-/// The beginning of a text that takes at most `budget` bytes inside a JSON string. Nothing that binds characters together
-/// is left hanging at its end.
+/// The beginning of a text that takes at most `budget` bytes inside a JSON string. Does not end with a character that
+/// joins the next one.
 fn cut(text: &str, budget: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(at, character)| {
@@ -130,7 +129,7 @@ fn cut(text: &str, budget: usize) -> &str {
     text[..end.unwrap_or(text.len())].trim_end_matches(binds)
 }
 
-/// As `serde_json` writes them.
+/// As `serde_json` escapes them.
 fn json_bytes(character: char) -> usize {
     match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -139,7 +138,6 @@ fn json_bytes(character: char) -> usize {
     }
 }
 
-/// The zero-width joiner and the variation selectors.
 fn binds(character: char) -> bool {
     matches!(character, '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_worker_is_told_what_was_agreed() {
+    fn the_message_has_the_agreed_fields() {
         let expected = serde_json::json!({
             "version": 1, "kind": "user_message", "title": "Flametree", "body": "New message: Where? 📦",
             "tag": "s 1/&é", "url": "/portal/?session=s+1%2F%26%C3%A9", "session_id": "s 1/&é",
@@ -196,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn users_hear_of_their_sessions_alone() {
+    fn only_events_of_assigned_sessions_notify_users() {
         for event_type in EventType::ALL {
             let told = Notice::of(&event(event_type, Some("x"))).is_some();
             assert_eq!(
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_and_the_json_stays_whole() {
+    fn shortens_a_long_text_and_keeps_the_json_valid() {
         for unit in ["x", "é", "日", "📦", "\"", "\n", "\u{1}", "👩‍💻", "❤️"] {
             for before in 0..8 {
                 let text = format!("{}{}", "a".repeat(before), unit.repeat(3_000));
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_of_one_person_and_one_session() {
+    fn a_topic_belongs_to_one_user_and_one_session() {
         let (acme, other) = (TenantId::from_stored("acme".into()), TenantId::from_stored("other".into()));
         let (one, two) = (UserId::from_stored("user-1".into()), UserId::from_stored("user-2".into()));
         let topic = message("a").topic(&acme, &one).unwrap();

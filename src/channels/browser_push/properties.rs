@@ -1,4 +1,4 @@
-//! What must hold of every subscription and of whatever a push service answers; `crate::fuzzing` feeds them.
+//! Properties of every subscription and of every response of a push service; `crate::fuzzing` runs them.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::domain::properties::assert_told;
 use crate::domain::push_hosts::PushHosts;
 use crate::domain::push_subscription::{MAX_LABEL_CHARS, NewSubscription, PushSubscription};
 
-/// The longest pause on the word of a service.
+/// The longest pause that a service can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 
 static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
@@ -27,7 +27,7 @@ static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
     VapidKeys::new(key, Vec::new(), "mailto:ops@example.com".to_owned())
 });
 
-/// Of an endpoint every part of which is told apart from other text.
+/// Each part of its endpoint is recognizable in other text.
 static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     // The base point of P-256.
     let point = "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
@@ -37,7 +37,7 @@ static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     NewSubscription::parse(body, &hosts, is_public_key).unwrap_or_else(|faults| panic!("{faults:?}")).subscription
 });
 
-/// Reads the bytes as what a browser's page sends.
+/// Parses the bytes as a browser's subscription.
 pub fn subscription(input: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
     let hosts = PushHosts::new(Vec::new(), false);
@@ -58,7 +58,7 @@ pub fn subscription(input: &[u8]) {
     }
 }
 
-/// Every accepted subscription can be sent to.
+/// Every accepted subscription can receive a message.
 fn assert_encrypted_for(subscription: PushSubscription) {
     let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
     let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());
@@ -70,11 +70,11 @@ fn assert_encrypted_for(subscription: PushSubscription) {
         topic: None,
         now: DateTime::UNIX_EPOCH,
     };
-    let Ok(encrypted) = encryption_pool::encrypt(&KEYS, message) else { panic!("{recipient:?} cannot be sent to") };
+    let Ok(encrypted) = encryption_pool::encrypt(&KEYS, message) else { panic!("cannot encrypt for {recipient:?}") };
     assert!(super::headers(&encrypted).is_ok() && !encrypted.body.is_empty());
 }
 
-/// Two bytes say the status and one the host; then come the value of `Retry-After`, an empty byte, and the body.
+/// Two bytes are the status and one selects the host; then come the value of `Retry-After`, a zero byte, and the body.
 pub fn answer(input: &[u8]) {
     let Some(([high, low, host], rest)) = input.split_first_chunk::<3>() else { return };
     let Ok(status) = StatusCode::from_u16(100 + u16::from_be_bytes([*high, *low]) % 900) else { return };

@@ -1,14 +1,14 @@
-//! Answers without the endpoint and our token: a service may repeat what it was asked, and answers are stored and shown.
+//! Removes the endpoint and our token from responses: a service may echo them, and responses are stored and shown.
 
 use crate::channels::Redactor;
 use crate::domain::push_subscription::PushSubscription;
 use crate::domain::secret_text::SecretText;
 
 const REDACTED: &str = "[redacted]";
-/// Shorter parts of a path are words, not secrets.
+/// Shorter parts of a path are common words, not secrets.
 const SHORTEST: usize = 8;
 
-/// Finds every part of the endpoint that tells where it is, and what makes the token of the `Authorization` one.
+/// Finds every part of the endpoint that identifies the browser, and the secret parts of the token in `Authorization`.
 pub(super) fn redactor(subscription: &PushSubscription, authorization: &str) -> Redactor {
     let url = subscription.endpoint.url();
     let whole = [url.as_str(), url.path()];
@@ -30,7 +30,7 @@ mod tests {
     use crate::domain::push_subscription::BrowserKeys;
 
     #[test]
-    fn no_part_of_an_endpoint_stays_and_no_token() {
+    fn removes_every_part_of_an_endpoint_and_the_token() {
         let hosts = PushHosts::new(Vec::new(), false);
         let text = "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHsecret?token=aB%2fsecret2";
         let keys = BrowserKeys { p256dh: [4; 65], auth: Zeroizing::new([1; 16]) };

@@ -1,6 +1,6 @@
-//! VAPID (RFC 8292): who we are to push services. A token is signed for an origin, not for a message.
+//! VAPID (RFC 8292): identifies this deployment to push services. A token is signed for an origin, not for a message.
 //!
-//! Signing costs far more than encrypting a message does, and one token serves all endpoints of its origin for hours.
+//! Signing costs far more than encrypting a message, so one token serves all endpoints of its origin for hours.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +16,13 @@ use web_push::{PartialVapidSignatureBuilder, SubscriptionInfo, VapidSignatureBui
 
 use crate::domain::push_endpoint::PushEndpoint;
 
-/// How long a token is good; services refuse more than 24 h.
+/// How long a token is valid; services reject more than 24 h.
 const LIFE: TimeDelta = TimeDelta::hours(12);
-/// A token with less than this left is made anew, long before a clock that goes wrong could matter.
+/// A token with less validity than this is replaced, long before a wrong clock could matter.
 const RENEW_BELOW: TimeDelta = TimeDelta::hours(6);
-/// Tokens that are kept. There are five vendors; one of them has hosts without number.
+/// Cached tokens. There are five vendors; one of them has an unlimited number of hosts.
 const MAX_TOKENS: usize = 1_000;
-/// Of a private key of P-256.
+/// Bytes of a P-256 private key.
 const SCALAR_BYTES: usize = 32;
 
 /// Why a text is not a private key.
@@ -39,7 +39,7 @@ pub enum VapidKeyError {
 #[error("a VAPID token could not be signed")]
 pub(super) struct SigningError;
 
-/// A key pair. Never shown: `Debug` has its id. A clone derives the public half anew, which takes as long as a message.
+/// A key pair. Secret: `Debug` shows only its id. A clone derives the public key again, which takes as long as a message.
 #[derive(Clone)]
 pub struct VapidKey {
     id: String,
@@ -57,7 +57,7 @@ impl VapidKey {
     /// The 32 bytes of the private key as base64url, padded or not.
     pub fn from_base64(text: &str) -> Result<Self, VapidKeyError> {
         let text = text.trim_end_matches('=');
-        // The crate panics at another length.
+        // The crate panics at other lengths.
         if URL_SAFE_NO_PAD.decode(text).is_ok_and(|scalar| scalar.len() != SCALAR_BYTES) {
             return Err(VapidKeyError::Base64);
         }
@@ -66,7 +66,7 @@ impl VapidKey {
 
     /// SEC1 (`BEGIN EC PRIVATE KEY`) or PKCS#8 (`BEGIN PRIVATE KEY`).
     pub fn from_pem(pem: &str) -> Result<Self, VapidKeyError> {
-        // As above: a key of a longer curve.
+        // As above, for a key of a longer curve.
         if PrivateSec1KeyDer::from_pem_slice(pem.as_bytes()).is_ok_and(|key| !is_p256(key.secret_sec1_der())) {
             return Err(VapidKeyError::Pem);
         }
@@ -80,24 +80,24 @@ impl VapidKey {
         Self { id, public_key: URL_SAFE_NO_PAD.encode(point), signer }
     }
 
-    /// By which subscriptions remember the key: 16 hex digits of its public half's hash.
+    /// Subscriptions store this id: 16 hex digits of the public key's hash.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What browsers subscribe with: the uncompressed point as base64url, 87 characters.
+    /// The key that browsers subscribe with: the uncompressed point as base64url, 87 characters.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
 }
 
-/// Whether an `ECPrivateKey` (RFC 5915, 3) has a private key of P-256's length: version 1, then the octets.
+/// True if an `ECPrivateKey` (RFC 5915, 3) holds a private key of P-256's length: version 1, then the octets.
 fn is_p256(der: &[u8]) -> bool {
     let version_and_length = [2, 1, 1, 4, 32];
     der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)
 }
 
-/// The keys of a deployment, and the tokens that they have signed.
+/// The keys of a deployment, and the tokens that they signed.
 pub struct VapidKeys {
     current: VapidKey,
     retired: Vec<VapidKey>,
@@ -117,8 +117,8 @@ impl fmt::Debug for VapidKeys {
 }
 
 impl VapidKeys {
-    /// New subscriptions are made with `current`; `retired` still sign for those that were made with them. `subject` is
-    /// how a push service reaches the operator: a `mailto:` or an `https:` URI.
+    /// New subscriptions use `current`; `retired` keys still sign for subscriptions made with them. `subject` is the
+    /// operator's contact for push services: a `mailto:` or an `https:` URI.
     pub fn new(current: VapidKey, retired: Vec<VapidKey>, subject: String) -> Self {
         Self { current, retired, subject, tokens: Mutex::default() }
     }
@@ -131,8 +131,8 @@ impl VapidKeys {
         std::iter::once(&self.current).chain(&self.retired).find(|key| key.id == id)
     }
 
-    /// What the `Authorization` of a message to the endpoint's origin says (RFC 8292, 3): a token, which is signed by the key
-    /// if none is kept, and the key's public half. Signing takes up to half a millisecond.
+    /// The value of `Authorization` for the endpoint's origin (RFC 8292, 3): the public key, and a token, cached or newly
+    /// signed. Signing takes up to half a millisecond.
     pub(super) fn authorization(
         &self,
         key: &VapidKey,
@@ -145,10 +145,10 @@ impl VapidKeys {
             return Ok(Arc::clone(&token.authorization));
         }
         let expires_at = now + LIFE;
-        // Of a subscription the crate reads nothing but the address, for the audience below.
+        // The crate reads only the endpoint of a subscription, for the audience below.
         let info = SubscriptionInfo::new(origin.as_str(), "", "");
         let mut builder = key.signer.clone().add_sub_info(&info);
-        // By itself the crate leaves the port out of the audience, and takes somebody else's address for the subject.
+        // The crate's default audience lacks the port, and its default subject is another address.
         builder.add_claim("aud", origin);
         builder.add_claim("sub", self.subject.as_str());
         builder.add_claim("exp", expires_at.timestamp());
@@ -162,13 +162,13 @@ impl VapidKeys {
         Ok(authorization)
     }
 
-    /// Forgets the token of an origin that did not accept it; the next message has a fresh one.
+    /// Removes a token that its origin rejected; the next message gets a new one.
     pub(super) fn forget(&self, key: &VapidKey, endpoint: &PushEndpoint) {
         self.tokens().remove(&(key.id.clone(), endpoint.origin()));
     }
 
     fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Token>> {
-        // Whoever panicked has left whole tokens.
+        // A panic leaves the tokens complete.
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::domain::push_hosts::{PushHost, PushHosts};
 
-    /// A pair that another implementation made.
+    /// A pair made by another implementation.
     const PUBLIC: &str = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4";
     const PRIVATE: &str = "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY";
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_its_public_half_and_an_id() {
+    fn a_key_has_a_public_key_and_an_id() {
         let key = VapidKey::from_base64(&format!("{PRIVATE}=")).unwrap();
         assert_eq!(key.public_key(), PUBLIC);
         assert_eq!(key.id().len(), 16);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pem_file_holds_a_key_of_this_curve_in_either_form() {
+    fn reads_a_p256_key_from_either_pem_form() {
         let pem = |bytes: &[u8]| {
             let text = STANDARD.encode(bytes);
             format!("-----BEGIN EC PRIVATE KEY-----\n{text}\n-----END EC PRIVATE KEY-----\n")
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_serves_its_origin_until_six_hours_before_its_end() {
+    fn a_token_serves_its_origin_until_six_hours_before_it_expires() {
         let keys = keys();
         let first = token(&keys, "https://fcm.googleapis.com/wp/a", at(0));
         assert_eq!(token(&keys, "https://fcm.googleapis.com/wp/b", at(6)), first);

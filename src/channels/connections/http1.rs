@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.1 that has no task: it moves while somebody waits for its answer, and rests in between.
+//! An HTTP/1.1 connection without a task: it is polled only while a request waits for its response.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,15 +12,14 @@ use hyper::client::conn::http1;
 
 use super::Stream;
 
-/// The longest head of an answer that is understood, in bytes, as in Node: a longer one counts as no HTTP. Also the most that
-/// is read of a body at once.
+/// The longest accepted response head, in bytes, as in Node: a longer one counts as invalid HTTP. Also the most that one
+/// read of a body takes.
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(super) struct Http1<S: Stream> {
     pub(super) requests: http1::SendRequest<Full<Bytes>>,
     driver: http1::Connection<S, Full<Bytes>>,
     ended: bool,
-    /// Where it leads to.
     pub(super) origin: Arc<str>,
     pub(super) peer: Option<SocketAddr>,
 }
@@ -31,19 +30,19 @@ impl<S: Stream> Http1<S> {
         Ok(Box::new(Self { requests, driver, ended: false, origin, peer }))
     }
 
-    /// Moves what can be moved: writes the request, hands over what is read of the answer. Wakes `context` when more
-    /// can be. Returns whether the connection has ended; why, the request's future or the answer's body say.
+    /// Writes the request and reads the response as far as possible now. Wakes `context` when more is possible. Returns
+    /// true if the connection has ended; the request's future or the response body reports the reason.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) -> bool {
         self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
         self.ended
     }
 
-    /// Whether it would take a request, as far as is known here of the other side.
+    /// True if it can accept a request, as far as known on this side.
     pub(super) fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
         !self.drive(context) && self.requests.is_ready()
     }
 
-    /// Whether it can be kept for another request; it wakes nobody from now on.
+    /// True if it can be pooled for another request. A pooled connection wakes no task.
     pub(super) fn rests(&mut self) -> bool {
         self.is_ready(&mut Context::from_waker(Waker::noop()))
     }

@@ -1,8 +1,8 @@
 //! Connections that outlive their request.
 //!
-//! One of HTTP/1.1 serves one request at a time, and whoever has it drives it ([`http1`]): no task, no channel and no
-//! wake-up of another thread lie between an attempt and its socket. One of HTTP/2 is shared and has a task of its own.
-//! Which of them a host speaks, ALPN tells when a connection opens.
+//! An HTTP/1.1 connection serves one request at a time, and that request polls it ([`http1`]): no task, no channel and no
+//! wake-up of another thread is between an attempt and its socket. Requests share an HTTP/2 connection, which has a task.
+//! ALPN selects the protocol when a connection opens.
 
 mod http1;
 mod pool;
@@ -32,31 +32,30 @@ use super::MAX_TIMEOUT;
 use super::connector::Dial;
 use super::target::Destination;
 
-/// Receive windows of HTTP/2, in bytes: a stream never needs more than the part of a body that is read, a connection
+/// Receive windows of HTTP/2, in bytes: a stream needs at most the part of a body that is read, a connection
 /// serves many streams.
 const HTTP2_STREAM_WINDOW: u32 = 16 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// An HTTP/2 connection whose host went silent is found by pings. It is given up after the longest deadline, so that no
-/// attempt ends earlier by it.
+/// Pings detect an HTTP/2 connection whose host no longer responds. It is closed after the longest deadline, so that no
+/// attempt fails early because of it.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What went wrong with a request; [`classify`](super::classify) knows what it means.
+/// Why a request failed; [`classify`](super::classify) maps it to an outcome.
 pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The request of every channel, without a URI and `Host`.
 pub(super) type Message = Request<Full<Bytes>>;
 
-/// Writes a message, the same one each time. Written when a connection takes it and not kept: thousands wait for their
-/// answers at once.
+/// Writes a message; every call returns the same one. Called when a connection accepts it and not stored, because thousands
+/// of requests wait for their responses at once.
 pub(super) type Writer<'a> = &'a (dyn Fn() -> Result<Message, ExchangeError> + Sync);
 
-/// What a connector opens.
 pub(super) trait Stream: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static {}
 
 impl<S: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static> Stream for S {}
 
-/// Streams `S`, opened by `C`.
+/// Connections over streams `S`, which `C` opens.
 pub(super) struct Connections<C, S: Stream> {
     connector: C,
     pool: Pool<S>,
@@ -65,33 +64,33 @@ pub(super) struct Connections<C, S: Stream> {
 /// A response whose head has arrived and whose body is still to be read.
 pub(super) struct PendingResponse<'a, S: Stream> {
     pub(super) response: Response<AnswerBody<'a, S>>,
-    /// Who answers.
+    /// The address of the other side.
     pub(super) peer: Option<SocketAddr>,
 }
 
-/// The body of an answer. Read to its end, it gives its connection back; dropped before that, it closes the connection
-/// (HTTP/1.1) or resets the stream (HTTP/2).
+/// The body of a response. Reading it completely returns its connection to the pool; dropping it earlier closes the
+/// connection (HTTP/1.1) or resets the stream (HTTP/2).
 pub(super) struct AnswerBody<'a, S: Stream> {
     incoming: Incoming,
-    /// Of HTTP/1.1: what is to be driven.
+    /// The HTTP/1.1 connection to poll; `None` for HTTP/2.
     connection: Option<Box<Http1<S>>>,
     pool: &'a Pool<S>,
 }
 
-/// The head of an answer, as hyper promises it.
+/// The result of a request: the response with its head.
 type Head = Result<Response<Incoming>, TrySendError<Message>>;
 
-/// A message that a connection has taken.
+/// A message that a connection has accepted.
 struct Sent<S: Stream> {
     answer: Pin<Box<dyn Future<Output = Head> + Send>>,
     connection: Option<Box<Http1<S>>>,
     peer: Option<SocketAddr>,
 }
 
-/// A message that brought no answer.
+/// The request failed before a response arrived.
 struct Failed {
     error: ExchangeError,
-    /// Whether nothing of it was written.
+    /// True if no byte of the request was written.
     unsent: bool,
 }
 
@@ -101,13 +100,13 @@ where
     C::Error: Into<ExchangeError>,
     S: Stream,
 {
-    /// Keeps at most `max_idle` unused connections of HTTP/1.1 for each origin.
+    /// Pools at most `max_idle` idle HTTP/1.1 connections for each origin.
     pub(super) fn new(connector: C, max_idle: usize) -> Self {
         Self { connector, pool: Pool::new(max_idle) }
     }
 
-    /// Sends a message by a connection that is there, else by a new one. One that turns out closed before anything was
-    /// written to it is passed over. Dropping the future ends the request as dropping the answer does.
+    /// Sends a message on a pooled connection, else on a new one. Skips a pooled connection that closed before anything was
+    /// written to it. Dropping the future aborts the request, as dropping the response does.
     pub(super) async fn request(
         &self,
         to: &Destination,
@@ -118,7 +117,7 @@ where
             match self.send(kept, to, write).await {
                 Ok(pending) => return Ok(pending),
                 Err(Failed { error, unsent: false }) => return Err(error),
-                // It may be offered again.
+                // The pool may offer the same connection again.
                 Err(_unsent) if is_shared => break,
                 Err(_unsent) => {}
             }
@@ -126,13 +125,13 @@ where
         self.request_by_new(to, write).await
     }
 
-    /// Sends a message by a connection that nobody has used.
+    /// Sends a message on a new connection.
     pub(super) async fn request_by_new(
         &self,
         to: &Destination,
         write: Writer<'_>,
     ) -> Result<PendingResponse<'_, S>, ExchangeError> {
-        // Boxed: what waits for its answer, and thousands do, must not carry the room for opening a connection.
+        // Boxed: thousands of requests wait for their response and should not hold the memory for opening a connection.
         let opened = Box::pin(self.open(to)).await?;
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
@@ -172,10 +171,10 @@ where
             .keep_alive_timeout(MAX_TIMEOUT)
             .handshake(stream)
             .await?;
-        // Nobody waits for it: it ends when nobody has a request on it and the pool has forgotten it.
+        // Not awaited: it ends when no request uses the connection and the pool has dropped it.
         TokioExecutor::new().execute(async move {
             if let Err(error) = driver.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "A connection of HTTP/2 has ended");
+                tracing::debug!(error = &error as &dyn std::error::Error, "An HTTP/2 connection ended with an error");
             }
         });
         let connection = Http2::new(requests, peer);
@@ -201,13 +200,12 @@ impl<S: Stream> Sent<S> {
         }
     }
 
-    /// The head of the answer.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<Incoming>, Failed>> {
-        // The driver first: it completes the answer.
+        // The connection first: it completes the response.
         let ended = self.connection.as_mut().is_some_and(|connection| connection.drive(context));
         match self.answer.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(answer.map_err(Failed::from)),
-            // It has forgotten the message (https://github.com/hyperium/hyper/issues/4122), whatever of it was written.
+            // Hyper forgot the message, whether it wrote any of it or not (https://github.com/hyperium/hyper/issues/4122).
             Poll::Pending if ended => {
                 let closed: ExchangeError = io::Error::from(io::ErrorKind::UnexpectedEof).into();
                 Poll::Ready(Err(closed.into()))
@@ -239,7 +237,7 @@ impl<S: Stream> Body for AnswerBody<'_, S> {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if !self.incoming.is_end_stream() {
             if let Some(connection) = &mut self.connection {
-                // Why it has ended, the body says.
+                // The body reports why it ended.
                 connection.drive(context);
             }
             let frame = Pin::new(&mut self.incoming).poll_frame(context);

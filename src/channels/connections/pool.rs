@@ -1,4 +1,4 @@
-//! What is kept between requests, for some seconds.
+//! Pools idle connections for some seconds.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,16 +16,16 @@ use tokio::time::Instant;
 use super::Stream;
 use super::http1::Http1;
 
-/// How long a connection stays open unused. Common servers close after 5 s (Node); to be earlier avoids the race in
-/// which they close just as a request leaves, which would burn its only attempt.
+/// How long an idle connection stays open. Common servers close after 5 s (Node). Closing earlier avoids a race: a
+/// server that closes just as a request is sent would waste its only attempt.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often what is kept is looked through: a connection that the other side has closed is so long open on ours.
+/// How often the pool is swept: a connection that the other side closed stays open here for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) struct Pool<S: Stream>(Arc<Shared<S>>);
 
-/// A connection that a request may leave by.
+/// A connection that can send a request.
 pub(super) enum PooledConnection<S: Stream> {
     Http1(Box<Http1<S>>),
     Http2(Http2),
@@ -45,12 +45,12 @@ struct Shared<S: Stream> {
 
 struct Hosts<S: Stream> {
     by_origin: HashMap<Arc<str>, Host<S>>,
-    /// Whether a task looks through them.
+    /// True while a sweep task runs.
     swept: bool,
 }
 
 struct Host<S: Stream> {
-    /// The longest unused first.
+    /// The longest idle first.
     idle: Vec<Idle<S>>,
     shared: Option<Http2>,
 }
@@ -72,8 +72,7 @@ impl<S: Stream> Pool<S> {
         Self(Arc::new(Shared { max_idle, hosts: Mutex::new(hosts) }))
     }
 
-    /// The connection that was used last, if one is there that is not known to be closed. What it has to tell wakes
-    /// `context`.
+    /// The connection that was used last, unless it is known to be closed. `context` is woken when its state changes.
     pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
             let mut kept = self.0.hosts().take(origin)?;
@@ -87,7 +86,7 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Keeps a connection whose answer has been read to its end, if it can be used again.
+    /// Pools a connection whose response has been read completely, if it is reusable.
     pub(super) fn park(&self, mut connection: Box<Http1<S>>) {
         if self.0.max_idle == 0 || !connection.rests() {
             return;
@@ -100,7 +99,7 @@ impl<S: Stream> Pool<S> {
         self.have_swept(hosts);
     }
 
-    /// Lets others use the connection, unless they have one.
+    /// Makes the connection available to other requests, unless the host already has one.
     pub(super) fn share(&self, origin: &Arc<str>, connection: &Http2) {
         if self.0.max_idle == 0 {
             return;
@@ -115,13 +114,13 @@ impl<S: Stream> Pool<S> {
 
     fn have_swept(&self, mut hosts: MutexGuard<'_, Hosts<S>>) {
         if !std::mem::replace(&mut hosts.swept, true) {
-            // Nobody waits for it: it ends when the pool does.
+            // Not awaited: the task ends with the pool.
             TokioExecutor::new().execute(sweep(Arc::downgrade(&self.0)));
         }
     }
 }
 
-/// Looks through the pool as long as it keeps anything.
+/// Sweeps the pool until it is empty.
 async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
@@ -131,7 +130,7 @@ async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
         hosts.swept = !hosts.by_origin.is_empty();
         let done = !hosts.swept;
         drop(hosts);
-        // Closed while nobody waits for the lock.
+        // Closed after the lock is released.
         drop(ended);
         if done {
             return;
@@ -160,7 +159,7 @@ impl<S: Stream> Hosts<S> {
         Some(PooledConnection::Http1(newest.connection))
     }
 
-    /// Takes out what was unused for too long or is closed.
+    /// Removes connections that are closed or were idle for too long.
     fn sweep(&mut self) -> Vec<Idle<S>> {
         let mut ended = Vec::new();
         self.by_origin.retain(|_, host| {

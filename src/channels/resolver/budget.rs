@@ -1,4 +1,4 @@
-//! How many look-ups run at once: in all, and for one tenant, whose unanswered names must not keep others waiting.
+//! Limits concurrent look-ups: in total, and per tenant, so that one tenant's unanswered names do not delay other tenants.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::names::TenantId;
 
-/// Look-ups at once. The API and the workers have limits of their own, so that neither waits for the other.
+/// Limits of concurrent look-ups. The API and the workers have separate limits, so that neither waits for the other.
 ///
-/// A name without an answer holds its permit for four seconds and up to six sockets, which is why the totals are small.
+/// A name without an answer holds its permit for four seconds and up to six sockets, so the totals are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupLimits {
     pub total: usize,
@@ -17,17 +17,17 @@ pub struct LookupLimits {
 }
 
 impl LookupLimits {
-    /// Deliveries. Eight tenants whose names are all unanswered leave no permit: each gets an eighth, which is 600 names a
-    /// second where name servers answer within 50 ms.
+    /// For deliveries. Each tenant gets an eighth, so only eight tenants with unanswered names use up all permits. If name
+    /// servers answer within 50 ms, an eighth is 600 names per second.
     pub const WORKERS: Self = Self { total: 256, per_tenant: 32 };
-    /// The check of a URL that is saved, and endpoint tests: users cause them, so that few are enough.
+    /// For URL checks when a config is saved, and for endpoint tests. Users cause both, so a few suffice.
     pub const API: Self = Self { total: 64, per_tenant: 8 };
 }
 
 pub(super) struct Budget {
     per_tenant: usize,
     all: Arc<Semaphore>,
-    /// Of tenants that have look-ups under way or waiting.
+    /// Tenants whose look-ups run or wait.
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
@@ -43,8 +43,8 @@ impl Budget {
         Self { per_tenant, all: Arc::new(Semaphore::new(total)), tenants: Mutex::default() }
     }
 
-    /// Waits for its turn: first among the tenant's look-ups, then among all. `None` is not returned while the budget
-    /// lives: its semaphores are never closed. Cancel-safe.
+    /// Waits for a permit: first the tenant's, then the shared one. Never `None` while the budget lives, because its
+    /// semaphores are not closed. Cancel-safe.
     pub(super) async fn permit(&self, tenant: &TenantId) -> Option<Permit> {
         let of_tenant = self.of(tenant).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
@@ -74,19 +74,19 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_at_its_limit_leaves_permits_to_others() {
+    fn a_tenant_at_its_limit_does_not_block_other_tenants() {
         let budget = Budget::new(LookupLimits { total: 3, per_tenant: 2 });
         let permit = |name| budget.permit(&tenant(name)).now_or_never().flatten();
         let held = [permit("a"), permit("a")];
         assert!(held.iter().all(Option::is_some) && permit("a").is_none());
         let other = permit("b");
-        assert!(other.is_some() && permit("c").is_none(), "three in all");
+        assert!(other.is_some() && permit("c").is_none(), "three in total");
         drop(held);
         assert!(permit("a").is_some() && permit("c").is_some());
     }
 
     #[test]
-    fn tenants_without_look_ups_are_forgotten() {
+    fn forgets_tenants_without_look_ups() {
         let budget = Budget::new(LookupLimits { total: 3, per_tenant: 2 });
         for number in 0..100 {
             drop(budget.permit(&tenant(&format!("t-{number}"))).now_or_never());

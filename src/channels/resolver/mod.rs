@@ -1,10 +1,10 @@
-//! Resolves host names, and returns addresses only if every one of a name may be reached.
+//! Resolves host names, and returns addresses only if all addresses of the name are allowed.
 //!
-//! The HTTP client connects to nothing but what this returns, so that there is no second look-up between the check and
-//! the connection that a rebinding name server could answer otherwise. Knows nothing of HTTP.
+//! The HTTP client connects only to the returned addresses. A second look-up between check and connection would let a
+//! name server return another address (DNS rebinding). Knows nothing of HTTP.
 //!
-//! A look-up ends within its deadline, and counts towards limits in all and for its tenant ([`LookupLimits`]). Answers and
-//! failures are kept for a short while, and judged again at each use.
+//! A look-up ends within its deadline and counts towards a total limit and its tenant's limit ([`LookupLimits`]). Answers
+//! and failures are cached briefly, and checked again at each use.
 
 mod budget;
 mod name_servers;
@@ -32,40 +32,40 @@ use self::budget::Permit;
 use super::guard::{Forbidden, Guard};
 use crate::domain::names::TenantId;
 
-/// When a look-up ends without an answer: below the default deadline of an attempt, so that attempts report what failed.
+/// Deadline of a look-up: shorter than an attempt's default deadline, so that attempts report what failed.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long an answer is kept at most, whatever its TTL: an endpoint that moves is followed within this time.
+/// How long an answer is cached at most, whatever its TTL: a changed address applies within this time.
 const MAX_FRESH: Duration = Duration::from_secs(30);
 
-/// How long a failure is kept: many deliveries to a dead name ask once, and a name that is repaired is soon used.
+/// How long a failure is cached: many deliveries to a broken name cause one query, and a repaired name soon works again.
 const FAILURE_FRESH: Duration = Duration::from_secs(2);
 
-/// Names whose answers are kept, some hundred bytes each.
+/// Cached names, some hundred bytes each.
 const KEPT_NAMES: u64 = 10_000;
 
-/// Addresses of a name that are used; a connection tries them one after another within seconds.
+/// Addresses used per name; a connection tries them one after another within seconds.
 const MAX_ADDRESSES: usize = 32;
 
-/// Asks for the addresses of a host name. Name servers, but for tests.
+/// Looks up the addresses of a host name. Uses name servers, except in tests.
 pub type Lookup = Arc<dyn Fn(&str) -> BoxFuture<'static, Result<Found, LookupError>> + Send + Sync>;
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub addresses: Vec<IpAddr>,
-    /// How long the answer may be used again.
+    /// How long the answer may be cached.
     pub fresh_for: Duration,
 }
 
-/// Why name servers gave no address.
+/// Why name servers returned no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookupError {
     Unresolved,
     TimedOut,
 }
 
-/// Why a host name gave no address to connect to.
+/// Why a host name has no address to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ResolveError {
     #[error("the host name did not resolve")]
@@ -85,12 +85,12 @@ impl From<LookupError> for ResolveError {
     }
 }
 
-/// Why a URL that is about to be saved could not be sent to now.
+/// Why a URL to be saved is not reachable now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VetError {
     #[error("the host is an address that this service does not send to")]
     BlockedAddress,
-    /// Also of a name that has such an address: a tenant must not learn which internal names exist.
+    /// Also if the name resolves to such an address: a tenant must not learn which internal names exist.
     #[error("the host name does not resolve to an address that this service sends to")]
     Unresolved,
     #[error("the host name did not resolve in time")]
@@ -108,11 +108,11 @@ struct Shared {
     guard: Guard,
     budget: Budget,
     kept: Cache<String, Kept>,
-    /// Look-ups under way by name: all who need the same name wait for the same answer.
+    /// Running look-ups by name: all requests for a name share one look-up.
     running: Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>,
 }
 
-/// An answer that is used again for a while.
+/// A cached answer.
 #[derive(Clone)]
 struct Kept {
     answer: Answer,
@@ -127,7 +127,7 @@ impl Expiry<String, Kept> for ByFreshness {
     }
 }
 
-/// Look-ups by these name servers; none: those of the system.
+/// Resolves by these name servers; if empty, by those of the system.
 pub(super) fn by_name_servers(servers: &[SocketAddr]) -> Lookup {
     name_servers::lookup(servers)
 }
@@ -139,7 +139,7 @@ impl GuardedResolver {
         Self(Arc::new(Shared { lookup, guard, budget, kept, running }))
     }
 
-    /// The vetted addresses of a name. Cancel-safe: the look-up itself goes on and keeps its permit until it is done.
+    /// The allowed addresses of a name. Cancel-safe: the look-up itself continues and keeps its permit until it ends.
     pub(super) async fn addresses(&self, host: &str, tenant: &TenantId) -> Result<Arc<[IpAddr]>, ResolveError> {
         let addresses = match self.0.kept.get(host).await {
             Some(kept) => kept.answer?,
@@ -181,7 +181,7 @@ impl GuardedResolver {
         drop(running);
         let (shared, host) = (Arc::clone(&self.0), host.to_owned());
         let lookup = RunningLookup { shared, host, answer: None, sender, _permit: permit };
-        // Not awaited: the answer comes through the channel, to everyone who waits by then.
+        // Not awaited: all waiting callers receive the answer through the channel.
         drop(TaskTracker::new().spawn(lookup.run()));
         Ok(receiver)
     }
@@ -212,7 +212,7 @@ struct RunningLookup {
     host: String,
     answer: Option<Answer>,
     sender: watch::Sender<Option<Answer>>,
-    /// Held by the look-up and not by those who wait: deliveries that gave up must not let more look-ups begin.
+    /// Held by the look-up and not by its callers: when callers time out, no more look-ups may start.
     _permit: Permit,
 }
 
@@ -223,18 +223,18 @@ impl RunningLookup {
 }
 
 impl Drop for RunningLookup {
-    /// Also when the look-up panics. Removed from the map before the answer is sent: a later caller gets the kept answer, or
-    /// looks the name up again.
+    /// Runs even if the look-up panics. Removes the look-up from the map before it sends the answer: a later caller uses
+    /// the cached answer, or looks the name up again.
     fn drop(&mut self) {
         self.shared.running().remove(&self.host);
         self.sender.send_replace(self.answer.take());
     }
 }
 
-/// Addresses to connect to, in order. Port 0 means the port of the URL.
+/// Addresses to connect to, in order. Port 0 means the URL's port.
 pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
 
-/// A resolver for the connections of one tenant.
+/// Creates resolvers for the connections of one tenant.
 pub(super) trait ForTenant: Clone {
     type Resolver: Service<Name, Response = Addresses, Error = ResolveError, Future: Send>
         + Clone

@@ -1,7 +1,7 @@
-//! Asks `/etc/hosts`, then name servers: those of the settings, or those of `/etc/resolv.conf`.
+//! Resolves names by `/etc/hosts`, then by name servers: those of the settings, or those of `/etc/resolv.conf`.
 //!
-//! Names are absolute: search domains are not applied, and a name of one label is never sent to a name server, because
-//! both would reach names of the operator's own network. Knows no tenants and no guard.
+//! Names are absolute: search domains are ignored, and a name of one label is never sent to a name server, because both
+//! would resolve names in the operator's network. This module knows no tenants and no address rules.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +22,20 @@ use super::{Found, Lookup, LookupError};
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
-/// How long one name server may take, with repeated packets within; then the next one is asked. Two fit into
-/// the deadline of a look-up.
+/// How long one name server may take, including repeated packets, before the next one is queried. Two fit into the deadline
+/// of a look-up.
 const SERVER_DEADLINE: Duration = Duration::from_millis(1_900);
 
-/// Further name servers, or tries of the same one, after the first.
+/// Further name servers to query after the first, or further queries to the only one.
 const RETRIES: usize = 1;
 
-/// Queries at once on one TCP connection to a name server, which large answers need: more than there are look-ups.
+/// Concurrent queries on one TCP connection to a name server, for large answers: more than there are look-ups.
 const MAX_QUERIES_BY_TCP: usize = 1_024;
 
-/// How often the two files are looked at: a change is in force after that, without a restart.
+/// How often the two files are checked: changes apply after this time, without a restart.
 const CHECK_FILES_EVERY: Duration = Duration::from_secs(5);
 
-/// A look-up by the settings' name servers; none: those of the system.
+/// Resolves names by the settings' name servers; if empty, by those of the system.
 pub(super) fn lookup(servers: &[SocketAddr]) -> Lookup {
     let servers = Arc::new(NameServers::new(servers.to_vec()));
     Arc::new(move |host| {
@@ -45,12 +45,12 @@ pub(super) fn lookup(servers: &[SocketAddr]) -> Lookup {
 }
 
 struct NameServers {
-    /// Of the settings.
+    /// The name servers in the settings.
     own: Vec<SocketAddr>,
     loaded: Mutex<Loaded>,
 }
 
-/// What the files said.
+/// The contents of the files.
 struct Loaded {
     /// `None`: there are no name servers.
     resolver: Option<TokioResolver>,
@@ -71,7 +71,7 @@ impl NameServers {
         let (hosts, resolver) = self.current();
         let addresses = in_hosts(&hosts, &name);
         if !addresses.is_empty() {
-            // As long as the file says so.
+            // The file may change at any time.
             return Ok(Found { addresses, fresh_for: Duration::ZERO });
         }
         // The library answers `localhost` itself (RFC 6761).
@@ -121,15 +121,14 @@ fn resolver(own: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     } else {
         own.iter().copied().map(name_server).collect()
     };
-    // Without search domains.
     let config = ResolverConfig::from_name_servers(servers);
     let mut options = ResolverOpts::default();
     options.timeout = SERVER_DEADLINE;
     options.attempts = RETRIES;
-    // Answers are kept by the caller, with a bound.
+    // The caller caches answers, with a limit.
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
-    // One server at a time: an unanswered name costs fewer sockets.
+    // One server at a time: an unanswered query costs fewer sockets.
     options.num_concurrent_reqs = 1;
     options.max_active_requests = MAX_QUERIES_BY_TCP;
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
@@ -152,7 +151,7 @@ fn in_hosts(hosts: &Hosts, name: &Name) -> Vec<IpAddr> {
         .collect()
 }
 
-/// When the files were changed last; a file that cannot be read has no time.
+/// When each file last changed; `None` if it cannot be read.
 fn changed() -> [Option<SystemTime>; 2] {
     [RESOLV_CONF, HOSTS].map(|file| std::fs::metadata(file).and_then(|file| file.modified()).ok())
 }

@@ -1,11 +1,11 @@
-//! Configured headers as they go onto the wire.
+//! Converts configured headers to HTTP headers.
 
 use http::HeaderMap;
 
 use crate::domain::push_config::Header;
 
-/// The headers, their values marked sensitive. `None`: a name or value is not one that HTTP can carry, though it was
-/// checked when it was stored.
+/// The headers, their values marked sensitive. `None` if HTTP cannot carry a name or value, although it was checked when
+/// it was stored.
 pub fn configured_headers(configured: &[Header]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(configured.len());
     for header in configured {

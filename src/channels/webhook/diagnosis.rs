@@ -1,6 +1,6 @@
-//! What a test event's fate means, and what to do about it, in plain words.
+//! Explains the result of a test event, and how to fix the endpoint.
 //!
-//! Pure, and says nothing that must not be said: no address, no secret, and of a redirect's target the origin alone.
+//! Pure. A hint never contains an address or a secret, and only the origin of a redirect's target.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::diagnosis_code::DiagnosisCode;
 use crate::channels::classify::{Failure, TlsFault};
 use crate::channels::measured::Step;
 
-/// From here on an endpoint counts as slow: so does the queue count.
+/// Endpoints that take longer are slow; the queue uses the same limit.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// What happened, for programs and for readers.
@@ -27,71 +27,71 @@ impl Diagnosis {
     }
 }
 
-/// What an answer tells, for a hint.
+/// The parts of a response that a hint may mention.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answered<'a> {
     pub(super) status: StatusCode,
     pub(super) total: Duration,
-    /// The origin that a redirect leads to, and whether it is the endpoint's own.
+    /// The origin of a redirect's target, and whether it is also the endpoint's origin.
     pub(super) target: Option<(&'a str, bool)>,
 }
 
-/// The diagnosis of a whole answer.
+/// The diagnosis of a complete response.
 pub(super) fn of_answer(answered: &Answered<'_>) -> Diagnosis {
     use DiagnosisCode as Code;
     let status = answered.status.as_u16();
     match status {
         200..=299 if answered.total < SLOW => {
-            Diagnosis::new(Code::Delivered, "The endpoint took the message. Nothing needs to be done.")
+            Diagnosis::new(Code::Delivered, "The endpoint accepted the message. No action is needed.")
         }
         200..=299 => slow(answered.total),
         300..=399 => redirect(status, answered.target),
         401 | 403 | 407 => Diagnosis::new(
             Code::HeaderRejected,
             format!(
-                "The endpoint answered {status}: it does not accept who sends. Compare the configured headers, such as \
+                "The endpoint responded with {status}: it rejects the sender. Compare the configured headers, such as \
                  Authorization, with what it expects, and the signing secret if it verifies signatures."
             ),
         ),
         431 => Diagnosis::new(
             Code::HeaderRejected,
-            "The endpoint answered 431: the headers are too large for it. Configure fewer or shorter ones.",
+            "The endpoint responded with 431: the headers are too large. Configure fewer or shorter ones.",
         ),
-        404 => Diagnosis::new(Code::NotFound, "The endpoint answered 404: nothing is there. Check the URL's path."),
+        404 => Diagnosis::new(Code::NotFound, "The endpoint responded with 404: no such path. Check the URL's path."),
         405 | 501 => Diagnosis::new(
             Code::MethodNotAllowed,
             format!(
-                "The endpoint answered {status}: it takes no POST. Check the URL's path, or the routes of the endpoint."
+                "The endpoint responded with {status}: it does not accept POST. Check the URL's path, or the endpoint's routes."
             ),
         ),
         410 => Diagnosis::new(
             Code::Gone,
-            "The endpoint answered 410: it is gone for good. A delivery that gets this answer disables the config; \
-             enter the URL of the endpoint that took its place.",
+            "The endpoint responded with 410: it was removed for good. A delivery with this response disables the config; \
+             enter the URL of the new endpoint.",
         ),
         429 => Diagnosis::new(
             Code::Throttled,
-            "The endpoint answered 429: it gets more requests than it wants. Deliveries that get this answer are not \
-             repeated; raise the limit at the endpoint for this sender.",
+            "The endpoint responded with 429: it gets more requests than it accepts. These deliveries are not retried; \
+             raise the endpoint's limit for this sender.",
         ),
         400 | 406 | 411..=422 => Diagnosis::new(
             Code::MessageRejected,
-            format!("The endpoint answered {status}: it did not like the message. Its answer's body may say why."),
+            format!("The endpoint responded with {status}: it rejected the message. The response body may say why."),
         ),
         500..=599 => Diagnosis::new(
             Code::ServerError,
-            format!("The endpoint answered {status}: it failed, or what stands before it did. Look into its log."),
+            format!("The endpoint responded with {status}: it failed, or a proxy before it did. Check its log."),
         ),
         _ => Diagnosis::new(
             Code::UnexpectedStatus,
-            format!("The endpoint answered {status}. Only 200 to 299 count as delivered."),
+            format!("The endpoint responded with {status}. Only 200 to 299 count as delivered."),
         ),
     }
 }
 
 fn slow(total: Duration) -> Diagnosis {
     let hint = format!(
-        "The endpoint took the message, but only after {:.1} s. Answer at once and do the work afterwards: slow endpoints \
+        "The endpoint accepted the message, but only after {:.1} s. Respond first and process afterwards: slow endpoints \
          get their messages later, and past the time limit they count as failed.",
         total.as_secs_f64()
     );
@@ -100,26 +100,25 @@ fn slow(total: Duration) -> Diagnosis {
 
 fn redirect(status: u16, target: Option<(&str, bool)>) -> Diagnosis {
     let whereto = match target {
-        None => "a redirect without a target that can be read".to_owned(),
-        Some((origin, true)) => format!("a redirect to another place at the same origin, {origin}"),
+        None => "a redirect without a readable target".to_owned(),
+        Some((origin, true)) => format!("a redirect to another URL at the same origin, {origin}"),
         Some((origin, false)) => format!("a redirect to {origin}"),
     };
     let hint = format!(
-        "The endpoint answered {status}, {whereto}. Redirects are not followed, for the message and its headers are meant \
-         for the configured URL alone. Enter the URL that the redirect leads to, if it is yours."
+        "The endpoint responded with {status}, {whereto}. Redirects are not followed, because the message and its headers \
+         are meant for the configured URL only. If the target is yours, enter its URL.",
     );
     Diagnosis::new(DiagnosisCode::Redirect, hint)
 }
 
-/// The diagnosis of an attempt that brought no whole answer; `timeout` is its deadline.
+/// The diagnosis of an attempt without a complete response; `timeout` is its deadline.
 pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Diagnosis {
     use DiagnosisCode as Code;
     let seconds = timeout.as_secs_f64();
     match failure {
-        Failure::UnusableUrl => Diagnosis::new(
-            Code::UnusableUrl,
-            "The URL cannot be sent to. Nothing was sent. Enter it again, with https.",
-        ),
+        Failure::UnusableUrl => {
+            Diagnosis::new(Code::UnusableUrl, "The URL is not usable. Nothing was sent. Enter it again, with https.")
+        }
         Failure::UnwritableHeaders => {
             Diagnosis::new(Code::UnusableUrl, "The message's headers could not be written. Nothing was sent.")
         }
@@ -131,22 +130,22 @@ pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Dia
         ),
         Failure::LookupTimedOut => Diagnosis::new(
             Code::LookupTimeout,
-            "The host's name did not resolve in time. Its name servers are slow or do not answer. Nothing was sent.",
+            "The host's name did not resolve in time. Its name servers are slow or do not respond. Nothing was sent.",
         ),
         Failure::BlockedAddress => Diagnosis::new(
             Code::BlockedAddress,
-            "The host is an address that this service does not send to: a private, local or reserved one. Nothing was \
+            "The host is an address that this service does not send to: it is private, local or reserved. Nothing was \
              sent. Use a public host, or ask the operator of this service to allow the network.",
         ),
         Failure::ConnectionRefused => Diagnosis::new(
             Code::ConnectionRefused,
-            "The host refused the connection: nothing listens at this port, or a firewall refuses it. Check the port and \
+            "The host refused the connection: no program listens at this port, or a firewall rejects it. Check the port and \
              that the endpoint runs.",
         ),
         Failure::ConnectionReset | Failure::ConnectionClosed => Diagnosis::new(
             Code::ConnectionLost,
-            "The host closed the connection before it had answered. The message may have been processed. Look into the \
-             endpoint's log for a crash, or into the proxy before it for a limit.",
+            "The host closed the connection before it responded. The message may have been processed. Check the \
+             endpoint's log for a crash, and the proxy before it for a limit.",
         ),
         Failure::ConnectionFailed | Failure::Unreachable => Diagnosis::new(
             Code::ConnectionFailed,
@@ -156,16 +155,16 @@ pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Dia
         Failure::UnfinishedAnswer => Diagnosis::new(
             Code::UnfinishedAnswer,
             format!(
-                "The endpoint began to answer but had not ended within {seconds} s. Answer with a short body, or none."
+                "The endpoint started to respond but did not finish within {seconds} s. Respond with a short body, or none."
             ),
         ),
         Failure::NotHttp => Diagnosis::new(
             Code::NotHttp,
-            "What came back is not HTTP. Check that the port is the one of a web server; one that speaks TLS needs https.",
+            "The response is not HTTP. Check that a web server listens at this port; if it speaks TLS, use https.",
         ),
         Failure::GivenUp | Failure::BrokenHttp2 => Diagnosis::new(
             Code::Http2Error,
-            "The endpoint broke the exchange off with an HTTP/2 error. Look into the log of the endpoint or its proxy.",
+            "The endpoint aborted the request with an HTTP/2 error. Check the log of the endpoint or its proxy.",
         ),
         Failure::Tls(fault) => tls(fault),
     }
@@ -176,23 +175,25 @@ fn late(step: Step, seconds: f64) -> Diagnosis {
     match step {
         Step::Lookup => Diagnosis::new(
             Code::LookupTimeout,
-            format!("The host's name did not resolve within {seconds} s. Its name servers are slow or do not answer."),
+            format!("The host's name did not resolve within {seconds} s. Its name servers are slow or do not respond."),
         ),
         Step::Connection => Diagnosis::new(
             Code::ConnectTimeout,
-            format!("No connection came about within {seconds} s. The host is down, or a firewall drops what comes."),
+            format!(
+                "The connection did not open within {seconds} s. The host is down, or a firewall drops the packets."
+            ),
         ),
         Step::Tls => Diagnosis::new(
             Code::TlsTimeout,
             format!(
-                "The TLS handshake did not end within {seconds} s. Check that the port speaks TLS, and the host's load."
+                "The TLS handshake did not finish within {seconds} s. Check that the port speaks TLS, and the host's load."
             ),
         ),
         Step::Answer => Diagnosis::new(
             Code::AnswerTimeout,
             format!(
-                "The endpoint did not answer within {seconds} s. The message may have been processed. Answer at once and \
-                 do the work afterwards, or set a longer timeout_ms, 10000 at most."
+                "The endpoint did not respond within {seconds} s. The message may have been processed. Respond first and \
+                 process afterwards, or set a longer timeout_ms, 10000 at most."
             ),
         ),
     }
@@ -210,16 +211,16 @@ fn tls(fault: TlsFault) -> Diagnosis {
         }
         TlsFault::NotYetValid => Diagnosis::new(
             Code::CertificateNotYetValid,
-            "The host's certificate is not valid yet. Nothing was sent. Check when it begins, and the host's clock.",
+            "The host's certificate is not valid yet. Nothing was sent. Check its start date, and the host's clock.",
         ),
         TlsFault::OtherName => Diagnosis::new(
             Code::CertificateOtherName,
-            "The host's certificate is for another name. Nothing was sent. Use the name of the certificate in the URL, or \
-             get one for this name.",
+            "The host's certificate is for another name. Nothing was sent. Use the certificate's name in the URL, or \
+             get a certificate for this name.",
         ),
         TlsFault::Untrusted => Diagnosis::new(
             Code::CertificateUntrusted,
-            "The host's certificate comes from no authority that is trusted here, or its chain is incomplete. Nothing was \
+            "The host's certificate is not from a trusted authority, or its chain is incomplete. Nothing was \
              sent. Serve the full chain of a public authority; browsers fill such gaps, other programs do not.",
         ),
         TlsFault::InvalidCertificate => Diagnosis::new(
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_has_its_diagnosis() {
+    fn every_status_has_a_diagnosis() {
         for (status, code) in [
             (200, "delivered"),
             (204, "delivered"),
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_is_told_with_its_date() {
+    fn the_hint_for_an_expired_certificate_has_its_date() {
         let diagnosis = tls(TlsFault::Expired(Some(1_767_225_600)));
         let expected = "The host's certificate expired on 2026-01-01 at 00:00 UTC. Nothing was sent. Renew it.";
         assert_eq!((diagnosis.code, diagnosis.hint.as_str()), (DiagnosisCode::CertificateExpired, expected));

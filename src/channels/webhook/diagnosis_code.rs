@@ -1,4 +1,4 @@
-//! The names of diagnoses. Taking one away, or giving it another meaning, changes a public contract.
+//! The names of diagnoses. They are public: do not remove one or change its meaning.
 
 use serde::{Serialize, Serializer};
 

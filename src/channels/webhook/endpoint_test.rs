@@ -1,6 +1,6 @@
-//! An endpoint test: one test event sent at once, with all that is known about it, for the admin of the endpoint.
+//! An endpoint test: sends one test event at once and reports every step to the endpoint's admin.
 //!
-//! It goes the way of every delivery and obeys the same guard; only its steps are timed, and nothing is recorded.
+//! It uses the same path and the same address rules as a delivery. Only a test is timed, and a test is not recorded.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::channels::measured::Measured;
 use crate::channels::{HttpClient, MAX_TIMEOUT, Redactor, Timings};
 use crate::domain::delivery::{Delivery, Outcome};
 
-/// How much of an answer's body is shown.
+/// How much of a response's body is shown.
 pub(super) const MAX_SHOWN_BYTES: usize = 4 * 1024;
 
-/// How many of an answer's headers are shown, and how much of each.
+/// How many of a response's headers are shown, and how much of each.
 pub(super) const MAX_SHOWN_HEADERS: usize = 64;
 pub(super) const MAX_SHOWN_VALUE_BYTES: usize = 1024;
 
-/// Headers whose values are URLs, of which no more than the origin is shown.
+/// Headers whose values are URLs: only the origin is shown.
 const TARGETS: [HeaderName; 2] = [LOCATION, CONTENT_LOCATION];
-/// Headers whose values are not shown at all: cookies are secrets, and a refresh is a redirect in other words.
+/// Headers whose values are never shown: cookies are secrets, and `Refresh` is another form of redirect.
 const HIDDEN: [HeaderName; 2] = [SET_COOKIE, REFRESH];
 
-/// A test event and what became of it.
+/// A test event and its result.
 #[derive(Debug, Clone)]
 pub struct EndpointTest {
     pub outcome: Outcome,
@@ -38,26 +38,25 @@ pub struct EndpointTest {
     pub headers: HeaderMap,
     /// The bytes that were sent and signed.
     pub body: Bytes,
-    /// `None`: there was no answer, or nothing was sent.
+    /// `None`: the endpoint did not respond, or nothing was sent.
     pub response: Option<EndpointTestResponse>,
     pub timings: Timings,
     pub diagnosis: Diagnosis,
 }
 
-/// What the endpoint answered, as far as it may be shown: of a redirect's target the origin alone, and nothing that was
-/// sent to it in confidence.
+/// The response as far as it may be shown: only the origin of a redirect's target, and no secret that the endpoint echoed.
 #[derive(Debug, Clone)]
 pub struct EndpointTestResponse {
     pub status: StatusCode,
     /// Names and values, as text.
     pub headers: Vec<(String, String)>,
-    /// The beginning, as text; `None` for a redirect, whose body repeats its target, and where it did not arrive.
+    /// The beginning, as text. `None` for a redirect, whose body repeats its target, and if no body arrived.
     pub body: Option<String>,
-    /// Whether the body went on.
+    /// True if the body was longer.
     pub truncated: bool,
 }
 
-/// Sends the delivery's event once, marked as a test. Not cancel-safe, as [`send`](super::send).
+/// Sends the delivery's event once, marked as a test. Not cancel-safe, like [`send`](super::send).
 pub async fn test_endpoint(
     client: &HttpClient,
     endpoint: &Endpoint,
@@ -93,7 +92,7 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
     }
 }
 
-/// The ids and names are visible ASCII by their types: this does not happen.
+/// Ids and names are visible ASCII by their types, so this does not happen.
 fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<EndpointTestResponse> {
     let (status, body, truncated) = match &measured.result {
         Ok(answer) => {
@@ -111,7 +110,7 @@ fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<Endpo
     Some(EndpointTestResponse { status, headers: headers.collect(), body, truncated })
 }
 
-/// The value of an answer's header without what it would give away.
+/// The value of a response header without its secrets.
 fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
     if HIDDEN.contains(name) {
         return REDACTED.to_owned();
@@ -122,7 +121,7 @@ fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The origin that a URL in an answer means, seen from the URL of the request.
+/// The origin of a URL in a response, relative to the URL of the request.
 fn origin(url: &Url, value: &HeaderValue) -> Option<String> {
     let target = url.join(str::from_utf8(value.as_bytes()).ok()?).ok()?;
     target.has_host().then(|| target.origin().ascii_serialization())
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_target_the_origin_is_shown_and_nothing_else() {
+    fn shows_only_the_origin_of_a_target() {
         let url = Url::parse("https://hooks.test/a?key=b").unwrap();
         for (location, origin) in [
             ("https://user:pass@New.Test:8443/login?token=s3cret#x", Some("https://new.test:8443")),

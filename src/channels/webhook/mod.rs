@@ -1,6 +1,6 @@
 //! The webhook channel: a signed POST to the URL of an agent's push config.
 //!
-//! One call is one attempt. Nothing here decides whether a delivery is due or what its outcome leads to.
+//! One call is one attempt. This module does not decide when a delivery is due or what follows from its outcome.
 
 mod configured;
 mod diagnosis;
@@ -33,7 +33,7 @@ use super::{HttpClient, MAX_TIMEOUT, Redactor, Target};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::trace::SpanId;
 
-/// How much of an answer's body is kept.
+/// How much of a response's body is kept.
 pub(super) const MAX_EXCERPT_BYTES: usize = 1024;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -44,29 +44,29 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Room for ours, and for those that the client adds: host, accept and content-length. Exactly: one more doubles the map,
-/// by 1.2 KiB for each request that waits.
+/// Capacity for our headers and the client's: host, accept and content-length. Exact, because one more doubles the
+/// map, by 1.2 KiB for each request that waits.
 const OWN_HEADERS: usize = 12;
 
-/// Headers that frame or route the message. The rules of push configs refuse them long before; here they are passed over.
+/// Headers that frame or route the message. The rules for push configs already reject them; here they are skipped.
 const TRANSPORT_HEADERS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
 
-/// Where and how an agent wants to hear of events.
+/// Where and how an agent receives events.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub target: Target,
     /// The configured headers, their values marked sensitive.
     pub headers: HeaderMap,
-    /// Live ones, the newest first; empty: messages are not signed.
+    /// The valid ones, newest first; if empty, messages are not signed.
     pub secrets: Vec<SigningSecret>,
-    /// Spans the whole attempt; at most [`MAX_TIMEOUT`] counts.
+    /// The deadline of the whole attempt; capped at [`MAX_TIMEOUT`].
     pub timeout: Duration,
-    /// Takes what is secret of these settings out of answers.
+    /// Removes the secrets of these settings from responses.
     pub redactor: Redactor,
 }
 
-/// Attempts the delivery. Never panics, and never fails otherwise than by the outcome. Not cancel-safe: when the future
+/// Attempts the delivery. Reports every failure as an outcome; never panics. Not cancel-safe: when the future
 /// is dropped, the endpoint may or may not have received the message.
 pub async fn send(
     client: &HttpClient,
@@ -94,7 +94,6 @@ pub async fn send(
     attempt
 }
 
-/// What the answer's status means.
 fn outcome_of(status: StatusCode) -> Outcome {
     match status.as_u16() {
         200..=299 => Outcome::Delivered,
@@ -115,7 +114,7 @@ fn answered(endpoint: &Endpoint, answer: &Answer, duration: Duration) -> Attempt
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
 
-/// A request that had no answer, or not a whole one.
+/// A request without a complete response.
 pub(super) fn unanswered(failed: ExchangeFailure, duration: Duration) -> Attempt {
     Attempt {
         outcome: failed.failure.outcome(),
@@ -158,7 +157,7 @@ fn headers(
     Ok(headers)
 }
 
-/// Names that stay ours even in a message that does not carry them.
+/// Names that configured headers cannot use, even if the message lacks the header.
 fn is_reserved(name: &HeaderName) -> bool {
     name == WEBHOOK_SIGNATURE || TRANSPORT_HEADERS.contains(&name.as_str())
 }
@@ -168,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_has_one_meaning() {
+    fn each_status_has_one_outcome() {
         for (status, outcome) in [
             (200, Outcome::Delivered),
             (204, Outcome::Delivered),

@@ -1,4 +1,4 @@
-//! The JSON that an integrator receives, and the headers that name it. Changing either changes a public contract.
+//! The JSON body that an integrator receives, and the event names. Both are a public contract.
 
 use chrono::SecondsFormat;
 use serde::Serialize;
@@ -8,8 +8,7 @@ use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::StoredEvent;
 use crate::domain::names::CustomerId;
 
-/// The fields stand in the order of the documentation. What an event does not have is `null`, so that the shape is
-/// always the same.
+/// The fields have the documented order. A field that the event lacks is `null`, so that all messages have the same fields.
 #[derive(Serialize)]
 struct Payload<'a> {
     r#type: &'static str,
@@ -29,7 +28,7 @@ struct Data<'a> {
     metadata: &'a RawValue,
 }
 
-/// The body of the message about an event. The same event gives the same bytes.
+/// The message body for an event. The same event gives the same bytes.
 pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
     let payload = Payload {
         r#type: event_name(event),
@@ -46,17 +45,17 @@ pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
         },
     };
     let mut body = Vec::with_capacity(512 + event.text.as_ref().map_or(0, String::len));
-    // Writing strings, options and raw JSON to memory has no way to fail.
+    // Writing strings, options and raw JSON to memory cannot fail.
     drop(serde_json::to_writer(&mut body, &payload));
     body
 }
 
-/// The name under which webhooks select the event; events that no webhook selects have their own.
+/// The name by which webhooks select the event. Events that no webhook selects have one too.
 pub(super) fn event_name(event: &StoredEvent) -> &'static str {
     event.event_type.webhook_event().map_or(event.event_type.as_str(), WebhookEvent::as_str)
 }
 
-/// Passed on as it was stored; it was checked to be an object when the event was accepted.
+/// Passed on as stored; ingest checked that it is an object.
 fn metadata(event: &StoredEvent) -> &RawValue {
     let empty = || serde_json::from_str("{}").unwrap_or(RawValue::NULL);
     event.metadata.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_else(empty)
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_stand_in_the_documented_order() {
+    fn the_fields_are_in_the_documented_order() {
         assert_eq!(
             text(&event(EventType::UserMessage), false),
             concat!(
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_event_does_not_have_is_null() {
+    fn absent_values_are_null() {
         let bare = StoredEvent { customer_id: None, text: None, metadata: None, ..event(EventType::NewSessionStarted) };
         let text = text(&bare, true);
         assert!(text.contains(r#""test":true"#), "{text}");
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_human_agents_message_is_an_assistants_with_its_author() {
+    fn a_human_agents_message_has_the_assistants_type_and_its_author() {
         let text = text(&event(EventType::HumanAgentMessage), false);
         assert!(text.starts_with(r#"{"type":"ai_assistant_message","#), "{text}");
         assert!(text.contains(r#""author":"human_agent""#), "{text}");

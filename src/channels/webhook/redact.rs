@@ -1,18 +1,18 @@
-//! What of an endpoint's settings nobody may read, in the forms in which endpoints send it back.
+//! The secrets in an endpoint's settings, in the forms in which endpoints echo them.
 
 use super::signature::PREFIX;
 use crate::channels::Redactor;
 use crate::domain::push_config::Header;
 use crate::domain::secret_text::SecretText;
 
-/// What stands in place of what must not be read.
+/// Replaces a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Below this the part behind a scheme, such as `Bearer`, is too common a text to be looked for alone.
+/// A credential shorter than this is not searched for without its scheme (such as `Bearer`): it is too common.
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
-/// Finds the values of secret headers as they are sent and without their scheme, and signing secrets, also without their
-/// prefix; all of them also as JSON writes them. A secret that the endpoint has turned into something else is not found.
+/// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix;
+/// all of them also as JSON writes them. A secret that the endpoint has transformed otherwise is not found.
 pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item = &'a SecretText>) -> Redactor {
     let secret_headers = headers.iter().filter(|header| header.value.is_secret());
     let values = secret_headers.flat_map(|header| {
@@ -27,7 +27,7 @@ pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item 
     Redactor::new(REDACTED, values.chain(keys).flatten().flat_map(forms))
 }
 
-/// As it is and as JSON writes it; PHP writes a slash in its own way.
+/// As it is and as JSON writes it, with and without PHP's escaped slashes.
 fn forms(text: &str) -> [SecretText; 3] {
     let json = serde_json::Value::from(text).to_string();
     let json = &json[1..json.len() - 1];
@@ -42,7 +42,7 @@ mod tests {
     use crate::domain::push_config::{Draft, Rules, apply};
 
     #[test]
-    fn a_secret_is_found_in_each_form_in_which_it_comes_back() {
+    fn finds_a_secret_in_each_form() {
         let body = json!({"headers": [
             {"name": "Authorization", "value": "Bearer hunter2-/\\x\""},
             {"name": "X-Key", "value": "s 1", "secret": true},

@@ -1,4 +1,4 @@
-//! Signatures by Standard Webhooks, version 1: HMAC-SHA-256 over id, time and body.
+//! Signatures of Standard Webhooks, version 1: HMAC-SHA-256 over id, time and body.
 //!
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
@@ -10,41 +10,40 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-/// What the text of a secret begins with.
+/// The prefix of a secret's text.
 pub(super) const PREFIX: &str = "whsec_";
 
-/// Bytes of a secret that is made here.
+/// Bytes of a generated secret.
 const SECRET_BYTES: usize = 32;
-/// What the specification allows of secrets that are brought along.
+/// Bytes that the specification allows for imported secrets.
 const SECRET_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Bytes of one signature in the header: `v1,`, the base64 of 32 bytes, and a space behind all but the last.
+/// Bytes of one signature in the header: `v1,`, the base64 of 32 bytes, and a space after all but the last.
 const SIGNATURE_BYTES: usize = 48;
 
-/// Bytes that SHA-256 takes at once: HMAC extends shorter keys to it with zeros.
+/// The block size of SHA-256, to which HMAC extends shorter keys with zeros.
 const BLOCK_BYTES: usize = 64;
 
-/// Why a text is not a signing secret. Says nothing of the text.
+/// Why a text is not a signing secret. Never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     #[error("must begin with {PREFIX}")]
     MissingPrefix,
-    #[error("must be {PREFIX} and base64")]
+    #[error("must be {PREFIX} followed by base64")]
     NotBase64,
     #[error("must hold {} to {} bytes", SECRET_RANGE.start(), SECRET_RANGE.end())]
     WrongLength,
 }
 
-/// The system gave no random bytes.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the system gave no random bytes")]
+#[error("the system's random source failed")]
 pub struct NoRandomness;
 
-/// A key that an endpoint and this service share. Wiped from memory when dropped; `Debug` does not show it.
+/// A key that an endpoint and this service share. Zeroed when dropped; `Debug` does not show it.
 #[derive(Clone)]
 pub struct SigningSecret {
     bytes: Zeroizing<Vec<u8>>,
-    /// The key's part of every signature, computed once.
+    /// The state of the HMAC after the key, computed once.
     mac: Hmac<Sha256>,
 }
 
@@ -74,7 +73,7 @@ impl SigningSecret {
         Self { bytes, mac }
     }
 
-    /// The text that an integrator is shown once and that is stored, encrypted.
+    /// The text that is stored encrypted and shown to the integrator once.
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(self.bytes.as_slice())))
     }
@@ -94,7 +93,7 @@ impl PartialEq for SigningSecret {
 
 impl Eq for SigningSecret {}
 
-/// The value of `webhook-signature`: one signature for each secret, so that the receiver may know either during a
+/// The value of `webhook-signature`: one signature for each secret, so that the receiver needs only one of them during a
 /// rotation. `None` without secrets.
 pub(super) fn signatures(secrets: &[SigningSecret], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
     let mut value = String::with_capacity((secrets.len() * SIGNATURE_BYTES).saturating_sub(1));
@@ -117,21 +116,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specifications_example_is_signed_as_published() {
+    fn signs_the_specifications_example_as_published() {
         let secret = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let value = signatures(&[secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
         assert_eq!(value.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
     }
 
     #[test]
-    fn a_secret_reads_back_as_it_was_shown() {
+    fn parses_a_secret_as_it_was_shown() {
         let secret = SigningSecret::generate().unwrap();
         assert_eq!(secret.reveal().len(), PREFIX.len() + 44);
         assert_eq!(SigningSecret::parse(&secret.reveal()), Ok(secret));
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn rejects_texts_that_are_not_secrets() {
         for (text, error) in [
             ("C2FVsBQIhrscChlQIMV+b5sSYspob7oD", SecretError::MissingPrefix),
             ("whsec_###", SecretError::NotBase64),

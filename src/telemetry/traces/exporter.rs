@@ -1,7 +1,7 @@
-//! Sends ended steps to the collector: OTLP over HTTP, as protobuf (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
+//! Exports ended spans to the collector: OTLP over HTTP, as protobuf (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
 //!
-//! The messages are those of opentelemetry-proto. Its sender, opentelemetry-otlp, is not used: it reads the environment by
-//! itself, past the settings.
+//! The messages are those of opentelemetry-proto. Its exporter, opentelemetry-otlp, is not used, because it reads the
+//! environment itself and so bypasses the settings.
 
 use std::time::Duration;
 
@@ -22,41 +22,40 @@ use url::Url;
 use super::span::text;
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
-/// Steps of one request.
+/// Spans per request.
 const BATCH: usize = 2_048;
-/// How long a step waits for others.
+/// How long a span waits for a fuller batch.
 const GATHER: Duration = Duration::from_secs(1);
-/// Between the tries of one batch; after the last one it is given up, for others wait.
+/// Pauses between the attempts of one batch. After the last attempt the batch is dropped, because other batches wait.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// How long a stop waits for what has not been sent.
+/// How long a shutdown waits for the remaining spans.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest answer that is read, in bytes.
+/// Longest response that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Where traces go.
 #[derive(Debug)]
 pub struct Target {
-    /// With the deadline of one request.
+    /// Its timeout is the deadline of one request.
     pub client: reqwest::Client,
-    /// The whole URL, with `/v1/traces`.
+    /// The complete URL, with `/v1/traces`.
     pub url: Url,
-    /// What the collector wants besides; marked as sensitive.
+    /// Headers that the collector requires; marked as sensitive.
     pub headers: HeaderMap,
-    /// What is said of this process.
+    /// The resource attributes of this process.
     pub resource: Vec<(String, String)>,
 }
 
-/// Why a batch was not taken.
+/// Why a batch was not accepted.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
-    #[error("no answer came: {0}")]
+    #[error("no response arrived: {0}")]
     NoAnswer(reqwest::Error),
-    #[error("the answer has the status {0}")]
+    #[error("the response has the status {0}")]
     Status(StatusCode),
 }
 
 impl ExportError {
-    /// Whether the same batch may be taken later: what OTLP says of each status.
+    /// True if the same batch may be accepted later, by OTLP's rules for each status.
     fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
@@ -65,7 +64,7 @@ impl ExportError {
     }
 }
 
-/// Sends the steps that a `Tracer` records.
+/// Exports the spans that a `Tracer` records.
 #[derive(Debug)]
 pub struct Exporter {
     target: Target,
@@ -74,14 +73,13 @@ pub struct Exporter {
     is_failing: bool,
 }
 
-/// What has left the queue and is not sent.
+/// Spans that have left the queue and are not yet exported.
 #[derive(Default)]
 struct Taken {
     gathered: Vec<Span>,
     batch: Option<Batch>,
 }
 
-/// One request.
 struct Batch {
     body: Bytes,
     spans: u64,
@@ -92,11 +90,11 @@ impl Exporter {
         Self { target, metrics, waiting, is_failing: false }
     }
 
-    /// Exports until `stop`; then what is left, within a bound.
+    /// Exports until `stop`, and then the remaining spans, within a deadline.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut taken = Taken::default();
         stop.run_until_cancelled(self.export(&mut taken)).await;
-        // The last tracer may be gone before the stop.
+        // The last tracer may be dropped before the shutdown.
         stop.cancelled().await;
         self.waiting.close();
         if timeout(LAST_EXPORT_TIMEOUT, self.export(&mut taken)).await.is_err() {
@@ -106,7 +104,7 @@ impl Exporter {
         }
     }
 
-    /// Until the queue is closed and empty. Cancel-safe: what is under way stands in `taken`.
+    /// Runs until the queue is closed and empty. Cancel-safe: unfinished spans stay in `taken`.
     async fn export(&mut self, taken: &mut Taken) {
         loop {
             if let Some(batch) = &taken.batch {
@@ -140,7 +138,7 @@ impl Exporter {
         Batch { body: request.encode_to_vec().into(), spans: count }
     }
 
-    /// Sends a batch, or gives it up.
+    /// Exports a batch, or drops it after the last attempt.
     async fn send(&mut self, batch: &Batch) {
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -156,11 +154,11 @@ impl Exporter {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::warn!(%error, "traces cannot be exported; deliveries go on, and what has no room is dropped");
+                        tracing::warn!(%error, "traces cannot be exported; deliveries continue, excess spans are dropped");
                     }
                     let Some(pause) = pauses.next().filter(|_| error.may_pass()) else {
                         self.metrics.spans_ended(SpanResult::Failed, batch.spans);
-                        tracing::debug!(%error, spans = batch.spans, "traces were given up");
+                        tracing::debug!(%error, spans = batch.spans, "spans were dropped");
                         return;
                     };
                     sleep(pause).await;
@@ -169,9 +167,9 @@ impl Exporter {
         }
     }
 
-    /// How many spans the collector did not want.
+    /// Returns the number of spans that the collector rejected.
     async fn post(&self, body: &Bytes) -> Result<u64, ExportError> {
-        // An error's URL may hold a key.
+        // The URL in an error may contain a key.
         let no_answer = |error: reqwest::Error| ExportError::NoAnswer(error.without_url());
         let request = self.target.client.post(self.target.url.clone()).headers(self.target.headers.clone());
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -192,7 +190,7 @@ impl Exporter {
     }
 }
 
-/// A whole batch, or what has come a moment after its first; nothing when the queue is closed and empty.
+/// Collects a full batch, or what arrives shortly after its first span; nothing if the queue is closed and empty.
 async fn gather(waiting: &mut mpsc::Receiver<Span>, spans: &mut Vec<Span>) {
     if spans.is_empty() && waiting.recv_many(spans, BATCH).await == 0 {
         return;

@@ -1,7 +1,7 @@
-//! Traces: the steps of requests, acceptances and attempts, sent to a collector by OTLP where one is set.
+//! Traces: spans of requests, accepted events and attempts, exported to a collector by OTLP if one is configured.
 //!
-//! Without a collector nothing is made and nothing is paid. With one, a step goes into a bounded queue when it has ended;
-//! where there is no room it is dropped and counted, so that a collector that is slow or away costs deliveries nothing.
+//! Without a collector no spans are created. With one, an ended span goes into a bounded queue. If the queue is full, the
+//! span is dropped and counted, so that a slow or unreachable collector never delays deliveries.
 
 mod exporter;
 mod span;
@@ -21,10 +21,10 @@ use crate::domain::event::EventType;
 use crate::domain::ids::EventId;
 use crate::domain::trace::{CallerSpan, SpanId, Trace, TraceId};
 
-/// Steps that wait to be sent, at about half a kilobyte each.
+/// Spans that wait to be exported, at about half a kilobyte each.
 const QUEUE: usize = 16_384;
 
-/// Of the traces that begin here, how many are exported: from 0 to 1. Every process decides alike, by the trace's id.
+/// The share of traces started here that is exported: 0 to 1. The trace id decides, so all processes decide alike.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64);
 
@@ -34,14 +34,14 @@ impl Share {
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "56 random bits; the last ones decide nothing")]
+    #[expect(clippy::cast_precision_loss, reason = "56 random bits; the last ones do not matter")]
     fn has(self, trace: TraceId) -> bool {
         let all = (1_u64 << 56) as f64;
         self.0 >= 1.0 || (trace.random_bits() as f64) < self.0 * all
     }
 }
 
-/// Makes steps and hands them to the exporter. Cheap to clone; the default makes none.
+/// Creates spans and passes them to the exporter. Cheap to clone; the default creates none.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<Arc<Active>>);
 
@@ -52,32 +52,32 @@ struct Active {
     metrics: Metrics,
 }
 
-/// What is known of a request's trace.
+/// The trace of a request.
 #[derive(Debug, Clone, Default)]
 pub struct RequestTrace {
     caller: Option<CallerSpan>,
-    /// The request's own step; `None`: it is not recorded.
+    /// The request's span; `None` if it is not recorded.
     step: Option<(Trace, SpanId)>,
 }
 
 impl RequestTrace {
-    /// For the logs; `None`: the request came without, and is not recorded.
+    /// For the logs; `None`: the caller sent no trace, and the request is not recorded.
     pub fn id(&self) -> Option<TraceId> {
         let caller = self.caller.as_ref().map(|caller| &caller.trace);
         caller.or(self.step.as_ref().map(|(trace, _)| trace)).map(Trace::id)
     }
 
-    /// What the request's events belong to; `None`: each begins its own.
+    /// The trace of the request's events; `None`: each event starts a trace.
     pub fn of_events(&self) -> Option<Trace> {
         self.caller.as_ref().map(|caller| caller.trace.clone())
     }
 }
 
-/// How a request was answered.
+/// The response to a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered<'a> {
     pub method: &'a str,
-    /// The template of the route, never the path.
+    /// The route template, never the path.
     pub route: &'a str,
     pub request_id: &'a str,
     pub status: u16,
@@ -85,7 +85,7 @@ pub struct Answered<'a> {
     pub duration: Duration,
 }
 
-/// An event that was accepted just now.
+/// An event that was just accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptedEvent<'a> {
     pub id: EventId,
@@ -96,7 +96,7 @@ pub struct AcceptedEvent<'a> {
     pub duration: Duration,
 }
 
-/// An attempt that is under way and recorded.
+/// A running attempt that is recorded.
 #[derive(Debug)]
 pub struct AttemptStep {
     step: Step,
@@ -104,14 +104,14 @@ pub struct AttemptStep {
 }
 
 impl Tracer {
-    /// With the exporter, which the caller must run.
+    /// Returns the tracer and its exporter, which the caller must run.
     pub fn new(target: Target, share: Share, metrics: &Metrics) -> (Self, Exporter) {
         let (ended, waiting) = mpsc::channel(QUEUE);
         let exporter = Exporter::new(target, metrics.clone(), waiting);
         (Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() }))), exporter)
     }
 
-    /// A request begins. One that comes in a trace is recorded if that is.
+    /// Starts a request's span. With a caller's trace, it is recorded if that trace is.
     pub fn request(&self, caller: Option<CallerSpan>) -> RequestTrace {
         let step = self.0.as_ref().and_then(|active| active.begin(caller.as_ref()));
         RequestTrace { caller, step }
@@ -130,7 +130,7 @@ impl Tracer {
         active.end(step, duration, (status >= 500).then_some("the request failed"));
     }
 
-    /// The request's event is accepted. Its step is the parent of its attempts.
+    /// Records the acceptance of the request's event. This span is the parent of the event's attempts.
     pub fn event_accepted(&self, request: &RequestTrace, accepted: AcceptedEvent<'_>) {
         let Some(active) = &self.0 else { return };
         let AcceptedEvent { id, event_type, tenant, deliveries, began, duration } = accepted;
@@ -141,7 +141,7 @@ impl Tracer {
         let mut step = Step::new(Kind::Internal, "accept".to_owned(), &trace, SpanId::of_acceptance(id), began);
         match &request.step {
             Some((of_request, span)) if of_request.id() == trace.id() => step.parent = Some(*span),
-            // An event with a trace of its own: the request is another trace, which led to it.
+            // The event has a separate trace: link it to the request's.
             Some((of_request, span)) => step.link = Some((of_request.id(), *span)),
             None => {}
         }
@@ -152,8 +152,8 @@ impl Tracer {
         active.end(step, duration, None);
     }
 
-    /// An attempt begins: decides whether it is recorded, where its event began its own trace. `None`: it is not. The
-    /// delivery comes and goes whole: what is borrowed would be kept twice while the attempt waits.
+    /// Starts an attempt's span, and decides whether it is recorded if its event started the trace. `None`: it is not. Takes
+    /// and returns the delivery by value: a borrowed one would be in memory twice while the attempt waits.
     pub fn attempt(&self, mut delivery: Delivery, now: DateTime<Utc>) -> (Delivery, Option<Box<AttemptStep>>) {
         let Some(active) = &self.0 else { return (delivery, None) };
         if delivery.trace.is_none() {
@@ -189,7 +189,7 @@ fn attempt_step(delivery: &Delivery, now: DateTime<Utc>) -> AttemptStep {
 }
 
 impl Active {
-    /// The step of a request; `None`: it is not recorded.
+    /// Starts the span of a request; `None`: it is not recorded.
     fn begin(&self, caller: Option<&CallerSpan>) -> Option<(Trace, SpanId)> {
         if caller.is_some_and(|caller| !caller.trace.is_sampled()) {
             return None;
@@ -204,7 +204,7 @@ impl Active {
         Some((trace, SpanId::new(u64::from_be_bytes(*span.first_chunk()?))?))
     }
 
-    /// The trace that an event began.
+    /// The trace that an event started.
     fn trace_of(&self, event: EventId) -> Trace {
         let mut trace = Trace::of_event(event);
         trace.set_sampled(self.share.has(trace.id()));
@@ -223,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_the_traces_is_exported_and_every_process_decides_alike() {
+    fn exports_a_share_of_the_traces_and_every_process_decides_alike() {
         let has = |share: f64, digits: u128| Share::new(share).unwrap().has(TraceId::new(digits).unwrap());
-        // What begins an id does not decide: the ids of events begin alike.
+        // Ids of events begin alike, so the decision must not depend on the beginning.
         let (low, middle, high) =
             (0x0af7_6519_16cd_43dd_ff00_0000_0000_0000, 0xff7f_0000_0000_0000, 0x00ff_ffff_ffff_ffff);
         assert_eq!([low, middle, high].map(|id| has(0.0, id)), [false; 3]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_collector_nothing_is_recorded_but_the_callers_trace_is_known() {
+    fn without_a_collector_nothing_is_recorded_but_the_callers_trace_id_is_kept() {
         let caller = CallerSpan::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None).unwrap();
         let request = Tracer::default().request(Some(caller.clone()));
         assert!(request.step.is_none());

@@ -1,4 +1,4 @@
-//! A step of a trace as OTLP writes it.
+//! A span of a trace, encoded for OTLP.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags, Status};
 
 use crate::domain::trace::{SpanId, Trace, TraceId};
 
-/// What a step is to the others.
+/// OpenTelemetry's span kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Answers somebody.
+    /// Handles a request.
     Server,
     Internal,
-    /// Asks somebody.
+    /// Sends a request.
     Client,
 }
 
-/// A step that has not ended. Its attributes are ids, words of closed sets and numbers; never what a message says.
+/// A span that has not ended. Its attributes are ids, values of closed sets and numbers; never contents of messages.
 #[derive(Debug)]
 pub(super) struct Step {
     kind: Kind,
@@ -30,9 +30,9 @@ pub(super) struct Step {
     id: SpanId,
     began: DateTime<Utc>,
     pub(super) parent: Option<SpanId>,
-    /// Whether another service has the parent.
+    /// True if another service recorded the parent.
     pub(super) parent_is_remote: bool,
-    /// What led to it and is of another trace.
+    /// A span of another trace that caused this one.
     pub(super) link: Option<(TraceId, SpanId)>,
     /// When its delivery was claimed.
     pub(super) claimed_at: Option<DateTime<Utc>>,
@@ -65,13 +65,12 @@ impl Step {
     }
 }
 
-/// An attribute.
 pub(super) fn text(name: impl Into<String>, value: String) -> KeyValue {
     let value = AnyValue { value: Some(any_value::Value::StringValue(value)) };
     KeyValue { key: name.into(), value: Some(value), ..KeyValue::default() }
 }
 
-/// The step has ended, after so long; `failure` says why it did not do what it was for.
+/// Ends the span after `duration`; `failure` is the reason if it failed.
 pub(super) fn span(step: Step, duration: Duration, failure: Option<&str>) -> Span {
     let began = nanoseconds(step.began);
     let kind = match step.kind {
@@ -108,7 +107,7 @@ pub(super) fn span(step: Step, duration: Duration, failure: Option<&str>) -> Spa
     }
 }
 
-/// The trace's flags, and beside them whether the parent is remote.
+/// The trace's flags, and OTLP's flag for a remote parent.
 fn flags(trace: &Trace, parent_is_remote: bool) -> u32 {
     let remote = if parent_is_remote { SpanFlags::ContextIsRemoteMask as u32 } else { 0 };
     u32::from(trace.is_sampled()) | SpanFlags::ContextHasIsRemoteMask as u32 | remote

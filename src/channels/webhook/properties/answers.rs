@@ -1,4 +1,4 @@
-//! Whatever an endpoint answers, byte for byte over a real connection: to a delivery, and to a test event.
+//! Arbitrary responses of an endpoint, byte for byte over a real connection: to a delivery, and to a test event.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -20,13 +20,13 @@ use crate::domain::names::TenantId;
 use crate::domain::push_config::{Draft, Rules, apply};
 use crate::domain::webhook_url::WebhookUrl;
 
-/// Sent along in confidence: some endpoints send it back.
+/// A secret in the request, which some endpoints echo.
 const SECRET: &str = "hunter2-hunter2";
 
-/// What the endpoint answers now.
+/// The endpoint's next response.
 static ANSWER: Mutex<Bytes> = Mutex::new(Bytes::new());
 
-/// One service and one endpoint for all answers, which come one after another.
+/// One service and one endpoint for all responses, which are tested one after another.
 static SCENE: LazyLock<Mutex<Scene>> = LazyLock::new(|| Mutex::new(Scene::new()));
 
 struct Scene {
@@ -63,14 +63,14 @@ impl Scene {
     }
 }
 
-/// An endpoint that reads each request to its end, says what it is given, and hangs up.
+/// An endpoint that reads each request completely, sends [`ANSWER`] and closes the connection.
 fn serve() -> SocketAddr {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.unwrap_or_else(|error| panic!("no listener: {error}"));
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             let answer = locked(&ANSWER).clone();
-            // Whoever hangs up first has what it wanted.
+            // The client may close the connection first.
             connection.and_then(|connection| exchange(connection, &answer)).ok();
         }
     });
@@ -90,12 +90,12 @@ fn exchange(mut connection: TcpStream, answer: &[u8]) -> std::io::Result<()> {
     connection.write_all(answer)
 }
 
-/// A property that failed has left nothing half done.
+/// A failed property leaves nothing half done.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The bytes are what the endpoint answers.
+/// Lets the endpoint respond with these bytes.
 pub fn answer(input: &[u8]) {
     let scene = locked(&SCENE);
     let Scene { runtime, client, endpoint, delivery } = &*scene;
@@ -104,14 +104,14 @@ pub fn answer(input: &[u8]) {
     assert_recorded(&attempt);
     let test = runtime.block_on(test_endpoint(client, endpoint, delivery, DateTime::UNIX_EPOCH));
     assert_shown(&test);
-    // A delivery may have met the end of the connection of the answer before, a test has one of its own.
+    // A delivery may fail because the connection of the previous response was closed; a test opens a new one.
     if attempt.outcome != Outcome::ConnectError {
-        assert_eq!(test.outcome, attempt.outcome, "a test means what a delivery means");
+        assert_eq!(test.outcome, attempt.outcome, "a test has the outcome of a delivery");
     }
 }
 
-/// The outcome is the one of the status, and what is kept is bounded text that any database stores, without what was sent
-/// in confidence.
+/// The outcome follows from the status, and the excerpt is bounded text that any database stores, without the secrets that
+/// were sent.
 fn assert_recorded(attempt: &Attempt) {
     let Attempt { outcome, http_status, detail, .. } = attempt;
     let of_status = http_status.map(|status| match status {
@@ -124,13 +124,13 @@ fn assert_recorded(attempt: &Attempt) {
     let note = detail.as_ref().and_then(|detail| detail.note.as_ref());
     match (of_status, note) {
         (Some(expected), None) => assert_eq!(*outcome, expected),
-        // No whole answer came.
+        // The response was not complete.
         (_, Some(note)) => {
             let broken = [Outcome::ConnectError, Outcome::ProtocolError];
             assert!(broken.contains(outcome), "{attempt:?}");
             assert!(!note.is_empty());
         }
-        (None, None) => panic!("nothing is reported: {attempt:?}"),
+        (None, None) => panic!("no status and no note: {attempt:?}"),
     }
     if let Some(body) = detail.as_ref().and_then(|detail| detail.response_body.as_ref()) {
         assert!(body.len() <= MAX_EXCERPT_BYTES && !body.contains(SECRET) && !body.contains('\0'), "{body:?}");
@@ -138,7 +138,7 @@ fn assert_recorded(attempt: &Attempt) {
     }
 }
 
-/// What is shown of the answer is bounded, and nothing that was sent in confidence comes back.
+/// The shown response is bounded and contains no secret that was sent.
 fn assert_shown(test: &EndpointTest) {
     assert!(!test.diagnosis.hint.is_empty() && !test.diagnosis.hint.contains(SECRET));
     let delivered = [DiagnosisCode::Delivered, DiagnosisCode::Slow].contains(&test.diagnosis.code);

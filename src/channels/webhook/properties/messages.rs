@@ -48,13 +48,13 @@ pub(super) fn delivery(event: NewEvent) -> Delivery {
     }
 }
 
-/// An event with nothing but what it must have.
+/// An event with its required fields only.
 pub(super) fn plain_event() -> NewEvent {
     let body = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "text": "hi", "tenant_id": "acme"});
     NewEvent::parse(body, None, "").unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-/// The message about an accepted event is JSON that says what the event says.
+/// The message about an accepted event is JSON with the event's values.
 pub fn message(event: NewEvent) {
     let delivery = delivery(event);
     for test in [false, true] {
@@ -70,8 +70,8 @@ pub fn message(event: NewEvent) {
     }
 }
 
-/// Headers of an accepted config are legal HTTP, each goes along once as it was entered, and none takes the place of
-/// ours or frames the message.
+/// The headers of an accepted config are valid HTTP and are each sent once, as entered. None replaces one of our headers
+/// or frames the message.
 pub fn sent_headers(configured: &[Header]) {
     let Some(map) = configured_headers(configured) else { panic!("{configured:?} cannot be sent") };
     assert_eq!(map.len(), configured.len());
@@ -92,11 +92,11 @@ pub fn sent_headers(configured: &[Header]) {
         let name = header.name.as_str().to_ascii_lowercase();
         assert!(!TRANSPORT_HEADERS.contains(&name.as_str()), "{name} frames the message");
         let ours = [&WEBHOOK_ID, &WEBHOOK_TIMESTAMP, &WEBHOOK_SIGNATURE, &EVENT, &DELIVERY, &TRACEPARENT];
-        assert!(!ours.iter().any(|own| own.as_str() == name), "{name} is ours");
-        let Some(value) = sent.get(&name) else { panic!("{name} does not go along") };
+        assert!(!ours.iter().any(|own| own.as_str() == name), "{name} is reserved");
+        let Some(value) = sent.get(&name) else { panic!("{name} is not sent") };
         assert!(value.is_sensitive() && value.to_str().is_ok_and(|text| text == header.value.text().expose()));
     }
     for (name, value) in &bare {
-        assert_eq!(sent.get_all(name).iter().collect::<Vec<_>>(), [value], "{name} is ours alone");
+        assert_eq!(sent.get_all(name).iter().collect::<Vec<_>>(), [value], "{name} is sent once");
     }
 }

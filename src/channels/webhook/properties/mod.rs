@@ -1,4 +1,4 @@
-//! What must hold of every message and of whatever an endpoint answers; `crate::fuzzing` feeds them.
+//! Properties of every message and of every response of an endpoint; `crate::fuzzing` runs them.
 
 mod answers;
 mod messages;
