@@ -1,4 +1,4 @@
-//! How claimers learn of new work without asking the database.
+//! Notifies claimers of new work, so that they need not poll the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::store::{Db, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// Between two hints to other processes: what comes meanwhile is in the next one.
+/// Pause between two hints to other processes; the next hint covers deliveries that become ready meanwhile.
 const HINT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Tells claimers that deliveries are ready: those of this process where they are, those of others that there is work.
-/// Whoever is not told finds the deliveries by the search.
+/// Notifies claimers of ready deliveries: those of this process with their lanes, those of other processes without. Discovery
+/// finds deliveries whose hint was lost.
 #[derive(Debug, Clone, Default)]
 pub struct Wakeup {
     channels: Vec<Arc<ChannelQueue>>,
@@ -29,7 +29,7 @@ impl Wakeup {
         Self { channels, others: None }
     }
 
-    /// For a process without claimers. A task of the stage sends the hints to the others.
+    /// For a process without claimers. A task of the stage sends the hints to other processes.
     pub fn of_others(db: Db, stage: &Stage) -> Self {
         let others = Arc::new(Notify::new());
         stage.spawn(TaskName::HintSender, |stop| send_hints(db, Arc::clone(&others), stop));
@@ -46,7 +46,7 @@ impl Wakeup {
         }
     }
 
-    /// Another process says that there is work. Many calls in a short time cause one scan, which begins after the last one.
+    /// Another process reports work. Many calls in a short time cause one scan, which starts after the last one.
     pub fn search(&self) {
         for queue in &self.channels {
             queue.search();
@@ -57,7 +57,7 @@ impl Wakeup {
 async fn send_hints(db: Db, wanted: Arc<Notify>, stop: CancellationToken) {
     while stop.run_until_cancelled(wanted.notified()).await.is_some() {
         if let Err(error) = with_timeout(hints::notify(&db)).await {
-            tracing::debug!(%error, "a hint of ready deliveries was not sent; the search finds them");
+            tracing::debug!(%error, "could not send a hint; discovery will find the deliveries");
         }
         tokio::time::sleep(HINT_PAUSE).await;
     }
