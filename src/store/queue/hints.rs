@@ -1,4 +1,4 @@
-//! Hints from one process to the others that deliveries are ready: payload-free notifications, only ever a hint.
+//! Hints between processes that deliveries are ready: notifications without a payload, which may be lost.
 
 use sqlx::Error;
 
@@ -7,8 +7,8 @@ use crate::store::Db;
 /// The channel of the notifications.
 pub const READY_CHANNEL: &str = "flametree_ready";
 
-/// Tells who listens. In a transaction of its own: a notification inside a transaction that accepts events would
-/// serialise the commits of the whole database.
+/// Notifies all listeners. Uses its own transaction, because a notification in a transaction that accepts events would serialize
+/// the commits of the whole database.
 pub async fn notify(db: &Db) -> Result<(), Error> {
     sqlx::query_scalar!(
         r#"-- hints::notify
