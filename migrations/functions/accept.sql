@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION flametree.accept_events(
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
     -- May be shorter than the others: missing items are NULL.
     p_traces bytea[],
-    -- For events without expires_in_seconds. Comes after the hash, so that the same body stays the same under any setting.
+    -- For events without expires_in_seconds. Applied after hashing, so that equal bodies have equal hashes under any setting.
     p_default_expires_seconds integer,
     -- How long to wait for an open transaction that holds a key or a session, before lock_not_available is raised; NULL: the
     -- setting of the caller's session.

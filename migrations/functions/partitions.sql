@@ -111,8 +111,8 @@ BEGIN
     -- The search for unfinished deliveries reads whole tables, so it only runs if a partition is old enough.
     IF EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.parent <> 'idempotency_keys' AND p.ends_at <= v_before) THEN
         -- An unfinished delivery needs the partition of its outcome. Uses one statement, so that a row that moves between tables
-        -- meanwhile is seen in one of them. A partition that an operator detached does not depend on the others, and its outcomes
-        -- cannot be seen.
+        -- meanwhile is seen in one of them. Ignores partitions that an operator detached: keeping the others would not keep them,
+        -- and their outcomes cannot be seen.
         WITH kept AS MATERIALIZED (
             SELECT flametree.first_id_at(p.starts_at) AS first_id, flametree.first_id_at(p.ends_at) AS end_id
             FROM flametree.partitions() AS p WHERE p.parent = 'deliveries'

@@ -157,7 +157,7 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- A vacuum, which also summarizes, or a table of another owner: its pages are read one by one until the next vacuum.
+            -- A vacuum runs and summarizes too, or the table has another owner: its pages are read one by one until a vacuum.
             NULL;
         END;
     END LOOP;

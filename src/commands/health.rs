@@ -34,7 +34,7 @@ impl Health {
         let answer =
             tokio::time::timeout(TIMEOUT, answer).await.with_context(|| format!("{url} did not respond in time"))?;
         let status = answer.with_context(|| format!("{url} does not respond"))?.status();
-        ensure!(status == StatusCode::OK, "{url} answers {status}");
+        ensure!(status == StatusCode::OK, "{url} returned {status}");
         Ok(())
     }
 }

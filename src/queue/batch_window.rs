@@ -9,7 +9,7 @@ const SHORT_WINDOW: Duration = Duration::from_millis(4);
 /// How long work waits for permits if its tenants each hold enough permits for a claim. Those tenants are served already, and
 /// without this wait many processes on one machine would each claim the few permits that become free at a time.
 const SERVED: Duration = Duration::from_millis(50);
-/// How long work waits under load: before the batch is checked again, and at most while it is still small.
+/// How long work waits under load, and the limit if the batch is still small then.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
 

@@ -29,7 +29,7 @@ pub enum Acceptance {
         id: EventId,
         deliveries: u16,
     },
-    /// The same idempotency key and body were accepted before; this is the id of that event.
+    /// The same idempotency key and body were accepted before; these values are from the first acceptance.
     Duplicate {
         id: EventId,
         deliveries: u16,

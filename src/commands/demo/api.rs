@@ -134,7 +134,7 @@ impl Api {
             .await
             .with_context(|| format!("the response to {what} is incomplete"))?
             .to_bytes();
-        ensure!(status == wanted, "{what} answered {status}: {}", String::from_utf8_lossy(&body));
+        ensure!(status == wanted, "{what} returned {status}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).with_context(|| format!("the response to {what} is not as expected"))
     }
 }

@@ -12,7 +12,7 @@ pub fn assert_told(faults: &[Fault], prefix: &str) {
     for fault in faults {
         assert!(fault.pointer.starts_with(prefix), "{fault:?} is not below {prefix:?}");
         assert!(is_pointer(&fault.pointer), "{fault:?} has no JSON Pointer");
-        assert!(!fault.message.is_empty(), "{fault:?} says nothing");
+        assert!(!fault.message.is_empty(), "{fault:?} has no message");
     }
 }
 
