@@ -155,9 +155,7 @@ impl BrowserPush {
         match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
             // The next accepted message stores it.
-            Err(error) => {
-                tracing::warn!(%error, endpoint = %endpoint, "could not store that a push service accepted a message")
-            }
+            Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not mark a subscription as accepted"),
         }
     }
 
