@@ -1,24 +1,24 @@
--- Accepting events: the HTTP API and flametree.enqueue_event both end here.
+-- Accepts events, for the HTTP API and for flametree.enqueue_event.
 
--- Plans are made once and kept (force_generic_plan: planning these statements costs as much as running them for twenty
--- events). A table that was empty when its plan was made must not be scanned whole when it is not: hence
--- enable_seqscan = off, and lateral lookups that can only be walked by key.
+-- Plans are made once and kept (force_generic_plan), because planning these statements costs as much as running them for twenty
+-- events. A plan made while a table was empty must not scan the whole table later. Therefore enable_seqscan = off, and lateral
+-- lookups that can only use an index.
 CREATE OR REPLACE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
-    -- May be shorter than the others: what is missing is NULL.
+    -- May be shorter than the others: missing items are NULL.
     p_traces bytea[],
-    -- Of events that do not say when they expire. Behind the hash: the same body is the same, whatever the setting is now.
+    -- For events without expires_in_seconds. Applied after hashing, so that equal bodies have equal hashes under any setting.
     p_default_expires_seconds integer,
-    -- How long to wait for somebody's open transaction that holds a key or a session, before lock_not_available is raised;
-    -- NULL: as the caller's session says.
+    -- How long to wait for an open transaction that holds a key or a session, before lock_not_available is raised; NULL: the
+    -- setting of the caller's session.
     p_lock_timeout text DEFAULT NULL
 ) RETURNS flametree.accepted LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := flametree.clock();
     v_time text := lpad(to_hex((extract(epoch FROM v_now) * 1000)::bigint), 12, '0') || '7';
-    -- 55 random bits: the ids of one call count on from there (RFC 9562, 6.2, method 2).
+    -- 55 random bits, from which the ids of one call count up (RFC 9562, 6.2, method 2).
     v_random bigint := uuid_hash_extended(gen_random_uuid(), 0) & 36028797018963967;
     v_ids uuid[];
     v_hashes bytea[];
@@ -36,9 +36,9 @@ BEGIN
     v_accepted.event_ids := v_ids;
     v_accepted.results := array_fill('accepted'::text, ARRAY[v_count]);
 
-    -- Arrays are unnested and never subscripted by row: to reach the n-th of an array of texts, PostgreSQL walks over the
-    -- n - 1 before it. In a list of columns they are read side by side and in order; unnest of many in FROM writes each
-    -- down first, which costs a third of such a statement.
+    -- Arrays are unnested and never subscripted by row: to reach the n-th item of a text array, PostgreSQL walks over the n - 1
+    -- items before it. In a list of columns they are read in parallel and in order; unnest of many in FROM materializes each
+    -- first, which costs a third of such a statement.
 
     IF array_remove(p_keys, NULL) <> '{}' THEN
         v_hashes := ARRAY(
@@ -53,8 +53,8 @@ BEGIN
         FROM flametree.remember_keys(p_tenants, p_keys, v_ids, v_hashes, (v_now AT TIME ZONE 'UTC')::date) AS r;
     END IF;
 
-    -- Whom each event concerns in person: the assignee of an assignment; of a customer's message, the session's handler as
-    -- the events before it left it, those of this call included.
+    -- The user that each event concerns: the assignee of an assignment; for a customer's message, the session's handler after the
+    -- earlier events, including those of this call.
     IF v_has_effects AND p_types && ARRAY['session_assigned', 'user_message'] THEN
         WITH effects AS MATERIALIZED (
             SELECT i.ord, i.tenant, i.session, least(coalesce(i.occurred, v_now), v_now) AS occurred,
@@ -84,7 +84,7 @@ BEGIN
             v_accepted.results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
     END IF;
 
-    -- Small statements, one after the other: one that did all took more than twice as long.
+    -- Small statements in sequence: a single statement for everything took more than twice as long.
     SELECT array_agg(f.webhook), array_agg(f.person),
            array_agg(CASE WHEN f.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END),
            array_agg(num_nonnulls(f.webhook)::smallint)
@@ -105,7 +105,7 @@ BEGIN
             SELECT unnest(v_accepted.results) AS result, unnest(v_users) AS person, unnest(p_tenants) AS tenant,
                    unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session
         ) AS i
-        OFFSET 0 -- So that each is looked up once, however often it is named above.
+        OFFSET 0 -- Looks up each once, however often it is used above.
     ) AS f;
     IF array_remove(v_users, NULL) <> '{}' THEN
         SELECT array_agg(b.ord), array_agg(b.id), array_agg(nextval('flametree.ready_positions'))
@@ -160,7 +160,7 @@ BEGIN
             AS i (id, webhook, tenant, expires_seconds, ord) ON i.ord = b.event;
     END IF;
 
-    -- A repeated event answers with what its first acceptance answered, as long as that is kept.
+    -- A repeated event gets the result of its first acceptance, while that is kept.
     IF 'duplicate' = ANY (v_accepted.results) THEN
         v_accepted.deliveries := ARRAY(
             SELECT coalesce(CASE i.result WHEN 'duplicate' THEN (
@@ -178,9 +178,9 @@ $$;
 COMMENT ON FUNCTION flametree.accept_events IS
     'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them.';
 
--- Each key is written for yesterday and for today, so that two requests meet in at least one row unless their clocks are two
--- days apart. Rows are written in the order of tenant, key and day: two transactions with the same keys cannot deadlock. Each
--- statement has a snapshot of its own, so it sees which transaction was first.
+-- Each key is written for yesterday and for today, so that two requests meet in at least one row unless their clocks are two days
+-- apart. Rows are written in the order of tenant, key and day, so that two transactions with the same keys cannot deadlock. Each
+-- statement has its own snapshot, so it sees which transaction was first.
 CREATE OR REPLACE FUNCTION flametree.remember_keys(
     p_tenants text[], p_keys text[], p_ids uuid[], p_hashes bytea[], p_today date, OUT results text[], OUT event_ids uuid[]
 ) LANGUAGE plpgsql AS $$
@@ -192,7 +192,7 @@ BEGIN
     ORDER BY i.tenant, i.key COLLATE "C", i.ord
     ON CONFLICT (tenant_id, key, day) DO NOTHING;
 
-    -- Today's row repeats yesterday's, which may be an earlier event's.
+    -- Today's row repeats yesterday's, which may belong to an earlier event.
     INSERT INTO flametree.idempotency_keys (tenant_id, key, day, event_id, body_hash)
     SELECT DISTINCT ON (i.tenant, i.key COLLATE "C") i.tenant, i.key, p_today, k.event_id, k.body_hash
     FROM unnest(p_tenants, p_keys) AS i (tenant, key)
@@ -217,7 +217,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.remember_keys IS
-    'Claims idempotency keys for events. For each event: accepted, duplicate (the key and body of an earlier event, whose id is returned) or conflict (the key of another body). Waits for transactions that hold one of the keys.';
+    'Claims idempotency keys for events. Returns for each event: accepted, duplicate (an earlier event, whose id is returned, has the same key and body) or conflict (another body has the key). Waits for transactions that hold one of the keys.';
 
 CREATE OR REPLACE FUNCTION flametree.event_hash(
     p_type text, p_agent text, p_session text, p_customer text, p_assignee text, p_occurred timestamptz, p_text text,
@@ -226,10 +226,11 @@ CREATE OR REPLACE FUNCTION flametree.event_hash(
     SELECT sha256(convert_to(jsonb_build_array(p_type, p_agent, p_session, p_customer, p_assignee,
         extract(epoch FROM p_occurred), p_text, p_metadata::jsonb, p_expires_seconds)::text, 'UTF8'))
 $$;
-COMMENT ON FUNCTION flametree.event_hash IS 'What makes two bodies under one idempotency key the same.';
+COMMENT ON FUNCTION flametree.event_hash IS 'The hash that is equal for equal bodies under one idempotency key.';
 
--- A session has two facts: who handles it, and whether it is in the operator workspace. Each keeps the latest word by
--- occurred_at, on a tie by arrival; a time in the future counts as now, else it would silence what follows.
+-- A session has two facts: who handles it, and whether it is in the operator workspace. Each keeps the latest value by
+-- occurred_at, or by arrival if the times are equal. A time in the future counts as now, otherwise it would suppress later
+-- events.
 CREATE OR REPLACE FUNCTION flametree.apply_effects(
     p_results text[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
     p_occurred timestamptz[], p_now timestamptz

@@ -1,4 +1,4 @@
--- Accepting an event in the caller's own transaction, if and only if that commits.
+-- Accepts an event in the caller's transaction, if and only if that commits.
 
 CREATE OR REPLACE FUNCTION flametree.event_fault(p_pointer text, p_code text, p_message text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_array(jsonb_build_object('pointer', p_pointer, 'code', p_code, 'message', p_message))
@@ -26,8 +26,8 @@ DECLARE
         '^(\d{4}-\d{2}-\d{2})[T ]((?!24)\d{2}:\d{2}:\d{2})(\.\d+)?(?:Z|([+-](?:[01]\d|2[0-3]):[0-5]\d))$', 'i');
     v_time timestamptz;
 BEGIN
-    -- In parts: offsets of PostgreSQL end at 15:59, those of RFC 3339 at 23:59; a leap second may have a fraction; and
-    -- what is finer than a microsecond is cut off, as the API does, not rounded.
+    -- Parsed in parts: offsets of PostgreSQL end at 15:59, those of RFC 3339 at 23:59; a leap second may have a fraction; and
+    -- digits after the microsecond are cut off as in the API, not rounded.
     v_time := (v_parts[1] || ' ' || v_parts[2] || 'Z')::timestamptz
         + coalesce('0' || left(v_parts[3], 7), '0')::interval - coalesce(v_parts[4], '0')::interval;
     RETURN CASE WHEN v_time >= '0001-01-01 00:00:00Z' AND v_time < '10000-01-01 00:00:00Z' THEN v_time END;
@@ -58,7 +58,7 @@ $$;
 COMMENT ON FUNCTION flametree.compact_json_bytes IS
     'The length of the JSON without the space that jsonb writes after each colon and comma.';
 
--- The same rules as the API's (src/domain/event.rs), with the same pointers, codes and messages; a test compares them.
+-- The same rules as in the API (src/domain/event.rs), with the same pointers, codes and messages; a test compares them.
 CREATE OR REPLACE FUNCTION flametree.event_faults(p_event jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_faults jsonb := '[]';
@@ -67,7 +67,7 @@ DECLARE
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
     v_unknown text[];
-    -- Of more unknown fields the first are reported, as by the API.
+    -- If there are more unknown fields, only the first are reported, as in the API.
     c_most_unknown CONSTANT integer := 20;
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN
@@ -111,7 +111,7 @@ BEGIN
 
     IF coalesce(jsonb_typeof(p_event -> 'metadata'), 'null') NOT IN ('null', 'object') THEN
         v_faults := v_faults || flametree.event_fault('/metadata', 'invalid_type', 'must be a JSON object');
-    -- Longer by half than is allowed, it is too long without its spaces too.
+    -- If it is longer by half than the limit, it is too long even without its spaces.
     ELSIF octet_length((p_event -> 'metadata')::text) > 24576
         OR (octet_length((p_event -> 'metadata')::text) > 16384
             AND flametree.compact_json_bytes(p_event -> 'metadata') > 16384) THEN
@@ -156,7 +156,7 @@ BEGIN
 END
 $$;
 
--- Runs as its owner: a platform's role needs USAGE on the schema and EXECUTE on this function, nothing else.
+-- Runs with its owner's privileges: a platform's role only needs USAGE on the schema and EXECUTE on this function.
 CREATE OR REPLACE FUNCTION flametree.enqueue_event(p_event jsonb) RETURNS TABLE (id text, duplicate boolean, deliveries smallint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -6,10 +6,10 @@ CREATE OR REPLACE FUNCTION flametree.bound_time(p_bound text) RETURNS timestampt
     SELECT CASE WHEN p_bound ~ '^[0-9a-f]{8}-[0-9a-f-]{27}$' THEN flametree.time_of_id(p_bound::uuid)
                 ELSE p_bound::date::timestamp AT TIME ZONE 'UTC' END
 $$;
-COMMENT ON FUNCTION flametree.bound_time IS 'The time of a partition bound: the time of an id, or the beginning of a UTC day.';
+COMMENT ON FUNCTION flametree.bound_time IS 'The time of a partition bound: the time of an id, or the start of a UTC day.';
 
--- MATERIALIZED, and the catalog expression in the list of columns: the planner must not evaluate it on tables of others.
--- A bound has no columns, so pg_get_expr needs no table; given one, it would wait for the locks of others on it.
+-- MATERIALIZED, and with the catalog expression in the list of columns, because the planner must not evaluate it on other tables.
+-- A bound has no columns, so pg_get_expr needs no table; with one, it would wait for locks on that table.
 CREATE OR REPLACE FUNCTION flametree.partitions() RETURNS TABLE (
     parent text, name text, starts_at timestamptz, ends_at timestamptz, state text
 ) LANGUAGE sql STABLE AS $$
@@ -30,7 +30,7 @@ CREATE OR REPLACE FUNCTION flametree.partitions() RETURNS TABLE (
     WHERE NOT EXISTS (SELECT FROM attached AS a WHERE a.name = t.name)
 $$;
 COMMENT ON FUNCTION flametree.partitions IS
-    'All partitions. state: attached; detaching (a concurrent detach was interrupted and must be finalized); detached by retention (to be dropped; parent and bounds are not known any more).';
+    'All partitions. state: attached; detaching (a concurrent detach was interrupted and must be finalized); detached by retention (to be dropped; its parent and bounds are unknown).';
 
 CREATE OR REPLACE FUNCTION flametree.ensure_partitions(
     p_from date, p_to date, p_days integer DEFAULT 1,
@@ -51,14 +51,14 @@ BEGIN
             WHERE p.parent = v_parent AND p.state = 'attached'
               AND v_day::timestamp AT TIME ZONE 'UTC' >= p.starts_at AND v_day::timestamp AT TIME ZONE 'UTC' < p.ends_at;
             IF NOT FOUND THEN
-                -- To the next multiple of p_days since 1970, and not into a partition that exists.
+                -- To the next multiple of p_days since 1970, and not into an existing partition.
                 v_end := least(
                     date '1970-01-01' + ((v_day - date '1970-01-01') / p_days + 1) * p_days,
                     (SELECT min((p.starts_at AT TIME ZONE 'UTC')::date) FROM flametree.partitions() AS p
                      WHERE p.parent = v_parent AND p.starts_at > v_day::timestamp AT TIME ZONE 'UTC'));
                 v_name := v_parent || '_' || to_char(v_day, 'YYYYMMDD');
                 WHILE to_regclass('flametree.' || v_name) IS NOT NULL LOOP
-                    -- A partition that was detached by hand keeps its name.
+                    -- A partition that an operator detached keeps its name.
                     v_name := v_name || 'x';
                 END LOOP;
                 -- Created alone and then attached: ATTACH takes a weaker lock on the parent than CREATE ... PARTITION OF.
@@ -75,22 +75,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.ensure_partitions IS
-    'Creates the partitions that the UTC days from p_from to p_to lack, each of up to p_days days. Returns how many it created.';
+    'Creates the missing partitions for the UTC days from p_from to p_to, each of up to p_days days. Returns how many it created.';
 
 CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE p_parent WHEN 'idempotency_keys' THEN p_day::text
                          ELSE flametree.first_id_at(p_day::timestamp AT TIME ZONE 'UTC')::text END
 $$;
-COMMENT ON FUNCTION flametree.bound_of IS 'The bound of a partition that begins with this UTC day.';
+COMMENT ON FUNCTION flametree.bound_of IS 'The bound of a partition that starts on this UTC day.';
 
--- A statement locks each partition that its plan might read, so the number of partitions is bounded whatever the retention:
--- about 30, each of p_days_kept / 30 days.
+-- A statement locks each partition that its plan might read, so the number of partitions is bounded for any retention: about 30,
+-- each of p_days_kept / 30 days.
 CREATE OR REPLACE FUNCTION flametree.prepare_partitions(p_days_kept integer) RETURNS integer LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$
 DECLARE
     v_today date := (flametree.clock() AT TIME ZONE 'UTC')::date;
 BEGIN
-    -- Processes that start together on an empty database would create the same tables.
+    -- Otherwise processes that start together on an empty database would create the same tables.
     PERFORM pg_advisory_xact_lock(28829613327478881);
     RETURN flametree.ensure_partitions(v_today - 1, v_today + 2, ceil(p_days_kept / 30.0)::integer, ARRAY['events', 'deliveries'])
         + flametree.ensure_partitions(v_today - 2, v_today + 2, 1, ARRAY['idempotency_keys']);
@@ -108,11 +108,11 @@ DECLARE
     v_bound uuid := flametree.first_id_at(v_before);
     v_unfinished uuid;
 BEGIN
-    -- The search for unfinished deliveries reads whole tables: only if a partition is old enough.
+    -- The search for unfinished deliveries reads whole tables, so it only runs if a partition is old enough.
     IF EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.parent <> 'idempotency_keys' AND p.ends_at <= v_before) THEN
-        -- An unfinished delivery needs the partition of its outcome. One statement, so that a row that moves from table to
-        -- table meanwhile is seen in one of them. A partition that was detached by hand is not kept by keeping the others, and
-        -- the outcomes in it cannot be seen.
+        -- An unfinished delivery needs the partition of its outcome. Uses one statement, so that a row that moves between tables
+        -- meanwhile is seen in one of them. Ignores partitions that an operator detached: keeping the others would not keep them,
+        -- and their outcomes cannot be seen.
         WITH kept AS MATERIALIZED (
             SELECT flametree.first_id_at(p.starts_at) AS first_id, flametree.first_id_at(p.ends_at) AS end_id
             FROM flametree.partitions() AS p WHERE p.parent = 'deliveries'
@@ -140,12 +140,12 @@ BEGIN
         -- Today's requests use the keys of today and yesterday. A transaction that began yesterday uses the day before.
         WHEN 'idempotency_keys' THEN v_today - interval '2 days'
         ELSE v_before END
-    -- Of one table only one detach may be pending: it comes first.
+    -- Only one detach per table may be pending, so it comes first.
     ORDER BY p.state = 'attached', p.ends_at, p.name;
 END
 $$;
 COMMENT ON FUNCTION flametree.expired_partitions IS
-    'The partitions that retention removes now, and what an interrupted run left. A partition that an unfinished delivery needs is not among them. Removes the rows of replays that go with them. Raises lock_not_available if a lock is not granted within two seconds.';
+    'The partitions that retention removes now, including those of an interrupted run. Excludes partitions that an unfinished delivery needs. Deletes the rows of replays that belong to them. Raises lock_not_available if a lock is not granted within two seconds.';
 
 CREATE OR REPLACE FUNCTION flametree.drop_detached_partition(p_name text) RETURNS void LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$
@@ -156,7 +156,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION flametree.drop_detached_partition IS 'Drops a partition that retention detached; nothing happens if it is attached, or was dropped before.';
+COMMENT ON FUNCTION flametree.drop_detached_partition IS 'Drops a partition that retention detached; does nothing if it is attached or was dropped before.';
 
 CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
     RETURNS TABLE (ends_at timestamptz, removal_due timestamptz) LANGUAGE sql STABLE AS $$
@@ -166,7 +166,7 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
                SELECT min(CASE
                    WHEN EXISTS (SELECT FROM p WHERE p.parent = m.name AND p.state = 'attached'
                                   AND p.starts_at <= now.at AND p.ends_at > now.at)
-                   -- The first end that no partition continues.
+                   -- The first end of a partition that no other partition continues.
                    THEN (SELECT min(p.ends_at) FROM p
                          WHERE p.parent = m.name AND p.state = 'attached' AND p.ends_at > now.at
                            AND NOT EXISTS (SELECT FROM p AS next WHERE next.parent = m.name AND next.state = 'attached'
@@ -177,4 +177,4 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
            (SELECT min(p.ends_at) FROM p WHERE p.parent <> 'idempotency_keys') + make_interval(days => p_days_kept)
 $$;
 COMMENT ON FUNCTION flametree.partition_span IS
-    'Until when every partitioned table has partitions without a gap, and when the oldest partition of events and deliveries expires.';
+    'The time until which every partitioned table has partitions without a gap, and the time when the oldest partition of events and deliveries expires.';

@@ -16,4 +16,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.record_push_config_change IS
-    'Records a change in the transaction that makes it, and forgets what is older than the agent''s newest 500.';
+    'Records a change in the transaction that makes it, and deletes all but the agent''s newest 500.';

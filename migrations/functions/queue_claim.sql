@@ -1,8 +1,8 @@
 -- The delivery queue: claims. Each function is one transaction and one round trip.
 --
--- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
--- and huge when it matters. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs
--- more than running), and none is compiled (jit): what looks expensive by the size of a backlog reads a few rows.
+-- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
+-- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
+-- is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
@@ -40,8 +40,8 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    -- By ctid alone, in the channel's own table: a plan by key that was made and kept while the table was empty may read the
-    -- whole index, which is slow once it holds dead rows.
+    -- Uses only ctid, in the channel's table: a plan by key that was made while the table was empty may read the whole index,
+    -- which is slow once it contains dead rows.
     IF p_channel = 'webhook' THEN
         DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
     ELSE
@@ -80,7 +80,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.claim_deliveries IS
-    'Begins deliveries: takes up to each lane''s quota from ready_deliveries, writes the claim and returns it with its events; NULL where nothing was ready. Raises FT001 when the worker is fenced.';
+    'Claims deliveries: takes up to each lane''s quota from ready_deliveries, writes the claim and returns it with its events; NULL if no delivery was ready. Raises FT001 if the worker is fenced.';
 
 CREATE OR REPLACE FUNCTION flametree.claimed_deliveries(p_claim flametree.claims) RETURNS flametree.claimed LANGUAGE plpgsql STABLE
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
@@ -89,7 +89,7 @@ DECLARE
     v_lanes smallint[] := p_claim.lanes;
     v_events uuid[] := p_claim.event_ids;
     v_tenants text[] := p_claim.lane_tenants;
-    -- Bounds known before execution let the executor leave out the partitions of other days.
+    -- Bounds that are known before execution let the executor skip the partitions of other days.
     v_sorted uuid[] := ARRAY(SELECT u FROM unnest(v_events) AS u ORDER BY u);
     v_first uuid := v_sorted[1];
     v_last uuid := v_sorted[cardinality(v_sorted)];
@@ -102,7 +102,7 @@ BEGIN
          v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata,
          v_claimed.traces
     FROM (SELECT unnest(v_lanes) AS lane, unnest(v_events) AS event_id) AS d
-    -- LEFT: a delivery whose event is gone is still answered, else its claim could never be completed.
+    -- LEFT: a delivery whose event is gone is still returned, otherwise its claim could never be completed.
     LEFT JOIN LATERAL (
         SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata,
                e.trace
@@ -129,7 +129,7 @@ CREATE OR REPLACE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id 
 DECLARE
     v_claim flametree.claims;
 BEGIN
-    -- Writing the same key waits for a claim that is still under way, and forbids one that would come later.
+    -- Writing the same key waits for a claim that is in progress, and prevents a later one.
     INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
         lanes, positions, delivery_ids, event_ids, expiries)
     VALUES (p_claim_id, p_worker_id, 'webhook', flametree.clock(), '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')
@@ -143,4 +143,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.resolve_claim IS
-    'After a lost answer: the claim with its deliveries if it happened; if not, NULL, and it cannot happen any more.';
+    'After a lost response: returns the claim with its deliveries if it happened. If not, returns NULL and prevents the claim.';

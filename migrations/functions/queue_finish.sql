@@ -1,8 +1,8 @@
 -- The delivery queue: outcomes, releases and the claims of dead workers. Each function is one transaction and one round trip.
 --
--- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
--- and huge when it matters. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs
--- more than running), and none is compiled (jit): what looks expensive by the size of a backlog reads a few rows.
+-- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
+-- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
+-- is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
@@ -17,7 +17,7 @@ DECLARE
     v_recorded uuid[] := p_ids;
     v_late uuid[] := '{}';
 BEGIN
-    -- Claims first, then deliveries, as the reaper does: if the two deadlock, one is canceled and repeated.
+    -- Locks claims before deliveries, as the reaper does. If the two deadlock, one is canceled and retried.
     DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
 
     BEGIN
@@ -32,8 +32,8 @@ BEGIN
                    unnest(p_details) AS detail
         ) AS g;
     EXCEPTION WHEN unique_violation THEN
-        -- An outcome exists: the reaper's, which stays, or one of this very call, repeated after a lost response. This is rare;
-        -- ON CONFLICT in the first place would take twice the time and more WAL for each row.
+        -- An outcome exists: the reaper's, which stays, or one of this same call, repeated after a lost response. This is rare;
+        -- ON CONFLICT from the start would take twice the time and more WAL for each row.
         WITH recorded AS (
             INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
                 outcome, endpoint_version, duration_us, http_status, batch, detail)
@@ -56,7 +56,7 @@ BEGIN
         );
     END;
     IF v_recorded <> '{}' THEN
-        -- What note_batch does, without sorting the ids: that would take a tenth of the time of this function.
+        -- The same as note_batch without sorting the ids, which would take a tenth of the time of this function.
         INSERT INTO flametree.uncounted_batches (batch, first_id, last_id, deliveries)
         VALUES (v_batch, p_first_id, p_last_id, cardinality(v_recorded));
     END IF;
@@ -78,7 +78,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.finish_deliveries IS
-    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Returns the ids whose outcome the reaper had written before. An endpoint that said it is gone is disabled or removed in the same transaction.';
+    'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Returns the ids whose outcome the reaper had already written. Disables or removes endpoints that reported they are gone, in the same transaction.';
 
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -91,7 +91,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.note_batch IS
-    'Notes that the outcomes of a batch are not in delivery_rollups yet, in the transaction that records them.';
+    'Marks the outcomes of a batch as not yet in delivery_rollups, in the transaction that records them.';
 
 CREATE OR REPLACE FUNCTION flametree.release_deliveries(p_claim_id uuid, p_ids uuid[], p_is_last boolean DEFAULT false)
     RETURNS integer LANGUAGE plpgsql
@@ -129,9 +129,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
-    'Releases deliveries that were claimed but not started: they are ready again at their old positions; 0 when the reaper has taken the claim. p_is_last: the others of the claim have their outcomes, so that the claim is deleted.';
+    'Releases deliveries that were claimed but not started: they are ready again at their old positions. Returns how many; 0 if the reaper has taken the claim. p_is_last: the others of the claim have outcomes, so the claim is deleted.';
 
--- From the dead workers to their claims, never over the whole table: under an old snapshot that is mostly dead rows.
+-- Goes from the dead workers to their claims and never scans the whole table, which an old snapshot fills with dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
     RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
@@ -179,4 +179,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.reap_claims IS
-    'Records what fenced workers had claimed and not recorded as interrupted, up to p_limit claims except p_except, or p_only alone. An outcome that exists stays. Returns the channels of the claims with the number of outcomes; none: there are no more such claims, or they are locked.';
+    'Records the unfinished deliveries of fenced workers as interrupted, for up to p_limit claims except p_except, or only for p_only. Existing outcomes stay. Returns the channels of the claims with the number of outcomes; empty if no such claims are left, or they are locked.';

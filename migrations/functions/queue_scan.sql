@@ -1,8 +1,8 @@
--- The delivery queue: which endpoints have ready deliveries. Each function is one transaction and one round trip.
+-- The delivery queue: finds endpoints with ready deliveries. Each function is one transaction and one round trip.
 --
--- Their plans must not depend on how full the tables were when they were made: a queue's tables are empty most of the time
--- and huge when it matters. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs
--- more than running), and none is compiled (jit): what looks expensive by the size of a backlog reads a few rows.
+-- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
+-- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
+-- is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.waiting_lanes(
     p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
@@ -35,7 +35,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_lanes IS
-    'The endpoints that have ready deliveries, in key order behind (p_tenant, p_endpoint), one index probe each; replayed_at: since when the first one waits, where it is a replay.';
+    'The endpoints with ready deliveries, in key order after (p_tenant, p_endpoint), with one index probe each; replayed_at: since when the first delivery waits, if it is a replay.';
 
 CREATE OR REPLACE FUNCTION flametree.waiting_beside(
     p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
@@ -58,8 +58,8 @@ BEGIN
            AND r.position > k.after
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
         UNION ALL
-        -- Each part of a gap is bounded by single columns behind equal ones: an index scan does not end where the second
-        -- column of a row's bound does.
+        -- Each part of a gap is bounded by single columns after equal ones: an index scan does not stop at the second column of a
+        -- row's bound.
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
          WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id AND r.endpoint_id > k.endpoint_id
@@ -69,7 +69,7 @@ BEGIN
         UNION ALL
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
-         -- No tenant is longer than 128 bytes: nothing lies behind the last one's bound.
+         -- No tenant is longer than 128 bytes, so nothing lies behind the bound of the last one.
          WHERE k.next_tenant IS DISTINCT FROM k.tenant_id AND r.channel = p_channel AND r.tenant_id > k.tenant_id
            AND r.tenant_id < coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33))
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
@@ -84,4 +84,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_beside IS
-    'For places in key order (an endpoint and a position in it): the first ready delivery of the endpoint behind the position, and the first ones of other endpoints and tenants before the next place. A place without a position only ends what belongs to the one before. Never looks at what lies before the positions, which may be dead rows.';
+    'For places in key order (an endpoint and a position in it): the first ready delivery of the endpoint behind the position, and the first ones of other endpoints and tenants before the next place. A place without a position only ends the gap of the previous one. Never reads rows before the positions, which may be dead.';

@@ -1,4 +1,4 @@
--- Replays: new deliveries of old events, requested by a user.
+-- Replays: new deliveries of past events, requested by a user.
 
 CREATE OR REPLACE FUNCTION flametree.replay(
     p_tenant text, p_id uuid, p_oldest uuid, p_expires_seconds integer, p_operation uuid, p_requested_by text,
@@ -17,7 +17,7 @@ DECLARE
     v_replay_of uuid;
     v_now timestamptz := flametree.clock();
 BEGIN
-    -- The event's row first: replays of one event come one after another, and each sees the ones before it.
+    -- Locks the event's row first, so that replays of one event run one after another, and each sees the earlier ones.
     SELECT e.agent_id, e.type, e.deliveries, e.replays INTO v_agent, v_type, v_deliveries, v_replays
     FROM flametree.events AS e WHERE e.tenant_id = p_tenant AND e.id = v_event_id
     FOR UPDATE;
@@ -26,7 +26,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Behind the lock: a request that is repeated while the first one runs waits for it above, and finds its replay here.
+    -- After the lock: a repeated request waits above for the first one, and finds its replay here.
     IF p_request_key IS NOT NULL THEN
         SELECT r.id, r.replay_of INTO v_id, v_replay_of
         FROM flametree.replays AS r WHERE r.tenant_id = p_tenant AND r.request_key = p_request_key;
@@ -54,7 +54,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Today's endpoint, not the one of then: a webhook that was set anew has another id.
+    -- The current endpoint, not the past one: a webhook that was created again has another id.
     IF v_channel = 'webhook' THEN
         SELECT c.endpoint_id INTO v_endpoint
         FROM flametree.push_configs AS c
@@ -92,7 +92,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay IS
-    'Makes a new delivery of the event of a finished one, by today''s settings, in the caller''s transaction; p_dry_run only says whether it would. Ids below p_oldest are refused: their partition may go before the delivery has ended. Under a p_request_key that the tenant has used, it returns the replay of the same delivery as repeated, and refuses another delivery; two events at once under one key raise unique_violation (replays_once_per_key).';
+    'Creates a new delivery for the event of a finished one, with the current settings, in the caller''s transaction; with p_dry_run, only returns whether it would. Refuses ids below p_oldest, because their partition may be dropped before the delivery has ended. If the tenant has used p_request_key, returns the replay of the same delivery as repeated, and refuses another delivery; concurrent requests for two events with one key raise unique_violation (replays_once_per_key).';
 
 CREATE OR REPLACE FUNCTION flametree.replay_step(
     p_operation uuid, p_holder uuid, p_rows integer, p_oldest uuid, p_expires_seconds integer
@@ -107,7 +107,7 @@ DECLARE
     v_result text;
     v_rows integer := 0;
 BEGIN
-    -- Held to the end of the transaction: a cancellation, or another holder, comes before this step or after it.
+    -- Locked until the end of the transaction, so that a cancellation or another holder comes before this step or after it.
     SELECT o.* INTO v_operation FROM flametree.operations AS o
     WHERE o.id = p_operation AND o.holder = p_holder AND o.state = 'running'
     FOR UPDATE;
@@ -134,7 +134,7 @@ BEGIN
         CONTINUE WHEN NOT EXISTS (
             SELECT 1 FROM flametree.events AS e
             WHERE e.tenant_id = v_operation.tenant_id AND e.id = v_row.event_id AND e.agent_id = v_operation.agent_id);
-        -- The last word on an event counts: neither one that was replayed since, nor what this operation itself made.
+        -- Only the latest result of an event counts: not a delivery that was replayed since, nor one that this operation created.
         CONTINUE WHEN EXISTS (
             SELECT 1 FROM flametree.replays AS r
             WHERE r.tenant_id = v_operation.tenant_id AND r.id >= v_row.id
@@ -159,4 +159,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay_step IS
-    'One step of a replay operation: looks at the next p_rows deliveries of the tenant, replays those that fit, and remembers how far it is, in one transaction. Returns lost when p_holder does not hold it any more.';
+    'One step of a replay operation: examines the next p_rows deliveries of the tenant, replays those that match, and stores its position, in one transaction. Returns lost if p_holder does not hold it any more.';

@@ -1,16 +1,16 @@
--- Statistics: counts of finished deliveries, and the deliveries that are not counted yet.
+-- Statistics: counts of finished deliveries, and the deliveries not counted yet.
 
 CREATE OR REPLACE FUNCTION flametree.duration_bucket(p_duration_us integer) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN p_duration_us > 0 THEN floor(8 * ln(p_duration_us::float8) / ln(2::float8)) ELSE -1 END::smallint
 $$;
 COMMENT ON FUNCTION flametree.duration_bucket IS
-    'The bucket of a duration: eight for each doubling, from 1 microsecond; -1: nothing was sent.';
+    'The bucket of a duration: eight per doubling, from 1 microsecond; -1: nothing was sent.';
 
 CREATE OR REPLACE FUNCTION flametree.span_of_id(p_id uuid, p_minutes integer) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
     SELECT to_timestamp(('x' || lpad(left(replace(p_id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint
                         / (p_minutes * 60000) * (p_minutes * 60))
 $$;
-COMMENT ON FUNCTION flametree.span_of_id IS 'The beginning of the span of p_minutes that the time in the id lies in.';
+COMMENT ON FUNCTION flametree.span_of_id IS 'The start of the span of p_minutes that contains the time in the id.';
 
 CREATE OR REPLACE FUNCTION flametree.roll_up(p_deliveries integer) RETURNS TABLE (is_behind boolean, spans bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -21,7 +21,7 @@ DECLARE
     v_last_id uuid;
     v_wanted integer;
 BEGIN
-    -- The oldest batches, at least one, of about p_deliveries. A batch that another rollup counts is skipped.
+    -- The oldest batches, at least one, of about p_deliveries. Skips batches that another rollup is counting.
     WITH counted AS (
         DELETE FROM flametree.uncounted_batches AS u
         WHERE u.batch IN (
@@ -69,7 +69,7 @@ $$;
 COMMENT ON FUNCTION flametree.roll_up IS
     'One step: counts the oldest batches of about p_deliveries outcomes, in one transaction. Returns whether there may be more, and how many spans changed.';
 
--- Plain SQL, so that it is planned as part of the statement that calls it: EXPLAIN shows which rows are read.
+-- Plain SQL, so that it is planned within the calling statement: EXPLAIN shows which rows are read.
 CREATE OR REPLACE FUNCTION flametree.rolled_up_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_first_hour timestamptz, p_end_of_hours timestamptz,
     p_to timestamptz, p_channel flametree.channel
@@ -87,7 +87,7 @@ CREATE OR REPLACE FUNCTION flametree.rolled_up_deliveries(
       AND r.starts_at >= p_end_of_hours AND r.starts_at < p_to AND (p_channel IS NULL OR r.channel = p_channel)
 $$;
 COMMENT ON FUNCTION flametree.rolled_up_deliveries IS
-    'What is counted already of an agent''s deliveries from p_from to p_to: whole hours between, minutes at the edges.';
+    'The counted deliveries of an agent from p_from to p_to: by hours, and by minutes at the edges.';
 
 CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_to timestamptz, p_channel flametree.channel
@@ -95,18 +95,18 @@ CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
-    -- Outcomes of a few minutes: they are read for all tenants, page range by page range. More are read by the tenant's key.
+    -- Outcomes of a few minutes are read for all tenants, page range by page range. More are read by the tenant's key.
     c_most_deliveries CONSTANT integer := 200000;
     v_batches bigint[];
     v_first uuid;
     v_last uuid;
     v_count bigint;
 BEGIN
-    -- STABLE: the same snapshot as the caller's, so that a delivery is counted here or in the rollups, never in both.
+    -- STABLE: uses the caller's snapshot, so that a delivery is counted here or in the rollups, never in both.
     SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
            (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
     INTO v_batches, v_first, v_last, v_count
-    -- By the index, which skips the rows of batches that were counted before the last vacuum.
+    -- Uses the index, which skips rows of batches that were counted before the last vacuum.
     FROM (SELECT * FROM flametree.uncounted_batches AS b ORDER BY b.batch LIMIT c_most_deliveries) AS u;
     IF v_batches IS NULL THEN
         RETURN;
@@ -116,8 +116,8 @@ BEGIN
 
     IF v_count < c_most_deliveries THEN
         RETURN QUERY
-        -- Of all tenants first: with the tenant among the conditions the planner would walk its whole range in the primary
-        -- key to avoid reading the few pages of the last seconds.
+        -- Reads all tenants first: with the tenant in the conditions, the planner would scan the tenant's whole range of the
+        -- primary key to avoid reading the few pages of the last seconds.
         WITH recent AS MATERIALIZED (
             SELECT d.tenant_id, d.event_id, d.id, d.channel, d.outcome, d.duration_us
             FROM flametree.deliveries AS d
@@ -144,7 +144,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.uncounted_deliveries IS
-    'An agent''s deliveries of the batches that delivery_rollups does not contain yet.';
+    'An agent''s deliveries in batches that delivery_rollups does not contain yet.';
 
 CREATE OR REPLACE FUNCTION flametree.summarize_batches() RETURNS void LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
@@ -157,11 +157,11 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- A vacuum, which summarizes too, or a table of another owner: its pages are read one by one until a vacuum.
+            -- A vacuum runs and summarizes too, or the table has another owner: its pages are read one by one until a vacuum.
             NULL;
         END;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION flametree.summarize_batches IS
-    'Adds new pages to the index of batches: autosummarize may be late, and pages that the index does not know are all read.';
+    'Adds new pages to the index of batches: autosummarize may be late, and all pages unknown to the index are read.';

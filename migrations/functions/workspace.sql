@@ -1,8 +1,8 @@
--- What operators watch: the active conversations of a tenant, and how a process hears of changes.
+-- The operator workspace: the active conversations of a tenant, and how a process detects changes.
 
--- What the snapshot p_since had not seen: changes of transactions that began after it, and of those that it saw running.
--- Both are probes of the index by value: a transaction that stays open for hours costs one probe, not a walk over
--- everything since its beginning. Changes of the future (a dump of another server was restored) are left out.
+-- The changes that the snapshot p_since had not seen: those of later transactions, and of transactions that were running then.
+-- Both are index probes by value: a transaction that stays open for hours costs one probe, not a scan of everything since its
+-- start. Changes from the future (of a restored dump of another server) are left out.
 CREATE OR REPLACE FUNCTION flametree.workspace_changes(p_since text) RETURNS TABLE (until text, tenants text[])
     LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -26,9 +26,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.workspace_changes IS
-    'The tenants whose sessions changed since the snapshot p_since (none of them if it is null), and the snapshot to go on from.';
+    'The tenants whose sessions changed since the snapshot p_since (none if it is null), and the snapshot to continue from.';
 
--- The order of the rows, and no sort: only the partial index can give that, so no plan walks over a tenant's history.
+-- The order of the rows without a sort: only the partial index provides it, so no plan scans a tenant's history.
 CREATE OR REPLACE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (
     tenant text, as_of timestamptz, total bigint, sessions text[], agents text[], assignees text[], since timestamptz[]
 ) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
@@ -60,7 +60,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.active_conversations IS
-    'For each tenant how many conversations are in its operator workspace, and the p_most latest of them.';
+    'For each tenant, the number of conversations in its operator workspace, and the p_most latest of them.';
 
 CREATE OR REPLACE FUNCTION flametree.active_conversations_of_all() RETURNS bigint
     LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
@@ -74,4 +74,4 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION flametree.active_conversations_of_all IS 'How many conversations are in the workspaces of all tenants.';
+COMMENT ON FUNCTION flametree.active_conversations_of_all IS 'The number of conversations in the workspaces of all tenants.';

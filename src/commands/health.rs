@@ -1,4 +1,4 @@
-//! `health`: whether the process that runs with the same settings does its work. For containers, which have no `curl`.
+//! `health`: checks the process that runs with the same settings. For containers, which have no `curl`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,32 +13,33 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// Longer than the process itself waits for its database.
+/// Longer than the process waits for its database.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
-    /// The process is a `worker`, which has no API: ask at the address of its metrics.
+    /// Check a `worker`, which has no API, at the address of its metrics.
     #[arg(long)]
     worker: bool,
 }
 
 impl Health {
-    /// An error says what does not answer as it should.
+    /// The error names the check that failed.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (address, path) =
             if self.worker { (config.metrics_addr, "/livez") } else { (config.listen_addr, "/readyz") };
         let url = format!("http://{}{path}", reachable(address));
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-        let answer = client.get(url.parse().context("the address is no URL")?);
-        let answer = tokio::time::timeout(TIMEOUT, answer).await.with_context(|| format!("{url} is too slow"))?;
-        let status = answer.with_context(|| format!("{url} does not answer"))?.status();
-        ensure!(status == StatusCode::OK, "{url} answers {status}");
+        let answer = client.get(url.parse().context("the address is not a URL")?);
+        let answer =
+            tokio::time::timeout(TIMEOUT, answer).await.with_context(|| format!("{url} did not respond in time"))?;
+        let status = answer.with_context(|| format!("{url} does not respond"))?.status();
+        ensure!(status == StatusCode::OK, "{url} returned {status}");
         Ok(())
     }
 }
 
-/// Where to reach what listens on all addresses.
+/// An address that reaches a listener on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

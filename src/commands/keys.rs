@@ -1,4 +1,4 @@
-//! `keys rotate`: stored values under the first key, while the service runs.
+//! `keys rotate`: re-encrypts stored values with the first key, while the service runs.
 
 use clap::Subcommand;
 use flametree_notify::app::{self, Data};
@@ -6,8 +6,7 @@ use flametree_notify::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysAction {
-    /// Encrypt anew, with the first key, every stored value that is encrypted with another one. Every process must have
-    /// the first key already.
+    /// Re-encrypt, with the first key, every stored value that uses another key. Every process must have the first key already.
     Rotate,
 }
 
@@ -27,9 +26,9 @@ async fn rotate(config: &Config) -> anyhow::Result<()> {
     };
     data.close().await;
     let app::Rotated { active, values, unused } = rotated?;
-    super::print(&format!("{values} stored values were encrypted anew; all are encrypted with `{active}`"));
+    super::print(&format!("{values} stored values were re-encrypted; all are encrypted with `{active}`"));
     for id in unused {
-        super::print(&format!("nothing is encrypted with `{id}` any more: it may be removed"));
+        super::print(&format!("nothing is encrypted with `{id}` any more: you may remove it"));
     }
     Ok(())
 }

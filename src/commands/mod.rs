@@ -1,4 +1,4 @@
-//! What the program can be told to do. Each command reads the settings first, and says all that is wrong with them.
+//! The commands of the program. Each one reads the settings first, and reports all faults in them.
 
 mod demo;
 mod health;
@@ -19,7 +19,7 @@ use flametree_notify::store::server_settings::Verdict;
 use flametree_notify::telemetry::logging;
 use tokio::runtime::Runtime;
 
-/// How long the end waits for threads that are stuck in the system.
+/// How long the shutdown waits for threads that are blocked in the system.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Durable delivery of session events: webhooks and browser push.
@@ -38,11 +38,11 @@ enum Action {
     Api,
     /// Run the workers only.
     Worker,
-    /// Bring the database's schema to this version.
+    /// Migrate the database's schema to this version.
     Migrate,
-    /// Ask the process that runs with these settings whether it does its work; exit code 0 or 1.
+    /// Check the process that runs with these settings; exit code 0 or 1.
     Health(health::Health),
-    /// Show the service at work on this machine: nothing needs to be set up.
+    /// Run a demonstration on this machine; it needs no setup.
     Demo(demo::Demo),
     /// Manage API tokens.
     #[command(subcommand)]
@@ -53,7 +53,7 @@ enum Action {
     /// Manage the key pair of browser push.
     #[command(subcommand)]
     Vapid(vapid::VapidAction),
-    /// Look at the settings.
+    /// Check the settings.
     #[command(subcommand)]
     Config(ConfigAction),
     /// Print the OpenAPI document.
@@ -62,17 +62,16 @@ enum Action {
 
 #[derive(Debug, Subcommand)]
 enum ConfigAction {
-    /// Check all settings, and those of a database of yours if it answers; print what is in force. Exit code 0 or 1.
+    /// Check all settings, and those of your database if it responds; print the effective ones. Exit code 0 or 1.
     Check,
 }
 
 impl Command {
-    /// Runs the command to its end.
     pub(crate) fn run(self) -> ExitCode {
         match self.action.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // Debug of anyhow is the error and its causes, to read.
+                // The Debug output of anyhow is the error with its causes, for users.
                 complain(&format!("{error:?}"));
                 ExitCode::FAILURE
             }
@@ -105,20 +104,20 @@ impl Action {
     }
 }
 
-/// Runs `work` with the settings of the environment, and with logs.
+/// Runs `work` with the settings from the environment, and with logs.
 fn with_config<F>(work: impl FnOnce(Config) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
     let config = Config::from_env()?;
-    logging::init(&config.log).context("the logs cannot be set up")?;
+    logging::init(&config.log).context("cannot set up the logs")?;
     run_to_end(work(config))
 }
 
 fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = Runtime::new().context("the runtime cannot start")?;
+    let runtime = Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(work);
-    // A look-up of a name cannot be canceled; nobody needs its answer any more.
+    // A name lookup cannot be canceled, and its result is not needed any more.
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     result
 }
@@ -130,7 +129,7 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the settings of the database as comments below our own. A database that is away is no fault of the settings.
+/// Prints the settings of the database as comments below the service's. An unavailable database is not a fault of the settings.
 async fn check_database(config: &Config) -> anyhow::Result<()> {
     let Database::External { url, .. } = &config.database else { return Ok(()) };
     let findings = match app::look(url).await {
@@ -148,9 +147,9 @@ async fn check_database(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Standard output is only for what was asked for.
+/// Standard output contains only the result of the command.
 fn print(text: &str) {
-    // Whoever has stopped to read needs no more.
+    // Ignore errors: the reader has closed the pipe.
     drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
 }
 

@@ -1,4 +1,4 @@
-//! `run`, `api` and `worker`: until a signal says stop; a second one ends at once.
+//! `run`, `api` and `worker`: run until a signal; a second signal exits at once.
 
 use anyhow::Context as _;
 use flametree_notify::app::{self, Listeners, Part};
@@ -12,14 +12,14 @@ pub(super) async fn run(config: Config, part: Part) -> anyhow::Result<()> {
     until_signals(&shutdown, Box::pin(app::run(config, part, listeners, shutdown.clone()))).await?
 }
 
-/// Runs `work` to its end. The first signal cancels `shutdown`, a second one ends the process at once.
+/// Runs `work` to completion. The first signal cancels `shutdown`, a second one ends the process at once.
 pub(super) async fn until_signals<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut signals = Signals::new()?;
     let watch = async {
         signals.received().await;
         shutdown.cancel();
         signals.received().await;
-        tracing::warn!("a second signal ends the process at once");
+        tracing::warn!("got a second signal; exiting at once");
         std::process::exit(1)
     };
     Ok(tokio::select! {
@@ -35,8 +35,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
-        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         Ok(Self { interrupt, terminate })
     }
 

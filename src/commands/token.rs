@@ -1,4 +1,4 @@
-//! `token create`: the first token of a deployment comes from here. Standard output is the token alone.
+//! `token create`: creates the first token of a deployment. Standard output is only the token.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use flametree_notify::store::tokens;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenAction {
-    /// Make a token and print it; it is shown this once.
+    /// Create a token and print it. It cannot be shown again.
     Create(Create),
 }
 
@@ -22,12 +22,12 @@ pub(super) struct Create {
     /// The name that users see.
     #[arg(long)]
     name: String,
-    #[arg(long, value_parser = role, help = "What it may do: service, admin, agent_editor, operator or viewer")]
+    #[arg(long, value_parser = role, help = "Its role: service, admin, agent_editor, operator or viewer")]
     role: Role,
-    /// The tenant that it belongs to.
+    /// The tenant of the token.
     #[arg(long, required_unless_present = "all_tenants", conflicts_with = "all_tenants")]
     tenant: Option<String>,
-    /// It speaks for all tenants.
+    /// Make the token valid for all tenants.
     #[arg(long)]
     all_tenants: bool,
     /// How long it is valid, like 30d, 12h or 90m; without it, until it is revoked.
@@ -58,12 +58,12 @@ impl Create {
     }
 }
 
-/// Makes a token in the database, whether the service runs or not.
+/// Creates a token in the database, whether the service runs or not.
 pub(super) async fn create(config: &Config, new: &NewToken) -> anyhow::Result<TokenSecret> {
     let data = Data::visit(config).await?;
     let created = tokens::create(&data.db, new).await;
     data.close().await;
-    Ok(created.context("the token cannot be stored")?.1)
+    Ok(created.context("cannot store the token")?.1)
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -81,7 +81,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = number.parse::<u64>().ok().zip(seconds_of(unit)).and_then(|(number, unit)| number.checked_mul(unit));
-    // A century is for ever, and the sum with today is still a date.
+    // A century is practically forever, and its end is still a valid date.
     seconds
         .filter(|seconds| (1..=100 * 365 * 24 * 3600).contains(seconds))
         .map(Duration::from_secs)

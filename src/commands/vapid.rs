@@ -1,4 +1,4 @@
-//! `vapid generate`: a key pair for browser push, as the settings and browsers want it.
+//! `vapid generate`: a key pair for browser push, in the format of the settings and of browsers.
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -6,7 +6,7 @@ use flametree_notify::secrets::VapidKeyPair;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VapidAction {
-    /// Make a key pair and print it; it is kept nowhere.
+    /// Generate a key pair and print it. It is not stored.
     Generate,
 }
 
@@ -14,7 +14,7 @@ impl VapidAction {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Generate => {
-                let pair = VapidKeyPair::generate().context("no key pair could be made")?;
+                let pair = VapidKeyPair::generate().context("cannot generate a key pair")?;
                 super::print(&format!("private key: {}", pair.private_key.as_str()));
                 super::print(&format!("public key:  {}", pair.public_key));
                 Ok(())

@@ -12,41 +12,41 @@ use super::event::StoredEvent;
 use super::ids::{DeliveryId, EndpointId};
 use super::trace::Trace;
 
-/// What became of a delivery; final.
+/// The final outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The endpoint answered 2xx within the deadline.
+    /// The endpoint responded with 2xx within the deadline.
     Delivered,
-    /// The endpoint answered with another status than the ones named below.
+    /// The endpoint responded with a status not named below.
     HttpError,
-    /// The endpoint answered 3xx; redirects are never followed.
+    /// The endpoint responded with 3xx; redirects are never followed.
     Redirect,
-    /// The deadline passed, wherever the attempt was.
+    /// The deadline passed at any step of the attempt.
     Timeout,
-    /// The host's name did not resolve to an address that the operator allows; not sent.
+    /// The host did not resolve to an address that the operator allows; not sent.
     DnsError,
-    /// No connection, or it was lost before the answer.
+    /// No connection, or it was lost before the response.
     ConnectError,
     /// The TLS handshake failed: certificate, name or protocol.
     TlsError,
-    /// The answer was not HTTP.
+    /// The response was not HTTP.
     ProtocolError,
     /// The URL's host is an address that the operator does not allow; not sent.
     BlockedAddress,
-    /// The endpoint said that it is gone for good (410, for browser push also 404).
+    /// The endpoint is gone for good (410, for browser push also 404).
     Gone,
     /// The delivery waited past its expiry and was not sent.
     Expired,
-    /// The worker died after it had started: perhaps sent, perhaps not; never sent again by itself.
+    /// The worker died after it had claimed the delivery, which may have been sent; never repeated automatically.
     Interrupted,
-    /// The endpoint was paused or deleted before the delivery began; not sent.
+    /// The endpoint was paused or deleted before the delivery started; not sent.
     Canceled,
-    /// The endpoint's settings do not allow to send; not sent, or refused by the push service for our key.
+    /// The endpoint's settings prevent sending, or the push service refused our key.
     ConfigError,
-    /// The push service found the message too large.
+    /// The message is too large for the push service.
     PayloadTooLarge,
-    /// The endpoint asked to slow down (429).
+    /// The endpoint asked for a slower rate (429).
     Throttled,
 }
 
@@ -103,54 +103,54 @@ pub struct Delivery {
     pub id: DeliveryId,
     pub channel: Channel,
     pub endpoint_id: EndpointId,
-    /// The version of the endpoint's settings when the delivery was claimed; `None` when it was deleted or paused.
+    /// The version of the endpoint's settings at the claim; `None` if it was deleted or paused.
     pub endpoint_version: Option<i32>,
-    /// Shared by the deliveries of one claim that have the same event.
+    /// Shared by the deliveries of one claim for the same event.
     pub event: Arc<StoredEvent>,
-    /// What its event belongs to; `None`: the trace that it began, and sampled. Kept small: thousands wait at once.
+    /// The trace of its event; `None`: the event started its own, sampled trace. Kept small, because thousands wait at once.
     pub trace: Option<Arc<Trace>>,
-    /// Past this moment the delivery is not sent any more.
+    /// After this time the delivery is not sent.
     pub expires_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
 }
 
 impl Delivery {
-    /// The trace that its event belongs to.
+    /// The trace of its event.
     pub fn trace(&self) -> Cow<'_, Trace> {
         self.trace.as_deref().map_or_else(|| Cow::Owned(Trace::of_event(self.event.id)), Cow::Borrowed)
     }
 }
 
-/// One attempt and what became of it. A bad answer is an outcome, not an error.
+/// One attempt and its outcome. A failed request is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     pub outcome: Outcome,
-    /// The status of the answer, where there was one.
+    /// The status of the response, if there was one.
     pub http_status: Option<u16>,
-    /// From the first action of the attempt to its end; zero when nothing was sent.
+    /// The duration of the attempt; zero if nothing was sent.
     pub duration: Duration,
-    /// `None` where there is nothing to tell beyond the outcome and the status.
+    /// `None` if the outcome and the status say everything.
     pub detail: Option<AttemptDetail>,
 }
 
 impl Attempt {
-    /// A delivery that ended without anything being sent.
+    /// An attempt that sent nothing.
     pub fn not_sent(outcome: Outcome, note: Option<String>) -> Self {
         let detail = note.map(|note| AttemptDetail { note: Some(note), ..AttemptDetail::default() });
         Self { outcome, http_status: None, duration: Duration::ZERO, detail }
     }
 }
 
-/// What a person who looks into a delivery is shown. Holds no secret and no address.
+/// Details for users who inspect a delivery. Contains no secret and no address.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttemptDetail {
-    /// What went wrong, in words.
+    /// What went wrong, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The beginning of the answer's body as text; what is not UTF-8, and NUL, is replaced by U+FFFD.
+    /// The start of the response body as text; invalid UTF-8 and NUL are replaced by U+FFFD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_body: Option<String>,
-    /// Whether the answer's body went on.
+    /// True if the response body was longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub response_truncated: bool,
 }

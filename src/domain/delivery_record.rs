@@ -1,4 +1,4 @@
-//! Delivery records as the API shows them.
+//! Delivery records as shown by the API.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use super::event::EventType;
 use super::ids::{DeliveryId, EndpointId, EventId};
 use super::names::{AgentId, SessionId};
 
-/// Which deliveries of a tenant to list; every part that is set must hold.
+/// Which deliveries of a tenant to list; a delivery must match every part that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {
     pub agent_id: Option<AgentId>,
@@ -16,27 +16,27 @@ pub struct DeliveryFilter {
     pub event_type: Option<EventType>,
     pub channel: Option<Channel>,
     pub outcome: Option<Outcome>,
-    /// Accepted at this moment or later.
+    /// Accepted at or after this time.
     pub from: Option<DateTime<Utc>>,
-    /// Accepted before this moment.
+    /// Accepted before this time.
     pub to: Option<DateTime<Utc>>,
 }
 
-/// A delivery that has its outcome.
+/// A delivery with its outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedDelivery {
     pub id: DeliveryId,
     pub event_id: EventId,
     pub endpoint_id: EndpointId,
     pub channel: Channel,
-    /// The version of the endpoint's settings when it was claimed; `None` when it was deleted or paused.
+    /// The version of the endpoint's settings at the claim; `None` if it was deleted or paused.
     pub endpoint_version: Option<i32>,
     pub claimed_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
     pub attempt: Attempt,
 }
 
-/// What a list tells of a delivery's event.
+/// The part of a delivery's event that lists show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSummary {
     pub event_type: EventType,
@@ -48,15 +48,15 @@ pub struct EventSummary {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedDelivery {
     pub delivery: FinishedDelivery,
-    /// `None`: retention has taken the event before its replay.
+    /// `None`: retention removed the event before its replay.
     pub event: Option<EventSummary>,
 }
 
-/// The settings of a webhook as they are today, as far as a reader of deliveries may see them.
+/// The current settings of a webhook, as far as readers of deliveries may see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Option<String>,
-    /// Names only: values are secrets or may be.
+    /// Names only, because values may be secrets.
     pub header_names: Vec<String>,
     pub version: i32,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The way a delivery takes.
+/// How a delivery is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
@@ -23,13 +23,13 @@ impl Channel {
         }
     }
 
-    /// The channel of a name, as the API and the database spell it.
+    /// The channel with this name in the API and the database.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|channel| channel.as_str() == name)
     }
 }
 
-/// An event as a webhook names and selects it.
+/// The name by which a webhook receives and selects an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookEvent {

@@ -1,4 +1,4 @@
-//! Events: what a platform service may say, read from JSON with every fault, and what is stored of it.
+//! Events: parsed from JSON with every fault reported, and their stored form.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::trace::Trace;
 
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
-/// Longest time that a delivery may wait: a week, so that no partition is dropped under a waiting delivery.
+/// Longest time that a delivery may wait: a week, so that no partition with waiting deliveries is dropped.
 pub const MAX_EXPIRES_IN_SECONDS: u64 = 7 * 24 * 3600;
 /// Largest `metadata`, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
@@ -60,7 +60,7 @@ impl EventType {
         Self::ALL.into_iter().find(|event_type| event_type.as_str() == name)
     }
 
-    /// Whether the event is a message and must carry its text.
+    /// True if the event is a message and must have a text.
     pub const fn is_message(self) -> bool {
         match self {
             Self::AiAssistantMessage | Self::HumanAgentMessage | Self::UserMessage => true,
@@ -70,7 +70,7 @@ impl EventType {
         }
     }
 
-    /// Whether the event may change who handles its session, or whether that is in the operator workspace.
+    /// True if the event may change who handles its session, or whether the session is in the operator workspace.
     pub const fn moves_session(self) -> bool {
         match self {
             Self::TransferredToLiveAgent | Self::SessionAssigned | Self::SessionResolved => true,
@@ -78,7 +78,7 @@ impl EventType {
         }
     }
 
-    /// The event that a webhook must have selected to hear of this one; `None`: webhooks do not hear of it.
+    /// The event that a webhook must select to receive this one; `None`: webhooks never receive it.
     pub const fn webhook_event(self) -> Option<WebhookEvent> {
         match self {
             Self::NewSessionStarted => Some(WebhookEvent::NewSessionStarted),
@@ -89,7 +89,7 @@ impl EventType {
         }
     }
 
-    /// Who wrote the message, as the webhook's `data.author` says it.
+    /// The author of the message, as in the webhook's `data.author`.
     pub const fn author(self) -> Option<&'static str> {
         match self {
             Self::AiAssistantMessage => Some("ai_assistant"),
@@ -102,7 +102,7 @@ impl EventType {
     }
 }
 
-/// An event that passed every rule and may be accepted.
+/// A valid event, ready to be accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
     pub tenant_id: TenantId,
@@ -110,20 +110,20 @@ pub struct NewEvent {
     pub agent_id: AgentId,
     pub session_id: SessionId,
     pub customer_id: Option<CustomerId>,
-    /// `None`: when it is accepted.
+    /// `None`: the time of its acceptance.
     pub occurred_at: Option<DateTime<Utc>>,
     pub text: Option<String>,
     pub assignee_id: Option<UserId>,
-    /// A JSON object as text, as it was sent.
+    /// A JSON object as text, as received.
     pub metadata: Option<String>,
     pub idempotency_key: Option<String>,
     /// How long its deliveries may wait; `None`: the deployment's default.
     pub expires_in_seconds: Option<u32>,
-    /// The trace that it came in; `None`: it begins its own.
+    /// The trace of the request; `None`: the event starts its own.
     pub trace: Option<Trace>,
 }
 
-/// An accepted event as it is stored and sent.
+/// An accepted event, as stored and sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredEvent {
     pub id: EventId,
@@ -140,8 +140,8 @@ pub struct StoredEvent {
 }
 
 impl NewEvent {
-    /// Reads an event. `tenant` is the caller's own; `None` means that the caller speaks for all tenants and must name
-    /// one. `pointer` is where the event stands in the body.
+    /// Parses an event. `tenant` is the caller's tenant; `None` means that the caller may name any tenant and must name one.
+    /// `pointer` locates the event in the body.
     pub fn parse(value: Value, tenant: Option<&TenantId>, pointer: &str) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(value, pointer).map_err(|fault| vec![fault])?;
         let event_type = event_type(&mut fields);
@@ -240,7 +240,7 @@ fn metadata(fields: &mut Fields) -> Option<String> {
     Some(json).filter(|json| json != "{}")
 }
 
-/// Whether a text inside has the character that PostgreSQL does not store. Its depth is bounded by the JSON reader's.
+/// True if a text inside contains NUL, which PostgreSQL does not store. The JSON reader bounds the depth.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),

@@ -1,26 +1,26 @@
-//! What is wrong with a value that somebody sent, and where.
+//! Faults of values from requests, with their location.
 
 use serde::Serialize;
 
-/// The kinds of faults; a closed list that clients may match on.
+/// The kinds of faults; a closed list on which clients may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
-    /// The field must be there.
+    /// The field is required.
     Required,
-    /// The field has another JSON type.
+    /// The field has the wrong JSON type.
     InvalidType,
-    /// The value is none of the listed ones, or not of the stated form.
+    /// The value is not in the list of allowed values, or not in the stated format.
     InvalidValue,
-    /// The value is longer or larger than the stated bound.
+    /// The value is over the stated limit.
     TooLong,
-    /// No field has this name here.
+    /// There is no field with this name here.
     UnknownField,
-    /// The field or value is not allowed here or together with another one.
+    /// The field or value is not allowed here, or not together with another one.
     NotAllowed,
     /// Two entries have the same name.
     Duplicate,
-    /// The URL now has another origin: the kept secret must be entered again.
+    /// The URL has a new origin: the stored secret must be entered again.
     SecretReentryRequired,
 }
 
@@ -54,19 +54,19 @@ impl FaultCode {
 /// One fault of a body or of parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Where: a JSON Pointer (RFC 6901) into the body, or the name of the parameter.
+    /// Location: a JSON Pointer (RFC 6901) into the body, or the name of the parameter.
     pub pointer: String,
     pub code: FaultCode,
-    /// What, in words; never contains a secret that was sent.
+    /// The problem as text; never contains a secret from the request.
     pub message: String,
 }
 
-/// The most unknown names that are reported one by one.
+/// The most unknown names to report individually.
 const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
-    /// Unknown names, each at its place. Of very many the first ones are reported, and how many more there are: an
-    /// answer must not be many times as long as what it answers.
+    /// Faults for unknown names, each with its location. If there are many, reports the first ones and the number of the others,
+    /// so that a response is never many times larger than its request.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places
             .by_ref()
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_unknown_names_the_first_are_told_and_the_number_of_the_rest() {
+    fn reports_the_first_of_many_unknown_names_and_the_number_of_the_others() {
         let told = |count: usize| Fault::unknown((0..count).map(|name| format!("/{name}")), "is no field");
         assert_eq!(told(0), []);
         let few = told(20);

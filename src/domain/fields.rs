@@ -1,12 +1,12 @@
-//! Reads a JSON object field by field and remembers every fault, so that a caller learns all of them at once.
+//! Parses a JSON object field by field and collects every fault, so that a caller sees all of them at once.
 //!
-//! serde stops at the first fault; this does not. It knows nothing of the objects that it reads.
+//! serde stops at the first fault; this does not. It has no knowledge of specific objects.
 
 use serde_json::{Map, Number, Value};
 
 use super::fault::{Fault, FaultCode};
 
-/// An object being read: take the fields, then `finish`.
+/// An object to parse: take the fields, then `finish`.
 #[derive(Debug)]
 pub struct Fields {
     pointer: String,
@@ -15,7 +15,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Starts to read `value`, which stands at `pointer` ("" is the whole body).
+    /// Starts to parse `value`, located at `pointer` ("" is the whole body).
     pub fn of(value: Value, pointer: impl Into<String>) -> Result<Self, Fault> {
         let pointer = pointer.into();
         match value {
@@ -24,12 +24,12 @@ impl Fields {
         }
     }
 
-    /// Takes a field as it is; `None` when it is absent or null.
+    /// Takes a field unparsed; `None` if it is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.unread.remove(name).filter(|value| !value.is_null())
     }
 
-    /// Whether the field is there, even as null.
+    /// True if the field exists, even as null.
     pub fn has(&self, name: &str) -> bool {
         self.unread.contains_key(name)
     }
@@ -42,7 +42,7 @@ impl Fields {
         }
     }
 
-    /// Takes a text that must be there.
+    /// Takes a required text.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if self.unread.get(name).is_none_or(Value::is_null) {
             self.unread.remove(name);
@@ -80,7 +80,7 @@ impl Fields {
         }
     }
 
-    /// Keeps the value of a `parse` that says in words what was wrong.
+    /// Takes the value of a `parse`, or records its error as a fault.
     pub fn parsed<T, E: std::fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
@@ -88,33 +88,33 @@ impl Fields {
         }
     }
 
-    /// Remembers a fault of the field `name` (a path with `/` for something inside it).
+    /// Records a fault of the field `name` (a path with `/` for a nested value).
     pub fn fault<T>(&mut self, name: &str, code: FaultCode, message: impl Into<String>) -> Option<T> {
         self.faults.push(Fault::new(format!("{}/{name}", self.pointer), code, message));
         None
     }
 
-    /// Remembers the faults of something inside this object.
+    /// Records faults of a nested value.
     pub fn faults(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.extend(faults);
     }
 
-    /// Ends the reading: each field that was not taken is a fault.
+    /// Ends the parsing: each field that was not taken is a fault.
     pub fn finish(mut self) -> Vec<Fault> {
         self.faults.extend(unknown_fields(&self.pointer, self.unread.keys()));
         self.faults
     }
 }
 
-/// The faults of fields of the object at `pointer` that nobody knows.
+/// Faults for unknown fields of the object at `pointer`.
 pub fn unknown_fields<'a>(pointer: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Vec<Fault> {
     let places = names.map(|name| format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")));
     Fault::unknown(places, "is not a field of this object")
 }
 
-/// The value of a whole number, however it is written: to JSON `1`, `1.0` and `1e0` are the same number.
+/// The value of a whole number in any notation: in JSON, `1`, `1.0` and `1e0` are the same number.
 fn whole(number: &Number) -> Option<u64> {
-    // Beyond 2^53 a float does not tell whole numbers apart.
+    // Above 2^53, floats cannot represent every whole number.
     const LAST_EXACT: f64 = 9_007_199_254_740_991.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within these bounds")]
     let of_float = |float: f64| (float.fract() == 0.0 && (0.0..=LAST_EXACT).contains(&float)).then_some(float as u64);

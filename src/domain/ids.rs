@@ -1,8 +1,8 @@
-//! Public ids: a prefix that tells the kind, then the 32 hex digits of a UUID.
+//! Public ids: a prefix for the kind, then the 32 hex digits of a UUID.
 //!
-//! Events and deliveries carry the time of their acceptance (UUID version 7, RFC 9562), so that a lookup by id touches
-//! one partition. The ids of an event's deliveries are its own id with the last 16 bits counting from 1: they follow it
-//! in the index, which needs no further index to find them. A replay takes the next number.
+//! Ids of events and deliveries contain the time of acceptance (UUID version 7, RFC 9562), so that a lookup by id reads one
+//! partition. The ids of an event's deliveries are the event's id with the last 16 bits counting from 1. So they follow it in the
+//! index, and finding them needs no other index. A replay takes the next number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A text that is not an id of the wanted kind.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an id of the form `{prefix}_` and 32 hexadecimal digits")]
 pub struct ParseIdError {
@@ -45,7 +45,7 @@ macro_rules! public_id {
         }
 
         impl From<$name> for String {
-            /// As `to_string`, with the right room at once: each message carries several.
+            /// Like `to_string`, but allocates once: each message contains several ids.
             fn from(id: $name) -> Self {
                 let mut text = Self::with_capacity($prefix.len() + 33);
                 text.push_str(concat!($prefix, "_"));
@@ -77,62 +77,62 @@ macro_rules! public_id {
 }
 
 public_id!(
-    /// One accepted event. Also the `webhook-id` of every message about it, so that receivers can dedupe by it.
+    /// One accepted event. Also the `webhook-id` of its messages, so that receivers can deduplicate.
     EventId,
     "evt"
 );
 public_id!(
-    /// One event for one endpoint.
+    /// The delivery of one event to one endpoint.
     DeliveryId,
     "dlv"
 );
 public_id!(
-    /// Where someone hears of events: an agent's webhook, or one browser's subscription.
+    /// A receiver of events: an agent's webhook, or one browser's subscription.
     EndpointId,
     "end"
 );
 public_id!(
-    /// One browser of a person. The same UUID as the endpoint's, under the name by which users know it.
+    /// One browser of a user. The same UUID as its endpoint's, under the name that users see.
     PushSubscriptionId,
     "sub"
 );
 public_id!(
-    /// One signing secret of a webhook. Not the secret itself.
+    /// One signing secret of a webhook, not the secret itself.
     SigningSecretId,
     "sec"
 );
 public_id!(
-    /// One API token. Not the secret.
+    /// One API token, not its secret.
     TokenId,
     "tok"
 );
 public_id!(
-    /// One start of a worker process: a restart is another worker.
+    /// One start of a worker process; a restart is another worker.
     WorkerId,
     "wrk"
 );
 public_id!(
-    /// A worker's statement that it now begins a batch of deliveries.
+    /// A worker's committed statement that it will attempt a batch of deliveries.
     ClaimId,
     "clm"
 );
 
 public_id!(
-    /// Work besides deliveries: one tick of a schedule, or one request.
+    /// Work other than deliveries: one tick of a schedule, or one request.
     OperationId,
     "opr"
 );
 
-/// The low bits of an event id that number its deliveries.
+/// The low bits of an event id, which number its deliveries.
 const ORDINAL_MASK: u128 = 0xffff;
 
 impl DeliveryId {
-    /// The event that the delivery belongs to.
+    /// The event of the delivery.
     pub fn first_event(self) -> EventId {
         EventId(Uuid::from_u128(self.0.as_u128() & !ORDINAL_MASK))
     }
 
-    /// Which delivery of its event this is, from 1; 0 is not a delivery.
+    /// The number of this delivery among those of its event, from 1; 0 is not a delivery.
     pub fn ordinal(self) -> u16 {
         (self.0.as_u128() & ORDINAL_MASK) as u16
     }
@@ -160,7 +160,7 @@ pub fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(milliseconds)
 }
 
-/// The smallest id that the moment `at` can have: the bound of a range of ids by time. Times before 1970 count as 1970.
+/// The smallest possible id at the time `at`: the bound of a range of ids by time. Times before 1970 count as 1970.
 pub fn lower_bound(at: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds << 80)
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_kind_is_refused() {
+    fn rejects_an_id_of_another_kind() {
         for text in
             ["dlv_01930000000070008000000000000000", "evt_", "evt_0193", "evt_0193000000007000800000000000000g", ""]
         {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_tells_its_event_and_number() {
+    fn a_delivery_id_contains_its_event_and_number() {
         let event = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
         let delivery = event.delivery(3);
         assert_eq!((delivery.first_event(), delivery.ordinal()), (event, 3));

@@ -1,7 +1,7 @@
-//! The words of the product and the rules that hold for them.
+//! Domain types and their rules.
 //!
-//! Pure values and functions: no HTTP framework, database, queue or runtime is known here, and nothing reads a clock;
-//! whoever needs the time is given `now`.
+//! Pure values and functions: no HTTP framework, database, queue or runtime, and no clock; functions that need the time take
+//! `now`.
 
 pub mod delivery;
 pub mod delivery_record;

@@ -1,10 +1,10 @@
-//! Opaque names that the platform gives its own things. They are compared byte by byte and never interpreted.
+//! Opaque names that the platform chooses. The service compares them by bytes and never interprets them.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Longest name, in bytes: room for any platform's ids, small enough for index keys.
+/// Longest name, in bytes: enough for any platform's ids, small enough for index keys.
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// Why a text is not a name.
@@ -46,7 +46,7 @@ macro_rules! name {
                 Ok(Self(text))
             }
 
-            /// A name that was checked when it was stored.
+            /// For a name from the database, checked when it was stored.
             pub fn from_stored(text: String) -> Self {
                 Self(text)
             }
@@ -69,7 +69,7 @@ macro_rules! name {
 }
 
 name!(
-    /// A customer company of the platform; nothing crosses from one to another.
+    /// A customer of the platform; no data crosses from one tenant to another.
     TenantId
 );
 name!(
@@ -85,7 +85,7 @@ name!(
     CustomerId
 );
 name!(
-    /// A person who works at the portal.
+    /// A user of the portal.
     UserId
 );
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_bounds() {
+    fn a_name_has_limits() {
         assert_eq!(TenantId::parse(""), Err(NameError::Empty));
         assert_eq!(TenantId::parse("a\u{0}"), Err(NameError::ControlCharacter));
         assert_eq!(TenantId::parse("é".repeat(65)), Err(NameError::TooLong));

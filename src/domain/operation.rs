@@ -1,4 +1,4 @@
-//! Operations: work besides deliveries, by a schedule or asked for by a person.
+//! Operations: scheduled or requested work other than deliveries.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::ids::OperationId;
 use super::names::{AgentId, TenantId};
 use super::replay::ReplayRequest;
 
-/// What an operation does. The name is how it is stored, shown and counted.
+/// What an operation does. Its name is used in the database, the API and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// Makes partitions ahead, drops old ones, forgets what is older than it is kept.
+    /// Creates partitions ahead, and drops expired partitions and rows.
     Retention,
-    /// Takes sessions out of the operator workspace that nothing was heard of for as long as events are kept.
+    /// Removes sessions from the operator workspace that had no event for the retention period.
     WorkspaceRepair,
-    /// Removes browser push subscriptions that no browser has used for long.
+    /// Removes browser push subscriptions that are unused for long.
     SubscriptionPruning,
-    /// Adds finished deliveries to the counts that statistics are read from.
+    /// Adds finished deliveries to the counts for statistics.
     Rollup,
-    /// Encrypts anew what is encrypted with another key than the active one.
+    /// Re-encrypts values that use another key than the active one.
     Reencryption,
-    /// Delivers old events of an agent again.
+    /// Delivers past events of an agent again.
     Replay,
 }
 
@@ -53,17 +53,17 @@ impl OperationKind {
     }
 }
 
-/// Where an operation is; the last three are final.
+/// The state of an operation; the last three are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
-    /// For its time, for a worker, or to be tried again.
+    /// For its time, for a worker, or for a retry.
     Waiting,
     Running,
     Succeeded,
-    /// It failed as often as it may.
+    /// It failed the maximum number of times.
     Failed,
-    /// A person has ended it; what it did before remains.
+    /// A user canceled it; what it did before remains.
     Canceled,
 }
 
@@ -85,66 +85,66 @@ impl OperationState {
     }
 }
 
-/// An operation as a worker holds it.
+/// An operation as leased by a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldOperation {
     pub id: OperationId,
     pub kind: OperationKind,
-    /// How often it was started, this time included.
+    /// The number of starts, including this one.
     pub attempts: u32,
-    /// The database's clock when it was taken.
+    /// The database's time when it was leased.
     pub now: DateTime<Utc>,
 }
 
 /// What a replay has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplayProgress {
-    /// Deliveries of the tenant that were looked at.
+    /// Deliveries of the tenant that were examined.
     pub examined: u64,
-    /// Of these, the agent's with one of the outcomes.
+    /// Of these, the agent's deliveries with a selected outcome.
     pub matched: u64,
-    /// Of these, not replayed: in flight already, or today's settings do not want them.
+    /// Of these, not replayed: still in flight, or not wanted by the current settings.
     pub skipped: u64,
     pub replayed: u64,
 }
 
-/// An operation as users see it.
+/// An operation as shown to users.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
     pub id: OperationId,
     pub kind: OperationKind,
-    /// Which time of its schedule it stands for; `None`: it was asked for.
+    /// The scheduled time; `None`: it was requested.
     pub tick: Option<DateTime<Utc>>,
     pub agent_id: Option<AgentId>,
     pub state: OperationState,
     pub attempts: u32,
-    /// What went wrong last, in words.
+    /// The last error, as text.
     pub note: Option<String>,
     pub replay: Option<(ReplayRequest, ReplayProgress)>,
-    /// The time in the last id that was looked at.
+    /// The time in the id examined last.
     pub reached: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// A replay to be entered.
+/// A replay to be inserted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewReplay {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub requested_by: String,
-    /// The same key again is the same operation.
+    /// The same key again returns the same operation.
     pub key: Option<String>,
     pub request: ReplayRequest,
 }
 
-/// How often an operation is started before it counts as failed.
+/// The maximum number of starts before an operation fails.
 pub const MAX_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// How long to wait after the `attempts`-th failure; `None`: it was the last.
+/// The pause after the `attempts`-th failure; `None`: it was the last.
 pub fn retry_after(attempts: u32) -> Option<Duration> {
     let doublings = attempts.saturating_sub(1).min(16);
     (attempts < MAX_ATTEMPTS).then(|| (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE))

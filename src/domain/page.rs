@@ -1,4 +1,4 @@
-//! Pages of lists: how many rows, and where to go on.
+//! Pages of lists: their size and cursors.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use uuid::Uuid;
 
 use super::names::MAX_NAME_BYTES;
 
-/// Rows of a page when the caller does not say.
+/// Default number of rows per page.
 pub const DEFAULT_PAGE_ROWS: u16 = 50;
-/// Most rows of a page.
+/// Maximum number of rows per page.
 pub const MAX_PAGE_ROWS: u16 = 250;
 
-/// How many rows a page may have.
+/// The number of rows of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRows(u16);
 
-/// Why a text is not a number of rows.
+/// The text is not a valid number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number from 1 to {MAX_PAGE_ROWS}")]
 pub struct PageRowsError;
 
 impl PageRows {
     pub fn parse(text: &str) -> Result<Self, PageRowsError> {
-        // `u16::from_str` would take a plus sign.
+        // `u16::from_str` would accept a plus sign.
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let rows = text.parse().ok().filter(|rows| digits && (1..=MAX_PAGE_ROWS).contains(rows));
         rows.map(Self).ok_or(PageRowsError)
@@ -41,17 +41,17 @@ impl Default for PageRows {
     }
 }
 
-/// The place behind the last row that was looked at, in a list that falls by id. Opaque to clients.
+/// The position after the last row, in a list in descending order of ids. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(Uuid);
 
-/// Why a text is not a cursor.
+/// The text is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the next_cursor of an earlier page")]
 pub struct CursorError;
 
 impl Cursor {
-    /// Goes on behind this row.
+    /// Continues after this row.
     pub const fn behind(id: Uuid) -> Self {
         Self(id)
     }
@@ -72,12 +72,12 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The place behind the last row of a list that rises by name. Opaque to clients too.
+/// The position after the last row, in a list in ascending order of names. Opaque to clients too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameCursor(String);
 
 impl NameCursor {
-    /// Goes on behind the row with this name.
+    /// Continues after the row with this name.
     pub fn behind(name: &str) -> Self {
         Self(name.to_owned())
     }
@@ -99,7 +99,7 @@ impl fmt::Display for NameCursor {
     }
 }
 
-/// Rows, and where to go on; no cursor: this was the end.
+/// Rows and a cursor; without a cursor this is the last page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,
@@ -107,7 +107,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A page of rows of which one more was read than it may have, to see whether it goes on.
+    /// Builds a page from up to one row more than its size, which shows whether another page follows.
     pub fn of<R, E>(
         mut rows: Vec<R>,
         page_rows: PageRows,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_goes_on_behind_its_last_row_if_there_is_one_more() {
+    fn a_page_continues_after_its_last_row_if_there_is_one_more() {
         let page = |rows| {
             let read = |row: u128| if row < 9 { Ok(row * 10) } else { Err("unreadable") };
             Page::of(rows, PageRows(2), |row| Cursor::behind(Uuid::from_u128(*row)), read)

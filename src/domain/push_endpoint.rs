@@ -1,4 +1,4 @@
-//! Where a push service takes messages for one browser. Who knows it can send there: logs have a name for it instead.
+//! The URL at which a push service accepts messages for one browser. Anyone who knows it can send there, so logs show a hash.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::push_hosts::PushHosts;
 /// Longest endpoint, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 2_048;
 
-/// Why a text is not the endpoint of a subscription here.
+/// Why a text is not a valid push endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PushEndpointError {
     #[error("must be at most {MAX_ENDPOINT_BYTES} bytes")]
@@ -21,7 +21,7 @@ pub enum PushEndpointError {
     HostNotAllowed,
 }
 
-/// Where a push service takes messages for one browser; sent to byte for byte as the browser gave it.
+/// The URL at which a push service accepts messages for one browser; used byte for byte as the browser sent it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PushEndpoint(Url);
 
@@ -31,13 +31,13 @@ impl PushEndpoint {
         if hosts.allow(&endpoint.0) { Ok(endpoint) } else { Err(PushEndpointError::HostNotAllowed) }
     }
 
-    /// An endpoint that was checked when it was stored; its host may be none that is allowed any more.
+    /// For an endpoint from the database, checked when it was stored; its host may not be allowed any more.
     pub(super) fn read(text: &str) -> Result<Self, PushEndpointError> {
         if text.len() > MAX_ENDPOINT_BYTES {
             return Err(PushEndpointError::TooLong);
         }
         let url = Url::parse(text).map_err(|_no_url| PushEndpointError::Malformed)?;
-        // What the URL standard would write otherwise could not be sent as it was given.
+        // A URL that the standard normalizes could not be used byte for byte.
         let is_exact = url.as_str() == text && url.host_str().is_some();
         let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         if is_exact && is_bare { Ok(Self(url)) } else { Err(PushEndpointError::Malformed) }
@@ -51,20 +51,20 @@ impl PushEndpoint {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// Scheme, host and port, as a VAPID token names its audience (RFC 8292, 2).
+    /// Scheme, host and port: the audience of a VAPID token (RFC 8292, 2).
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 
-    /// By which an endpoint is found again without being stored in clear. No key is needed for it: an endpoint is a
-    /// random capability of its push service, so that nobody can find it by guessing; and a hash under a key would
-    /// change with the key, and with it the row that an endpoint has.
+    /// Identifies an endpoint without storing it in plaintext. A hash without a key is enough, because an endpoint is a random
+    /// capability of its push service that cannot be guessed. A keyed hash would change with the key, and with it the row of the
+    /// endpoint.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_str()).into()
     }
 }
 
-/// The host and the first eight hex digits of the hash: enough to follow an endpoint through the logs, and no way to it.
+/// The host and the first eight hex digits of the hash: identifies an endpoint in the logs without revealing it.
 impl fmt::Display for PushEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hash = self.hash();

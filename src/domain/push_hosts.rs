@@ -1,13 +1,13 @@
-//! Which hosts are push services: the browsers' vendors', and those that the operator adds.
+//! The hosts that are push services: those of browser vendors, and those that the operator adds.
 //!
-//! A subscription's endpoint comes from a browser and names the host to send to. This list is what keeps the service from
-//! being sent anywhere; it is asked when a subscription comes and again at every send.
+//! A subscription's endpoint comes from a browser and names the host to send to. This list restricts these hosts; it is checked
+//! when a subscription is registered and again at every send.
 
 use url::{Position, Url};
 
-/// The hosts of today's browsers, and what path and query of their endpoints begin with: Firefox (autopush, "HTTP
-/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge
-/// ("WNS channel URI").
+/// The hosts of current browsers, with the prefixes of the path and query of their endpoints: Firefox (autopush, "HTTP
+/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge ("WNS
+/// channel URI").
 const VENDORS: [(&str, &[&str]); 5] = [
     ("updates.push.services.mozilla.com", &["/wpush/"]),
     ("fcm.googleapis.com", &["/fcm/send/", "/wp/"]),
@@ -16,18 +16,18 @@ const VENDORS: [(&str, &[&str]); 5] = [
     ("*.notify.windows.com", &["/w/?token=", "/?token="]),
 ];
 
-/// One host, or every host below one.
+/// One host, or all subdomains of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushHost {
     name: String,
-    /// Whether the names below it are meant, and not itself.
+    /// True for the subdomains without the host itself.
     below: bool,
-    /// `None`: the port of the scheme.
+    /// `None`: the default port of the scheme.
     port: Option<u16>,
 }
 
 impl PushHost {
-    /// Reads `host`, `host:port` or `*.host`, in the notation that URLs have.
+    /// Parses `host`, `host:port` or `*.host`, in URL notation.
     pub fn parse(text: &str) -> Option<Self> {
         let (below, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
         let url = Url::parse(&format!("https://{rest}/")).ok()?;
@@ -47,17 +47,17 @@ impl PushHost {
     }
 }
 
-/// The push services that may be sent to.
+/// The allowed push services.
 #[derive(Debug, Clone)]
 pub struct PushHosts {
     vendors: Vec<(PushHost, &'static [&'static str])>,
     added: Vec<PushHost>,
-    /// Whether plain http will do; only for what the operator added.
+    /// True if plain http is allowed; only for hosts that the operator added.
     allow_http: bool,
 }
 
 impl PushHosts {
-    /// The vendors' and these.
+    /// The vendors' hosts and `added`.
     pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
         let vendors = VENDORS.into_iter().filter_map(|(host, starts)| Some((PushHost::parse(host)?, starts)));
         Self { vendors: vendors.collect(), added, allow_http }
@@ -72,7 +72,7 @@ impl PushHosts {
         }
     }
 
-    /// Whether the URL has the form of a vendor's endpoints. Other paths of the host belong to other services.
+    /// True if the URL has the form of a vendor's endpoints. Other paths of the host belong to other services.
     fn is_vendors(&self, url: &Url) -> bool {
         let rest = &url[Position::BeforePath..];
         let fits = |starts: &[&str]| starts.iter().any(|start| rest.len() > start.len() && rest.starts_with(start));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_endpoints_are_push_services_and_nothing_that_looks_like_them() {
+    fn allows_the_endpoints_of_vendors_and_no_similar_urls() {
         let hosts = PushHosts::new(Vec::new(), true);
         for good in [
             "https://updates.push.services.mozilla.com/wpush/v2/x",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn rejects_invalid_hosts() {
         for wrong in ["", "https://push.internal", "a/b", "user@host", "*", "*.*", "8080", "a:b", "a b", "host?x"] {
             assert_eq!(PushHost::parse(wrong), None, "{wrong}");
         }

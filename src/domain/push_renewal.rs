@@ -1,4 +1,4 @@
-//! A browser whose push service has given its subscription up, and which has a new one.
+//! Replaces the subscription of a browser after its push service expired the old one.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::push_hosts::PushHosts;
 use super::push_subscription::{NewSubscription, PublicPoint, PushSubscription};
 
-/// The subscription that a browser had, which only it and this service know, and the one in its place.
+/// The browser's old subscription, which only the browser and this service know, and the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     pub old: PushSubscription,
@@ -15,7 +15,7 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Reads `old` and `new`, each as `PushSubscription.toJSON()` gives it.
+    /// Parses `old` and `new`, each in the form of `PushSubscription.toJSON()`.
     pub fn parse(
         body: Value,
         hosts: &PushHosts,
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_both_is_told_where_it_is() {
+    fn reports_every_fault_of_both_with_its_location() {
         let hosts = PushHosts::new(Vec::new(), false);
         let pointers = |body| {
             let faults = Renewal::parse(body, &hosts, |_| true).unwrap_err();

@@ -1,6 +1,6 @@
-//! A browser's push subscription: where its messages go and the keys that only it can read them by.
+//! A browser's push subscription: its endpoint, and the keys for messages that only the browser can decrypt.
 //!
-//! Everything here is a secret of that browser: who knows the endpoint can send to it. `Debug` shows a name for logs.
+//! All of it is secret: anyone who knows the endpoint can send to it. `Debug` shows only a name for logs.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use super::push_endpoint::PushEndpoint;
 use super::push_hosts::PushHosts;
 use super::secret_text::SecretText;
 
-/// Most subscriptions of one person; the one that was unseen longest goes.
+/// Maximum number of subscriptions per user; a further one replaces the one that was unseen longest.
 pub const MAX_PER_PERSON: i64 = 20;
 /// Longest label, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
@@ -25,14 +25,14 @@ pub const MAX_LABEL_CHARS: usize = 100;
 /// An uncompressed point of P-256 (RFC 8291, 3.1).
 pub type PublicPoint = [u8; 65];
 
-/// What a browser hands out when it subscribes.
+/// The subscription data of a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushSubscription {
     pub endpoint: PushEndpoint,
     pub keys: BrowserKeys,
 }
 
-/// What messages to a browser are encrypted by (RFC 8291, 3).
+/// The keys to encrypt messages to a browser (RFC 8291, 3).
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrowserKeys {
     pub p256dh: PublicPoint,
@@ -40,9 +40,9 @@ pub struct BrowserKeys {
 }
 
 impl BrowserKeys {
-    /// Whether both have the same `auth` secret.
+    /// True if both have the same `auth` secret.
     pub fn has_same_secret(&self, other: &Self) -> bool {
-        // By their hashes, so that the time it takes says nothing of the secret.
+        // Compares hashes, so that the duration does not depend on the secret.
         Sha256::digest(*self.auth) == Sha256::digest(*other.auth)
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for BrowserKeys {
     }
 }
 
-/// The form of `PushSubscription.toJSON()`, in which a subscription is sealed.
+/// The form of `PushSubscription.toJSON()`, which is also the sealed form.
 #[derive(Serialize, Deserialize)]
 struct SubscriptionJson<'a> {
     endpoint: &'a str,
@@ -69,11 +69,11 @@ impl PushSubscription {
             p256dh: URL_SAFE_NO_PAD.encode(self.keys.p256dh),
             auth: Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.keys.auth)),
         };
-        // Texts only: this cannot fail, and an empty text would not read back.
+        // Contains only texts, so this cannot fail, and an empty text would not parse.
         SecretText::new(serde_json::to_string(&json).unwrap_or_default())
     }
 
-    /// What `to_text` wrote; `None`: it is something else. Its host may be none that is allowed any more.
+    /// Parses the result of `to_text`; `None` for anything else. Its host may not be allowed any more.
     pub fn from_text(text: &SecretText) -> Option<Self> {
         let json: SubscriptionJson<'_> = serde_json::from_str(text.expose()).ok()?;
         let endpoint = PushEndpoint::read(json.endpoint).ok()?;
@@ -83,16 +83,16 @@ impl PushSubscription {
     }
 }
 
-/// A subscription as a person's browser sends it.
+/// A subscription as sent by a user's browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSubscription {
     pub subscription: PushSubscription,
-    /// What the person calls the browser.
+    /// The user's name for the browser.
     pub label: Option<String>,
 }
 
 impl NewSubscription {
-    /// Reads `PushSubscription.toJSON()` with a `label`. `is_on_curve` tells whether a point is one of P-256.
+    /// Parses `PushSubscription.toJSON()` with a `label`. `is_on_curve` returns whether a point is on P-256.
     pub fn parse(
         body: Value,
         hosts: &PushHosts,
@@ -101,7 +101,7 @@ impl NewSubscription {
         Self::parse_at("", body, hosts, is_on_curve)
     }
 
-    /// The same of an object inside a body.
+    /// Like `parse`, for an object inside a body.
     pub(super) fn parse_at(
         pointer: &str,
         body: Value,
@@ -136,7 +136,7 @@ fn label_of(fields: &mut Fields, label: String) -> Option<String> {
     fields.fault("label", FaultCode::InvalidValue, message)
 }
 
-/// The two keys; browsers may come to have more of them, which do not concern us.
+/// Parses the two keys; ignores others that browsers may add.
 fn read_keys(fields: &mut Fields, is_on_curve: impl Fn(&PublicPoint) -> bool) -> Option<BrowserKeys> {
     let keys = match fields.take("keys") {
         Some(Value::Object(keys)) => keys,
@@ -162,7 +162,7 @@ fn read_keys(fields: &mut Fields, is_on_curve: impl Fn(&PublicPoint) -> bool) ->
     Some(BrowserKeys { p256dh: p256dh?, auth: Zeroizing::new(auth?) })
 }
 
-/// Some libraries pad, or use the other alphabet of base64.
+/// Some libraries add padding, or use the other alphabet of base64.
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
     URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()

@@ -1,5 +1,5 @@
-//! Secrets that callers show: 256 random bits and a checksum, as text with letters in front that tell their kind, and as a
-//! hash. The checksum shows a random guess or a typing error without a look-up.
+//! Secrets of callers: 256 random bits and a checksum, as text with a prefix for the kind, and as a hash. The checksum detects
+//! random guesses and typing errors without a lookup.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,28 +9,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 const SECRET_BYTES: usize = 32;
-/// With the secret's bytes they fill base64 without padding; one random text of four thousand million has the right ones.
+/// Together with the secret's bytes, they need no base64 padding; a random text matches with a probability of 2^-32.
 const CHECKSUM_BYTES: usize = 4;
 
-/// What a secret opens.
+/// The kind of a secret.
 pub trait SecretKind {
-    /// Precedes the text, for users and for scanners of leaked secrets.
+    /// The prefix of the text, for users and for scanners of leaked secrets.
     const PREFIX: &'static str;
 }
 
-/// A secret of one kind. Shown once, when it is made; never stored and never logged.
+/// A secret of one kind. Shown once, when it is created; never stored or logged.
 pub struct RandomSecret<K> {
     bytes: [u8; SECRET_BYTES],
     kind: PhantomData<K>,
 }
 
 impl<K: SecretKind> RandomSecret<K> {
-    /// A secret of random bytes that the caller has drawn.
+    /// Creates a secret from random bytes.
     pub const fn from_random(bytes: [u8; SECRET_BYTES]) -> Self {
         Self { bytes, kind: PhantomData }
     }
 
-    /// Reads a secret's text; `None` if it cannot be one of this kind, so that no look-up is needed.
+    /// Parses a secret; `None` if it cannot be one of this kind, so that no lookup is needed.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(K::PREFIX)?).ok()?;
         let (secret, checksum) = bytes.split_at_checked(SECRET_BYTES)?;
@@ -38,7 +38,7 @@ impl<K: SecretKind> RandomSecret<K> {
         (secret.checksum() == checksum).then_some(secret)
     }
 
-    /// Whether the text claims to be a secret of this kind, right or wrong.
+    /// True if the text has the prefix of this kind, valid or not.
     pub fn is_of_kind(text: &str) -> bool {
         text.starts_with(K::PREFIX)
     }
@@ -50,13 +50,13 @@ impl<K: SecretKind> RandomSecret<K> {
         [a, b, c, d]
     }
 
-    /// The text that the caller sends; it needs no escaping in a URL.
+    /// The text that the caller sends; it needs no URL escaping.
     pub fn expose(&self) -> String {
         let bytes = [self.bytes.as_slice(), &self.checksum()].concat();
         format!("{}{}", K::PREFIX, URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// What is stored. A fast hash is enough: 256 random bits cannot be guessed.
+    /// The stored form. A fast hash is enough: 256 random bits cannot be guessed.
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.bytes).into())
     }
@@ -68,7 +68,7 @@ impl<K> fmt::Debug for RandomSecret<K> {
     }
 }
 
-/// SHA-256 of a secret's bytes. Finding what it opens by it is no comparison of secrets, so its time tells nothing.
+/// SHA-256 of a secret's bytes. A lookup by hash does not compare secrets, so its duration reveals nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash([u8; 32]);
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_character_is_found_by_the_checksum() {
+    fn the_checksum_detects_each_wrong_character() {
         let text = TokenSecret::from_random([7; 32]).expose();
         for at in 4..text.len() {
             let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_of_the_kind_is_refused_unseen() {
+    fn rejects_invalid_secrets_without_a_lookup() {
         let text = TokenSecret::from_random([7; 32]).expose();
         let (shorter, longer) = (&text[..text.len() - 1], format!("{text}A"));
         for other in ["", "ftn_", &text[4..], shorter, &longer, &text.replace("ftn", "FTN")] {

@@ -1,4 +1,4 @@
-//! Replays: which old deliveries of an agent to deliver again, and what became of asking for one.
+//! Replays: which past deliveries of an agent to deliver again, and the results of replay requests.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,29 +10,29 @@ use super::fields::Fields;
 use super::ids::DeliveryId;
 use super::timestamp;
 
-/// Deliveries of one request, where it names none.
+/// Default limit of deliveries per request.
 const DEFAULT_LIMIT: u64 = 10_000;
 const MAX_LIMIT: u64 = 100_000;
-/// Stands for every outcome but `delivered`.
+/// Every outcome except `delivered`.
 const FAILED: &str = "failed";
 
 /// Which deliveries to replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayRequest {
-    /// Accepted at this moment or later.
+    /// Accepted at or after this time.
     pub from: DateTime<Utc>,
-    /// Accepted before this moment; `None`: before the request.
+    /// Accepted before this time; `None`: before the request.
     pub to: Option<DateTime<Utc>>,
-    /// One of these, in the order of their list.
+    /// With one of these outcomes.
     pub outcomes: Vec<Outcome>,
-    /// At most so many.
+    /// Maximum number of deliveries.
     pub limit: u64,
-    /// Only counts.
+    /// True if the replay only counts.
     pub dry_run: bool,
 }
 
 impl ReplayRequest {
-    /// Reads a request and reports every fault of it.
+    /// Parses a request and reports every fault.
     pub fn parse(body: Value) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
         let text = fields.required_text("from");
@@ -58,7 +58,7 @@ fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTim
     fields.parsed(name, timestamp::parse(&text?))
 }
 
-/// Each once, in the order of the list of all outcomes; without the field those that failed.
+/// Parses a set of outcomes, in the order of the list of all outcomes; the default is `failed`.
 fn outcomes(fields: &mut Fields) -> Vec<Outcome> {
     let Some(names) = fields.list("outcomes") else { return failed().collect() };
     if names.is_empty() {
@@ -78,29 +78,29 @@ fn outcomes(fields: &mut Fields) -> Vec<Outcome> {
     Outcome::ALL.into_iter().filter(|outcome| wanted.contains(outcome)).collect()
 }
 
-/// What `failed` stands for.
+/// The outcomes that `failed` covers.
 fn failed() -> impl Iterator<Item = Outcome> {
     Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Delivered)
 }
 
-/// What became of asking for the replay of one delivery.
+/// The result of a request to replay one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {
     /// A new delivery of the same event is ready.
     Ready(DeliveryId),
-    /// The same request, by its key, has made this delivery before.
+    /// An earlier request with the same key has created this delivery.
     Repeated(DeliveryId),
     /// The key belongs to the replay of another delivery.
     OtherRequest,
     /// There is no such delivery.
     Unknown,
-    /// It, or a replay to the same endpoint, has no outcome yet.
+    /// It, or a replay of it to the same endpoint, has no outcome yet.
     InFlight,
-    /// Today's settings do not want the event: no endpoint, paused, or the event is not selected.
+    /// The current settings do not want the event: no endpoint, paused, or the event is not selected.
     Unwanted,
-    /// Retention is about to take the event.
+    /// Retention will soon remove the event.
     TooOld,
-    /// The event was delivered as often as it can be numbered.
+    /// The event has no delivery number left.
     Exhausted,
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_has_a_default() {
+    fn absent_fields_have_defaults() {
         let request = ReplayRequest::parse(json!({"from": "2026-01-01T00:00:00Z"})).unwrap();
         assert_eq!((request.limit, request.dry_run, request.to), (10_000, false, None));
         assert_eq!(request.outcomes.len(), Outcome::ALL.len() - 1);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told() {
+    fn reports_every_fault() {
         let body = json!({"to": "yesterday", "outcomes": ["failed", "lost", 1], "limit": 0, "dry_run": "no", "x": 1});
         let faults = ReplayRequest::parse(body).unwrap_err();
         let places: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_an_order() {
+    fn a_range_must_be_in_order() {
         let body = json!({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
         assert_eq!(ReplayRequest::parse(body).unwrap_err()[0].pointer, "/to");
         assert_eq!(ReplayRequest::parse(json!({"from": "0000-01-01T00:00:00Z"})).unwrap_err()[0].pointer, "/from");

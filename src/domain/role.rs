@@ -1,18 +1,18 @@
-//! Who may do what: one table, from which the checks, the OpenAPI document and the table in `docs/api.md` come.
+//! The table of permissions: the source of the checks, the OpenAPI document and the table in `docs/api.md`.
 
 use serde::{Deserialize, Serialize};
 
-/// What a caller is to the service.
+/// The role of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// A platform service: posts events, nothing else.
+    /// A platform service: only posts events.
     Service,
-    /// Everything of its tenant.
+    /// May do everything for its tenant.
     Admin,
-    /// Sets up the webhooks of agents and looks after their deliveries.
+    /// Configures the webhooks of agents and their deliveries.
     AgentEditor,
-    /// Answers customers in the operator workspace.
+    /// Assists customers in the operator workspace.
     Operator,
     /// Reads configs without secrets and deliveries without bodies.
     Viewer,
@@ -40,16 +40,16 @@ impl Role {
         Self::ALL.map(Self::as_str).join(", ")
     }
 
-    /// Whether the table gives this role the permission.
+    /// True if the role has the permission.
     pub fn may(self, permission: Permission) -> bool {
         permission.roles().contains(&self)
     }
 }
 
-/// Makes, of a line for each permission, the closed list with what it allows and who has it.
+/// Generates the closed list of permissions with their meanings and roles, one line each.
 macro_rules! permissions {
     ($($(#[doc = $meaning:literal])+ $name:ident: $($role:ident),+;)+) => {
-        /// One thing that callers do.
+        /// An action that callers may be allowed to do.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Permission {
@@ -59,7 +59,7 @@ macro_rules! permissions {
         impl Permission {
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// What it allows, in words.
+            /// What it allows, as text.
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($($meaning),+).trim_ascii(),)+
@@ -76,8 +76,8 @@ macro_rules! permissions {
     };
 }
 
-// The table. `admin` has everything of its tenant. Whoever may edit configs may send messages anywhere, so that hiding
-// their texts from an `agent_editor` would protect nobody.
+// The table. `admin` may do everything for its tenant. Users who may edit configs can send messages to any URL, so hiding the
+// texts of messages from an `agent_editor` would protect nothing.
 permissions! {
     /// post events
     PostEvents: Admin, Service;
@@ -85,15 +85,15 @@ permissions! {
     ReadConfigs: Admin, AgentEditor, Viewer;
     /// change push configs, make new signing secrets
     EditConfigs: Admin, AgentEditor;
-    /// send a test event to an endpoint, and see what it answers
+    /// send a test event to an endpoint and see its response
     TestEndpoint: Admin, AgentEditor;
     /// read events and deliveries
     ReadDeliveries: Admin, AgentEditor, Viewer;
-    /// see the messages in events and deliveries, and what endpoints answered
+    /// see the messages in events and deliveries, and the responses of endpoints
     ReadBodies: Admin, AgentEditor;
-    /// see the operator workspace, and be told of its changes
+    /// see the operator workspace and follow its changes
     UseWorkspace: Admin, Operator;
-    /// replay deliveries; see and cancel what does so
+    /// replay deliveries; see and cancel replays
     Replay: Admin, AgentEditor;
     /// subscribe own browsers to notifications, list and remove them
     SubscribeBrowsers: Admin, AgentEditor, Operator;

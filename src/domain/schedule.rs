@@ -1,4 +1,4 @@
-//! When an operation is due: a cron expression in UTC.
+//! The schedule of an operation: a cron expression in UTC.
 
 use std::fmt;
 use std::str::FromStr as _;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
-/// Fields of an expression without seconds.
+/// Number of fields of an expression without seconds.
 const STANDARD_FIELDS: usize = 5;
 const FIELDS_WITH_SECONDS: usize = 6;
 
-/// A cron expression: minute, hour, day, month and weekday, with seconds in front of them if there are six fields.
+/// A cron expression: minute, hour, day, month and weekday, preceded by seconds if there are six fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule(Arc<cron::Schedule>);
 
-/// A text that is not a schedule.
+/// Why a text is not a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     #[error("has another number of fields than five")]
     Fields,
-    /// Crons disagree whether 1 is Sunday or Monday.
+    /// Cron implementations disagree whether 1 is Sunday or Monday.
     #[error("names a weekday by its number")]
     WeekdayNumber,
     #[error("is not a cron expression")]
@@ -27,7 +27,7 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Reads `*/10 * * * *`; weekdays go by their names, as in `0 3 * * MON-FRI`.
+    /// Parses `*/10 * * * *`; weekdays must be names, as in `0 3 * * MON-FRI`.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let fields: Vec<_> = text.split_whitespace().collect();
         if fields.last().is_some_and(|weekday| weekday.contains(|character: char| character.is_ascii_digit())) {
@@ -42,7 +42,7 @@ impl Schedule {
         Ok(Self(Arc::new(schedule)))
     }
 
-    /// The tick that came last: at `now` or before it. `None`: there was none yet.
+    /// The latest tick at or before `now`; `None`: no tick was due yet.
     pub fn latest(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = now.duration_trunc(TimeDelta::seconds(1)).ok()?;
         self.0.after(&(second + TimeDelta::seconds(1))).next_back()
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_tick_is_now_or_the_last_before() {
+    fn the_latest_tick_is_at_or_before_now() {
         for (schedule, now, expected) in [
             ("* * * * *", "2026-11-24T10:07:30.5Z", "2026-11-24T10:07:00+00:00"),
             ("* * * * *", "2026-11-24T10:07:00Z", "2026-11-24T10:07:00+00:00"),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn rejects_invalid_schedules() {
         for (text, expected) in [
             ("", ScheduleError::Fields),
             ("hourly", ScheduleError::Fields),

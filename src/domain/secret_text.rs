@@ -1,10 +1,10 @@
-//! Text that must not appear where it is not asked for: wiped from memory when dropped, and hidden from `Debug`.
+//! Text that must not be shown by accident: erased from memory when dropped, and hidden from `Debug`.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A text in confidence. It has no `Display` and no `Serialize`, so that only `expose` gives it away.
+/// A confidential text. Without `Display` and `Serialize`, only `expose` reveals it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 

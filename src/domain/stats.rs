@@ -1,13 +1,12 @@
-//! Statistics of an agent's deliveries: whole minutes, counts by outcome, and quantiles from buckets of durations.
+//! Statistics of an agent's deliveries: ranges of whole minutes, counts by outcome, and quantiles from buckets of durations.
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use super::delivery::Outcome;
 
-/// Buckets for each doubling of a duration, from 1 microsecond. The database counts by the same rule
-/// (`flametree.duration_bucket`).
+/// Buckets per doubling of a duration, from 1 microsecond. Must match `flametree.duration_bucket`.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
-/// The most that a quantile may be wrong, as a part of itself: half a bucket, 2^(1/16) - 1.
+/// The maximum relative error of a quantile: half a bucket, 2^(1/16) - 1.
 pub const RELATIVE_ERROR: f64 = 0.045;
 
 /// A range of whole minutes in UTC.
@@ -18,8 +17,8 @@ pub struct Range {
 }
 
 impl Range {
-    /// The minutes that the moments from `from` to `to` lie in, the minute of `to` included only if `to` is not its
-    /// beginning. `None`: there is none.
+    /// The minutes that contain the times from `from` to `to`; includes the minute of `to` only if `to` is not its start. `None`:
+    /// the range is empty.
     pub fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
         let minute = TimeDelta::minutes(1);
         let from = from.duration_trunc(minute).ok()?;
@@ -32,12 +31,12 @@ impl Range {
         self.from
     }
 
-    /// The first moment behind the range.
+    /// The end of the range, exclusive.
     pub fn to(self) -> DateTime<Utc> {
         self.to
     }
 
-    /// From where to where the range is made of whole hours; without any, the two are the same.
+    /// The start and end of the whole hours in the range; equal if it has no whole hour.
     pub fn whole_hours(self) -> (DateTime<Utc>, DateTime<Utc>) {
         let hour = TimeDelta::hours(1);
         let whole = || {
@@ -50,7 +49,7 @@ impl Range {
     }
 }
 
-/// How many deliveries had this outcome and took as long as this bucket says.
+/// The number of deliveries with this outcome and a duration in this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     pub outcome: Outcome,
@@ -59,8 +58,7 @@ pub struct Count {
     pub deliveries: u64,
 }
 
-/// The duration in milliseconds that the part `quantile` of the attempts did not exceed, within [`RELATIVE_ERROR`];
-/// `None`: nothing was sent.
+/// The quantile of the attempts' durations in milliseconds, within [`RELATIVE_ERROR`]; `None`: nothing was sent.
 pub fn quantile_ms(counts: &[Count], quantile: f64) -> Option<f64> {
     let mut sent: Vec<_> = counts.iter().filter(|count| count.bucket >= 0).collect();
     sent.sort_unstable_by_key(|count| count.bucket);
@@ -80,7 +78,7 @@ pub fn quantile_ms(counts: &[Count], quantile: f64) -> Option<f64> {
     None
 }
 
-/// Deliveries of which something was sent.
+/// The number of deliveries that sent something.
 pub fn attempts(counts: &[Count]) -> u64 {
     counts.iter().filter(|count| count.bucket >= 0).map(|count| count.deliveries).sum()
 }
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_as_near_as_it_says() {
+    fn a_quantile_is_within_its_error() {
         let mut durations: Vec<f64> = (1..2_000_u32).map(|number| f64::from(number).powf(1.7) + 20.0).collect();
         let counts: Vec<_> = durations
             .iter()

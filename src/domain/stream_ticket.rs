@@ -1,4 +1,4 @@
-//! Tickets for streams: the secret that a browser shows once in a URL, where it cannot send headers.
+//! Tickets for streams: secrets for a single use in a URL, because browsers cannot send headers with a stream request.
 
 use super::random_secret::{RandomSecret, SecretKind};
 

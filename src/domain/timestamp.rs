@@ -1,9 +1,9 @@
-//! A timestamp from a caller.
+//! Timestamps in requests.
 
 use chrono::{DateTime, Datelike as _, Utc};
 
-/// Reads an [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339) time. Neither the time there nor the moment in UTC leaves the
-/// years 1 to 9999, which RFC 3339 and PostgreSQL both can write.
+/// Parses an [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339) time. The local time and the time in UTC must both be in the
+/// years 1 to 9999, which RFC 3339 and PostgreSQL can both represent.
 pub fn parse(text: &str) -> Result<DateTime<Utc>, &'static str> {
     let has_years = |year: i32| (1..=9999).contains(&year);
     DateTime::parse_from_rfc3339(text)
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_have_years_that_can_be_written() {
+    fn times_have_years_that_can_be_written() {
         for text in ["0001-01-01T00:00:00Z", "2026-02-28T23:59:60+05:30", "9999-12-31T23:59:59.999999Z"] {
             assert!(parse(text).is_ok(), "{text}");
         }

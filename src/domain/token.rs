@@ -1,4 +1,4 @@
-//! API tokens: the secret that a caller shows, its hash that is stored, and what a token stands for.
+//! API tokens: the secret that a caller sends, its stored hash, and the access that a token gives.
 
 use chrono::{DateTime, Utc};
 
@@ -13,7 +13,7 @@ pub const MAX_TOKEN_NAME_CHARS: usize = 100;
 /// The secret of a token.
 pub type TokenSecret = RandomSecret<OfToken>;
 
-/// Opens the API.
+/// The kind of API tokens.
 #[derive(Debug)]
 pub enum OfToken {}
 
@@ -21,7 +21,7 @@ impl SecretKind for OfToken {
     const PREFIX: &'static str = "ftn_";
 }
 
-/// Whose things a token may touch.
+/// The tenants that a token may access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenScope {
     Tenant(TenantId),
@@ -29,7 +29,7 @@ pub enum TokenScope {
 }
 
 impl TokenScope {
-    /// The tenant as it is stored; `None` is all tenants.
+    /// The stored tenant; `None` means all tenants.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Tenant(tenant) => Some(tenant),
@@ -37,18 +37,18 @@ impl TokenScope {
         }
     }
 
-    /// The scope of a stored tenant; `None` is all tenants.
+    /// The scope of a stored tenant; `None` means all tenants.
     pub fn from_tenant(tenant: Option<TenantId>) -> Self {
         tenant.map_or(Self::AllTenants, Self::Tenant)
     }
 }
 
-/// Why a text cannot name a token.
+/// Why a text cannot be the name of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to {MAX_TOKEN_NAME_CHARS} characters without control characters")]
 pub struct TokenNameError;
 
-/// What a person calls a token.
+/// The user's name for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenName(String);
 
@@ -59,7 +59,7 @@ impl TokenName {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text)) } else { Err(TokenNameError) }
     }
 
-    /// A name that was checked when it was stored.
+    /// For a name from the database, checked when it was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -69,7 +69,7 @@ impl TokenName {
     }
 }
 
-/// A token to be made.
+/// A token to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
     pub name: TokenName,
@@ -77,28 +77,28 @@ pub struct NewToken {
     pub scope: TokenScope,
     /// `None`: until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The actor who makes it; `None`: an operator by the command line.
+    /// The actor who created it; `None`: an operator, with the command line.
     pub created_by: Option<String>,
 }
 
-/// A token as it is stored.
+/// A stored token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     pub id: TokenId,
     pub name: TokenName,
     pub role: Role,
     pub scope: TokenScope,
-    /// The actor who made it; `None`: an operator by the command line.
+    /// The actor who created it; `None`: an operator, with the command line.
     pub created_by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
-    /// To the minute; `None`: never used.
+    /// Rounded to the minute; `None`: never used.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
 impl Token {
-    /// Whether the token opens anything at `now`.
+    /// True if the token is valid at `now`.
     pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_valid_until_the_moment_it_expires() {
+    fn a_token_is_valid_until_it_expires() {
         let at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let mut token = Token {
             id: TokenId::from_uuid(uuid::Uuid::nil()),

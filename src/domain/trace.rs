@@ -1,8 +1,7 @@
-//! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): which trace an event belongs to, as its caller said it or
-//! as its own id makes it.
+//! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the trace of an event comes from its caller or from its id.
 //!
-//! An event's spans have their ids from its own: that of its acceptance is the end of its id, that of an attempt the end
-//! of the delivery's. So each process knows all of them, and nothing is stored for an event that came without a trace.
+//! The span ids of an event derive from its id: that of the acceptance is the end of the event's id, that of an attempt is the
+//! end of the delivery's id. So every process knows all of them, and nothing is stored for an event without a caller's trace.
 
 use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
@@ -10,36 +9,36 @@ use std::sync::Arc;
 
 use super::ids::{DeliveryId, EventId};
 
-/// Flags that are passed on: `sampled`, and `random` of level 2.
+/// Flags to propagate: `sampled`, and `random` of level 2.
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
-/// The id and the flags, as they are stored; the state follows.
+/// The stored id and flags; the state follows.
 const STORED_BYTES: usize = 17;
-/// Digits and dashes of `traceparent`.
+/// Length of `traceparent`.
 const TRACEPARENT_BYTES: usize = 55;
-/// Longest `tracestate` that is passed on; the specification asks for as much.
+/// Longest `tracestate` to propagate, as the specification requires.
 pub const MAX_STATE_BYTES: usize = 512;
-/// Most members of a `tracestate`.
+/// Maximum number of members of a `tracestate`.
 const MAX_STATE_MEMBERS: usize = 32;
 
 /// A trace: 32 hexadecimal digits, not all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(NonZeroU128);
 
-/// A step of a trace: 16 hexadecimal digits, not all zero.
+/// A span: 16 hexadecimal digits, not all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId(NonZeroU64);
 
-/// A trace and what is passed on with it.
+/// A trace with its propagated flags and state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     id: TraceId,
     flags: u8,
-    /// `tracestate`: what tracing systems add for themselves.
+    /// `tracestate`: data that tracing systems add.
     state: Option<Arc<str>>,
 }
 
-/// The step of another service that a request came from.
+/// The span of the caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerSpan {
     pub trace: Trace,
@@ -56,7 +55,7 @@ impl TraceId {
         self.0.get().to_be_bytes()
     }
 
-    /// The digits that are random in every id, those of events included: 56 bits, the last of which may be zero.
+    /// The digits that are random in every id, including those of events: 56 bits; the last may be zero.
     pub fn random_bits(self) -> u64 {
         let (_, end) = uuid::Uuid::from_u128(self.0.get()).as_u64_pair();
         end & (u64::MAX >> 8)
@@ -69,12 +68,12 @@ impl SpanId {
         NonZeroU64::new(id).map(Self)
     }
 
-    /// The acceptance of an event.
+    /// The span of the acceptance of an event.
     pub fn of_acceptance(event: EventId) -> Self {
         Self::end_of(event.uuid())
     }
 
-    /// The attempt of a delivery.
+    /// The span of the attempt of a delivery.
     pub fn of_attempt(delivery: DeliveryId) -> Self {
         Self::end_of(delivery.uuid())
     }
@@ -89,13 +88,13 @@ impl SpanId {
 }
 
 impl Trace {
-    /// The trace of an event that came without one; its id is the event's. Marked as sampled: the event is recorded.
+    /// The trace of an event whose caller sent none; it has the event's id. Marked as sampled, because the event is recorded.
     pub fn of_event(event: EventId) -> Self {
         let id = TraceId(NonZeroU128::new(event.uuid().as_u128()).unwrap_or(NonZeroU128::MIN));
         Self { id, flags: SAMPLED, state: None }
     }
 
-    /// A trace that begins with this id, which is random.
+    /// A new trace with this random id.
     pub fn started(id: TraceId) -> Self {
         Self { id, flags: SAMPLED, state: None }
     }
@@ -104,7 +103,7 @@ impl Trace {
         self.id
     }
 
-    /// Whether its steps are recorded.
+    /// True if its spans are recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -118,15 +117,15 @@ impl Trace {
         self.state.as_deref()
     }
 
-    /// The header `traceparent` of what the step `span` sends.
+    /// The header `traceparent` for requests of the span.
     pub fn traceparent(&self, span: SpanId) -> String {
         let mut text = String::with_capacity(TRACEPARENT_BYTES);
-        // Writing to a string has no way to fail.
+        // Writing to a string cannot fail.
         write!(text, "00-{}-{span}-{:02x}", self.id, self.flags).ok();
         text
     }
 
-    /// As it is stored: the id, the flags, the state.
+    /// The stored form: the id, the flags, the state.
     pub fn to_bytes(&self) -> Vec<u8> {
         let state = self.state.as_deref().unwrap_or_default();
         let mut bytes = Vec::with_capacity(STORED_BYTES + state.len());
@@ -136,7 +135,7 @@ impl Trace {
         bytes
     }
 
-    /// What [`Trace::to_bytes`] wrote; `None` for anything else.
+    /// Parses the result of [`Trace::to_bytes`]; `None` for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk::<16>()?;
         let (flags, state) = rest.split_first()?;
@@ -146,13 +145,13 @@ impl Trace {
 }
 
 impl CallerSpan {
-    /// Reads the headers; `None` where they do not say a trace, which then begins anew. A `tracestate` that is not well
-    /// formed, or too long, is left out.
+    /// Parses the headers; `None` if they contain no valid trace, so that a new one starts. Drops a `tracestate` that is
+    /// malformed or too long.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (version, rest) = traceparent.split_at_checked(2)?;
         let version = u8::try_from(lower_hex(version)?).ok()?;
         let (fields, more) = rest.split_at_checked(53)?;
-        // Later versions may add fields, and begin with these.
+        // Later versions may append fields.
         let is_whole = if version == 0 { more.is_empty() } else { more.is_empty() || more.starts_with('-') };
         let mut fields = fields.strip_prefix('-')?.split('-');
         let (id, span, flags) = (fields.next()?, fields.next()?, fields.next()?);
@@ -180,7 +179,7 @@ fn state(text: &str) -> Option<Arc<str>> {
     (is_good && members.into_iter().all(is_member)).then(|| state.into())
 }
 
-/// `key=value`, of the characters that the specification allows there.
+/// `key=value`, with the characters that the specification allows.
 fn is_member(member: &str) -> bool {
     let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(&byte);
     let is_value = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'=';
@@ -210,7 +209,7 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_callers_trace_is_passed_on_with_a_new_step() {
+    fn a_callers_trace_is_propagated_with_a_new_span() {
         let caller = CallerSpan::parse(PARENT, Some("rojo=00f067aa0ba902b7 , congo=t61rcWkgMzE,")).unwrap();
         assert_eq!(caller.span.to_string(), "b7ad6b7169203331");
         assert!(caller.trace.is_sampled());
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_reads_back() {
+    fn a_stored_trace_reads_back() {
         for state in [None, Some("a=b")] {
             let trace = CallerSpan::parse(&PARENT.replace("-01", "-02"), state).unwrap().trace;
             assert!(!trace.is_sampled());
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_known_flags_are_passed_on() {
+    fn only_known_flags_are_propagated() {
         let caller = CallerSpan::parse(&PARENT.replace("-01", "-ff"), None).unwrap();
         assert!(caller.trace.traceparent(caller.span).ends_with("-03"));
         let mut trace = caller.trace;
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_begins_a_new_one() {
+    fn invalid_headers_start_a_new_trace() {
         for wrong in [
             String::new(),
             "00".to_owned(),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_not_well_formed_is_left_out() {
+    fn a_malformed_state_is_dropped() {
         let of = |state: &str| CallerSpan::parse(PARENT, Some(state)).unwrap().trace.state().map(str::to_owned);
         assert_eq!(of("t@v=a b,c=1").as_deref(), Some("t@v=a b,c=1"));
         for wrong in

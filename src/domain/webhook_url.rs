@@ -1,21 +1,20 @@
-//! Where an agent's events are posted.
+//! The URL to which an agent's events are posted.
 //!
-//! Only what the text itself shows is judged here. Which addresses the host has, and whether they may be reached, is
-//! asked by `channels` when the URL is saved and again at every send.
+//! These checks only use the text. `channels` checks the host's addresses when the URL is saved and again at every send.
 
 use std::fmt;
 
 use url::{ParseError, Url};
 
-/// Longest URL, in bytes, as it was given and as it is sent.
+/// Longest URL, in bytes, as entered and as sent.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Why a text is not the URL of a webhook.
+/// Why a text is not a valid webhook URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("must be at most {MAX_URL_BYTES} bytes")]
     TooLong,
-    /// The URL standard drops some of them silently: the stored URL would not be the one that was typed.
+    /// The URL standard drops some of them silently: the stored URL would differ from the entered one.
     #[error("must not contain spaces or control characters")]
     InvalidCharacter,
     #[error("is not a URL: {0}")]
@@ -32,9 +31,9 @@ pub enum UrlError {
     PortZero,
 }
 
-/// An `https` URL (or `http`, where the operator allows it) with a host, without user info and fragment.
+/// An `https` URL (or `http`, if the operator allows it) with a host, without user info and fragment.
 ///
-/// `Debug` shows the origin alone: paths and queries of webhooks often carry a token.
+/// `Debug` only shows the origin, because paths and queries of webhooks often contain a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebhookUrl(Url);
 
@@ -62,14 +61,14 @@ impl WebhookUrl {
         if url.port() == Some(0) {
             return Err(UrlError::PortZero);
         }
-        // Percent-encoding and punycode make the sent form longer than the typed one.
+        // Percent-encoding and punycode can make the sent form longer than the entered one.
         if url.as_str().len() > MAX_URL_BYTES {
             return Err(UrlError::TooLong);
         }
         Ok(Self(url))
     }
 
-    /// The normalised form, which is the one that is stored and sent to.
+    /// The normalized form, which is stored and used.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -82,7 +81,7 @@ impl WebhookUrl {
         self.0
     }
 
-    /// Scheme, host and port: kept secrets stay valid only while this does not change.
+    /// Scheme, host and port: stored secrets stay valid only while these do not change.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
@@ -94,7 +93,7 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// The text of a URL without its query, for readers who may not see what is in it.
+/// The text of a URL without its query, for readers who may not see the query.
 pub fn without_query(mut url: String) -> String {
     url.truncate(url.find('?').unwrap_or(url.len()));
     url
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_kept_in_its_normal_form() {
+    fn a_url_is_stored_in_its_normal_form() {
         let url = WebhookUrl::parse("HTTPS://Example.COM:443/hook?token=a", false).unwrap();
         assert_eq!(url.as_str(), "https://example.com/hook?token=a");
         assert_eq!(url.origin(), "https://example.com");
@@ -133,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_the_sent_form_counts() {
+    fn the_length_limit_applies_to_the_sent_form() {
         let text = format!("https://example.com/{}", "é".repeat(700));
         assert!(text.len() < MAX_URL_BYTES);
         assert_eq!(refused(&text), UrlError::TooLong);
     }
 
     #[test]
-    fn plain_http_is_the_operators_choice() {
+    fn plain_http_needs_the_operators_permission() {
         assert!(WebhookUrl::parse("http://example.com/", true).is_ok());
     }
 }

@@ -1,21 +1,21 @@
-//! The operator workspace of a tenant: the conversations that wait for, or are with, human operators.
+//! The operator workspace of a tenant: the conversations that wait for a human operator or are with one.
 
 use chrono::{DateTime, Utc};
 
 use super::names::{AgentId, SessionId, TenantId, UserId};
 use super::role::Role;
 
-/// Most conversations that are listed; all are counted.
+/// Maximum number of listed conversations; all are counted.
 pub const MAX_LISTED: usize = 100;
 
-/// A tenant's workspace at one moment.
+/// A snapshot of a tenant's workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveConversations {
-    /// Exact, however many are listed.
+    /// Exact, even if fewer are listed.
     pub count: u64,
-    /// The latest `MAX_LISTED`, the latest first.
+    /// The latest `MAX_LISTED` conversations, latest first.
     pub listed: Vec<ActiveConversation>,
-    /// By the database's clock.
+    /// The database's time.
     pub as_of: DateTime<Utc>,
 }
 
@@ -26,17 +26,17 @@ pub struct ActiveConversation {
     pub agent_id: AgentId,
     /// `None`: it waits for an operator.
     pub assignee_id: Option<UserId>,
-    /// When the latest event that put it here happened: its transfer, or its assignment to whom it is with now.
+    /// The time of the latest event that put it here: its transfer, or its assignment to its operator.
     pub since: DateTime<Utc>,
 }
 
-/// Who watches a workspace, and whose it is.
+/// A watcher of a workspace, and its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watcher {
     pub tenant: TenantId,
     pub role: Role,
-    /// Who it is, as in histories.
+    /// The actor, as in histories.
     pub actor: String,
-    /// When its right to watch ends, if nobody ends it before; `None`: only then.
+    /// When its permission to watch expires, unless it is revoked earlier; `None`: it does not expire.
     pub until: Option<DateTime<Utc>>,
 }

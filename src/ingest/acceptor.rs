@@ -1,4 +1,4 @@
-//! One transaction for the events of several callers.
+//! Accepts the events of several callers in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::queue::Wakeup;
 use crate::store::accept::{self, Acceptance};
 use crate::store::{Db, with_timeout};
 
-/// What committers and retriers work with. Clones share it.
+/// The resources of committers and retriers. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
     db: Db,
@@ -25,7 +25,7 @@ impl Acceptor {
         Self { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds, shared: Arc::clone(shared) }
     }
 
-    /// Accepts the events of all these callers together, and wakes the workers for them.
+    /// Accepts the events of all these callers together, and notifies the workers.
     pub(super) async fn accept<'a>(
         &self,
         jobs: impl Iterator<Item = &'a Job>,
@@ -39,7 +39,7 @@ impl Acceptor {
     }
 }
 
-/// Whether the database refused the statement: another grouping may succeed.
+/// True if the database refused the statement: smaller groups may succeed.
 pub(super) fn is_about_the_events(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some()
 }

@@ -1,4 +1,4 @@
-//! Takes waiting events in groups, round-robin by tenant, and commits each group. Never waits for a lock for long.
+//! Takes waiting events in groups, round-robin by tenant, and commits each group. Never waits long for a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,18 +13,18 @@ use super::job::Job;
 use super::shared::{Running, Shared, UnderWay};
 use crate::store::accept::is_lock_timeout;
 
-/// This many events are worth a transaction beside one that is under way.
+/// This many events justify a transaction while another one is in progress.
 const ENOUGH: usize = 32;
 /// The longest wait for them.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a transaction of several callers waits for a lock. Longer than nearly every commit, so that two groups with the
-/// same session wait for each other; short, for all its callers wait, and the committer takes no other events meanwhile.
+/// How long a transaction of several callers waits for a lock. It is longer than nearly every commit, so that two groups with the
+/// same session wait for each other. It is short because all its callers wait, and the committer takes no other events meanwhile.
 pub(super) const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Committer {
     acceptor: Acceptor,
-    /// Held by the committer that fills a group.
+    /// Locked by the committer that fills a group.
     gathering: Arc<Mutex<()>>,
     _running: Running,
 }
@@ -56,16 +56,16 @@ impl Committer {
         };
         let is_locked = is_lock_timeout(&error);
         if is_locked || (group.len() > 1 && is_about_the_events(&error)) {
-            tracing::warn!(%error, callers = group.len(), "a transaction failed; its events are tried again apart");
+            tracing::warn!(%error, callers = group.len(), "a transaction failed; retrying its events separately");
             shared.hand_over(group, is_locked);
         } else {
-            tracing::error!(%error, callers = group.len(), "events could not be accepted");
+            tracing::error!(%error, callers = group.len(), "could not accept events");
             shared.refuse(group);
         }
     }
 }
 
-/// The first event of a group; `None`: nothing waits, and the process stops.
+/// The first event of a group; `None`: no event waits, and the process stops.
 async fn first(shared: &Shared, stop: &CancellationToken) -> Option<Job> {
     loop {
         if let Some(first) = shared.next() {
@@ -79,7 +79,7 @@ async fn first(shared: &Shared, stop: &CancellationToken) -> Option<Job> {
     }
 }
 
-/// What goes into one transaction with `first`.
+/// Collects the jobs for one transaction with `first`.
 async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
     let deadline = tokio::time::Instant::now() + GATHER;
     let mut events = first.events().len();

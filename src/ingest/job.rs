@@ -1,4 +1,4 @@
-//! The waiting events of one caller, and the channel for their answer.
+//! The waiting events of one caller, and the channel for its response.
 
 use tokio::sync::oneshot;
 
@@ -7,10 +7,10 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::Acceptance;
 
-/// The answer to a caller.
+/// The response to a caller.
 pub(super) type Answer = Result<Vec<Acceptance>, IngestError>;
 
-/// The events of one caller. Dropping it answers [`IngestError::Unavailable`].
+/// The events of one caller. A dropped job responds with [`IngestError::Unavailable`].
 #[derive(Debug)]
 pub(super) struct Job {
     events: Vec<NewEvent>,
@@ -28,23 +28,23 @@ impl Job {
         &self.events
     }
 
-    /// The tenant in whose turn the job comes: the first event's, where a caller for all tenants mixes them.
+    /// The tenant in whose turn the job is taken: the first event's tenant, if a caller for all tenants mixes them.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.events[0].tenant_id
     }
 
     pub(super) fn answer(self, answer: Answer) {
-        // A caller that has gone away does not undo what is accepted.
+        // If the caller has gone, its events stay accepted.
         drop(self.answer.send(answer));
     }
 }
 
-/// The tenants of these events in runs: each with the number of its events that follow each other.
+/// The tenants of these events in runs, each with the number of its consecutive events.
 pub(super) fn by_tenant(events: &[NewEvent]) -> impl Iterator<Item = (&TenantId, usize)> + Clone {
     runs(events).map(|run| (&run[0].tenant_id, run.len()))
 }
 
-/// Events of one tenant that follow each other.
+/// Consecutive events of one tenant.
 pub(super) fn runs(events: &[NewEvent]) -> impl Iterator<Item = &[NewEvent]> + Clone {
     events.chunk_by(|one, next| one.tenant_id == next.tenant_id)
 }

@@ -1,4 +1,4 @@
-//! Which sessions and idempotency keys were just found locked. Pure state, no I/O.
+//! Remembers which sessions and idempotency keys were found locked lately. Pure state, no I/O.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,23 +8,23 @@ use super::job::runs;
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 
-/// How long a lock is remembered: longer than `Retry-After`, so that a caller that comes back is still known.
+/// How long a lock is remembered: longer than `Retry-After`, so that it is still known when the caller retries.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// Locks that are remembered of one tenant. If it has more, all its events that could meet one count as locked.
+/// Locks remembered per tenant. If a tenant has more, all its events that may meet a lock count as locked.
 const KEYS_OF_TENANT: usize = 8;
-/// Tenants of which locks are remembered, so that memory is bounded. Locks of others are only found again.
+/// Tenants whose locks are remembered, to bound memory. Locks of further tenants are found again each time.
 const TENANTS: usize = 1_000;
 
-/// A session or an idempotency key of a tenant. A hash of it: two that are taken for one cost a retry, nothing else.
+/// Hash of a session or an idempotency key of a tenant. A collision costs only a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LockKey(u64);
 
-/// Makes keys. Its hash is random for each process, so that no caller can choose keys that collide.
+/// Makes keys. The hash is seeded randomly per process, so that callers cannot choose keys that collide.
 #[derive(Debug, Default)]
 pub(super) struct LockKeys(RandomState);
 
 impl LockKeys {
-    /// What accepting these events locks in the database.
+    /// The keys that are locked in the database when these events are accepted.
     pub(super) fn of(&self, events: &[NewEvent]) -> Vec<LockKey> {
         let mut keys = Vec::new();
         for event in events {
@@ -38,24 +38,24 @@ impl LockKeys {
     }
 }
 
-/// What was found locked within the last seconds.
+/// Sessions and keys found locked in the last seconds.
 #[derive(Debug, Default)]
 pub(super) struct FoundLocked {
     by_tenant: HashMap<TenantId, OfTenant>,
-    /// Everything is forgotten then; `None`: there is nothing.
+    /// All entries expire by then; `None`: no entries.
     until: Option<Instant>,
 }
 
-/// Each is locked until then, as far as is known.
+/// Each key counts as locked until its time.
 #[derive(Debug, Default)]
 struct OfTenant {
     keys: HashMap<LockKey, Instant>,
-    /// More were locked than are remembered one by one.
+    /// More keys were locked than are remembered one by one.
     others: Option<Instant>,
 }
 
 impl FoundLocked {
-    /// Whether nothing is remembered.
+    /// True if no lock is remembered.
     pub(super) fn is_empty(&mut self, now: Instant) -> bool {
         if self.until.is_some_and(|until| until <= now) {
             *self = Self::default();
@@ -63,18 +63,18 @@ impl FoundLocked {
         self.until.is_none()
     }
 
-    /// Whether one of these keys is remembered.
+    /// True if one of these keys is remembered.
     pub(super) fn has(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
         self.by_tenant.get(tenant).is_some_and(|of| of.has(keys, now))
     }
 
-    /// The same, or the tenant has too many locks to remember each.
+    /// True if one of these keys is remembered, or the tenant has too many locks to remember each.
     pub(super) fn may_have(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
         let of = self.by_tenant.get(tenant);
         of.is_some_and(|of| of.others.is_some_and(|until| until > now) || of.has(keys, now))
     }
 
-    /// Accepting these events met a lock.
+    /// Notes that these events met a lock.
     pub(super) fn note(&mut self, keys: &LockKeys, events: &[NewEvent], now: Instant) {
         let until = now + REMEMBERED_FOR;
         for run in runs(events) {
@@ -90,7 +90,7 @@ impl FoundLocked {
         }
     }
 
-    /// Accepting these events met no lock.
+    /// Notes that these events met no lock.
     pub(super) fn forget(&mut self, keys: &LockKeys, events: &[NewEvent]) {
         for run in runs(events) {
             if let Some(of) = self.by_tenant.get_mut(&run[0].tenant_id) {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_tenant_with_many_locks_every_session_counts_as_locked() {
+    fn every_session_of_a_tenant_with_many_locks_counts_as_locked() {
         let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
         let many: Vec<NewEvent> = (0..=KEYS_OF_TENANT).map(|session| assignment("a", session)).collect();
         found.note(&keys, &many, now);

@@ -1,11 +1,11 @@
-//! Accepts events: stored, fanned out and ready to send, in one transaction. Concurrent callers share transactions.
+//! Accepts events: stores them, fans them out and makes their deliveries ready, in one transaction shared by concurrent callers.
 //!
-//! A lone caller never waits for others. While a transaction is under way, later callers wait for its end, for enough
-//! events or for 2 ms, whichever is first, and share the next transaction: a transaction costs far more than an event of it.
-//! Events are taken round-robin by tenant, and no tenant may fill the queue.
+//! A lone caller never waits for others. While a transaction is in progress, later callers wait for its end, for enough events or
+//! for 2 ms, whichever comes first, and share the next transaction: a transaction costs far more than one event in it. Events are
+//! taken round-robin by tenant, and no tenant may fill the queue.
 //!
-//! An open SQL transaction may hold a session or an idempotency key for as long as it likes. A group that meets such a
-//! lock gives up fast, and retriers try its events apart from the committers.
+//! An open SQL transaction may hold a session or an idempotency key indefinitely. A group that meets such a lock fails fast, and
+//! retriers retry its events separately from the committers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,11 +36,11 @@ use committer::Committer;
 use retrier::Retrier;
 use shared::Shared;
 
-/// Transactions under way at once: while one commits, the next ones are filled.
+/// Concurrent transactions: while one commits, the next ones are filled.
 const COMMITTERS: usize = 3;
-/// Events of one transaction; a caller's own batch is never split.
+/// Events per transaction; the batch of one caller is never split.
 const GROUP: usize = 256;
-/// Retries under way at once, where the pool has the connections for them: enough for two tenants with locks and a third.
+/// Concurrent retries, if the pool has enough connections: enough for two tenants with locks and a third tenant.
 const MOST_RETRIERS: usize = 4;
 /// Retries use at most a fourth of the pool: each may hold its connection for half a second.
 const CONNECTIONS_PER_RETRIER: usize = 4;
@@ -50,17 +50,17 @@ const CONNECTIONS_PER_RETRIER: usize = 4;
 pub struct Settings {
     /// Events that may wait for their transaction.
     pub queue_events: usize,
-    /// How long deliveries of an event wait at most, if the event does not say.
+    /// How long deliveries of an event wait at most, unless the event sets its own limit.
     pub default_expiry: Duration,
 }
 
-/// Why nothing is known to be accepted.
+/// Why events were not accepted, or may not have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
-    /// Too many events wait, in all or of the tenant; nothing was accepted.
+    /// Too many events wait, in total or for the tenant; nothing was accepted.
     #[error("too many events wait to be accepted")]
     Overloaded,
-    /// The database did not confirm; the events may have been accepted or not: repeat them with their idempotency keys.
+    /// The database did not confirm. The events may have been accepted: repeat them with their idempotency keys.
     #[error("the database did not confirm the events")]
     Unavailable,
 }
@@ -73,7 +73,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts the committers and retriers. They end with the stage, when they have answered every waiting caller.
+    /// Starts the committers and retriers. They end with the stage, after they have responded to every waiting caller.
     pub fn start(db: &Db, settings: &Settings, wakeup: &Wakeup, metrics: &Metrics, stage: &Stage) -> Self {
         let retriers = retriers(db.options().get_max_connections());
         let shared = Arc::new(Shared::new(settings.queue_events, retriers));
@@ -85,13 +85,14 @@ impl Ingest {
         }
         for _ in 0..retriers {
             let retrier = Retrier::new(acceptor.clone());
-            // It ends after the committers, which may have events for it until their own end.
+            // It ends after the committers, which may pass events to it until they end.
             stage.spawn(TaskName::IngestRetrier, |_stop| retrier.run());
         }
         Self { shared, metrics: metrics.clone() }
     }
 
-    /// Accepts `events` together, and answers each in its order, after the commit. Not canceled by dropping.
+    /// Accepts `events` together and returns the results in their order, after the commit. Dropping the future does not cancel
+    /// it.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Acceptance>, IngestError> {
         if events.is_empty() {
             return Ok(Vec::new());
@@ -104,7 +105,7 @@ impl Ingest {
     }
 }
 
-/// How many retries may be under way at once. `connections`: of the pool.
+/// The maximum number of concurrent retries for a pool of this number of `connections`.
 fn retriers(connections: u32) -> usize {
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     (connections / CONNECTIONS_PER_RETRIER).clamp(1, MOST_RETRIERS)

@@ -1,4 +1,4 @@
-//! Tries events again that met a lock, apart from the committers.
+//! Retries events that met a lock, separately from the committers.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ impl Retrier {
         Self { acceptor }
     }
 
-    /// Runs until the committers have ended and nothing waits here.
+    /// Runs until the committers have ended and no event waits here.
     pub(super) async fn run(self) {
         let shared = &self.acceptor.shared;
         loop {
-            // Created first, so that a retry that is added meanwhile wakes it.
+            // Created first, so that a retry added meanwhile wakes it.
             let woken = shared.retry.notified();
             match shared.next_retry(Instant::now()) {
                 NextRetry::Work(taken) => {
@@ -47,9 +47,9 @@ impl Retrier {
             return shared.separate_retry(group);
         }
         if is_locked {
-            tracing::warn!(%error, "events were refused; an open transaction holds their session or idempotency key");
+            tracing::warn!(%error, "refused events; an open transaction holds their session or idempotency key");
         } else {
-            tracing::error!(%error, callers = group.len(), "events could not be accepted");
+            tracing::error!(%error, callers = group.len(), "could not accept events");
         }
         shared.refuse_retry(group, is_locked);
     }

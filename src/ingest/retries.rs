@@ -1,8 +1,8 @@
-//! Events that may meet a lock: tried again apart from the committers, by tenant and then by caller. Pure state, no I/O.
+//! Events that may meet a lock: retried separately from the committers, by tenant and then by caller. Pure state, no I/O.
 //!
-//! First all of a tenant's callers here are tried in one transaction, so that those who only shared a group with another
-//! tenant's lock are accepted at once. If that meets a lock too, each is tried alone. At most one transaction at a time is
-//! about a session or an idempotency key: the others would wait for the same lock.
+//! The retrier first tries all callers of a tenant in one transaction, so that callers who only shared a group with another
+//! tenant's locked events succeed at once. If that also meets a lock, it tries each caller alone. At most one transaction at a
+//! time concerns a session or an idempotency key: others would wait for the same lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
 
-/// The longest wait for a turn: a caller has given up by then.
+/// The longest wait for a turn; callers give up by then.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A tenant with this many callers here probably meets many locks: its next events come here too, not to the committers.
+/// A tenant with this many callers here probably meets many locks: its next events also come here, not to the committers.
 const CROWD: usize = 8;
 
-/// The events of a caller that are tried again.
+/// A caller's events to retry.
 #[derive(Debug)]
 pub(super) struct Retry {
     pub(super) job: Job,
@@ -31,22 +31,22 @@ pub(super) struct Retry {
     is_alone: bool,
 }
 
-/// What a retrier does next.
+/// The next transaction of a retrier.
 #[derive(Debug, Default)]
 pub(super) struct RetryGroup {
-    /// For one transaction; all of one tenant. May be empty.
+    /// For one transaction, all of one tenant. May be empty.
     pub(super) group: Vec<Retry>,
     pub(super) lock_timeout: Duration,
-    /// These have waited long enough.
+    /// These timed out.
     pub(super) given_up: Vec<Job>,
 }
 
 #[derive(Debug)]
 pub(super) struct Retries {
-    /// Transactions at once for one tenant.
+    /// Concurrent transactions for one tenant.
     most_of_tenant: usize,
     waiting: RoundRobin<Retry>,
-    /// What is here, waiting or under way, holds each key or waits for it.
+    /// The keys that waiting or running retries hold or wait for.
     keys: HashMap<LockKey, KeyUse>,
     tenants: HashMap<TenantId, TenantUse>,
     found: FoundLocked,
@@ -82,7 +82,7 @@ impl Retries {
         !self.waiting.is_empty()
     }
 
-    /// Whether these events would probably keep a committer waiting. Costs nothing where no lock was met lately.
+    /// True if these events would probably delay a committer. Costs nothing if no lock was met lately.
     pub(super) fn concern(&mut self, events: &[NewEvent], now: Instant) -> bool {
         if self.found.is_empty(now) && self.tenants.is_empty() {
             return false;
@@ -95,7 +95,7 @@ impl Retries {
         })
     }
 
-    /// Adds what a committer could not accept, or what is not given to a committer.
+    /// Adds events that a committer could not accept or must not get.
     pub(super) fn add(&mut self, job: Job, now: Instant) {
         let keys = self.hash.of(job.events());
         for key in &keys {
@@ -106,13 +106,13 @@ impl Retries {
         self.waiting.push(&tenant, Retry { job, keys, since: now, is_alone: false });
     }
 
-    /// The same of the only caller of a transaction that met a lock: the lock is about its events.
+    /// Adds the only caller of a transaction that met a lock: the lock concerns its events.
     pub(super) fn add_locked(&mut self, job: Job, now: Instant) {
         self.found.note(&self.hash, job.events(), now);
         self.add(job, now);
     }
 
-    /// What to try next. A retrier reports the result by one of the three functions below.
+    /// Returns what to try next. A retrier reports the result by one of the three functions below.
     pub(super) fn take(&mut self, now: Instant) -> RetryGroup {
         let mut over = Vec::new();
         let Self { most_of_tenant, waiting, keys, tenants, found, .. } = self;
@@ -147,7 +147,7 @@ impl Retries {
         RetryGroup { lock_timeout: lock_timeout(&group, now), group, given_up }
     }
 
-    /// The group is accepted: nothing of it is locked.
+    /// The group is accepted: none of its keys is locked.
     pub(super) fn accepted(&mut self, group: Vec<Retry>) -> Vec<Job> {
         self.end(&group);
         for retry in &group {
@@ -156,7 +156,7 @@ impl Retries {
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
 
-    /// The group is refused. If a single caller's events met a lock, it is remembered.
+    /// The group is refused. If the events of a single caller met a lock, it is remembered.
     pub(super) fn refused(&mut self, group: Vec<Retry>, is_locked: bool, now: Instant) -> Vec<Job> {
         self.end(&group);
         if let ([retry], true) = (group.as_slice(), is_locked) {
@@ -165,7 +165,7 @@ impl Retries {
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
 
-    /// A group of several could not be accepted: each alone now.
+    /// A group of several could not be accepted: retry each alone.
     pub(super) fn separate(&mut self, group: Vec<Retry>) {
         self.end(&group);
         for retry in group.into_iter().rev() {
@@ -196,7 +196,7 @@ impl Retries {
         }
     }
 
-    /// It will be answered, and is here no more.
+    /// Removes a retry whose caller gets its response now.
     fn leave(&mut self, retry: Retry) -> Job {
         for key in &retry.keys {
             if let Some(of) = self.keys.get_mut(key) {
@@ -216,7 +216,7 @@ impl Retries {
     }
 }
 
-/// Moves what else of the tenant's line fits into the transaction.
+/// Moves the tenant's other retries that fit into the transaction.
 fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(&Retry) -> bool) {
     let mut events: usize = group.iter().map(|retry| retry.job.events().len()).sum();
     for retry in std::mem::take(line) {
@@ -229,7 +229,7 @@ fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(
     }
 }
 
-/// A group gives up as fast as those of the committers. A single caller waits for what is left of its patience.
+/// A group waits as long as a committer's. A single caller waits for the rest of its time.
 fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
     let [retry] = group else { return GROUP_LOCK_TIMEOUT };
     let waited = now.saturating_duration_since(retry.since);

@@ -1,4 +1,4 @@
-//! What is tried again, in which transactions, and what is remembered.
+//! Which events are retried, in which transactions, and which locks are remembered.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn job(tenant: &str, session: usize) -> Job {
     Job::new(vec![assignment(tenant, session)]).0
 }
 
-/// The sessions of the group, and its tenant.
+/// The tenant and the sessions of the group.
 fn group(taken: &RetryGroup) -> (String, Vec<String>) {
     let events: Vec<&NewEvent> = taken.group.iter().flat_map(|retry| retry.job.events()).collect();
     let tenant = events.first().map(|event| event.tenant_id.as_str().to_owned()).unwrap_or_default();
@@ -36,7 +36,7 @@ fn of(tenant: &str, sessions: &[&str]) -> (String, Vec<String>) {
 }
 
 #[test]
-fn the_callers_of_a_failed_group_are_tried_by_tenant_and_then_alone() {
+fn callers_of_a_failed_group_are_retried_by_tenant_and_then_alone() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     for (tenant, session) in [("a", 1), ("b", 1), ("a", 2), ("b", 2)] {
         retries.add(job(tenant, session), now);
@@ -60,14 +60,14 @@ fn the_callers_of_a_failed_group_are_tried_by_tenant_and_then_alone() {
 }
 
 #[test]
-fn one_transaction_at_a_time_is_about_a_session_and_the_others_wait_no_longer_than_it() {
+fn one_transaction_at_a_time_locks_a_session_and_the_others_time_out_with_it() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     retries.add_locked(job("a", 1), now);
     retries.add(job("a", 1), now);
     retries.add(job("a", 1), now + LOCK_TIMEOUT / 2);
     let first = retries.take(now);
-    assert_eq!(group(&first), of("a", &["s-1"]), "what is found locked is tried alone");
-    assert!(retries.take(now).group.is_empty(), "two transactions are about one session");
+    assert_eq!(group(&first), of("a", &["s-1"]), "a locked session is retried alone");
+    assert!(retries.take(now).group.is_empty(), "two transactions concern one session");
 
     let later = now + LOCK_TIMEOUT;
     assert_eq!(retries.refused(first.group, true, later).len(), 1);

@@ -1,14 +1,14 @@
-//! Tenants' turns: each waits in a line of its own, and the lines are served round-robin. Pure state, no I/O.
+//! Schedules tenants round-robin; each has a FIFO line. Pure state, no I/O.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::names::TenantId;
 
-/// Waiting items, in a line for each tenant.
+/// Waiting items, in one line per tenant.
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
     lines: HashMap<TenantId, VecDeque<T>>,
-    /// The tenants that have lines, in the order of their turns.
+    /// The tenants with lines, in the order of their turns.
     order: VecDeque<TenantId>,
 }
 
@@ -27,7 +27,7 @@ impl<T> RoundRobin<T> {
         self.line(tenant).push_back(item);
     }
 
-    /// Puts an item back that had its turn.
+    /// Puts an item back at the front of its line.
     pub(super) fn push_front(&mut self, tenant: &TenantId, item: T) {
         self.line(tenant).push_front(item);
     }
@@ -37,7 +37,7 @@ impl<T> RoundRobin<T> {
         self.next_by(|_tenant, line| line.pop_front())
     }
 
-    /// What `pick` takes from the first line that has something for it. That tenant's next turn is after all others.
+    /// Returns what `pick` takes from the first line that has something for it. That tenant's next turn comes after all others.
     pub(super) fn next_by<R>(&mut self, mut pick: impl FnMut(&TenantId, &mut VecDeque<T>) -> Option<R>) -> Option<R> {
         for _ in 0..self.order.len() {
             let tenant = self.order.pop_front()?;
@@ -76,14 +76,14 @@ mod tests {
     }
 
     proptest! {
-        /// One step: this tenant adds this number of items, or (0) one is taken.
+        /// One step: this tenant adds this number of items, or (0) one item is taken.
         #[test]
-        fn between_two_turns_of_a_tenant_every_other_one_that_waits_has_one(
+        fn every_waiting_tenant_gets_a_turn_between_two_turns_of_another(
             steps in prop::collection::vec((0..5_usize, 0..4_usize), 1..200),
         ) {
             let mut turns = RoundRobin::default();
             let mut lines: HashMap<usize, VecDeque<usize>> = HashMap::new();
-            // How many turns others have had while a tenant waited for its own.
+            // The number of turns of others while a tenant waited.
             let mut passed = [0; 5];
             let mut next = 0;
             for (number, count) in steps {
@@ -96,7 +96,7 @@ mod tests {
                     continue;
                 }
                 let Some((of, item)) = turns.next() else {
-                    prop_assert!(lines.values().all(VecDeque::is_empty), "something is lost");
+                    prop_assert!(lines.values().all(VecDeque::is_empty), "an item is lost");
                     continue;
                 };
                 prop_assert_eq!(lines.entry(of).or_default().pop_front(), Some(item), "a line is not in order");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_without_anything_for_the_picker_keeps_its_line() {
+    fn a_tenant_without_items_for_the_picker_keeps_its_line() {
         let mut turns = RoundRobin::default();
         turns.push(&tenant(0), 1);
         turns.push(&tenant(1), 2);

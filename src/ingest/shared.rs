@@ -1,4 +1,4 @@
-//! What callers, committers and retriers share: the queue of waiting events, and what is tried again.
+//! State shared by callers, committers and retriers: the queue of waiting events, and the retries.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +19,11 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// An event waits for a committer.
     pub(super) arrived: Notify,
-    /// A transaction of a committer has ended.
+    /// A committer's transaction has ended.
     pub(super) ended: Notify,
-    /// Something may be tried again, or no committer is left.
+    /// A retry may be possible, or no committer is left.
     pub(super) retry: Notify,
-    /// Transactions of committers under way.
+    /// Transactions of committers in progress.
     pub(super) under_way: AtomicUsize,
 }
 
@@ -35,17 +35,16 @@ struct State {
     committers: usize,
 }
 
-/// What a retrier finds.
 #[derive(Debug)]
 pub(super) enum NextRetry {
     Work(RetryGroup),
     Nothing,
-    /// Nothing will come any more.
+    /// No more retries will come.
     Ended,
 }
 
 impl Shared {
-    /// `events` may wait.
+    /// At most `events` events may wait.
     pub(super) fn new(events: usize, retriers: usize) -> Self {
         let state = State {
             shares: Shares::new(events),
@@ -85,7 +84,7 @@ impl Shared {
         Ok(answered)
     }
 
-    /// What a committer takes next.
+    /// Returns the next job for a committer.
     pub(super) fn next(&self) -> Option<Job> {
         self.state().queue.next()
     }
@@ -103,7 +102,7 @@ impl Shared {
         NextRetry::Work(taken)
     }
 
-    /// Hands what a committer could not accept to the retriers. `is_locked`: it met a lock.
+    /// Hands jobs that a committer could not accept to the retriers. `is_locked`: they met a lock.
     pub(super) fn hand_over(&self, group: Vec<Job>, is_locked: bool) {
         let (mut state, now) = (self.state(), Instant::now());
         let is_about_one = is_locked && group.len() == 1;
@@ -118,7 +117,7 @@ impl Shared {
         self.retry.notify_one();
     }
 
-    /// Answers the callers of a transaction, each with its part.
+    /// Sends each caller of a transaction its part of the result.
     pub(super) fn answer(&self, group: Vec<Job>, accepted: Vec<Acceptance>) {
         self.release(&group);
         let mut accepted = accepted.into_iter();
@@ -128,7 +127,7 @@ impl Shared {
         }
     }
 
-    /// Tells the callers that nothing is known to be accepted.
+    /// Tells the callers that their events may not have been accepted.
     pub(super) fn refuse(&self, group: Vec<Job>) {
         self.release(&group);
         for job in group {
@@ -162,7 +161,7 @@ impl Shared {
     }
 }
 
-/// A committer that runs. After the last one events are refused.
+/// A running committer. After the last one has ended, events are refused.
 #[derive(Debug)]
 pub(super) struct Running(Arc<Shared>);
 
@@ -178,7 +177,7 @@ impl Drop for Running {
         let mut state = self.0.state();
         state.committers -= 1;
         if state.committers == 0 {
-            // Dropping a job answers it.
+            // A dropped job responds to its caller.
             while state.queue.next().is_some() {}
             drop(state);
             self.0.retry.notify_waiters();
@@ -186,7 +185,7 @@ impl Drop for Running {
     }
 }
 
-/// A transaction of a committer that is under way.
+/// A committer's transaction in progress.
 #[derive(Debug)]
 pub(super) struct UnderWay<'a>(&'a Shared);
 

@@ -1,7 +1,7 @@
-//! How many events of each tenant wait, and how many may. Pure state, no I/O.
+//! Limits how many events of each tenant wait. Pure state, no I/O.
 //!
-//! A tenant may have as many events waiting as it leaves free for others: half of the queue while it is alone, a second one
-//! half of the rest. So an event of a tenant that has none waiting finds room, though another posts without end.
+//! A tenant may have as many events waiting as it leaves free for others: half of the queue while it is alone, a second tenant
+//! half of the rest. So a tenant without waiting events always finds space, even if another one posts continuously.
 
 use std::collections::HashMap;
 
@@ -18,9 +18,9 @@ impl Shares {
         Self { free: events, held: HashMap::new() }
     }
 
-    /// Takes room for a caller's events, given by tenant. False, and nothing taken, unless every tenant has room for its own.
+    /// Reserves space for a caller's events, counted by tenant. Returns false and reserves nothing unless every tenant has space.
     pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = (&'a TenantId, usize)> + Clone) -> bool {
-        // While nothing waits, no share is a bound: a batch that is as large as the queue would never be accepted.
+        // While no event waits, shares do not apply: otherwise a batch as large as the queue would never be accepted.
         let is_idle = self.held.is_empty();
         for (taken, (tenant, count)) in events.clone().enumerate() {
             let most = if is_idle { self.free } else { self.room_of(tenant) };
@@ -45,7 +45,7 @@ impl Shares {
         }
     }
 
-    /// A tenant that has nothing waiting may take what is free, for a batch is never split.
+    /// A tenant without waiting events may take all free space, because a batch is never split.
     fn room_of(&self, tenant: &TenantId) -> usize {
         self.held.get(tenant).map_or(self.free, |held| self.free.saturating_sub(*held) / 2)
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_alone_may_hold_half_and_others_find_room() {
+    fn a_lone_tenant_may_hold_half_and_others_find_space() {
         let mut shares = Shares::new(100);
         let taken = (0..100).filter(|_| shares.take_of(0, 1)).count();
         assert_eq!((taken, shares.free), (50, 50));
@@ -101,9 +101,9 @@ mod tests {
     }
 
     proptest! {
-        /// One step: this tenant offers this number of events, or (0) all of its events are answered.
+        /// One step: this tenant offers this number of events, or (0) all of its events are accepted.
         #[test]
-        fn room_is_bounded_and_a_tenant_without_waiting_events_finds_some(
+        fn space_is_bounded_and_a_tenant_without_waiting_events_finds_some(
             size in 1..200_usize, steps in prop::collection::vec((0..4_usize, 0..20_usize), 1..200),
         ) {
             let mut shares = Shares::new(size);
@@ -116,7 +116,7 @@ mod tests {
                     let is_first = held == 0;
                     prop_assert!(is_first || shares.held_of(number) <= shares.free, "it leaves as much as it holds");
                 } else {
-                    prop_assert!(held > 0 || count > free, "room was refused to a tenant that holds none");
+                    prop_assert!(held > 0 || count > free, "a tenant that holds none was refused");
                     prop_assert_eq!((shares.free, shares.held_of(number)), (free, held));
                 }
                 prop_assert_eq!(shares.free + shares.held.values().sum::<usize>(), size);

@@ -1,8 +1,8 @@
-//! What a process holds as an apalis backend: a stream of claimed deliveries, or of operations, that knows no error.
+//! What a process works on, as an apalis backend: a stream of claimed deliveries or of operations that never fails.
 //!
-//! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight; so the database's errors stay
-//! with the claimer or the poller, and this stream has work or has none. There is nothing to close either: what was not started when
-//! the process stops is released by the worker that receives it.
+//! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight. So the claimer or the poller handles
+//! database errors, and this stream only yields work. It needs no closing: when the process stops, the worker releases deliveries
+//! that it receives but does not start.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use super::claimed::Claimed;
 /// The claimed deliveries of one channel, claim by claim.
 pub type ClaimedDeliveries = ClaimStream<Vec<Claimed>>;
 
-/// What was taken and is to be worked on. Clones share it; each piece is received once.
+/// A stream of claimed or leased work. Clones share it; each item is received once.
 #[derive(Debug)]
 pub struct ClaimStream<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
 

@@ -1,30 +1,29 @@
-//! Whether a claim waits for more work: one costs far more than a delivery of it. Pure state, no I/O.
+//! Decides whether a claim waits for more work: a claim costs far more than each of its deliveries. Pure state, no I/O.
 
 use std::time::{Duration, Instant};
 
 /// This many deliveries within a short window, or from one claim, mean that more will follow.
 const BUSY_DELIVERIES: u32 = 8;
-/// How long work waits for permits, or for more work while another claim is under way.
+/// How long work waits for permits, or for more work while another claim is in progress.
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
-/// How long work waits for permits if its tenants already hold a claim's worth each: they are served, and where many
-/// processes share a machine, each would else claim the few permits that become free in a moment.
+/// How long work waits for permits if its tenants each hold enough permits for a claim. Those tenants are served already, and
+/// without this wait many processes on one machine would each claim the few permits that become free at a time.
 const SERVED: Duration = Duration::from_millis(50);
-/// How long it waits under load, and how long if the batch is still small then.
+/// How long work waits under load, and the limit if the batch is still small then.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
 
-/// Decides how long work waits for more work, by the rate of deliveries and the claims under way.
 #[derive(Debug, Default)]
 pub(super) struct BatchWindow {
-    /// Planned claims that are not answered.
+    /// Planned claims without a result.
     claims: u32,
-    /// Deliveries that were seen since the last plan.
+    /// Deliveries seen since the last plan.
     seen: u32,
-    /// When the current window began, and the deliveries that were seen in it.
+    /// The start of the current window, and the number of deliveries seen in it.
     window: Option<(Instant, u32)>,
-    /// Until when more is expected.
+    /// More work is expected until then.
     busy_until: Option<Instant>,
-    /// Since when the work that is there now waits.
+    /// When the work that is ready now was first seen.
     waits_since: Option<Instant>,
 }
 
@@ -45,19 +44,18 @@ impl BatchWindow {
         }
     }
 
-    /// Deliveries that were seen since the last plan.
     pub(super) fn seen(&self) -> u32 {
         self.seen
     }
 
-    /// A plan was made of what was there; whether it is to be claimed.
+    /// The ready work was planned. `is_claim`: a claim follows.
     pub(super) fn planned(&mut self, is_claim: bool) {
         self.seen = 0;
         self.waits_since = None;
         self.claims += u32::from(is_claim);
     }
 
-    /// All lanes of a planned claim are settled; it gave so many deliveries.
+    /// A planned claim ended with this number of deliveries.
     pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
         self.claims = self.claims.saturating_sub(1);
         if deliveries >= BUSY_DELIVERIES {
@@ -69,7 +67,7 @@ impl BatchWindow {
         self.busy_until = self.busy_until.max(Some(until));
     }
 
-    /// Whether more is coming: a claim is under way, or much came lately.
+    /// True if more work is likely: a claim is in progress, or many deliveries were seen lately.
     pub(super) fn is_expected(&self, now: Instant) -> bool {
         self.claims > 0 || self.is_busy(now)
     }
@@ -78,16 +76,16 @@ impl BatchWindow {
         self.busy_until.is_some_and(|until| now < until)
     }
 
-    /// Until when the work that is there waits for permits; `None`: it has waited long enough. `are_served`: its tenants hold
-    /// a claim's worth of permits each.
+    /// Until when ready work waits for permits; `None`: it has waited long enough. `are_served`: its tenants each hold enough
+    /// permits for a claim.
     pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let end = since + if are_served { SERVED } else { SHORT_WINDOW };
-        // Asked again soon: permits become free at any moment.
+        // Check again soon: permits become free at any time.
         (now < end).then(|| end.min(now.max(since) + SHORT_WINDOW))
     }
 
-    /// The same for more work, where so much `is_there`.
+    /// Until when `is_there` ready deliveries wait for more; `None`: not at all.
     pub(super) fn waits_for_work(&mut self, is_there: u32, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let is_busy = self.is_busy(now);
@@ -95,7 +93,7 @@ impl BatchWindow {
         if now < end {
             Some(end)
         } else if is_busy && is_there < BUSY_DELIVERIES && now < since + LONGEST_WINDOW {
-            // Asked again soon: the next group may come at any moment.
+            // Check again soon: the next group may arrive at any time.
             Some(now + SHORT_WINDOW / 4)
         } else {
             None

@@ -1,4 +1,4 @@
-//! A claimed delivery in the hands of a worker. However its way ends, it ends in the completer.
+//! A claimed delivery that a worker holds. Each one ends in the completer, whatever happens to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use crate::domain::ids::ClaimId;
 use crate::store::queue::claim::{ClaimedDelivery, NoEvent};
 use crate::store::queue::finish::FinishedDelivery;
 
-/// A claim of this worker and how many of its deliveries are not recorded yet.
+/// A claim of this worker, and how many of its deliveries are not recorded yet.
 #[derive(Debug)]
 pub(super) struct OpenClaim {
     pub(super) id: ClaimId,
@@ -45,11 +45,11 @@ pub(super) struct Completion {
 pub(super) enum CompletionKind {
     /// The outcome is to be recorded.
     Record,
-    /// It was not started and is released into the queue.
+    /// It was not started and returns to the queue.
     Release,
 }
 
-/// One claimed delivery. Dropped without a word it is recorded as `interrupted`.
+/// One claimed delivery. If it is dropped, it is recorded as `interrupted`.
 #[derive(Debug)]
 pub struct Claimed {
     queue: Arc<ChannelQueue>,
@@ -62,22 +62,21 @@ pub struct Claimed {
 
 impl Claimed {
     pub(super) fn new(queue: Arc<ChannelQueue>, claim: Arc<OpenClaim>, mut place: ClaimedDelivery) -> Self {
-        // The place keeps what is recorded, not what is sent.
+        // The place keeps only the fields to record, not those to send.
         let delivery = std::mem::replace(&mut place.delivery, Err(NoEvent::Gone));
         Self { queue, claim, delivery, place: Some(place), started: Instant::now() }
     }
 
-    /// An error: there is nothing to send.
+    /// An error means that there is nothing to send.
     pub fn delivery(&self) -> Result<&Delivery, NoEvent> {
         self.delivery.as_ref().map_err(|why| *why)
     }
 
-    /// Whether the process is stopping: what was not started should be released.
+    /// True if the process is stopping: release deliveries that were not started.
     pub fn is_draining(&self) -> bool {
         self.queue.is_draining()
     }
 
-    /// The attempt starts now.
     pub fn start(&mut self) {
         self.started = Instant::now();
     }
@@ -88,7 +87,7 @@ impl Claimed {
         self.finish(CompletionKind::Record, attempt, signal);
     }
 
-    /// Ends without having started: releases the delivery into the queue.
+    /// Releases the delivery, which was not started.
     pub fn release(mut self) {
         self.finish(CompletionKind::Release, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }

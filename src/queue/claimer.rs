@@ -1,4 +1,4 @@
-//! Claimers: take permits first, then claim only that many, then hand each delivery to the workers.
+//! Claimers: take permits first, claim at most that many deliveries, and hand each delivery to the workers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +17,13 @@ use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// Claims that one channel may have under way at once: while one commits, the next one is read.
+/// Concurrent claims of one channel: while one commits, the next one reads.
 pub(super) const CLAIMERS: usize = 3;
-/// Deliveries of one claim: its row then fits a page of the database.
+/// Deliveries of one claim, so that its row fits into one page of the database.
 const BATCH: u32 = 128;
-/// Between questions about a claim whose answer was lost.
+/// Pause between queries for the status of a claim whose response was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a claimer works with.
 #[derive(Debug, Clone)]
 pub(super) struct Claimer {
     pub(super) db: Db,
@@ -37,13 +36,13 @@ pub(super) struct Claimer {
 /// Why nothing was claimed.
 #[derive(Debug)]
 pub(super) struct ClaimFailure {
-    /// The claim and its worker, if it may have happened all the same; `None`: it has not.
+    /// The claim and its worker, if it may have committed; `None`: it has not.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
 }
 
 impl Claimer {
-    /// Claims until `stop`; a claim that is under way is answered first.
+    /// Claims until `stop`; waits for the result of the current claim.
     pub(super) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if !self.registration.may_claim() {
@@ -67,8 +66,8 @@ impl Claimer {
         }
     }
 
-    /// Claims what was planned. If the database refuses the claim, each half of its lanes is claimed separately, until the
-    /// refused lane is alone and is set aside.
+    /// Claims the planned lanes. If the database refuses the claim, the claimer claims each half of its lanes separately, until
+    /// the refused lane is alone and is set aside.
     async fn claim(&self, planned: Vec<Planned>) {
         let mut parts = vec![planned];
         while let Some(mut part) = parts.pop() {
@@ -101,7 +100,7 @@ impl Claimer {
             }
             Err(ClaimError::Refused(error)) => return Err(ClaimFailure { unresolved: None, error }),
             Err(ClaimError::Unknown(error)) => {
-                tracing::warn!(%error, claim.id = %claim_id, "a claim was not answered; asking for it again by its id");
+                tracing::warn!(%error, claim.id = %claim_id, "a claim got no response; querying its status");
                 self.resolve(claim_id, worker_id).await?
             }
         };
@@ -109,7 +108,7 @@ impl Claimer {
         Ok((claim_id, taken))
     }
 
-    /// Queries the status of a claim; returns once the database has answered, or refuses to.
+    /// Queries the status of a claim; returns once the database has returned it, or refuses to.
     async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, ClaimFailure> {
         loop {
             let error = match with_timeout(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
@@ -121,7 +120,7 @@ impl Claimer {
                 FailureKind::Outage => self.registration.database_failed(),
                 FailureKind::Conflict | FailureKind::TimeLimit => {}
             }
-            tracing::warn!(%error, claim.id = %claim_id, "the status of a claim could not be queried; trying again");
+            tracing::warn!(%error, claim.id = %claim_id, "could not query the status of a claim; retrying");
             tokio::time::sleep(RESOLVE_PAUSE).await;
         }
     }
@@ -137,11 +136,11 @@ impl Claimer {
         let claim = SetAsideClaim { planned, why };
         self.queue.set_aside(claim.permits());
         self.metrics.change_claims_set_aside(channel, ClaimStep::Claim, 1);
-        // An error means that the process stops: the reaper takes over what was claimed.
+        // An error means that the process stops: the reaper takes over the claimed deliveries.
         drop(self.set_aside.send(claim));
     }
 
-    /// Repeats a claim that was set aside, or the query of its status.
+    /// Retries a claim that was set aside, or the query for its status.
     pub(super) async fn try_again(
         &self,
         claim: &SetAsideClaim,
@@ -152,7 +151,7 @@ impl Claimer {
         }
     }
 
-    /// Settles what was planned, and hands what was claimed to the workers.
+    /// Settles the planned lanes, and hands the claimed deliveries to the workers.
     pub(super) fn dispatch(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
         let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
         self.queue.settle(planned, &places);

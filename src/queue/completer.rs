@@ -1,7 +1,7 @@
-//! Completers: write outcomes in batches, and then free the permits. A completer repeats a batch while the database is away.
-//! It splits a batch that the database refuses until the refused outcome is alone, and one that waits for a lock in vain by
-//! days, for each day has its table. It sets aside what is still not accepted, and tries it again every 10 s. Outcomes that
-//! are set aside keep their permits, so that claims stop once no outcome can be recorded.
+//! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is unavailable.
+//! It splits a batch that the database refuses, until the refused outcome is alone. It splits a batch that times out on a lock by
+//! days, because each day has its table. It sets aside outcomes that are still not accepted, and retries them every 10 s. These
+//! outcomes keep their permits, so that claims stop if no outcome can be recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,17 +22,16 @@ use crate::store::queue::finish::{self, FinishedDelivery};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Transactions of outcomes that one channel may have under way. A claim's outcomes all go through one completer, so
-/// that a claim is never deleted before all of them are recorded.
+/// Concurrent transactions with outcomes of one channel. All outcomes of a claim go through one completer, so that a claim is
+/// never deleted before all of them are recorded.
 pub(super) const COMPLETERS: usize = 2;
 /// Outcomes of one transaction.
 const BATCH: usize = 512;
 /// How long the first outcome of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(4);
-/// Between attempts while the database is away.
+/// Pause between attempts while the database is unavailable.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a completer works with.
 #[derive(Debug)]
 pub(super) struct Completer {
     db: Db,
@@ -60,7 +59,7 @@ impl Completer {
         }
     }
 
-    /// Records until `stop`, and then what is still there.
+    /// Records outcomes until `stop`, and then those that remain.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -91,7 +90,7 @@ impl Completer {
             tracing::error!(
                 channel,
                 outcomes,
-                "outcomes were left to the reaper, because the database does not accept them"
+                "left outcomes to the reaper, because the database does not accept them"
             );
         }
     }
@@ -107,7 +106,7 @@ impl Completer {
         }
     }
 
-    /// Records and releases a batch, but for outcomes of a day whose table is known to be locked.
+    /// Records and releases a batch, except outcomes of a day whose table is known to be locked.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_day(waiting) {
@@ -125,8 +124,8 @@ impl Completer {
         }
     }
 
-    /// Records or releases a part. If the database does not accept it, its days or halves are tried alone, and what is still
-    /// not accepted is set aside. Returns the number of failures; that of a round, if one waited for a lock in vain.
+    /// Records or releases a part. If the database does not accept it, the completer tries its days or halves separately and sets
+    /// aside what is still not accepted. Returns the number of failures, or the limit of a round if one timed out on a lock.
     async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
         let mut failures = 0;
         let mut parts = vec![part];
@@ -171,12 +170,12 @@ impl Completer {
         self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
     }
 
-    /// Tries again what is set aside.
+    /// Retries what is set aside.
     async fn retry(&mut self) {
         let mut failures = 0;
         for _ in 0..self.set_aside.parts() {
             let Some(part) = self.set_aside.pop() else { break };
-            // Before the permits are free.
+            // Before the permits become free.
             self.queue.resumed(count(part.len()));
             self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
             failures += self.settle(part, true).await;
@@ -187,8 +186,8 @@ impl Completer {
         self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
     }
 
-    /// A single outcome that is refused is recorded without its detail, if that is accepted: text from outside is the
-    /// likeliest reason of a refusal.
+    /// If a single outcome is refused, the completer tries to record it without its detail: external text is the likeliest cause
+    /// of a refusal.
     async fn try_part(&self, part: &[Completion]) -> Result<(), Error> {
         if let [Completion { kind: CompletionKind::Release, claim, .. }, ..] = part {
             return self.try_release(claim, part).await;
@@ -201,11 +200,11 @@ impl Completer {
         }
         let attempt = Attempt { detail: None, ..finished.attempt.clone() };
         self.try_record(part, &[&FinishedDelivery { attempt, ..(*finished).clone() }]).await?;
-        tracing::warn!(error = %refusal, delivery.id = %finished.id, "an outcome was recorded without its detail, which the database refuses");
+        tracing::warn!(error = %refusal, delivery.id = %finished.id, "recorded an outcome without its detail, which the database refused");
         Ok(())
     }
 
-    /// Records outcomes together. A claim whose last outcomes are among them is complete, and its row goes.
+    /// Records outcomes together. Deletes the row of a claim whose last outcomes are among them.
     async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
         let complete: Vec<ClaimId> =
@@ -219,7 +218,6 @@ impl Completer {
         Ok(())
     }
 
-    /// Releases deliveries of a claim together.
     async fn try_release(&self, claim: &OpenClaim, part: &[Completion]) -> Result<(), Error> {
         let ids: Vec<DeliveryId> = part.iter().map(|one| one.finished.id).collect();
         fail::fail_point!("release::before");
@@ -228,7 +226,7 @@ impl Completer {
             if failure_kind(&error).concerns_rows() {
                 return Err(error);
             }
-            tracing::warn!(%error, "deliveries could not be released; trying again");
+            tracing::warn!(%error, "could not release deliveries; retrying");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
         fail::fail_point!("release::after");
@@ -237,7 +235,7 @@ impl Completer {
         Ok(())
     }
 
-    /// Writes, and repeats that while the database is away. An error: it does not accept these rows now.
+    /// Writes outcomes, and retries while the database is unavailable. An error means that it does not accept these rows now.
     async fn finish(&self, complete: &[ClaimId], finished: &[&FinishedDelivery]) -> Result<Vec<DeliveryId>, Error> {
         loop {
             fail::fail_point!("finish::before");
@@ -250,7 +248,7 @@ impl Completer {
                     return Ok(late);
                 }
                 Err(error) if failure_kind(&error).concerns_rows() => return Err(error),
-                Err(error) => tracing::warn!(%error, "outcomes could not be recorded; trying again"),
+                Err(error) => tracing::warn!(%error, "could not record outcomes; retrying"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -268,7 +266,7 @@ impl Completer {
                 self.metrics.attempt_observed(channel, one.attempt.duration);
             }
             if channel == Channel::Webhook && one.id.ordinal() > 1 {
-                // A replay: its id has the time of an event that may be days old.
+                // A replay: its id contains the time of an event that may be days old.
                 continue;
             }
             let waited = one.id.accepted_at().and_then(|accepted| (one.claimed_at - accepted).to_std().ok());
@@ -277,7 +275,7 @@ impl Completer {
     }
 }
 
-/// How many deliveries of each claim are in the batch.
+/// Counts the deliveries of each claim in the batch.
 fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
     let mut counts: HashMap<ClaimId, (&OpenClaim, u32)> = HashMap::new();
     for one in part {
@@ -286,7 +284,7 @@ fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
     counts
 }
 
-/// A batch has 512 outcomes.
+/// A batch has at most 512 outcomes.
 fn count(outcomes: usize) -> u32 {
     u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! The search for work that this node was not notified of: events of other processes and of SQL callers, late commits,
-//! work from before the start.
+//! Discovery: finds ready deliveries that this node got no hint for: from other processes, SQL callers, late commits, and from
+//! before the start.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +16,11 @@ use crate::store::queue::lanes;
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Lanes of one step of a tail scan; it takes some microseconds for each.
+/// Lanes per step of a tail scan, which takes some microseconds for each.
 const TAILS: usize = 2_048;
 /// How often the number of ready deliveries is read from the statistics.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the search works with.
 #[derive(Debug)]
 pub(super) struct Discovery {
     pub(super) db: Db,
@@ -29,13 +28,13 @@ pub(super) struct Discovery {
     pub(super) metrics: Metrics,
 }
 
-/// One search through all endpoints, in steps.
+/// One search of all endpoints, in steps.
 #[derive(Debug)]
 struct Search {
     kind: Kind,
     walk: Walk,
     tails: TailScan,
-    /// The time that its statements have taken, without the check before it.
+    /// Time that its statements took, without the check before it.
     cost: Duration,
     found: usize,
     longest_wait: Duration,
@@ -72,12 +71,12 @@ impl Discovery {
                 }
                 Err(error) => {
                     if failure_kind(&error) == FailureKind::Refusal {
-                        tracing::warn!(%error, "the database refused the search for ready deliveries");
+                        tracing::warn!(%error, "the database refused a search for ready deliveries");
                     } else {
                         tracing::debug!(%error, "the search for ready deliveries failed");
                     }
                     if search.kind == Kind::Tails {
-                        // If it started too far back to end in time, it must not do so again: a walk follows.
+                        // A search that started too far back to finish in time must not do so again: a walk follows.
                         late.searched();
                     }
                     pace.failed(search.kind, cost, Instant::now());
@@ -92,14 +91,14 @@ impl Discovery {
         }
     }
 
-    /// Notes which transactions may commit deliveries late, before a search begins.
+    /// Before a search, notes which transactions may still commit deliveries.
     async fn check(&self, late: &mut LateCommits) -> Result<(), Error> {
         let taken = self.queue.furthest_taken();
         late.check(&with_timeout(lanes::writing_transactions(&self.db)).await?, taken);
         Ok(())
     }
 
-    /// Looks at the next endpoints; true at the end of the search.
+    /// Searches the next endpoints; true at the end of the search.
     async fn step(&self, search: &mut Search, late_after: i64) -> Result<bool, Error> {
         let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
@@ -152,8 +151,8 @@ impl Search {
     }
 }
 
-/// Rests after a step that took `cost`. A hint ends the rest, but not before a moment that bounds how often hints cause a
-/// scan and how much of the time those take. A hint that comes earlier, also during the step, is kept until then.
+/// Pauses after a step that took `cost`. A hint ends the pause, but not before a minimum that bounds how often hints cause a scan
+/// and how much time the scans take. Earlier hints, including those during the step, are kept until then.
 async fn pause(queue: &ChannelQueue, rest: Duration, cost: Duration) {
     let least = rest.min(cost.max(HINTED_PAUSE));
     tokio::time::sleep(least).await;
@@ -202,7 +201,7 @@ mod tests {
             let caused = u128::from(scans.get());
             let most = started.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
             assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
-            // Whenever it comes: right after a scan has started, and later.
+            // At any time: right after a scan has started, and later.
             for wait in [Duration::ZERO, HINTED_PAUSE / 2, HINTED_PAUSE * 2] {
                 tokio::time::sleep(wait).await;
                 let before = scans.get();

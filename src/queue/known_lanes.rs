@@ -1,6 +1,6 @@
-//! The lanes that this node knows: by endpoint, in key order, and in the order in which they are checked for being idle.
+//! The lanes that this node knows: by endpoint in key order, and in the order of their idle checks.
 //!
-//! All calls run under the channel's lock, so none visits all lanes, however many there are.
+//! All calls hold the channel's lock, so none visits all lanes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -10,17 +10,17 @@ use super::lane::Lane;
 use crate::domain::ids::EndpointId;
 use crate::store::queue::lanes::{LaneCursor, Place};
 
-/// How long a lane is kept without being used; the search finds its endpoint again.
+/// How long an unused lane is kept; discovery finds its endpoint again.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
-/// Lanes that one call checks for being idle. A call comes with each delivery that is seen, which adds one lane at most:
-/// with two checks, lanes are forgotten faster than they are added.
+/// Lanes that one call checks for being idle. A call follows each delivery that is seen, which adds at most one lane. With two
+/// checks, lanes are forgotten faster than they are added.
 const IDLE_CHECKS: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct KnownLanes {
     by_endpoint: HashMap<EndpointId, Lane>,
     in_key_order: BTreeSet<LaneCursor>,
-    /// Each lane once, with the time of its next check, the earliest first.
+    /// Each lane once, by the time of its next check.
     idle_checks: VecDeque<(Instant, EndpointId)>,
 }
 
@@ -33,7 +33,7 @@ impl KnownLanes {
         self.by_endpoint.get_mut(&endpoint)
     }
 
-    /// The endpoint's lane, which `new` makes if it is not known yet.
+    /// Returns the endpoint's lane, made by `new` if it is not known yet.
     pub(super) fn get_or_add(&mut self, endpoint: EndpointId, now: Instant, new: impl FnOnce() -> Lane) -> &mut Lane {
         match self.by_endpoint.entry(endpoint) {
             Entry::Occupied(known) => known.into_mut(),
@@ -46,7 +46,7 @@ impl KnownLanes {
         }
     }
 
-    /// Checks a few lanes and forgets those that have been idle for long. Returns the forgotten lanes.
+    /// Checks a few lanes, and forgets and returns those that have been idle for long.
     pub(super) fn forget_idle(&mut self, now: Instant) -> Vec<Lane> {
         let mut forgotten = Vec::new();
         for _ in 0..IDLE_CHECKS {
@@ -62,8 +62,8 @@ impl KnownLanes {
         forgotten
     }
 
-    /// The places of up to `most` lanes in key order, the first of them at or behind `from`, for a tail scan of what lies
-    /// behind `late_after` or was not taken yet. The last place may only be an end: there the next part begins.
+    /// Up to `most` lanes in key order, starting at `from`, as places for a tail scan of what lies behind `late_after` or was not
+    /// claimed yet. The last place may only mark the end, where the next part starts.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         let mut keys = self.in_key_order.range(from..);
         let known = keys.by_ref().take(most).filter_map(|key| {

@@ -1,7 +1,8 @@
-//! One lane: an endpoint's place in its work, its cap, and what its answers say of it. Pure state.
+//! One lane: its position in the endpoint's work, its cap, and the health of its endpoint. Pure state.
 //!
-//! The cap follows the answers: one more for each success, half of it after a timeout (additive increase, multiplicative
-//! decrease), so that an endpoint gets what it can take and a hanging one falls to a single attempt at a time.
+//! The cap follows the responses: it grows by one after each success and halves after a timeout (additive increase,
+//! multiplicative decrease). So an endpoint gets as many attempts as it can handle, and one that hangs falls to one attempt at a
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -11,38 +12,37 @@ use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
 use crate::store::queue::lanes::{LaneCursor, Place};
 
-/// What a new endpoint may have in flight, before anything is known of it.
+/// The cap of a new endpoint, before its first response.
 pub(super) const FIRST_CAP: u32 = 16;
-/// Without any answer for this long an endpoint counts as slow, while its attempts still run.
+/// An endpoint without any response for this long is slow, although its attempts still run.
 pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
-/// An endpoint that answers faster than this is proven.
+/// An endpoint that responds faster than this is proven.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
-/// How far back a claim starts, in time and in deliveries: a transaction may commit after a later one, and its
-/// deliveries then lie behind what was reached. The search finds those that commit later still.
+/// How far a claim starts before the last claimed position, in time and in deliveries: a transaction may commit after a later
+/// one, so its deliveries appear before that position. Discovery finds those that commit even later.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
-/// The largest batch of a lane in one turn: a claim of 128 still serves eight lanes.
+/// The largest batch of a lane in one turn: a claim of 128 then serves at least eight lanes.
 pub(super) const MAX_BATCH_SIZE: u32 = 16;
 
-/// What an attempt says of its endpoint.
+/// What an attempt shows about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptSignal {
-    /// It answered, whatever the answer was.
+    /// It responded, with any status.
     Answered,
-    /// It did not answer in time.
+    /// It did not respond in time.
     TimedOut,
-    /// Nothing was sent, or it says nothing of the endpoint's pace.
+    /// Nothing was sent, or the result says nothing about the endpoint's speed.
     Neutral,
 }
 
-/// What is known of an endpoint's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LaneHealth {
-    /// There was no answer yet.
+    /// No response yet.
     New,
-    /// Its last answer came fast.
+    /// Its last response was fast.
     Proven,
-    /// It did not answer for long.
+    /// It did not respond for long.
     Slow,
 }
 
@@ -58,43 +58,43 @@ impl LaneHealth {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) tenant: TenantId,
-    /// Where the next claim starts; follows `settling`, which follows `reached`, the furthest position that was taken.
+    /// Where the next claim starts. It follows `settling`, which follows `reached`, the furthest claimed position.
     settled: i64,
     settling: i64,
     reached: i64,
-    /// How many were taken since the three moved, and when that was.
+    /// How many deliveries were claimed since these three moved, and when they moved.
     taken_since: u32,
     settled_at: Instant,
-    /// Whether there may be work.
+    /// True if there may be work.
     pub(super) has_work: bool,
-    /// Counts the times that work was seen: an answer to an older question does not hide newer work.
+    /// Counts the hints: the result of an older claim does not hide newer work.
     pub(super) generation: u64,
-    /// Whether the lane has a place in the turns of each kind. Once its kind changes, the other place means nothing.
+    /// Whether the lane waits for a turn of each kind. Once its kind changes, the other entry is void.
     queued: ByKind<bool>,
     pub(super) health: LaneHealth,
-    /// Permits held (reserved, in flight or not yet recorded), by what the endpoint was when they were taken: those of an
-    /// endpoint that was proven and hangs now are not taken from what new endpoints share.
+    /// Permits held (reserved, in flight or not yet recorded), by the kind of the endpoint when it took them. Those of a proven
+    /// endpoint that hangs now do not count against the share of new endpoints.
     held: ByKind<u32>,
-    /// Attempts that were started and not answered.
+    /// Attempts that were started and have no response.
     in_flight: u32,
     cap: u32,
-    /// How many deliveries a turn may take when many lanes wait. To find a lane's work costs more than to take it, so a
-    /// lane that gave all it was asked for is asked for more.
+    /// How many deliveries a turn may claim when many lanes wait. Finding a lane's work costs more than claiming it, so a lane
+    /// that fills its quota gets a larger one.
     pub(super) batch_size: u32,
-    /// Estimated backlog: the size of the last full batch, if the one before was full too. (A single full batch
-    /// may be chance: among many lanes each is asked for few.)
+    /// Estimated backlog: the size of the last full batch, if the one before was full too. (A single full batch may be chance,
+    /// because each of many lanes has a small quota.)
     pub(super) backlog_estimate: u32,
-    /// Deliveries that were seen since its last turn.
+    /// Deliveries seen since its last turn.
     seen: u32,
-    /// When the cap was halved last: the attempts started before say nothing new.
+    /// When the cap was last halved: attempts started before then add no information.
     cut_at: Instant,
-    /// The last answer, or the start of the first attempt since all was quiet.
+    /// The last response, or the start of the first attempt after an idle time.
     progress_at: Instant,
     pub(super) active_at: Instant,
 }
 
 impl Lane {
-    /// A lane whose work begins at `position`, and which may never have more than `most` in flight.
+    /// A lane whose work starts at `position`, with at most `most` attempts in flight.
     pub(super) fn new(tenant: TenantId, position: i64, most: u32, now: Instant) -> Self {
         Self {
             tenant,
@@ -133,23 +133,23 @@ impl Lane {
         self.cap.saturating_sub(self.held.sum())
     }
 
-    /// What it asks of a turn whose share is so much: the largest of its share, of what was seen, and of its batch size.
+    /// How many deliveries it requests in a turn: the maximum of its `share`, of the deliveries seen, and of its batch size.
     pub(super) fn wants(&self, share: u32) -> u32 {
         share.max(self.batch_size).max(self.seen.min(MAX_BATCH_SIZE))
     }
 
-    /// Whether it gets a place in the turns of its kind: it may have work and room, and has none yet.
+    /// Puts the lane into the turns of its kind; true if it may have work, has free permits and was not there yet.
     pub(super) fn queue(&mut self) -> bool {
         let has_work_and_room = self.has_work && self.room() > 0;
         has_work_and_room && !std::mem::replace(self.queued.of_mut(self.health.kind()), true)
     }
 
-    /// Its place in the turns of this kind has come.
+    /// The lane's turn of this kind has come.
     pub(super) fn dequeued(&mut self, kind: Kind) {
         *self.queued.of_mut(kind) = false;
     }
 
-    /// How many more it may take where its tenant may take `free`. An unproven one leaves as many to its tenant's others.
+    /// How many more it may claim while its tenant may claim `free`. An unproven one leaves as many to its tenant's others.
     pub(super) fn room_within(&self, free: u32) -> u32 {
         match self.health.kind() {
             Kind::Proven => self.room(),
@@ -161,7 +161,7 @@ impl Lane {
         *self.held.of_mut(self.health.kind()) += permits;
     }
 
-    /// Releases permits, first those that were taken before the endpoint's kind changed. Returns how many of which kind.
+    /// Releases permits, first those taken before the endpoint's kind changed. Returns how many of each kind.
     pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
         let kind = self.health.kind();
         let mut left = permits;
@@ -189,12 +189,12 @@ impl Lane {
         LaneCursor::new(&self.tenant, endpoint)
     }
 
-    /// Where a tail scan looks: behind the furthest position that was taken, or behind `late_after` if that is earlier.
+    /// Where a tail scan starts: behind the furthest claimed position, or behind `late_after` if that is earlier.
     pub(super) fn place(&self, endpoint: EndpointId, late_after: i64) -> Place {
         Place { key: self.key(endpoint), after: Some(self.reached.min(late_after)) }
     }
 
-    /// Whether it holds permits or has a place in the turns.
+    /// True if it holds permits or waits for a turn.
     pub(super) fn is_in_use(&self) -> bool {
         self.held.sum() > 0 || Kind::ALL.iter().any(|kind| *self.queued.of(*kind))
     }
@@ -212,19 +212,19 @@ impl Lane {
         }
     }
 
-    /// Whether the last claim got all that it asked for, so that there may be more.
+    /// True if the last claim filled the lane's quota, so that there may be more.
     pub(super) fn is_deep(&self) -> bool {
         self.batch_size > 1
     }
 
-    /// What it gave of what it was asked for.
+    /// Notes that the lane gave `count` of the `asked` deliveries.
     pub(super) fn gave(&mut self, count: u32, asked: u32) {
         let all = count >= asked;
         self.backlog_estimate = if all && self.is_deep() { count } else { 0 };
         self.batch_size = if all { (self.batch_size * 2).min(MAX_BATCH_SIZE) } else { 1 };
     }
 
-    /// Whether attempts are in flight and none was answered for long.
+    /// True if attempts are in flight and none got a response for long.
     pub(super) fn stalled(&self, now: Instant) -> bool {
         self.in_flight > 0 && now.duration_since(self.progress_at) >= STALL_AFTER
     }

@@ -1,8 +1,8 @@
-//! Who may send next: the lanes of one channel on this node. Pure state, no I/O.
+//! Decides which endpoints may send next: the lanes of one channel on this node. Pure state, no I/O.
 //!
-//! A lane is an endpoint that may have ready deliveries. Tenants are scheduled round-robin, and each tenant's lanes within its
-//! turn. A turn's length is bounded, and deliveries cost the same, so that turns need no deficit counters. A lane is bounded by its own cap, a tenant
-//! by its shares.
+//! A lane is an endpoint that may have ready deliveries. Tenants are scheduled round-robin, and so are the lanes of each tenant
+//! within its turn. A turn's length is bounded and deliveries cost the same, so turns need no deficit counters. A lane is bounded
+//! by its cap, a tenant by its shares.
 
 use std::time::Instant;
 
@@ -14,12 +14,12 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::queue::claim::LaneQuota;
 
-/// The bounds of one channel on one node.
+/// Limits of one channel on one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneLimits {
-    /// Deliveries that may be started and not recorded at once.
+    /// Deliveries that may be claimed and not recorded at the same time.
     pub(super) permits: u32,
-    /// The most that one endpoint may have of them.
+    /// The most of them that one endpoint may have.
     pub(super) endpoint_permits: u32,
 }
 
@@ -30,22 +30,21 @@ pub(super) struct Planned {
     generation: u64,
 }
 
-/// All lanes of a channel.
 #[derive(Debug)]
 pub(super) struct Lanes {
     limits: LaneLimits,
     known: KnownLanes,
     tenants: Tenants,
-    /// How many lanes are slow.
+    /// Number of slow lanes.
     slow: usize,
-    /// The furthest position that any lane has given.
+    /// The furthest claimed position of all lanes.
     furthest_taken: i64,
     batch_window: BatchWindow,
 }
 
-/// So much work is worth a claim of its own, whatever else is coming.
+/// This many ready deliveries justify a claim, even if more is coming.
 const ENOUGH: u32 = 64;
-/// So are so many lanes with work.
+/// So does this number of lanes with work.
 const MANY: usize = 32;
 
 impl Lanes {
@@ -80,12 +79,12 @@ impl Lanes {
         self.furthest_taken
     }
 
-    /// Whether a claim could be planned now.
+    /// True if a claim could be planned now.
     pub(super) fn has_turns(&self) -> bool {
         self.tenants.has_turns()
     }
 
-    /// Work was seen: a delivery of this endpoint is ready at `position`.
+    /// A delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
         let most = self.limits.endpoint_permits;
         let tenants = &mut self.tenants;
@@ -102,12 +101,12 @@ impl Lanes {
         }
     }
 
-    /// Plans a claim of at most `batch` deliveries and reserves permits for it; empty when there is no work or no room.
+    /// Plans a claim of at most `batch` deliveries and reserves its permits; empty if there is no work or no free permit.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut planned = Vec::new();
         let mut left = batch.min(self.free());
         for kind in Kind::ALL {
-            // Unproven endpoints, whose answers may take long, leave most of a claim to the others.
+            // Unproven endpoints may respond slowly, so they leave most of a claim to the others.
             let is_shared = kind == Kind::Unproven && self.tenants.waiting(Kind::Proven) > 0;
             let most = if is_shared { left.div_ceil(3) } else { left };
             left -= self.plan_turns(kind, most, now, &mut planned);
@@ -116,7 +115,7 @@ impl Lanes {
         planned
     }
 
-    /// One turn for each tenant, of `most` deliveries in all. Returns how many were planned.
+    /// Plans one turn for each tenant, of at most `most` deliveries in total. Returns how many it planned.
     fn plan_turns(&mut self, kind: Kind, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let tenants = self.tenants.waiting(kind);
         let share = (most / u32::try_from(tenants).unwrap_or(u32::MAX).max(1)).max(MAX_BATCH_SIZE);
@@ -134,7 +133,7 @@ impl Lanes {
         most - left
     }
 
-    /// A turn of up to `most` deliveries, of which the tenant may take `free`. Returns how many were planned.
+    /// Plans a turn of up to `most` deliveries, of which the tenant may claim `free`. Returns how many it planned.
     fn plan_turn(&mut self, turn: &mut Turn, free: u32, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let room = most.min(free);
         let share = (room / u32::try_from(turn.endpoints.len()).unwrap_or(u32::MAX).max(1)).max(1);
@@ -150,7 +149,7 @@ impl Lanes {
                 continue;
             }
             let before = lane.health;
-            // A lane whose attempts give no answer for long is slow before its first timeout.
+            // A lane whose attempts get no response for long is slow before its first timeout.
             if lane.stalled(now) {
                 lane.health = LaneHealth::Slow;
             }
@@ -167,7 +166,7 @@ impl Lanes {
             planned.push(Planned { quota: lane.quota(endpoint, quota, now), generation: lane.generation });
             lane.take(quota);
             self.tenants.take(&turn.tenant, turn.kind, quota);
-            // Of a lane that is not known to have more than it was asked for, the answer or a hint will tell.
+            // If the lane is not known to have more, the claim's result or a hint will show it.
             lane.has_work = lane.is_deep();
             if lane.queue() {
                 turn.endpoints.push_back(endpoint);
@@ -176,7 +175,7 @@ impl Lanes {
         room - left
     }
 
-    /// Until when the work that is there waits, for permits or for more work; `None`: it is to be claimed now.
+    /// Until when ready work waits, for permits or for more work; `None`: claim it now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
         if self.tenants.room(MANY) < wanted {
             return self.batch_window.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
@@ -184,29 +183,29 @@ impl Lanes {
         if self.expects_more(now) { self.batch_window.waits_for_work(self.is_there(), now) } else { None }
     }
 
-    /// Whether what is known to be there is little and more is coming.
+    /// True if little work is ready and more is coming.
     pub(super) fn expects_more(&self, now: Instant) -> bool {
         self.batch_window.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
     }
 
-    /// Whether so much is known to be there that a claim need not wait for more.
+    /// True if enough work is ready that a claim need not wait for more.
     pub(super) fn has_enough(&self) -> bool {
         self.is_there() >= ENOUGH
     }
 
-    /// Deliveries that are known to be there, or expected of lanes that gave all they were asked for.
+    /// Known ready deliveries, plus those expected from lanes that filled their quota.
     fn is_there(&self) -> u32 {
         let backlog = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.backlog_estimate);
         self.tenants.endpoints().take(MANY).map(backlog).fold(self.batch_window.seen(), u32::saturating_add)
     }
 
-    /// All lanes of a planned claim are settled; it gave so many deliveries.
+    /// All lanes of a planned claim are settled; it claimed this number of deliveries.
     pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
         self.batch_window.claim_ended(deliveries, now);
     }
 
-    /// The answer to a planned claim: `taken` are the positions that this lane gave. What was reserved and not taken is
-    /// free again; a lane that gave less than asked has no more work, unless work was seen meanwhile.
+    /// The result of a planned claim: `taken` are the claimed positions of this lane. Unused reserved permits become free. A lane
+    /// that did not fill its quota has no more work, unless a hint arrived meanwhile.
     pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
         let endpoint = planned.quota.endpoint_id;
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
@@ -226,7 +225,7 @@ impl Lanes {
         self.release(endpoint, planned.quota.quota.saturating_sub(count));
     }
 
-    /// An attempt ended: what it says of the endpoint. To be called once for each delivery that was taken.
+    /// An attempt ended with this signal about its endpoint. Call it once for each claimed delivery.
     pub(super) fn answered(&mut self, endpoint: EndpointId, signal: AttemptSignal, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
         let Some(lane) = self.known.get_mut(endpoint) else { return };
@@ -236,7 +235,7 @@ impl Lanes {
         self.queue(endpoint);
     }
 
-    /// `count` deliveries of this endpoint are recorded (or were never taken): their permits are free.
+    /// `count` deliveries of this endpoint are recorded (or were never claimed): frees their permits.
     pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
         if let Some(lane) = self.known.get_mut(endpoint) {
             for (kind, released) in lane.release(count) {
@@ -246,7 +245,7 @@ impl Lanes {
         }
     }
 
-    /// Gives the lane its place in the turns, if it may begin deliveries.
+    /// Puts the lane into the turns, if it may start deliveries.
     fn queue(&mut self, endpoint: EndpointId) {
         if let Some(lane) = self.known.get_mut(endpoint)
             && lane.queue()

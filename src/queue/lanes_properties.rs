@@ -1,4 +1,4 @@
-//! What holds of turns and bounds in any course of events.
+//! Invariants of turns and limits under random sequences of events.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,12 @@ use super::lanes_tests::{LIMITS, endpoint, lanes_with_work, settle_fully};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
-/// How many endpoints there are.
 const ENDPOINTS: u128 = 6;
-/// So few that lanes often wait for room.
+/// So few that lanes often wait for permits.
 const TIGHT: LaneLimits = LaneLimits { permits: 24, endpoint_permits: 3 };
-/// Tenants beside the one that must not feel them.
+/// Other tenants, which must not affect the tested one.
 const OTHERS: u128 = 3;
 
-/// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
     Hint(u128),
@@ -39,18 +37,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a test keeps beside the lanes, to compare them with.
+/// The lanes, and a model of their expected state.
 struct World {
     lanes: Lanes,
     now: Instant,
     next: i64,
-    /// Claims that are not answered.
+    /// Planned claims without a result.
     planned: Vec<Planned>,
     running: Vec<(EndpointId, Instant)>,
     ended: Vec<EndpointId>,
-    /// Those of them that never answer.
+    /// Endpoints that never respond.
     hanging: Vec<EndpointId>,
-    /// How many tenants share the endpoints.
+    /// Number of tenants that share the endpoints.
     tenants: u128,
 }
 
@@ -96,7 +94,7 @@ impl World {
         }
     }
 
-    /// The answer to a planned claim: so many were found, or as many as were asked for.
+    /// The result of a planned claim: `found` deliveries, at most the quota.
     fn settle(&mut self, one: &Planned, found: u32) {
         let count = i64::from(one.quota.quota.min(found));
         let positions: Vec<i64> = (self.next..self.next + count).collect();
@@ -111,7 +109,7 @@ impl World {
         }
     }
 
-    /// All that do not hang answer at once, and are recorded; who that was.
+    /// All endpoints that do not hang respond at once and are recorded. Returns them.
     fn answer_healthy(&mut self) -> Vec<EndpointId> {
         self.settle_all(u32::MAX);
         let (hanging, healthy): (Vec<_>, Vec<_>) =
@@ -127,7 +125,7 @@ impl World {
         healthy.into_iter().map(|(of, _)| of).collect()
     }
 
-    /// Everything that is started ends, and says nothing of its endpoint's pace.
+    /// Every started attempt ends with a neutral signal.
     fn end_all(&mut self) {
         for (of, started) in self.running.drain(..) {
             self.lanes.answered(of, AttemptSignal::Neutral, started, self.now);
@@ -139,7 +137,7 @@ impl World {
         self.settle_all(0);
     }
 
-    /// Whether the endpoint has its turn in one round of claims, while those that do not hang answer at once.
+    /// True if the endpoint gets its turn in one round of claims, while all that do not hang respond at once.
     fn has_its_turn(&mut self, endpoint: EndpointId) -> bool {
         (0..ENDPOINTS).any(|_| {
             let plan = self.lanes.plan(LIMITS.permits, self.now);
@@ -170,8 +168,8 @@ proptest! {
 
     #[test]
     fn a_healthy_delivery_never_waits_for_a_permit_that_a_hanging_one_holds(steps in prop::collection::vec(step(), 1..300)) {
-        // Whatever happened before: another one that gets work has its turn in one round of claims, though the hanging one
-        // holds all that it may have.
+        // After any history, another endpoint with new work gets its turn in one round of claims, although the hanging one holds
+        // all permits that it may hold.
         let mut world = World::new(LIMITS, vec![endpoint(0)]);
         for step in &steps {
             world.take(step);
@@ -183,7 +181,7 @@ proptest! {
 
     #[test]
     fn a_tenant_begins_at_once_whatever_other_tenants_do(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
-        // The others answer, fail, hang, and hang in the end, so that nothing they hold is released any more.
+        // The others respond, fail and hang; in the end all hang, so that none of their permits becomes free.
         const OWN: u128 = 1_000;
         let mut world = World::new(LIMITS, Vec::new());
         world.tenants = OTHERS;
@@ -211,7 +209,7 @@ proptest! {
 
     #[test]
     fn an_endpoint_that_answers_again_never_waits_behind_hanging_ones(steps in prop::collection::vec(step(), 1..300)) {
-        // Two hang, the others are slow and fail at times: whoever answers at once then has its turn again.
+        // Two hang, the others are slow and fail at times. An endpoint that responds at once then gets its turn again.
         let mut world = World::new(TIGHT, vec![endpoint(0), endpoint(5)]);
         for step in &steps {
             world.take(step);
@@ -223,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn a_slow_endpoint_has_its_turn_when_nothing_is_held(steps in prop::collection::vec(step(), 1..300), last in 0..ENDPOINTS) {
+    fn a_slow_endpoint_gets_its_turn_when_no_permit_is_held(steps in prop::collection::vec(step(), 1..300), last in 0..ENDPOINTS) {
         let mut world = World::new(TIGHT, Vec::new());
         for step in &steps {
             world.take(step);

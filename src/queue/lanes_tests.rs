@@ -1,4 +1,4 @@
-//! The rules of turns and bounds, by examples.
+//! Examples for the rules of turns and limits.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(super) fn lanes_with_work(endpoints: u128, now: Instant) -> Lanes {
     lanes
 }
 
-/// Answers a plan with as much as was asked for: there is always more work.
+/// Settles a plan with full quotas: there is always more work.
 pub(super) fn settle_fully(lanes: &mut Lanes, plan: &[Planned], next: &mut i64, now: Instant) -> Vec<EndpointId> {
     let mut started = Vec::new();
     for one in plan {
@@ -46,7 +46,7 @@ fn the_batch_is_shared_among_the_lanes() {
 }
 
 #[test]
-fn a_lane_that_gives_all_is_asked_for_more_and_one_that_does_not_for_one() {
+fn a_lane_that_fills_its_quota_gets_a_larger_one_and_any_other_lane_gets_one() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(100, now);
     let mut next = 1;
@@ -77,7 +77,7 @@ fn a_lane_that_gives_all_is_asked_for_more_and_one_that_does_not_for_one() {
 }
 
 #[test]
-fn turns_go_on_where_they_stopped() {
+fn turns_continue_where_they_stopped() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
     let first: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
@@ -87,7 +87,7 @@ fn turns_go_on_where_they_stopped() {
 }
 
 #[test]
-fn a_new_endpoint_may_begin_only_a_few() {
+fn a_new_endpoint_may_start_only_a_few_deliveries() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     assert_eq!(lanes.plan(80, now)[0].quota.quota, FIRST_CAP);
@@ -95,7 +95,7 @@ fn a_new_endpoint_may_begin_only_a_few() {
 }
 
 #[test]
-fn a_lane_that_gave_less_than_asked_has_no_more_work() {
+fn a_lane_that_did_not_fill_its_quota_has_no_more_work() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(8, now);
@@ -105,7 +105,7 @@ fn a_lane_that_gave_less_than_asked_has_no_more_work() {
 }
 
 #[test]
-fn work_that_was_seen_during_a_claim_is_not_forgotten() {
+fn a_hint_during_a_claim_is_not_lost() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(8, now);
@@ -115,7 +115,7 @@ fn work_that_was_seen_during_a_claim_is_not_forgotten() {
 }
 
 #[test]
-fn an_empty_answer_does_not_hide_what_another_claim_of_the_lane_found() {
+fn an_empty_claim_does_not_hide_the_work_that_another_claim_of_the_lane_found() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let first = lanes.plan(8, now);
@@ -129,14 +129,14 @@ fn an_empty_answer_does_not_hide_what_another_claim_of_the_lane_found() {
 }
 
 #[test]
-fn a_lane_is_not_asked_again_before_its_answer_unless_it_is_known_to_have_more() {
+fn a_lane_with_a_pending_claim_is_not_planned_again_unless_it_has_more_work() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let shallow = lanes.plan(4, now);
     assert!(lanes.plan(4, now).is_empty());
     lanes.settle(&shallow[0], &[1, 2, 3, 4], now);
     assert!(!lanes.plan(4, now).is_empty());
-    assert!(!lanes.plan(4, now).is_empty(), "it gave all that was asked for");
+    assert!(!lanes.plan(4, now).is_empty(), "it filled its quota");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_silent_endpoint_is_slow_before_its_first_timeout() {
     assert_eq!(lanes.slow_lanes(), 0);
 }
 
-/// Claims for all lanes until nothing more may be claimed. Returns what each endpoint holds.
+/// Claims for all lanes until no more may be claimed. Returns the permits that each endpoint holds.
 fn claim_all(lanes: &mut Lanes, now: Instant) -> HashMap<EndpointId, u32> {
     let mut held: HashMap<EndpointId, u32> = HashMap::new();
     loop {
@@ -229,7 +229,7 @@ fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
 }
 
 #[test]
-fn an_endpoint_that_begins_to_hang_takes_nothing_from_what_new_ones_share() {
+fn an_endpoint_that_starts_to_hang_does_not_use_the_share_of_new_ones() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     let mut next = 1;
@@ -249,7 +249,7 @@ fn an_endpoint_that_begins_to_hang_takes_nothing_from_what_new_ones_share() {
 }
 
 #[test]
-fn work_behind_the_reached_position_moves_the_start_back() {
+fn a_hint_before_the_reached_position_moves_the_start_back() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let mut next = 100;

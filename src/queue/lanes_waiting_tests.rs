@@ -1,4 +1,4 @@
-//! When a claim waits for more work, by examples.
+//! Examples of claims that wait for more work.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
 use crate::domain::names::TenantId;
 
 #[test]
-fn little_work_waits_beside_a_claim_and_much_does_not() {
+fn a_small_batch_waits_during_another_claim_and_a_large_one_does_not() {
     let now = Instant::now();
     let tenant = TenantId::parse("acme").unwrap();
     let mut lanes = lanes_with_work(1, now);
-    assert!(!lanes.expects_more(now), "no claim is under way");
+    assert!(!lanes.expects_more(now), "no claim is in progress");
     lanes.plan(8, now);
     lanes.hint(&tenant, endpoint(1), 2, now);
     assert!(lanes.expects_more(now));
@@ -23,7 +23,7 @@ fn little_work_waits_beside_a_claim_and_much_does_not() {
 }
 
 #[test]
-fn little_work_waits_a_moment_after_a_claim_that_gave_much() {
+fn a_small_batch_waits_briefly_after_a_large_claim() {
     let now = Instant::now();
     let tenant = TenantId::parse("acme").unwrap();
     let mut lanes = lanes_with_work(10, now);
@@ -35,12 +35,12 @@ fn little_work_waits_a_moment_after_a_claim_that_gave_much() {
         assert_eq!(lanes.expects_more(now), waits, "after {gave}");
     }
     let end = lanes.waits_until(1, now).unwrap();
-    assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "from when it was first seen");
-    assert_eq!(lanes.waits_until(1, end), None, "nothing came");
+    assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "counted from the first hint");
+    assert_eq!(lanes.waits_until(1, end), None, "no more work arrived");
 }
 
 #[test]
-fn work_waits_longer_for_permits_while_its_tenants_hold_many_and_not_if_a_tenant_holds_few() {
+fn work_waits_longer_for_permits_only_while_each_of_its_tenants_holds_many() {
     let now = Instant::now();
     let in_ms = |ms| now + Duration::from_millis(ms);
     let (busy, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
@@ -57,7 +57,7 @@ fn work_waits_longer_for_permits_while_its_tenants_hold_many_and_not_if_a_tenant
         }
     }
     assert!(lanes.held() >= 10, "{}", lanes.held());
-    assert_eq!(lanes.waits_until(10, now), Some(in_ms(4)), "asked again soon");
+    assert_eq!(lanes.waits_until(10, now), Some(in_ms(4)), "checked again soon");
     assert_eq!(lanes.waits_until(10, in_ms(49)), Some(in_ms(50)));
     assert_eq!(lanes.waits_until(10, in_ms(50)), None, "it has waited long enough");
 
@@ -66,7 +66,7 @@ fn work_waits_longer_for_permits_while_its_tenants_hold_many_and_not_if_a_tenant
 }
 
 #[test]
-fn lanes_that_gave_all_twice_are_expected_to_give_as_much_again() {
+fn lanes_that_filled_their_quota_twice_are_expected_to_fill_it_again() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
     let mut next = 1;
@@ -81,7 +81,7 @@ fn lanes_that_gave_all_twice_are_expected_to_give_as_much_again() {
 }
 
 #[test]
-fn little_work_waits_while_much_comes_and_not_for_what_came_at_once() {
+fn a_small_batch_waits_under_load_and_not_after_a_single_burst() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     lanes.plan(20, now);
@@ -96,19 +96,19 @@ fn little_work_waits_while_much_comes_and_not_for_what_came_at_once() {
     }
     lanes.plan(20, in_ms(26));
     lanes.claim_ended(1, in_ms(26));
-    assert!(lanes.expects_more(in_ms(27)), "much in one moment, and more in the next");
+    assert!(lanes.expects_more(in_ms(27)), "many deliveries in two windows in a row");
     assert!(!lanes.expects_more(in_ms(34)), "no longer");
 }
 
 #[test]
-fn little_work_waits_longer_where_much_comes_and_not_for_ever() {
+fn a_small_batch_waits_longer_under_load_but_not_forever() {
     let now = Instant::now();
     let tenant = TenantId::parse("acme").unwrap();
     let in_ms = |ms| now + Duration::from_millis(ms);
     let mut lanes = lanes_with_work(20, now);
     lanes.plan(20, now);
     lanes.hint(&tenant, endpoint(1), 2, in_ms(4));
-    assert_eq!(lanes.waits_until(1, in_ms(4)), Some(in_ms(12)), "much came");
+    assert_eq!(lanes.waits_until(1, in_ms(4)), Some(in_ms(12)), "under load");
     assert_eq!(lanes.waits_until(1, in_ms(11)), Some(in_ms(12)));
     for position in 3..11 {
         lanes.hint(&tenant, endpoint(1), position, in_ms(9));
@@ -125,7 +125,7 @@ fn little_work_waits_longer_where_much_comes_and_not_for_ever() {
 }
 
 #[test]
-fn a_lane_is_asked_for_what_was_seen_of_it() {
+fn a_lane_requests_the_number_of_deliveries_seen() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(10, now);
     for position in 2..10 {

@@ -1,10 +1,9 @@
-//! No late commit is missed, in whatever order transactions draw positions, commit and are listed.
+//! No late commit is missed, in any order in which transactions draw positions, commit and are listed.
 
 use proptest::prelude::*;
 
 use super::late_commits::LateCommits;
 
-/// One thing that happens in the database or on the node.
 #[derive(Debug, Clone)]
 enum Step {
     Begin,
@@ -12,12 +11,11 @@ enum Step {
     Draw(usize),
     Commit(usize),
     RollBack(usize),
-    /// The node takes all deliveries that it can see.
+    /// The node claims all deliveries that it can see.
     Take,
 }
 
-/// A search: what happens between the moment that the node looks at what it has taken and the list of transactions, and
-/// whether the search succeeds.
+/// A search: the steps between the read of the claimed positions and the list of transactions, and whether the search succeeds.
 #[derive(Debug, Clone)]
 struct Search {
     before: Vec<Step>,
@@ -48,9 +46,9 @@ fn search() -> impl Strategy<Value = Search> {
 struct World {
     next_id: i64,
     next_position: i64,
-    /// Transactions that are writing, with the positions that they have drawn.
+    /// Transactions that are writing, with their positions.
     open: Vec<(i64, Vec<i64>)>,
-    /// Committed since the last search that succeeded.
+    /// Positions committed since the last successful search.
     unsearched: Vec<i64>,
     committed: i64,
     taken: i64,
@@ -122,7 +120,7 @@ fn only_the_end_of_a_long_transaction_makes_a_search_start_far_back() {
     };
     check(&mut late, &[], 1_000);
     check(&mut late, &[LONG, 2], 2_000);
-    // As far back as the last check, for what begins and ends between two.
+    // Back to the last check, because of transactions that begin and end between two checks.
     assert_eq!(check(&mut late, &[LONG], 50_000), 1_000, "the short one has ended");
     assert_eq!(check(&mut late, &[LONG, 3], 60_000), 50_000);
     assert_eq!(check(&mut late, &[], 70_000), 1_000, "the long one has ended");

@@ -1,8 +1,7 @@
-//! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a death.
+//! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a worker's death.
 //!
-//! It knows deliveries and their endpoints' ids, not what an endpoint is or how one sends. A claimed delivery counts as
-//! started: the holder of a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`], and a `Claimed` that is
-//! dropped is recorded as `interrupted`.
+//! The queue knows deliveries and endpoint ids, not endpoints or how to send. A claimed delivery counts as started: the holder of
+//! a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`]. A dropped `Claimed` is recorded as `interrupted`.
 
 mod backend;
 mod batch_window;
@@ -58,27 +57,27 @@ use reaper::Reaper;
 use registration::WorkerRegistration;
 use set_aside::SetAsideClaims;
 
-/// The bounds of the queue on one node.
+/// Settings of the queue on one node.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Deliveries of one channel that may be started and not recorded at once.
+    /// Deliveries of one channel that may be claimed and not recorded at the same time.
     pub max_in_flight: u32,
     /// How many of them one endpoint may have; `None`: a third.
     pub endpoint_max_in_flight: Option<u32>,
-    /// How long a silent worker is trusted.
+    /// How long a worker lives without a heartbeat.
     pub lease: Duration,
     /// For operators: host and process.
     pub description: String,
 }
 
-/// The connections of the queue. Statements of one kind that wait for a lock leave the others their connections.
+/// The queue's connections. Statements of one kind that wait for a lock do not block the connections of the others.
 #[derive(Debug, Clone)]
 pub struct QueuePools {
     /// For claims and the search for work.
     pub claims: Db,
     /// For outcomes, and for the claims of dead workers.
     pub outcomes: Db,
-    /// For what tells other processes that this one lives.
+    /// For heartbeats.
     pub heartbeat: Db,
 }
 
@@ -156,13 +155,13 @@ impl Queue {
         self.pools.iter().map(|(queue, claimed)| (queue.channel(), claimed.clone()))
     }
 
-    /// How others tell this node's claimers of new work.
+    /// Notifies this node's claimers of new work.
     pub fn wakeup(&self) -> Wakeup {
         Wakeup::new(self.pools.iter().map(|(queue, _)| Arc::clone(queue)).collect())
     }
 
-    /// Stops to claim; what is claimed still runs, what was not started is to be released. Returns when the last claim is
-    /// answered.
+    /// Stops claiming; running attempts continue, and workers release deliveries that were not started. Returns when the last
+    /// claim has its result.
     pub async fn stop_claiming(&self) {
         for (queue, _) in &self.pools {
             queue.drain();
@@ -177,8 +176,8 @@ impl Queue {
         }
     }
 
-    /// Ends the worker, when nothing is claimed any more or the patience for it has ended. Outcomes that are known are
-    /// still recorded; what is then left in `claims` falls to the reaper.
+    /// Deregisters the worker, when no delivery is claimed any more or the stop timed out. Known outcomes are still recorded; the
+    /// reaper handles what is then left in `claims`.
     pub async fn close(&self) {
         self.recording.end().await;
         self.registration.end().await;

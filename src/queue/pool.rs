@@ -1,5 +1,5 @@
-//! One channel's part of the queue on this node: its lanes behind a lock, and the ends of the pipes that claimers,
-//! workers and completers share. What the pipes hold is bounded by the permits: each delivery in them has one.
+//! One channel's part of the queue on this node: its lanes behind a lock, and the channels between claimers, workers and
+//! completers. Permits bound these channels: each delivery in them holds one.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,15 +25,15 @@ pub(super) struct ChannelQueue {
     set_aside: AtomicU32,
     /// There may be a claim to plan.
     work: Notify,
-    /// Somebody said that there is work which this node does not know.
+    /// Another process reported work that this node does not know.
     search: Notify,
-    /// A claim was answered, or enough work was seen.
+    /// A claim got its result, or enough work was seen.
     capacity_freed: Notify,
     /// The last claimed delivery was recorded.
     idle: Notify,
     draining: AtomicBool,
     dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
-    /// One pipe per completer; a claim's deliveries all go through the same.
+    /// One per completer; all deliveries of a claim go to the same one.
     completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
 
@@ -69,13 +69,13 @@ impl ChannelQueue {
         self.permits
     }
 
-    /// Deliveries that hold a permit, and slow endpoints.
+    /// The number of deliveries that hold a permit, and of slow endpoints.
     pub(super) fn load(&self) -> (u32, usize) {
         let lanes = self.lanes();
         (lanes.held(), lanes.slow_lanes())
     }
 
-    /// New work of this node's own API; that of other channels is passed over.
+    /// New work from this node's API; ignores deliveries of other channels.
     pub(super) fn ready(&self, deliveries: &[ReadyDelivery]) {
         let mut ours = deliveries.iter().filter(|delivery| delivery.channel == self.channel).peekable();
         if ours.peek().is_none() {
@@ -89,7 +89,7 @@ impl ChannelQueue {
         self.note_work(lanes);
     }
 
-    /// Work that the search found.
+    /// Adds the work that discovery found.
     pub(super) fn found(&self, waiting: &[WaitingLane]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -113,12 +113,12 @@ impl ChannelQueue {
         self.lanes().known().places(from, most, late_after)
     }
 
-    /// The furthest position that this node has taken.
+    /// The furthest position that this node has claimed.
     pub(super) fn furthest_taken(&self) -> i64 {
         self.lanes().furthest_taken()
     }
 
-    /// Work may have come from another process.
+    /// Starts a scan: another process may have added work.
     pub(super) fn search(&self) {
         self.search.notify_one();
     }
@@ -127,7 +127,7 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
-    /// Why [`Plan::WaitForCapacity`] may have ended early.
+    /// Waits until [`Plan::WaitForCapacity`] may end early.
     pub(super) async fn capacity_freed(&self) {
         self.capacity_freed.notified().await;
     }
@@ -136,8 +136,8 @@ impl ChannelQueue {
         self.work.notified().await;
     }
 
-    /// Plans a claim and reserves its permits; not while a moment's patience makes one claim of many, for permits and work
-    /// come one by one.
+    /// Plans a claim and reserves its permits. Waits if a short delay can merge several claims, because permits and work arrive
+    /// one by one.
     pub(super) fn plan(&self, batch: u32) -> Plan {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -157,7 +157,7 @@ impl ChannelQueue {
         if planned.is_empty() { Plan::Nothing } else { Plan::Claim(planned) }
     }
 
-    /// The answer to a planned claim: the positions that each lane gave.
+    /// The result of a planned claim: the claimed positions of each lane.
     pub(super) fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -179,7 +179,7 @@ impl ChannelQueue {
 
     /// Hands a claimed delivery to the workers.
     pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // The workers' end is as old as the queue; if it is gone, the drop records each delivery as interrupted.
+        // The receiver lives as long as the queue. If it is gone, the drop records each delivery as interrupted.
         drop(self.dispatched.send(claimed));
     }
 
@@ -187,15 +187,14 @@ impl ChannelQueue {
         self.lanes().answered(endpoint, signal, started, Instant::now());
     }
 
-    /// Hands an ended delivery to the completer of its claim.
     pub(super) fn complete(&self, completion: Completion) {
         let completer = completer_of(completion.claim.id, self.completions.len());
         if self.completions[completer].send(completion).is_err() {
-            tracing::error!(channel = self.channel.as_str(), "an outcome came after the completers had ended");
+            tracing::error!(channel = self.channel.as_str(), "an outcome arrived after the completers had ended");
         }
     }
 
-    /// Outcomes are recorded, or deliveries are back in the queue: their permits are free.
+    /// Outcomes are recorded, or deliveries are released: frees their permits.
     pub(super) fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
         let mut lanes = self.lanes();
         for endpoint in endpoints {
@@ -215,12 +214,12 @@ impl ChannelQueue {
         self.note_idle();
     }
 
-    /// They are no longer set aside. To be called before the permits are released.
+    /// They are no longer set aside. Call this before the permits become free.
     pub(super) fn resumed(&self, permits: u32) {
         self.set_aside.fetch_sub(permits, Ordering::AcqRel);
     }
 
-    /// After this, deliveries that were claimed and not started are released.
+    /// After this, workers release deliveries that were not started.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -229,7 +228,7 @@ impl ChannelQueue {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Waits until no delivery holds a permit, but for what is set aside.
+    /// Waits until no delivery holds a permit, except those set aside.
     pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -255,11 +254,10 @@ impl ChannelQueue {
     }
 }
 
-/// What a claimer may do now.
 #[derive(Debug)]
 pub(super) enum Plan {
     Claim(Vec<Planned>),
-    /// There is work, but little of it or little room: a claim now would be a small one. Wait until then at most.
+    /// There is little work or few permits, so a claim would be small. Wait until then at most.
     WaitForCapacity(Instant),
     Nothing,
 }

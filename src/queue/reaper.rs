@@ -1,8 +1,9 @@
-//! The reaper: finds dead workers and records what they had started as `interrupted`. One at a time, by a lease.
+//! The reaper: finds dead workers and records their claimed deliveries as `interrupted`. A lease ensures that only one process
+//! reaps.
 //!
-//! A worker is dead only if this process itself saw it silent for a whole lease of its own clock, without any outage of
-//! the database in between: then the silence was the worker's, not the database's. A refusal is no outage: the other steps
-//! of the round run, and a claim that the database refuses to record is set aside.
+//! A worker is dead only if this process saw no heartbeat for a whole lease by its clock, without any database outage in between:
+//! only then was it the worker that stopped, not the database. A refusal is not an outage: the other steps of the round run, and
+//! a claim that the database refuses to record is set aside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,13 +26,12 @@ use crate::telemetry::metrics::Metrics;
 const LEASE_NAME: &str = "reaper";
 /// Claims of one transaction.
 const CLAIMS: i32 = 64;
-/// Fenced workers are remembered for this long, for operators who look.
+/// Fenced workers are kept for this long, for operators who investigate.
 const REMEMBER: Duration = Duration::from_hours(24);
 
-/// How often the claims are searched for those of unknown workers.
+/// How often the reaper searches for claims of unknown workers.
 const SEARCH_UNKNOWN_EVERY: Duration = Duration::from_hours(1);
 
-/// What the reaper works with.
 #[derive(Debug)]
 pub(super) struct Reaper {
     db: Db,
@@ -57,7 +57,7 @@ impl Reaper {
         while !stop.is_cancelled() {
             if let Err(error) = self.round().await {
                 self.registration.database_failed();
-                tracing::warn!(%error, "the reaper could not work");
+                tracing::warn!(%error, "a round of the reaper failed");
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -65,11 +65,11 @@ impl Reaper {
             }
         }
         if let Err(error) = with_timeout(lease::release(&self.db, LEASE_NAME, self.registration.id())).await {
-            tracing::debug!(%error, "the reaper's lease could not be given up; it ends by itself");
+            tracing::debug!(%error, "could not release the reaper's lease; it will expire");
         }
     }
 
-    /// An error: the database is away. A refusal is logged, and the next step runs.
+    /// An error means that the database is unavailable. A refusal is logged, and the next step runs.
     async fn round(&mut self) -> Result<(), Error> {
         let seen = unless_refused("see the workers", with_timeout(workers::seen(&self.db)).await)?;
         if let Some(seen) = &seen {
@@ -132,8 +132,8 @@ impl Reaper {
         }
     }
 
-    /// Records claims one by one that were not accepted together, and sets aside those still not accepted. False if nothing
-    /// changed.
+    /// Records claims one by one that were not accepted together, and sets aside those still not accepted. Returns false if
+    /// nothing changed.
     async fn isolate(&mut self, now: Instant) -> Result<bool, Error> {
         if self.unrecorded.is_full() {
             return Ok(false);
@@ -149,12 +149,12 @@ impl Reaper {
         Ok(has_changed)
     }
 
-    /// Whether a round has recorded claims one by one for so long that the next round must look at the workers first.
+    /// True if a round has recorded claims one by one for so long that the next round must check the workers first.
     fn is_late(&self, started: Instant) -> bool {
         started.elapsed() >= self.lease / 3
     }
 
-    /// Records one claim, or sets it aside. False if another transaction has locked it, or it is gone.
+    /// Records one claim, or sets it aside. Returns false if another transaction has locked it, or it is gone.
     async fn reap_alone(&mut self, claim: (ClaimId, Channel), now: Instant) -> Result<bool, Error> {
         match with_timeout(reap::reap_claim(&self.db, claim.0)).await {
             Ok(reaped) => {
@@ -173,7 +173,7 @@ impl Reaper {
 
     fn observe(&self, reaped: Vec<(Channel, u64)>) {
         for (channel, interrupted) in reaped.into_iter().filter(|(_, interrupted)| *interrupted > 0) {
-            tracing::warn!(channel = channel.as_str(), interrupted, "deliveries of a dead worker were recorded");
+            tracing::warn!(channel = channel.as_str(), interrupted, "recorded deliveries of a dead worker");
             for _ in 0..interrupted {
                 self.metrics.delivery_recorded(channel, Outcome::Interrupted);
             }
@@ -181,19 +181,19 @@ impl Reaper {
     }
 }
 
-/// The result of a step of a round; `None`, and a line in the log, if the database did not accept it. An error: an outage.
+/// The result of a step of a round; `None` if the database did not accept it, which is logged. An error means an outage.
 fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if failure_kind(&error) == FailureKind::Outage => Err(error),
         Err(error) => {
-            tracing::warn!(%error, step, "the reaper could not do a step; it goes on with the next");
+            tracing::warn!(%error, step, "a step of the reaper failed; continuing with the next");
             Ok(None)
         }
     }
 }
 
-/// Notes who is seen with a new heartbeat; after a failure of the database everybody is watched anew.
+/// Notes the workers that have a new heartbeat; after a database failure all timers restart.
 fn watch(sightings: &mut Sightings, seen: &[SeenWorker], failed_at: Option<Instant>, now: Instant) {
     sightings.retain(|id, _| seen.iter().any(|worker| worker.id == *id));
     for worker in seen {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_first_sight_of_a_heartbeat() {
+    fn silence_counts_from_the_first_sight_of_a_heartbeat() {
         let start = Instant::now();
         let later = start + Duration::from_secs(30);
         let mut sightings = Sightings::new();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_database_starts_the_watch_anew() {
+    fn a_database_failure_restarts_the_timers() {
         let start = Instant::now();
         let later = start + Duration::from_secs(30);
         let mut sightings = Sightings::new();

@@ -1,4 +1,4 @@
-//! This process as a worker of the queue: registered, seen by heartbeats, and silent when it cannot be seen.
+//! Registers this process as a worker, sends heartbeats, and stops claims while heartbeats fail.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +14,11 @@ use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
 /// Heartbeats per lease.
 const BEATS_PER_LEASE: u32 = 6;
-/// Between attempts to register again, while the database is away.
+/// Pause between attempts to register again, while the database is unavailable.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
-/// The same while the database refuses it: a person must act first.
+/// The same while the database refuses it: an operator must act first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
-/// The registration of this process as a worker.
 #[derive(Debug)]
 pub(super) struct WorkerRegistration {
     db: Db,
@@ -33,9 +32,9 @@ pub(super) struct WorkerRegistration {
 #[derive(Debug)]
 struct State {
     id: WorkerId,
-    /// When the database last confirmed that we are seen.
+    /// When the database last confirmed a heartbeat.
     confirmed_at: Instant,
-    /// The last time that the database failed us.
+    /// The last failure of the database.
     failed_at: Option<Instant>,
 }
 
@@ -57,12 +56,12 @@ impl WorkerRegistration {
         self.state().id
     }
 
-    /// A worker that was not seen for half a lease must not begin anything: it may be found dead any moment.
+    /// A worker without a confirmed heartbeat for half a lease must not claim: the reaper may declare it dead at any time.
     pub(super) fn may_claim(&self) -> bool {
         self.state().confirmed_at.elapsed() < self.lease / 2
     }
 
-    /// Waits until claiming may be allowed again.
+    /// Waits until claims may be allowed again.
     pub(super) async fn claiming_allowed(&self) {
         let allowed = self.allowed.notified();
         if !self.may_claim() {
@@ -79,28 +78,28 @@ impl WorkerRegistration {
         self.state().failed_at
     }
 
-    /// This worker was found dead: it takes a new id. `id` is the one that was fenced; a newer one stays.
+    /// The reaper fenced this worker: it takes a new id. `id` is the fenced one; a newer one stays.
     pub(super) async fn replace_fenced(&self, id: WorkerId) {
         if self.id() != id {
             return;
         }
-        tracing::warn!(worker.id = %id, "this worker was found dead and is replaced; what it had started is recorded as interrupted");
+        tracing::warn!(worker.id = %id, "this worker was fenced and registers again; its claimed deliveries are recorded as interrupted");
         let new = WorkerId::from_uuid(Uuid::now_v7());
         fail::fail_point!("register::before");
         while let Err(error) = with_timeout(workers::register(&self.db, new, &self.description)).await {
-            tracing::warn!(%error, "the worker cannot register again; it claims nothing until it has");
+            tracing::warn!(%error, "the worker could not register again; it does not claim until it has");
             let is_refused = failure_kind(&error) == FailureKind::Refusal;
             tokio::time::sleep(if is_refused { REFUSED_PAUSE } else { REGISTER_PAUSE }).await;
         }
         if self.replace(id, new) {
             self.allowed.notify_waiters();
         } else {
-            // Another claim found out at the same time and was first.
+            // Another claim detected it at the same time and was first.
             self.deregister(new).await;
         }
     }
 
-    /// Whether `new` is now who this process is; not if `old` was replaced before.
+    /// True if `new` is now the id of this process; false if `old` was replaced before.
     fn replace(&self, old: WorkerId, new: WorkerId) -> bool {
         let mut state = self.state();
         if state.id != old {
@@ -111,7 +110,7 @@ impl WorkerRegistration {
         true
     }
 
-    /// Heartbeats until `stop`.
+    /// Sends heartbeats until `stop`.
     pub(super) async fn run(&self, stop: CancellationToken) {
         let pause = self.lease / BEATS_PER_LEASE;
         while !stop.is_cancelled() {
@@ -134,8 +133,8 @@ impl WorkerRegistration {
             }
             Ok(Ok(false)) => self.replace_fenced(id).await,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the heartbeat failed");
-                // What keeps this heartbeat from the database may keep those of others. A refusal is about this row alone.
+                tracing::warn!(%error, "a heartbeat failed");
+                // If this heartbeat failed, those of others may fail too. A refusal concerns only this row.
                 if failure_kind(&error) != FailureKind::Refusal {
                     self.database_failed();
                     self.retry_soon().await;
@@ -143,7 +142,7 @@ impl WorkerRegistration {
             }
             Err(_) => {
                 self.database_failed();
-                tracing::warn!("the heartbeat was not answered");
+                tracing::warn!("a heartbeat timed out");
             }
         }
     }
@@ -153,7 +152,6 @@ impl WorkerRegistration {
         self.beat_now.notify_one();
     }
 
-    /// Deregisters this worker.
     pub(super) async fn end(&self) {
         self.deregister(self.id()).await;
     }

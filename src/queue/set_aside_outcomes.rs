@@ -1,4 +1,4 @@
-//! Outcomes that the database does not accept now. They keep their permits and are tried again.
+//! Outcomes that the database does not accept now. They keep their permits and are retried.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::store::{FailureKind, failure_kind, sqlstate};
 /// Outcomes that are recorded together, or deliveries of one claim that are released together.
 pub(super) type Part = Vec<Completion>;
 
-/// What one completer has set aside, in the order of the next tries.
+/// The set-aside parts of one completer, in the order of the next retries.
 #[derive(Debug, Default)]
 pub(super) struct SetAsideOutcomes {
     parts: VecDeque<SetAside>,
@@ -21,7 +21,7 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The day whose outcomes wait for a lock; `None`: the database refused this one, or the lock is on another table.
+    /// The day whose outcomes wait for a lock; `None`: the database refused this part, or the lock is on another table.
     locked_day: Option<NaiveDate>,
 }
 
@@ -38,7 +38,7 @@ impl SetAsideOutcomes {
         self.parts.iter().map(|set_aside| set_aside.part.len()).sum()
     }
 
-    /// Whether outcomes of the same day wait for a lock: this one would wait too.
+    /// True if outcomes of the same day wait for a lock: this one would wait too.
     pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
         let day = day(completion);
         day.is_some() && self.parts.iter().any(|set_aside| set_aside.locked_day == day)
@@ -49,7 +49,7 @@ impl SetAsideOutcomes {
         self.parts.push_back(SetAside { part, locked_day: None });
     }
 
-    /// Adds a part of one day that waited for a lock in vain. Parts of the same day become one of up to `most` outcomes.
+    /// Adds a part of one day that timed out on a lock. Parts of the same day are merged, up to `most` outcomes.
     pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
         let locked_day = part.first().and_then(day);
         let same_day = |other: &&mut SetAside| locked_day.is_some() && other.locked_day == locked_day;
@@ -64,8 +64,8 @@ impl SetAsideOutcomes {
     }
 }
 
-/// A part for each day of the outcomes: those of one day are in one table. Deliveries to release stay together, for they go to
-/// the same tables.
+/// Splits outcomes by day, because each day has its table. Deliveries to release stay together, because they go to the same
+/// tables.
 pub(super) fn by_day(part: Part) -> Vec<Part> {
     let mut days: BTreeMap<Option<NaiveDate>, Part> = BTreeMap::new();
     for completion in part {

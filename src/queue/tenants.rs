@@ -1,21 +1,21 @@
-//! Tenants' turns and shares: round-robin by tenant, and by endpoint within a tenant. Pure state, no I/O.
+//! Schedules tenants round-robin, and the endpoints of each tenant, within their shares. Pure state, no I/O.
 //!
-//! Endpoints that have answered lately (proven) and others (unproven) are scheduled separately, and the unproven ones
-//! share a third of the permits. What a tenant may hold is bounded by what is then left free: alone it gets half of all
-//! permits, a second one half of the rest. So one that comes later finds permits, though others hold all they may.
+//! Endpoints that responded lately (proven) and others (unproven) are scheduled separately, and the unproven ones share a third
+//! of the permits. A tenant may hold as many permits as it leaves free: alone it gets half of all permits, a second tenant half
+//! of the rest. So a tenant that comes later finds permits, even if the others use their full share.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
-/// Of all permits a tenant may hold as many as are then left free: half of them while it is alone.
+/// A tenant may hold as many permits as it leaves free: half of all while it is alone.
 const LEFT_OF_ALL: u32 = 1;
-/// Of those of unproven endpoints a third of what is then left free: a quarter while it is alone. These may be held for as
-/// long as an attempt may take, so that more must be left for others.
+/// For unproven endpoints, a third of what it leaves free: a quarter while it is alone. An attempt may hold these permits until
+/// its timeout, so more must stay free for others.
 const LEFT_OF_UNPROVEN: u32 = 3;
 
-/// Whether an endpoint has answered lately.
+/// Whether an endpoint responded lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Proven,
@@ -30,11 +30,10 @@ impl Kind {
         }
     }
 
-    /// The order in which a claim serves them: unproven endpoints have the smaller share.
+    /// The order in which a claim serves them: unproven endpoints come first because they have the smaller share.
     pub(super) const ALL: [Self; 2] = [Self::Unproven, Self::Proven];
 }
 
-/// One value for each kind of endpoint.
 #[derive(Debug, Default)]
 pub(super) struct ByKind<T> {
     proven: T,
@@ -67,16 +66,15 @@ impl ByKind<u32> {
 struct Tenant {
     lanes: usize,
     held: ByKind<u32>,
-    /// Its endpoints that may have work and room, in the order of their turns.
+    /// Its endpoints that may have work and free permits, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
 }
 
-/// The tenants that have lanes.
 #[derive(Debug)]
 pub(super) struct Tenants {
     permits: u32,
     by_id: HashMap<TenantId, Tenant>,
-    /// The tenants that have endpoints in their turns, in the order of their own turns.
+    /// The tenants whose endpoints wait for turns, in the order of their turns.
     turns: ByKind<VecDeque<TenantId>>,
     held: ByKind<u32>,
 }
@@ -90,7 +88,7 @@ impl Tenants {
         self.by_id.entry(tenant.clone()).or_default().lanes += 1;
     }
 
-    /// A lane that holds nothing and has no turn is forgotten.
+    /// Removes a lane that holds no permits and has no turn.
     pub(super) fn remove_lane(&mut self, tenant: &TenantId) {
         if let Some(of) = self.by_id.get_mut(tenant) {
             of.lanes -= 1;
@@ -112,12 +110,12 @@ impl Tenants {
         Kind::ALL.iter().any(|kind| self.waiting(*kind) > 0)
     }
 
-    /// How many tenants have endpoints in their turns.
+    /// The number of tenants whose endpoints wait for turns.
     pub(super) fn waiting(&self, kind: Kind) -> usize {
         self.turns.of(kind).len()
     }
 
-    /// The endpoints in their turns, tenant by tenant.
+    /// The endpoints that wait for turns, by tenant.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
         Kind::ALL.into_iter().flat_map(move |kind| {
             let tenants = self.turns.of(kind).iter().filter_map(|tenant| self.by_id.get(tenant));
@@ -125,7 +123,7 @@ impl Tenants {
         })
     }
 
-    /// What the first `most` tenants of each kind may take.
+    /// How many permits the first `most` tenants of each kind may take.
     pub(super) fn room(&self, most: usize) -> u32 {
         let rooms = Kind::ALL
             .into_iter()
@@ -133,7 +131,7 @@ impl Tenants {
         rooms.fold(0, u32::saturating_add).min(self.free())
     }
 
-    /// Whether each of the first `most` tenants of each kind holds at least so many permits.
+    /// True if each of the first `most` tenants of each kind holds at least `permits`.
     pub(super) fn each_holds(&self, permits: u32, most: usize) -> bool {
         let holds = |tenant| self.by_id.get(tenant).is_some_and(|of: &Tenant| of.held.sum() >= permits);
         Kind::ALL.into_iter().all(|kind| self.turns.of(kind).iter().take(most).all(holds))
@@ -152,7 +150,7 @@ impl Tenants {
         }
     }
 
-    /// Gives the endpoint the last place in its tenant's turns.
+    /// Puts the endpoint at the end of its tenant's turns.
     pub(super) fn push(&mut self, tenant: &TenantId, kind: Kind, endpoint: EndpointId) {
         let Some(of) = self.by_id.get_mut(tenant) else { return };
         let endpoints = of.turns.of_mut(kind);
@@ -169,7 +167,7 @@ impl Tenants {
         Some(Turn { tenant, kind, endpoints: endpoints.unwrap_or_default() })
     }
 
-    /// The tenant's next turn comes after the others' turns, or at once if this one was cut short.
+    /// The tenant's next turn comes after those of the others, or at once if this one was cut short.
     pub(super) fn end_turn(&mut self, turn: Turn, is_cut_short: bool) {
         let Some(of) = self.by_id.get_mut(&turn.tenant) else { return };
         if turn.endpoints.is_empty() {
@@ -201,7 +199,6 @@ impl Tenants {
     }
 }
 
-/// A tenant's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) tenant: TenantId,
@@ -209,13 +206,13 @@ pub(super) struct Turn {
     pub(super) endpoints: VecDeque<EndpointId>,
 }
 
-/// What the unproven endpoints share.
+/// The number of permits that unproven endpoints share.
 pub(super) fn unproven_permits(permits: u32) -> u32 {
     (permits / 3).max(1)
 }
 
-/// How many of `free` permits a tenant that holds `held` may take, so that at least `times` what it then holds is left. One
-/// that holds none may always take the last one.
+/// How many of `free` permits a tenant that holds `held` may take, so that at least `times` its holding stays free. A tenant that
+/// holds none may always take the last one.
 pub(super) fn share(free: u32, held: u32, times: u32) -> u32 {
     let most = free.saturating_sub(held.saturating_mul(times)) / (times + 1);
     if held == 0 { most.max(free.min(1)) } else { most }
@@ -245,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_alone_may_hold_half_and_a_quarter_of_what_unproven_endpoints_share() {
+    fn a_lone_tenant_may_hold_half_of_all_and_a_quarter_of_the_unproven_permits() {
         assert_eq!((share(1_000, 0, LEFT_OF_ALL), share(400, 0, LEFT_OF_UNPROVEN)), (500, 100));
         assert_eq!((share(500, 500, LEFT_OF_ALL), share(1, 0, LEFT_OF_ALL), share(0, 0, LEFT_OF_ALL)), (0, 1, 0));
     }

@@ -1,5 +1,5 @@
-//! Claims of dead workers that the database refuses to record as interrupted, or that wait for a lock. The reaper leaves each out until its next
-//! try, so that it can record the others.
+//! Claims of dead workers that the database refuses to record as interrupted, or that wait for a lock. The reaper skips each one
+//! until its next retry, so that it can record the others.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,20 +11,18 @@ use crate::domain::ids::ClaimId;
 use crate::store::sqlstate;
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// How long a claim is left out, in leases: it holds no permit and delays no delivery, so that a minute by default is soon
-/// enough.
+/// How long a claim is skipped, in leases. It holds no permit and delays no delivery, so a minute (by default) is soon enough.
 const LEASES: u32 = 2;
-/// The most claims that are left out: each costs every statement a comparison, and a thousand mean that the database refuses
-/// all.
+/// The most claims to skip: each adds a comparison to every statement, and a thousand mean that the database refuses all.
 const MOST: usize = 1_000;
-/// Tries of one round: as many claims as one transaction records.
+/// Retries per round: as many claims as one transaction records.
 const TRIES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Unrecorded {
     lease: Duration,
     metrics: Metrics,
-    /// The channel of each claim, and when it is tried again.
+    /// The channel of each claim, and the time of its next retry.
     claims: HashMap<ClaimId, (Channel, Instant)>,
 }
 
@@ -33,12 +31,12 @@ impl Unrecorded {
         Self { lease, metrics, claims: HashMap::new() }
     }
 
-    /// The claims to leave out.
+    /// The claims to skip.
     pub(super) fn claims(&self) -> Vec<ClaimId> {
         self.claims.keys().copied().collect()
     }
 
-    /// The claims to try now.
+    /// The claims to retry now.
     pub(super) fn due(&self, now: Instant) -> Vec<(ClaimId, Channel)> {
         let due = self.claims.iter().filter(|(_, (_, at))| *at <= now);
         due.map(|(claim, (channel, _))| (*claim, *channel)).take(TRIES).collect()
@@ -57,14 +55,14 @@ impl Unrecorded {
         }
     }
 
-    /// The claim is recorded, or gone, or another transaction has locked it.
+    /// The claim is recorded or gone, or another transaction has locked it.
     pub(super) fn remove(&mut self, claim: ClaimId) {
         if let Some((channel, _)) = self.claims.remove(&claim) {
             self.metrics.change_claims_set_aside(channel, ClaimStep::Reap, -1);
         }
     }
 
-    /// Another process reaps now.
+    /// Another process is the reaper now.
     pub(super) fn clear(&mut self) {
         for claim in self.claims() {
             self.remove(claim);

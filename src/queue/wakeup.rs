@@ -1,4 +1,4 @@
-//! How claimers learn of new work without asking the database.
+//! Notifies claimers of new work, so that they need not poll the database.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::store::{Db, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// Between two hints to other processes: what comes meanwhile is in the next one.
+/// Pause between two hints to other processes; the next hint covers deliveries that become ready meanwhile.
 const HINT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Tells the claimers of this process and of others which lanes have ready deliveries. A claimer that does not hear of a
-/// delivery finds it by the search.
+/// Notifies the claimers of this process and of other processes of lanes with ready deliveries. Discovery finds deliveries whose
+/// hint was lost.
 #[derive(Debug, Clone, Default)]
 pub struct Wakeup {
     channels: Vec<Arc<ChannelQueue>>,
     others: Option<Arc<Others>>,
 }
 
-/// What the other processes are to hear next.
+/// The next hints to other processes.
 #[derive(Debug, Default)]
 struct Others {
     hints: Mutex<Hints>,
@@ -43,7 +43,7 @@ impl Wakeup {
         Self { channels, others: None }
     }
 
-    /// For a process without claimers. A task of the stage sends the hints to the others.
+    /// For a process without claimers. A task of the stage sends the hints to other processes.
     pub fn of_others(db: Db, stage: &Stage) -> Self {
         let others = Arc::new(Others::default());
         stage.spawn(TaskName::HintSender, |stop| send_hints(db, Arc::clone(&others), stop));
@@ -61,7 +61,7 @@ impl Wakeup {
         }
     }
 
-    /// Another process has sent this hint.
+    /// Uses a hint of another process.
     pub fn heard(&self, hint: &str) {
         let (lanes, search) = hint::read(hint);
         for queue in &self.channels {
@@ -72,7 +72,7 @@ impl Wakeup {
         }
     }
 
-    /// There may be work. Many calls in a short time cause one scan, which begins after the last one.
+    /// Another process reports work. Many calls in a short time cause one scan, which starts after the last one.
     pub fn search(&self) {
         for queue in &self.channels {
             queue.search();
@@ -84,7 +84,7 @@ async fn send_hints(db: Db, others: Arc<Others>, stop: CancellationToken) {
     while stop.run_until_cancelled(others.wanted.notified()).await.is_some() {
         let message = others.hints().message();
         if let Err(error) = with_timeout(hints::notify(&db, &message)).await {
-            tracing::debug!(%error, "a hint of ready deliveries was not sent; the search finds them");
+            tracing::debug!(%error, "could not send a hint; discovery will find the deliveries");
         }
         if !others.hints().is_empty() {
             others.wanted.notify_one();

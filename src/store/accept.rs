@@ -1,4 +1,4 @@
-//! Acceptance of events: one call of the function that stores, fans out and makes ready, in one transaction.
+//! Accepts events: one database function stores them, fans them out and makes their deliveries ready, in one transaction.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{CustomerId, TenantId, UserId};
 use crate::domain::trace::Trace;
 
-/// What became of events.
+/// The result of accepting events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// One for each event, in their order.
+    /// One per event, in their order.
     pub answers: Vec<Acceptance>,
-    /// The deliveries that are ready now: where a claimer finds them.
+    /// The deliveries that are ready now, with the position where a claimer finds them.
     pub ready: Vec<ReadyDelivery>,
 }
 
-/// The answer to one event.
+/// The result for one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
     Accepted {
         id: EventId,
         deliveries: u16,
     },
-    /// The same idempotency key and body were accepted before; this is the first acceptance.
+    /// The same idempotency key and body were accepted before; these values are from the first acceptance.
     Duplicate {
         id: EventId,
         deliveries: u16,
@@ -38,7 +38,7 @@ pub enum Acceptance {
     Conflict,
 }
 
-/// A place in the queue.
+/// A delivery's position in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyDelivery {
     pub channel: Channel,
@@ -47,12 +47,12 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// How long events of one caller wait for a lock: longer than a usual transaction of a SQL caller, and short for theirs.
+/// How long events of one caller wait for a lock: longer than a usual transaction of a SQL caller, but short for the caller of
+/// the API.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Accepts `events` all together, in their order. Not idempotent without idempotency keys. An error of the database
-/// ([`is_lock_timeout`]), and nothing accepted, if another open transaction holds a key or a session for longer than
-/// `lock_timeout`.
+/// Accepts all `events` or none, in their order. Idempotent only with idempotency keys. If another open transaction holds a key
+/// or a session for longer than `lock_timeout`, returns an error ([`is_lock_timeout`]) and accepts nothing.
 pub async fn accept(
     db: &Db,
     events: &[&NewEvent],
@@ -96,17 +96,17 @@ pub async fn accept(
     .await?;
     let answers: Vec<Acceptance> = row.answers().collect::<Result<_, _>>()?;
     if answers.len() != events.len() {
-        return Err(Error::Decode(format!("{} answers to {} events", answers.len(), events.len()).into()));
+        return Err(Error::Decode(format!("{} results for {} events", answers.len(), events.len()).into()));
     }
     Ok(Accepted { answers, ready: row.ready(events)? })
 }
 
-/// Whether a statement gave up because it waited too long for a lock: `lock_not_available`.
+/// True if a statement failed with `lock_not_available`, because it waited too long for a lock.
 pub fn is_lock_timeout(error: &Error) -> bool {
     sqlstate(error).is_some_and(|code| code == "55P03")
 }
 
-/// The type `flametree.accepted`: the n-th of each array is of the n-th event, of the last three of the n-th browser.
+/// The type `flametree.accepted`: one array item per event; in the last three arrays, one per browser delivery.
 struct AcceptedRow {
     results: Vec<String>,
     event_ids: Vec<Uuid>,
@@ -126,7 +126,7 @@ impl AcceptedRow {
                 "accepted" => Ok(Acceptance::Accepted { id, deliveries }),
                 "duplicate" => Ok(Acceptance::Duplicate { id, deliveries }),
                 "conflict" => Ok(Acceptance::Conflict),
-                _ => Err(Error::Decode(format!("accept_events answered {result}").into())),
+                _ => Err(Error::Decode(format!("accept_events returned the unknown result {result}").into())),
             }
         })
     }
@@ -150,14 +150,14 @@ impl AcceptedRow {
         {
             let event = usize::try_from(number).ok().and_then(|number| events.get(number.checked_sub(1)?));
             let event =
-                event.ok_or_else(|| Error::Decode(format!("accept_events answered an event {number}").into()))?;
+                event.ok_or_else(|| Error::Decode(format!("accept_events returned an event {number}").into()))?;
             ready.push(place(Channel::BrowserPush, event, browser, position));
         }
         Ok(ready)
     }
 }
 
-/// Most events come without one: nothing stands for all of them then.
+/// Most events have no trace: if none has, the list is empty.
 fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
     if events.iter().all(|event| event.trace.is_none()) {
         return Vec::new();

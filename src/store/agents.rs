@@ -1,4 +1,4 @@
-//! The agents of a tenant that have a push config, as a list. Reads no secret, so that it needs no key.
+//! Lists the agents of a tenant that have a push config. Reads no secret, so that it needs no key.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -10,19 +10,19 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::page::{NameCursor, PageRows};
 use crate::domain::push_config::DisabledReason;
 
-/// An agent and what it is set to.
+/// An agent and its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedAgent {
     pub agent_id: AgentId,
     pub enabled: bool,
-    /// Why the service itself disabled it; `None`: it did not.
+    /// Why the service disabled it; `None`: it did not.
     pub disabled_reason: Option<DisabledReason>,
     pub url: Option<String>,
     pub events: Vec<WebhookEvent>,
     pub updated_at: DateTime<Utc>,
 }
 
-/// Agents by name, behind the cursor, and where to go on.
+/// The agents after the cursor, by name, and the next cursor.
 pub async fn list(
     db: &Db,
     tenant: &TenantId,

@@ -1,8 +1,7 @@
-//! Pools of connections.
+//! Connection pools.
 //!
-//! Everything here and in the rest of the store works through a transaction pooler: no session state (but for
-//! [`notice_lost_client`], which may stay behind), and `extra_float_digits` stays out of the startup parameters, which
-//! pgbouncer refuses.
+//! The whole store works through a transaction pooler: it uses no session state (except [`notice_lost_client`], which may
+//! persist), and keeps `extra_float_digits` out of the startup parameters, because pgbouncer rejects it.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -15,15 +14,15 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection};
 use super::Db;
 use super::failure::{FailureKind, failure_kind};
 
-/// How long a caller waits for a connection. Longer than a burst, shorter than a client's patience.
+/// How long a caller waits for a connection: longer than a burst, shorter than a client's timeout.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Connections that nobody needed for so long are closed.
+/// Connections that are unused for this long are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
-/// A connection that lay unused for so long is asked whether it still lives: the server may have closed it. A busy one is
-/// not, for that would be a round trip before each statement.
+/// A connection that was unused for this long is tested before use: the server may have closed it. A busy one is not, because
+/// that would add a round trip to each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
-/// The timeout of a statement without another limit: without it, a host that vanished would be waited for until TCP
-/// gives up, after a quarter of an hour.
+/// The timeout of statements without another limit: without it, a statement to a vanished host would wait for TCP to give up,
+/// after a quarter of an hour.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
@@ -34,10 +33,10 @@ pub async fn with_timeout<T, E: From<sqlx::Error>>(statement: impl Future<Output
 }
 
 fn timed_out() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "the database did not answer in time"))
+    sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "the database did not respond in time"))
 }
 
-/// A pool that connects when it is used, so that a database which is away only delays.
+/// A pool that connects on first use, so that an unavailable database only causes a delay.
 pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
     let options = options
         .application_name(name)
@@ -55,7 +54,7 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .connect_lazy_with(options)
 }
 
-/// An error has the pool take another connection.
+/// If this fails, the pool takes another connection.
 async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
     if idle >= ASK_AFTER {
         connection.ping().await?;
@@ -63,8 +62,9 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
     Ok(true)
 }
 
-/// sqlx 0.9 asks the same right after this, for what a connection was used for may have been given up in the middle, but waits
-/// without an end and keeps the connection's place. To be removed when sqlx has a bound of its own.
+/// Tests a connection that is returned to the pool. sqlx 0.9 does the same afterwards, because a statement may have been canceled
+/// while it ran. But sqlx waits without a limit and keeps the connection's place in the pool. Remove this when sqlx has a
+/// timeout.
 async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     with_timeout(connection.ping()).await.map(|()| true)
 }
@@ -74,25 +74,25 @@ async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     notice_lost_client(connection).await
 }
 
-/// Has the server end a statement whose client has gone, within five seconds. Else each statement that waits for a lock and
-/// that a time limit of this process abandons keeps a backend of the server for as long as the lock is held.
+/// Makes the server end a statement within five seconds after its client has gone. Otherwise a statement that waits for a lock
+/// occupies a backend of the server until the lock is released, even after this process gave up.
 ///
-/// Behind a pooler this may reach another session than the later statements do, and stays in it. That does no harm: it
-/// changes nothing for a client that is still connected.
+/// Behind a pooler this may apply to another session than the later statements, and persist there. That is harmless, because it
+/// changes nothing for a client that is connected.
 async fn notice_lost_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let set = sqlx::query_scalar!(
         r#"-- connection::notice_lost_client
         SELECT set_config('client_connection_check_interval', '5s', false) AS "interval!""#
     );
     match set.fetch_one(connection).await {
-        // A server on a system that cannot check: all statements of the queue have a lock_timeout of their own.
+        // The server's system cannot check it. All statements of the queue have a lock_timeout anyway.
         Err(error) if failure_kind(&error) == FailureKind::Refusal => Ok(()),
         answer => answer.map(drop),
     }
 }
 
-/// Keeps out of the pool what cannot write. A session that began while the database was read-only stays so for as long
-/// as it lives, however long ago the database writes again; it is connected anew instead, until it can write.
+/// Keeps connections that cannot write out of the pool. A session that began while the database was read-only stays read-only,
+/// even if the database accepts writes again. So the pool reconnects until it gets one that can write.
 async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     if is_read_only(connection).await? {
         return Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::ReadOnlyFilesystem, "the database is read-only")));
@@ -100,8 +100,7 @@ async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// Whether the database takes no writes now, as a standby. A pooler may have put another session behind a connection
-/// than the one that was asked when it began.
+/// True if the database is read-only now, as a standby is. A pooler may have assigned another session since the connection began.
 pub async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- connection::is_read_only

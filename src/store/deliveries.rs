@@ -1,4 +1,4 @@
-//! The table `deliveries`, read. Rows come in by `queue` alone.
+//! Reads the table `deliveries`. Only `queue` inserts rows.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId, lower_bound};
 use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 
-/// How many delivery records a page reads, however few of them fit the filter: a bound of the work of one request.
+/// How many delivery records a page reads, however few match the filter: it bounds the work of one request.
 pub const MAX_SCANNED_ROWS: u16 = 10_000;
 
 struct DeliveryRow {
@@ -109,10 +109,10 @@ fn unknown(what: &str, name: &str) -> Error {
     Error::Decode(format!("a delivery has the unknown {what} {name}").into())
 }
 
-/// The newest deliveries of a tenant that fit the filter, behind the cursor. Looks at `MAX_SCANNED_ROWS` at most; then
-/// the page may be short, or empty, and still have a cursor.
+/// The newest deliveries of a tenant that match the filter, after the cursor. Reads at most `MAX_SCANNED_ROWS`; the page may then
+/// be short or empty and still have a cursor.
 ///
-/// `OFFSET 0` keeps the planner from turning the look-up of events by their key into a join that reads a day of them.
+/// `OFFSET 0` keeps the planner from turning the lookup of events by key into a join that reads a whole day of events.
 pub async fn list(
     db: &Db,
     tenant: &TenantId,
@@ -169,8 +169,8 @@ pub async fn list(
     page(rows, usize::from(page_rows.get()))
 }
 
-/// Makes a page of what the statement found: one row more than the page tells that it goes on, and so does the last row
-/// that may be looked at, whether it fits or not.
+/// Builds a page from the rows found. One row more than the page size shows that more follow, and so does the last row that may
+/// be read, whether it matches or not.
 fn page(rows: Vec<ListRow>, page_rows: usize) -> Result<Page<ListedDelivery>, Error> {
     let goes_on = rows.len() > page_rows || rows.last().is_some_and(|row| row.is_last_scanned);
     let mut page = Page { rows: Vec::with_capacity(page_rows.min(rows.len())), next: None };
@@ -183,7 +183,7 @@ fn page(rows: Vec<ListRow>, page_rows: usize) -> Result<Page<ListedDelivery>, Er
     Ok(page)
 }
 
-/// A delivery of the tenant that has its outcome.
+/// A delivery of the tenant that has an outcome.
 pub async fn find(db: &Db, tenant: &TenantId, id: DeliveryId) -> Result<Option<FinishedDelivery>, Error> {
     sqlx::query_as!(
         DeliveryRow,
@@ -201,7 +201,7 @@ pub async fn find(db: &Db, tenant: &TenantId, id: DeliveryId) -> Result<Option<F
     .transpose()
 }
 
-/// The first deliveries (no replays) of an event that have their outcome, in the order of their numbers.
+/// The first deliveries (no replays) of an event that have an outcome, by number.
 pub async fn of_event(db: &Db, tenant: &TenantId, event: EventId) -> Result<Vec<FinishedDelivery>, Error> {
     let rows = sqlx::query_as!(
         DeliveryRow,
@@ -220,7 +220,7 @@ pub async fn of_event(db: &Db, tenant: &TenantId, event: EventId) -> Result<Vec<
     rows.into_iter().map(FinishedDelivery::try_from).collect()
 }
 
-/// The webhook behind a delivery as it is set today; `None`: deleted meanwhile, or no webhook.
+/// The current webhook of a delivery; `None`: deleted meanwhile, or not a webhook.
 pub async fn webhook_target(db: &Db, tenant: &TenantId, endpoint: EndpointId) -> Result<Option<WebhookTarget>, Error> {
     sqlx::query_as!(
         WebhookTarget,

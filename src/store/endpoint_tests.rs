@@ -1,4 +1,4 @@
-//! The table `endpoint_tests`: how often test events are sent, on all nodes together.
+//! The table `endpoint_tests`: limits the rate of test events across all nodes.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use sqlx::Error;
 use super::Db;
 use crate::domain::names::{AgentId, TenantId};
 
-/// Test events of an agent in a minute.
+/// Maximum number of test events per agent and minute.
 pub const MAX_PER_MINUTE: usize = 10;
 
-/// Counts a test event that is about to be sent; `Some`: there were enough in the last minute, nothing was counted, and
-/// so long it takes until the next one may be sent.
+/// Counts a test event before it is sent. `Some`: the limit of the last minute is reached, nothing was counted, and the next test
+/// may be sent after this time.
 pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Duration>, Error> {
     let row = sqlx::query!(
         r#"-- endpoint_tests::count
@@ -41,8 +41,8 @@ pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option
     Ok((!row.counted).then(|| wait.unwrap_or_default()))
 }
 
-/// Forgets up to `limit` agents whose last test event is older than `age`; returns how many. Call it until it
-/// returns less than `limit`.
+/// Deletes up to `limit` agents whose last test event is older than `age`; returns how many. Call it until it returns less than
+/// `limit`.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- endpoint_tests::forget

@@ -1,4 +1,4 @@
-//! The table `events`, read. Rows come in by `accept` alone.
+//! Reads the table `events`. Only `accept` inserts rows.
 
 use sqlx::Error;
 
@@ -7,14 +7,14 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 
-/// An event and how many deliveries it has, replays included.
+/// An event and the number of its deliveries, including replays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FannedOutEvent {
     pub event: StoredEvent,
     pub deliveries: u16,
 }
 
-/// An event of the tenant; `None` when there is none, or retention has taken it.
+/// An event of the tenant; `None` if it does not exist, or retention has removed it.
 pub async fn find(db: &Db, tenant: &TenantId, id: EventId) -> Result<Option<FannedOutEvent>, Error> {
     let row = sqlx::query!(
         r#"-- events::find

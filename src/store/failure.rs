@@ -1,7 +1,7 @@
-//! What a failed statement means: the database is away, it was busy with others, or it does not accept some of the rows.
+//! Classifies errors of statements: the database is unavailable, it was busy with others, or it does not accept some of the rows.
 //!
-//! After an outage or a conflict the caller repeats the statement. After a time limit or a refusal that would delay the rows
-//! that are not the reason: the caller tries parts of them, and sets aside the parts that fail.
+//! After an outage or a conflict the caller repeats the statement. After a time limit or a refusal, a repetition would delay the
+//! rows that are not the cause: the caller tries parts of them, and sets aside the parts that fail.
 
 use std::borrow::Cow;
 
@@ -10,18 +10,18 @@ use sqlx::Error;
 /// Why a statement failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The database cannot be reached, stops, or lacks resources. Says nothing of the statement.
+    /// The database cannot be reached, is stopping, or lacks resources. The statement is not the cause.
     Outage,
     /// Another transaction changed the same rows at the same time and won. The same statement may succeed the next time.
     Conflict,
-    /// A lock was not granted in time, or the statement took longer than it may. Other rows may not need that lock.
+    /// A lock was not granted in time, or the statement exceeded its timeout. Other rows may not need that lock.
     TimeLimit,
-    /// The database answered, and does not accept these values or cannot read this row.
+    /// The database responded that it does not accept these values or cannot read this row.
     Refusal,
 }
 
 impl FailureKind {
-    /// Whether the statement may succeed with other rows, or with fewer.
+    /// True if the statement may succeed with other or fewer rows.
     pub fn concerns_rows(self) -> bool {
         matches!(self, Self::TimeLimit | Self::Refusal)
     }
@@ -38,30 +38,30 @@ pub fn failure_kind(error: &Error) -> FailureKind {
         | Error::PoolClosed
         | Error::WorkerCrashed
         | Error::BeginFailed => FailureKind::Outage,
-        // An error that a later version of sqlx adds counts as a refusal: what is set aside is tried again too.
+        // Errors of later sqlx versions count as refusals, because set-aside rows are retried too.
         _ => sqlstate(error).map_or(FailureKind::Refusal, |code| kind_of_code(&code)),
     }
 }
 
-/// By the classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// Uses the classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind_of_code(code: &str) -> FailureKind {
     match (code.get(..2).unwrap_or(code), code) {
-        // Transactions that were rolled back for another's sake.
+        // Transactions that were rolled back in favor of others.
         (_, "40001" | "40P01") => FailureKind::Conflict,
-        // `lock_timeout`; `statement_timeout`, or a person who canceled the statement.
+        // `lock_timeout`; `statement_timeout`, or a user who canceled the statement.
         (_, "55P03" | "57014") => FailureKind::TimeLimit,
-        // Connections, credentials, resources, the operator, the system below; a standby; time limits that end a session.
+        // Connections, credentials, resources, the operator, the system; a standby; timeouts that end a session.
         ("08" | "28" | "53" | "57" | "58", _) | (_, "3D000" | "25006" | "25P03" | "25P04") => FailureKind::Outage,
         _ => FailureKind::Refusal,
     }
 }
 
-/// The SQLSTATE with which the database answered, if it did.
+/// The SQLSTATE of the database's response, if there was one.
 pub fn sqlstate(error: &Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code)
 }
 
-/// Whether a value that is stored is damaged, or not one that this release knows: however often it is read, it stays so.
+/// True if a stored value is damaged or unknown to this release, so that every read will fail.
 pub fn is_of_what_is_stored(error: &Error) -> bool {
     let is_damaged = |code: Cow<'_, str>| code.starts_with("22") || code == "XX001" || code == "XX002";
     matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) || sqlstate(error).is_some_and(is_damaged)
@@ -77,9 +77,9 @@ mod tests {
     use super::FailureKind::{Conflict, Outage, Refusal, TimeLimit};
     use super::*;
 
-    /// An answer of the database with this SQLSTATE.
+    /// A response of the database with this SQLSTATE.
     #[derive(Debug, thiserror::Error)]
-    #[error("the database answered {0}")]
+    #[error("the database responded with {0}")]
     struct Answered(&'static str);
 
     impl DatabaseError for Answered {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sqlstate_tells_the_kinds_of_failures_apart() {
+    fn the_sqlstate_determines_the_kind_of_failure() {
         let table: [(FailureKind, &[&str]); 4] = [
             (
                 Outage,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_fails_is_an_outage_and_a_row_that_cannot_be_read_a_refusal() {
+    fn a_failed_connection_is_an_outage_and_an_unreadable_row_is_a_refusal() {
         let outages = [
             Error::Io(ErrorKind::ConnectionReset.into()),
             Error::Tls("no certificate".into()),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_damaged_and_unknown_values_are_of_what_is_stored() {
+    fn only_damaged_and_unknown_values_count_as_stored_errors() {
         for error in [Error::Decode("no number".into()), answered("22P02"), answered("XX001"), answered("XX002")] {
             assert!(is_of_what_is_stored(&error), "{error:?}");
         }

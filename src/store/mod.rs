@@ -1,6 +1,6 @@
-//! The only place for SQL: a file per table, and the queue's protocol in `queue`. Rows become domain types here.
+//! The only place for SQL: one file per table, and the protocol of the queue in `queue`. It converts rows to domain types.
 //!
-//! `&Db` means that the function stands alone; `&mut Tx` means that it is atomic with what the caller does.
+//! A function with `&Db` is independent; one with `&mut Tx` is atomic with the caller's other changes.
 
 pub mod accept;
 pub mod agents;
@@ -36,15 +36,15 @@ pub use connection::with_timeout;
 pub use failure::{FailureKind, failure_kind, is_of_what_is_stored, sqlstate};
 pub use sealed::SealedError;
 
-/// A pool of connections.
+/// A connection pool.
 pub type Db = sqlx::PgPool;
-/// A transaction of a caller.
+/// A caller's transaction.
 pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// SQLSTATE of a statement that has waited for a lock for as long as it may.
+/// SQLSTATE of a statement that timed out on a lock.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Whether the database refused a statement with this SQLSTATE.
+/// True if the database refused a statement with this SQLSTATE.
 fn has_code(error: &sqlx::Error, code: &str) -> bool {
     sqlstate(error).is_some_and(|found| found == code)
 }

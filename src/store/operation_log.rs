@@ -1,4 +1,4 @@
-//! The table `operations` as users see it: replays asked for, operations listed, found and canceled.
+//! The table `operations` for users: requests replays; lists, finds and cancels operations.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -12,14 +12,14 @@ use crate::domain::operation::{NewReplay, Operation, OperationKind, OperationSta
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::replay::ReplayRequest;
 
-/// Replays of one tenant that may wait. Each may make 100,000 deliveries.
+/// Maximum number of waiting replays per tenant. Each may create 100,000 deliveries.
 pub const MAX_WAITING_REPLAYS: i64 = 20;
 
 /// The result of a request for a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
     New(OperationId),
-    /// The same request was entered before, under the same key.
+    /// The same request was made before, with the same key.
     Repeated(OperationId),
     /// The key belongs to another request.
     OtherRequest,
@@ -27,7 +27,7 @@ pub enum Entered {
     TooMany,
 }
 
-/// Enters a replay. Concurrent requests may exceed the limit, by at most the number of them.
+/// Inserts a replay. Concurrent requests may exceed the limit by at most their number.
 pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
     let id = Uuid::now_v7();
@@ -72,7 +72,7 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     })
 }
 
-/// Ends an operation of the tenant that has not ended. Nothing happens to one that has.
+/// Cancels an operation of the tenant, unless it has ended.
 pub async fn cancel(db: &Db, tenant: &TenantId, id: OperationId) -> Result<(), Error> {
     sqlx::query!(
         "-- operations::cancel
@@ -106,7 +106,7 @@ struct Row {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// The operations of the tenant, or of the schedules, the newest first, behind the cursor.
+/// The operations of the tenant, or of the schedules, newest first, after the cursor.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,

@@ -1,6 +1,6 @@
-//! The table `operations`: entered by schedules and by users, held by one worker at a time.
+//! The table `operations`: schedules and users insert rows, and one worker at a time holds each.
 //!
-//! Each write of a holder is guarded by its id. No row means: somebody else holds the operation, or a person has ended it.
+//! Each write of a holder checks its id. If no row matches, another process holds the operation, or a user canceled it.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::Db;
 use crate::domain::ids::{OperationId, WorkerId};
 use crate::domain::operation::{HeldOperation, OperationKind, OperationState};
 
-/// The constraints by which ticks of one kind, and replays of one tenant, run one after another.
+/// The constraints that serialize the ticks of one kind, and the replays of one tenant.
 const ONE_AT_A_TIME: [&str; 2] = ["operations_one_of_a_schedule", "operations_one_of_a_tenant"];
 
-/// Who entered operations.
+/// The source of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Schedule,
     Request,
 }
 
-/// Enters a tick; false if it is there already, whoever entered it.
+/// Inserts a tick; false if it already exists.
 pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- operations::enter_tick
@@ -38,9 +38,8 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
     Ok(result.rows_affected() == 1)
 }
 
-/// Takes one operation of this origin that is due: one that waits, or one whose holder was silent for its lease. One that
-/// waits is passed over while another tick of its kind, or another replay of its tenant, runs. `None`: no operation of a
-/// kind that this release knows is due.
+/// Leases one due operation of this origin: a waiting one, or one whose lease has expired. Skips a waiting one while another tick
+/// of its kind, or another replay of its tenant, runs. `None`: no operation of a kind known to this release is due.
 pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take
@@ -74,7 +73,7 @@ pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) ->
     .fetch_optional(db)
     .await;
     let row = match row {
-        // Another one was taken at the same moment.
+        // Another process leased one at the same time.
         Err(Error::Database(error)) if error.constraint().is_some_and(|name| ONE_AT_A_TIME.contains(&name)) => {
             return Ok(None);
         }
@@ -91,7 +90,7 @@ pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) ->
     .transpose()
 }
 
-/// Prolongs the holder's lease; false if it holds the operation no longer.
+/// Extends the holder's lease; false if it does not hold the operation any more.
 pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- operations::prolong
@@ -107,7 +106,7 @@ pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends the operation; false if it is not the holder's any more.
+/// Ends the operation; false if the holder has lost it.
 pub async fn end(
     db: &Db,
     id: OperationId,
@@ -130,8 +129,7 @@ pub async fn end(
     Ok(result.rows_affected() == 1)
 }
 
-/// Releases the operation as started `attempts` times, to be taken again after `pause`; false if it is not the holder's
-/// any more.
+/// Releases the operation as started `attempts` times, to be leased again after `pause`; false if the holder has lost it.
 pub async fn release(
     db: &Db,
     id: OperationId,
@@ -157,8 +155,8 @@ pub async fn release(
     Ok(result.rows_affected() == 1)
 }
 
-/// Forgets up to `limit` ended operations older than `age`; returns how many. The last tick of each schedule stays: a
-/// node that starts must know that it was there.
+/// Deletes up to `limit` ended operations older than `age`; returns how many. Keeps the last tick of each schedule, so that a new
+/// process knows it.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- operations::forget
@@ -178,19 +176,19 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Whether operations of a kind succeed.
+/// The health of a kind of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub kind: OperationKind,
-    /// Of a schedule: attempts that have failed since an operation of the kind last succeeded. Of replays: the failed
-    /// attempts of the replay that has most.
+    /// For a schedule: failed attempts since the last success of its kind. For replays: the failed attempts of the replay that
+    /// has the most.
     pub failed_attempts: i64,
-    /// How long a tick has been due without a success of the kind; zero if every tick up to the last one is done.
+    /// How long a tick has been due without a success of its kind; zero if every tick is done.
     pub overdue: Duration,
 }
 
-/// The health of each kind. Ticks of a schedule do the same work: a success of one resets both numbers. Replays do not: each
-/// counts until it succeeds, is canceled, or has failed a day ago.
+/// The health of each kind. Ticks of a schedule do the same work, so the success of one resets both numbers. Each replay counts
+/// until it succeeds, is canceled, or failed more than a day ago.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health

@@ -1,4 +1,4 @@
-//! Partitions of events, deliveries and idempotency keys: created in advance, detached and dropped when they expire.
+//! Partitions of events, deliveries and idempotency keys: created in advance, detached and dropped after they expire.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// How long a detach waits for transactions that used the table before it: longer than a caller's transaction, shorter than
-/// the pause between two runs of retention.
+/// How long a detach waits for earlier transactions on the table: longer than a caller's transaction, shorter than the interval
+/// of retention.
 const DETACH_TIMEOUT: Duration = Duration::from_mins(1);
-/// Locks on a parent are held for milliseconds, except by a detach that waits.
+/// Locks on a parent are held for milliseconds, except by a waiting detach.
 const PREPARE_ATTEMPTS: u32 = 5;
 
-/// Creates the partitions that accepting and recording need from today, by the database's clock, for the next two days.
-/// Returns how many it created. Safe to repeat, and to run in several processes at once.
+/// Creates the partitions that accepting and recording need from today (by the database's clock) and for the next two days.
+/// Returns how many it created. Safe to repeat, and to run in several processes concurrently.
 pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
     let mut attempt = 1;
     loop {
@@ -39,7 +39,7 @@ pub struct Expired {
 }
 
 impl Expired {
-    /// The table that it is a partition of; `None`: it is detached.
+    /// Its parent table; `None`: it is detached.
     pub fn parent(&self) -> Option<&str> {
         match &self.state {
             State::Attached { parent } | State::Detaching { parent } => Some(parent),
@@ -60,8 +60,8 @@ enum State {
     Detached,
 }
 
-/// The partitions that expired `days_kept` days after the last of their ids, and idempotency keys that are not read any
-/// more, in the order in which to remove them. Partitions that an unfinished delivery needs are not among them.
+/// The partitions that expired `days_kept` days after their last id, and unused partitions of idempotency keys, in the order of
+/// removal. Excludes partitions that an unfinished delivery needs.
 pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
     let rows = sqlx::query!(
         r#"-- partitions::expired
@@ -83,8 +83,8 @@ pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
         .collect()
 }
 
-/// Detaches an expired partition, without a lock that readers or writers of the table would wait for, and drops it. False if
-/// a long transaction kept the detach waiting for a minute: the next call goes on from there.
+/// Detaches an expired partition without blocking readers or writers of the table, and drops it. Returns false if a long
+/// transaction blocked the detach for a minute: the next call continues from there.
 pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
     let name = &expired.name;
     let statement = match &expired.state {
@@ -97,7 +97,7 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
         }
         State::Detached => return drop_detached(db, name).await,
     };
-    // A query of its own, outside of any transaction: PostgreSQL allows it nowhere else.
+    // A separate query outside of any transaction, as PostgreSQL requires.
     let detach = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db);
     if let Ok(detached) = timeout(DETACH_TIMEOUT, detach).await {
         detached?;
@@ -107,7 +107,7 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Only tables that are noted are ever dropped: a partition that a person detached stays.
+/// Notes the partition before its removal. Only noted tables are dropped: a partition that an operator detached stays.
 async fn note(db: &Db, name: &str) -> Result<(), Error> {
     let noted = sqlx::query!(
         "-- partitions::note\nINSERT INTO flametree.partitions_to_drop (name) VALUES ($1) ON CONFLICT DO NOTHING",
@@ -117,7 +117,7 @@ async fn note(db: &Db, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// False if the table is locked, by a vacuum for example.
+/// Returns false if the table is locked, for example by a vacuum.
 async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
     let dropped = sqlx::query!("-- partitions::drop\nSELECT flametree.drop_detached_partition($1)", name);
     match dropped.execute(db).await {
@@ -127,7 +127,7 @@ async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// Cancels the statement in whatever session it runs: behind a pooler, the client does not know which one.
+/// Cancels the statement in any session: behind a pooler, the client does not know which session runs it.
 async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
     let canceled = sqlx::query!(
         r#"-- partitions::cancel
@@ -139,7 +139,7 @@ async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tables that a person has detached from `events`, `deliveries` or `idempotency_keys`. Retention leaves them.
+/// The tables that an operator has detached from `events`, `deliveries` or `idempotency_keys`. Retention keeps them.
 pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
     let names = sqlx::query_scalar!(
         r#"-- partitions::detached_by_hand
@@ -153,12 +153,12 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
     with_timeout(names.fetch_all(db)).await
 }
 
-/// How far the partitions reach.
+/// The time span of the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Until when every table has partitions without a gap.
+    /// The time until which every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
-    /// When the oldest partition of events and deliveries expires.
+    /// The time when the oldest partition of events and deliveries expires.
     pub removal_due: Option<DateTime<Utc>>,
 }
 

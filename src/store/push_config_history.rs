@@ -1,4 +1,4 @@
-//! The table `push_config_changes`: who changed what, in the transaction of the change. Holds no values.
+//! The table `push_config_changes`: who changed which fields, recorded in the transaction of the change. Contains no values.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
 
-/// Remembers a change that `tx` makes. What the service itself changes is recorded by a trigger.
+/// Records a change that `tx` makes. A trigger records the changes that the service makes.
 pub async fn record(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -33,7 +33,7 @@ pub async fn record(
     .map(|_| ())
 }
 
-/// Changes of an agent's config, the newest first, behind the cursor.
+/// Changes of an agent's config, newest first, after the cursor.
 pub async fn list(
     db: &Db,
     tenant: &TenantId,
@@ -70,7 +70,7 @@ pub async fn list(
     )
 }
 
-/// Forgets up to `limit` changes older than `age`; returns how many. Call it until it returns less than `limit`.
+/// Deletes up to `limit` changes older than `age`; returns how many. Call it until it returns less than `limit`.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_config_history::forget
@@ -90,12 +90,12 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Positions are numbers; a cursor is opaque and has room for one.
+/// Encodes a position, which is a number, as an opaque cursor.
 fn cursor(position: i64) -> Cursor {
     Cursor::behind(Uuid::from_u128(position.unsigned_abs().into()))
 }
 
-/// A cursor of another list may hold more than a position: it then stands before every row.
+/// A cursor of another list may be larger than any position: the list then starts at its first row.
 fn position(cursor: Cursor) -> i64 {
     i64::try_from(cursor.id().as_u128()).unwrap_or(i64::MAX)
 }

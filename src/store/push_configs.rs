@@ -1,7 +1,7 @@
 //! The table `push_configs`.
 //!
-//! Each write but a removal names the revision that it replaces; where that is not the present one, nothing is
-//! written. Whoever writes first wins, and nobody's change is lost unseen.
+//! Each write except a removal names the revision that it replaces. If that is not the current one, nothing is written. The first
+//! writer wins, and no change is overwritten unseen.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use crate::domain::push_config::{DisabledReason, PushConfig};
 use crate::domain::webhook_url::WebhookUrl;
 use crate::secrets::Keyring;
 
-/// One state of an agent's config. No other state, before or after a removal, has the same.
+/// One state of an agent's config. It is unique, even after a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// Stays while the config does; a config that is set again is another endpoint.
+    /// Constant while the config exists; a config that is created again is another endpoint.
     pub endpoint_id: EndpointId,
     /// Counts changes of the config and of its signing secrets, from 1.
     pub version: i32,
 }
 
-/// A config as it is stored.
+/// A stored config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPushConfig {
     pub revision: Revision,
     pub config: PushConfig,
 }
 
-/// The config of an agent; `None`: unset.
+/// The config of an agent; `None`: it has none.
 pub async fn read(
     db: &Db,
     keyring: &Keyring,
@@ -67,7 +67,7 @@ pub async fn read(
     Ok(Some(StoredPushConfig { revision: Revision { endpoint_id, version: row.version }, config }))
 }
 
-/// Stores the first config of an agent under a new endpoint id; `None`: the agent has one meanwhile, nothing is written.
+/// Stores the first config of an agent with a new endpoint id. `None`: the agent already has one; nothing is written.
 pub async fn create(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -101,7 +101,7 @@ pub async fn create(
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Replaces the config of `revision`; `None`: it is no longer the present one, nothing is written.
+/// Replaces the config of `revision`. `None`: it is not the current revision; nothing is written.
 pub async fn update(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -141,8 +141,8 @@ pub async fn update(
     Ok(row.map(|row| Revision { endpoint_id: revision.endpoint_id, version: row.version }))
 }
 
-/// Makes a new version of the config as it is, for a change of what belongs to it; `None`: unset. Until the transaction
-/// ends no other change of the config happens.
+/// Makes a new version of the unchanged config, for a change of its signing secrets; `None`: there is no config. No other change
+/// of the config happens until the transaction ends.
 pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Option<Revision>, Error> {
     let row = sqlx::query!(
         "-- push_configs::renew
@@ -159,7 +159,7 @@ pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Op
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Removes the config and its signing secrets, whatever they are now; `false`: there was none.
+/// Removes the config and its signing secrets in any version; `false`: it does not exist.
 pub async fn delete(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<bool, Error> {
     let deleted = sqlx::query!(
         "-- push_configs::delete
@@ -174,7 +174,7 @@ pub async fn delete(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<b
     Ok(deleted.rows_affected() == 1)
 }
 
-/// The present revision of an agent's config, for which no key is needed; `None`: unset.
+/// The current revision of an agent's config, read without a key; `None`: there is no config.
 pub async fn revision(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Revision>, Error> {
     let row = sqlx::query!(
         "-- push_configs::revision
@@ -190,7 +190,7 @@ pub async fn revision(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Opt
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Removes the config of `revision` and its signing secrets; `false`: it is no longer the present one.
+/// Removes the config of `revision` and its signing secrets; `false`: it is not the current revision.
 pub async fn delete_revision(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -226,7 +226,7 @@ pub(super) fn stored_timeout(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::from(timeout_ms.unsigned_abs()))
 }
 
-/// Plain http is read whatever the rules are now: they are the sender's to enforce, and the reader's to see.
+/// Accepts plain http in any case: the sender enforces the current rules, and readers must see the URL.
 pub(super) fn stored_url(text: &str) -> Result<WebhookUrl, Error> {
     WebhookUrl::parse(text, true).map_err(|error| Error::Decode(format!("a stored URL {error}").into()))
 }

@@ -1,8 +1,8 @@
-//! Pauses of browser push, in the rows of the subscriptions, so that they hold in every process.
+//! Pauses of browser push, stored in the rows of subscriptions, so that they apply in every process.
 //!
-//! A pause is a subscription's own. A push service is paused for a tenant while several of the tenant's users have paused
-//! subscriptions there that the service had accepted before: any user can register a subscription that is refused. It is
-//! never paused for another tenant.
+//! A pause applies to one subscription. A push service is paused for a tenant while several of its users have paused
+//! subscriptions there that the service had accepted before. Without that condition, any user could cause the pause with a
+//! subscription that is refused. Other tenants are never affected.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use super::Db;
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
-/// A push service to which nothing is sent for a tenant.
+/// A push service that is paused for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PausedService {
     pub tenant: TenantId,
     pub host: String,
-    /// How long the pause still lasts.
+    /// The rest of the pause.
     pub left: Duration,
 }
 
-/// Pauses a subscription; a pause never ends earlier by a later one. False: the subscription was removed or changed
+/// Pauses a subscription; a later pause never shortens an earlier one. Returns false if the subscription was removed or changed
 /// meanwhile, or another message has paused it.
 ///
-/// The version rises, so that each process reads the row again for the next delivery.
+/// Raises the version, so that each process reads the row again for the next delivery.
 pub async fn pause(
     db: &Db,
     tenant: &TenantId,
@@ -47,7 +47,7 @@ pub async fn pause(
     Ok(result.rows_affected() == 1)
 }
 
-/// Notes that the push service has accepted a message for a subscription.
+/// Records that the push service has accepted a message for a subscription.
 pub async fn note_accepted(db: &Db, tenant: &TenantId, id: EndpointId, version: i32) -> Result<(), Error> {
     sqlx::query!(
         "-- push_pauses::note_accepted
@@ -63,8 +63,8 @@ pub async fn note_accepted(db: &Db, tenant: &TenantId, id: EndpointId, version: 
     Ok(())
 }
 
-/// The paused push services, of all tenants or of one: those where three users of a tenant have paused subscriptions that
-/// were accepted before. The pause lasts until fewer than three have.
+/// The paused push services, of all tenants or of one: those where three users of a tenant have paused subscriptions that were
+/// accepted before. The pause lasts until fewer than three have.
 pub async fn paused_services(db: &Db, tenant: Option<&TenantId>) -> Result<Vec<PausedService>, Error> {
     let rows = sqlx::query!(
         r#"-- push_pauses::paused_services

@@ -1,7 +1,7 @@
-//! How a browser's subscription comes into `push_subscriptions`: one row for each endpoint, of the user who is signed in there.
+//! Registers browsers' subscriptions in `push_subscriptions`: one row per endpoint, owned by the signed-in user.
 //!
-//! An endpoint alone proves nothing: its push service and proxies know it. A row moves to another user only with the `auth`
-//! secret that it was registered with, which only the browser and this service know.
+//! An endpoint alone proves nothing, because its push service and proxies know it. A row moves to another user only with the
+//! `auth` secret of its registration, which only the browser and this service know.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -14,22 +14,22 @@ use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::{MAX_PER_PERSON, NewSubscription};
 use crate::secrets::Keyring;
 
-/// Attempts when the same endpoint is being registered by somebody else in the same instant.
+/// Attempts while other requests register the same endpoint at the same time.
 const ATTEMPTS: usize = 5;
 
-/// What a registration has done.
+/// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     pub subscription: ListedSubscription,
-    /// Whether the person had it not before.
+    /// True if the user did not have the subscription before.
     pub is_new: bool,
-    /// Whether it was another person's, who has it no more.
+    /// True if it was taken over from another user.
     pub moved: bool,
-    /// How many of the person's went because there were too many.
+    /// The number of the user's subscriptions removed because there were too many.
     pub evicted: u64,
 }
 
-/// Why a registration has changed nothing.
+/// Why a registration changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ impl From<Error> for RegistrationError {
     }
 }
 
-/// Whose subscription it is to be, and by which key it is signed for if it is a new one.
+/// The owner of the subscription, and the VAPID key of a new one.
 #[derive(Debug, Clone, Copy)]
 pub struct Registrant<'a> {
     pub tenant: &'a TenantId,
@@ -53,11 +53,11 @@ pub struct Registrant<'a> {
     pub vapid_key_id: &'a str,
 }
 
-/// Registers a subscription, or shows that it is still there.
+/// Registers a subscription, or updates when it was last seen.
 ///
-/// The same person's row stays, with its id. It keeps its VAPID key too, unless it was disabled: then it is tried again
-/// with the current one. Another user's row with the same secret goes, in whatever tenant it is: the browser is this user's
-/// now, and deliveries that wait for the other one must not reach it.
+/// A row of the same user keeps its id. It also keeps its VAPID key, unless it was disabled: then the current key is tried. A row
+/// of another user with the same secret is removed, in any tenant: the browser now belongs to this user, and deliveries that wait
+/// for the other user must not reach it.
 pub async fn register(
     db: &Db,
     keyring: &Keyring,
@@ -79,11 +79,11 @@ pub async fn register(
         tx.commit().await?;
         return Ok(Registered { subscription, is_new, moved, evicted });
     }
-    Err(Error::Protocol("an endpoint is being registered by too many at once".to_owned()).into())
+    Err(Error::Protocol("too many concurrent registrations of one endpoint".to_owned()).into())
 }
 
-/// One registration of a person at a time, or two could each see room for one more. Ends with the transaction, so that
-/// it holds through a pooler.
+/// Serializes the registrations of a user; otherwise two could each find space for one more. The lock ends with the transaction,
+/// so that it works through a pooler.
 pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
     sqlx::query!(
         "-- push_registration::lock_person
@@ -96,7 +96,7 @@ pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -
     .map(|_| ())
 }
 
-/// The person's own row of this endpoint, seen again; `None`: the person has none.
+/// Updates the user's existing row of this endpoint; `None`: it does not exist.
 async fn renew(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -118,7 +118,7 @@ async fn renew(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let id = EndpointId::from_uuid(row.id);
-    // What does not open any more, for its key was lost, is written anew.
+    // A value that cannot be decrypted, because its key was lost, is replaced.
     let is_same =
         open_subscription(keyring, tenant, user, id, &row.ciphertext).is_ok_and(|stored| stored == new.subscription);
     let ciphertext = (!is_same).then(|| seal_subscription(keyring, tenant, user, id, &new.subscription));
@@ -147,8 +147,8 @@ async fn renew(
     Ok(Some(renewed.into()))
 }
 
-/// Removes another user's row of the endpoint if the secrets match, and returns its VAPID key if it was active. The outer
-/// `None` means that no row exists.
+/// Removes another user's row of the endpoint if the secrets match, and returns its VAPID key if it was active. The outer `None`
+/// means that no row exists.
 async fn take_over(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -184,7 +184,7 @@ async fn take_over(
     Ok(Some(row.active.then_some(row.vapid_key_id)))
 }
 
-/// A new row, and whether another user's went for it; `None`: another registration was faster.
+/// Inserts a row, and returns whether it replaced another user's; `None`: another registration was faster.
 async fn insert(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -194,7 +194,7 @@ async fn insert(
     let endpoint = &new.subscription.endpoint;
     let hash = endpoint.hash();
     let taken = take_over(tx, keyring, new).await?;
-    // The browser did not subscribe again, so its key is the one that worked.
+    // The browser did not subscribe again, so its subscription still uses the key that worked.
     let proven_key = taken.as_ref().and_then(Option::as_deref);
     let id = EndpointId::from_uuid(Uuid::now_v7());
     let inserted = sqlx::query_as!(
@@ -219,7 +219,7 @@ async fn insert(
     Ok(inserted.map(|row| (row.into(), taken.is_some())))
 }
 
-/// Removes what a person has more than may be, those first that were unseen longest.
+/// Removes the user's subscriptions over the limit, starting with those unseen longest.
 async fn evict(tx: &mut Tx, registrant: Registrant<'_>) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_registration::evict

@@ -1,4 +1,4 @@
-//! How the row of a browser follows it to its new subscription, when its push service has given the old one up.
+//! Moves a browser's row to its new subscription after its push service expired the old one.
 
 use sqlx::Error;
 
@@ -11,7 +11,7 @@ use crate::domain::push_renewal::Renewal;
 use crate::domain::push_subscription::PushSubscription;
 use crate::secrets::Keyring;
 
-/// A row as it was found by its endpoint.
+/// A row found by its endpoint.
 struct Found {
     tenant: TenantId,
     user: UserId,
@@ -19,15 +19,15 @@ struct Found {
     version: i32,
 }
 
-/// Gives the row of the old subscription the new one; false: there is no such row, or it has another secret.
+/// Replaces the subscription of the row; false if there is no such row, or it has another secret.
 ///
-/// The row is found over all tenants: its endpoint, a random capability, is unique over them, and together with the secret it
-/// is all that a browser without a page can show. It stays whose it was, and was not seen: no user has signed in. Where the new subscription is registered already,
-/// by a page that was faster, the old row only goes.
+/// Searches all tenants: the endpoint, a random capability, is unique across them, and together with the secret it is all that a
+/// browser can present without a page. The owner stays the same, and the row does not count as seen, because no user has signed
+/// in. If a page was faster and has registered the new subscription, the old row is only removed.
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
     let mut tx = db.begin().await?;
-    // A registration of the same person waits, or has ended: no two rows of one browser.
+    // Serialized with registrations of the same user, so that a browser never has two rows.
     lock_person(&mut tx, &found.tenant, &found.user).await?;
     let done = if is_registered(&mut tx, &renewal.new).await? {
         remove(&mut tx, &found).await?
@@ -38,7 +38,7 @@ pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool
     Ok(done)
 }
 
-/// The row of the subscription, if it is the same one with its secret.
+/// The row of the subscription, if its endpoint and secret match.
 async fn find(db: &Db, keyring: &Keyring, old: &PushSubscription) -> Result<Option<Found>, SealedError> {
     let hash = old.endpoint.hash();
     let row = sqlx::query!(
@@ -71,7 +71,7 @@ async fn is_registered(tx: &mut Tx, new: &PushSubscription) -> Result<bool, Erro
     Ok(row.is_some())
 }
 
-/// False: it was removed or changed meanwhile.
+/// Returns false if it was removed or changed meanwhile.
 async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscription) -> Result<bool, Error> {
     let Found { tenant, user, id, version } = found;
     let hash = new.endpoint.hash();

@@ -1,4 +1,4 @@
-//! The table `push_subscriptions`: the browsers of users, each with one row, wherever it was signed in before.
+//! The table `push_subscriptions`: one row per browser, whichever user is signed in.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::PushSubscription;
 use crate::secrets::Keyring;
 
-/// Why a subscription is not sent to any more.
+/// Why a subscription is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisabledReason {
-    /// The push service says that the browser has subscribed with another VAPID key.
+    /// The push service reports that the browser has subscribed with another VAPID key.
     VapidKeyMismatch,
 }
 
@@ -28,22 +28,22 @@ impl DisabledReason {
     }
 }
 
-/// A subscription without what is secret of it.
+/// A subscription without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedSubscription {
     pub id: PushSubscriptionId,
-    /// Of the endpoint.
+    /// The host of the endpoint.
     pub host: String,
-    /// By which a page knows its own browser.
+    /// Lets a page recognize its browser.
     pub endpoint_hash: Vec<u8>,
     pub label: Option<String>,
-    /// Why it is not sent to; `None`: it is.
+    /// Why it is disabled; `None`: it is active.
     pub disabled_reason: Option<String>,
     pub created_at: DateTime<Utc>,
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// What a sender needs of a subscription. Valid as long as the row's version is this one.
+/// The data that a sender needs. Valid while the row has this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSubscription {
     pub id: EndpointId,
@@ -52,9 +52,9 @@ pub struct StoredSubscription {
     pub active: bool,
     pub subscription: PushSubscription,
     pub vapid_key_id: String,
-    /// Whether its push service has accepted a message for it.
+    /// True if its push service has accepted a message for it.
     pub was_accepted: bool,
-    /// How long nothing is to be sent to it; `None`: it is not paused.
+    /// The rest of its pause; `None`: it is not paused.
     pub pause_left: Option<Duration>,
 }
 
@@ -76,7 +76,7 @@ impl From<ListedRow> for ListedSubscription {
     }
 }
 
-/// A person's subscriptions, the one that was seen last first; at most as many as a person may have.
+/// A user's subscriptions, last seen first; at most as many as a user may have.
 pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<ListedSubscription>, Error> {
     let rows = sqlx::query_as!(
         ListedRow,
@@ -93,7 +93,7 @@ pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<Liste
     Ok(rows.into_iter().map(ListedSubscription::from).collect())
 }
 
-/// The subscription behind an endpoint, of this `user` where one is named; `None`: there is none.
+/// The subscription with this endpoint, of this `user` if one is given; `None`: it does not exist.
 pub async fn find(
     db: &Db,
     keyring: &Keyring,
@@ -124,12 +124,12 @@ pub async fn find(
         subscription,
         vapid_key_id: row.vapid_key_id,
         was_accepted: row.was_accepted,
-        // What is negative is over.
+        // A negative rest means that the pause is over.
         pause_left: row.pause_left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
     }))
 }
 
-/// Removes a person's subscription; false: there is none.
+/// Removes a user's subscription; false if it does not exist.
 pub async fn remove(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::remove
@@ -144,9 +144,9 @@ pub async fn remove(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscript
     Ok(result.rows_affected() == 1)
 }
 
-/// Removes what its push service has called gone; false: it was removed or changed meanwhile.
+/// Removes a subscription that its push service reported as gone; false if it was removed or changed meanwhile.
 ///
-/// For messages that are no deliveries: a delivery's outcome and this are one transaction (`finish_deliveries`).
+/// For messages that are not deliveries: for a delivery, `finish_deliveries` does this in the transaction of its outcome.
 pub async fn remove_gone(db: &Db, tenant: &TenantId, id: EndpointId, version: i32) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::remove_gone
@@ -161,7 +161,7 @@ pub async fn remove_gone(db: &Db, tenant: &TenantId, id: EndpointId, version: i3
     Ok(result.rows_affected() == 1)
 }
 
-/// Stops sending to a subscription, which stays; false: it was removed or changed meanwhile, or is disabled already.
+/// Disables a subscription without removing it; false if it was removed or changed meanwhile, or is disabled already.
 pub async fn disable(
     db: &Db,
     tenant: &TenantId,
@@ -184,7 +184,7 @@ pub async fn disable(
     Ok(result.rows_affected() == 1)
 }
 
-/// Notes that a test message is about to be sent; false: the last one is not five seconds ago.
+/// Records a test message before it is sent; false if the last one was less than five seconds ago.
 pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::note_test
@@ -201,7 +201,7 @@ pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscr
     Ok(result.rows_affected() == 1)
 }
 
-/// How many subscriptions are sent to, of all tenants.
+/// The number of active subscriptions of all tenants.
 pub async fn count_active(db: &Db) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- push_subscriptions::count_active
@@ -211,7 +211,7 @@ pub async fn count_active(db: &Db) -> Result<i64, Error> {
     .await
 }
 
-/// The VAPID keys that active subscriptions were made with, and how many each has.
+/// The VAPID keys of active subscriptions, with the number of subscriptions each.
 pub async fn vapid_keys_in_use(db: &Db) -> Result<Vec<(String, i64)>, Error> {
     let rows = sqlx::query!(
         r#"-- push_subscriptions::vapid_keys_in_use

@@ -11,23 +11,23 @@ use crate::domain::ids::{DeliveryId, OperationId, WorkerId, lower_bound};
 use crate::domain::names::TenantId;
 use crate::domain::replay::Replayed;
 
-/// The index by which a tenant's idempotency key belongs to one replay.
+/// The index that ties a tenant's idempotency key to one replay.
 const ONCE_PER_KEY: &str = "replays_once_per_key";
 
-/// What bounds a replay.
+/// The limits of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Events with smaller ids are not replayed: retention may take their partition before the replay has ended.
+    /// Events with smaller ids are not replayed: retention may drop their partition before the replay has ended.
     pub oldest: Uuid,
-    /// How long the new delivery may wait.
+    /// How long a new delivery may wait.
     pub expires: Duration,
 }
 
 impl Bounds {
-    /// What may be replayed at `now`: events whose partition stays, by days, for longer than the new delivery may wait.
+    /// The limits at `now`: replays need events whose partition is kept longer than a new delivery may wait.
     pub fn new(retention_days: u32, expires: Duration, now: DateTime<Utc>) -> Self {
         const DAY: Duration = Duration::from_hours(24);
-        // Of the days that are kept, one for the wait, one for the rest of today, and one for clocks that disagree.
+        // Of the days kept, one is for the wait, one for the rest of today, and one for differing clocks.
         let days = Days::new(u64::from(retention_days).saturating_sub(3));
         Self { oldest: lower_bound(now - days), expires: expires.min(DAY) }
     }
@@ -37,7 +37,7 @@ impl Bounds {
     }
 }
 
-/// Makes a new delivery of the event of a finished one; whole or not at all. The same `key` again makes no other one.
+/// Creates a new delivery for the event of a finished one, atomically. A repeat with the same `key` creates no other one.
 pub async fn replay(
     db: &Db,
     tenant: &TenantId,
@@ -60,7 +60,7 @@ pub async fn replay(
     .fetch_one(db)
     .await;
     let row = match row {
-        // A request for another event, under the same key, has come first by moments.
+        // A concurrent request for another event with the same key was first.
         Err(Error::Database(error)) if error.constraint() == Some(ONCE_PER_KEY) => return Ok(Replayed::OtherRequest),
         row => row?,
     };
@@ -77,16 +77,16 @@ pub async fn replay(
     }
 }
 
-/// What a step of a replay operation has left.
+/// The state after a step of a replay operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     More,
     Done,
-    /// The operation is another's now, or was canceled.
+    /// Another process holds the operation, or it was canceled.
     Lost,
 }
 
-/// Looks at the next `rows` deliveries of a replay operation and replays those that fit; whole or not at all.
+/// Examines the next `rows` deliveries of a replay operation and replays those that match, atomically.
 pub async fn step(db: &Db, operation: OperationId, holder: WorkerId, rows: i32, bounds: Bounds) -> Result<Step, Error> {
     let left = sqlx::query_scalar!(
         r#"-- replays::step
@@ -103,6 +103,6 @@ pub async fn step(db: &Db, operation: OperationId, holder: WorkerId, rows: i32, 
         "more" => Ok(Step::More),
         "done" => Ok(Step::Done),
         "lost" => Ok(Step::Lost),
-        other => Err(Error::Decode(format!("a step of a replay left {other}").into())),
+        other => Err(Error::Decode(format!("a step of a replay returned the unknown state {other}").into())),
     }
 }

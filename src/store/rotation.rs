@@ -1,7 +1,7 @@
-//! Sealed values and their keys: which are in use, and sealing anew by the active key while others read and write.
+//! Sealed values and their keys: reports the keys in use, and re-encrypts values with the active key during normal operation.
 //!
-//! A value is replaced only if it is still the one that was opened; whoever changed it meanwhile has sealed it by a key of
-//! their own, and the next pass looks at it. Versions stay: what is sealed does not change.
+//! A value is replaced only if it has not changed since it was opened. A concurrent change has its own key, and the next pass
+//! checks it. Versions stay, because the plaintext does not change.
 
 use sqlx::Error;
 use sqlx::postgres::PgQueryResult;
@@ -12,20 +12,20 @@ use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 use crate::secrets::{AssociatedData, Keyring, OpenError};
 
-/// Rows that are read at once.
+/// Rows per read.
 const ROWS: i64 = 200;
 
-/// Values of one kind that are sealed by one key.
+/// The values of one kind that one key has sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUse {
-    /// `None`: the bytes are of no known form.
+    /// `None`: the bytes have no known format.
     pub key_id: Option<String>,
-    /// In words, as in "signing secrets".
+    /// As text, for example "signing secrets".
     pub what: String,
     pub values: u64,
 }
 
-/// Which keys stored values are sealed by. Reads every row that holds some.
+/// The keys that have sealed stored values. Reads every row with such values.
 pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
     let rows = sqlx::query!(
         r#"-- rotation::keys_in_use
@@ -50,8 +50,8 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids of keys of the keyring that do not open what is sealed by a key of that id: another key has the name. Opens one
-/// signing secret of each.
+/// The ids of keys in the keyring that cannot open values sealed under their id, because another key had this id. Opens one
+/// signing secret for each.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(
         r#"-- rotation::mistaken_keys
@@ -72,10 +72,9 @@ pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Er
     Ok(mistaken.collect())
 }
 
-/// Seals by the active key what is sealed by another one; returns how many values. A value that does not open, and a row
-/// that the database does not replace, stay as they are and keep no other from being sealed: the first such error is
-/// returned after all values were tried. A statement that waits for a lock ends after ten seconds, and with it the pass over
-/// the values of its kind.
+/// Re-encrypts values with the active key; returns how many. A value that cannot be opened, and a row that the database refuses
+/// to replace, stay unchanged and do not prevent others from being re-encrypted: the first such error is returned after all
+/// values were tried. A statement that waits for a lock fails after ten seconds, which ends the pass over the values of its kind.
 pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
     let mut pass = Pass { db, keyring, values: 0, first_error: None };
     for result in [pass.header_values().await, pass.signing_secrets().await, pass.push_subscriptions().await] {
@@ -98,7 +97,7 @@ impl Pass<'_> {
             Ok(resealed) => Some(resealed),
             Err(source) => {
                 let endpoint_id = EndpointId::from_uuid(endpoint);
-                tracing::error!(error = %source, endpoint.id = %endpoint_id, "a sealed value cannot be sealed anew");
+                tracing::error!(error = %source, endpoint.id = %endpoint_id, "could not re-encrypt a sealed value");
                 self.first_error.get_or_insert(SealedError::Unopened { endpoint_id, source });
                 None
             }
@@ -106,12 +105,11 @@ impl Pass<'_> {
     }
 
     fn failed(&mut self, error: Error) {
-        tracing::error!(%error, "sealed values were not replaced");
+        tracing::error!(%error, "could not replace sealed values");
         self.first_error.get_or_insert(error.into());
     }
 
-    /// Counts the values of a row that was replaced. If the database refused the row, the next one is tried; without an
-    /// answer it is not.
+    /// Counts the values of a replaced row. After a refusal the next row is tried; without a response it is not.
     fn replaced(&mut self, values: usize, result: Result<PgQueryResult, Error>) -> Result<(), Error> {
         match result {
             Ok(done) => self.values += done.rows_affected() * values as u64,

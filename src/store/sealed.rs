@@ -1,5 +1,4 @@
-//! What is sealed in rows: header values, signing secrets and push subscriptions, opened and sealed at the border of the
-//! store.
+//! Sealed values in rows (header values, signing secrets and push subscriptions), opened and sealed at the boundary of the store.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -16,8 +15,8 @@ use crate::secrets::{AssociatedData, Keyring, OpenError};
 pub enum SealedError {
     #[error(transparent)]
     Database(#[from] Error),
-    /// A key is missing from the keyring, or the bytes are not what was stored.
-    #[error("a sealed value of the endpoint {endpoint_id} does not open: {source}")]
+    /// The keyring lacks a key, or the bytes were changed.
+    #[error("cannot open a sealed value of the endpoint {endpoint_id}: {source}")]
     Unopened { endpoint_id: EndpointId, source: OpenError },
 }
 
@@ -29,7 +28,7 @@ pub(super) struct HeaderColumns {
 }
 
 impl HeaderColumns {
-    /// Every value is sealed, the plain ones too: only the secret ones are never shown.
+    /// Seals every value, including plain ones; only secret ones are never shown.
     pub(super) fn seal(keyring: &Keyring, tenant: &TenantId, agent: &AgentId, headers: &[Header]) -> Self {
         let seal = |header: &Header| {
             let place = AssociatedData::header_value(tenant, agent, header.name.as_str());
@@ -61,7 +60,6 @@ impl HeaderColumns {
     }
 }
 
-/// A signing secret of a row.
 pub(super) fn open_signing_secret(
     keyring: &Keyring,
     tenant: &TenantId,
@@ -73,7 +71,7 @@ pub(super) fn open_signing_secret(
     open_text(keyring, sealed, &place, endpoint_id)
 }
 
-/// A browser's subscription as the column of its row.
+/// A browser's subscription in the form of its column.
 pub(super) fn seal_subscription(
     keyring: &Keyring,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! The table `signing_secrets`. Times are the database's, so that all nodes agree when a secret ends.
+//! The table `signing_secrets`. Uses the database's clock, so that all nodes agree when a secret expires.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::secret_text::SecretText;
 use crate::secrets::{AssociatedData, Keyring};
 
-/// A signing secret without the secret.
+/// The public data of a signing secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningSecretInfo {
     pub id: SigningSecretId,
     pub created_at: DateTime<Utc>,
-    /// When it stops signing; `None`: the current one.
+    /// When it expires; `None`: it is the current one.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Makes `secret` the current one of an endpoint. There must be none: the one before was retired.
+/// Makes `secret` the current one of an endpoint. The previous one must be retired first.
 pub async fn create(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -46,10 +46,9 @@ pub async fn create(
     Ok(SigningSecretInfo { id, created_at: row.created_at, expires_at: None })
 }
 
-/// Lets every secret of an endpoint end after `grace` at the latest, removes those that have ended, and tells how many
-/// sign on.
+/// Expires every secret of an endpoint after at most `grace`, deletes the expired ones, and returns how many still sign.
 pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace: Duration) -> Result<usize, Error> {
-    // LEAST passes over NULL, which is the current secret's.
+    // LEAST ignores NULL, which marks the current secret.
     sqlx::query!(
         "-- signing_secrets::retire
         UPDATE flametree.signing_secrets
@@ -87,7 +86,7 @@ pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace:
     Ok(usize::try_from(row.count).unwrap_or(usize::MAX))
 }
 
-/// The secrets that sign for an agent, the current one first; `None`: the agent has no config.
+/// The valid secrets of an agent, the current one first; `None`: the agent has no config.
 pub async fn list(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Vec<SigningSecretInfo>>, Error> {
     let rows = sqlx::query!(
         r#"-- signing_secrets::list

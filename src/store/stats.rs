@@ -1,4 +1,4 @@
-//! Counts of deliveries: the rollups and how far they are.
+//! Counts of deliveries: reads the rollups and the deliveries not counted yet.
 
 use chrono::NaiveDate;
 use sqlx::Error;
@@ -9,16 +9,16 @@ use crate::domain::endpoint::Channel;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::stats::{Count, Range};
 
-/// What a step of the rollup has left.
+/// The result of a step of the rollup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollUpStep {
-    /// Whether there may be more to count.
+    /// True if there may be more to count.
     pub is_behind: bool,
-    /// How many spans have changed.
+    /// The number of changed spans.
     pub spans: u64,
 }
 
-/// Counts the oldest batches of outcomes that are not counted yet, about `deliveries` outcomes; all or nothing.
+/// Counts the oldest uncounted batches, about `deliveries` outcomes, atomically.
 pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     let row = sqlx::query!(
         r#"-- stats::roll_up
@@ -30,13 +30,13 @@ pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     Ok(RollUpStep { is_behind: row.is_behind, spans: row.spans.unsigned_abs() })
 }
 
-/// Adds new pages to the index by which `roll_up` and `read` find batches. Costs little without new pages.
+/// Adds new pages to the index that `roll_up` and `read` use to find batches. Cheap without new pages.
 pub async fn summarize(db: &Db) -> Result<(), Error> {
     sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_batches()").execute(db).await?;
     Ok(())
 }
 
-/// An agent's finished deliveries in the range by outcome and bucket, those that are not rolled up yet included.
+/// An agent's finished deliveries in the range by outcome and bucket, including those not rolled up yet.
 pub async fn read(
     db: &Db,
     tenant: &TenantId,
@@ -75,7 +75,7 @@ pub async fn read(
         .collect()
 }
 
-/// Forgets up to `limit` counts of the days before `before`; returns how many.
+/// Deletes up to `limit` counts of the days before `before`; returns how many.
 pub async fn forget(db: &Db, before: NaiveDate, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- stats::forget

@@ -14,7 +14,7 @@ use crate::domain::random_secret::SecretHash;
 use crate::domain::role::Role;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope, TokenSecret};
 
-/// Why a token was not made.
+/// Why a token was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateTokenError {
     #[error("the operating system gave no random bytes: {0}")]
@@ -23,7 +23,7 @@ pub enum CreateTokenError {
     Database(#[from] Error),
 }
 
-/// Makes a token; its text is in no other place than the answer.
+/// Creates a token; its text is only in the result.
 pub async fn create(db: &Db, new: &NewToken) -> Result<(TokenId, TokenSecret), CreateTokenError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(CreateTokenError::Random)?;
@@ -79,7 +79,7 @@ impl TryFrom<TokenRow> for Token {
     }
 }
 
-/// The token of a hash, whether it is still valid or not.
+/// The token with this hash, valid or not.
 pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     sqlx::query_as!(
         TokenRow,
@@ -95,7 +95,7 @@ pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     .transpose()
 }
 
-/// Notes that the token was used, at most once a minute however many processes see it.
+/// Records that the token was used, at most once a minute over all processes.
 pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     sqlx::query!(
         "-- tokens::record_use
@@ -110,7 +110,7 @@ pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// Tokens, the newest first, behind the cursor. `tenant` is whose; `None` is everyone's, those for all tenants too.
+/// Tokens, newest first, after the cursor. `tenant` filters them; `None` lists those of every tenant and those for all tenants.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,
@@ -134,7 +134,7 @@ pub async fn list(
     Page::of(rows, page_rows, |row| Cursor::behind(row.id), Token::try_from)
 }
 
-/// Revokes a token; false: there is none in the scope (`tenant` as for `list`). Idempotent: the first time stays.
+/// Revokes a token; false if it does not exist in the scope (`tenant` as for `list`). Idempotent: keeps the first time.
 pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
     sqlx::query!(
         "-- tokens::revoke
@@ -149,7 +149,7 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Those of the tokens that are still good: there, not revoked, not expired.
+/// The ids of those tokens that exist and are neither revoked nor expired.
 pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let valid = sqlx::query_scalar!(

@@ -1,4 +1,4 @@
-//! What a sender needs of a push config and its signing secrets, in one round trip.
+//! Reads the data of a push config and its signing secrets that a sender needs, in one round trip.
 
 use std::time::Duration;
 
@@ -14,19 +14,18 @@ use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::secrets::Keyring;
 
-/// An agent's webhook with all that is secret. Valid as long as the config's version is this one; the signing secrets
-/// also end by the clock.
+/// An agent's webhook with its secrets. Valid while the config has this version; signing secrets also expire by the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWebhook {
     pub version: i32,
     pub enabled: bool,
     pub url: Option<WebhookUrl>,
     pub headers: Vec<Header>,
-    /// Live when they were read, the current one first, then from the newest to the oldest.
+    /// Valid when they were read, the current one first, then from newest to oldest.
     pub secrets: Vec<StoredSigningSecret>,
     /// `None`: the deployment's default.
     pub timeout: Option<Duration>,
-    /// Whether messages are signed.
+    /// True if messages are signed.
     pub signing: bool,
 }
 
@@ -34,12 +33,12 @@ pub struct StoredWebhook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSigningSecret {
     pub secret: SecretText,
-    /// When it stops signing; `None`: the current one.
+    /// When it expires; `None`: it is the current one.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl StoredWebhook {
-    /// The secrets that sign a message at `now`, the current one first. None where messages are not signed.
+    /// The secrets that sign a message at `now`, the current one first. Empty if messages are not signed.
     pub fn live_secrets(&self, now: DateTime<Utc>) -> impl Iterator<Item = &SecretText> {
         self.secrets
             .iter()

@@ -1,4 +1,4 @@
-//! The table `sessions`, read as the operator workspace. Rows come in by `accept` alone.
+//! Reads the table `sessions` as the operator workspace. Only `accept` inserts rows.
 
 use std::collections::HashMap;
 
@@ -13,15 +13,15 @@ use crate::domain::workspace::{ActiveConversation, ActiveConversations, MAX_LIST
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(String);
 
-/// What has changed, and the snapshot to continue from.
+/// The changes, and the snapshot to continue from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     pub tenants: Vec<TenantId>,
     pub until: Snapshot,
 }
 
-/// The tenants whose workspace may have changed since the snapshot; `None` only returns the current one. No change is ever
-/// missed, however late its transaction commits.
+/// The tenants whose workspace may have changed since the snapshot; with `None`, only returns the current snapshot. Never misses
+/// a change, however late its transaction commits.
 pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error> {
     let row = sqlx::query!(
         r#"-- workspace::changes
@@ -35,7 +35,7 @@ pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error
     Ok(Changes { tenants, until: Snapshot(row.until) })
 }
 
-/// The workspaces of these tenants, at one moment.
+/// The workspaces of these tenants in one snapshot.
 pub async fn active(db: &Db, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
     let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
     let rows = sqlx::query!(
@@ -77,7 +77,7 @@ fn listed(
     conversations.collect()
 }
 
-/// How many conversations are in the workspaces of all tenants.
+/// The number of conversations in the workspaces of all tenants.
 pub async fn count_of_all(db: &Db) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- workspace::count_of_all

@@ -1,5 +1,5 @@
-//! One attempt per claimed delivery, whose end the queue always records. Attempts share tasks, but neither a panic nor a
-//! wait of one is another's.
+//! Runs one attempt per claimed delivery; the queue records the end of each. Attempts share tasks, but a panic or a wait of one
+//! does not affect others.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -17,20 +17,19 @@ use tower::Service;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::queue::Claimed;
 
-/// Attempts of one task: entering each into the runtime's lists, and waking each, costs more than all of them at once.
+/// Attempts per task: to spawn and wake one task for each attempt costs more than to poll all of them together.
 const GROUP: usize = 32;
 
-/// How an attempt ended.
 #[derive(Debug)]
 pub enum AttemptResult {
-    /// With an outcome.
+    /// The attempt ended with this outcome.
     Outcome(Attempt),
-    /// Nothing was started because this service failed: the delivery is released into the queue.
+    /// The attempt did not start because this service failed: the queue releases the delivery.
     NotStarted,
 }
 
-/// The service that an apalis worker calls with the deliveries of a claim: it begins an attempt for each and is ready for
-/// the next claim at once. The queue's permits bound how many run.
+/// The service that an apalis worker calls with the deliveries of a claim. It starts an attempt for each and is ready for the
+/// next claim at once. The queue's permits bound how many run.
 #[derive(Debug, Clone)]
 pub struct Attempts<F> {
     attempt: F,
@@ -39,7 +38,7 @@ pub struct Attempts<F> {
 }
 
 impl<F> Attempts<F> {
-    /// Attempts run on `tasks`; `abort` ends those that still run as interrupted.
+    /// Attempts run on `tasks`; `abort` ends running attempts as interrupted.
     pub fn new(attempt: F, tasks: TaskTracker, abort: CancellationToken) -> Self {
         Self { attempt, tasks, abort }
     }
@@ -62,7 +61,7 @@ where
         fail::fail_point!("pool::call");
         let mut claimed = task.args.into_iter();
         while claimed.len() > 0 {
-            // Dropped by an abort or a panic, a claimed delivery records itself as interrupted.
+            // A claimed delivery that an abort or a panic drops records itself as interrupted.
             let attempt = |claimed| AssertUnwindSafe(run(claimed, self.attempt.clone())).catch_unwind();
             let group: FuturesUnordered<_> = claimed.by_ref().take(GROUP).map(attempt).collect();
             self.tasks.spawn(all(group).with_cancellation_token_owned(self.abort.clone()));
@@ -97,7 +96,7 @@ where
     }
 }
 
-/// The delivery, if it is still to be sent; else how it ends unsent.
+/// The delivery, if it must still be sent; otherwise its outcome.
 fn sendable(claimed: &Claimed) -> Result<Delivery, Attempt> {
     let delivery = claimed.delivery().map_err(|why| Attempt::not_sent(Outcome::Canceled, Some(why.to_string())))?;
     if delivery.expires_at <= delivery.claimed_at {

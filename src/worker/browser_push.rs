@@ -1,12 +1,12 @@
-//! Attempts of the browser push channel: finds the subscription, decrypted, hands it to the channel, and does to it what
-//! its push service has said.
+//! Attempts of the browser push channel: finds and decrypts the subscription, passes it to the channel, and updates it by the
+//! response of its push service.
 //!
-//! A delivery carries the version that its subscription had when it was claimed. A subscription that was moved to another
-//! person has another id, so that nothing waits for it there.
+//! A delivery carries the version that its subscription had at the claim. A subscription that moves to another user gets a new
+//! id, so no delivery of the old user reaches the new one.
 //!
-//! What is due while a subscription or its push service is paused ends as throttled, unsent. The queue knows endpoints and
-//! no push services, so a released delivery would be claimed again at once; waiting, it would hold a permit; and a
-//! notification that is minutes late is useless.
+//! Deliveries that are due while a subscription or its push service is paused end as throttled, without being sent. The queue
+//! knows endpoints but not push services, so it would claim a released delivery again at once. A waiting delivery would hold a
+//! permit. And a notification that is minutes late is useless.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,9 +29,9 @@ use crate::store::push_subscriptions::{self, DisabledReason, StoredSubscription}
 use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 use crate::telemetry::metrics::{Metrics, RemovalReason};
 
-/// Subscriptions that are kept in memory.
+/// Subscriptions kept in memory.
 const KEPT_SUBSCRIPTIONS: u64 = 10_000;
-/// Decrypted subscriptions that nobody needed for so long are forgotten.
+/// Decrypted subscriptions are dropped after this time without use.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
 /// How often subscriptions are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub struct BrowserPush {
     recipients: Cache<(EndpointId, i32), Found>,
 }
 
-/// What became of the search for a subscription.
+/// The result of a look-up of a subscription.
 #[derive(Debug, Clone)]
 enum Found {
     Ready(Arc<Known>),
@@ -57,11 +57,10 @@ enum Found {
     Unusable(&'static str),
 }
 
-/// A subscription as this process knows it.
 #[derive(Debug)]
 struct Known {
     recipient: Arc<Recipient>,
-    /// Whether its push service is known to have accepted a message for it.
+    /// True if its push service has accepted a message for it.
     was_accepted: AtomicBool,
     paused_until: Option<Instant>,
 }
@@ -87,7 +86,7 @@ impl BrowserPush {
         let key = (delivery.endpoint_id, version);
         let found = match self.recipients.get(&key).await {
             Some(found) => Ok(found),
-            // Boxed: nearly every attempt finds its subscription in memory, and must not carry the room for a look-up.
+            // Boxed: nearly every attempt finds its subscription in memory, and must not reserve memory for a look-up.
             None => Box::pin(self.recipients.try_get_with(key, self.find(&delivery))).await,
         };
         match found {
@@ -103,7 +102,7 @@ impl BrowserPush {
             Ok(Found::Gone) => not_sent(Outcome::Canceled, None),
             Ok(Found::Unusable(note)) => not_sent(Outcome::ConfigError, Some(note)),
             Err(error) => {
-                tracing::warn!(%error, delivery.id = %delivery.id, "a subscription could not be read; the delivery was released");
+                tracing::warn!(%error, delivery.id = %delivery.id, "could not read a subscription; released the delivery");
                 AttemptResult::NotStarted
             }
         }
@@ -116,13 +115,13 @@ impl BrowserPush {
             Ok(Some(_) | None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "a push subscription cannot be read");
-                Ok(Found::Unusable("The stored subscription of this browser cannot be read, or not be decrypted."))
+                tracing::error!(%error, tenant.id = %tenant, endpoint = %endpoint, "could not decode a push subscription");
+                Ok(Found::Unusable("The stored subscription of this browser cannot be read or decrypted."))
             }
         }
     }
 
-    /// Why nothing may be sent to the subscription now.
+    /// Returns why nothing may be sent to the subscription now.
     fn paused(&self, tenant: &TenantId, known: &Known) -> Option<&'static str> {
         let now = Instant::now();
         if known.paused_until.is_some_and(|until| until > now) {
@@ -134,7 +133,7 @@ impl BrowserPush {
         is_paused.then_some("The push service refused several users; it is paused, and the message was not sent.")
     }
 
-    /// Does to the subscription what its push service has said.
+    /// Updates the subscription by the response of its push service.
     async fn follow(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, sent: &Sent) {
         match sent.attempt.outcome {
             Outcome::Gone => self.gone(key).await,
@@ -151,30 +150,30 @@ impl BrowserPush {
         }
     }
 
-    /// Once for each subscription.
+    /// Stores that the push service accepted a message; once for each subscription.
     async fn accepted(&self, tenant: &TenantId, (endpoint, version): (EndpointId, i32), known: &Known) {
         match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
-            // The next accepted message notes it.
-            Err(error) => tracing::warn!(%error, endpoint = %endpoint, "an accepted subscription could not be noted"),
+            // The next accepted message stores it.
+            Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not mark a subscription as accepted"),
         }
     }
 
-    /// Deliveries that were claimed before see the pause in memory, later ones have another version and read it.
+    /// Earlier claimed deliveries see the pause in memory; later ones have another version and read it from the database.
     async fn pause(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, pause: Duration) {
         let (endpoint, version) = key;
         self.recipients.insert(key, Found::Ready(Arc::new(known.paused(pause)))).await;
         if let Err(error) = with_timeout(push_pauses::pause(&self.db, tenant, endpoint, version, pause)).await {
-            // This process knows of the pause; others learn it by a refusal of their own.
-            tracing::warn!(%error, endpoint = %endpoint, "the pause of a push subscription could not be stored");
+            // This process knows of the pause; other processes learn of it when the push service refuses a message of theirs.
+            tracing::warn!(%error, endpoint = %endpoint, "could not store the pause of a push subscription");
         }
     }
 
-    /// The row goes in the transaction that records the outcome; what else waits for it is not sent any more.
+    /// The transaction that records the outcome deletes the row; other deliveries for it are not sent any more.
     async fn gone(&self, key: (EndpointId, i32)) {
         let was_there = matches!(self.recipients.remove(&key).await, Some(Found::Ready(_)));
         self.recipients.insert(key, Found::Gone).await;
-        // Counted once, however many messages were under way.
+        // Counted once, however many messages were in flight.
         if was_there {
             self.metrics.push_subscription_removed(RemovalReason::Gone);
         }
@@ -185,8 +184,8 @@ impl BrowserPush {
         let reason = DisabledReason::VapidKeyMismatch;
         match with_timeout(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
-            // The next message to it is refused in the same way.
-            Err(error) => tracing::warn!(%error, endpoint = %endpoint, "a push subscription could not be disabled"),
+            // The push service will refuse the next message in the same way.
+            Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not disable a push subscription"),
         }
     }
 }
@@ -214,12 +213,12 @@ fn not_sent(outcome: Outcome, note: Option<&str>) -> AttemptResult {
     AttemptResult::Outcome(Attempt::not_sent(outcome, note.map(str::to_owned)))
 }
 
-/// Keeps the number of subscriptions in sight until `stop`.
+/// Updates the metric of stored subscriptions until `stop`.
 pub async fn count_subscriptions(db: Db, metrics: Metrics, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match with_timeout(push_subscriptions::count_active(&db)).await {
             Ok(subscriptions) => metrics.set_push_subscriptions(subscriptions),
-            Err(error) => tracing::debug!(%error, "the push subscriptions could not be counted"),
+            Err(error) => tracing::debug!(%error, "could not count push subscriptions"),
         }
         tokio::select! {
             () = stop.cancelled() => {}

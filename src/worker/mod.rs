@@ -1,7 +1,7 @@
 //! The worker pools: apalis drives one per channel over the queue's claimed deliveries.
 //!
-//! apalis gives the worker, its data and the monitor. What an attempt costs, and how many there may be, the queue has
-//! decided before a delivery comes here; apalis' own limits would stop a whole pool for one endpoint.
+//! apalis provides the worker, its data and the monitor. The queue limits attempts before a delivery comes here, because the
+//! limits of apalis would stop a whole pool for one endpoint.
 
 mod attempts;
 mod browser_push;
@@ -26,7 +26,7 @@ use crate::queue::ClaimedDeliveries;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// One channel's pool: where its deliveries come from and who attempts them.
+/// The pool of one channel: its claimed deliveries and the function that attempts them.
 #[derive(Debug)]
 pub struct Pool<F> {
     pub channel: Channel,
@@ -34,8 +34,8 @@ pub struct Pool<F> {
     pub attempts: Attempts<F>,
 }
 
-/// The pools of this process. Each has a monitor of its own: apalis' monitor ends only when its last worker has ended, so
-/// that the failure of one pool among several would stay unnoticed.
+/// The pools of this process. Each has its own monitor, because apalis' monitor ends only when its last worker has ended, which
+/// would hide the failure of one pool.
 #[derive(Default)]
 pub struct Workers {
     monitors: Vec<Monitor>,
@@ -62,8 +62,8 @@ impl Workers {
         self
     }
 
-    /// Runs the pools until the end of the stage, which must come after the queue is drained: what is still in the pipes
-    /// then is dropped, and so recorded as interrupted.
+    /// Runs the pools until the end of the stage, which must come after the queue is drained: deliveries still in the pipes are
+    /// then dropped and so recorded as interrupted.
     pub fn start(self, stage: &Stage) {
         for monitor in self.monitors {
             stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));

@@ -1,5 +1,4 @@
-//! The push services that are paused for a tenant, as this process knows them: read every two seconds for all deliveries,
-//! not for each.
+//! The push services that are paused for a tenant. A process reads them every two seconds for all deliveries, not for each one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,18 +11,17 @@ use crate::domain::names::TenantId;
 use crate::store::push_pauses::{PausedService, paused_services};
 use crate::store::{Db, with_timeout};
 
-/// How often the pauses are read: so long messages still go to a push service that has refused several users.
+/// How often the pauses are read: messages may still go to a paused push service for this long.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// When the pauses of a tenant end, by the host of the push service.
+/// The end of each pause of a tenant, by the host of the push service.
 type Hosts = HashMap<String, Instant>;
 
-/// The paused push services of each tenant.
 #[derive(Debug, Default)]
 pub struct PausedServices(RwLock<HashMap<TenantId, Hosts>>);
 
 impl PausedServices {
-    /// Whether nothing is to be sent to the push service for this tenant.
+    /// True if no message may go to the push service for this tenant.
     pub(super) fn includes(&self, tenant: &TenantId, host: &str, now: Instant) -> bool {
         let services = self.0.read().unwrap_or_else(PoisonError::into_inner);
         services.get(tenant).and_then(|hosts| hosts.get(host)).is_some_and(|until| *until > now)
@@ -38,12 +36,12 @@ impl PausedServices {
     }
 }
 
-/// Reads the pauses until `stop`. While the database does not answer, the known ones hold until they end.
+/// Reads the pauses until `stop`. While the database does not respond, the known ones stay in force until they end.
 pub async fn read_push_pauses(db: Db, services: Arc<PausedServices>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match with_timeout(paused_services(&db, None)).await {
             Ok(paused) => services.replace(paused, Instant::now()),
-            Err(error) => tracing::debug!(%error, "the pauses of push services could not be read"),
+            Err(error) => tracing::debug!(%error, "could not read the pauses of push services"),
         }
         stop.run_until_cancelled(tokio::time::sleep(READ_EVERY)).await;
     }
@@ -54,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_of_one_tenant_and_one_push_service_and_ends() {
+    fn a_pause_applies_to_one_tenant_and_one_push_service_and_ends() {
         let (services, now) = (PausedServices::default(), Instant::now());
         let [acme, other] = ["acme", "other"].map(|name| TenantId::parse(name).unwrap());
         let left = Duration::from_secs(7);

@@ -1,7 +1,7 @@
-//! Attempts of the webhook channel: finds what the endpoint's settings are, decrypted, and hands both to the channel.
+//! Attempts of the webhook channel: finds and decrypts the endpoint's settings, and passes them with the delivery to the channel.
 //!
-//! A delivery carries the version that its endpoint had when it was claimed. Settings are kept by version, so a change is
-//! in force with the first claim after it, on every node.
+//! A delivery carries the version that its endpoint had at the claim. Settings are cached by version, so a change takes effect
+//! with the next claim, on every node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 
 /// Endpoints whose settings are kept in memory.
 const KEPT_ENDPOINTS: u64 = 10_000;
-/// Decrypted settings that nobody needed for so long are forgotten.
+/// Decrypted settings are dropped after this time without use.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
 
 /// The sender of webhooks.
@@ -34,7 +34,7 @@ pub struct Webhooks {
     endpoints: Cache<(EndpointId, i32), Found>,
 }
 
-/// What became of the search for an endpoint's settings.
+/// The result of a look-up of an endpoint's settings.
 #[derive(Debug, Clone)]
 enum Found {
     Ready(Arc<Endpoint>, Option<DateTime<Utc>>),
@@ -61,7 +61,7 @@ impl Webhooks {
                 AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note.to_owned())))
             }
             Err(error) => {
-                tracing::warn!(%error, delivery.id = %delivery.id, "an endpoint's settings could not be read; the delivery was released");
+                tracing::warn!(%error, delivery.id = %delivery.id, "could not read an endpoint's settings; released the delivery");
                 AttemptResult::NotStarted
             }
         }
@@ -72,13 +72,13 @@ impl Webhooks {
         let key = (delivery.endpoint_id, version);
         match self.endpoints.get(&key).await {
             Some(Found::Ready(_, Some(until))) if now >= until => {
-                // A signing secret's grace has ended.
+                // The grace period of a signing secret has ended.
                 self.endpoints.invalidate(&key).await;
             }
             Some(found) => return Ok(found),
             None => {}
         }
-        // Boxed: nearly every attempt finds its endpoint above, and must not carry the room for a look-up.
+        // Boxed: nearly every attempt finds its endpoint in memory, and must not reserve memory for a look-up.
         Box::pin(self.endpoints.try_get_with(key, self.find(delivery, now))).await
     }
 
@@ -89,8 +89,8 @@ impl Webhooks {
             Ok(None) => Ok(Found::Gone),
             Err(SealedError::Database(error)) if !is_of_what_is_stored(&error) => Err(error),
             Err(error) => {
-                tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "an endpoint's settings cannot be read");
-                Ok(Found::Unusable("The stored settings of this endpoint cannot be read, or not be decrypted."))
+                tracing::error!(%error, tenant.id = %tenant, endpoint.id = %delivery.endpoint_id, "could not decode an endpoint's settings");
+                Ok(Found::Unusable("The stored settings of this endpoint cannot be read or decrypted."))
             }
         }
     }

@@ -126,7 +126,7 @@ async fn away_while_idle() {
     assert_available_again(&service).await;
     let accepted = deployment.post(&[deployment.client(&service)], &agents, 300).await;
     assert_all_delivered(&deployment, &service, &accepted).await;
-    assert!(!other.has_logged("found dead") && !service.has_logged("found dead"));
+    assert!(!other.has_logged("this worker was fenced") && !service.has_logged("this worker was fenced"));
 }
 
 async fn away_under_load() {
@@ -147,7 +147,7 @@ async fn away_under_load() {
     };
     let (accepted, ()) = tokio::join!(deployment.post(&apis, &agents, 4_000), away);
     assert_all_delivered(&deployment, &service, &accepted).await;
-    assert!(!other.has_logged("found dead") && !service.has_logged("found dead"));
+    assert!(!other.has_logged("this worker was fenced") && !service.has_logged("this worker was fenced"));
 }
 
 async fn assert_unavailable(deployment: &Deployment, service: &Service) {

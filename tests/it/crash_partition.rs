@@ -48,7 +48,7 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
         let late = async || far.metric("flametree_late_outcomes_total").await >= started;
         within(REAPED, "its outcomes come late", late).await;
         // Its heartbeat or a claim tells it, whichever reaches the database first.
-        eventually("it knows that it was found dead", || far.has_logged("this worker was found dead")).await;
+        eventually("it knows that it was found dead", || far.has_logged("this worker was fenced")).await;
     };
     let (posted, ()) = tokio::join!(deployment.post(&apis, healthy, EVENTS), cutting);
     accepted.extend(posted);

@@ -1,4 +1,4 @@
-//! The service's HTTP API as a platform's services use it: tokens, push configs, events, deliveries.
+//! A client of the service's HTTP API, used like a platform's services: tokens, push configs, events, deliveries.
 
 use anyhow::{Context as _, ensure};
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::conversations::Agent;
 
-/// A caller of the API. Clones share their connections.
+/// An API client. Clones share their connections.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -24,14 +24,14 @@ pub(super) struct Api {
     token: String,
 }
 
-/// The answer to a posted event.
+/// The response to a posted event.
 #[derive(Debug, Deserialize)]
 pub(super) struct AcceptedEvent {
     pub(super) id: String,
     pub(super) deliveries: usize,
 }
 
-/// A delivery that has its outcome.
+/// A delivery with its outcome.
 #[derive(Debug, Deserialize)]
 pub(super) struct FinishedDelivery {
     pub(super) event_id: String,
@@ -69,7 +69,7 @@ impl Api {
         &self.token
     }
 
-    /// Comes back when the service answers: its listener exists before it does, and holds the request until then.
+    /// Returns once the service responds: its listener exists before it runs, and holds the request until then.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         self.call::<Value>(Method::GET, "/readyz", None, StatusCode::OK).await.map(drop)
     }
@@ -81,7 +81,7 @@ impl Api {
         Ok(created.token)
     }
 
-    /// Sets the push config of an agent that has none; returns the signing secret, which is shown this once.
+    /// Creates the push config of an agent and returns the signing secret, which is shown only once.
     pub(super) async fn create_push_config(&self, agent: &Agent, url: &str) -> anyhow::Result<String> {
         let path = format!("/v1/agents/{}/push-config", agent.id);
         let body = json!({"enabled": true, "url": url, "events": agent.events});
@@ -89,12 +89,12 @@ impl Api {
         Ok(created.signing_secret)
     }
 
-    /// Posts one event, the body as it is.
+    /// Posts one event with this body.
     pub(super) async fn post_event(&self, body: &str) -> anyhow::Result<AcceptedEvent> {
         self.call(Method::POST, "/v1/events", Some(body.to_owned()), StatusCode::ACCEPTED).await
     }
 
-    /// Every delivery that is recorded.
+    /// Reads all delivery records.
     pub(super) async fn finished_deliveries(&self) -> anyhow::Result<Vec<FinishedDelivery>> {
         let mut finished = Vec::new();
         let mut cursor = String::new();
@@ -109,7 +109,7 @@ impl Api {
         }
     }
 
-    /// One request; an answer of any other status than `wanted` is an error that quotes it.
+    /// Sends a request; any status other than `wanted` is an error that quotes the response.
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -125,12 +125,16 @@ impl Api {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::from(body.unwrap_or_default())).context("the request cannot be written")?;
-        let answer = self.client.request(request).await.with_context(|| format!("{what} was not answered"))?;
+        let request = request.body(Full::from(body.unwrap_or_default())).context("the request is not valid")?;
+        let answer = self.client.request(request).await.with_context(|| format!("{what} got no response"))?;
         let status = answer.status();
-        let body =
-            answer.into_body().collect().await.with_context(|| format!("{what} was not answered whole"))?.to_bytes();
-        ensure!(status == wanted, "{what} answered {status}: {}", String::from_utf8_lossy(&body));
-        serde_json::from_slice(&body).with_context(|| format!("the answer to {what} cannot be read"))
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .with_context(|| format!("the response to {what} is incomplete"))?
+            .to_bytes();
+        ensure!(status == wanted, "{what} returned {status}: {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).with_context(|| format!("the response to {what} is not as expected"))
     }
 }

@@ -1,6 +1,6 @@
-//! The recorded conversations, and who listens to them.
+//! The recorded conversations, and their agents.
 //!
-//! What must be delivered follows from these two alone, not from what the service answers.
+//! The expected deliveries follow from these two alone, not from the service's responses.
 
 use anyhow::Context as _;
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use flametree_notify::domain::endpoint::WebhookEvent;
 use flametree_notify::domain::event::EventType;
 use serde::Deserialize;
 
-/// Bodies of `POST /v1/events`, one a line.
+/// Bodies of `POST /v1/events`, one per line.
 const RECORDING: &str = include_str!("../../../examples/conversations.jsonl");
 
 const EVERYTHING: &[WebhookEvent] = &[
@@ -19,7 +19,7 @@ const EVERYTHING: &[WebhookEvent] = &[
     WebhookEvent::TransferredToLiveAgent,
 ];
 
-/// The agents of the recording: one that hears everything, one that selects, one whose endpoint fails.
+/// The agents of the recording: one receives every event, one selects events, one has an endpoint that fails.
 pub(super) const AGENTS: [Agent; 3] = [
     Agent { id: "shop-assistant", events: EVERYTHING, answer: StatusCode::OK },
     Agent {
@@ -34,9 +34,9 @@ pub(super) const AGENTS: [Agent; 3] = [
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Agent {
     pub(super) id: &'static str,
-    /// What its push config selects.
+    /// The events that its push config selects.
     pub(super) events: &'static [WebhookEvent],
-    /// What its endpoint answers to a message with a valid signature.
+    /// The response of its endpoint to a message with a valid signature.
     pub(super) answer: StatusCode,
 }
 
@@ -49,7 +49,7 @@ impl Agent {
         event.webhook_event().is_some_and(|event| self.events.contains(&event))
     }
 
-    /// How its deliveries end.
+    /// The outcome of its deliveries.
     pub(super) fn outcome(&self) -> Outcome {
         if self.answer.is_success() { Outcome::Delivered } else { Outcome::HttpError }
     }
@@ -62,23 +62,23 @@ pub(super) struct RecordedEvent {
     pub(super) event_type: EventType,
     pub(super) agent_id: String,
     pub(super) session_id: String,
-    /// The body to post, as it stands in the file.
+    /// The body to post, exactly as in the file.
     #[serde(skip)]
     pub(super) body: &'static str,
 }
 
 impl RecordedEvent {
-    /// The agent whose endpoint must hear of this event; `None`: nobody's.
+    /// The agent whose endpoint must receive this event; `None`: no agent.
     pub(super) fn listener(&self) -> Option<&'static Agent> {
         Agent::named(&self.agent_id).filter(|agent| agent.hears_of(self.event_type))
     }
 }
 
-/// The whole recording, in the order in which it happened.
+/// The whole recording, in chronological order.
 pub(super) fn recording() -> anyhow::Result<Vec<RecordedEvent>> {
     let read = |(number, line): (usize, &'static str)| {
         let event: RecordedEvent =
-            serde_json::from_str(line).with_context(|| format!("line {number} of the recording cannot be read"))?;
+            serde_json::from_str(line).with_context(|| format!("line {number} of the recording is not valid"))?;
         Ok(RecordedEvent { body: line, ..event })
     };
     (1..).zip(RECORDING.lines()).map(read).collect()
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_recording_shows_all_there_is() {
+    fn the_recording_contains_every_type_of_event() {
         let events = recording().unwrap();
         let types: HashSet<_> = events.iter().map(|event| event.event_type).collect();
         let sessions: BTreeSet<_> = events.iter().map(|event| event.session_id.as_str()).collect();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_expected_where_it_is_selected() {
+    fn an_event_is_expected_at_agents_that_select_it() {
         let event = |event_type, agent_id: &str| RecordedEvent {
             event_type,
             agent_id: agent_id.to_owned(),

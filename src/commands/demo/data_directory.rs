@@ -1,6 +1,6 @@
-//! Where a demonstration's data lies: a directory of its own, gone when it ends.
+//! The data directory of a demonstration, removed when it ends.
 //!
-//! What a killed one could not remove, its server included, the next one removes.
+//! The next demonstration removes what a killed one left behind, including its server.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,14 +14,14 @@ use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-/// Not `TMPDIR`, which may be a place that the user `postgres`, who runs root's server, cannot enter.
+/// Not `TMPDIR`: the user `postgres`, who runs root's server, may not be able to enter it.
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
-/// A younger directory may belong to a demonstration that has not locked it yet.
+/// A newer directory may belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// A path that does not exist yet: the embedded server makes it, as it needs it.
+/// A path that does not exist yet: the embedded server creates the directory with the permissions that it needs.
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
@@ -29,14 +29,14 @@ pub(super) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// `keep`: a new directory that stays.
+    /// With `keep`, a new directory that is not removed.
     pub(super) fn choose(keep: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = keep else {
             let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
             return Ok(Self { path: Path::new(PARENT).join(name), kept: false });
         };
         let path = std::path::absolute(&path).with_context(|| format!("{} is not a path", path.display()))?;
-        anyhow::ensure!(!path.exists(), "{} is already there; name a new directory", path.display());
+        anyhow::ensure!(!path.exists(), "{} already exists; name a new directory", path.display());
         Ok(Self { path, kept: true })
     }
 
@@ -48,13 +48,13 @@ impl DataDirectory {
         self.kept
     }
 
-    /// Keeps the private key of browser push with the data: browsers have subscribed with it.
+    /// Keeps the private key of browser push with the data, because browsers have subscribed with it.
     pub(super) fn keep_vapid_key(&self, pair: &VapidKeyPair) -> anyhow::Result<()> {
         let path = self.path.join(VAPID_FILE);
         let mut options = OpenOptions::new();
         let kept = options.write(true).create_new(true).mode(0o600).open(&path);
         kept.and_then(|mut file| writeln!(file, "{}", pair.private_key.as_str()))
-            .with_context(|| format!("the key of browser push cannot be kept in {}", path.display()))
+            .with_context(|| format!("cannot write the key of browser push to {}", path.display()))
     }
 
     /// Removes everything, unless it is to be kept.
@@ -62,14 +62,14 @@ impl DataDirectory {
         if self.kept || !self.path.exists() {
             return Ok(());
         }
-        fs::remove_dir_all(&self.path).with_context(|| format!("{} cannot be removed", self.path.display()))
+        fs::remove_dir_all(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
     }
 }
 
-/// Removes what killed demonstrations of this user left behind. Whatever fails here is the next one's to do.
+/// Removes the data of this user's killed demonstrations. If a step fails, the next demonstration retries it.
 pub(super) async fn remove_left_behind() {
     for path in stale_directories() {
-        // Whoever gets the lock may end the server that still runs there: a start does, and stops in order.
+        // The process that gets the lock may stop the server that still runs there: starting it and stopping it in order does so.
         match EmbeddedServer::start(&Settings { data_dir: path.clone(), max_connections: 1 }).await {
             Ok(server) => {
                 let removed = match server.stop().await {
@@ -77,12 +77,12 @@ pub(super) async fn remove_left_behind() {
                     Err(error) => Err(error.into()),
                 };
                 if let Err(error) = removed {
-                    tracing::warn!(path = %path.display(), %error, "an earlier demonstration's data remains");
+                    tracing::warn!(path = %path.display(), %error, "could not remove the data of an earlier demonstration");
                 }
             }
             Err(Error::InUse { .. }) => {}
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "an earlier demonstration's data remains");
+                tracing::warn!(path = %path.display(), %error, "could not remove the data of an earlier demonstration");
             }
         }
     }

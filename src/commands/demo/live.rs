@@ -1,5 +1,5 @@
-//! Conversations that go on for as long as the demonstration stays up: at a pace at which a person can watch what each event
-//! does to the badge, the dot, the notifications and the delivery records.
+//! Conversations that continue while the demonstration runs, slowly enough to watch how each event changes the badge, the dot,
+//! the notifications and the delivery records.
 
 use std::time::Duration;
 
@@ -9,23 +9,22 @@ use tokio::time::sleep;
 
 use super::api::Api;
 
-/// Between two events.
+/// Pause between two events.
 const PACE: Duration = Duration::from_millis(2_500);
-/// Of each conversation at once, how many events have happened when a visitor comes.
+/// How many events of each concurrent conversation have happened when the first visitor arrives.
 const HEAD_START: [usize; 4] = [6, 5, 3, 1];
-/// How the ids of their sessions begin.
+/// Prefix of their session ids.
 const SESSIONS: &str = "s-live-";
-/// Who takes over, in turn: the users of the sign-in page who handle sessions, and a colleague.
+/// The users who take over, in turn: those of the sign-in page who handle sessions, and a colleague.
 const ASSIGNEES: [&str; 3] = ["olga", "ada", "jonas"];
 
-/// What customers come with.
 const STORIES: [Story; 6] = [
     Story {
         agent: "shop-assistant",
         customer: "c-nina-r",
         question: "Hi! My parcel says delivered, but there is nothing at my door 😕",
         answer: "I'm sorry to hear that. Has a neighbour perhaps taken it in?",
-        wish: "I asked all of them. Can I talk to somebody?",
+        wish: "I asked all of them. Can I talk to a person?",
         help: "Hello Nina, I have opened a search with the carrier. A new one leaves today.",
         thanks: "That was quick, thank you!",
     },
@@ -76,7 +75,7 @@ const STORIES: [Story; 6] = [
     },
 ];
 
-/// One conversation, from its beginning to its end.
+/// One whole conversation.
 struct Story {
     agent: &'static str,
     customer: &'static str,
@@ -88,7 +87,7 @@ struct Story {
 }
 
 impl Story {
-    /// What happens, in order; `assignee` takes over.
+    /// The events in order; `assignee` takes over.
     fn events(&self, assignee: &str) -> Vec<(EventType, Value)> {
         let text = |text: &str| json!({"text": text});
         vec![
@@ -121,12 +120,12 @@ impl Story {
     }
 }
 
-/// Whether a session is one of these.
+/// True if the session is one of these.
 pub(super) fn is_live(session_id: &str) -> bool {
     session_id.starts_with(SESSIONS)
 }
 
-/// Conversations without end, a few at a time, each at another step; some wait already when the first visitor comes.
+/// Runs conversations forever, a few at a time and each at another step; some already wait when the first visitor arrives.
 pub(super) async fn go_on(service: &Api) {
     let mut started = 0;
     let mut next = || {
@@ -157,7 +156,7 @@ pub(super) async fn go_on(service: &Api) {
 
 async fn post(service: &Api, body: &str) {
     if let Err(error) = service.post_event(body).await {
-        tracing::warn!(%error, "an event of the live conversations was not taken");
+        tracing::warn!(%error, "an event of the live conversations was not accepted");
     }
 }
 
@@ -173,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_one_that_the_api_accepts_and_every_type_happens() {
+    fn the_api_accepts_every_event_and_every_type_occurs() {
         let tenant = TenantId::parse("demo").unwrap();
         let mut types = HashSet::new();
         for (number, story) in STORIES.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! `demo`: the whole service on this machine, a receiver that verifies what it gets, and recorded conversations.
+//! `demo`: the whole service on this machine, a receiver that verifies its messages, and recorded conversations.
 //!
-//! It is seen from outside, by the HTTP API and the receiver's socket. Only the first token is made in the database, as
-//! `token create` makes it. It reads no settings: what it shows does not depend on the machine's environment.
+//! The demonstration uses only the HTTP API and the receiver's socket, except for the first token, which it creates in the
+//! database like `token create`. It reads no settings, so that it does not depend on the machine's environment.
 
 mod api;
 mod conversations;
@@ -44,16 +44,16 @@ use super::{print, serve, token};
 const TENANT: &str = "demo";
 const API_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
-/// Push services reach the makers of a demonstration, not its visitor.
+/// Push services contact the authors of the demonstration, not its visitor.
 const VAPID_SUBJECT: &str = "mailto:demo@flametree.dev";
 
 /// Start everything on this machine and deliver recorded conversations.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// End when all is delivered: exit code 0 only if everything arrived exactly once, signed, and is recorded.
+    /// Exit after the recording: with code 0 only if every delivery arrived exactly once, signed, and is recorded.
     #[arg(long)]
     exit: bool,
-    /// Keep the data in this new directory. Without it the data is removed at the end.
+    /// Keep the data in this new directory. Without it, the data is removed at the end.
     #[arg(long, value_name = "DIRECTORY")]
     keep: Option<PathBuf>,
 }
@@ -63,19 +63,19 @@ impl Demo {
         let directory = DataDirectory::choose(self.keep.clone())?;
         let api = bind("the API", API_PORT).await?;
         let metrics = bind("the metrics", METRICS_PORT).await?;
-        let vapid = VapidKeyPair::generate().context("no key pair for browser push could be made")?;
+        let vapid = VapidKeyPair::generate().context("cannot generate a key pair for browser push")?;
         let config = config(&directory, api.local_addr()?, metrics.local_addr()?, &vapid)?;
-        logging::init(&config.log).context("the logs cannot be set up")?;
+        logging::init(&config.log).context("cannot set up the logs")?;
         data_directory::remove_left_behind().await;
         let fate = if directory.is_kept() { "kept" } else { "removed at the end" };
         print(&format!("Data in {} ({fate})", directory.path().display()));
-        print("The private PostgreSQL starts...");
+        print("Starting a private PostgreSQL...");
 
         let shutdown = CancellationToken::new();
-        // Never stopped: the receiver ends with the process, after the service has sent its last.
+        // Never stopped: the receiver ends with the process, after the service has sent its last message.
         let receiving = TaskTracker::new();
         let listeners = Listeners { api: Some(api), metrics };
-        // Two large state machines, of which only pointers are moved.
+        // Boxed: two large state machines, of which only pointers move.
         let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
         let show = Box::pin(async {
             let shown = self.show(&config, &directory, &vapid, &receiving, &shutdown).await;
@@ -87,7 +87,7 @@ impl Demo {
         served.and(shown)
     }
 
-    /// Everything that is seen of the running service.
+    /// Shows the running service.
     async fn show(
         &self,
         config: &Config,
@@ -102,7 +102,7 @@ impl Demo {
             played
         };
         let Some(played) = shutdown.run_until_cancelled(playing).await else {
-            anyhow::ensure!(!self.exit, "stopped before the end");
+            anyhow::ensure!(!self.exit, "stopped before the recording ended");
             return Ok(());
         };
         let (mut play, verdict) = played?;
@@ -119,15 +119,15 @@ impl Demo {
     }
 }
 
-/// Sets everything up by the API and plays the recording; the verdict comes with the play, which may go on.
+/// Sets everything up through the API and plays the recording. Returns the verdict with the play, which may continue.
 async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
     let recording = recording()?;
     let api = Api::new(&format!("http://{}", config.listen_addr));
-    api.ready().await.context("the service does not answer")?;
+    api.ready().await.context("the service does not respond")?;
     let admin = api.with_token(first_token(config).await?);
     let service = api.with_token(admin.create_token("conversation service", Role::Service).await?);
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the receiver cannot listen")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot start the receiver")?;
     let receiver_address = listener.local_addr()?;
     let (sender, arrivals) = mpsc::unbounded_channel();
     let receiver = Receiver::new(subscribe(&admin, receiver_address).await?, sender);
@@ -139,7 +139,7 @@ async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play,
     Ok((play, verdict))
 }
 
-/// The token from which all others come.
+/// Creates the first token, from which all others are created.
 async fn first_token(config: &Config) -> anyhow::Result<String> {
     let new = NewToken {
         name: TokenName::parse("demo")?,
@@ -151,19 +151,19 @@ async fn first_token(config: &Config) -> anyhow::Result<String> {
     Ok(token::create(config, &new).await?.expose())
 }
 
-/// Gives each agent its push config; the answers hold what the receiver needs to verify.
+/// Creates each agent's push config; the responses contain the secrets that the receiver needs to verify messages.
 async fn subscribe(admin: &Api, receiver: SocketAddr) -> anyhow::Result<HashMap<String, Endpoint>> {
     let mut endpoints = HashMap::new();
     for agent in &AGENTS {
         let url = format!("http://{receiver}/webhooks/{}", agent.id);
         let secret = admin.create_push_config(agent, &url).await?;
-        let webhook = Webhook::new(&secret).context("the signing secret cannot be read")?;
+        let webhook = Webhook::new(&secret).context("the signing secret is not valid")?;
         endpoints.insert(agent.id.to_owned(), Endpoint { webhook, answer: agent.answer });
     }
     Ok(endpoints)
 }
 
-/// Listens at the usual port of this machine, or says that it is taken and listens at a free one.
+/// Listens at the usual port, or reports that it is in use and listens at a free one.
 async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),
@@ -173,7 +173,7 @@ async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
             print(&format!("Port {port} is in use by another program: {what} will be at {instead} instead."));
             Ok(listener)
         }
-        Err(error) => Err(error).with_context(|| format!("{what} cannot listen on port {port}")),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on port {port} for {what}")),
     }
 }
 
@@ -189,7 +189,7 @@ fn config(
         ("FLAMETREE_DATA_DIR", data_dir.to_owned()),
         ("FLAMETREE_LISTEN_ADDR", api.to_string()),
         ("FLAMETREE_METRICS_ADDR", metrics.to_string()),
-        // The receiver is on this machine, without TLS: neither is allowed unless it is asked for.
+        // The receiver is on this machine and has no TLS, so both must be allowed.
         ("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
         ("FLAMETREE_ALLOW_HTTP", "true".to_owned()),
         ("FLAMETREE_JWT_SECRET", jwt_secret.setting()),

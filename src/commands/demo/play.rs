@@ -1,4 +1,4 @@
-//! The play: posts the recording event by event, shows each delivery as it lands, and judges the whole.
+//! The play: posts the recording event by event, shows each delivery as it arrives, and checks the result.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use super::screen;
 use super::verdict::{Expected, faults};
 use crate::commands::print;
 
-/// Between two events: slow enough to be read along.
+/// Pause between two events, so that users can follow.
 const PACE: Duration = Duration::from_millis(40);
-/// How long the last delivery may take after the last event, with the record of it.
+/// Timeout for the last delivery and its record after the last event.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One run of the recording.
 #[derive(Debug)]
 pub(super) struct Play {
-    /// May post events, nothing else.
+    /// May only post events.
     service: Api,
-    /// May read what became of them.
+    /// May read the delivery records.
     admin: Api,
     incoming: mpsc::UnboundedReceiver<Arrival>,
     arrivals: Vec<Arrival>,
@@ -58,7 +58,7 @@ impl Play {
         &self.admin
     }
 
-    /// Plays the recording to its end. An error names everything that is not as it must be.
+    /// Plays the whole recording. The error lists every fault.
     pub(super) async fn run(&mut self, recording: &[RecordedEvent]) -> anyhow::Result<()> {
         print(&screen::heading());
         for event in recording {
@@ -68,7 +68,7 @@ impl Play {
         let deadline = Instant::now() + TIMEOUT;
         self.show_until(deadline, self.expected.len()).await;
         let recorded = self.recorded(deadline).await?;
-        // Whatever came besides what was awaited is here by now.
+        // Any unexpected deliveries have arrived by now.
         self.show_until(Instant::now(), usize::MAX).await;
         self.print_totals(recording.len(), &recorded);
         let faults = faults(&self.expected, &self.arrivals, &recorded);
@@ -80,8 +80,8 @@ impl Play {
         anyhow::bail!("{} fault(s):\n{}", list.len(), list.join("\n"))
     }
 
-    /// Shows what others post, for as long as this is polled. The live conversations are for the portal: they would soon
-    /// push everything else off the screen.
+    /// Shows deliveries of events posted by others, while this is polled. Hides the live conversations, which would soon scroll
+    /// the others off the screen; they are for the portal.
     pub(super) async fn go_on(&mut self) {
         while let Some(arrival) = self.incoming.recv().await {
             let is_live = |message: &Message| live::is_live(&message.data.session_id);
@@ -111,7 +111,7 @@ impl Play {
         Ok(())
     }
 
-    /// Shows arrivals until the deadline, or until there are as many as `enough`.
+    /// Shows arrivals until the deadline, or until there are `enough`.
     async fn show_until(&mut self, deadline: Instant, enough: usize) {
         while self.arrivals.len() < enough {
             match timeout_at(deadline.into(), self.incoming.recv()).await {
@@ -129,7 +129,7 @@ impl Play {
         self.arrivals.push(arrival);
     }
 
-    /// What is recorded, once that is as much as is expected or the deadline has passed.
+    /// Returns the delivery records once they are complete or the deadline has passed.
     async fn recorded(&self, deadline: Instant) -> anyhow::Result<Vec<FinishedDelivery>> {
         loop {
             let recorded = self.admin.finished_deliveries().await?;

@@ -1,8 +1,8 @@
-//! The receiver: what an integrator writes to hear of events. It trusts nothing that it has not verified.
+//! The receiver: the code that an integrator writes to receive events. It trusts nothing before it has verified it.
 //!
-//! A message is verified over the bytes that came, before anything in them is read, with the official library of
-//! Standard Webhooks (<https://www.standardwebhooks.com>); there is one for most languages. The answer is all that the
-//! service needs to know, and it should come at once: what takes longer is done afterwards.
+//! It verifies a message over the received bytes, before it parses them, with the official library of Standard Webhooks
+//! (<https://www.standardwebhooks.com>), which exists for most languages. The service needs only the response, and soon: do slow
+//! work afterwards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use serde::Deserialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, Webhook, WebhookError};
 use tokio::sync::mpsc;
 
-/// Receives the messages of several agents, each at a path and with a secret of its own.
+/// Receives the messages of several agents, each with its own path and secret.
 pub(super) struct Receiver {
     endpoints: HashMap<String, Endpoint>,
     arrivals: mpsc::UnboundedSender<Arrival>,
 }
 
-/// Where one agent's messages are received.
+/// The endpoint of one agent.
 pub(super) struct Endpoint {
-    /// Made from the signing secret that was shown when the push config was created.
+    /// Made from the signing secret in the response to the creation of the push config.
     pub(super) webhook: Webhook,
-    /// The answer to a message that is genuine.
+    /// The response to a genuine message.
     pub(super) answer: StatusCode,
 }
 
-/// One request, as it was received and judged.
+/// One request and the result of its verification.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) at: Instant,
-    /// By the path, which anybody may post to.
+    /// From the path, to which anyone may post.
     pub(super) agent_id: String,
-    /// The header `webhook-id`: the same when a message comes again, so the key by which to know that.
+    /// The header `webhook-id`: the same for repeated messages, so receivers deduplicate by it.
     pub(super) event_id: String,
     pub(super) message: Result<Message, Refusal>,
     pub(super) answer: StatusCode,
 }
 
-/// What is used of a message's body.
+/// The parts of a message's body in use.
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
     #[serde(rename = "type")]
@@ -55,11 +55,11 @@ pub(super) struct Message {
 pub(super) struct MessageData {
     pub(super) session_id: String,
     pub(super) text: Option<String>,
-    /// Who wrote the text: `customer`, `ai_assistant` or `human_agent`.
+    /// The author of the text: `customer`, `ai_assistant` or `human_agent`.
     pub(super) author: Option<String>,
 }
 
-/// Why a request is not believed.
+/// Why a request is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("no agent has this path")]
@@ -81,7 +81,7 @@ impl Refusal {
 }
 
 impl Receiver {
-    /// Whatever is received goes to `arrivals`.
+    /// Sends every request to `arrivals`.
     pub(super) fn new(endpoints: HashMap<String, Endpoint>, arrivals: mpsc::UnboundedSender<Arrival>) -> Self {
         Self { endpoints, arrivals }
     }
@@ -91,7 +91,7 @@ impl Receiver {
         Router::new().route("/webhooks/{agent_id}", post(receive)).with_state(Arc::new(self))
     }
 
-    /// Judges a request.
+    /// Verifies a request.
     pub(super) fn judge(&self, agent_id: &str, headers: &HeaderMap, body: &[u8], at: Instant) -> Arrival {
         let verified = self.verify(agent_id, headers, body);
         let answer = match &verified {
@@ -123,7 +123,7 @@ async fn receive(
 ) -> StatusCode {
     let arrival = receiver.judge(&agent_id, &headers, &body, Instant::now());
     let answer = arrival.answer;
-    // Nobody looks any more when the demonstration ends.
+    // The receiver is gone once the demonstration ends.
     drop(receiver.arrivals.send(arrival));
     answer
 }
@@ -159,28 +159,28 @@ pub(super) mod tests {
         receiver().judge("agent-1", &signed(event_id, BODY), BODY.as_bytes(), Instant::now())
     }
 
-    /// A message whose body was changed on its way.
+    /// A message whose body was changed in transit.
     pub(in super::super) fn forged(event_id: &str) -> Arrival {
         let body = BODY.replace("hello", "send money");
         receiver().judge("agent-1", &signed(event_id, BODY), body.as_bytes(), Instant::now())
     }
 
     #[test]
-    fn a_genuine_message_is_read() {
+    fn accepts_a_genuine_message() {
         let arrival = genuine("evt_1");
         assert_eq!((arrival.answer, arrival.event_id.as_str()), (StatusCode::OK, "evt_1"));
         assert_eq!(arrival.message.unwrap().data.session_id, "s-1");
     }
 
     #[test]
-    fn a_forged_body_is_refused_unread() {
+    fn rejects_a_forged_body_without_parsing_it() {
         let arrival = forged("evt_1");
         assert_eq!(arrival.answer, StatusCode::UNAUTHORIZED);
         assert!(matches!(arrival.message, Err(Refusal::NotGenuine(WebhookError::InvalidSignature))));
     }
 
     #[test]
-    fn a_message_under_another_id_is_refused() {
+    fn rejects_a_message_with_another_id() {
         let mut headers = signed("evt_1", BODY);
         headers.insert(HEADER_WEBHOOK_ID, HeaderValue::from_static("evt_2"));
         let arrival = receiver().judge("agent-1", &headers, BODY.as_bytes(), Instant::now());
@@ -188,7 +188,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_message_without_signature_or_to_nobody_is_refused() {
+    fn rejects_a_message_without_a_signature_or_for_an_unknown_agent() {
         let unsigned = receiver().judge("agent-1", &HeaderMap::new(), BODY.as_bytes(), Instant::now());
         assert!(matches!(unsigned.message, Err(Refusal::NotGenuine(WebhookError::MissingHeader(_)))));
         let astray = receiver().judge("agent-2", &signed("evt_1", BODY), BODY.as_bytes(), Instant::now());

@@ -1,4 +1,4 @@
-//! What the person at the terminal reads.
+//! The texts on the terminal.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::api::Api;
 use super::conversations::{AGENTS, Agent};
 use super::receiver::Arrival;
 
-/// Characters of a message's text that are shown.
+/// Displayed characters of a message's text.
 const TEXT_CHARACTERS: usize = 40;
 
-/// Before the first delivery: where everything is, and who listens to what.
+/// Before the first delivery: the addresses, and the agents with their events.
 pub(super) fn scene(config: &Config, receiver: SocketAddr) -> String {
     let agents: Vec<String> = AGENTS.iter().map(agent).collect();
     format!(
-        "The API answers at http://{}. A receiver on this machine, at {receiver}, verifies every signature.\n\n\
+        "The API is at http://{}. A receiver on this machine, at {receiver}, verifies every signature.\n\n\
          Push configs, set by the API:\n{}\n",
         config.listen_addr,
         agents.join("\n")
@@ -31,9 +31,9 @@ fn agent(agent: &Agent) -> String {
 fn endpoint(agent: &Agent) -> String {
     let (status, outcome) = (agent.answer.as_u16(), agent.outcome().as_str());
     if agent.answer.is_success() {
-        format!("its endpoint answers {status}, recorded as {outcome}")
+        format!("its endpoint responds {status}, recorded as {outcome}")
     } else {
-        format!("its endpoint fails on purpose: it answers {status}, recorded as {outcome} and not sent again")
+        format!("its endpoint fails on purpose: it responds {status}, recorded as {outcome} and not sent again")
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn heading() -> String {
     row("\n   #", "event", "session", "agent", "status", "signature", "latency", "message")
 }
 
-/// One arrival. Without `latency`: posted by somebody else.
+/// One arrival. Without `latency`: posted by another client.
 pub(super) fn delivery(number: usize, arrival: &Arrival, latency: Option<Duration>) -> String {
     let status = arrival.answer.as_u16().to_string();
     let latency = latency.map_or_else(|| "-".to_owned(), milliseconds);
@@ -73,14 +73,14 @@ fn row(
     latency: &str,
     message: &str,
 ) -> String {
-    // The text comes last: its width on a terminal is known to the terminal alone.
+    // The text comes last, because only the terminal knows its width.
     let columns = format!(
         "{number:>4}  {event:<25}  {session:<13}  {agent:<16}  {status:<6}  {signature:<9}  {latency:>9}  {message}"
     );
     columns.trim_end().to_owned()
 }
 
-/// The beginning of a text in one line.
+/// The start of a text, in one line.
 fn excerpt(author: Option<&str>, text: Option<&str>) -> String {
     let (Some(author), Some(text)) = (author, text) else { return String::new() };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -91,20 +91,20 @@ fn excerpt(author: Option<&str>, text: Option<&str>) -> String {
     format!("{author}: {excerpt}")
 }
 
-/// After the play: where to look, and what to try.
+/// After the play: what to open and to try.
 pub(super) fn places(config: &Config, service: &Api, admin: &Api) -> String {
     let origin = format!("http://{}", config.listen_addr);
     format!(
         r#"
 Open the portal: http://localhost:{port}/portal/
-  and choose who to be, an admin, an agent editor, an operator or a viewer; conversations go on while you look.
+  and sign in as an admin, an agent editor, an operator or a viewer; conversations continue meanwhile.
 
 Look at
   the API's documentation   {origin}/docs
   its OpenAPI document      {origin}/v1/openapi.json
   the metrics               http://{metrics}/metrics
 
-Post an event (it appears below), and read what became of the last ones:
+Post an event (it appears below), and read the latest delivery records:
 
 curl {origin}/v1/events -H 'Authorization: Bearer {service}' -H 'Content-Type: application/json' -d '{{"type":"user_message","agent_id":"shop-assistant","session_id":"s-mine","text":"Hello from curl 👋"}}'
 
@@ -122,7 +122,7 @@ pub(super) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
 
-/// The median and the slowest; `None` where there is nothing.
+/// The median and the slowest; `None` without latencies.
 pub(super) fn spread(latencies: &mut [Duration]) -> Option<(Duration, Duration)> {
     latencies.sort_unstable();
     latencies.get(latencies.len() / 2).copied().zip(latencies.last().copied())
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_and_the_slowest_are_found() {
+    fn finds_the_median_and_the_slowest() {
         let mut latencies = [9, 1, 3].map(Duration::from_millis);
         assert_eq!(spread(&mut latencies), Some((Duration::from_millis(3), Duration::from_millis(9))));
         assert_eq!(spread(&mut []), None);

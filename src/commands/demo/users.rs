@@ -1,4 +1,4 @@
-//! The users that a visitor can sign in as: made up, each with a token that only this demonstration believes.
+//! The fictional users that a visitor can sign in as. Only this demonstration accepts their tokens.
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -9,10 +9,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// How long a visitor stays signed in: as long as a token may live.
+/// How long a visitor stays signed in: the maximum lifetime of a token.
 const TOKEN_LIFE: TimeDelta = TimeDelta::hours(24);
 
-/// One for each role that has something to do at the portal.
+/// One user for each role that can use the portal.
 pub(super) const USERS: [Person; 4] = [
     Person { name: "Ada", user: "ada", role: Role::Admin, title: "Admin", about: "Everything of the tenant." },
     Person {
@@ -32,26 +32,26 @@ pub(super) const USERS: [Person; 4] = [
     Person { name: "Vera", user: "vera", role: Role::Viewer, title: "Viewer", about: "Looks on and changes nothing." },
 ];
 
-/// Somebody to be.
+/// A fictional user.
 #[derive(Debug)]
 pub(super) struct Person {
     name: &'static str,
-    /// As assignments name this person.
+    /// The name in assignments.
     pub(super) user: &'static str,
     role: Role,
-    /// What the sign-in page calls the role.
+    /// The role's name on the sign-in page.
     title: &'static str,
     about: &'static str,
 }
 
-/// The secret by which the tokens of one demonstration are signed. It is kept nowhere.
+/// The secret that signs the tokens of one demonstration. It is never stored.
 #[derive(Debug)]
 pub(super) struct JwtSecret(String);
 
 impl JwtSecret {
     pub(super) fn generate() -> anyhow::Result<Self> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).context("there are no random bytes for a secret")?;
+        getrandom::fill(&mut bytes).context("cannot get random bytes for a secret")?;
         Ok(Self(STANDARD.encode(bytes)))
     }
 
@@ -60,7 +60,7 @@ impl JwtSecret {
         self.0.clone()
     }
 
-    /// What the portal's sign-in page offers.
+    /// The choices on the portal's sign-in page.
     pub(super) fn choices(&self, tenant: &str, now: DateTime<Utc>) -> String {
         let choice = |person: &Person| {
             let Person { name, user, role, title, about } = person;
@@ -72,11 +72,11 @@ impl JwtSecret {
         json!({"people": USERS.iter().map(choice).collect::<Vec<_>>()}).to_string()
     }
 
-    /// A JWT by HS256 (RFC 7515, appendix A.1).
+    /// A JWT with HS256 (RFC 7515, appendix A.1).
     fn token(&self, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-        // A key of any length is taken: this cannot fail.
+        // HMAC accepts keys of any length: this cannot fail.
         let signature = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).map(|mut mac| {
             mac.update(signed.as_bytes());
             mac.finalize().into_bytes()
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_believes_each_choice_and_nobody_elses() {
+    async fn the_service_accepts_only_the_tokens_of_its_users() {
         let secret = JwtSecret::generate().unwrap();
         let choices: Value = serde_json::from_str(&secret.choices("demo", now())).unwrap();
         let supervisor = Supervisor::new(&Metrics::new("test", "test"), CancellationToken::new());

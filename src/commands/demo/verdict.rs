@@ -1,4 +1,4 @@
-//! The verdict: whether everything that had to arrive did so, once, signed, and is recorded as it ended. Pure.
+//! The verdict: whether every expected delivery arrived once, signed, and with its outcome recorded. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use flametree_notify::domain::delivery::Outcome;
 use super::api::FinishedDelivery;
 use super::receiver::Arrival;
 
-/// A delivery that follows from a posted event.
+/// A delivery expected for a posted event.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) event_id: String,
@@ -16,10 +16,10 @@ pub(super) struct Expected {
     pub(super) outcome: Outcome,
 }
 
-/// One thing that is not as it must be.
+/// A deviation from the expected deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// The event, or what a stranger claimed it to be.
+    /// The event's id, as claimed by the sender if the message is not genuine.
     pub(super) event_id: String,
     pub(super) kind: FaultKind,
 }
@@ -54,7 +54,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Compares what had to happen with what the receiver saw and what the service recorded. Empty: all is well.
+/// Compares the expected deliveries with the receiver's arrivals and the service's records. Empty if all is correct.
 pub(super) fn faults(expected: &[Expected], arrivals: &[Arrival], recorded: &[FinishedDelivery]) -> Vec<Fault> {
     let arrived = by_event(arrivals, |arrival| &arrival.event_id);
     let finished = by_event(recorded, |delivery| &delivery.event_id);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn once_signed_and_recorded_is_all_that_is_wanted() {
+    fn passes_if_each_delivery_arrived_once_signed_and_recorded() {
         assert_eq!(kinds(&[genuine("evt_1")], &[recorded("evt_1", Outcome::Delivered)]), []);
     }
 
@@ -120,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_fails() {
+    fn a_missing_delivery_fails() {
         assert_eq!(kinds(&[], &[]), [FaultKind::NotArrived, FaultKind::NotRecorded]);
     }
 
     #[test]
-    fn what_comes_twice_fails() {
+    fn a_repeated_delivery_fails() {
         let twice = [genuine("evt_1"), genuine("evt_1")];
         let recorded_twice = [recorded("evt_1", Outcome::Delivered), recorded("evt_1", Outcome::Delivered)];
         let expected = [FaultKind::ArrivedAgain { times: 2 }, FaultKind::RecordedAgain { times: 2 }];
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_nobody_expects_fails_once() {
+    fn an_unexpected_message_fails_once() {
         let found = faults(&[], &[genuine("evt_9"), genuine("evt_9")], &[recorded("evt_9", Outcome::Delivered)]);
         assert_eq!(found, [Fault { event_id: "evt_9".to_owned(), kind: FaultKind::NotExpected }]);
     }

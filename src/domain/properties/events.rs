@@ -8,7 +8,7 @@ use crate::domain::event::{MAX_EXPIRES_IN_SECONDS, MAX_IDEMPOTENCY_KEY_BYTES, MA
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, CustomerId, MAX_NAME_BYTES, SessionId, TenantId, UserId};
 
-/// Reads the bytes as an event, for a tenant and for all of them; returns what was accepted.
+/// Parses the bytes as an event, for one tenant and for all; returns the accepted event.
 pub fn event(input: &[u8]) -> Option<NewEvent> {
     let value: Value = serde_json::from_slice(input).ok()?;
     let own = TenantId::from_stored("acme".to_owned());
@@ -50,7 +50,7 @@ fn assert_bounded(event: &NewEvent) {
     assert!(event.occurred_at.is_none_or(|at| (1..=9999).contains(&at.year())), "{:?}", event.occurred_at);
 }
 
-/// The event as a client would have sent it.
+/// The event as a client would send it.
 fn written(event: &NewEvent, tenant: Option<&TenantId>) -> Value {
     json!({
         "tenant_id": tenant.is_none().then(|| event.tenant_id.as_str()),
@@ -70,7 +70,7 @@ fn written(event: &NewEvent, tenant: Option<&TenantId>) -> Value {
     .map_or(Value::Null, |fields| fields.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// What is refused for a NUL has one, and an unknown field is one.
+/// If the parser rejects something because of a NUL, it contains one; an unknown field is really unknown.
 fn assert_deserved(faults: &[Fault], value: &Value) {
     for fault in faults {
         if fault.pointer.ends_with("/metadata") && fault.code == FaultCode::InvalidValue {

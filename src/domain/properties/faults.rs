@@ -1,18 +1,18 @@
-//! What must hold of every list of faults.
+//! Invariants of every list of faults.
 
 use crate::domain::fault::Fault;
 
-/// More faults than this cannot be reported of one object, whatever was sent: an answer would be larger than the request.
+/// The most faults of one object, whatever was sent: otherwise a response could be larger than the request.
 const MOST_FAULTS: usize = 250;
 
-/// A refusal says why, where and how often within bounds, and never what a stored secret is.
+/// A rejection states the reason and the location within bounds, and never reveals a stored secret.
 pub fn assert_told(faults: &[Fault], prefix: &str) {
     assert!(!faults.is_empty(), "refused without a reason");
     assert!(faults.len() <= MOST_FAULTS, "{} faults", faults.len());
     for fault in faults {
         assert!(fault.pointer.starts_with(prefix), "{fault:?} is not below {prefix:?}");
         assert!(is_pointer(&fault.pointer), "{fault:?} has no JSON Pointer");
-        assert!(!fault.message.is_empty(), "{fault:?} says nothing");
+        assert!(!fault.message.is_empty(), "{fault:?} has no message");
     }
 }
 

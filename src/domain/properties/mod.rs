@@ -1,4 +1,4 @@
-//! What must hold of whatever the parsers of the domain are given; `crate::fuzzing` feeds them.
+//! Invariants of the domain's parsers for any input from `crate::fuzzing`.
 
 mod events;
 mod faults;

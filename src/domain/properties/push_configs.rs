@@ -9,7 +9,7 @@ use crate::domain::push_config::{
     Draft, HeaderValue, MAX_HEADERS, PushConfig, ReadablePushConfig, Rules, TIMEOUT_MS, apply,
 };
 
-/// The values that are stored and that nobody may see again.
+/// The stored secret values, which must not be shown.
 const KEPT: [&str; 2] = ["Bearer kept-hunter2", "kept-hunter3"];
 const URL: &str = "https://example.com/webhook";
 
@@ -28,8 +28,7 @@ static STORED: LazyLock<PushConfig> = LazyLock::new(|| {
     change.config
 });
 
-/// Reads the bytes as a draft of a config, where there is none and where there is one with secrets; answers what
-/// becomes of the former.
+/// Parses the bytes as a draft of a config, without a stored config and with one that has secrets; returns the result without.
 pub fn push_config(input: &[u8]) -> Option<PushConfig> {
     let value: Value = serde_json::from_slice(input).ok()?;
     for allow_http in [false, true] {
@@ -62,7 +61,7 @@ fn check(current: Option<&PushConfig>, draft: Draft, rules: Rules, value: &Value
     }
 }
 
-/// What every config is, however it came about.
+/// Invariants of every config.
 pub fn assert_sound(config: &PushConfig) {
     assert!(!config.enabled || (config.url.is_some() && !config.events.is_empty()));
     assert!(!config.enabled || config.disabled_reason.is_none());
@@ -86,7 +85,7 @@ pub fn assert_sound(config: &PushConfig) {
     }
 }
 
-/// A kept secret goes nowhere but to the origin that it was entered for, and stays a secret.
+/// A stored secret only goes to the origin that it was entered for, and stays a secret.
 fn assert_kept_at_home(config: &PushConfig, value: &Value) {
     for header in &config.headers {
         let text = header.value.text().expose();

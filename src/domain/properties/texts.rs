@@ -8,9 +8,9 @@ use crate::domain::page::{Cursor, MAX_PAGE_ROWS, PageRows};
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::token::{MAX_TOKEN_NAME_CHARS, TokenName, TokenSecret};
 
-/// Reads the text as everything that a short text may be.
+/// Parses the text as every kind of short text.
 pub fn texts(text: &str) {
-    // A cursor has one spelling.
+    // A cursor has exactly one spelling.
     if let Ok(cursor) = Cursor::parse(text) {
         assert_eq!(cursor.to_string(), text);
         assert_eq!(Cursor::parse(&Cursor::behind(cursor.id()).to_string()), Ok(cursor));
@@ -27,7 +27,7 @@ pub fn texts(text: &str) {
     if let Ok(delivery) = text.parse::<DeliveryId>() {
         assert_eq!(delivery.first_event().delivery(delivery.ordinal()), delivery);
     }
-    // So has a secret: another spelling would be another way in.
+    // So has a secret: another spelling would be another valid password.
     if let Some(secret) = TokenSecret::parse(text) {
         assert_eq!(secret.expose(), text);
     }
@@ -42,7 +42,7 @@ pub fn texts(text: &str) {
     }
 }
 
-/// An id reads back as it is written, in lower case.
+/// An id parses back to the text that it prints, in lower case.
 fn id<T: FromStr + ToString>(text: &str, prefix: &str) {
     if let Ok(id) = text.parse::<T>() {
         let written = id.to_string();

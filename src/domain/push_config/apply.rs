@@ -1,4 +1,4 @@
-//! From what somebody sent, and what is stored, to the next config: a pure decision that reports every fault.
+//! Computes the next config from the stored one and a draft: a pure function that reports every fault.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::Fields;
 use crate::domain::webhook_url::{UrlError, WebhookUrl};
 
-/// Fields that reads carry and nobody sets: what was read may be sent back.
+/// Fields that responses contain and requests cannot set: clients may send them back.
 const READ_ONLY: [&str; 2] = ["disabled_reason", "warnings"];
 
-/// A change as it was sent.
+/// A change from a request.
 #[derive(Debug, Clone)]
 pub enum Draft {
-    /// The whole config; what is absent becomes the default, but for the values of kept secrets.
+    /// The whole config; absent fields become defaults, except the values of stored secrets.
     Replacement(Value),
-    /// A JSON Merge Patch (RFC 7396) on what a read shows.
+    /// A JSON Merge Patch (RFC 7396) of the readable config.
     MergePatch(Value),
 }
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether a new URL may be plain `http`.
+    /// True if a new URL may use plain `http`.
     pub allow_http: bool,
 }
 
@@ -37,16 +37,16 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
-    /// Whether it no longer sends to the origin that it had, so that its signing secret must not stay. The first URL of a config
-    /// keeps the secret: its receiver may know it already.
+    /// True if it no longer sends to its previous origin, so that its signing secret must be removed. The first URL of a config
+    /// keeps the secret, because its receiver may know it already.
     pub new_origin: bool,
-    /// Which settings differ; empty when all stays as it was.
+    /// The settings that differ; empty if nothing changes.
     pub settings: Vec<Setting>,
-    /// The same with the headers by their names, for the history: never a value.
+    /// The changed fields with the names of headers, for the history: never a value.
     pub fields: Vec<String>,
 }
 
-/// A part of a push config, as the API names it.
+/// A part of a push config, by its name in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     Enabled,
@@ -70,7 +70,7 @@ impl Setting {
     }
 }
 
-/// Decides what `draft` makes of `current`; `None`: nothing is set yet.
+/// Applies `draft` to `current`; `None`: there is no config yet.
 pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
     let body = match draft {
         Draft::Replacement(body) => body,
@@ -107,15 +107,15 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     Ok(Change { config, new_origin, settings, fields })
 }
 
-/// What a merge patch applies to. An unset config has nothing but defaults, which need not be written out.
+/// The target of a merge patch. A config that does not exist has only defaults, which need not be written out.
 fn readable(current: Option<&PushConfig>) -> Value {
     current.map_or_else(|| json!({}), |config| json!(ReadablePushConfig::from(config)))
 }
 
 fn url(fields: &mut Fields, current: Option<&PushConfig>, rules: Rules) -> Option<WebhookUrl> {
     let text = fields.text("url")?;
-    // A URL that was allowed once stays, so that a config can be paused after the operator's rules became stricter.
-    // What may be reached is decided at every send.
+    // A URL that was once allowed stays valid, so that a config can be paused after the operator's rules became stricter. Every
+    // send checks the address again.
     if let Some(stored) = current.and_then(|config| config.url.as_ref()).filter(|url| url.as_str() == text) {
         return Some(stored.clone());
     }
@@ -146,8 +146,8 @@ fn headers(fields: &mut Fields, current: Option<&PushConfig>, url: Option<&Webho
     headers
 }
 
-/// Without a URL nothing is sent, so that secrets may stay; but they then belong to no origin, and the next URL, even
-/// the same one as before, needs them again. Otherwise the way through "no URL" would lead them anywhere.
+/// Without a URL nothing is sent, so secrets may stay. But they then belong to no origin, and the next URL, even the same one,
+/// needs them again. Otherwise removing the URL first would allow sending them to any origin.
 fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
     match (before, after) {
         (_, None) => Keeping::Allowed,
@@ -159,7 +159,7 @@ fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
 fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     let mut events = Vec::new();
     for (index, item) in fields.list("events").unwrap_or_default().into_iter().enumerate() {
-        // More entries than there are events repeat one: the first such fault tells enough.
+        // A list with more entries than there are events repeats one: the first such fault is enough.
         if index > WebhookEvent::ALL.len() {
             break;
         }
@@ -181,7 +181,7 @@ fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     events
 }
 
-/// Remembers that an enabled config lacks something, unless a fault of it was already found.
+/// Records that an enabled config lacks something, unless it already has a fault.
 fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     let is_faulty = faults.iter().any(|fault| fault.pointer.starts_with(pointer));
     if !present && !is_faulty {
@@ -189,7 +189,7 @@ fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     }
 }
 
-/// The service's own reason lasts until the config is enabled again or points elsewhere.
+/// The service's reason lasts until the config is enabled again or gets another URL.
 fn disabled_reason(current: Option<&PushConfig>, enabled: bool, url: Option<&WebhookUrl>) -> Option<DisabledReason> {
     current.filter(|config| !enabled && config.url.as_ref() == url).and_then(|config| config.disabled_reason)
 }

@@ -1,15 +1,15 @@
-//! Which fields a change touches, as the history names them. Values do not get here.
+//! The fields that a change touches, for the history. Contains no values.
 
 use super::{Header, PushConfig, Setting};
 
-/// The settings by their names in the API; of the headers each one that comes, goes or differs, as `headers/X-Name`.
+/// The settings by their API names, and each added, removed or changed header as `headers/X-Name`.
 pub(super) fn changed_fields(current: Option<&PushConfig>, next: &PushConfig, settings: &[Setting]) -> Vec<String> {
     let mut fields = Vec::new();
     for setting in settings {
         match setting {
             Setting::Headers => {
                 let headers = changed_headers(current.map_or(&[], |config| &config.headers), &next.headers);
-                // None of them differs: they stand in another order, or there were none and are none.
+                // No header differs: only their order changed, or both lists are empty.
                 if headers.is_empty() && current.is_some() {
                     fields.push(setting.as_str().to_owned());
                 }

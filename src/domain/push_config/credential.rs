@@ -1,8 +1,8 @@
-//! Headers that look like credentials: a guess by names and values, to warn of one that is not marked as secret.
+//! Detects headers that look like credentials by name and value, to warn if one is not marked as secret.
 
 use super::Header;
 
-/// Words of names whose values are credentials as a rule, such as `X-Api-Key`.
+/// Words in names whose values are usually credentials, such as `X-Api-Key`.
 const CREDENTIAL_WORDS: [&str; 14] = [
     "apikey",
     "auth",
@@ -23,7 +23,7 @@ const CREDENTIAL_WORDS: [&str; 14] = [
 const CREDENTIAL_SCHEMES: [&str; 3] = ["basic ", "bearer ", "digest "];
 
 impl Header {
-    /// Whether a plain header has the name or the value of a credential: a guess, for a warning.
+    /// True if a plain header has the name or the value of a credential: a guess, for a warning.
     pub fn shows_credential(&self) -> bool {
         if self.value.is_secret() {
             return false;

@@ -1,4 +1,4 @@
-//! A configured header: which names and values may be sent along with a webhook.
+//! A configured header: the names and values that may be sent with a webhook.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ const MAX_NAME_BYTES: usize = 128;
 /// Longest header value, in bytes.
 const MAX_VALUE_BYTES: usize = 4_096;
 
-/// Names that frame or route the message, or that the service sets itself.
+/// Names that frame or route the message, or that the service sets.
 const FORBIDDEN: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -29,15 +29,15 @@ const FORBIDDEN: [&str; 14] = [
 
 const FORBIDDEN_PREFIXES: [&str; 5] = ["content-", "proxy-", "webhook-", "x-flametree-", "x-forwarded-"];
 
-/// With these a request is believed by the metadata services of clouds, which hand out credentials: Google and Oracle
-/// (`metadata-flavor`, its older form, `metadata`), Azure (`metadata`), Amazon and Alibaba (session tokens), Akamai.
+/// Metadata services of clouds trust a request with these headers and return credentials: Google and Oracle (`metadata-flavor`,
+/// its older form, `metadata`), Azure (`metadata`), Amazon and Alibaba (session tokens), Akamai.
 const METADATA: [&str; 4] = ["metadata", "metadata-flavor", "x-google-metadata-request", "x-metadata-token"];
 const METADATA_PREFIXES: [&str; 3] = ["metadata-token", "x-aliyun-ecs-metadata-token", "x-aws-ec2-metadata-token"];
 
-/// Names whose values are credentials, whatever was asked for.
+/// Names whose values are always credentials.
 const ALWAYS_SECRET: [&str; 2] = ["authorization", "cookie"];
 
-/// Why a text is not a header's name. Says nothing of the text: values do get typed into the wrong field.
+/// Why a header name is invalid. Does not quote it, because users may type a value into the wrong field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderNameError {
     #[error("must not be empty")]
@@ -52,7 +52,7 @@ pub enum HeaderNameError {
     CloudMetadata,
 }
 
-/// The name of a configured header, spelled as it was given: an RFC 9110 token that a config may set.
+/// The name of a configured header, in its original case: an RFC 9110 token that a config may set.
 #[derive(Debug, Clone)]
 pub struct HeaderName(String);
 
@@ -78,7 +78,7 @@ impl HeaderName {
         Ok(Self(text))
     }
 
-    /// A name that was checked when it was stored.
+    /// For a name from the database, checked when it was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -87,13 +87,13 @@ impl HeaderName {
         &self.0
     }
 
-    /// Whether the value is a credential and is never shown.
+    /// True if the value is a credential and is never shown.
     pub fn is_always_secret(&self) -> bool {
         ALWAYS_SECRET.iter().any(|name| self.0.eq_ignore_ascii_case(name))
     }
 }
 
-/// Names are the same in any case (RFC 9110, section 5.1).
+/// Names are case-insensitive (RFC 9110, section 5.1).
 impl PartialEq for HeaderName {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -117,10 +117,10 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Why a text is not a header's value. Says nothing of the text.
+/// Why a header value is invalid. Does not quote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderValueError {
-    /// An empty form field would otherwise wipe a kept secret.
+    /// Otherwise an empty form field would erase a stored secret.
     #[error("must not be empty")]
     Empty,
     #[error("must be at most {MAX_VALUE_BYTES} bytes")]
@@ -150,12 +150,12 @@ pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> 
     Ok(text)
 }
 
-/// A value and who may see it. Both kinds are sealed where they are stored, and hidden from `Debug`.
+/// A value and its visibility. Both kinds are sealed in the database, and hidden from `Debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
     /// Shown to those who may read the config.
     Plain(SecretText),
-    /// Shown to nobody, not even to who entered it.
+    /// Never shown, not even to the user who entered it.
     Secret(SecretText),
 }
 
@@ -167,7 +167,7 @@ impl HeaderValue {
         }
     }
 
-    /// The value itself, for sealing and for sending.
+    /// The value for sealing and sending.
     pub fn text(&self) -> &SecretText {
         match self {
             Self::Plain(text) | Self::Secret(text) => text,
@@ -175,14 +175,14 @@ impl HeaderValue {
     }
 }
 
-/// One header that goes with every message of an agent's webhook.
+/// A header that is sent with every message of an agent's webhook.
 #[derive(Debug, Clone)]
 pub struct Header {
     pub name: HeaderName,
     pub value: HeaderValue,
 }
 
-/// The same in every letter: a name respelled is a change, though it is the same header.
+/// Compares the case of names too: a new spelling is a change, although it is the same header.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
         self.name.as_str() == other.name.as_str() && self.value == other.value
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_look_forbidden_may_be_set() {
+    fn allows_names_that_only_look_forbidden() {
         let longest = "x".repeat(128);
         for text in
             ["X-Host", "Dated", "x-content", "contents", "X-Metadata", "Via-X", "a", "!#$%&'*+-.^_`|~", &longest]
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_the_same_in_any_case() {
+    fn names_are_case_insensitive() {
         assert_eq!(HeaderName::parse("X-Key"), HeaderName::parse("x-kEY"));
         assert!(HeaderName::parse("AUTHORIZATION").unwrap().is_always_secret());
         assert!(HeaderName::parse("Cookie").unwrap().is_always_secret());

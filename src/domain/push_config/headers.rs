@@ -1,4 +1,4 @@
-//! Reads the headers of a draft beside the stored ones, whose secrets may stay.
+//! Parses the headers of a draft against the stored ones, whose secrets may stay.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::Fields;
 use crate::domain::secret_text::SecretText;
 
-/// What is stored, and whether it may be kept where a draft names a header without its value.
+/// The stored headers, and whether their values may be kept when a draft names a header without a value.
 pub(super) struct Stored<'a> {
     pub headers: &'a [Header],
     pub keeping: Keeping,
@@ -18,11 +18,11 @@ pub(super) struct Stored<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeping {
     Allowed,
-    /// The URL has another origin: whoever changed it may not know the secrets, and must not send them there.
+    /// The URL has a new origin: the editor may not know the secrets, and must not send them there.
     RefusedForNewOrigin,
 }
 
-/// Reads all headers of a draft. The faults stand under `/headers`.
+/// Parses all headers of a draft. The faults are below `/headers`.
 pub(super) fn read(items: Vec<Value>, stored: &Stored<'_>) -> (Vec<Header>, Vec<Fault>) {
     let mut faults = Vec::new();
     if items.len() > MAX_HEADERS {
@@ -59,9 +59,9 @@ fn name(fields: &mut Fields, earlier: &[HeaderName]) -> Option<HeaderName> {
     Some(name)
 }
 
-/// The value that the header will have. Reads its fields even where the name is faulty, to report all faults.
+/// The next value of the header. Parses its fields even if the name is faulty, to report all faults.
 fn value(fields: &mut Fields, name: Option<&HeaderName>, stored: &Stored<'_>) -> Option<HeaderValue> {
-    // Read-only: reads carry it, and what was read may be sent back.
+    // Read-only: responses contain it, and clients may send it back.
     let _: Option<Value> = fields.take("value_set");
     let secret = fields.boolean("secret");
     let given = given_value(fields);
@@ -101,7 +101,7 @@ fn given_value(fields: &mut Fields) -> Given {
     }
 }
 
-/// The stored value of a header that was sent without one.
+/// The stored value of a header that was sent without a value.
 fn kept_value(fields: &mut Fields, before: Option<&Header>, secret: bool, keeping: Keeping) -> Option<SecretText> {
     let Some(before) = before else { return fields.fault("value", FaultCode::Required, "is required") };
     if !secret {

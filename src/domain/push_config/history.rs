@@ -2,26 +2,25 @@
 
 use chrono::{DateTime, Utc};
 
-/// One change. Of what was changed only the names are known.
+/// One change. It contains only the names of changed fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfigChange {
     pub changed_at: DateTime<Utc>,
     pub action: ChangeAction,
-    /// Who did it; `None`: the service itself.
+    /// The actor; `None`: the service.
     pub actor: Option<String>,
     pub fields: Vec<String>,
 }
 
-/// What was done to a push config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeAction {
-    /// Set for the first time, or again after a removal.
+    /// Created, or created again after a removal.
     Created,
     Changed,
     Deleted,
     SigningSecretRotated,
-    /// By the service, because the endpoint said that it is gone.
+    /// By the service, because the endpoint responded that it is gone.
     Disabled,
 }
 

@@ -1,8 +1,8 @@
-//! JSON Merge Patch (RFC 7396): what is given replaces, null removes, objects merge, lists are replaced whole.
+//! JSON Merge Patch (RFC 7396): values replace, null removes, objects merge, lists are replaced whole.
 
 use serde_json::{Map, Value};
 
-/// The algorithm of section 2. Its depth is bounded by the JSON reader's own (128).
+/// The algorithm of section 2. The JSON reader bounds its depth (128).
 pub(super) fn merge(target: Value, patch: Value) -> Value {
     let patch = match patch {
         Value::Object(patch) => patch,
@@ -31,7 +31,7 @@ mod tests {
 
     /// Appendix A of the RFC.
     #[test]
-    fn the_examples_of_the_rfc_come_out_as_published() {
+    fn matches_the_examples_of_the_rfc() {
         let table = [
             (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
             (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),

@@ -1,7 +1,7 @@
-//! The push config: where an agent's events go, which of them, and with which headers.
+//! The push config: where an agent's events go, which events, and with which headers.
 //!
-//! Only valid configs exist as values. [`apply`] is the one way from what somebody sent to a config; what a config
-//! shows of itself is in [`readable`]. How it is stored, and whether its host may be reached, is not known here.
+//! Only valid configs exist as values. [`apply`] is the only way from a request to a config; [`readable`] defines which parts are
+//! visible. Storage and the check of the host's addresses are elsewhere.
 
 mod apply;
 mod changed_fields;
@@ -26,33 +26,33 @@ pub use readable::{ReadableHeader, ReadablePushConfig};
 use super::endpoint::WebhookEvent;
 use super::webhook_url::WebhookUrl;
 
-/// The most headers that a config may have.
+/// Maximum number of headers per config.
 pub const MAX_HEADERS: usize = 20;
-/// What a config may set as the deadline of an attempt, in milliseconds.
+/// Allowed deadlines of an attempt, in milliseconds.
 pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=10_000;
 
 /// An agent's settings for webhooks. An enabled one has a URL and at least one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     pub enabled: bool,
-    /// Why the service itself disabled the config; `None` while it is enabled, or when a person paused it.
+    /// Why the service disabled the config; `None` while it is enabled, or if a user paused it.
     pub disabled_reason: Option<DisabledReason>,
     pub url: Option<WebhookUrl>,
     /// The deadline of an attempt; `None`: the deployment's default.
     pub timeout: Option<Duration>,
-    /// Whether messages are signed.
+    /// True if messages are signed.
     pub signing: bool,
-    /// Unique by name without regard to case, in the order that was given.
+    /// Names are unique regardless of case; in the order of the request.
     pub headers: Vec<Header>,
-    /// Without duplicates, in the order that was given.
+    /// Without duplicates, in the order of the request.
     pub events: Vec<WebhookEvent>,
 }
 
-/// Why the service disabled a config by itself.
+/// Why the service disabled a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// The endpoint answered 410.
+    /// The endpoint responded with 410.
     Gone,
 }
 

@@ -1,11 +1,11 @@
-//! What a push config shows of itself: everything but the values of secret headers.
+//! The readable form of a push config: everything except the values of secret headers.
 
 use serde::Serialize;
 
 use super::{DisabledReason, Header, HeaderValue, PushConfig};
 use crate::domain::endpoint::WebhookEvent;
 
-/// A push config as it is read, and as a merge patch applies to it. May be sent back whole as a replacement.
+/// A push config as returned to clients, and the target of merge patches. May be sent back whole as a replacement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadablePushConfig {
     pub enabled: bool,
@@ -18,14 +18,14 @@ pub struct ReadablePushConfig {
     pub disabled_reason: Option<DisabledReason>,
 }
 
-/// A header as it is read.
+/// A header as returned to clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadableHeader {
     pub name: String,
     pub secret: bool,
-    /// `None` for a secret one.
+    /// `None` for a secret header.
     pub value: Option<String>,
-    /// Whether there is a value, shown or not.
+    /// True if there is a value, shown or not.
     pub value_set: bool,
 }
 

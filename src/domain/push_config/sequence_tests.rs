@@ -1,4 +1,4 @@
-//! Sequences of random changes beside a model of what is kept, which states the rules a second time and plainly.
+//! Random sequences of changes, compared with a model of the stored values that implements the rules a second time.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a value looks like in a body; nothing else in a config looks so.
+/// The form of a value in a body; nothing else in a config has this form.
 fn entered(number: u16) -> String {
     format!("hunter-{number:04}")
 }
@@ -52,7 +52,7 @@ fn json_of(headers: &[DraftHeader]) -> Value {
         .collect()
 }
 
-/// The rules once more, in the plainest words: the URL's host and each header's value and secrecy.
+/// A simple model of the rules: the URL's host, and each header's value and secrecy.
 #[derive(Debug, Clone, Default)]
 struct Model {
     url: usize,
@@ -77,7 +77,7 @@ impl Model {
         Some(Self { url, headers })
     }
 
-    /// What a reader sends back when he changes nothing of the headers.
+    /// The headers that a client sends back without changes.
     fn read_back(&self) -> Vec<(usize, bool, Option<String>)> {
         self.headers.iter().map(|(name, (value, secret))| (*name, *secret, (!secret).then(|| value.clone()))).collect()
     }

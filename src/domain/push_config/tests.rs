@@ -1,4 +1,4 @@
-//! Drafts against stored configs, as tables of the rules.
+//! Tables of drafts and stored configs that test each rule.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn full() -> PushConfig {
 }
 
 #[test]
-fn a_config_reads_as_it_was_written_but_for_its_secrets() {
+fn a_config_reads_back_except_its_secrets() {
     let mut expected = full_body();
     expected["headers"] = json!([
         {"name": "Authorization", "secret": true, "value": null, "value_set": true},
@@ -54,7 +54,7 @@ fn a_config_reads_as_it_was_written_but_for_its_secrets() {
 }
 
 #[test]
-fn what_was_read_may_be_sent_back_and_changes_nothing() {
+fn sending_a_read_config_back_changes_nothing() {
     let read = json!(ReadablePushConfig::from(&full()));
     let change = apply(Some(&full()), Draft::Replacement(read), RULES).unwrap();
     assert_eq!((change.config, change.settings), (full(), vec![]));
@@ -139,7 +139,7 @@ fn single_rules_of_a_body() {
 }
 
 #[test]
-fn credentials_are_secret_whatever_was_asked_for() {
+fn credentials_are_always_secret() {
     for secret in [json!(false), json!(true), Value::Null] {
         for name in ["AUTHORIZATION", "cookie"] {
             let body = json!({"headers": [{"name": name, "value": "a", "secret": secret}]});
@@ -157,7 +157,7 @@ fn a_secret_without_value_is_kept_in_any_case_of_its_name() {
 }
 
 #[test]
-fn a_kept_secret_does_not_follow_the_url_to_another_origin() {
+fn a_stored_secret_does_not_follow_the_url_to_another_origin() {
     for url in [
         "https://example.org/webhook",
         "https://example.com:8443/webhook",
@@ -174,7 +174,7 @@ fn a_kept_secret_does_not_follow_the_url_to_another_origin() {
 }
 
 #[test]
-fn a_kept_secret_does_not_reach_another_origin_by_way_of_no_url() {
+fn removing_the_url_first_does_not_move_a_stored_secret_to_another_origin() {
     let paused = patched(&full(), json!({"enabled": false, "url": null})).unwrap();
     assert_eq!(value_of(&paused, "authorization"), "Bearer x");
     let reentry = [("/headers/0/value".to_owned(), FaultCode::SecretReentryRequired)];
@@ -214,7 +214,7 @@ fn a_patch_changes_what_it_names() {
 }
 
 #[test]
-fn a_url_that_the_rules_no_longer_allow_does_not_stop_a_pause() {
+fn a_config_can_be_paused_although_its_url_is_no_longer_allowed() {
     let body = json!({"enabled": true, "url": "http://example.com/", "events": ["user_message"]});
     let config = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config;
     assert!(!patched(&config, json!({"enabled": false})).unwrap().enabled);
@@ -223,7 +223,7 @@ fn a_url_that_the_rules_no_longer_allow_does_not_stop_a_pause() {
 }
 
 #[test]
-fn the_reason_of_a_stop_lasts_until_the_config_is_enabled_or_points_elsewhere() {
+fn the_disabled_reason_lasts_until_the_config_is_enabled_or_gets_another_url() {
     let stopped = PushConfig { enabled: false, disabled_reason: Some(DisabledReason::Gone), ..full() };
     let reason = |patch| patched(&stopped, patch).unwrap().disabled_reason;
     assert_eq!(reason(json!({"timeout_ms": 2_000})), Some(DisabledReason::Gone));

@@ -1,4 +1,4 @@
-//! Claims: the durable statement that deliveries are now started.
+//! Claims: the durable statement that deliveries count as started.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -11,12 +11,12 @@ use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId, WorkerId};
 use crate::domain::names::TenantId;
 use crate::store::{Db, FailureKind, failure_kind, has_code};
 
-/// What to take from one endpoint.
+/// How much to claim from one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneQuota {
     pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
-    /// Deliveries up to this position are not looked at.
+    /// Skips deliveries up to this position.
     pub after: i64,
     pub quota: u32,
 }
@@ -37,32 +37,32 @@ pub struct ClaimedDelivery {
 /// Why a claimed delivery cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoEvent {
-    /// Retention has taken it.
+    /// Retention has removed it.
     #[error("The event is no longer stored.")]
     Gone,
-    /// Another process, of a later release, has accepted it.
+    /// A process of a later release has accepted it.
     #[error("The worker that claimed it does not know the event's type.")]
     Unknown,
 }
 
-/// Why a claim was not answered.
+/// Why a claim failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// The worker was found dead and replaced; it must register anew.
+    /// The worker was fenced; it must register again.
     #[error("the worker is fenced")]
     Fenced,
-    /// The database answered that it does not accept the claim: it has not happened.
+    /// The database refused the claim: it has not happened.
     #[error("the claim was refused: {0}")]
     Refused(Error),
-    /// It may have happened or not: ask with `resolve`.
-    #[error("the claim was not answered: {0}")]
+    /// The claim may have happened: query its status with `resolve`.
+    #[error("the claim got no response: {0}")]
     Unknown(#[from] Error),
 }
 
 /// SQLSTATE of a claim by a fenced worker.
 const FENCED: &str = "FT001";
 
-/// Claims up to each lane's quota in one statement; the answer may be empty.
+/// Claims up to each lane's quota in one statement; the result may be empty.
 pub async fn claim(
     db: &Db,
     claim_id: ClaimId,
@@ -102,8 +102,8 @@ pub async fn claim(
     row.deliveries(channel).map_err(ClaimError::Unknown)
 }
 
-/// After an answer that never came: the deliveries of the claim if it happened. If not, none, and it cannot happen any
-/// more, however late the lost statement arrives. Idempotent.
+/// After a lost response: returns the deliveries of the claim if it happened. If not, returns none and prevents the claim,
+/// however late the lost statement arrives. Idempotent.
 pub async fn resolve(
     db: &Db,
     claim_id: ClaimId,
@@ -133,8 +133,8 @@ fn claim_error(error: Error) -> ClaimError {
     if has_code(&error, FENCED) {
         return ClaimError::Fenced;
     }
-    // The statement is its own transaction, which such an answer has rolled back. What the database answered and we cannot
-    // read is no such answer: that claim may have happened.
+    // The statement is its own transaction, which an error response has rolled back. A response that cannot be decoded is
+    // different: that claim may have happened.
     let is_answer = error.as_database_error().is_some();
     if is_answer && failure_kind(&error) == FailureKind::Refusal {
         ClaimError::Refused(error)

@@ -1,4 +1,4 @@
-//! A claim with its events, as the database returns it: one row of arrays.
+//! A claim with its events, as returned by the database: one row of arrays.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 use crate::domain::trace::Trace;
 
-/// The type `flametree.claimed`. All columns are NULL where nothing was claimed. The n-th of each array from `lanes` on is
-/// of the n-th delivery; what belongs to its event is NULL where that is gone.
+/// The type `flametree.claimed`. All columns are NULL if nothing was claimed. The arrays from `lanes` on have one item per
+/// delivery; the fields of its event are NULL if the event is gone.
 #[derive(Debug)]
 pub(super) struct ClaimRow {
     pub(super) claimed_at: Option<DateTime<Utc>>,
@@ -64,7 +64,7 @@ impl ClaimRow {
         let one = |id: Uuid| {
             let id = DeliveryId::from_uuid(id);
             let lane = usize::try_from(next(&mut lane_numbers)?).ok().and_then(|lane| lanes.get(lane.checked_sub(1)?));
-            let lane = lane.ok_or_else(|| Error::Decode("a lane that the claim does not have".into()))?;
+            let lane = lane.ok_or_else(|| Error::Decode("the claim has no such lane".into()))?;
             let event_id = EventId::from_uuid(next(&mut event_ids)?);
             let event = columns.next(event_id, &lane.tenant_id)?;
             let event = events.entry(event_id).or_insert_with(|| event.map(Arc::new)).clone();
@@ -164,7 +164,7 @@ fn column<T>(values: Option<Vec<T>>) -> IntoIter<T> {
     values.unwrap_or_default().into_iter()
 }
 
-/// An array that is too short must not lose a delivery in silence.
+/// An array that is too short must not silently lose a delivery.
 fn next<T>(column: &mut IntoIter<T>) -> Result<T, Error> {
-    column.next().ok_or_else(|| Error::Decode("a claim whose arrays are not of one length".into()))
+    column.next().ok_or_else(|| Error::Decode("the arrays of a claim differ in length".into()))
 }

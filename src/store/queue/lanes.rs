@@ -1,4 +1,4 @@
-//! Which endpoints have ready deliveries.
+//! Finds the endpoints that have ready deliveries.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::ids::{DeliveryId, EndpointId};
 use crate::domain::names::TenantId;
 use crate::store::Db;
 
-/// An endpoint with work and where its work begins.
+/// An endpoint with ready deliveries, and the position of the first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingLane {
     pub tenant_id: TenantId,
@@ -27,7 +27,7 @@ impl WaitingLane {
     }
 }
 
-/// A place in the order of endpoints, which is that of the database's keys.
+/// A position in the order of endpoints, which is the order of the database's keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct LaneCursor {
     pub tenant_id: String,
@@ -40,16 +40,16 @@ impl LaneCursor {
     }
 }
 
-/// Where a tail scan looks: at the endpoint's deliveries behind a position, and at the endpoints before the next place.
+/// Where a tail scan searches: the endpoint's deliveries behind a position, and the endpoints before the next place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub key: LaneCursor,
-    /// `None`: at neither; the place only ends what belongs to the one before.
+    /// `None`: neither; the place only ends the gap of the previous one.
     pub after: Option<i64>,
 }
 
-/// Up to `limit` endpoints of `channel` with ready deliveries, in key order behind `cursor`. One index probe each; rows
-/// that were claimed under a snapshot that is still held elsewhere are walked over again.
+/// Up to `limit` endpoints of `channel` with ready deliveries, in key order after `cursor`. Uses one index probe each; dead rows
+/// that an old snapshot still keeps are scanned again.
 pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32) -> Result<Vec<WaitingLane>, Error> {
     let rows = sqlx::query_as!(
         WaitingRow,
@@ -67,9 +67,9 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     Ok(rows.into_iter().map(WaitingLane::from).collect())
 }
 
-/// Endpoints of `channel` with ready deliveries at `places`, which are in key order: behind each position, and the first
-/// ones of each gap; the gap behind the last place goes on to the last endpoint. Rows before the positions, most of which
-/// are dead, are not read.
+/// Endpoints of `channel` with ready deliveries at `places`, which are in key order: behind each position, and the first ones of
+/// each gap. The gap behind the last place extends to the last endpoint. Does not read rows before the positions, most of which
+/// are dead.
 pub async fn tail_scan(db: &Db, channel: Channel, places: &[Place]) -> Result<Vec<WaitingLane>, Error> {
     let tenants: Vec<&str> = places.iter().map(|place| place.key.tenant_id.as_str()).collect();
     let endpoints: Vec<Uuid> = places.iter().map(|place| place.key.endpoint_id).collect();
@@ -111,7 +111,7 @@ impl From<WaitingRow> for WaitingLane {
     }
 }
 
-/// The ids of all transactions that have written something and have not ended; those that only read have none.
+/// The ids of all open transactions that have written; read-only transactions have no id.
 pub async fn writing_transactions(db: &Db) -> Result<Vec<i64>, Error> {
     sqlx::query_scalar!(
         r#"-- queue::writing_transactions
@@ -122,8 +122,8 @@ pub async fn writing_transactions(db: &Db) -> Result<Vec<i64>, Error> {
     .await
 }
 
-/// How many deliveries wait, as the database's statistics say: right within a second or so, an estimate after a crash
-/// of the server until the next vacuum. Never counts rows.
+/// Estimates the ready deliveries from the database's statistics: correct within a second or so, but after a crash of the server
+/// only after the next vacuum. Never counts rows.
 pub async fn ready_estimate(db: &Db, channel: Channel) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- queue::ready_estimate

@@ -1,4 +1,4 @@
-//! Work that one process at a time does, by the database's clock. No session lock: it would not survive a pooler.
+//! Leases for work that only one process does at a time, by the database's clock. Session locks would not work through a pooler.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sqlx::Error;
 use crate::domain::ids::WorkerId;
 use crate::store::Db;
 
-/// Takes the lease `name` for `holder`, or prolongs it; false while another holds it. Safe to repeat.
+/// Takes the lease `name` for `holder`, or extends it; false while another process holds it. Safe to repeat.
 pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Result<bool, Error> {
     let taken = sqlx::query_scalar!(
         r#"-- leases::take
@@ -25,7 +25,7 @@ pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Re
     Ok(taken.unwrap_or(false))
 }
 
-/// Gives the lease up, so that another need not wait for its end. Nothing happens if it is not held.
+/// Releases the lease, so that another process need not wait for its expiry. Does nothing if it is not held.
 pub async fn release(db: &Db, name: &str, holder: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- leases::give_up

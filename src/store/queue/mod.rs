@@ -1,4 +1,5 @@
-//! The queue's protocol: each function is one call of a database function of `migrations/functions/queue_*.sql`, one transaction.
+//! The protocol of the queue: each function calls one database function of `migrations/functions/queue_*.sql`, in one
+//! transaction.
 
 pub mod claim;
 mod claim_row;

@@ -1,4 +1,4 @@
-//! Deliveries of dead workers become `interrupted`.
+//! Records claimed deliveries of dead workers as `interrupted`.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -7,9 +7,9 @@ use crate::domain::endpoint::Channel;
 use crate::domain::ids::ClaimId;
 use crate::store::Db;
 
-/// Records what fenced workers had started and not recorded, up to `limit` claims but for `except`. Returns the channels of
-/// the claims, each with how many deliveries that were. Outcomes that are there stay, and claims that another transaction
-/// has locked. Call it until it returns nothing.
+/// Reaps up to `limit` claims of fenced workers, except those in `except`. Returns the channel of each claim with its number of
+/// interrupted deliveries. Existing outcomes stay. Skips claims that another transaction has locked. Call it until it returns
+/// nothing.
 pub async fn reap(db: &Db, limit: i32, except: &[ClaimId]) -> Result<Vec<(Channel, u64)>, Error> {
     let except: Vec<Uuid> = except.iter().map(|claim| claim.uuid()).collect();
     let rows = sqlx::query_as!(
@@ -24,7 +24,7 @@ pub async fn reap(db: &Db, limit: i32, except: &[ClaimId]) -> Result<Vec<(Channe
     Ok(rows.into_iter().filter_map(Reaped::into_pair).collect())
 }
 
-/// The same for a single claim.
+/// Reaps a single claim.
 pub async fn reap_claim(db: &Db, claim: ClaimId) -> Result<Vec<(Channel, u64)>, Error> {
     let rows = sqlx::query_as!(
         Reaped,
@@ -37,7 +37,7 @@ pub async fn reap_claim(db: &Db, claim: ClaimId) -> Result<Vec<(Channel, u64)>, 
     Ok(rows.into_iter().filter_map(Reaped::into_pair).collect())
 }
 
-/// Up to `limit` claims of fenced workers, but for `except`: what [`reap`] would take, to take it one by one.
+/// Up to `limit` claims of fenced workers, except those in `except`: the claims of [`reap`], to record them one by one.
 pub async fn dead_claims(db: &Db, limit: i64, except: &[ClaimId]) -> Result<Vec<(ClaimId, Channel)>, Error> {
     let except: Vec<Uuid> = except.iter().map(|claim| claim.uuid()).collect();
     let rows = sqlx::query!(

@@ -1,4 +1,4 @@
-//! Workers: registration, heartbeat, fencing. A restart is another worker.
+//! Workers: registration, heartbeat, fencing. A restart registers a new worker.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use sqlx::Error;
 use crate::domain::ids::WorkerId;
 use crate::store::Db;
 
-/// A worker that is not fenced, as last seen by the database's clock.
+/// A worker that is not fenced, with its last heartbeat by the database's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenWorker {
     pub id: WorkerId,
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Makes a worker known. `description` is for operators: host and process.
+/// Registers a worker. `description` is for operators: host and process.
 pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::register
@@ -30,7 +30,7 @@ pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Says that the worker lives; false when it was fenced and must register anew.
+/// Sends a heartbeat; false if the worker was fenced and must register again.
 pub async fn heartbeat(db: &Db, id: WorkerId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::heartbeat
@@ -42,7 +42,6 @@ pub async fn heartbeat(db: &Db, id: WorkerId) -> Result<bool, Error> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Every worker that is not fenced.
 pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
     let rows = sqlx::query!(
         "-- workers::seen
@@ -56,7 +55,7 @@ pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
         .collect())
 }
 
-/// Fences a worker if it was not seen again since; false when it was.
+/// Fences a worker without a new heartbeat since; false if it had one.
 pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::fence
@@ -70,8 +69,8 @@ pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Fences every worker and ends every lease, so that what the workers had started is reaped at once. Only for a caller
-/// that knows that no other process uses this database.
+/// Fences every worker and ends every lease, so that the claims are reaped at once. The caller must know that no other process
+/// uses this database.
 pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     let fenced = sqlx::query_scalar!(
         r#"-- workers::fence_all
@@ -87,8 +86,8 @@ pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     Ok(fenced.unsigned_abs())
 }
 
-/// Fences, by inserting their rows, workers that only claims mention. No worker with claims is forgotten, so this
-/// is for what was restored or removed by hand. Reads all of `claims`.
+/// Fences workers that only claims mention, by inserting their rows. Workers with claims are never deleted, so this is for rows
+/// that were restored or removed manually. Reads all of `claims`.
 pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::fence_unknown
@@ -103,7 +102,7 @@ pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Ends a worker that stops in order. What it leaves in `claims`, if anything, falls to the reaper.
+/// Deregisters a worker that stops in order. The reaper handles any claims that it leaves.
 pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::end
@@ -115,7 +114,7 @@ pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets workers that were fenced longer ago than `age` and have nothing left in `claims`.
+/// Deletes workers that were fenced longer ago than `age` and have no claims.
 pub async fn forget(db: &Db, age: Duration) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::forget

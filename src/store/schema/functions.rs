@@ -5,11 +5,11 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use crate::store::{Db, Tx};
 
-/// The number of this set of functions. Raise it with the first change after a release or pre-release: `migrate` of an older
-/// build then leaves the new functions in place. `make compatibility` fails if it was not raised.
+/// The number of this set of functions. Increase it with the first change after a release or pre-release, so that `migrate` of an
+/// older build keeps the new functions. `make compatibility` fails if it was not increased.
 const SET: i32 = 1;
 
-/// The sources of the functions, in no order that matters.
+/// The sources of the functions, in any order.
 pub(super) const SOURCES: [&str; 12] = [
     include_str!("../../../migrations/functions/accept.sql"),
     include_str!("../../../migrations/functions/enqueue_event.sql"),
@@ -25,8 +25,8 @@ pub(super) const SOURCES: [&str; 12] = [
     include_str!("../../../migrations/functions/workspace.sql"),
 ];
 
-/// The version of this build's functions: its release, then the number of the set. Versions compare element by element, so
-/// the number tells apart builds of one release, such as its pre-releases.
+/// The version of this build's functions: its release, then the number of the set, which distinguishes builds of one release,
+/// such as pre-releases. Versions compare element by element.
 pub(super) fn version() -> Vec<i32> {
     let release = env!("CARGO_PKG_VERSION").split(['.', '-', '+']).take(3).filter_map(|part| part.parse().ok());
     release.chain([SET]).collect()
@@ -43,7 +43,7 @@ pub(super) fn hash() -> Vec<u8> {
 /// Replaces all functions in one transaction, unless those of a later version are installed.
 pub(super) async fn install(db: &Db) -> Result<(), Error> {
     let mut tx: Tx = db.begin().await?;
-    // As in a migration: a statement that waits for longer is repeated.
+    // As in a migration: a statement that waits longer is retried.
     sqlx::raw_sql("SET LOCAL lock_timeout = '2s'").execute(&mut *tx).await?;
     let installed =
         sqlx::query!("-- schema::installed_functions\nSELECT version, sha256 FROM flametree.function_sources")
@@ -59,7 +59,7 @@ pub(super) async fn install(db: &Db) -> Result<(), Error> {
             return Ok(());
         }
     }
-    // Functions of language SQL are checked when they are created; those that they call may come later.
+    // Functions of language SQL are checked when they are created, but the functions that they call may come later.
     sqlx::raw_sql("SET LOCAL check_function_bodies = off").execute(&mut *tx).await?;
     for source in SOURCES {
         sqlx::raw_sql(source).execute(&mut *tx).await?;
@@ -76,7 +76,7 @@ pub(super) async fn install(db: &Db) -> Result<(), Error> {
     tx.commit().await?;
     match installed {
         Some(installed) if installed.version == version => {
-            tracing::warn!(?version, "replaced functions of the same version that were made of other sources");
+            tracing::warn!(?version, "replaced functions of the same version that had other sources");
         }
         installed => tracing::info!(
             installed = ?installed.map(|installed| installed.version), ?version, "installed the functions"

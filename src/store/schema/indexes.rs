@@ -1,4 +1,4 @@
-//! Indexes that an interrupted `CREATE INDEX CONCURRENTLY` has left: `IF NOT EXISTS` would count them as built.
+//! Drops indexes left by an interrupted `CREATE INDEX CONCURRENTLY`: `IF NOT EXISTS` would count them as built.
 
 use sqlx::AssertSqlSafe;
 use sqlx::migrate::{Migrate as _, Migrator};
@@ -6,10 +6,10 @@ use sqlx::migrate::{Migrate as _, Migrator};
 use super::{APPLIED, Error};
 use crate::store::Db;
 
-/// How the statement begins; a server's list of sessions shows it with the index's name.
+/// The start of the statement; a server's list of sessions shows it with the index's name.
 pub(super) const DROP: &str = "DROP INDEX CONCURRENTLY IF EXISTS flametree.";
 
-/// Drops the invalid indexes that migrations which are not applied yet name, so that these build them again.
+/// Drops the invalid indexes of pending migrations, so that these build them again.
 pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     let pending = pending(migrator, db).await?;
     if pending.is_empty() {
@@ -28,7 +28,7 @@ pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Err
     .fetch_all(db)
     .await?;
     for name in invalid {
-        // A query of its own, outside of any transaction: PostgreSQL allows it nowhere else.
+        // A separate query outside of any transaction, as PostgreSQL requires.
         sqlx::raw_sql(AssertSqlSafe(format!("{DROP}{name}"))).execute(db).await?;
         tracing::warn!(
             index = name,
@@ -38,7 +38,7 @@ pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Err
     Ok(())
 }
 
-/// The texts of the migrations outside of transactions that are not applied yet.
+/// The texts of pending migrations that run outside of transactions.
 async fn pending(migrator: &Migrator, db: &Db) -> Result<Vec<String>, Error> {
     let mut connection = db.acquire().await?;
     let exists = sqlx::query_scalar!(

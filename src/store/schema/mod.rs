@@ -1,6 +1,6 @@
-//! The schema: numbered migrations, and the sources of its functions, which are installed as a whole after them.
+//! The schema: numbered migrations, and its functions, which are installed as a whole after the migrations.
 //!
-//! Both work through a transaction pooler: locks are held by a transaction, and settings are set for a transaction.
+//! Both work through a transaction pooler: locks and settings belong to a transaction.
 
 mod functions;
 mod indexes;
@@ -19,9 +19,9 @@ use super::Db;
 
 /// The migrations, compiled in.
 ///
-/// The table of applied versions is named with its schema. Without it the first migration decides where the second run
-/// looks: for a user named like our schema, `flametree` comes before `public`, and every migration would run again.
-/// sqlx's own lock is a session's, which a transaction pooler would leave on a connection of another client.
+/// The table of applied versions is named with its schema. Without the schema, the first migration would change where the second
+/// run looks: for a user named like our schema, `flametree` comes before `public`, and every migration would run again. sqlx's
+/// own lock belongs to a session, so a transaction pooler would leave it on a connection of another client.
 static MIGRATOR: Migrator = Migrator {
     table_name: Cow::Borrowed(APPLIED),
     create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
@@ -35,7 +35,7 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
 /// Any number that no other program locks in the same database.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 
-/// Why the schema was not brought to this build's version.
+/// Why the schema was not migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the migration waited {} s for other sessions: {holders}", waited.as_secs())]
@@ -53,23 +53,23 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// Brings the schema to this build's version. Another process that does the same is waited for. The pool needs two
-/// connections; a third one, beside the pool, looks at what a statement waits for.
+/// Migrates the schema to this build's version. Waits for another process that does the same. Needs two connections of the pool,
+/// and opens another one to watch for blocked statements.
 ///
-/// A statement of a migration waits for a lock only briefly, because every query behind it waits too; then the migration is
-/// repeated. An index that is built concurrently may wait for longer: no query waits behind it. Both wait for at most
-/// `patience`, and the log names the sessions that they wait for.
+/// A statement of a migration waits only briefly for a lock, because every query behind it waits too; then the migration is
+/// retried. A concurrent index build may wait longer, because it blocks no query. Both wait for at most `patience`, and the log
+/// names the sessions that block them.
 pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
-    // A large future, of which each start of a process would keep the space.
+    // Boxed: a large future, which would occupy memory in each start of a process.
     Box::pin(migrate_by(&MIGRATOR, db, patience)).await
 }
 
-/// The same with migrations that follow this build's: for tests of what later migrations may do.
+/// Also applies migrations that follow this build's: for tests of possible later migrations.
 pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Result<(), Error> {
     let mut lock = db.begin().await?;
     let locking = sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK);
     timeout(patience, locking.execute(&mut *lock)).await.map_err(|_elapsed| Error::Busy { waited: patience })??;
-    // This transaction only holds the lock while the migrations run in others, for minutes if a table is large.
+    // This transaction only holds the lock while other transactions run the migrations, which takes minutes if a table is large.
     sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *lock).await?;
     let texts = migrator.iter().map(|migration| migration.sql.as_str().to_owned());
     let mut watch = Watch::new(db, patience, texts.chain([indexes::DROP.to_owned()]).collect());
@@ -80,7 +80,7 @@ pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Res
     Ok(())
 }
 
-/// Applies the migrations that the database lacks.
+/// Applies the pending migrations.
 async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     indexes::drop_invalid(migrator, db).await?;
     match migrator.run(db).await {
@@ -93,7 +93,7 @@ async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     }
 }
 
-/// Whether the schema has this build's migrations, and functions of its version or a later one. Only reads.
+/// True if the schema has this build's migrations, and functions of its version or a later one. Read-only.
 pub async fn is_current(db: &Db) -> Result<bool, Error> {
     let mut connection = db.acquire().await?;
     let exists = sqlx::query_scalar!(
@@ -115,7 +115,7 @@ pub async fn is_current(db: &Db) -> Result<bool, Error> {
     Ok(installed.is_some_and(|version| version >= functions::version()))
 }
 
-/// A digest of the migrations and functions: two builds with the same digest make the same schema.
+/// A digest of the migrations and functions: builds with equal digests create the same schema.
 pub fn digest() -> String {
     let mut hasher = Sha256::new();
     for migration in MIGRATOR.iter() {
@@ -131,7 +131,7 @@ pub fn migrations() -> usize {
     MIGRATOR.iter().count()
 }
 
-/// Migrations that follow this build's, applied as this build applies its own.
+/// This build's migrations followed by `later`, with the same settings.
 pub fn followed_by(later: &Migrator) -> Migrator {
     let migrations: Vec<_> = MIGRATOR.iter().chain(later.iter()).cloned().collect();
     Migrator {
@@ -144,7 +144,7 @@ pub fn followed_by(later: &Migrator) -> Migrator {
     }
 }
 
-/// Builds before 0.1.0 had more migrations than this one, and other first ones.
+/// Builds before 0.1.0 had more migrations, and other first ones.
 async fn is_before_first_release(db: &Db) -> Result<bool, Error> {
     let exists = sqlx::query_scalar!(
         r#"-- schema::is_before_first_release

@@ -1,4 +1,4 @@
-//! Waiting for other sessions while the schema changes: reported, repeated, and bounded.
+//! Waits for other sessions during schema changes, with reports, retries and a limit.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -9,23 +9,24 @@ use tokio::time::timeout;
 use super::Error;
 use crate::store::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// Between two attempts: queries that queued behind the waiting statement run meanwhile.
+/// Pause between two attempts: queries that queued behind the waiting statement run meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
-/// Between two looks at a statement that runs: several in the shortest time for which a statement waits for a lock.
+/// Interval of checks on a running statement: several within the shortest lock timeout.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// Between two reports of the same wait: a wait of ten minutes is sixty lines.
+/// Interval of reports on the same wait: ten minutes make sixty lines.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Repeats attempts that get no lock, reports what they wait for, and ends them after a while.
+/// Retries attempts that get no lock, reports the sessions that block them, and ends them at a limit.
 pub(super) struct Watch<'a> {
     db: &'a Db,
     /// How long one step may wait.
     patience: Duration,
-    /// The watched statements, or their beginnings. The server's list of sessions shows only the first bytes of each.
+    /// The watched statements or their beginnings: the server's list of sessions shows only the first bytes of each.
     texts: Vec<String>,
-    /// A connection beside the pool, made for the first look. It holds no transaction open: an index build would wait for it.
+    /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build would
+    /// wait for it.
     connection: Option<PgConnection>,
-    /// The sessions that the statement waited for at the last look.
+    /// The sessions that blocked the statement at the last check.
     holders: Option<String>,
     reported: Option<Instant>,
 }
@@ -41,7 +42,7 @@ impl<'a> Watch<'a> {
         Self { db, patience, texts, connection: None, holders: None, reported: None }
     }
 
-    /// Repeats the attempt while it ends because a lock was not granted.
+    /// Repeats the attempt while it fails because a lock was not granted.
     pub(super) async fn repeat<F>(&mut self, attempt: impl Fn() -> F) -> Result<(), Error>
     where
         F: Future<Output = Result<(), Error>>,
@@ -52,7 +53,7 @@ impl<'a> Watch<'a> {
                 Err(error) if is_lock_timeout(&error) => error,
                 ended => return ended,
             };
-            // Counted for each migration: the ones before it may have taken hours without waiting.
+            // Counted for each migration, because earlier ones may have run for hours without waiting.
             let step = migration(&error);
             let since = match waiting {
                 Some((last, since)) if last == step => since,
@@ -72,7 +73,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Runs one attempt. Cancels its statement when that has waited for too long without a pause.
+    /// Runs one attempt. Cancels its statement if it has waited too long without a pause.
     async fn observe(&mut self, mut attempt: Pin<Box<impl Future<Output = Result<(), Error>>>>) -> Result<(), Error> {
         let mut since = None;
         let mut canceled = None;
@@ -104,10 +105,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Looks at what the statement waits for. If that fails, the next look takes another connection.
+    /// Checks what blocks the statement. If that fails, the next check opens another connection.
     async fn look_again(&mut self) -> Option<Waiting> {
         with_timeout(self.look()).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "could not look at what the migration waits for");
+            tracing::warn!(%error, "could not check what the migration waits for");
             self.connection = None;
             None
         })
@@ -120,7 +121,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The watched statement that waits now, in whatever session it runs: behind a pooler the client does not know which one.
+    /// The watched statement that waits now, in any session: behind a pooler the client does not know which session runs it.
     async fn look(&mut self) -> Result<Option<Waiting>, sqlx::Error> {
         let texts = self.texts.clone();
         let connection = self.connection().await?;
@@ -143,7 +144,7 @@ impl<'a> Watch<'a> {
         .await
     }
 
-    /// Cancels the statement of the session, if it still waits.
+    /// Cancels the statement of the session if it still waits.
     async fn cancel(&mut self, pid: i32) -> Result<(), sqlx::Error> {
         let canceled = sqlx::query!(
             r#"-- schema::cancel
@@ -156,7 +157,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The migration that failed, if it was one.
+/// The number of the migration that failed, if one did.
 fn migration(error: &Error) -> Option<i64> {
     match error {
         Error::Migration(MigrateError::ExecuteMigration(_, version)) => Some(*version),

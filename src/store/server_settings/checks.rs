@@ -1,4 +1,4 @@
-//! The settings that are checked, each with its verdict, the reason and the remedy: one entry of [`CHECKS`] per setting.
+//! The checked settings, each with its verdict, reason and remedy: one entry of [`CHECKS`] per setting.
 //!
 //! docs/operating.md explains them in a table; a test compares the two.
 
@@ -7,23 +7,22 @@ use std::str::FromStr;
 use super::{Finding, Value, Verdict};
 use crate::store::connection::STATEMENT_TIMEOUT;
 
-/// PostgreSQL's default, with which all tests run.
+/// PostgreSQL's default, which all tests use.
 const DEFAULT_MAX_LOCKS: u32 = 64;
 /// The oldest major version whose SQL the schema can use.
 const OLDEST_VERSION: u32 = 15;
 /// The newest major version that was released before this build.
 const NEWEST_VERSION: u32 = 18;
 
-/// Without these the first migration fails, or a later one.
+/// Without these, a migration fails.
 pub(super) const NEEDED_BY_MIGRATIONS: [&str; 2] = ["server_version", "server_encoding"];
 
 const CANCELS_OUTCOMES: &str = "the service waits 10 s for outcomes to be recorded; a batch that needs longer than this \
                                 timeout is repeated without end";
 
-/// One setting that is checked.
 pub(super) struct Check {
     pub(super) setting: &'static str,
-    /// Judges the value without its unit, which is milliseconds for timeouts.
+    /// Judges the value without its unit; timeouts are in milliseconds.
     judge: fn(&str) -> Verdict,
     reason: &'static str,
     remedy: Remedy,
@@ -31,11 +30,11 @@ pub(super) struct Check {
 
 /// How to correct a setting.
 enum Remedy {
-    /// By a session default of our role, which the role may set for itself.
+    /// As a default of our role's sessions, which the role may set.
     OfRole(&'static str),
-    /// By a setting of the whole server that a reload brings into force.
+    /// As a server setting that takes effect after a reload.
     OfServer(&'static str),
-    /// The same, by a restart.
+    /// As a server setting that takes effect after a restart.
     OfServerStart(&'static str),
     Text(&'static str),
 }
@@ -139,7 +138,7 @@ impl Check {
         let setting = self.setting;
         match (&self.remedy, source.as_str()) {
             (Remedy::Text(text), _) => (*text).to_owned(),
-            // These two override what the statements below would set.
+            // These two sources override the statements below.
             (_, "client") => "remove it from the options in DATABASE_URL or PGOPTIONS".to_owned(),
             (_, "command line") => "remove it from PostgreSQL's command line and restart PostgreSQL".to_owned(),
             (Remedy::OfRole(right), _) => format!(
@@ -168,7 +167,7 @@ fn major_version(value: &str) -> u32 {
     number(value.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default())
 }
 
-/// A timeout of 0 is no timeout.
+/// A timeout of 0 means no timeout.
 fn is_long_enough(milliseconds: &str) -> bool {
     let milliseconds: u128 = number(milliseconds);
     milliseconds == 0 || milliseconds >= STATEMENT_TIMEOUT.as_millis()
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn values_get_the_verdict_that_the_promises_need() {
+    fn values_get_the_verdict_that_the_guarantees_require() {
         use Verdict::{Ok, Refused, Warning};
         for (setting, expected) in [
             ("server_version", vec![("9.6.24", Refused), ("14.19 (Debian 14.19-1)", Refused), ("15.18", Ok)]),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedy_overrides_what_has_set_the_value() {
+    fn a_remedy_overrides_the_source_of_the_value() {
         let found = check("statement_timeout").find(&value("database")).to_string();
         assert!(
             found.starts_with("statement_timeout = 5s (source: database): refused: the service waits 10 s"),
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reasons_and_the_guide_name_the_bounds_that_are_checked() {
+    fn the_reasons_and_the_guide_name_the_checked_limits() {
         assert_eq!(STATEMENT_TIMEOUT.as_secs(), 10);
         let guide = include_str!("../../../docs/operating.md");
         for check in CHECKS {

@@ -1,4 +1,4 @@
-//! Reads the PostgreSQL settings that the promises depend on, as our own sessions get them, and judges them.
+//! Reads and checks the PostgreSQL settings on which the guarantees depend, in a session like those of the service.
 
 mod checks;
 
@@ -9,29 +9,29 @@ use sqlx::PgConnection;
 
 use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
 
-/// Far more than NTP leaves between two machines, far less than the 5 minutes after which receivers refuse a signature.
+/// Far more than NTP leaves between two machines, far less than the 5 minutes after which receivers reject a signature.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
 
-/// What a value means for the service.
+/// The verdict on a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Ok,
-    /// Every promise holds, but with a risk or a cost that the operator should know.
+    /// Every guarantee holds, but with a risk or a cost that the operator should know.
     Warning,
-    /// A promise does not hold.
+    /// A guarantee does not hold.
     Refused,
 }
 
-/// A setting, and what its value means.
+/// A setting and its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub setting: &'static str,
     /// With its unit.
     pub value: String,
-    /// What set it, such as `default`, `database`, `user` or `client`; `None`: it is not a setting of PostgreSQL.
+    /// The source of the value, such as `default`, `database`, `user` or `client`; `None`: it is not a PostgreSQL setting.
     pub source: Option<String>,
     pub verdict: Verdict,
-    /// What a value that is not `Ok` leads to.
+    /// The effect of a value that is not `Ok`.
     pub reason: &'static str,
     /// How to correct it.
     pub remedy: String,
@@ -55,11 +55,11 @@ impl fmt::Display for Finding {
 #[derive(Debug)]
 pub struct ServerSettings {
     values: Vec<Value>,
-    /// How far the clock of this process is ahead of the database's.
+    /// How far this process's clock is ahead of the database's.
     clock_difference: TimeDelta,
 }
 
-/// One setting as PostgreSQL has it.
+/// A setting as reported by PostgreSQL.
 #[derive(Debug)]
 struct Value {
     name: String,
@@ -76,7 +76,7 @@ struct Value {
 }
 
 impl ServerSettings {
-    /// Reads everything by one statement: behind a pooler the next one may reach another session.
+    /// Reads everything in one statement: behind a pooler the next one may use another session.
     pub async fn read(connection: &mut PgConnection, now: impl Fn() -> DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let names: Vec<_> = CHECKS.iter().map(|check| check.setting.to_owned()).collect();
         let before = now();
@@ -96,14 +96,14 @@ impl ServerSettings {
         Ok(Self { values, clock_difference: clock_difference.unwrap_or_default() })
     }
 
-    /// All findings, the clock's last. A setting that this version of PostgreSQL does not have is left out.
+    /// All findings; the clock comes last. Skips settings that this version of PostgreSQL does not have.
     pub fn findings(&self) -> Vec<Finding> {
         let of =
             |check: &Check| self.values.iter().find(|value| value.name == check.setting).map(|value| check.find(value));
         CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
     }
 
-    /// Only what migrations need. The role that migrates may have session settings of its own.
+    /// Only the findings that matter for migrations. The role that migrates may have its own session settings.
     pub fn findings_before_migration(&self) -> Vec<Finding> {
         let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);
         self.findings().into_iter().filter(is_needed).collect()
@@ -123,8 +123,8 @@ impl ServerSettings {
     }
 }
 
-/// How far the process is ahead at least. If the clocks agree, the database read its clock between the two times of the
-/// process, however long the network took.
+/// The least difference by which the process is ahead. If the clocks agree, the database read its clock between the two times of
+/// the process, however slow the network was.
 fn clock_difference(before: DateTime<Utc>, database: DateTime<Utc>, after: DateTime<Utc>) -> TimeDelta {
     if database < before {
         before - database
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_answer_is_not_a_clock_difference() {
+    fn a_slow_response_is_not_a_clock_difference() {
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         for (before, database, after, ahead) in [
             (0, 0, 0, 0),

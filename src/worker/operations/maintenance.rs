@@ -1,4 +1,4 @@
-//! Keeping the tables in order: partitions ahead, what is older than it is kept, what nobody has touched for long.
+//! Maintenance: creates partitions ahead, and removes expired data and data that is unused for long.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::store::{
 };
 use crate::telemetry::metrics::RemovalReason;
 
-/// Of push configs; each agent also has its own bound.
+/// For push configs; each agent also has a maximum number.
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
-/// They are counted by the minute.
+/// The limit on endpoint tests counts them per minute.
 const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
-/// For operators who look; replays are shown for as long as their deliveries.
+/// For operators who investigate; replays are kept as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
-/// A browser shows its subscription whenever the portal is opened in it.
+/// A browser registers its subscription again whenever its user opens the portal.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
-/// Rows of one statement: a lock, and a replica's delay, are never long.
+/// Rows per statement, so that locks and replication lag stay short.
 const ROWS_PER_STEP: i64 = 5_000;
 
-/// Repeats a statement until it finds less than it may take; returns how many rows that were. One that waits for a lock fails
-/// after ten seconds, so that the next steps run.
+/// Repeats a statement until it finds fewer rows than its limit; returns the total. A statement that waits for a lock fails after
+/// ten seconds, so that the next steps run.
 async fn in_steps<F>(step: impl Fn() -> F) -> Result<u64, sqlx::Error>
 where
     F: Future<Output = Result<u64, sqlx::Error>>,
@@ -60,8 +60,8 @@ impl Operations {
         steps.finish()
     }
 
-    /// One at a time, each in a transaction of its own. After a partition that a long transaction keeps, the other partitions
-    /// of the same table are skipped, because only one detach of a table may be pending: the next run goes on with them.
+    /// Removes partitions one at a time, each in its own transaction. If a long transaction blocks one, the other partitions of
+    /// its table are skipped until the next run, because PostgreSQL allows only one pending detach per table.
     async fn remove_expired_partitions(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
         let mut waiting_parents = Vec::new();
@@ -86,12 +86,12 @@ impl Operations {
         steps.finish()
     }
 
-    /// Retention drops only what it detached itself.
+    /// Reports tables that an operator detached: retention drops only what it detached itself.
     async fn report_detached_tables(&self) -> Result<(), Failure> {
         let tables = partitions::detached_by_hand(&self.db).await?;
         if !tables.is_empty() {
             let tables = tables.join(", ");
-            tracing::warn!(tables, "kept tables that were detached by hand; attach or drop them");
+            tracing::warn!(tables, "kept tables that were detached manually; attach or drop them");
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Operations {
         let forgotten = in_steps(|| pruning::forget_sessions(db, age, ROWS_PER_STEP)).await;
         let forgotten = steps.record("forget_sessions", forgotten).unwrap_or(0);
         if left + forgotten > 0 {
-            tracing::info!(left, forgotten, "sessions without events were taken out of the operator workspace");
+            tracing::info!(left, forgotten, "removed sessions without events from the operator workspace");
         }
         steps.finish()
     }
@@ -119,7 +119,7 @@ impl Operations {
     pub(super) async fn reencrypt(&self) -> Result<(), Failure> {
         let values = rotation::reencrypt(&self.db, &self.keyring).await?;
         if values > 0 {
-            tracing::info!(values, key = self.keyring.active_id(), "stored values were encrypted anew");
+            tracing::info!(values, key = self.keyring.active_id(), "re-encrypted stored values");
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! Operations: work besides deliveries, by a schedule or asked for by a person.
+//! Operations: scheduled or requested work other than deliveries.
 //!
-//! A row of the table `operations` is the truth: who holds it, and how far it is. One node runs a tick, by the key of the
-//! row; another one takes it over when the holder falls silent. So each operation is made of steps that may be repeated.
-//! apalis gives the worker and the monitor, as for deliveries, and knows no error of the database.
+//! A row of the table `operations` records its holder and its progress. The key of the row ensures that one process runs a tick;
+//! another takes it over when the holder's lease expires. So every step of an operation must be repeatable. As for deliveries,
+//! apalis provides the worker and the monitor and sees no database errors.
 
 mod maintenance;
 mod poller;
@@ -29,17 +29,17 @@ use crate::store::operations::{self, Origin};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
 
-/// The name of the worker; what it works on is stored under the names of [`OperationKind`].
+/// Name of the worker; operations are stored under the names of [`OperationKind`].
 const NAME: &str = "operations";
 
 /// How operations run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// When which is due; a kind may have none.
+    /// The schedule of each kind; a kind may have none.
     pub schedules: Vec<(OperationKind, Schedule)>,
-    /// How long a silent holder is trusted.
+    /// How long a holder keeps an operation without renewing its lease.
     pub lease: Duration,
-    /// Events and deliveries are kept for so many days.
+    /// Number of days for which events and deliveries are kept.
     pub retention_days: u32,
     /// How long a replayed delivery may wait.
     pub replay_expires: Duration,
@@ -55,7 +55,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Runs what is due until the stage ends. Then it releases running operations, and another process continues them.
+    /// Runs due operations until the stage ends. Then it releases running operations, and another process continues them.
     pub fn start(self, stage: &Stage) {
         let (poller, due) = OperationPoller::new(self.db.clone(), Arc::clone(&self.settings));
         let runner = Runner::new(self, stage.clone());

@@ -1,4 +1,4 @@
-//! The operation poller: enters the ticks of the schedules, and takes what is due. A database that is away only delays it.
+//! The operation poller: inserts the ticks of the schedules, and leases due operations. A database outage only delays it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
-/// Operations at once per process: one of each schedule, and one replay. No schedule waits for another one or for a replay, which
-/// could keep the partitions from being made.
+/// Concurrent operations per process: one of each schedule, and one replay. No schedule waits for another one or for a replay,
+/// because a delay could leave the tables without partitions.
 const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len() - 1), (Origin::Request, 1)];
-/// How often to look. A tick is to the second, and so is a person's patience.
+/// How often to poll: schedules have a resolution of seconds.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// An operation that this process has leased, with the permit to run it.
 #[derive(Debug)]
 pub(super) struct LeasedOperation {
     pub(super) operation: HeldOperation,
-    /// Fresh for each taking, so that a process is fenced from what it held itself before.
+    /// New for each lease, so that a process is fenced from an earlier lease of its own.
     pub(super) holder: WorkerId,
     pub(super) _permit: OwnedSemaphorePermit,
 }
@@ -48,16 +48,16 @@ impl OperationPoller {
         (Self { db, settings, permits, sender }, ClaimStream::new(receiver))
     }
 
-    /// Looks until `stop`.
+    /// Polls until `stop`.
     #[expect(clippy::disallowed_methods, reason = "the worker's schedules are where time comes from")]
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut entered = Entered::new();
         while !stop.is_cancelled() {
             match self.round(&mut entered, Utc::now()).await {
-                // There may be more.
+                // More operations may be due.
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "operations that are due could not be taken"),
+                Err(error) => tracing::warn!(%error, "could not lease due operations"),
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -66,7 +66,7 @@ impl OperationPoller {
         }
     }
 
-    /// Whether something was taken.
+    /// Returns true if it leased an operation.
     async fn round(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
         self.enter_ticks(entered, now).await?;
         let mut is_taken = false;
@@ -85,8 +85,8 @@ impl OperationPoller {
         Ok(is_taken)
     }
 
-    /// Of each schedule the latest tick alone: what was missed while no node was there is made up for once. One that the
-    /// database refuses keeps no other kind from its turn.
+    /// Inserts only the latest tick of each schedule: one run makes up for all ticks that were missed while no process ran. A
+    /// tick that the database refuses does not delay other kinds.
     async fn enter_ticks(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         for (kind, schedule) in &self.settings.schedules {
             let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind).is_none_or(|last| last < tick))
@@ -95,7 +95,7 @@ impl OperationPoller {
             };
             match with_timeout(operations::enter_tick(&self.db, *kind, tick)).await {
                 Err(error) if failure_kind(&error) == FailureKind::Refusal => {
-                    tracing::error!(%error, kind = kind.as_str(), "a tick was refused by the database; the next one is tried");
+                    tracing::error!(%error, kind = kind.as_str(), "the database refused a tick; continuing with the next");
                 }
                 answer => drop(answer?),
             }

@@ -11,7 +11,7 @@ const DELIVERIES_PER_STEP: u32 = 10_000;
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
-        // Without it the rollup reads more pages, and counts the same.
+        // Without this index the rollup reads more pages, with the same result.
         steps.record("summarize_batches", with_timeout(stats::summarize(&self.db)).await);
         steps.record("roll_up", self.count_batches().await);
         steps.finish()

@@ -1,4 +1,4 @@
-//! The runner: performs a held operation on a task of its own, keeps the hold, and records how it ended.
+//! The runner: performs a leased operation in a task, renews its lease, and records its result.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -19,33 +19,33 @@ use crate::store::{SealedError, operations};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::OperationResult;
 
-/// Deliveries that one step of a replay looks at.
+/// Deliveries that one step of a replay examines.
 const REPLAY_ROWS: i32 = 500;
 
-/// Why an operation did not come to its end.
+/// Why an operation did not complete.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Sealed(#[from] SealedError),
-    /// A person has ended it, or another node holds it.
+    /// A user canceled the operation, or another process holds it.
     #[error("the operation is no longer held")]
     Lost,
-    #[error("whoever held the operation fell silent, each time")]
+    #[error("every process that ran the operation died or lost its lease")]
     Exhausted,
 }
 
 impl Failure {
-    /// What users may read of it.
+    /// The text that users may read.
     fn note(&self) -> &'static str {
         match self {
             Self::Database(_) | Self::Sealed(SealedError::Database(_)) => {
-                "The database did not answer, or refused a statement."
+                "The database did not respond, or refused a statement."
             }
             Self::Sealed(SealedError::Unopened { .. }) => "A stored value cannot be decrypted.",
             Self::Lost => "Another worker has taken it over.",
-            Self::Exhausted => "Each worker that began it died or fell silent.",
+            Self::Exhausted => "Each worker that started it died or lost its lease.",
         }
     }
 }
@@ -74,7 +74,7 @@ impl Service<Task<LeasedOperation>> for Runner {
 
     fn call(&mut self, task: Task<LeasedOperation>) -> Self::Future {
         let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
-        // A panic ends this run alone: its permit is released, its lease expires, and a worker repeats it.
+        // A panic ends only this run: its permit is released, its lease expires, and a worker repeats it.
         self.stage.tasks.spawn(async move {
             let leased = task.args;
             operations.run(leased.operation, leased.holder, &stop).await;
@@ -83,7 +83,6 @@ impl Service<Task<LeasedOperation>> for Runner {
     }
 }
 
-/// How a run ended.
 enum RunResult {
     Done,
     Failed(Failure),
@@ -92,7 +91,7 @@ enum RunResult {
 
 impl Operations {
     pub(super) async fn run(&self, operation: HeldOperation, holder: WorkerId, stop: &CancellationToken) {
-        // Dropped in the middle of a step, nobody knows whether that was done: each may be repeated.
+        // If this is dropped during a step, the result of the step is unknown; every step can be repeated.
         let result = tokio::select! {
             performed = self.perform(operation, holder) => performed.map_or_else(RunResult::Failed, |()| RunResult::Done),
             () = self.lost(operation, holder) => RunResult::Failed(Failure::Lost),
@@ -102,17 +101,17 @@ impl Operations {
         match timeout(self.settings.lease, self.record(operation, holder, result)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, operation.id = %operation.id, "an operation's end was not recorded; its lease ends by itself");
+                tracing::warn!(%error, operation.id = %operation.id, "could not record the result of an operation; its lease will expire");
             }
             Err(_elapsed) => {
-                tracing::warn!(operation.id = %operation.id, "an operation's end was not recorded in time; its lease ends by itself");
+                tracing::warn!(operation.id = %operation.id, "timed out recording the result of an operation; its lease will expire");
             }
         }
     }
 
     async fn perform(&self, operation: HeldOperation, holder: WorkerId) -> Result<(), Failure> {
         if operation.attempts > MAX_ATTEMPTS {
-            // What makes its holders fall silent must not go round for ever.
+            // An operation that kills its holders must not be retried forever.
             return Err(Failure::Exhausted);
         }
         match operation.kind {
@@ -136,7 +135,7 @@ impl Operations {
         }
     }
 
-    /// Keeps the hold; returns when it is lost, or when nobody knows.
+    /// Renews the lease; returns when it is lost, or its state is unknown.
     async fn lost(&self, operation: HeldOperation, holder: WorkerId) {
         let lease = self.settings.lease;
         let mut held_at = Instant::now();
@@ -164,7 +163,7 @@ impl Operations {
                 if held { OperationResult::HandedOver } else { OperationResult::Lost }
             }
             RunResult::Failed(Failure::Lost) => {
-                tracing::info!(operation.id = %id, kind = kind.as_str(), "an operation is no longer held; it was canceled or taken over");
+                tracing::info!(operation.id = %id, kind = kind.as_str(), "lost the lease of an operation; it was canceled or taken over");
                 OperationResult::Lost
             }
             RunResult::Failed(failure) => self.record_failure(operation, holder, &failure).await?,
@@ -182,7 +181,7 @@ impl Operations {
         let HeldOperation { id, kind, attempts, .. } = operation;
         let (kind, note) = (kind.as_str(), Some(failure.note()));
         if let Some(pause) = retry_after(attempts) {
-            tracing::warn!(error = %failure, operation.id = %id, kind, attempts, pause_seconds = pause.as_secs(), "an operation failed and is tried again");
+            tracing::warn!(error = %failure, operation.id = %id, kind, attempts, pause_seconds = pause.as_secs(), "an operation failed and will be retried");
             let held = operations::release(&self.db, id, holder, attempts, pause, note).await?;
             return Ok(if held { OperationResult::Retried } else { OperationResult::Lost });
         }

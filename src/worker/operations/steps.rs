@@ -1,15 +1,15 @@
-//! Steps of an operation that do not depend on each other: each one runs, whatever happened to the steps before it.
+//! Independent steps of an operation: each one runs even if earlier steps failed.
 
 use super::runner::Failure;
 
-/// Collects the results of the steps. The operation fails with the first error, after every step has run.
+/// Collects the results of steps. The operation fails with the first error, after every step has run.
 #[derive(Default)]
 pub(super) struct Steps {
     first_failure: Option<Failure>,
 }
 
 impl Steps {
-    /// Takes the result of a step and logs its error; `None`: the step failed.
+    /// Records the result of a step and logs its error; `None` if the step failed.
     pub(super) fn record<T>(&mut self, step: &'static str, result: Result<T, impl Into<Failure>>) -> Option<T> {
         result
             .map_err(|error| {
@@ -20,7 +20,7 @@ impl Steps {
             .ok()
     }
 
-    /// Succeeds if every step did.
+    /// Succeeds if every step succeeded.
     pub(super) fn finish(self) -> Result<(), Failure> {
         self.first_failure.map_or(Ok(()), Err)
     }
