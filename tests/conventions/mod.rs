@@ -2,6 +2,7 @@
 
 mod documents;
 mod modules;
+mod prose;
 mod sizes;
 mod source;
 mod tasks;

@@ -19,17 +19,24 @@ pub(super) fn rust_files(directories: &[&str]) -> Vec<SourceFile> {
     files.map(|path| SourceFile { path: relative(&path), text: read(&path) }).collect()
 }
 
-/// Every file with this extension, in the order of their paths; nothing if the directory is not there.
+/// Every file with this extension, sorted by path; none if the directory does not exist.
 pub(super) fn files_below(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = all_files_below(directory);
+    found.retain(|path| path.extension().is_some_and(|found| found == extension));
+    found
+}
+
+/// Every file, sorted by path; none if the directory does not exist.
+pub(super) fn all_files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<_> =
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     for path in entries {
-        if path.is_dir() && !is_foreign(&path) {
-            found.extend(files_below(&path, extension));
-        } else if path.extension().is_some_and(|found| found == extension) {
+        if !path.is_dir() {
             found.push(path);
+        } else if !is_foreign(&path) {
+            found.extend(all_files_below(&path));
         }
     }
     found
