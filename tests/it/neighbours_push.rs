@@ -1,4 +1,4 @@
-//! Browser push between neighbours: refusals that one user or tenant causes take no message from another.
+//! Isolation of tenants in browser push: rejections caused by one user or tenant affect no message of another.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -40,7 +40,7 @@ async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) ->
     browser
 }
 
-/// Assigns a session of its own to the user; the outcomes of all that is sent for it.
+/// Assigns a separate session to the user; returns the outcomes of all its deliveries.
 async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
     let seen = push.outcomes().await.len();
     let session = format!("{tenant}-{user}");
@@ -51,7 +51,7 @@ async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn refusals_of_one_users_browsers_take_no_message_from_other_users() {
+async fn rejections_of_one_users_browsers_affect_no_message_of_other_users() {
     for refusal in REFUSALS {
         let (push, receiver) = start().await;
         for name in ["a", "b", "c", "d", "e"] {
