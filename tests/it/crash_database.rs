@@ -72,7 +72,7 @@ async fn connections_cut_twice_a_second_lose_and_duplicate_nothing() {
         let mut accepted = Vec::new();
         for _ in 0..CUTS {
             accepted.extend(deployment.post(&apis, &agents, EVENTS / CUTS).await);
-            deployment.assert_what_is_ready_was_never_seen().await;
+            deployment.assert_ready_deliveries_were_never_seen().await;
         }
         accepted
     };

@@ -40,7 +40,7 @@ async fn a_worker_cut_off_from_the_database_duplicates_nothing_and_continues_whe
         relay.cut();
         let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= STARTED;
         within(REAPED, "the other worker finds it dead", reaped).await;
-        deployment.assert_what_is_ready_was_never_seen().await;
+        deployment.assert_ready_deliveries_were_never_seen().await;
         // Receivers still respond, and the worker keeps their responses until it can reach the database.
         deployment.receiver.let_go();
         relay.mend();

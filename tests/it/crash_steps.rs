@@ -57,7 +57,7 @@ async fn crash_at(step: &str, action: &str, leaves: Leaves) {
     let (deployment, api, accepted) = with_events().await;
     let crashing = deployment.settings.clone().with("FAILPOINTS", &step_is).spawn(Part::Worker);
     crashing.crashed().await;
-    deployment.assert_what_is_ready_was_never_seen().await;
+    deployment.assert_ready_deliveries_were_never_seen().await;
     let _next = deployment.settings.start(Part::Worker).await;
     let tally = drained(&deployment, &api, &accepted).await;
     let interrupted = tally.count(Outcome::Interrupted);

@@ -32,7 +32,7 @@ async fn workers_killed_in_a_loop_lose_and_duplicate_nothing() {
             let seen = deployment.receiver.count();
             within(REAPED, "the worker has work", async || deployment.receiver.count() >= seen + 500).await;
             worker.kill();
-            deployment.assert_what_is_ready_was_never_seen().await;
+            deployment.assert_ready_deliveries_were_never_seen().await;
         }
         deployment.settings.start(Part::Worker).await
     };

@@ -1,7 +1,7 @@
 //! The database's clock advances day by day, with the usual work of a deployment each day.
 //!
-//! `make test` simulates some weeks, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs far more often than usual, so that
-//! the test sees the effects of months: it analyzes system catalogs, and tables that it cannot clean up grow.
+//! `make test` simulates some weeks, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs much more often, so that the
+//! test sees the effects of months: it analyzes system catalogs, and tables that it cannot clean up grow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
