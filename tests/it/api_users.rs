@@ -101,7 +101,7 @@ async fn rejects_a_missing_or_wrong_claim() {
         ("role", json!("Admin")),
         ("role", json!("king")),
         ("role", json!(["admin"])),
-        ("aud", json!("somebody else")),
+        ("aud", json!("another service")),
     ] {
         let token = signer.token(&with(claims(Role::Admin, ACME), name, value.clone()));
         let answer = api.get(OPEN_TO_ALL, &token).await;

@@ -140,7 +140,7 @@ async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// A service with one browser, that of the operator to whom the traffic assigns sessions. Operations that run each minute run
+/// A service with one browser, that of the operator who gets the sessions of the traffic. Operations that run each minute run
 /// each second here: their panel shows those that ended between two scrapes, and otherwise a minute may pass without one.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);

@@ -21,7 +21,7 @@ const SILENT_AGENTS: usize = 600;
 /// The same for the API.
 const SILENT_CHANGES: usize = 200;
 
-/// A deployment whose name server can be told to ignore queries for names of `silent.test`.
+/// A deployment whose name server can ignore queries for names of `silent.test`.
 struct Scene {
     deployment: Deployment,
     service: Service,

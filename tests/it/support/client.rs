@@ -40,7 +40,7 @@ impl Client {
         self.address
     }
 
-    /// The response; an error if there was none, and the outcome is unknown.
+    /// The response; an error if no response arrived: the outcome is unknown.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         self.request_with(method, path, &[], body).await
     }

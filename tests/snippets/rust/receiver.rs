@@ -1,4 +1,4 @@
-//! Receives webhooks: verifies each one, answers at once, and hands the new ones on to be worked on afterwards.
+//! Receives webhooks: verifies each one, responds at once, and processes new ones later.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -14,12 +14,12 @@ use tokio::sync::mpsc::UnboundedSender;
 #[derive(Clone)]
 struct Receiver {
     webhook: Arc<Webhook>,
-    /// In production: a table with a unique key, so that it outlives the process.
+    /// In production: a table with a unique key, so that a restart keeps it.
     seen: Arc<Mutex<HashSet<String>>>,
     work: UnboundedSender<serde_json::Value>,
 }
 
-/// To be served by `axum::serve`. What is new comes out of the other end of `work`.
+/// A router for `axum::serve`. Sends new messages to `work`.
 pub fn app(signing_secret: &str, work: UnboundedSender<serde_json::Value>) -> Router {
     let webhook = Arc::new(Webhook::new(signing_secret).expect("a signing secret begins with whsec_"));
     let receiver = Receiver { webhook, seen: Arc::default(), work };
@@ -27,7 +27,7 @@ pub fn app(signing_secret: &str, work: UnboundedSender<serde_json::Value>) -> Ro
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    // The bytes as they came: parsed and written again they would not be what was signed.
+    // The signature covers the received bytes; JSON parsed and serialized again may differ.
     if receiver.webhook.verify(&body, &headers).is_err() {
         return StatusCode::UNAUTHORIZED;
     }
