@@ -1,8 +1,8 @@
 //! Invariants of every deployment, whatever faults it had.
 //!
 //! I1: at most one request per delivery, always. I2: after draining, each accepted delivery has exactly one outcome, and the
-//! queue keeps nothing of it. I3: `delivered` means that the receiver saw the request. I4: the receiver never saw a delivery that is
-//! still ready. The API also lists the `interrupted` deliveries.
+//! queue keeps nothing of it. I3: `delivered` means that the receiver saw the request. I4: the receiver never saw a delivery
+//! that is still ready. The API also lists the `interrupted` deliveries.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
