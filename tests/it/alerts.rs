@@ -228,7 +228,7 @@ async fn rejections_by_push_services_alert_by_kind_until_they_end() {
     let push = Push::start(&[&disbelieving, &mismatched], |settings| settings).await;
     let prometheus = Prometheus::of(&[&push.service]).await;
     let counted = async || !prometheus.query("flametree_push_refusals_total").await.is_empty();
-    within(Duration::from_secs(30), "refusals are counted from zero", counted).await;
+    within(Duration::from_secs(30), "rejections are counted from zero", counted).await;
 
     // The push service rejects each browser once; the worker pauses it.
     for number in 0..5 {

@@ -112,7 +112,7 @@ async fn retries_and_reports_a_failed_operation() {
     seed::run(db, "ALTER FUNCTION flametree.expired_partitions_away RENAME TO expired_partitions".into()).await;
     let ended = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND state = 'succeeded' AND attempts >= 3 AND note IS NULL";
-    within(PATIENCE, "it succeeds", async || number(db, ended).await >= 1).await;
+    within(PATIENCE, "the operation succeeds", async || number(db, ended).await >= 1).await;
 }
 
 #[tokio::test]

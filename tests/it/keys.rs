@@ -103,7 +103,7 @@ async fn rotates_keys_while_traffic_flows() {
     assert!(text(&rotated).contains("nothing is encrypted with `k1` any more"), "{}", text(&rotated));
     assert_eq!(under_the_old_key(&deployment.pool).await, 0);
     deployment.drained(PATIENCE).await;
-    assert_eq!(etag_of().await, config_before, "the rotation changed what users see of a config");
+    assert_eq!(etag_of().await, config_before, "the rotation changed the config that users see");
     service.stop().await;
 
     // The old key may now be removed.

@@ -65,7 +65,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
 
     // While the caller's transaction is open, the migration waits; events are still accepted and delivered.
     let mut accepted = deployment.post(&apis, &agents, 1_000).await;
-    within(Duration::from_mins(1), "they are delivered", async || deployment.receiver.count() >= 1_000).await;
+    within(Duration::from_mins(1), "the events are delivered", async || deployment.receiver.count() >= 1_000).await;
     assert!(!migration.is_finished(), "the migration did not wait for the open transaction");
     assert!(!service.has_logged("could not be"), "{}", service.output());
     caller.commit().await.unwrap();

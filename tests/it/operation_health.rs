@@ -97,7 +97,7 @@ async fn the_statement_of_the_runbook_retries_a_failed_operation() {
 
     let _worker = deployment.settings.start(Part::Worker).await;
     let state = format!("SELECT state FROM flametree.operations WHERE id = '{id}'");
-    within(Duration::from_mins(1), "it succeeds", async || {
+    within(Duration::from_mins(1), "the operation succeeds", async || {
         let state: String = sqlx::raw_sql(sqlx::AssertSqlSafe(state.clone())).fetch_one(db).await.unwrap().get(0);
         state == "succeeded"
     })

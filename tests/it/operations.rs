@@ -220,7 +220,7 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
 
     seed::run(db, "ALTER FUNCTION flametree.prepare_partitions_away RENAME TO prepare_partitions".into()).await;
     seed::run(db, "DROP TRIGGER refuse ON flametree.push_config_changes".into()).await;
-    within(PATIENCE, "it succeeds", async || number(db, succeeded).await > 0).await;
+    within(PATIENCE, "retention succeeds", async || number(db, succeeded).await > 0).await;
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn a_late_response_does_not_remove_a_subscription_that_has_changed() {
 }
 
 #[tokio::test]
-async fn a_new_key_requires_that_the_old_one_is_kept_and_each_browser_keeps_its_key() {
+async fn the_service_refuses_a_new_key_without_the_old_one_and_each_browser_keeps_its_key() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     let old = push.browser("user-1", "old", &receiver).await;
@@ -229,6 +229,8 @@ async fn no_endpoint_and_no_key_is_in_a_log_a_response_a_metric_or_a_dump() {
             secret.assert_absent(place, text);
         }
     }
-    within(Duration::from_secs(1), "each was sent to", async || receivers.iter().all(|one| one.seen().len() == 1))
-        .await;
+    within(Duration::from_secs(1), "each push service got a message", async || {
+        receivers.iter().all(|one| one.seen().len() == 1)
+    })
+    .await;
 }

@@ -149,7 +149,7 @@ async fn a_browser_belongs_to_the_user_who_signed_in_last() {
 }
 
 #[tokio::test]
-async fn of_users_who_register_one_browser_at_the_same_time_one_keeps_it() {
+async fn one_of_several_users_who_register_a_browser_at_once_keeps_it() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let body = Browser::new("shared").subscription(VENDOR);
     let turns = (0..16).map(|number| {
@@ -176,7 +176,7 @@ async fn registering_more_than_twenty_browsers_removes_the_one_unseen_longest() 
     all(more).await;
     let kept = ids(&api, &me).await;
     assert_eq!(kept.len(), 20);
-    assert!(kept.iter().any(|id| first_id == **id), "it was seen after the second");
+    assert!(kept.iter().any(|id| first_id == **id), "the first browser was seen after the second");
     assert!(!kept.iter().any(|id| second_id == **id));
     assert!(api.metrics.render().contains("push_subscriptions_removed_total{reason=\"evicted\"} 1\n"));
 }

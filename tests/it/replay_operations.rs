@@ -88,7 +88,7 @@ async fn a_replay_has_the_same_webhook_id_and_uses_the_current_settings() {
     assert_eq!((seen[0].header("x-generation"), seen[1].header("x-generation")), ("first", "second"));
     assert_eq!(seen[0].header("x-flametree-delivery"), first);
     let both = async || service.metric("flametree_deliveries_total").await >= 2.0;
-    within(PATIENCE, "both are counted", both).await;
+    within(PATIENCE, "both deliveries are counted", both).await;
     // The time since the event was accepted does not measure the duration of the replay.
     assert!(service.metric("flametree_delivery_latency_seconds_count").await < 1.5);
     assert_eq!(seen[1].header("x-flametree-delivery"), replayed.json()["id"].as_str().unwrap());

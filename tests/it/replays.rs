@@ -79,7 +79,7 @@ async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
 }
 
 #[tokio::test]
-async fn of_concurrent_replays_one_is_created() {
+async fn concurrent_requests_create_one_replay() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;

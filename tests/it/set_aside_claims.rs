@@ -36,7 +36,7 @@ async fn a_claim_that_cannot_be_recorded_leaves_the_others_of_its_worker_to_the_
     mend(db).await;
     deployment.drained(REAPED).await;
     assert_eq!(interrupted(db).await, 200);
-    within(REAPED, "none is set aside", async || set_aside(&worker).await == 0).await;
+    within(REAPED, "no claim is set aside", async || set_aside(&worker).await == 0).await;
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_later() {
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), 28, "{:?}", tally.summary());
-    within(REAPED, "none is set aside", async || set_aside(&worker).await == 0).await;
+    within(REAPED, "no claim is set aside", async || set_aside(&worker).await == 0).await;
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn counts_an_outcome_that_waited_for_a_lock() {
         finish::finish(&pool, Channel::Webhook, &[claim], &[queue::finished(&taken[0], Outcome::Delivered)]).await
     });
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'flametree.claims'::regclass";
-    within(Duration::from_secs(30), "it waits", async || {
+    within(Duration::from_secs(30), "the outcome waits for the lock", async || {
         sqlx::query_scalar::<_, i64>(waits).fetch_one(&*db).await.unwrap() == 1
     })
     .await;

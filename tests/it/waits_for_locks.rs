@@ -33,7 +33,7 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_it
     for round in 0..3 {
         deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
         let expected = i64::try_from(OF_TODAY).unwrap() * (round + 1);
-        within(PATIENCE, "those of today are recorded", async || recorded(db).await == expected).await;
+        within(PATIENCE, "the outcomes of today are recorded", async || recorded(db).await == expected).await;
     }
     assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
 
@@ -72,17 +72,17 @@ async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
     of_yesterday(db, OF_YESTERDAY).await;
     let first = deployment.settings.start(Part::Worker).await;
     let on_their_way = usize::try_from(OF_YESTERDAY).unwrap();
-    eventually("those of yesterday have started", || deployment.receiver.count() == on_their_way).await;
+    eventually("the deliveries of yesterday have started", || deployment.receiver.count() == on_their_way).await;
     let lock = lock(db, "deliveries", "SHARE").await;
     first.kill();
     let second = deployment.settings.start(Part::Worker).await;
     deployment.post(&[deployment.client(&api)], &agents(AGENTS), 40).await;
-    eventually("those of today have started", || deployment.receiver.count() == on_their_way + 40).await;
+    eventually("the deliveries of today have started", || deployment.receiver.count() == on_their_way + 40).await;
     let reaper = deployment.settings.start(Part::Worker).await;
     second.kill();
 
     let interrupted = "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'";
-    within(PATIENCE, "what the second had started is recorded", async || number(db, interrupted).await == 40).await;
+    within(PATIENCE, "the second worker's deliveries are recorded", async || number(db, interrupted).await == 40).await;
     within(PATIENCE, "the waiting claim is set aside", async || {
         reaper.metric("flametree_claims_set_aside").await >= 1.0
     })

@@ -201,7 +201,7 @@ async fn a_client_that_does_not_read_loses_its_stream() {
     ask(&mut stalled, &token).await;
     let mut reading = EventStream::open(api.address, &token, None).await;
     assert_eq!(reading.expect("snapshot").await.1, 100);
-    eventually("both are served", || clients(&api) == "2").await;
+    eventually("both streams are open", || clients(&api) == "2").await;
     eventually("the server closes the stream of the client that does not read", || clients(&api) == "1").await;
     posted(&api, &json!({"type": "session_resolved", "agent_id": "a", "session_id": format!("0{long}")})).await;
     assert_eq!(reading.expect("badge").await.1, 99);

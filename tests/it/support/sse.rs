@@ -65,7 +65,7 @@ impl EventStream {
 
     /// The next piece; `None` at the end of the stream.
     pub(crate) async fn piece(&mut self) -> Option<Piece> {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("nothing came")
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("no piece arrived in time")
     }
 
     async fn next(&mut self) -> Option<Piece> {
