@@ -1,4 +1,4 @@
-//! How fast prepared deliveries leave, and what they cost the write-ahead log.
+//! The rate at which prepared deliveries are sent, and their cost in write-ahead log.
 
 use std::future::ready;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// Endpoints of the drain by HTTP.
+/// Endpoints of the drain over HTTP.
 pub(crate) const ENDPOINTS: usize = 20;
 
-/// Deliveries per second through the whole engine with attempts that cost nothing: `count` of the `ready` ones.
+/// Deliveries per second through the whole engine, with attempts that do nothing: `count` of the `ready` ones.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
     prepare::deliveries(&db, &agents, ready_deliveries).await;
     checkpoint(&db).await;
     db.close().await;
-    // As many connections as the queue of the service has.
+    // As many connections as the service's queue has.
     let db = server.open("noop").await;
     let started = Instant::now();
     let engine = Engine::start(&db, endpoints, |_| ready(delivered())).await;
@@ -39,7 +39,7 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
     rate(attempted, took)
 }
 
-/// What a drain by HTTP shows.
+/// The result of a drain over HTTP.
 #[derive(Debug)]
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
@@ -47,8 +47,8 @@ pub(crate) struct Drained {
     pub(crate) wal_bytes: f64,
 }
 
-/// `count` signed deliveries to `endpoints` of one receiver, by `workers` processes of the shipped binary. A single one is timed from
-/// its first claim, several from when all have started.
+/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. One process is
+/// timed from its first claim, several from when all have started.
 pub(crate) async fn http(
     server: &Server,
     receiver: &Receiver,
@@ -87,14 +87,14 @@ pub(crate) async fn http(
     .fetch_one(&db)
     .await
     .unwrap();
-    assert_eq!(usize::try_from(recorded).unwrap(), count, "deliveries that were recorded as delivered");
+    assert_eq!(usize::try_from(recorded).unwrap(), count, "deliveries recorded as delivered");
     crate::profile::print(&db).await;
     db.close().await;
     server.drop("drain").await;
     Drained { per_second: count as f64 / seconds, wal_bytes }
 }
 
-/// Waits until the receiver has answered `count` requests and all outcomes are recorded.
+/// Waits until the receiver has responded to `count` requests and all outcomes are recorded.
 pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     while receiver.answered().await < count {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -105,7 +105,7 @@ pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     }
 }
 
-/// What preparing has left to write must not fall into the measurement.
+/// Writes pending from the preparation must not affect the measurement.
 async fn checkpoint(db: &Db) {
     sqlx::query("CHECKPOINT").execute(db).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The queue and its workers as the service runs them, around any way to attempt a delivery.
+//! The queue and its workers as the service runs them, with any function as the attempt.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts to deliver; each delivery is given to `attempt`. Where `endpoints` are too few to use all permits with the
-    /// default bound of one endpoint, the bound is raised, as an operator of such a deployment would.
+    /// Starts to deliver; `attempt` handles each delivery. If `endpoints` are too few to use all permits with the default
+    /// limit per endpoint, the limit is raised, as an operator of such a deployment would.
     pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Waits until `count` deliveries were attempted and everything is recorded.
+    /// Waits until `count` deliveries were attempted and all outcomes are recorded.
     pub(crate) async fn wait_recorded(&self, db: &Db, count: usize) {
         self.wait_attempted(count).await;
         let open = "SELECT EXISTS (SELECT 1 FROM flametree.claims WHERE cardinality(delivery_ids) > 0)";
@@ -95,7 +95,7 @@ impl Engine {
     }
 }
 
-/// The attempt that costs nothing.
+/// An attempt that does nothing.
 pub(crate) fn delivered() -> Attempt {
     Attempt { outcome: Outcome::Delivered, http_status: Some(200), duration: Duration::from_micros(1), detail: None }
 }

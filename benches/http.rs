@@ -1,11 +1,11 @@
-//! As much HTTP/1.1 as the bench needs on both sides, and cheap: what it costs is taken from the service's two cores.
+//! A minimal and fast HTTP/1.1 for both sides of the benchmark, because it shares two cores with the service.
 
 use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A whole request or answer.
+/// A complete request or response.
 #[derive(Debug)]
 pub(crate) struct Message {
     head: String,
@@ -13,7 +13,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// The first message of a buffer and its length, when it is all there.
+    /// The first message of a buffer and its length, if it is complete.
     pub(crate) fn read(buffer: &[u8]) -> Option<(Self, usize)> {
         let head_length = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&buffer[..head_length]).into_owned();
@@ -28,7 +28,7 @@ impl Message {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The status of an answer.
+    /// The status of a response.
     pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
     }
@@ -40,9 +40,9 @@ impl Message {
     }
 }
 
-/// Sends a request and waits for the answer. The connection stays open.
+/// Sends a request and waits for the response. The connection stays open.
 pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
-    try_request(stream, text).await.expect("no answer came")
+    try_request(stream, text).await.expect("no response arrived")
 }
 
 /// The same for a server that may be killed.

@@ -1,4 +1,4 @@
-//! From the API to the endpoint: how many events per second go the whole way, and how much memory a dead endpoint costs.
+//! From the API to the endpoint: events per second from post to recorded outcome, and the memory cost of a dead endpoint.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::service::Service;
 
 const ENDPOINTS: usize = 20;
 
-/// Events per second that are posted, `batch` in a request, until all of them are delivered and recorded.
+/// The rate of events, from the first post (`batch` per request) until all are delivered and recorded.
 pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usize, batch: usize) -> f64 {
     let db = server.create_migrated("ingest").await;
     let service = Arc::new(Service::start("run", &server.url("ingest"), &[]).await);
@@ -29,10 +29,10 @@ pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usi
     rate(count, took)
 }
 
-/// Requests that hang at once.
+/// Concurrent hanging requests.
 const HANGING: usize = 5_000;
 
-/// Resident bytes of the service while 5,000 requests hang at one endpoint, which had answered before.
+/// Resident bytes of the service while 5,000 requests hang at an endpoint that responded before.
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
     // A tenant may hold half of the permits.

@@ -1,5 +1,5 @@
-//! How long an event takes, from the answer that it is accepted to its request at the receiver, under an even load; alone,
-//! beside an endpoint that hangs, and beside a transaction that holds its snapshot.
+//! The time from the response that an event is accepted to its request at the receiver, under an even load: alone, with a
+//! hanging endpoint, and with an open snapshot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// What passes before the measurement: connections, caches and plans are made once.
+/// The warm-up before the measurement: opens connections, fills caches, makes plans.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// The middle and the slow end, in milliseconds.
+/// The median and p99, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
@@ -29,21 +29,21 @@ pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32,
     latency
 }
 
-/// How often each side of the comparison is measured, in turn: what else a machine does in between hits all.
+/// How often each side of the comparison is measured, alternately, so that other load on the machine affects all sides.
 const ROUNDS: usize = 5;
 
 /// The p99 of healthy deliveries, in milliseconds: the medians of all rounds.
 #[derive(Debug)]
 pub(crate) struct Isolation {
-    /// Half of the traffic goes to an endpoint that hangs.
+    /// Half of the traffic goes to a hanging endpoint.
     pub(crate) beside_dead: f64,
-    /// The same traffic, and that endpoint answers.
+    /// The same traffic, but that endpoint responds.
     pub(crate) all_healthy: f64,
-    /// The healthy half of the traffic alone.
+    /// Only the healthy half of the traffic.
     pub(crate) half_traffic: f64,
 }
 
-/// What an endpoint that hangs costs the healthy ones, at `per_second` events in all.
+/// The delay that a hanging endpoint causes for healthy ones, at `per_second` events in total.
 pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: u32, duration: Duration) -> Isolation {
     let (mut beside_dead, mut all_healthy, mut half_traffic) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -60,7 +60,7 @@ pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: 
     Isolation { beside_dead: median(beside_dead), all_healthy: median(all_healthy), half_traffic: median(half_traffic) }
 }
 
-/// The p99 of the service's own claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
+/// The p99 of the service's claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
 pub(crate) async fn claims_beside_a_snapshot(
     server: &Server,
     receiver: &Receiver,
@@ -122,14 +122,14 @@ impl Rig {
         server.drop(database).await;
     }
 
-    /// Ends at once: requests to a dead endpoint would hold an orderly stop up.
+    /// Kills it: an orderly stop would wait for requests to the dead endpoint.
     async fn kill(self, server: &Server, database: &str) {
         drop(self.service);
         server.drop(database).await;
     }
 }
 
-/// A request that came before its event's answer had no wait.
+/// A request that arrived before its event's response did not wait.
 async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
     let arrivals = receiver.arrivals().await;
     let mut waits: Vec<i64> =
@@ -140,7 +140,7 @@ async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
     Latency { p50: at(50), p99: at(99) }
 }
 
-/// The cumulated buckets of the claims' histogram: upper bound in seconds, and count.
+/// The cumulative buckets of the claims' histogram: upper bound in seconds, and count.
 fn histogram(metrics: &str) -> Vec<(f64, f64)> {
     let bucket = |line: &str| {
         let rest = line.strip_prefix("flametree_claim_duration_seconds_bucket{le=\"")?;

@@ -1,4 +1,4 @@
-//! What the HTTP client alone can do here: the same POST, without a database.
+//! The limit of the HTTP client alone: the same POST, without a database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

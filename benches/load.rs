@@ -1,4 +1,4 @@
-//! Clients of the API: platform services that post events over connections that stay open.
+//! Clients of the API: platform services that post events over persistent connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::prepare::{Agent, TEXT};
 use crate::receiver::now_us;
 use crate::service::Service;
 
-/// Connections that post at once.
+/// Concurrent connections that post.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// Posts `count` events as fast as the connections allow, `batch` in a request (1: by the route for one).
+/// Posts `count` events as fast as the connections allow, `batch` per request (1: with the route for single events).
 pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: usize, batch: usize) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -48,10 +48,10 @@ pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: 
     }
 }
 
-/// When the answer to each event came, in microseconds since 1970, by the event's id.
+/// The time of each event's response, in microseconds since 1970, by event id.
 pub(crate) type Accepted = HashMap<String, i64>;
 
-/// Posts events evenly, `per_second` of them for `duration`, to the agents in turn.
+/// Posts events evenly, `per_second` of them for `duration`, round-robin over the agents.
 pub(crate) async fn pace(
     service: &Arc<Service>,
     agents: &Arc<[Agent]>,

@@ -10,7 +10,7 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench prints, asks its own questions of the database, and may panic"
+    reason = "a benchmark prints, runs SQL statements, and may panic"
 )]
 
 mod drain;
@@ -42,11 +42,11 @@ use report::Report;
 use server::Server;
 use tikv_jemallocator::Jemalloc;
 
-/// The engine without sending runs in this process, and shall run as it does in the shipped binary.
+/// The engine without sending runs in this process, with the same allocator as in the release build.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// How much of everything is measured.
+/// The amount of each measurement.
 struct Extent {
     deliveries: usize,
     peer_jobs: usize,
@@ -54,8 +54,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How often drains are measured, the sides of a ratio in turn; medians count, for one pair says more of the machine's
-    /// other work than of ours.
+    /// How often drains are measured, the sides of a ratio alternately. The medians count, because a single pair mostly shows the
+    /// machine's other load.
     rounds: usize,
 }
 
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
         receiver::main();
         return ExitCode::SUCCESS;
     }
-    // reqwest alone encrypts nothing, but will not be made without.
+    // The benchmark of reqwest sends no TLS, but its client requires a provider.
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if std::env::args().any(|argument| argument == soak::ARGUMENT) {

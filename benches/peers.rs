@@ -1,4 +1,4 @@
-//! The peers on the same work: pinned versions, the same server, the same receiver, in the same run.
+//! Runs the peers with the same work: pinned versions, the same server, the same receiver, in the same run.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tokio::process::Command;
 use crate::receiver::Receiver;
 use crate::server::Server;
 
-/// What is known of a peer.
+/// The settings of a peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
@@ -16,7 +16,7 @@ pub(crate) struct Peer {
     arguments: &'static [&'static str],
 }
 
-/// Their versions stand in the lock files beside them, and in the names here.
+/// The lock files next to them and the names here have their versions.
 pub(crate) const PEERS: [Peer; 3] = [
     Peer {
         name: "graphile-worker 0.17.3",
@@ -33,11 +33,11 @@ pub(crate) const PEERS: [Peer; 3] = [
     Peer { name: "pg-boss 10.4.2", database: "pgboss", program: "node", arguments: &["node/pg-boss.mjs"] },
 ];
 
-/// Workers and batch of apalis-postgres, where it was fastest.
+/// Workers and batch size with which apalis-postgres was fastest.
 const APALIS: [&str; 2] = ["4", "500"];
 
 impl Peer {
-    /// Deliveries per second when `count` prepared jobs are drained, each by a POST.
+    /// Deliveries per second when `count` prepared jobs are drained, each with a POST.
     pub(crate) async fn drain(&self, server: &Server, count: usize) -> f64 {
         server.create(self.database).await.close().await;
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");

@@ -1,4 +1,4 @@
-//! What the figures start from: endpoints, and events with one delivery each, accepted by the service's own function.
+//! Prepares endpoints, and events with one delivery each, accepted by the service's function.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::service::Service;
 
-/// Whose the endpoints are.
+/// The tenant of the endpoints.
 pub(crate) const TENANT: &str = "bench";
-/// What users write: 106 bytes.
+/// A user's text of 106 bytes.
 pub(crate) const TEXT: &str =
     "Hello, my parcel should have come on Monday and I have heard nothing since. Can you tell me where it is now?";
 const GROUP: usize = 500;
@@ -23,7 +23,7 @@ pub(crate) struct Agent {
     pub(crate) id: AgentId,
 }
 
-/// Makes `count` agents with an endpoint each, without secrets: for attempts that send nothing.
+/// Creates `count` agents with an endpoint each, without secrets: for attempts that send nothing.
 pub(crate) async fn agents(db: &Db, count: usize, url: &str) -> Vec<Agent> {
     let names: Vec<String> = (0..count).map(|number| format!("agent-{number}")).collect();
     let endpoints: Vec<Uuid> = names.iter().map(|_| Uuid::new_v4()).collect();
@@ -43,7 +43,7 @@ pub(crate) async fn agents(db: &Db, count: usize, url: &str) -> Vec<Agent> {
     names.into_iter().map(agent).collect()
 }
 
-/// Makes `count` agents through the API: with signing secrets.
+/// Creates `count` agents through the API, with signing secrets.
 pub(crate) async fn agents_by_api(service: &Service, count: usize, url: &str) -> Vec<Agent> {
     let names: Vec<String> = (0..count).map(|number| format!("agent-{number}")).collect();
     for name in &names {
@@ -57,7 +57,7 @@ pub(crate) fn agent(name: impl Into<String>) -> Agent {
     Agent { id: AgentId::parse(name).unwrap() }
 }
 
-/// Accepts `count` events, in turns for each agent, and returns how long that took.
+/// Accepts `count` events, round-robin over the agents, and returns the duration.
 pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Duration {
     let started = Instant::now();
     let halves = [(0, count / 2), (count / 2, count)];
@@ -74,7 +74,7 @@ pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Durat
     started.elapsed()
 }
 
-/// The `number`-th event: a customer's message of a session of ten.
+/// The `number`-th event: a customer's message; each session has ten.
 pub(crate) fn event(agent: &AgentId, number: usize) -> NewEvent {
     NewEvent {
         tenant_id: TenantId::parse(TENANT).unwrap(),

@@ -1,8 +1,8 @@
-//! Where the server's time went, when `BENCH_PROFILE` is set.
+//! The server's slowest statements, if `BENCH_PROFILE` is set.
 
 use flametree_notify::store::Db;
 
-/// Prints the dearest statements since the last call.
+/// Prints the slowest statements since the last call.
 pub(crate) async fn print(db: &Db) {
     if std::env::var("BENCH_PROFILE").is_err() {
         return;

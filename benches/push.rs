@@ -1,4 +1,4 @@
-//! Browser push: what writing a message costs, how many a second leave, and how soon all browsers of a person have one.
+//! Browser push: the cost of a message, messages per second, and the time until all browsers of a user have one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,25 +33,25 @@ use crate::service::Service;
 const KEY: &str = "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY";
 const SUBJECT: &str = "mailto:push@flametree.dev";
 const SECRET: &str = "a secret of the bench, which is longer than 32 bytes";
-/// Where the push service of the fan-out listens.
+/// The address of the fan-out's push service.
 const TIMED: &str = "127.0.0.1:9904";
-/// Users in the drain; each has a browser.
+/// Users in the drain, with one browser each.
 const USERS: usize = 20;
-/// Browsers of the one person in the fan-out: as many as a person may have.
+/// Browsers of the fan-out's user: the maximum per user.
 const BROWSERS: usize = 20;
 const GROUP: usize = 500;
 const EXPIRY_SECONDS: u32 = 86_400;
 
-/// A message on one thread, in microseconds.
+/// The cost of a message on one thread, in microseconds.
 #[derive(Debug)]
 pub(crate) struct Cost {
-    /// Key agreement and encryption, with a token that is there.
+    /// Key agreement and encryption, with a cached token.
     pub(crate) encryption: f64,
-    /// What a token for a push service costs beside that.
+    /// The additional cost of a token for a push service.
     pub(crate) signature: f64,
 }
 
-/// The cost of `count` messages with a token that is kept, and of as many with one that is made.
+/// The cost of `count` messages with a cached token, and of as many with a new one.
 pub(crate) async fn cost(count: usize) -> Cost {
     let host = |name| PushHost::parse(name).unwrap();
     let keys = VapidKeys::new(VapidKey::from_base64(KEY).unwrap(), Vec::new(), SUBJECT.to_owned());
@@ -63,7 +63,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
         Arc::new(Recipient::new(tenant, user, new.subscription, key.clone()))
     };
     let known = vec![recipient("https://push.example"); count];
-    // Every one of these is a push service of its own.
+    // Each origin is a separate push service.
     let unknown: Vec<_> = (0..count).map(|number| recipient(&format!("https://host-{number}.push.example"))).collect();
     let client = channels::Settings {
         allowed_networks: Vec::new(),
@@ -81,7 +81,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
     Cost { encryption: with_token, signature: without_token - with_token }
 }
 
-/// Microseconds for each message, one after the other.
+/// Microseconds per message, one after another.
 async fn written(sender: &PushSender, recipients: &[Arc<Recipient>]) -> f64 {
     let event = StoredEvent {
         id: EventId::from_uuid(uuid::Uuid::now_v7()),
@@ -103,8 +103,8 @@ async fn written(sender: &PushSender, recipients: &[Arc<Recipient>]) -> f64 {
     started.elapsed().as_secs_f64() * 1e6 / recipients.len() as f64
 }
 
-/// Messages per second that leave, by the shipped binary: accepted before, then claimed, encrypted, signed for, sent to a
-/// push service on this machine and recorded.
+/// Messages per second of the release build: accepted before, then claimed, encrypted, signed, sent to a push service on this
+/// machine and recorded.
 pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) -> f64 {
     let db = server.create_migrated("push").await;
     let (url, settings) = (server.url("push"), settings());
@@ -134,14 +134,14 @@ pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) 
     .fetch_one(&db)
     .await
     .unwrap();
-    assert_eq!(usize::try_from(recorded).unwrap(), count, "messages that were recorded as delivered");
+    assert_eq!(usize::try_from(recorded).unwrap(), count, "messages recorded as delivered");
     db.close().await;
     server.drop("push").await;
     rate(count, Duration::from_secs_f64(seconds))
 }
 
-/// From the post of an event until the last of a person's 20 browsers has it, in milliseconds: the p99 of `rounds`, one
-/// after the other.
+/// From the post of an event until the last of a user's 20 browsers has it, in milliseconds: the p99 of `rounds`, one
+/// after another.
 pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
     server.create_migrated("fan_out").await.close().await;
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
@@ -170,7 +170,7 @@ pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
         for _ in 0..BROWSERS {
             last = arrivals.recv().await.unwrap();
         }
-        // The first opens connections and fills caches.
+        // The first round opens connections and fills caches.
         took.extend((round > 0).then(|| last - posted));
     }
     service.stop();
@@ -180,7 +180,7 @@ pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
     took[(took.len() * 99).div_ceil(100) - 1].as_secs_f64() * 1_000.0
 }
 
-/// Answers every message of a connection at once, and tells when it came.
+/// Responds to each message on a connection at once, and reports its arrival time.
 async fn take(mut stream: TcpStream, arrived: mpsc::UnboundedSender<Instant>) {
     let mut buffer = Vec::with_capacity(4096);
     while matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
@@ -219,7 +219,7 @@ fn session(number: usize) -> String {
     format!("session-{number:06}")
 }
 
-/// Registers a new browser of a person at a push service.
+/// Registers a new browser of a user at a push service.
 async fn register(connection: &mut TcpStream, user: &str, origin: &str) {
     let body = subscription(origin).to_string();
     let text = http::json("PUT", "/v1/me/push-subscriptions", &token(user), &body);
@@ -227,7 +227,7 @@ async fn register(connection: &mut TcpStream, user: &str, origin: &str) {
     assert_eq!(answer.status(), 201, "{}", String::from_utf8_lossy(&answer.body));
 }
 
-/// As a browser hands it out.
+/// In the format of a browser.
 fn subscription(origin: &str) -> Value {
     let (keys, auth) = ece::generate_keypair_and_auth_secret().unwrap();
     let secret = uuid::Uuid::new_v4().simple();
@@ -240,7 +240,7 @@ fn subscription(origin: &str) -> Value {
     })
 }
 
-/// A person's JWT.
+/// A user's JWT.
 fn token(user: &str) -> String {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let expires_at = Utc::now().timestamp() + 600;
@@ -250,7 +250,7 @@ fn token(user: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// An event of the session of the `number`-th person, in turns.
+/// An event for the session of the `number`-th user, round-robin.
 fn event(event_type: EventType, number: usize) -> NewEvent {
     let number = number % USERS;
     let is_assignment = event_type == EventType::SessionAssigned;
@@ -263,7 +263,7 @@ fn event(event_type: EventType, number: usize) -> NewEvent {
     }
 }
 
-/// Accepts `count` messages, in turns for each person.
+/// Accepts `count` messages, round-robin over the users.
 async fn messages(db: &Db, count: usize) {
     for first in (0..count).step_by(GROUP) {
         let events: Vec<NewEvent> =

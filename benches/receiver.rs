@@ -1,4 +1,4 @@
-//! The other side: a fast HTTP server in a process and on a thread of its own, and the handle to it.
+//! A fast HTTP receiver in a separate process with one thread, and the handle to it.
 //!
 //! `/hook` answers at once; `/timed` does so too and notes when each event came; `/timed/closing` closes the connection then;
 //! `/hang` answers only until it is told to hang; `/echo` answers 8 KiB of [`REPEATED`].
@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::http::{Message, request};
 
-/// Where the peers expect it.
+/// The address that the peers expect.
 pub(crate) const ADDRESS: &str = "127.0.0.1:9901";
-/// The argument that makes the bench's own program the receiver.
+/// The argument that makes the benchmark program the receiver.
 pub(crate) const ARGUMENT: &str = "receiver";
 
 /// Where a second receiver listens: that of the tenant whose figures are measured while others are attacked.
@@ -52,7 +52,7 @@ impl Receiver {
         format!("http://{ADDRESS}{path}")
     }
 
-    /// Requests that were answered since the last reset.
+    /// Responses since the last reset.
     pub(crate) async fn answered(&self) -> usize {
         self.control("answered").await.parse().unwrap()
     }
@@ -62,12 +62,12 @@ impl Receiver {
         self.control("hanging").await.parse().unwrap()
     }
 
-    /// From now on `/hang` does not answer.
+    /// Makes `/hang` stop responding.
     pub(crate) async fn hang(&self) {
         self.control("hang").await;
     }
 
-    /// When each event's request came, in microseconds since 1970, by the event's id; forgets them.
+    /// The arrival time of each event's request, in microseconds since 1970, by event id; clears them.
     pub(crate) async fn arrivals(&self) -> HashMap<String, i64> {
         let text = self.control("arrivals").await;
         let line = |line: &str| line.split_once(' ').map(|(id, at)| (id.to_owned(), at.parse().unwrap()));
@@ -121,7 +121,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
         while let Some((message, length)) = Message::read(&buffer) {
             buffer.drain(..length);
             let Some(answer) = answer(&message, &seen) else {
-                // Hangs until the other side closes.
+                // Hangs until the client closes the connection.
                 let mut rest = [0; 64];
                 while matches!(stream.read(&mut rest).await, Ok(1..)) {}
                 seen.lock().unwrap().hanging -= 1;

@@ -1,16 +1,16 @@
-//! What comes out: one table to read, one JSON file to keep.
+//! The results: a printed table, and a JSON file to keep.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// What a figure must reach.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Only to compare with.
+    /// Only for comparison.
     Shown,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Notes a figure, and says it at once: a run takes minutes.
+    /// Adds a figure and prints it at once, because a run takes minutes.
     pub(crate) fn add(&mut self, name: impl Into<String>, measured: f64, unit: &'static str, goal: Goal) {
         let figure = Figure { name: name.into(), measured, unit, goal };
         eprintln!("{}: {} {} {}", figure.name, number(measured), unit, figure.verdict());
@@ -112,7 +112,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// Whole from 100 on, with two decimals below.
+/// Whole from 100, with two decimals below.
 fn number(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

@@ -1,5 +1,5 @@
-//! How cost grows with worker processes (`FIGURES=workers`) and with what is ready (`FIGURES=scale`). Both are measured only
-//! when they are named: ten million ready deliveries take minutes to prepare and 8 GB of disk.
+//! How cost grows with worker processes (`FIGURES=workers`) and with ready deliveries (`FIGURES=scale`). Both are measured only
+//! when named: ten million ready deliveries take minutes to prepare and 8 GB of disk.
 
 use crate::drain;
 use crate::median;
@@ -7,14 +7,14 @@ use crate::receiver::Receiver;
 use crate::report::{Goal, Report};
 use crate::server::Server;
 
-/// Processes, and what they must reach together of what one reaches alone: they share two cores and the database.
+/// Numbers of processes, with the required ratio to the rate of one: they share two cores and the database.
 const WORKERS: [(u16, f64); 2] = [(4, 0.9), (16, 0.8)];
-/// Each process has three claimers: about fifty at one endpoint.
+/// Each process has three claimers: about fifty for one endpoint.
 const AT_ONE_ENDPOINT: u16 = 16;
 const READY: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const ENDPOINTS: u32 = 20;
 
-/// Drains by several worker processes, in turn with drains by one.
+/// Drains with several worker processes, alternating with drains by one.
 pub(crate) async fn workers(report: &mut Report, server: &Server, receiver: &Receiver, count: usize, rounds: usize) {
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len() + 1];
     let mut at_one_endpoint = [Vec::new(), Vec::new()];

@@ -1,5 +1,5 @@
-//! A private PostgreSQL for one run: fresh, on a unix socket, with the server's default settings, so with default
-//! durability (`fsync`, `synchronous_commit` and `full_page_writes` are on).
+//! A private PostgreSQL for one run: new, on a unix socket, with default settings and therefore default durability
+//! (`fsync`, `synchronous_commit` and `full_page_writes` are on).
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use sqlx::postgres::PgConnectOptions;
 
-/// A running server; stopped and removed when dropped.
+/// A running server; stopped and removed on drop.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Child,
@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Creates and starts a server. Root may not run one: then it runs as the user `postgres`.
+    /// Creates and starts a server. PostgreSQL refuses to run as root: then it runs as the user `postgres`.
     pub(crate) fn start() -> Self {
         Self::start_logging(None)
     }
@@ -45,15 +45,15 @@ impl Server {
         self.process.id()
     }
 
-    /// Ends the server at once, as a crash: without a checkpoint, so that it replays its write-ahead log when it starts.
-    /// Starts it again and does not wait until it answers.
+    /// Crashes the server at once, without a checkpoint, so that it replays its write-ahead log at the next start.
+    /// Starts it again without waiting until it responds.
     pub(crate) fn crash_and_restart(&mut self) {
         kill(self.pid(), Signal::SIGQUIT).unwrap();
         self.process.wait().unwrap();
         self.process = postgres(&self.directory, self.log.as_ref());
     }
 
-    /// Whether the server has ended.
+    /// True if the server has exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
@@ -62,7 +62,7 @@ impl Server {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap())
     }
 
-    /// How to connect to `database`.
+    /// The options for a connection to `database`.
     pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new().socket(&self.directory).username("postgres").database(database)
     }
@@ -93,7 +93,7 @@ impl Server {
         self.connect(database, 20).await
     }
 
-    /// A new database with our tables, and partitions for the days of the run.
+    /// A new database with the service's tables, and partitions for the days of the run.
     pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
         schema::migrate(&db, schema::LOCK_TIMEOUT).await.unwrap();
@@ -107,7 +107,7 @@ impl Server {
         db
     }
 
-    /// The end of a database, so that its vacuuming does not slow the next figure.
+    /// Drops a database, so that its vacuuming does not slow the next figure.
     pub(crate) async fn drop(&self, database: &str) {
         let admin = self.connect("postgres", 1).await;
         let text = format!("DROP DATABASE {database} WITH (FORCE)");
@@ -127,7 +127,7 @@ impl Server {
     }
 }
 
-/// Starts the server on its directory.
+/// Starts the server in its directory.
 fn postgres(directory: &Path, log: Option<&File>) -> Child {
     let mut postgres = command("postgres", directory);
     postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory).args(["-c", "listen_addresses="]);
@@ -143,7 +143,7 @@ fn postgres(directory: &Path, log: Option<&File>) -> Child {
     postgres.spawn().unwrap()
 }
 
-/// A program of PostgreSQL, as the user that the server runs as.
+/// A program of PostgreSQL, run as the server's user.
 fn command(program: &str, directory: &Path) -> Command {
     let mut command = Command::new(programs().join(program));
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,4 +1,4 @@
-//! The service as it is shipped: the release build of the binary, in processes of its own.
+//! The release build of the service, in separate processes.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -15,12 +15,12 @@ use crate::prepare::TENANT;
 
 const API: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9902));
 const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9903));
-/// Where the first worker has its metrics; the others count on.
+/// The metrics port of the first worker; the next workers use the following ports.
 const WORKERS_METRICS_PORT: u16 = 9910;
-/// Any key will do.
+/// Any key works.
 const ENCRYPTION_KEYS: &str = "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// A running service; ended when dropped.
+/// A running service, stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Service {
     process: Child,
@@ -30,7 +30,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts `flametree-notify <part>` on a migrated database, with `settings` beside the defaults; what it serves last is there.
+    /// Starts `flametree-notify <part>` on a migrated database with additional `settings`, and waits until it listens.
     pub(crate) async fn start(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = command(database_url);
         command.envs(settings.iter().copied());
@@ -53,7 +53,7 @@ impl Service {
         Self::launch(command, part, token.to_owned(), api, metrics).await
     }
 
-    /// Starts so many workers at once. They serve no API: no token is theirs.
+    /// Starts this many workers at once. They serve no API and have no token.
     pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
         let start = |number| {
             let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number));
@@ -85,7 +85,7 @@ impl Service {
         self.process.id()
     }
 
-    /// Whether the process has ended.
+    /// True if the process has exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
@@ -111,7 +111,7 @@ impl Service {
         http::json(method, path, &self.token, body)
     }
 
-    /// Sets the push config of an agent through the API: signed, for all events.
+    /// Sets an agent's push config through the API: signed, for all events.
     pub(crate) async fn set_push_config(&self, agent: &str, url: &str) {
         let events = ["new_session_started", "ai_assistant_message", "user_message", "transferred_to_live_agent"];
         let body = json!({ "enabled": true, "url": url, "events": events, "timeout_ms": 10_000 }).to_string();
@@ -120,7 +120,7 @@ impl Service {
         assert_eq!(answer.status(), 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
-    /// Everything that the service measures of itself.
+    /// All metrics of the service.
     pub(crate) async fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.metrics).await.unwrap();
         let answer = request(&mut stream, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
@@ -134,16 +134,16 @@ impl Service {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Kills it by SIGKILL.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Ends in order.
+    /// Stops it in order.
     pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM).unwrap();
-        assert!(self.process.wait().unwrap().success(), "the service did not stop well");
+        assert!(self.process.wait().unwrap().success(), "the service failed to stop");
     }
 }
 
@@ -173,7 +173,7 @@ fn command(database_url: &str) -> Command {
         .env("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8")
         .env("FLAMETREE_ALLOW_HTTP", "true")
         .env("FLAMETREE_LOG", "warn")
-        // All post as one tenant.
+        // All events are posted as one tenant.
         .env("FLAMETREE_TENANT_EVENTS_PER_SECOND", "0")
         .stdin(Stdio::null());
     command

@@ -1,4 +1,4 @@
-//! Streams of the operator workspace: what ten thousand open ones cost one process, and how long a change takes to all.
+//! Streams of the operator workspace: the cost of ten thousand open ones in one process, and the latency of a change to all.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ use crate::server::Server;
 use crate::service::Service;
 
 const CLIENTS: usize = 10_000;
-/// Connections that are being opened at once.
+/// Connections opened concurrently.
 const AT_ONCE: usize = 100;
-/// Changes whose way to everybody is measured.
+/// Changes whose latency is measured.
 const CHANGES: usize = 5;
 
 /// What was measured.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// Resident bytes of the process with all streams open, after changes were told to all of them.
+    /// Resident bytes of the process with all streams open, after changes were sent to all of them.
     pub(crate) memory: f64,
     /// From the post of an event until the last client has read the badge, in milliseconds; the median of the changes.
     pub(crate) told_all: f64,
@@ -73,7 +73,7 @@ pub(crate) async fn held(server: &Server) -> Streams {
     Streams { memory, told_all: took[CHANGES / 2].as_secs_f64() * 1_000.0 }
 }
 
-/// Reads until the text has come, and the event with it.
+/// Reads until the text and the rest of its event arrive.
 async fn read_until(stream: &mut TcpStream, expected: &str) {
     let mut read = Vec::with_capacity(512);
     let reading = async {

@@ -16,6 +16,6 @@ class Webhook(http.server.BaseHTTPRequestHandler):
         self.send_response(204 if genuine and fresh else 401)
         self.end_headers()
         if genuine and fresh:
-            print(event_id, json.loads(body)["type"], flush=True)  # do the work after the answer; skip an id seen before
+            print(event_id, json.loads(body)["type"], flush=True)  # work after the response; skip repeated ids
 
 http.server.ThreadingHTTPServer(("127.0.0.1", 9000), Webhook).serve_forever()

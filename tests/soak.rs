@@ -1,4 +1,4 @@
-//! How `make soak` judges growth.
+//! How `make soak` detects growth.
 
 #[path = "../benches/soak/growth.rs"]
 mod growth;
@@ -23,7 +23,7 @@ fn a_value_that_climbs_steadily_grows() {
 }
 
 #[test]
-fn what_grows_in_the_first_tenth_alone_does_not_count() {
+fn ignores_growth_in_the_first_tenth() {
     assert!(is_kept(|minute| f64::from(minute.min(10))));
 }
 
@@ -34,7 +34,7 @@ fn a_small_value_may_grow_by_the_slack() {
 }
 
 #[test]
-fn the_fifth_after_the_first_tenth_is_compared_with_the_last_fifth() {
+fn compares_the_fifth_after_the_first_tenth_with_the_last_fifth() {
     let values: Vec<f64> = (0..100).map(f64::from).collect();
     assert_eq!(Growth::of(&values, 0), Some(Growth { early: 20.0, late: 90.0 }));
 }
@@ -46,7 +46,7 @@ fn a_long_start_leaves_shorter_parts() {
 }
 
 #[test]
-fn too_few_values_are_not_compared() {
+fn does_not_compare_too_few_values() {
     assert_eq!(Growth::of(&[1.0, 2.0, 3.0, 4.0], 0), None);
     assert_eq!(Growth::of(&[1.0; 10], 9), None);
     assert_eq!(Growth::of(&[1.0; 10], 11), None);

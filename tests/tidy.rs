@@ -1,6 +1,6 @@
-//! The conventions of this repository as tests: who may import whom, sizes, first lines, and that documents name what
+//! The conventions of this repository as tests: module imports, sizes, first lines, and that documents name only what
 //! exists.
 //!
-//! Reads text only and uses nothing but the standard library, so that it runs within seconds.
+//! Reads text and uses only the standard library, so that it runs within seconds.
 
 mod conventions;

@@ -1,4 +1,4 @@
-//! What the harness knows of each event: two bits, and for those that only one side has seen the time of that.
+//! The harness's record of each event: two bits, and the time for events that only one side has seen.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,7 +15,7 @@ pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// When the caller knew of the acceptance, or when the request came: of events to healthy endpoints of which only one
+    /// When the caller learned of the acceptance, or when the request arrived, for events to healthy endpoints of which only one
     /// has happened. In microseconds since 1970.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
@@ -23,25 +23,25 @@ pub(crate) struct Book {
     pub(crate) findings: Findings,
 }
 
-/// Durations since the last look, in microseconds.
+/// Durations since the last call, in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
-    /// From the time that an event was due until its caller knew that it is accepted.
+    /// From the time when an event was due until its caller knew that it is accepted.
     pub(crate) accept: Vec<i64>,
-    /// From then until its request came to a healthy endpoint.
+    /// From then until its request arrived at a healthy endpoint.
     pub(crate) receive: Vec<i64>,
 }
 
-/// How the API answered.
+/// The numbers of responses of the API.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// 202.
     pub(crate) accepted: AtomicU64,
-    /// 200 to an event whose first answer was lost.
+    /// 200 for an event whose first response was lost.
     pub(crate) accepted_before: AtomicU64,
-    /// Answers after which the event was posted again.
+    /// Responses after which the event was posted again.
     pub(crate) told_to_repeat: AtomicU64,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub(crate) unanswered: AtomicU64,
 }
 
@@ -58,12 +58,12 @@ impl Book {
         }
     }
 
-    /// The event of a number.
+    /// The event with this number.
     pub(crate) const fn event(&self, number: u32) -> Event {
         if number < self.plan.posted() { Event::posted(number) } else { Event::by_sql(number) }
     }
 
-    /// The caller of an event that was due at `due` knows since `at` that it is accepted.
+    /// The caller of an event that was due at `due` has known since `at` that it is accepted.
     pub(crate) fn accept(&self, event: Event, due: i64, at: i64) {
         self.accepted.set(event.number);
         self.waits.lock().unwrap().accept.push(at - due);
@@ -72,7 +72,7 @@ impl Book {
         }
     }
 
-    /// A request for the event came to an endpoint of this kind.
+    /// A request for the event arrived at an endpoint of this kind.
     pub(crate) fn receive(&self, number: u32, endpoint: Endpoint, at: i64) {
         if !self.received.set(number) {
             self.findings.add("a delivery was received twice", number);
@@ -81,7 +81,7 @@ impl Book {
         }
     }
 
-    /// A request that comes before the caller has its answer does not wait.
+    /// A request that arrives before the caller's response does not wait.
     fn pair(&self, number: u32, wait: impl FnOnce(i64) -> i64, at: i64) {
         match self.one_sided.lock().unwrap().entry(number) {
             Entry::Occupied(other) => self.waits.lock().unwrap().receive.push(wait(other.remove()).max(0)),
@@ -106,7 +106,7 @@ impl Bits {
         Self((0..=count / u64::BITS).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// False if it was set before, or if there is no such event.
+    /// False if it was already set, or if there is no such event.
     pub(crate) fn set(&self, number: u32) -> bool {
         let bit = 1 << (number % u64::BITS);
         self.word(number).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)

@@ -1,4 +1,4 @@
-//! The promises, checked when all deliveries have ended: what callers and endpoints know against the database.
+//! Checks the guarantees after all deliveries have ended: the records of callers and endpoints against the database.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use super::plan::Plan;
 use super::processes::{Outcomes, Processes, log_path};
 use super::traffic::{Endpoint, SESSIONS, number_of};
 
-/// How long the last deliveries may take: those of a killed worker wait for its lease, those to hanging endpoints for
-/// their turns.
+/// The timeout for the last deliveries: those of a killed worker wait for its lease, those to hanging endpoints for
+/// permits.
 const DRAINED_WITHIN: Duration = Duration::from_mins(5);
-/// An attempt that a kill interrupts was claimed at most so long before, in microseconds: its deadline of 5 s, and as much
-/// until its outcome is recorded.
+/// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: its deadline of 5 s, and as long
+/// again until its outcome is recorded.
 const IN_FLIGHT_FOR: i64 = 10_000_000;
-/// The metrics of a killed worker are read just before. What it records between is not in them: a few batches.
+/// A killed worker's metrics are read just before. They lack the outcomes recorded in between: a few batches.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
 /// Waits until no delivery is ready or claimed.
@@ -41,7 +41,7 @@ pub(crate) async fn drain(db: &Db, book: &Book) {
     }
 }
 
-/// All checks; returns numbers for the report.
+/// Runs all checks; returns numbers for the report.
 pub(crate) async fn check(db: &Db, plan: &Plan, book: &Book, processes: &Processes) -> Vec<String> {
     let stored = Bits::new(plan.events());
     events(db, book, &stored).await;
@@ -115,16 +115,18 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
         findings
             .add("a delivery has a wrong outcome", format!("{number}: {outcome} to a {} endpoint", endpoint.name()));
     }
-    // What was refused or has expired was not sent, and an interrupted one may or may not have been. Of hanging
-    // endpoints, the request may be cut off by its deadline before it comes.
+    // Rejected and expired deliveries were not sent, and an interrupted one may have been. A hanging endpoint's request may be
+    // cut off by its deadline before it arrives.
     let must_be_received = match (endpoint, outcome.as_str()) {
         (_, "interrupted") | (Endpoint::Hanging | Endpoint::Backlogged, "timeout") => None,
         (Endpoint::Refusing, _) | (_, "expired") => Some(false),
         _ => Some(true),
     };
     if must_be_received.is_some_and(|expected| expected != received) {
-        findings
-            .add("an outcome is not what the endpoint has seen", format!("{number}: {outcome}, received: {received}"));
+        findings.add(
+            "an outcome does not match the endpoint's requests",
+            format!("{number}: {outcome}, received: {received}"),
+        );
     }
 }
 
@@ -134,7 +136,7 @@ async fn outcomes(db: &Db) -> Outcomes {
     rows.into_iter().map(|(name, count)| (name, count.unsigned_abs())).collect()
 }
 
-/// The workers' metrics against the deliveries in the database.
+/// Compares the workers' metrics with the deliveries in the database.
 async fn compare_outcomes(book: &Book, processes: &Processes, stored: &Outcomes) {
     let metrics = processes.outcomes().await;
     let names: BTreeSet<&String> = metrics.keys().chain(stored.keys()).collect();
@@ -149,10 +151,10 @@ async fn compare_outcomes(book: &Book, processes: &Processes, stored: &Outcomes)
         }
     }
     let late = processes.late_outcomes().await;
-    book.findings.expect_equal("an outcome came after the reaper's", late, 0);
+    book.findings.expect_equal("an outcome arrived after the reaper's", late, 0);
 }
 
-/// The APIs' metrics and the callers' answers against the events in the database.
+/// Compares the APIs' metrics and the callers' responses with the events in the database.
 async fn compare_acceptances(book: &Book, processes: &Processes, plan: &Plan, stored: &Bits) {
     let counts = &book.counts;
     let [accepted, before, unanswered] =
@@ -161,14 +163,14 @@ async fn compare_acceptances(book: &Book, processes: &Processes, plan: &Plan, st
     let by_api = stored.count() - u64::try_from(by_sql).unwrap();
     book.findings.expect_equal("callers know of another number of events than are stored", accepted + before, by_api);
     let counted = processes.accepted().await;
-    // An API that answered 202 to a connection that was closed counts the event.
+    // An API counts an event even if its 202 went to a closed connection.
     if !(accepted..=accepted + unanswered).contains(&counted) {
         book.findings
             .add("metrics count other events than were accepted", format!("{counted}, {accepted} answered 202"));
     }
 }
 
-/// A delivery is interrupted only by the kill of its worker.
+/// Only the kill of its worker may interrupt a delivery.
 async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     let text = "SELECT id::text, (extract(epoch FROM claimed_at) * 1000000)::bigint
                 FROM flametree.deliveries WHERE outcome = 'interrupted'";
@@ -180,7 +182,7 @@ async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     }
 }
 
-/// Small tables with exact bounds, and what must never happen.
+/// Checks small tables with exact limits, and impossible states.
 async fn bounds(db: &Db, book: &Book, kills: usize) {
     let kills = i64::try_from(kills).unwrap();
     for (what, text, expected) in [
@@ -206,7 +208,7 @@ async fn bounds(db: &Db, book: &Book, kills: usize) {
     }
 }
 
-/// What no process may log.
+/// Checks that no process logged a fault.
 fn logs(book: &Book) {
     let directory = log_path("postgres");
     for entry in std::fs::read_dir(directory.parent().unwrap()).unwrap() {

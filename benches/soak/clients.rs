@@ -1,4 +1,4 @@
-//! The callers: they post events to the API at a steady rate, and repeat them as docs/api.md says.
+//! The callers: they post events to the API at a steady rate, and repeat them as docs/api.md describes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::http::{self, Message, try_request};
 use crate::load::CONNECTIONS;
 use crate::receiver::now_us;
 
-/// Longer than the API takes for any answer.
+/// Longer than the API takes for any response.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Before a connection is opened again.
+/// The pause before a connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// Before an event is posted again, if the answer has no `Retry-After`.
+/// The pause before an event is posted again, if the response has no `Retry-After`.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What all callers share.
+/// State that all callers share.
 #[derive(Debug)]
 pub(crate) struct Callers {
     pub(crate) book: Arc<Book>,
@@ -34,7 +34,7 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// Posts all events, each when it is due or as soon after as its connection is free.
+    /// Posts all events, each when it is due or as soon as its connection is free.
     pub(crate) async fn run(self) {
         let callers = Arc::new(self);
         let started = (Instant::now(), now_us());
@@ -56,7 +56,7 @@ struct Caller {
     stream: Option<TcpStream>,
 }
 
-/// What one request came to.
+/// The result of one request.
 enum Reply {
     Accepted {
         duplicate: bool,
@@ -93,13 +93,13 @@ impl Caller {
                 Reply::Accepted { duplicate, deliveries } => {
                     callers.book.accept(event, due, now_us());
                     if duplicate && !may_be_there {
-                        findings.add("a new event was called a duplicate", event.number);
+                        findings.add("a new event was reported as a duplicate", event.number);
                     }
                     let counter = if duplicate { &counts.accepted_before } else { &counts.accepted };
                     counter.fetch_add(1, Ordering::Relaxed);
                     let told = deliveries.and_then(|count| usize::try_from(count).ok());
                     if told != Some(event.deliveries()) {
-                        findings.add("an answer has a wrong number of deliveries", event.number);
+                        findings.add("a response has a wrong number of deliveries", event.number);
                     }
                     return;
                 }
@@ -120,7 +120,7 @@ impl Caller {
         }
     }
 
-    /// Posts an accepted event again: it must be known.
+    /// Posts an accepted event again: it must be recognized.
     async fn repeat(&mut self, event: Event) {
         let text = self.text(event);
         loop {

@@ -1,10 +1,10 @@
-//! Broken promises: how often each was found, with a few examples.
+//! Broken guarantees: how often each was found, with a few examples.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
 
-/// Examples that are kept of each.
+/// The maximum of examples for each.
 const EXAMPLES: usize = 5;
 
 #[derive(Debug, Default)]
@@ -26,14 +26,14 @@ impl Findings {
         }
     }
 
-    /// Adds one if both are not equal.
+    /// Adds a finding if both differ.
     pub(crate) fn expect_equal<T: Copy + PartialEq + Display>(&self, what: &'static str, found: T, expected: T) {
         if found != expected {
             self.add(what, format!("{found} instead of {expected}"));
         }
     }
 
-    /// A line for each; none if every promise was kept.
+    /// One line per finding.
     pub(crate) fn lines(&self) -> Vec<String> {
         let all = self.0.lock().unwrap();
         all.iter()

@@ -1,14 +1,14 @@
-//! Whether a value grows: the medians of two parts of the run are compared, so that single peaks do not count.
+//! Detects growth: compares the medians of two parts of the run, so that single peaks do not count.
 //!
-//! The first tenth of the run is left out: caches fill, and tables reach the size that vacuuming keeps them at. The fifth
-//! after it is compared with the last fifth. In a short run the start is longer than a tenth, and the parts are shorter.
+//! The first tenth of the run is ignored, because caches fill and tables reach their usual size. The next fifth is compared
+//! with the last fifth. In a short run the start is longer than a tenth, and the parts are shorter.
 
 /// How much larger the later median may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
     /// Times the earlier median,
     pub(crate) factor: f64,
-    /// and so much more, for values that are small.
+    /// plus this amount, for small values.
     pub(crate) slack: f64,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Of values that were taken at equal distances, of which at least the first `start` are left out; `None` if there are
+    /// For equally spaced values, of which at least the first `start` are ignored; `None` if there are
     /// too few.
     pub(crate) fn of(values: &[f64], start: usize) -> Option<Self> {
         let first = values.len().div_ceil(10).max(start);

@@ -1,4 +1,4 @@
-//! What must not grow, and by how much it may.
+//! What must not grow, and the tolerances.
 
 use super::growth::{Growth, Tolerance};
 use super::sample::{DatabaseUse, Sample};
@@ -7,31 +7,31 @@ use super::sample::{DatabaseUse, Sample};
 const KEEPS_DATA: &[&str] =
     &["deliveries", "delivery_rollups", "events", "idempotency_keys", "push_config_changes", "replays"];
 
-/// Samples at the start that are left out, however short the run is: for two minutes, in which the first counts are made.
+/// The minimum of samples ignored at the start: two minutes, in which the first counts are made.
 const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
-/// A process: its allocator keeps pages that a peak has needed.
+/// A process: its allocator keeps pages of a peak.
 const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
-/// Processes of the server come and go with connections, and fill their caches of plans.
+/// The server's processes come and go with connections, and fill their plan caches.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };
-/// Connections to endpoints that are kept open come and go with the traffic.
+/// Open connections to endpoints come and go with the traffic.
 const FILES: Tolerance = Tolerance { factor: 1.3, slack: 20.0 };
 const CONNECTIONS: Tolerance = Tolerance { factor: 1.2, slack: 8.0 };
-/// The backlog of the endpoint that hangs is as long as its events may wait.
+/// The backlog of the hanging endpoint contains all its events that have not expired.
 const READY: Tolerance = Tolerance { factor: 1.5, slack: 500.0 };
-/// Autovacuum comes once a minute, and later after a crash, which loses its statistics.
+/// Autovacuum runs once a minute, and later after a crash, which loses its statistics.
 const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 30_000.0 };
-/// A table keeps the size that its worst moment needed: an open transaction beside a late vacuum.
+/// A table keeps its largest size: that during an open transaction and a late vacuum.
 const TABLE: Tolerance = Tolerance { factor: 1.5, slack: 8.0 * MIB };
-/// Pages of an index of random keys are between half full and full, and counts of minutes and hours come at their ends.
+/// Pages of an index with random keys are between half full and full, and rollups are written at the end of minutes and hours.
 const PER_EVENT: Tolerance = Tolerance { factor: 1.5, slack: 64.0 };
 
 /// One comparison.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) name: String,
-    /// Divides the values for the table.
+    /// The divisor and unit for the table.
     pub(crate) unit: Unit,
     pub(crate) growth: Growth,
     pub(crate) most: f64,
@@ -55,7 +55,7 @@ impl Unit {
     }
 }
 
-/// All comparisons over the samples of a run.
+/// Makes all comparisons over the samples of a run.
 pub(crate) fn judge(samples: &[Sample]) -> Vec<Judgement> {
     let mut judge = Judge { samples, judgements: Vec::new() };
     judge.processes();
@@ -73,7 +73,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Those that live through the whole run.
+    /// The processes that run from start to end.
     fn processes(&mut self) {
         for (number, name) in ["api-1", "api-2", "worker-1"].into_iter().enumerate() {
             let of = |sample: &Sample| sample.processes[number].memory as f64;
@@ -114,11 +114,11 @@ impl Judge<'_> {
 
 fn size(sample: &Sample, table: &str) -> Option<(f64, u64)> {
     let tables = &sample.database.as_ref()?.tables;
-    // A table that is made during the run has no size before.
+    // A table created during the run has no earlier size.
     Some((tables.get(table).copied().unwrap_or(0) as f64, sample.counted.accepted))
 }
 
-/// Bytes of the tables: those of the queue itself, the others that must not grow, and those that keep data.
+/// The tables' bytes: those of the queue itself, others that must not grow, and those that keep data.
 pub(crate) fn sizes(database: &DatabaseUse) -> [i64; 3] {
     let mut sums = [0; 3];
     for (table, size) in &database.tables {

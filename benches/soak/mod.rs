@@ -1,8 +1,8 @@
 //! `make soak`: the service under steady traffic for a long time, while workers are killed and the database crashes.
 //!
-//! `SOAK_MINUTES` (60) is how long, `SOAK_FAULT_MINUTES` (5) how far the faults are apart, `SOAK_RATE` (1,000) how many
-//! events come each second. Two APIs and two workers run on one private PostgreSQL with its defaults. The report goes to
-//! `target/soak/table.md`; the exit code is 1 if a promise was broken or something grew that must not.
+//! `SOAK_MINUTES` (60) sets the duration, `SOAK_FAULT_MINUTES` (5) the interval of faults, `SOAK_RATE` (1,000) the events per
+//! second. Two APIs and two workers run on one private PostgreSQL with its defaults. The report goes to
+//! `target/soak/table.md`; the exit code is 1 if a guarantee was broken or something grew that must not.
 
 mod book;
 mod check;
@@ -24,19 +24,19 @@ use std::process::ExitCode;
 use plan::{Plan, directory};
 use run::Run;
 
-/// The argument with which the bench's program does this.
+/// The argument that makes the benchmark program run this.
 pub(crate) const ARGUMENT: &str = "soak";
 
 pub(crate) async fn main() -> ExitCode {
     let plan = Plan::from_environment();
-    // Logs of an earlier run would be taken for this one's.
+    // Logs of an earlier run would be mistaken for those of this one.
     if directory().exists() {
         std::fs::remove_dir_all(directory()).unwrap();
     }
     std::fs::create_dir_all(directory()).unwrap();
     tokio::select! {
         passed = soak(plan) => if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-        // The processes and the server end with the values that hold them.
+        // The processes and the server stop when their values are dropped.
         _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
     }
 }

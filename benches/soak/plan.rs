@@ -1,9 +1,9 @@
-//! How long the run lasts, how fast events come and how often something fails: by the environment.
+//! The duration, the event rate and the fault interval, from the environment.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Rows of the table: of a longer run each is of more than a minute.
+/// The maximum of table rows: in a longer run each covers several minutes.
 const MOST_ROWS: u32 = 90;
 
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ impl Plan {
         Duration::from_mins(u64::from(self.minutes))
     }
 
-    /// Events that are posted to the API; those from SQL have the numbers after them, one for each minute.
+    /// Events posted to the API; those from SQL have the next numbers, one for each minute.
     pub(crate) const fn posted(&self) -> u32 {
         self.minutes * 60 * self.per_second
     }
@@ -50,7 +50,7 @@ fn number(name: &str, default: u32) -> u32 {
     }
 }
 
-/// Where the report and the logs are written.
+/// The folder of the report and the logs.
 pub(crate) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/soak")
 }

@@ -1,4 +1,4 @@
-//! The processes of the service: two APIs and a worker that live through the whole run, and a worker that is killed.
+//! The processes of the service: two APIs and a worker that run from start to end, and a worker that is killed repeatedly.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,12 +16,12 @@ use crate::prepare::TENANT;
 use crate::receiver::now_us;
 use crate::service::{Service, create_token};
 
-/// The deadline of an attempt: the default of the settings, stated because the number of hanging endpoints depends on it.
+/// The deadline of an attempt: the default, written here because the number of hanging endpoints depends on it.
 const TIMEOUT_MS: u32 = 5_000;
-/// Requests to this port of a loopback address are refused: no program listens there.
+/// This port of a loopback address refuses connections, because no program listens there.
 const REFUSING_PORT: u16 = 1;
 
-/// Deliveries by outcome, and how often outcomes came too late.
+/// Deliveries by outcome, and the number of late outcomes.
 pub(crate) type Outcomes = BTreeMap<String, u64>;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Processes {
     pub(crate) apis: Vec<Service>,
     steady: Service,
     victim: Service,
-    /// What the killed workers had counted just before.
+    /// The counts of killed workers just before the kill.
     counted: Outcomes,
     /// When workers were killed, in microseconds since 1970.
     pub(crate) kills: Vec<i64>,
@@ -49,7 +49,7 @@ impl Processes {
         Self { apis, steady, victim, database_url, token, counted: Outcomes::new(), kills: Vec::new(), started }
     }
 
-    /// Sets the push config of every agent; endpoints answer at `receiver`, which is `host:port`.
+    /// Sets the push config of every agent, with endpoints at `receiver`, which is `host:port`.
     pub(crate) async fn configure(&self, receiver: &str) {
         let mut stream = self.apis[0].connect().await;
         for (agent, kind) in traffic::agents() {
@@ -65,7 +65,7 @@ impl Processes {
         }
     }
 
-    /// Kills a worker by SIGKILL and starts another.
+    /// Kills a worker with SIGKILL and starts another.
     pub(crate) async fn kill_worker(&mut self) {
         let counted = outcomes(&self.victim).await;
         self.kills.push(now_us());
@@ -74,13 +74,13 @@ impl Processes {
         self.victim = start("worker", &self.database_url, "", &mut self.started).await;
     }
 
-    /// Every process that should run, with the name that the report uses.
+    /// Every process that should run, with its name in the report.
     fn all(&mut self) -> Vec<(&'static str, &mut Service)> {
         let apis = ["api-1", "api-2"].into_iter().zip(&mut self.apis);
         apis.chain([("worker-1", &mut self.steady), ("worker-2", &mut self.victim)]).collect()
     }
 
-    /// Whether all run; those that have ended are noted.
+    /// True if all run; reports those that have exited.
     pub(crate) fn all_run(&mut self, findings: &Findings) -> bool {
         let ended: Vec<&str> =
             self.all().into_iter().filter_map(|(name, process)| process.has_ended().then_some(name)).collect();
@@ -90,12 +90,12 @@ impl Processes {
         ended.is_empty()
     }
 
-    /// Memory and files of each.
+    /// Memory and open files of each.
     pub(crate) fn usage(&mut self) -> Vec<ProcessUse> {
         self.all().into_iter().map(|(_, process)| ProcessUse::of(process.process_id())).collect()
     }
 
-    /// Outcomes by the metrics of all workers, those that were killed included.
+    /// Outcomes in the metrics of all workers, including killed ones.
     pub(crate) async fn outcomes(&self) -> Outcomes {
         let mut sum = self.counted.clone();
         for worker in [&self.steady, &self.victim] {
@@ -104,7 +104,7 @@ impl Processes {
         sum
     }
 
-    /// Events that the APIs have accepted, by their metrics.
+    /// Accepted events in the metrics of the APIs.
     pub(crate) async fn accepted(&self) -> u64 {
         let mut sum = 0;
         for api in &self.apis {
@@ -113,13 +113,13 @@ impl Processes {
         sum
     }
 
-    /// Outcomes that came after the reaper's: a worker was taken for dead while it lived.
+    /// Outcomes that arrived after the reaper's: a live worker was found dead.
     pub(crate) async fn late_outcomes(&self) -> u64 {
         let metrics = [self.steady.metrics().await, self.victim.metrics().await];
         metrics.iter().flat_map(|text| series(text, "flametree_late_outcomes_total")).map(|(_, count)| count).sum()
     }
 
-    /// Ends all of them in order.
+    /// Stops all of them in order.
     pub(crate) fn stop(self) {
         for process in self.apis.into_iter().chain([self.steady, self.victim]) {
             process.stop();
@@ -133,7 +133,7 @@ async fn start(part: &str, database_url: &str, token: &str, started: &mut u8) ->
     Service::start_at(address(*started), part, database_url, token, log).await
 }
 
-/// Where a process writes its log.
+/// The log file of a process.
 pub(crate) fn log_file(name: &str) -> File {
     File::create(log_path(name)).unwrap()
 }
@@ -142,7 +142,7 @@ pub(crate) fn log_path(name: &str) -> PathBuf {
     directory().join(format!("{name}.log"))
 }
 
-/// A loopback address of this run, so that no port can be in use.
+/// A loopback address of this run, so that all ports are free.
 fn address(number: u8) -> Ipv4Addr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 32 + (high & 31), low, number)

@@ -1,4 +1,4 @@
-//! The endpoints: an HTTP server on a thread of the harness, which notes each event that comes.
+//! The endpoints: an HTTP server on a thread of the harness, which records each event.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::traffic::{Endpoint, number_of};
 use crate::http::Message;
 use crate::receiver::now_us;
 
-/// Starts the server on a free port; it ends with the process.
+/// Starts the server on a free port; it stops with the process.
 pub(crate) fn start(book: &Arc<Book>) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -39,7 +39,7 @@ async fn serve(mut stream: TcpStream, book: Arc<Book>) {
         while let Some((message, length)) = Message::read(&buffer) {
             buffer.drain(..length);
             let Some(answer) = answer(&message, &book) else {
-                // Hangs until the other side closes.
+                // Hangs until the client closes the connection.
                 let mut rest = [0; 64];
                 while matches!(stream.read(&mut rest).await, Ok(1..)) {}
                 return;
@@ -61,7 +61,7 @@ fn answer(message: &Message, book: &Book) -> Option<&'static [u8]> {
     let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
     match body["data"]["customer_id"].as_str().and_then(number_of) {
         Some(number) => book.receive(number, endpoint, now_us()),
-        None => book.findings.add("something else than an event was received", &body),
+        None => book.findings.add("a request was received that is not an event", &body),
     }
     match endpoint {
         Endpoint::Healthy => Some(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),

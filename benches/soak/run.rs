@@ -1,4 +1,4 @@
-//! The time of the load: samples, rows of the table, and faults.
+//! The load phase: samples, rows of the table, and faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::server::Server;
 use crate::service::Service;
 
 const DATABASE: &str = "soak";
-/// Between two samples.
+/// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// Faults come half a minute before a full minute, so that one row of the table shows each, with its recovery.
+/// Faults occur half a minute before a full minute, so that one row of the table shows each with its recovery.
 const FAULT_BEFORE_MINUTE: Duration = Duration::from_secs(30);
-/// How long a crashed server may replay its log.
+/// The maximum time for a crashed server to replay its log.
 const BACK_WITHIN: Duration = Duration::from_mins(2);
-/// How much longer than planned the load may take, for what had to be repeated.
+/// The additional time for events that had to be repeated.
 const LATE: Duration = Duration::from_mins(5);
 
-/// A run and all that it holds.
+/// A run and its parts.
 #[derive(Debug)]
 pub(crate) struct Run {
     plan: Plan,
@@ -54,7 +54,7 @@ impl Run {
         Self { plan, book, processes, db, server, table: Table::start(), samples: Vec::new(), faults: 0 }
     }
 
-    /// Posts all events; takes samples and causes faults meanwhile. Returns early, with false, if a process has ended.
+    /// Posts all events; takes samples and causes faults at the same time. Returns false early if a process has exited.
     pub(crate) async fn load(&mut self) -> bool {
         let started = Instant::now();
         let mut callers = self.callers();
@@ -86,7 +86,7 @@ impl Run {
         self.all_run()
     }
 
-    /// Whether all processes run; those that have ended are noted.
+    /// True if all processes run; reports those that have exited.
     fn all_run(&mut self) -> bool {
         let server_runs = !self.server.has_ended();
         if !server_runs {
@@ -120,7 +120,7 @@ impl Run {
         minutes(self.plan.fault_minutes * (self.faults + 1)).saturating_sub(FAULT_BEFORE_MINUTE)
     }
 
-    /// A worker is killed, or the server crashes, in turn. Returns what happened.
+    /// Kills a worker or crashes the server, alternately. Returns a description.
     async fn fault(&mut self) -> String {
         self.faults += 1;
         if self.faults % 2 == 1 {
@@ -131,7 +131,7 @@ impl Run {
         self.server.crash_and_restart();
         while self.server.options(DATABASE).connect().await.is_err() {
             if started.elapsed() > BACK_WITHIN {
-                self.book.findings.add("the database did not come back", self.faults);
+                self.book.findings.add("the database did not restart", self.faults);
                 break;
             }
             sleep(Duration::from_millis(50)).await;
@@ -156,10 +156,10 @@ impl Run {
     }
 }
 
-/// A row of the table that has started.
+/// A row of the table in progress.
 #[derive(Debug)]
 struct OpenRow {
-    /// At the end of which minute it is closed.
+    /// The minute at whose end it is closed.
     minute: u32,
     began: Instant,
     counted: Counted,

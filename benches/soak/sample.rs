@@ -1,4 +1,4 @@
-//! What the processes and the database use at a moment.
+//! The resources of the processes and the database at one time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use flametree_notify::store::Db;
 use sqlx::Row as _;
 
-/// A database that has just crashed does not answer; the next sample will find it.
+/// The timeout: a database that has just crashed does not respond, and the next sample will include it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) processes: Vec<ProcessUse>,
-    /// `None`: it did not answer.
+    /// `None`: the database did not respond.
     pub(crate) database: Option<DatabaseUse>,
     pub(crate) counted: Counted,
 }
 
-/// Since the start.
+/// Time since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counted {
-    /// Events that were accepted.
+    /// Accepted events.
     pub(crate) accepted: u64,
-    /// Deliveries that have an outcome.
+    /// Deliveries with an outcome.
     pub(crate) finished: u64,
 }
 
@@ -36,19 +36,19 @@ pub(crate) struct ProcessUse {
 
 #[derive(Debug, Clone)]
 pub(crate) struct DatabaseUse {
-    /// Of the service.
+    /// Connections of the service.
     pub(crate) connections: i64,
     pub(crate) ready: i64,
-    /// Rows of `ready_deliveries` and `claims` that no transaction can see any more.
+    /// Dead tuples of `ready_deliveries` and `claims`.
     pub(crate) dead: i64,
-    /// Bytes with indexes, by table; partitions count for their table.
+    /// Bytes including indexes, by table; partitions count for their table.
     pub(crate) tables: BTreeMap<String, i64>,
-    /// Memory that the server's processes do not share, in bytes.
+    /// Private memory of the server's processes, in bytes.
     pub(crate) memory: u64,
 }
 
 impl ProcessUse {
-    /// Zeros for a process that has ended.
+    /// Zeros for a process that has exited.
     pub(crate) fn of(process_id: u32) -> Self {
         let memory = status(process_id, "VmRSS:").unwrap_or(0) * 1024;
         let files = std::fs::read_dir(format!("/proc/{process_id}/fd")).map_or(0, Iterator::count);
@@ -67,7 +67,7 @@ impl DatabaseUse {
 }
 
 async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
-    // Statistics of dead rows are lost with a crash of the server: the tables themselves are read. They are small.
+    // A crash of the server loses its statistics of dead tuples, so the tables themselves are read. They are small.
     let text = "SELECT (SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name LIKE 'flametree-notify%') AS connections,
                        (SELECT count(*) FROM flametree.ready_deliveries) AS ready,
@@ -89,13 +89,13 @@ async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
         connections: row.get("connections"),
         ready: row.get("ready"),
         dead: row.get("dead"),
-        // A table that is dropped meanwhile has no size.
+        // A table dropped in the meantime has no size.
         tables: tables.into_iter().filter_map(|(name, size)| Some((name, size?))).collect(),
         memory: 0,
     })
 }
 
-/// Memory of the server's processes without what they share.
+/// Memory of the server's processes without shared pages.
 fn private_memory(server: u32) -> u64 {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -103,7 +103,7 @@ fn private_memory(server: u32) -> u64 {
     of_server.filter_map(|id| status(id, "RssAnon:")).sum::<u64>() * 1024
 }
 
-/// A number of `/proc/<id>/status`; `None` if the process has ended.
+/// A number of `/proc/<id>/status`; `None` if the process has exited.
 fn status(process_id: u32, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())

@@ -1,4 +1,4 @@
-//! The caller from SQL: each minute it accepts an event in a transaction that stays open for 20 s.
+//! The SQL caller: each minute it accepts an event in a transaction that stays open for 20 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::traffic::Event;
 use crate::prepare::TENANT;
 use crate::receiver::now_us;
 
-/// In each minute: before the faults, so that some of them hit the open transaction.
+/// The start within each minute: before the faults, so that some of them hit the open transaction.
 const BEGINS_AT: Duration = Duration::from_secs(20);
-/// How long the transaction is open: old rows stay on disk meanwhile.
+/// How long the transaction is open: dead tuples stay on disk until then.
 const OPEN_FOR: Duration = Duration::from_secs(20);
-/// Before the transaction is repeated that the server's crash has ended.
+/// The pause before a transaction is repeated after a crash of the server.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts an event in each of `minutes`, with numbers from `first` on.
@@ -25,7 +25,7 @@ pub(crate) async fn run(db: Db, book: Arc<Book>, first: u32, minutes: u32) {
     for minute in 0..minutes {
         sleep_until(started + Duration::from_mins(u64::from(minute)) + BEGINS_AT).await;
         let event = Event::by_sql(first + minute);
-        // A commit whose answer was lost is found by the idempotency key, as over HTTP.
+        // If the response to a commit was lost, the idempotency key finds the event, as over HTTP.
         while let Err(error) = enqueue(&db, event).await {
             eprintln!("the SQL caller repeats its transaction: {error}");
             sleep(REPEAT_PAUSE).await;

@@ -1,4 +1,4 @@
-//! The report: a table with a row for each minute, what was compared, and the verdict. Markdown, to read and for documents.
+//! The report: a table with a row for each minute, the comparisons, and the verdict, as Markdown.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ const HEAD: &str = "\
 | all, MiB | PostgreSQL, MiB | files | connections |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// A row of the table: what happened since the row before it, and the last sample.
+/// A row of the table: the numbers since the previous row, and the last sample.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) minute: u32,
     pub(crate) faults: Vec<String>,
-    /// How long it took, in seconds.
+    /// Its duration, in seconds.
     pub(crate) seconds: f64,
     pub(crate) accepted: u64,
     pub(crate) finished: u64,
@@ -47,7 +47,7 @@ impl Table {
         writeln!(self.text, "{line}").unwrap();
     }
 
-    /// Prints the end of the report and writes all of it; returns where.
+    /// Prints the end of the report and writes all of it; returns its path.
     pub(crate) fn finish(
         self,
         plan: &Plan,
@@ -63,7 +63,7 @@ impl Table {
         }
         writeln!(end, "\n{} minutes, {} events/s: {}", plan.minutes, plan.per_second, counts.join("; ")).unwrap();
         match findings {
-            [] => writeln!(end, "\nPASS: every promise was kept, and nothing grew.").unwrap(),
+            [] => writeln!(end, "\nPASS: every guarantee was kept, and nothing grew.").unwrap(),
             some => writeln!(end, "\nFAIL:\n- {}", some.join("\n- ")).unwrap(),
         }
         print!("{end}");

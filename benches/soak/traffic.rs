@@ -1,40 +1,40 @@
-//! What each event of the run is, by its number alone: its session, its agent, its type and what must become of it.
+//! Derives each event of the run from its number: its session, agent, type and expected outcome.
 //!
-//! A thousand sessions run at a time, each an event in turn, through the whole life of a conversation; ten such groups take
-//! turns, so that 10,000 sessions are opened, assigned and resolved again and again.
+//! A thousand sessions are open at a time, each with an event in turn, through the whole life of a conversation; ten such groups
+//! alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
 
 use serde_json::{Value, json};
 
 use crate::prepare::TEXT;
 
-/// Sessions that are used in turn.
+/// Sessions used in turn.
 pub(crate) const SESSIONS: u32 = 10_000;
-/// Sessions that are open at the same time.
+/// Sessions open at the same time.
 const OPEN: u32 = 1_000;
 /// Events of a session's life.
 const LIFE: u32 = 20;
 /// Healthy agents: each gets about a hundredth of the events.
 const HEALTHY: u32 = 100;
-/// Agents of each kind that fails.
+/// Agents of each failing kind.
 const FAILING: u32 = 10;
-/// Agents whose endpoint hangs. With a timeout of 5 s each can take its share of the events, so no backlog grows.
+/// Agents with a hanging endpoint. With a timeout of 5 s each can handle its share of the events, so no backlog grows.
 const HANGING: u32 = 100;
-/// How long deliveries to the endpoint with a backlog may wait, in seconds: this bounds the backlog.
+/// The expiry of deliveries to the endpoint with a backlog, in seconds: it limits the backlog.
 const BACKLOG_EXPIRES: u32 = 60;
-/// Of a hundred events the one that is posted a second time after it was accepted.
+/// In each hundred events, the one that is posted again after it was accepted.
 const REPEATED: u32 = 50;
 
 /// How an endpoint behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Healthy,
-    /// Answers 500.
+    /// Responds with 500.
     Failing,
     /// Refuses connections.
     Refusing,
-    /// Never answers. One of many, with few events each.
+    /// Never responds. One of many, with few events each.
     Hanging,
-    /// Never answers, and gets more events than it could take.
+    /// Never responds, and gets more events than it can handle.
     Backlogged,
 }
 
@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// Outcomes that its deliveries may have, other than `interrupted` after the kill of a worker.
+    /// The possible outcomes of its deliveries, other than `interrupted` after the kill of a worker.
     pub(crate) const fn outcomes(self) -> &'static [&'static str] {
         match self {
             Self::Healthy => &["delivered"],
@@ -92,14 +92,14 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// The `number`-th event that is posted to the API.
+    /// The `number`-th event posted to the API.
     pub(crate) const fn posted(number: u32) -> Self {
         let group = number / (OPEN * LIFE);
         let session = (group * OPEN + number % OPEN) % SESSIONS;
         Self { number, session, step: number / OPEN % LIFE, by_sql: false }
     }
 
-    /// An event from SQL: a message of a session of its own, so that its open transaction holds up nothing else.
+    /// An event from SQL: a message of a separate session, so that its open transaction delays no other event.
     pub(crate) const fn by_sql(number: u32) -> Self {
         Self { number, session: 0, step: 1, by_sql: true }
     }
@@ -126,17 +126,17 @@ impl Event {
         }
     }
 
-    /// How many deliveries it must have: webhooks are not sent for assignments and resolutions.
+    /// The expected number of deliveries: webhooks are not sent for assignments and resolutions.
     pub(crate) const fn deliveries(self) -> usize {
         if matches!(self.step, 11 | 19) { 0 } else { 1 }
     }
 
-    /// Whether its accepted event is posted again.
+    /// True if its accepted event is posted again.
     pub(crate) const fn is_repeated(self) -> bool {
         self.number % 100 == REPEATED
     }
 
-    /// The customer, by which an event is recognized at the receiver and in the database.
+    /// The customer, which identifies an event at the receiver and in the database.
     pub(crate) fn customer(self) -> String {
         format!("{CUSTOMER}{}", self.number)
     }
@@ -149,7 +149,7 @@ impl Event {
             Endpoint::Failing | Endpoint::Refusing | Endpoint::Hanging | Endpoint::Backlogged => self.session / 100,
         };
         let session = if self.by_sql { format!("sql-{}", self.number) } else { format!("session-{}", self.session) };
-        // Keys in no order, as those that callers make by random.
+        // Unordered keys, like random ones of callers.
         let key = u64::from(self.number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut body = json!({
             "type": self.event_type(), "agent_id": agent(kind, of_kind % kind.agents()), "session_id": session,

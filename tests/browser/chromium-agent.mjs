@@ -1,4 +1,4 @@
-// The page of an agent: what is saved twice, what is wrong beside its field, what a test shows, and deliveries as they come.
+// The page of an agent: saving in two steps, faults next to their fields, endpoint tests, and live deliveries.
 import assert from 'node:assert/strict';
 
 import { chromium } from './lib/chromium.mjs';
@@ -15,18 +15,18 @@ const openWindow = async (page) => {
   await click(page, 'button', SET);
   await page.waitForSelector(WINDOW);
 };
-/** The `Save` of the window, not the page's behind it. */
+/** The `Save` of the dialog, not that of the page behind it. */
 const saveWindow = (page) => page.locator('dialog button[type=submit]').click();
 const isClosed = (page) => until('the window is closed', async () => (await page.$(WINDOW)) === null);
 const saveButton = (page) => page.$('.page-head .button.primary');
 const savePage = async (page) => {
   const button = await saveButton(page);
   await button.click();
-  // The confirmation of an earlier save may still be there.
+  // The confirmation of an earlier save may still be visible.
   await until('the page is saved', () => button.evaluate((shown) => shown.disabled));
   await shows(page, 'Saved');
 };
-/** What is said to be wrong with a field, by its name. */
+/** The fault shown next to a field, by its name. */
 const fault = (page, name) =>
   page.$eval(named('textbox', name), (input) => {
     const places = input
@@ -51,13 +51,13 @@ await run(async (opening) => {
   await page.evaluateOnNewDocument(() => localStorage.setItem('flametree.notifications-dialog-closed', 'yes'));
   await signInAs(page, 'ada', 'admin', '?page=agents');
 
-  await step('an agent without settings is opened by its ID', async () => {
+  await step('a user opens an agent without settings by its ID', async () => {
     await type(page, 'Open an agent by its ID', 'agent-1');
     await click(page, 'button', 'Open');
     await shows(page, 'No deliveries yet');
   });
 
-  await step('the card is there in Advanced mode alone', async () => {
+  await step('the card is visible only in Advanced mode', async () => {
     await page.waitForSelector(named('switch', 'Advanced mode'));
     assert.equal(await page.$(named('button', SET)), null);
     await click(page, 'switch', 'Advanced mode');
@@ -65,7 +65,7 @@ await run(async (opening) => {
     await shows(page, 'Not set');
   });
 
-  await step('each fault stands beside its field', async () => {
+  await step('each fault is shown next to its field', async () => {
     await openWindow(page);
     await saveWindow(page);
     await faulty(page, 'URL', 'Enter the URL of your endpoint');
@@ -90,14 +90,14 @@ await run(async (opening) => {
     await isClosed(page);
   });
 
-  await step('nothing is in force before the page is saved too', async () => {
+  await step('settings apply only after the page is saved too', async () => {
     await shows(page, 'Not saved yet');
     assert.equal((await config()).url, null);
     await post('user_message', 's-0', { text: 'too early' });
     assert.equal((await api('GET', 'deliveries?session_id=s-0', ADMIN)).data.length, 0);
   });
 
-  await step('the way past the menu leads to the content, and leaves nothing', async () => {
+  await step('the skip link leads to the content and then disappears', async () => {
     await page.focus('a.skip');
     await page.keyboard.press('Enter');
     await until('the content has the focus', () => page.evaluate(() => document.activeElement.id === 'content'));
@@ -109,7 +109,7 @@ await run(async (opening) => {
     await click(page, 'link', 'Profile');
     await page.waitForSelector(named('dialog', 'Leave without saving?'));
     await click(page, 'button', 'Stay on this page');
-    // A window's end is told by an event of its own; until then nothing is asked again.
+    // The dialog reports its close with an event; until then the page does not ask again.
     const inFront = () => until('the page is in front again', async () => (await page.$('dialog')) === null);
     await inFront();
     assert.equal(await text(page, 'h1'), 'agent-1');
@@ -124,7 +124,7 @@ await run(async (opening) => {
     await shows(page, 'Not saved yet');
   });
 
-  await step('the second Save puts it in force, and shows the signing secret once', async () => {
+  await step('the second Save applies the settings, and shows the signing secret once', async () => {
     await savePage(page);
     await shows(page, 'Signing secret');
     assert.match(await page.$eval(named('textbox', 'Signing secret'), (input) => input.value), /^whsec_/);
@@ -133,11 +133,11 @@ await run(async (opening) => {
     assert.deepEqual(saved.headers, [{ name: 'Authorization', secret: true, value: null, value_set: true }]);
     assert.equal(await (await saveButton(page)).evaluate((button) => button.disabled), true);
     await say('s-1', 'Where is my <b>order</b>?');
-    await until('the endpoint hears of it', () => hook.received.length === 1);
+    await until('the endpoint receives it', () => hook.received.length === 1);
     assert.equal(hook.received[0].headers.authorization, 'Bearer s3cret');
   });
 
-  await step('no window outlives its page, and what was changed in one is not left unasked', async () => {
+  await step('no dialog outlives its page, and leaving one with changes asks for confirmation', async () => {
     const noWindow = () => until('no window is open', async () => (await page.$('dialog')) === null);
     const again = async () => {
       await page.evaluate(() => history.forward());
@@ -159,7 +159,7 @@ await run(async (opening) => {
     await shows(page, 'Open an agent by its ID');
     await noWindow();
     await again();
-    // Its token is not believed any more.
+    // Its token is no longer valid.
     await page.setRequestInterception(true);
     const refuse = (request) =>
       request.url().includes('/v1/') ? request.respond({ status: 401, contentType: 'application/json', body: '{}' }) : request.continue();
@@ -172,14 +172,14 @@ await run(async (opening) => {
     await signInAs(page, 'ada', 'admin', '?agent=agent-1');
   });
 
-  await step('a delivery appears by itself, and can be looked at and sent again', async () => {
+  await step('a delivery appears automatically, and can be viewed and replayed', async () => {
     await until('the delivery is listed', async () => (await rows(page))[0]?.startsWith('User Message s-1 Delivered 200'));
     await click(page, 'button', 'User Message');
     await shows(page, '"text":"Where is my <b>order</b>?"');
     await shows(page, 'Authorization');
-    assert.equal(await page.$('dialog pre b'), null, 'texts are texts');
+    assert.equal(await page.$('dialog pre b'), null, 'texts are not interpreted as HTML');
     await page.keyboard.press('Escape');
-    // The service has the first request, and its answer is lost.
+    // The service gets the first request, but its response is lost.
     const keys = [];
     const loseFirst = async (request) => {
       if (!request.url().endsWith('/replay')) return request.continue();
@@ -193,28 +193,28 @@ await run(async (opening) => {
     page.on('request', loseFirst);
     await click(page, 'button', 'Replay User Message');
     await shows(page, 'The service cannot be reached');
-    await until('the endpoint hears again', () => hook.received.length === 2);
+    await until('the endpoint receives another', () => hook.received.length === 2);
     await click(page, 'button', 'Replay User Message');
     await shows(page, 'Replayed');
     page.off('request', loseFirst);
     await page.setRequestInterception(false);
     page.complaints = page.complaints.filter((complaint) => !complaint.includes('ERR_FAILED'));
     assert(keys.length === 2 && keys[0] === keys[1] && keys[0].length === 32, `${keys}`);
-    assert.equal(hook.received.length, 2, 'the second request made no other delivery');
+    assert.equal(hook.received.length, 2, 'the second request created no other delivery');
     assert.equal(hook.received[1].headers['webhook-id'], hook.received[0].headers['webhook-id']);
     await page.mouse.move(5, 5);
     await page.evaluate(() => document.activeElement.blur());
     await until('the second delivery is listed', async () => (await rows(page)).length === 2);
   });
 
-  await step('what comes while a row has the focus waits, and nothing moves', async () => {
+  await step('new deliveries wait while a row has the focus, and nothing moves', async () => {
     const held = await page.waitForSelector(named('button', 'User Message'));
     await held.focus();
     await post('transferred_to_live_agent', 's-1');
     const news = await page.waitForSelector(named('button', 'Show 1 new'));
     assert.equal((await rows(page)).length, 2);
     await news.click();
-    await until('it is shown', async () => (await rows(page))[0]?.startsWith('Transferred to Live Agent'));
+    await until('the delivery is shown', async () => (await rows(page))[0]?.startsWith('Transferred to Live Agent'));
   });
 
   await step('a saved secret shows as set, and stays', async () => {
@@ -231,12 +231,12 @@ await run(async (opening) => {
     await isClosed(page);
     await savePage(page);
     await say('s-2', 'once more');
-    await until('the endpoint hears', () => hook.received.length === 4);
+    await until('the endpoint receives it', () => hook.received.length === 4);
     const { headers } = hook.received[3];
     assert.deepEqual([headers.authorization, headers['x-env']], ['Bearer s3cret', 'prod']);
   });
 
-  await step('another origin asks for the secret again', async () => {
+  await step('another origin requires the secret again', async () => {
     const other = opening(await endpoint());
     await openWindow(page);
     await type(page, 'URL', other.url());
@@ -248,12 +248,12 @@ await run(async (opening) => {
     await isClosed(page);
     await savePage(page);
     await say('s-3', 'to the new one');
-    await until('the new endpoint hears', () => other.received.length === 1);
+    await until('the new endpoint receives it', () => other.received.length === 1);
     assert.equal(other.received[0].headers.authorization, 'Bearer new');
     assert.equal(hook.received.length, 4);
   });
 
-  await step('what only the service finds wrong stands beside its field too', async () => {
+  await step('faults that only the service finds are shown next to their fields too', async () => {
     await openWindow(page);
     const names = await page.$$(named('textbox', 'Name'));
     await names[1].evaluate((input) => input.select());
@@ -269,7 +269,7 @@ await run(async (opening) => {
     await page.reload();
   });
 
-  await step('a test shows the answer of the endpoint, its steps and what they mean', async () => {
+  await step('a test shows the response of the endpoint, its steps and their meaning', async () => {
     await openWindow(page);
     await type(page, 'URL', hook.url('/elsewhere'));
     await page.locator('.header-row input[type=password]').fill('Bearer s3cret');
@@ -284,14 +284,14 @@ await run(async (opening) => {
       await shows(page, part);
     }
     const { url, body } = hook.received.at(-1);
-    assert.deepEqual([url, body.test], ['/elsewhere', true], 'by the draft, which is not saved');
+    assert.deepEqual([url, body.test], ['/elsewhere', true], 'the test uses the unsaved draft');
     assert.equal((await config()).url.endsWith('/elsewhere'), false);
     hook.close();
     await click(page, 'button', 'Send test');
     await shows(page, 'Not reachable');
   });
 
-  await step("somebody else's change is not overwritten", async () => {
+  await step("saving does not overwrite another user's change", async () => {
     const body = { ...(await config()), enabled: false };
     for (const readOnly of ['warnings', 'disabled_reason']) delete body[readOnly];
     await api('PUT', 'agents/agent-1/push-config', ADMIN, body);
@@ -301,7 +301,7 @@ await run(async (opening) => {
     await shows(page, 'Paused');
   });
 
-  await step('a viewer looks on', async () => {
+  await step('a viewer sees the settings but cannot change them', async () => {
     const context = await browser.createBrowserContext();
     const viewer = await tab(context);
     await signInAs(viewer, 'vera', 'viewer', '?agent=agent-1');
@@ -322,6 +322,6 @@ await run(async (opening) => {
 
   await open(page, '?page=agents');
   await shows(page, 'agent-1');
-  // The answers 412 and 422 are meant.
+  // The responses 412 and 422 are expected.
   assertQuiet(page, /412/, /422/);
 });

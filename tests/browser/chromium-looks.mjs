@@ -1,4 +1,4 @@
-// Every page in every state, by day, by night and on a phone: looked over by axe, and kept as pictures in target/portal/.
+// Every page in every state, in light and dark mode and on a phone: checked by axe, with pictures in target/portal/.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 
@@ -12,14 +12,14 @@ const PICTURES = new URL('../../target/portal/', import.meta.url);
 const ADMIN = token('ada', 'admin');
 const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
 const DESKTOP = { width: 1280, height: 800 };
-/** Without touch, for which the page would be loaded anew. */
+/** Without touch, which would reload the page. */
 const PHONE = { width: 390, height: 844 };
 const SET = 'Set push notification configuration';
 const EVENTS = ['new_session_started', 'ai_assistant_message', 'user_message', 'transferred_to_live_agent'];
 
 const faults = [];
 
-/** What axe finds, be it serious or not. */
+/** Collects the violations that axe finds, of any impact. */
 async function check(page, name) {
   await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
@@ -28,14 +28,14 @@ async function check(page, name) {
   }
 }
 
-/** Titles of rows that what stands beside them leaves no room for. */
+/** Titles of rows without enough width. */
 const squeezed = () =>
   [...document.querySelectorAll('.row .title')]
     .filter((title) => title.getClientRects().length > 0)
     .filter((title) => title.clientHeight > 2.5 * Number.parseFloat(getComputedStyle(title).lineHeight))
     .map((title) => title.textContent);
 
-/** The page as it is now, in each look. */
+/** The current page in each mode. */
 async function look(page, name) {
   for (const [kind, scheme, viewport] of [
     ['light', 'light', DESKTOP],
@@ -64,7 +64,7 @@ async function configure(agent, url, more = {}) {
   await api('PUT', `agents/${agent}/push-config`, ADMIN, { enabled: true, url, headers, events: EVENTS, ...more });
 }
 
-/** Sessions as they are on a working day. */
+/** The sessions of a working day. */
 async function workday() {
   const session = 's-order-48213';
   const of = { agent_id: 'shop-assistant' };
@@ -162,7 +162,7 @@ await run(async (opening) => {
     await click(page, 'button', 'Leave without saving');
   });
 
-  await step('an endpoint that was just set up', async () => {
+  await step('a new endpoint', async () => {
     await open(page, '?agent=returns-desk');
     await shows(page, 'No deliveries yet');
     await click(page, 'button', SET);
@@ -176,7 +176,7 @@ await run(async (opening) => {
     await page.hover('.page-head h1');
     const disabled = await ground();
     await page.hover('.page-head .button.primary');
-    assert.equal(await ground(), disabled, 'a disabled button is not lit up under the pointer');
+    assert.equal(await ground(), disabled, 'a disabled button has no hover color');
     await look(page, 'agent-secret');
   });
 
@@ -207,7 +207,7 @@ await run(async (opening) => {
     }
   });
 
-  await step('what is not there, not yet there, or not to be had', async () => {
+  await step('pages that are missing, loading, or unavailable', async () => {
     await open(page, '?page=nowhere');
     await look(page, 'nothing-here');
     await page.setRequestInterception(true);

@@ -1,4 +1,4 @@
-// The client module by itself, as another portal imports it: many tabs, faults of every kind, and a key that has changed.
+// The client module alone, as another portal imports it: many tabs, faults of every kind, and a changed key.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
@@ -9,10 +9,10 @@ import { env, run, step, until } from './lib/test.mjs';
 const PUSH = `http://${env('PUSH_ADDRESS')}:8182/wpush`;
 /** A page of this origin that is not the reference portal. */
 const ELSEWHERE = `${origin}/livez`;
-/** More tabs than a browser opens connections to one server. */
+/** More tabs than a browser's maximum of connections to one server. */
 const TABS = 8;
 
-/** A tab with a client of its own, as `window.client`; `window.bearer` is its token. */
+/** A tab with a separate client as `window.client`; `window.bearer` is its token. */
 async function client(browser, user, { role = 'operator', options = {}, prepare = async () => {} } = {}) {
   const page = await tab(browser);
   await prepare(page);
@@ -27,7 +27,7 @@ async function client(browser, user, { role = 'operator', options = {}, prepare 
   return page;
 }
 
-/** What an attempt throws: the error's code and message. */
+/** The code and message of the error that an attempt throws. */
 const thrown = (page, attempt) =>
   page.evaluate(async (name) => {
     try {
@@ -60,23 +60,23 @@ const locks = (page) =>
 await run(async (opening) => {
   const { browser } = opening(await chromium());
 
-  await step('many tabs share one stream, and all of them hear of every change', async () => {
+  await step('many tabs share one stream, and each of them gets every change', async () => {
     const tabs = [];
     for (let number = 0; number < TABS; number += 1) tabs.push(await client(browser, 'ada'));
     const stranger = await client(browser, 'otto', { role: 'admin' });
-    // The first one holds the stream.
+    // The first tab holds the stream.
     await watch(tabs[0]);
     await until('the first counts none', async () => (await count(tabs[0])) === 0);
     await Promise.all([...tabs.slice(1), stranger].map(watch));
     await assign('s-1', 'ada');
     await until('all count one', async () => (await Promise.all([...tabs, stranger].map(count))).every((one) => one === 1));
-    await until('one tab of each person holds a stream', async () => {
+    await until('one tab of each user holds a stream', async () => {
       const [held, pending] = await locks(tabs[0]);
       return held === 2 && pending === TABS - 1;
     });
     const answered = await tabs.at(-1).evaluate(async () => (await fetch('/livez')).status);
-    assert.equal(answered, 200, 'there are connections left');
-    // It goes: another one takes over.
+    assert.equal(answered, 200, 'connections are left');
+    // It closes: another tab takes over.
     await tabs.shift().close();
     await assign('s-2', 'ada');
     await until('the others count two', async () => (await Promise.all(tabs.map(count))).every((one) => one === 2));
@@ -90,7 +90,7 @@ await run(async (opening) => {
     }
   });
 
-  await step('a tab that the browser has frozen with the stream is relieved by the one that is looked at', async () => {
+  await step('the visible tab takes over the stream of a frozen tab', async () => {
     const holder = await client(browser, 'ada', { prepare: quicken });
     await watch(holder);
     await until('it counts none', async () => (await count(holder)) === 0);
@@ -98,7 +98,7 @@ await run(async (opening) => {
     const streams = [];
     page.on('request', (request) => request.url().endsWith('/v1/workspace/stream') && streams.push(request));
     await watch(page);
-    await until('it is told', async () => (await count(page)) === 0);
+    await until('the other tab counts none', async () => (await count(page)) === 0);
     await page.bringToFront();
     const devtools = await holder.createCDPSession();
     await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
@@ -111,7 +111,7 @@ await run(async (opening) => {
       await until('both count none', async () => (await count(one)) === 0);
       assertQuiet(one);
     }
-    assert.deepEqual(await locks(page), [1, 1], 'the other waits for its turn');
+    assert.deepEqual(await locks(page), [1, 1], 'the other tab waits for the lock');
     await Promise.all([page.close(), holder.close()]);
   });
 
@@ -124,13 +124,13 @@ await run(async (opening) => {
     const { kind, code } = await thrown(page, 'enable');
     assert.deepEqual([kind, code], ['NotificationsError', 'blocked']);
     assert.equal(await page.evaluate(() => window.client.permissionState()), 'blocked');
-    // In the site settings: no click on this page is needed.
+    // Allowed in the site settings: needs no click on this page.
     await permit(browser, 'granted');
     await until('it is enabled', () => page.evaluate(() => window.states.at(-1) === 'enabled'));
     assert.equal((await browsersOf('ada')).length, 1);
     await page.evaluate(() => window.client.disable());
     assert.deepEqual([await browsersOf('ada'), await page.evaluate(() => window.states.at(-1))], [[], 'not_enabled']);
-    assert.equal(await page.evaluate(() => window.client.start()), 'not_enabled', 'off remains off');
+    assert.equal(await page.evaluate(() => window.client.start()), 'not_enabled', 'disabled notifications stay disabled');
     await page.evaluate(() => window.client.enable());
     assert.equal((await browsersOf('ada')).length, 1);
     assertQuiet(page);
@@ -154,7 +154,7 @@ await run(async (opening) => {
     await page.close();
   });
 
-  await step('signing out does both halves, whichever of them fails', async () => {
+  await step('signing out does both steps even if one fails', async () => {
     const start = async () => {
       const page = await client(browser, 'heidi', { prepare: (fresh) => pretendPushService(fresh, PUSH) });
       assert.equal(await page.evaluate(() => window.client.start()), 'enabled');
@@ -177,12 +177,12 @@ await run(async (opening) => {
       return await window.client.signOut();
     });
     assert.deepEqual(withoutBrowser, { unsubscribed: false, removed: true });
-    // The one whose removal failed is left, and is found gone by the first message.
+    // The subscription whose removal failed remains, and the first message finds it gone.
     assert.equal((await browsersOf('heidi')).length, 1);
     await other.close();
   });
 
-  await step('a push service that answers late is taken all the same, and told of first', async () => {
+  await step('the module reports a slow push service, and accepts its late response', async () => {
     const prepare = async (page) => {
       await pretendPushService(page, PUSH);
       await page.evaluateOnNewDocument(() => {
@@ -207,7 +207,7 @@ await run(async (opening) => {
     await page.close();
   });
 
-  await step('whoever signs out while it is being enabled is not registered', async () => {
+  await step('a user who signs out during registration is not registered', async () => {
     for (const waitsFor of ['the answer of the push service', 'the answer of the person']) {
       const page = await client(browser, 'karl', {
         prepare: async (fresh) => {
@@ -241,7 +241,7 @@ await run(async (opening) => {
     }
   });
 
-  await step('what the API or the push service refuses is told in words', async () => {
+  await step('rejections by the API or the push service have readable messages', async () => {
     const prepare = (page) => pretendPushService(page, 'https://push.elsewhere.example');
     const refused = await client(browser, 'judy', { prepare });
     const problem = await thrown(refused, 'enable');

@@ -1,4 +1,4 @@
-// Notifications as the pages offer them: the dialog, the button of the Profile page in each state, and who gets neither.
+// How the pages offer notifications: the dialog, the button of the Profile page in each state, and users who see neither.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
@@ -25,14 +25,14 @@ const label = (page) => page.$eval('.page-head button', (button) => button.inner
 const isDisabled = (page) => page.$eval('.page-head button', (button) => button.disabled);
 const labelled = (page, expected) => until(`the button says "${expected}"`, async () => (await label(page)) === expected);
 const dialog = (page) => page.$(named('dialog', 'Enable notifications'));
-/** The client module has looked, so that a dialog would be there by now. */
+/** The client module has checked the state, so that a dialog would be visible by now. */
 const settled = (page) => page.waitForFunction(() => document.querySelector('.page-head button')?.disabled === false);
 
 await run(async (opening) => {
   const { browser } = opening(await chromium());
   const page = await tab(browser);
 
-  await step('the dialog comes at sign-in, and closed once it never returns', async () => {
+  await step('the dialog appears at sign-in, and never again after it was closed', async () => {
     await permit(browser, 'prompt');
     await signInAs(page, 'ada', 'admin');
     await page.waitForSelector(named('dialog', 'Enable notifications'));
@@ -45,15 +45,15 @@ await run(async (opening) => {
     }
     await settled(page);
     assert.equal(await dialog(page), null);
-    // The page is left at once, in the middle of signing out: the token must be gone by then.
+    // Leaving the page during the sign-out: the token must already be deleted.
     await click(page, 'button', 'Sign out');
     await signInAs(page, 'other', 'operator', PROFILE);
     await settled(page);
-    assert.equal(await dialog(page), null, 'nor for the next person in this browser');
+    assert.equal(await dialog(page), null, 'the dialog appears for the next user in this browser');
     assert.equal(await label(page), 'Enable notifications');
   });
 
-  await step('where something fails nobody is asked, and the page says what failed', async () => {
+  await step('after a failure no dialog appears, and the page shows what failed', async () => {
     await permit(browser, 'prompt');
     const fresh = await tab(await browser.createBrowserContext());
     await fresh.setRequestInterception(true);
@@ -82,7 +82,7 @@ await run(async (opening) => {
     await fresh.browserContext().close();
   });
 
-  await step('a push service that does not answer has its limit, and the page says so', async () => {
+  await step('an unresponsive push service times out, and the page says so', async () => {
     await permit(browser, 'granted');
     const waiting = await tab(browser);
     await hasten(waiting, 15_000);
@@ -181,7 +181,7 @@ await run(async (opening) => {
     await context.close();
   });
 
-  await step('where browser push is not set up there is no button', async () => {
+  await step('without browser push there is no button', async () => {
     const without = await ask('without push');
     const context = await browser.createBrowserContext();
     const plain = await tab(context);

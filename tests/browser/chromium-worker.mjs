@@ -22,7 +22,7 @@ const clear = (page) =>
     for (const shown of await registration.getNotifications()) shown.close();
   });
 
-/** As the service writes it (src/channels/browser_push/payload.rs). */
+/** The same format as in src/channels/browser_push/payload.rs. */
 const message = (session, body, more = {}) =>
   JSON.stringify({
     version: 1,
@@ -42,7 +42,7 @@ await run(async (opening) => {
   const { browser } = opening(await step('Chromium starts', () => chromium()));
   await permit(browser, 'granted');
   const page = await tab(browser);
-  // Not signed in with a role that watches the workspace: nothing but clicks closes notifications.
+  // The user's role does not watch the workspace: only clicks close notifications.
   await signInAs(page, 'eve', 'agent_editor', '?page=profile');
   const deliver = await pusher(page, screen);
   const appears = (body) =>
@@ -58,7 +58,7 @@ await run(async (opening) => {
     });
     await deliver(message('s-1', 'New message: the next'));
     await appears('New message: the next');
-    assert.equal((await notifications(page)).length, 1, 'the next of a session takes its place');
+    assert.equal((await notifications(page)).length, 1, 'the next message of a session replaces it');
   });
 
   await step('every push is one notification, whatever it holds', async () => {
@@ -79,7 +79,7 @@ await run(async (opening) => {
     await clear(page);
   });
 
-  await step('a click shows the session in the open tab, whatever tab is in front', async () => {
+  await step('a click shows the session in the open portal tab, even in the background', async () => {
     const other = await browser.newPage();
     await other.goto(`${origin}/docs/index.html`);
     await other.bringToFront();
@@ -105,14 +105,14 @@ await run(async (opening) => {
     await other.close();
   });
 
-  await step('notifications of a session that was resolved close themselves', async () => {
+  await step('the notifications of a resolved session close', async () => {
     const operator = await tab(browser);
     await operator.goto(`${origin}/docs/index.html`);
     await operator.evaluate(() => localStorage.clear());
     await signInAs(operator, 'otto', 'operator', '?page=human-agents');
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
-    // The page asks for notifications when it has the list: not while the pushes are shown (see pusher).
+    // The page queries notifications after it gets the list: not while the pushes are shown (see pusher).
     const isListed = () => ['s-9 ', 's-10 '].every((id) => document.querySelector('main').innerText.replace(/\s+/g, ' ').includes(id));
     await operator.waitForFunction(isListed);
     await notifications(operator);

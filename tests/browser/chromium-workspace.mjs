@@ -1,4 +1,4 @@
-// The badge and the red dot: how many conversations are active, on whichever node they change, and only where it is of use.
+// The badge and the red dot show the number of active conversations on all nodes, and only to roles that need it.
 import assert from 'node:assert/strict';
 
 import { chromium } from './lib/chromium.mjs';
@@ -29,14 +29,14 @@ await run(async (opening) => {
     await target.waitForSelector('nav[aria-label=Portal]');
   };
 
-  await step('no badge at 0, and a page that says what will come', async () => {
+  await step('no badge at 0, and a page that explains what it will show', async () => {
     await signIn(page, 'olga', 'operator');
     assert.deepEqual(await menu(page), ['Human Agents', 'Profile']);
     await shows(page, 'No conversations are waiting');
     assert.equal(await badge(page), null);
   });
 
-  await step('events that another node takes are counted here', async () => {
+  await step('events accepted by another node are counted here', async () => {
     await transfer('s-1');
     await counts(page, '1');
     await assign('s-2', 'olga');
@@ -51,8 +51,8 @@ await run(async (opening) => {
     assert.equal(await appBadge(page), 2);
   });
 
-  await step('the dot is there while another tab is in front, and gone on return', async () => {
-    assert.equal(await hasDot(page), false, 'not while the portal is looked at');
+  await step('the dot is visible while another tab is in front, and disappears on return', async () => {
+    assert.equal(await hasDot(page), false, 'the dot is shown while the portal is visible');
     const other = await browser.newPage();
     await other.bringToFront();
     await dotted(page, true);
@@ -68,7 +68,7 @@ await run(async (opening) => {
     await other.close();
   });
 
-  await step('roles without the workspace have neither the item nor a stream', async () => {
+  await step('roles without the workspace have neither the menu item nor a stream', async () => {
     for (const [user, role] of [
       ['vera', 'viewer'],
       ['emil', 'agent_editor'],
@@ -86,12 +86,12 @@ await run(async (opening) => {
     }
   });
 
-  await step('a tab that lost its server comes back by itself, with what has changed', async () => {
+  await step('a tab that lost its server reconnects and shows what has changed', async () => {
     await page.goto(`${node.origin}/portal/?page=human-agents`);
     await counts(page, '1');
     await ask('stop');
     await shows(page, 'Reconnecting');
-    assert.equal(await badge(page), '1', 'what was known stays');
+    assert.equal(await badge(page), '1', 'the badge lost its count');
     await transfer('s-4');
     node.leadTo(`http://${await ask('start')}`);
     await counts(page, '2');
@@ -103,6 +103,6 @@ await run(async (opening) => {
     await shows(page, 'No conversations are waiting');
   });
 
-  // The browser itself notes that the server was away.
+  // The browser itself reports that the server was unreachable.
   assertQuiet(page, /Failed to load resource/, /ERR_/);
 });

@@ -1,4 +1,4 @@
-// Firefox with no portal tab, and not running at all: what the desktop shows, and where a click leads.
+// Firefox without a portal tab, and not running: the notifications on the desktop, and the page that a click opens.
 import assert from 'node:assert/strict';
 
 import { desktop } from './lib/desktop.mjs';
@@ -20,13 +20,13 @@ await run(async (opening) => {
   let browser = opening(await step('Firefox starts', start));
   const shown = (body) => until(`the desktop shows "${body}"`, () => screen.shown(body));
 
-  await step('notifications that were allowed are enabled by signing in', async () => {
+  await step('signing in enables notifications that the browser allows', async () => {
     const page = await tab(browser);
     await signInAs(page, 'ada', 'operator');
     await until('the browser is registered', async () => (await browsersOf('ada')).length === 1);
   });
 
-  await step('a click shows the session in the tab that is open', async () => {
+  await step('a click shows the session in the open tab', async () => {
     const [page] = (await browser.pages()).filter((one) => one.url().startsWith(`${origin}/portal/`));
     const other = await browser.newPage();
     await other.bringToFront();
@@ -37,19 +37,19 @@ await run(async (opening) => {
     await page.close();
   });
 
-  await step('with no portal tab open it is shown all the same, and a click opens the session', async () => {
+  await step('without a portal tab the notification appears too, and a click opens the session', async () => {
     await say('s-1', 'is anybody there?');
     await screen.click('New message: is anybody there?');
     await until('a tab with the session was opened', async () =>
       (await browser.pages()).some((page) => page.url() === `${origin}/portal/?session=s-1`));
   });
 
-  await step('what came while the browser was closed arrives at its start, the newest of each session', async () => {
+  await step('the newest message of each session arrives when the closed browser starts again', async () => {
     await browser.close();
-    await until('the browser has gone', () => !push.hasBrowser);
+    await until('the browser has disconnected', () => !push.hasBrowser);
     await assign('s-2', 'ada');
     await say('s-1', 'the first');
-    // Attempts run at the same time and may overtake each other: only what comes after these have arrived is the newest.
+    // Attempts run concurrently and may overtake each other: only a message after these have arrived is the newest.
     await delivered('s-1', 3);
     await delivered('s-2', 1);
     await say('s-1', 'the second');

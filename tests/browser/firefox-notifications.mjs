@@ -1,4 +1,4 @@
-// Firefox, end to end: the pages, a push service that speaks Firefox's protocol, and what arrives on the screen.
+// Firefox, end to end: the pages, a push service with Firefox's protocol, and the notifications shown.
 import assert from 'node:assert/strict';
 
 import { firefox, profile } from './lib/firefox.mjs';
@@ -7,7 +7,7 @@ import { assign, browsersOf, origin, outcomes, say } from './lib/portal.mjs';
 import { pushService } from './lib/push-service.mjs';
 import { run, step, until } from './lib/test.mjs';
 
-/** What stands on the screen, by the browser's own word. */
+/** The visible notifications, as the browser reports them. */
 const notifications = (page) =>
   page.evaluate(async () => {
     const registration = await navigator.serviceWorker.getRegistration('/portal/');
@@ -15,7 +15,7 @@ const notifications = (page) =>
     return shown.map(({ title, body, tag, data }) => ({ title, body, tag, ...data }));
   });
 
-/** The endpoint of the browser's subscription; null: it has none. */
+/** The endpoint of the browser's subscription, or null. */
 const subscription = (page) =>
   page.evaluate(async () => {
     const registration = await navigator.serviceWorker.getRegistration('/portal/');
@@ -29,10 +29,10 @@ const remembered = (page) =>
     return (await memory.json()).subscription;
   });
 
-/** What is posted is on the screen by then, in ms. */
+/** The timeout, in ms, from the post of an event to its notification. */
 const DEADLINE = 2_000;
 
-/** Posts, and waits for the notification of the session with this text, or one that begins so. */
+/** Posts an event, and waits for a notification of the session whose text is this or starts with it. */
 async function arrives(page, body, session, post, { isWhole = true } = {}) {
   const from = performance.now();
   await post();
@@ -58,7 +58,7 @@ await run(async (opening) => {
   await step('the dialog subscribes, and the page says so', async () => {
     await signInAs(page, 'ada', 'operator', '?page=profile');
     await page.waitForSelector(named('dialog', 'Enable notifications'));
-    // The answer to the browser's own question, which the click then asks.
+    // The answer to the browser's permission prompt, which the click opens.
     await browser.defaultBrowserContext().overridePermissions(origin, ['notifications']);
     await click(page, 'button', 'Allow notifications');
     await shows(page, 'Successfully subscribed to push notifications');
@@ -74,10 +74,10 @@ await run(async (opening) => {
     for (const text of ['Where is my order? 🧡👩‍👩‍👧', 'איפה ההזמנה שלי? مرحبا', 'Grüße — 你好']) {
       await arrives(page, `New message: ${text}`, 's-1', () => say('s-1', text));
     }
-    assert.equal((await notifications(page)).length, 1, 'the newest of a session takes the place of the one before');
+    assert.equal((await notifications(page)).length, 1, 'the newest message of a session replaces the previous one');
   });
 
-  await step('a message of 10,000 characters arrives, cut between them', async () => {
+  await step('a message of 10,000 characters arrives, cut between characters', async () => {
     const text = '👩‍👩‍👧é'.repeat(1_111).slice(0, 10_000);
     const { body } = await arrives(page, 'New message: 👩', 's-1', () => say('s-1', text), { isWhole: false });
     const said = body.slice('New message: '.length);
@@ -86,14 +86,14 @@ await run(async (opening) => {
     assert(text.startsWith(kept) && Buffer.from(kept).toString() === kept && !/[\u200d\ufe0f]$/u.test(kept), JSON.stringify(said.slice(-12)));
   });
 
-  await step('a session that is opened in the portal has no notification any more', async () => {
+  await step('opening a session in the portal closes its notification', async () => {
     await open(page, '?session=s-1');
     await until('it is closed', async () => (await notifications(page)).length === 0);
   });
 
-  await step('a subscription that its push service has lost is renewed by the worker', async () => {
+  await step('the worker renews a subscription that its push service has lost', async () => {
     const [before] = await browsersOf('ada');
-    // No page may help: only the worker hears of it.
+    // No page is open: only the worker gets the event.
     await page.goto(`${origin}/docs/index.html`);
     push.forgetBrowser();
     const after = await until('the row has the new endpoint', async () => {
@@ -116,23 +116,23 @@ await run(async (opening) => {
     assert.equal((await say('s-1', 'for ada alone')).deliveries, 0);
     await arrives(page, 'You have new session assigned.', 's-3', () => assign('s-3', 'grace'));
     assert.equal((await notifications(page)).length, 1);
-    // Without signing out: whoever is signed in now has the browser.
+    // Without signing out: the browser belongs to the user who is signed in now.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'heidi', 'operator', '?page=profile');
     await label(page, 'Notifications enabled');
     assert.deepEqual([(await browsersOf('grace')).length, (await browsersOf('heidi')).length], [0, 1]);
-    assert.deepEqual(await notifications(page), [], 'what stands on the screen is not hers');
+    assert.deepEqual(await notifications(page), [], "another user's notification is visible");
   });
 
-  await step('whoever may not subscribe ends what another has left in the browser', async () => {
+  await step("a user who may not subscribe ends another user's subscription in the browser", async () => {
     await arrives(page, 'You have new session assigned.', 's-5', () => assign('s-5', 'heidi'));
-    // Her token has expired, and somebody else signs in.
+    // Her token has expired, and another user signs in.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'vera', 'viewer', '?page=profile');
     await until('the subscription has ended', async () => (await subscription(page)) === null);
     assert.deepEqual(await notifications(page), []);
     await label(page, 'Enable notifications');
-    assert.equal(await remembered(page), null, 'nor is it renewed');
+    assert.equal(await remembered(page), null, 'the subscription would be renewed');
     await until('the push service says that it is gone', async () => {
       await say('s-5', 'for heidi alone');
       return (await outcomes('s-5')).includes('gone');
@@ -143,14 +143,14 @@ await run(async (opening) => {
     await label(page, 'Notifications enabled');
   });
 
-  await step('a browser that has unsubscribed by itself is found gone, and removed', async () => {
+  await step('a browser that has unsubscribed is found gone, and removed', async () => {
     await assign('s-4', 'heidi');
     await until('it was delivered', async () => (await outcomes('s-4'))[0] === 'delivered');
     await page.evaluate(async () => {
       const registration = await navigator.serviceWorker.getRegistration('/portal/');
       await (await registration.pushManager.getSubscription()).unsubscribe();
     });
-    // The browser tells its push service in its own time.
+    // The browser notifies its push service with a delay.
     await until('the push service says that it is gone', async () => {
       await say('s-4', 'anybody?');
       return (await outcomes('s-4')).includes('gone');

@@ -1,4 +1,4 @@
-//! That documents, the example of settings and dashboards name what exists, and all of it.
+//! Documents, the example settings and dashboards are complete, and name only what exists.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ fn every_setting_is_in_the_example_file_and_in_the_documentation() {
 }
 
 #[test]
-fn every_metric_stands_on_a_dashboard_and_every_metric_of_a_dashboard_or_a_rule_exists() {
+fn every_metric_is_on_a_dashboard_and_dashboards_and_rules_use_only_existing_ones() {
     let metrics = metrics();
     let on_dashboards = named_in(&files_below(&root().join("dashboards/grafana"), "json"));
     let in_rules = named_in(&files_below(&root().join("dashboards"), "yaml"));
@@ -41,7 +41,7 @@ fn every_metric_stands_on_a_dashboard_and_every_metric_of_a_dashboard_or_a_rule_
 }
 
 #[test]
-fn every_dashboard_shows_restarts_and_alerts_and_leads_to_the_others() {
+fn every_dashboard_shows_restarts_and_alerts_and_links_to_the_others() {
     let dashboards = files_below(&root().join("dashboards/grafana"), "json");
     assert!(dashboards.len() >= 5, "only {dashboards:?} were found");
     for dashboard in dashboards {
@@ -54,10 +54,10 @@ fn every_dashboard_shows_restarts_and_alerts_and_leads_to_the_others() {
     }
 }
 
-/// Every alert has a case in `tests/deployment/alerts_test.yaml` with its real windows, and one in `tests/it/alerts.rs` that
-/// causes it.
+/// Every alert has a test in `tests/deployment/alerts_test.yaml` with its real windows, and one in `tests/it/alerts.rs` with a
+/// real fault.
 #[test]
-fn every_alert_is_tested_with_its_windows_and_by_its_fault() {
+fn every_alert_is_tested_with_its_windows_and_with_a_real_fault() {
     let rules = read(&root().join("dashboards/alerts.yaml"));
     let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(alerts.len() > 10, "only {alerts:?} were found");
@@ -65,16 +65,16 @@ fn every_alert_is_tested_with_its_windows_and_by_its_fault() {
         ["tests/deployment/alerts_test.yaml", "tests/it/alerts.rs"].map(|name| read(&root().join(name)));
     for alert in alerts {
         assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its windows");
-        // Three of one kind are tested in a loop over the end of their names.
+        // A loop over the ends of their names tests three alerts of one kind.
         let burn = alert.strip_prefix("FlametreeDeliveryFailures");
         let caused =
             faults.contains(&format!("\"{alert}\"")) || burn.is_some_and(|end| faults.contains(&format!("\"{end}\"")));
-        assert!(caused, "{alert} is not tested by its fault");
+        assert!(caused, "{alert} is not tested with a real fault");
     }
 }
 
 #[test]
-fn the_metrics_of_the_source_are_found() {
+fn finds_the_metrics_of_the_source() {
     let metrics = metrics();
     for name in ["flametree_events_accepted_total", "flametree_delivery_duration_seconds", "flametree_build_info"] {
         assert!(metrics.contains(name), "{name} is not among {metrics:?}");
@@ -82,12 +82,12 @@ fn the_metrics_of_the_source_are_found() {
 }
 
 #[test]
-fn source_paths_are_found_without_what_surrounds_them() {
+fn finds_source_paths_without_the_surrounding_text() {
     let text = "see `src/queue/mod.rs`, (src/http) and src/store/. But https://example.com/src/other is not ours";
     assert_eq!(source_paths(text), ["src/queue/mod.rs", "src/http", "src/store/"]);
 }
 
-/// `src/...` wherever it begins a word.
+/// `src/...` at the start of a word.
 fn source_paths(text: &str) -> Vec<String> {
     let is_path = |character: char| character.is_alphanumeric() || "/_-.".contains(character);
     let words = text.split(|character| !is_path(character));
@@ -110,7 +110,7 @@ fn is_variable(text: &str) -> bool {
         && text.chars().all(|character| character.is_ascii_uppercase() || character == '_')
 }
 
-/// The metrics by their definitions, `name: Instrument, by Labels => ...`, and those that are named in full.
+/// The metrics in definitions, `name: Instrument, by Labels => ...`, and those named in full.
 fn metrics() -> BTreeSet<String> {
     let source = read(&root().join("src/telemetry/metrics.rs"));
     let definitions = source.lines().filter(|line| line.contains(", by ") && line.contains(" => "));
@@ -124,11 +124,11 @@ fn named_in(files: &[PathBuf]) -> BTreeSet<String> {
     files.iter().flat_map(|file| words(&read(file))).filter_map(metric).collect()
 }
 
-/// The metric that a word of a query names; a histogram's series are its own.
+/// The metric that a word of a query names; the series of a histogram count as the histogram.
 fn metric(word: impl AsRef<str>) -> Option<String> {
     let word = word.as_ref();
     let is_name = |word: &str| word.chars().all(|character| character.is_ascii_lowercase() || character == '_');
-    // Not our Rust crate, which log filters name.
+    // Not the Rust crate, which log filters name.
     let ours = word.starts_with("flametree_") && !word.starts_with("flametree_notify") && is_name(word);
     let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix));
     ours.then(|| histogram.unwrap_or(word).to_owned()).filter(|word| word != "flametree_")

@@ -1,4 +1,4 @@
-//! A file per kind of convention.
+//! One file per kind of convention.
 
 mod documents;
 mod modules;

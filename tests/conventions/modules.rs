@@ -1,44 +1,44 @@
-//! Who may import whom: the order in which the modules build upon each other, and that they do so in no circle.
+//! Which modules may import which: in layers and without cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conventions::source::{code, rust_files};
 
-/// Each module of the crate with those that it may import, from the bottom to the top.
+/// Each module of the crate with its allowed imports, from the lowest layer to the highest.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("telemetry", &["domain"]),
-    // Whatever runs in the background.
+    // Code that runs in the background.
     ("supervision", &["telemetry"]),
     ("secrets", &["domain"]),
     ("postgres", &[]),
     ("tls", &[]),
     ("operator_client", &["tls"]),
     ("store", &["domain", "telemetry", "secrets"]),
-    // Knows no database: what it sends is given to it.
+    // Uses no database: its callers pass the messages.
     ("channels", &["domain", "telemetry", "tls"]),
     ("queue", &["domain", "telemetry", "supervision", "store"]),
-    // Wakes the queue where both are in one process.
+    // Wakes the queue if both are in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // Knows tokens and keys, no HTTP framework: how a refusal is reported is the API's matter.
+    // Uses tokens and keys, but no HTTP framework: the API reports rejections.
     ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
         "http",
         &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
-    // Fills what the modules below define as their settings.
+    // Fills the settings types of the modules below.
     ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
 ];
 
-/// The composition root and the command line, which may import everything and are imported by nothing.
+/// The composition root and the command line may import every module, and no module imports them.
 const ROOTS: &[&str] = &["app", "commands", "failpoints", "fuzzing", "lib", "main"];
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn a_module_imports_only_what_it_builds_upon() {
+fn a_module_imports_only_allowed_modules() {
     let allowed: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
     let mut faults = Vec::new();
     for (module, imports) in imports() {
@@ -46,7 +46,7 @@ fn a_module_imports_only_what_it_builds_upon() {
             continue;
         }
         let Some(allowed) = allowed.get(module.as_str()) else {
-            faults.push(format!("src/{module} has no line in MAY_IMPORT"));
+            faults.push(format!("src/{module} is missing in MAY_IMPORT"));
             continue;
         };
         let forbidden = imports.iter().filter(|import| !allowed.contains(&import.as_str()));
@@ -56,13 +56,13 @@ fn a_module_imports_only_what_it_builds_upon() {
 }
 
 #[test]
-fn no_modules_import_each_other_in_a_circle() {
+fn module_imports_have_no_cycle() {
     let circles = in_circles(imports());
-    assert!(circles.is_empty(), "these import each other, or what does: {circles:?}");
+    assert!(circles.is_empty(), "these modules are in a cycle or import one: {circles:?}");
 }
 
 #[test]
-fn a_circle_is_found_however_long_it_is() {
+fn finds_a_cycle_of_any_length() {
     let imports = |pairs: &[(&str, &str)]| {
         let mut imports = Imports::new();
         for (module, import) in pairs {
@@ -75,7 +75,7 @@ fn a_circle_is_found_however_long_it_is() {
     assert_eq!(in_circles(imports(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "e")])), ["a", "b", "c"]);
 }
 
-/// What remains when modules that import none of the rest are taken away again and again.
+/// The modules left after repeatedly removing those that import none of the rest.
 fn in_circles(mut rest: Imports) -> Vec<String> {
     loop {
         let known: BTreeSet<_> = rest.keys().cloned().collect();
@@ -87,7 +87,7 @@ fn in_circles(mut rest: Imports) -> Vec<String> {
 }
 
 #[test]
-fn imports_are_found_however_they_are_written() {
+fn finds_imports_in_every_syntax() {
     let text = "use crate::store::{Db, Tx};\nuse crate::{domain::ids, queue};\nuse crate::{\n    telemetry::{metrics, \
                 logging},\n    worker,\n};\nfn f() -> crate::http::Answer { crate::ingest::accept() } // crate::app\n";
     let found = imports_in(text);
@@ -95,7 +95,7 @@ fn imports_are_found_however_they_are_written() {
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 
-/// The modules of the crate and what each imports of the others.
+/// The modules of the crate with the imports of each.
 fn imports() -> Imports {
     let mut imports = Imports::new();
     for file in rust_files(&["src"]) {
@@ -114,7 +114,7 @@ fn imports_in(text: &str) -> BTreeSet<String> {
     after_crate.flat_map(|path| if path.starts_with('{') { first_names(path) } else { vec![name(path)] }).collect()
 }
 
-/// The first name of each path of a group: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
+/// The first name of each path in a group: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
 fn first_names(group: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0;

@@ -1,4 +1,4 @@
-//! Files and functions that fit into a head, and a first line that says what a file is for.
+//! Files and functions are small, and each file starts with its purpose.
 
 use crate::conventions::source::{code, rust_files};
 
@@ -29,7 +29,7 @@ fn a_function_has_at_most_60_lines() {
 }
 
 #[test]
-fn a_file_begins_by_saying_what_it_is_for() {
+fn a_file_starts_with_its_purpose() {
     let silent = rust_files(DIRECTORIES).into_iter().filter(|file| !file.text.starts_with("//! "));
     assert_none(silent.map(|file| file.path));
 }
@@ -61,7 +61,7 @@ fn functions(text: &str) -> Vec<Function> {
                     depth += 1;
                     open.extend(declared_at.take().map(|first_line| (first_line, depth)));
                 }
-                // A declaration without a body, such as a trait's.
+                // A declaration without a body, such as in a trait.
                 ';' if !line.trim_start().starts_with('[') => declared_at = None,
                 '}' => {
                     if let Some((first_line, _)) = open.pop_if(|(_, at_depth)| *at_depth == depth) {
@@ -77,7 +77,7 @@ fn functions(text: &str) -> Vec<Function> {
 }
 
 #[test]
-fn a_function_is_measured_to_its_closing_brace() {
+fn measures_a_function_to_its_closing_brace() {
     let text =
         "trait T {\n    fn none();\n    fn one() { x(|| { y() }) }\n}\nfn four(\n    a: u8,\n) -> u8 {\n    \"}\"\n}\n";
     let expected = [Function { first_line: 3, lines: 1 }, Function { first_line: 5, lines: 5 }];

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(super) struct SourceFile {
-    /// From the root of the repository, such as `src/queue/mod.rs`.
+    /// Relative to the root of the repository, such as `src/queue/mod.rs`.
     pub(super) path: String,
     pub(super) text: String,
 }
@@ -13,7 +13,7 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file below these directories of the repository.
+/// Every Rust file in these directories of the repository.
 pub(super) fn rust_files(directories: &[&str]) -> Vec<SourceFile> {
     let files = directories.iter().flat_map(|directory| files_below(&root().join(directory), "rs"));
     files.map(|path| SourceFile { path: relative(&path), text: read(&path) }).collect()
@@ -42,7 +42,7 @@ pub(super) fn all_files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What is built, or comes from others.
+/// Build output and dependencies.
 fn is_foreign(directory: &Path) -> bool {
     directory.file_name().is_some_and(|name| name == "target" || name == "node_modules" || name == ".git")
 }
@@ -55,7 +55,7 @@ pub(super) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// The text with comments, and the contents of string and character literals, turned into spaces; lines stay in place.
+/// Replaces comments and the contents of string and character literals with spaces; line numbers stay the same.
 pub(super) fn code(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -73,7 +73,7 @@ pub(super) fn code(text: &str) -> String {
     code
 }
 
-/// The length of the comment that begins here.
+/// The length of the comment that starts here.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         return Some(text.find('\n').unwrap_or(text.len()));
@@ -81,7 +81,7 @@ fn comment(text: &str) -> Option<usize> {
     text.starts_with("/*").then(|| text.find("*/").map_or(text.len(), |end| end + 2))
 }
 
-/// The length of the string or character literal that begins here; `before` is the character in front of it.
+/// The length of the string or character literal that starts here; `before` is the preceding character.
 fn literal(text: &str, before: Option<char>) -> Option<usize> {
     let in_a_name = before.is_some_and(|character| character.is_alphanumeric() || character == '_');
     let raw = text.strip_prefix('r').filter(|_| !in_a_name || before == Some('b'));
@@ -96,7 +96,7 @@ fn literal(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with('"') {
         return Some(end_of_quoted(text, '"'));
     }
-    // 'a' and '\n' are characters, 'a without a second quote is a lifetime.
+    // 'a' and '\n' are characters; 'a without a second quote is a lifetime.
     let quoted = text.strip_prefix('\'')?;
     let is_character = quoted.starts_with('\\') || quoted.chars().nth(1) == Some('\'');
     is_character.then(|| end_of_quoted(text, '\''))
@@ -116,7 +116,7 @@ fn end_of_quoted(text: &str, quote: char) -> usize {
 }
 
 #[test]
-fn comments_and_literals_are_no_code() {
+fn comments_and_literals_are_not_code() {
     let text = "a(\"}\\\"{\", '{', '\\'', r#\"}\"{\"#); // }\nfn b<'a>() /* { */ {}\n";
     let code = code(text);
     assert_eq!(code.split_whitespace().collect::<String>(), "a(,,,);fnb<'a>(){}");

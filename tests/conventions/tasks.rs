@@ -1,31 +1,31 @@
-//! Which tasks run in the background: all that live as long as the process are supervised, so that none fails unnoticed.
+//! Supervises background tasks: every task that lives as long as the process is supervised, so that no failure is unnoticed.
 
 use std::collections::BTreeMap;
 
 use crate::conventions::source::{code, rust_files};
 
-/// Files that spawn what is not supervised: how often, and why the process outlives its panic.
+/// Files that spawn unsupervised tasks: how many, and why the process survives a panic.
 const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/supervision.rs", 1, "the supervisor itself"),
-    ("src/http/serve.rs", 1, "one connection: it breaks off, and its permits are released"),
-    ("src/http/token_cache.rs", 1, "one note of a token's use: it is lost, and the next one is made in a minute"),
+    ("src/http/serve.rs", 1, "one connection: it closes, and its permits are released"),
+    ("src/http/token_cache.rs", 1, "one record of a token's use: it is lost, and the next follows within a minute"),
     ("src/worker/attempts.rs", 1, "32 attempts: each catches its own panic, and its delivery ends as interrupted"),
     ("src/worker/operations/runner.rs", 1, "one run of an operation: its lease ends, and a worker repeats it"),
-    ("src/channels/resolver/mod.rs", 1, "one look-up of a name: those who wait for it get an error"),
+    ("src/channels/resolver/mod.rs", 1, "one lookup of a name: its callers get an error"),
     (
         "src/channels/browser_push/encryption_pool.rs",
         1,
-        "encryption while messages wait: the message fails, another thread goes on",
+        "encryption while messages wait: the message fails, another thread continues",
     ),
     ("src/postgres/mod.rs", 1, "a process: the embedded PostgreSQL"),
     ("src/postgres/process.rs", 1, "the same"),
-    ("src/commands/demo/mod.rs", 1, "the receiver of the demonstration, which misses what does not arrive"),
+    ("src/commands/demo/mod.rs", 1, "the receiver of the demonstration, which reports missing deliveries"),
 ];
 
 #[test]
 fn every_long_lived_task_is_supervised() {
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
-    // What is fuzzed, and the properties of it, run in tests alone.
+    // Fuzz targets and their properties run only in tests.
     let is_run = |path: &str| !path.starts_with("src/fuzzing/") && !path.contains("/properties/");
     for file in rust_files(&["src"]).into_iter().filter(|file| is_run(&file.path)) {
         let production = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -39,13 +39,13 @@ fn every_long_lived_task_is_supervised() {
 }
 
 #[test]
-fn spawning_is_found_however_it_is_written() {
+fn finds_spawns_in_every_syntax() {
     let text = "stage.spawn(TaskName::Reaper, run);\nstage.spawn(\n    TaskName::Reaper,\n    run,\n);\nfn spawn() {}\n\
                 tasks.spawn(one);\ntokio::spawn(two);\ntokio::task::spawn_blocking(three);\nstd::thread::spawn(four);\n";
     assert_eq!(unsupervised(text), 4);
 }
 
-/// Calls that spawn something without the name of a supervised task.
+/// Calls that spawn a task without the name of a supervised task.
 fn unsupervised(text: &str) -> usize {
     let code = code(text);
     let calls = [".spawn(", "::spawn(", "::spawn_blocking(", ".spawn_blocking(", "::spawn_local(", ".spawn_on("];

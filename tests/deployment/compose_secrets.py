@@ -1,4 +1,4 @@
-"""Whether each container of docker/compose.yaml, alone and with compose.scale.yaml, gets only the secrets that it needs."""
+"""Checks that each container of docker/compose.yaml, alone and with compose.scale.yaml, gets only the secrets that it needs."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 DOCKER = pathlib.Path("docker")
 SETTINGS = pathlib.Path("src/config/settings.rs").read_text()
-# No secrets: of the build.
+# Build arguments, not secrets.
 PUBLIC = {"REVISION", "SOURCE_DATE_EPOCH"}
 DATABASE = {"POSTGRES_PASSWORD"}
 SERVICE = DATABASE | {"FLAMETREE_ENCRYPTION_KEYS", "FLAMETREE_VAPID_PRIVATE_KEY", "OTEL_EXPORTER_OTLP_HEADERS"}
@@ -27,7 +27,7 @@ NEEDED = {
 # These read a secret from a file, so that `docker inspect` does not show it.
 BY_FILE = {"postgres": "postgres_password", "grafana": "grafana_password"}
 
-# Settings of settings.env that are refused without their secret.
+# Settings of settings.env that are invalid without their secret.
 DEPENDENT = {
     "FLAMETREE_JWT_SECRET": {
         "FLAMETREE_JWT_PUBLIC_KEY_FILE", "FLAMETREE_JWKS_URL", "FLAMETREE_JWT_ISSUER", "FLAMETREE_JWT_AUDIENCE"
@@ -67,10 +67,10 @@ for file in (base, scale):
             assert not service.get("read_only"), name
 assert seen == NEEDED.keys(), seen ^ NEEDED.keys()
 
-# Every secret setting of the service reaches it from .env by its name.
+# Every secret setting of the service comes from the same name in .env.
 secret_settings = set(re.findall(r'= secret\("(\w+)"', SETTINGS))
 for file, name in ((base, "notify"), (scale, "api")):
     assert secret_settings <= file["services"][name]["environment"].keys(), name
 ignored = pathlib.Path(".gitignore").read_text().splitlines()
 assert {"/docker/.env", "/docker/settings.env"} <= set(ignored), ignored
-print(f"{len(NEEDED)} services have only their own secrets")
+print(f"{len(NEEDED)} services get only the secrets that they need")

@@ -1,4 +1,4 @@
-"""Whether docker/compose.yaml, alone and with compose.scale.yaml, has an address for each container on the network demo."""
+"""Checks that docker/compose.yaml, alone and with compose.scale.yaml, has an address for each container on the network demo."""
 
 import ipaddress
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 from ruamel.yaml import YAML
 
 DOCKER = pathlib.Path("docker")
-# These reach the receiver: deliveries go to it, and the tests of its endpoint.
+# These connect to the receiver, for deliveries and endpoint tests.
 REACH_IT = {"compose.yaml": {"notify"}, "compose.scale.yaml": {"api", "worker"}}
 
 
@@ -33,4 +33,4 @@ assert all(address in subnet and address not in given_out for address in [*told,
 free = [address for address in given_out if address in set(subnet.hosts()) - {gateway}]
 needed = sum(count for count, own in on_it if "ipv4_address" not in own)
 assert needed <= len(free), f"{needed} containers for {len(free)} addresses"
-print(f"{len(told)} addresses are told, {needed} of {len(free)} are given out")
+print(f"{len(told)} addresses are fixed, {needed} of {len(free)} are assigned")

@@ -1,4 +1,4 @@
-"""Whether docker/kubernetes/network.yaml allows each pod what it needs, and no address that webhooks must not reach."""
+"""Checks that docker/kubernetes/network.yaml allows each pod what it needs, but no address forbidden for webhooks."""
 
 import ipaddress
 import pathlib
@@ -41,7 +41,7 @@ def rust_networks(name):
 
 
 def allowed(policies, labels, direction, peers):
-    """The rules of this direction that hold for a pod: pairs of namespace and port, and blocks of addresses with their ports."""
+    """A pod's rules for this direction: pairs of namespace and port, and address blocks with their ports."""
     namespaces, blocks = set(), []
     for policy in policies:
         if direction not in policy["spec"]["policyTypes"] or not matches(policy["spec"]["podSelector"], labels):
@@ -88,4 +88,4 @@ for role, labels in pods.items():
     namespaces, blocks = allowed(policies, labels, "Ingress", "from")
     assert (namespaces, blocks) == (INGRESS[role], []), (role, namespaces, blocks)
 counts = " and ".join(f"{len(networks)} of IPv{version}" for version, networks in forbidden.items())
-print(f"{len(policies)} policies for {len(pods)} roles; {counts} are not reached")
+print(f"{len(policies)} policies for {len(pods)} roles; {counts} are blocked")

@@ -1,9 +1,9 @@
-"""Whether the workflows use each action of others by the digest of one commit, with its version beside it."""
+"""Checks that the workflows pin each external action by commit digest, followed by its version."""
 
 import pathlib
 import re
 
-# A tag can be moved to another commit by who takes over the action; a digest cannot.
+# An attacker who takes over an action can move a tag to another commit, but not a digest.
 PINNED = re.compile(r"(?P<action>[\w.-]+/[\w./-]+)@(?P<digest>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)")
 
 files = [*pathlib.Path(".github").rglob("*.yml"), *pathlib.Path(".github").rglob("*.yaml")]
@@ -13,7 +13,7 @@ for path in files:
         if "uses:" not in line:
             continue
         used = line.split("uses:", 1)[1].strip()
-        # Our own actions are part of the commit.
+        # Actions of this repository are part of the commit.
         if used.startswith("./"):
             continue
         pinned = PINNED.fullmatch(used)

@@ -1,5 +1,5 @@
-//! Every route, asked by everybody: each role, as a service and as a person, of its own tenant and of another one, and
-//! by whoever has no valid credential. The table of access and the table of roles say what must come.
+//! Requests every route as every caller: each role, as a service and as a user, of the tenant and of another, and callers with
+//! invalid credentials. The tables of access and roles give the expected result.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
@@ -14,10 +14,10 @@ use crate::support::api::{ACME, Answer, Options, TestApi};
 use crate::support::jwt::{self, Signer, claims, in_seconds, with};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
-/// What stands in things of ACME and nowhere else.
+/// Texts that occur only in ACME's data.
 const MARKS: [&str; 5] = ["a secret text", "acme.example", "agent of acme", "a browser of acme", ACME];
 
-/// A documented route, with the names of things that ACME has filled in.
+/// A documented route. Its parameters name things of ACME.
 struct Route {
     method: Method,
     template: String,
@@ -27,23 +27,23 @@ struct Route {
 
 impl Route {
     async fn ask(&self, api: &TestApi, token: &str) -> Answer {
-        // No route takes this, so that nothing is made by the walk.
+        // No route accepts this, so that the walk creates nothing.
         let body = (self.method != Method::GET).then(|| json!({"no": "such field"}));
         api.request(self.method.clone(), &self.path, token, body.as_ref()).await
     }
 
-    /// Whether it is about one thing that ACME has.
+    /// True if the route is about one thing that ACME has.
     fn names_a_thing(&self) -> bool {
         self.template.contains("{id}")
     }
 
-    /// Whether it is about the person who asks, so that a service's token is of no use whatever its role.
+    /// True if the route is about the calling user. A service token cannot use it, whatever its role.
     fn is_for_users(&self) -> bool {
         self.template.starts_with("/v1/me/")
     }
 }
 
-/// A service with the walked routes, and what ACME has there.
+/// A service with the routes to request and ACME's data.
 async fn walked() -> (TestApi, Vec<Route>) {
     let mut options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
@@ -88,7 +88,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
             let access = access.unwrap_or_else(|| panic!("{method} {template} has no line in the table of access"));
             let mut path = names(template);
             if path.ends_with("/stream") {
-                // With a fault, for a stream has no end.
+                // Uses an invalid parameter, because a stream has no end.
                 path += "?no=such";
             }
             assert!(!path.contains('{'), "a name for the parameter of {template} is missing in this test");
@@ -99,13 +99,13 @@ async fn walked() -> (TestApi, Vec<Route>) {
     (api, routes)
 }
 
-/// A service's token and a person's, of this role and tenant.
+/// A service token and a user token with this role and tenant.
 async fn credentials(api: &TestApi, role: Role, tenant: &str) -> [String; 2] {
     [api.token(role, Some(tenant)).await, jwt::person(role, tenant)]
 }
 
 #[tokio::test]
-async fn every_route_lets_exactly_the_roles_in_that_may() {
+async fn every_route_admits_exactly_the_roles_in_the_table() {
     let (api, routes) = walked().await;
     for role in Role::ALL {
         let [service, person] = credentials(&api, role, ACME).await;
@@ -131,7 +131,7 @@ async fn every_route_lets_exactly_the_roles_in_that_may() {
     }
 }
 
-/// The walk itself removes what `DELETE` names, and its next round asks again.
+/// The requests themselves delete what `DELETE` names; the next round requests it again.
 fn is_gone(route: &Route, status: u16) -> bool {
     let is_removed = route.template.starts_with("/v1/agents/") || route.template.starts_with("/v1/users/");
     status == 404 && (is_removed || route.is_for_users())
@@ -175,7 +175,7 @@ async fn everything_of_acme(api: &TestApi) -> String {
 }
 
 #[tokio::test]
-async fn no_route_lets_anybody_in_without_a_valid_credential() {
+async fn no_route_accepts_invalid_credentials() {
     let (api, routes) = walked().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let made = api.request(Method::POST, "/v1/workspace/stream-tickets", &admin, None).await.expect(201);
@@ -194,7 +194,7 @@ async fn no_route_lets_anybody_in_without_a_valid_credential() {
             continue;
         }
         if route.access == Access::BySecret {
-            // Before a secret is looked for there must be a body; tests/it/push_renewals.rs shows wrong ones.
+            // The API checks the body before the secret; tests/it/push_renewals.rs tests wrong secrets.
             stranger.problem(415, "unsupported_media_type");
             continue;
         }
@@ -208,7 +208,7 @@ async fn no_route_lets_anybody_in_without_a_valid_credential() {
     }
 }
 
-/// Each would be an admin's, were it valid.
+/// Each would be an admin token if it were valid.
 async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     let (expired_id, expired) = api.token_with_id(Role::Admin, Some(ACME)).await;
     let (revoked_id, revoked) = api.token_with_id(Role::Admin, Some(ACME)).await;
@@ -232,27 +232,27 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What the contract says of single roles, whatever lines are added.
+/// The contract for single roles, independent of the table.
 #[test]
-fn a_service_only_posts_events_and_a_viewer_changes_nothing() {
+fn services_only_post_events_and_viewers_change_nothing() {
     for (method, template, access) in access::routes() {
         let posts_events = template.starts_with("/v1/events") && *method == "POST";
         if let Access::With(_) | Access::ByTicket(_) = access {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // What a secret changes is of whoever the secret is, not of whoever asks.
+        // The owner of a secret decides what the secret changes, not the caller.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
 }
 
 #[tokio::test]
-async fn the_tables_hold_what_there_is_and_nothing_else() {
+async fn the_tables_and_the_api_have_the_same_routes_and_permissions() {
     let (api, routes) = walked().await;
     for (method, template, _) in access::routes() {
         let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
-        assert!(is_there, "the table of access has {method} {template}, and the API has not");
+        assert!(is_there, "the table of access has {method} {template}, and the API does not");
     }
     // The one permission that depends on more than the route.
     let used = |permission: Permission| {

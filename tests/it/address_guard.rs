@@ -1,4 +1,4 @@
-//! No message reaches an address that the operator did not allow: by literal, name, rebinding or redirect.
+//! The service connects only to addresses that the operator allows: with literals, names, rebinding and redirects.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -51,8 +51,8 @@ const LITERALS: [&str; 16] = [
 ];
 
 #[tokio::test]
-async fn a_literal_in_any_notation_is_vetted_when_saved_and_when_sent_to() {
-    // Bound to every address, so that a connection would be seen.
+async fn checks_address_literals_in_any_notation_on_save_and_on_send() {
+    // Bound to every address, so that the test sees any connection.
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
     let client = HttpClient::with_lookup(&closed(), &metrics, never_asked()).unwrap();
@@ -74,7 +74,7 @@ fn assert_refused(metrics: &Metrics, reason: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn this_machines_own_name_is_refused() {
+async fn rejects_the_name_of_this_machine() {
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::new(&closed(), &metrics()).unwrap();
     for host in ["localhost", "LOCALHOST"] {
@@ -104,7 +104,7 @@ fn counter() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
     (Arc::clone(&counter), counter)
 }
 
-/// A name whose first look-up finds the opened address, and each later one the closed one; and how often it was asked.
+/// A name whose first lookup returns the opened address and each later one the closed one; and its number of lookups.
 fn rebinding() -> (Lookup, Arc<AtomicUsize>) {
     let (counter, asked) = counter();
     let next = move || if counter.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED };
@@ -117,7 +117,7 @@ fn half_open() -> Settings {
 }
 
 #[tokio::test]
-async fn one_forbidden_address_among_good_ones_spoils_the_name() {
+async fn one_forbidden_address_blocks_the_whole_name() {
     let mixed = names(|_host| Ok(vec![OPENED, CLOSED]));
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
@@ -129,7 +129,7 @@ async fn one_forbidden_address_among_good_ones_spoils_the_name() {
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
+async fn an_unresponsive_address_leaves_time_for_the_next_one() {
     let two = names(|_host| Ok(vec![OPENED, CLOSED]));
     let silent = NeverAccepts::start().await;
     let port = silent.address.port();
@@ -141,7 +141,7 @@ async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
+async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed() {
     let (rebinding, asked) = rebinding();
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     // Closes each connection, so that the next delivery needs a new one.
@@ -150,7 +150,7 @@ async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
     let port = allowed.address.port();
     let hidden = Receiver::start_on(&format!("127.0.0.2:{port}"), closes).await;
     let url = format!("http://rebinding.test:{port}/");
-    // The one look-up serves check and connection: there is no second answer to fall for.
+    // The check and the connection use the same lookup: a second answer cannot deceive them.
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     allowed.ended(1).await;
@@ -161,7 +161,7 @@ async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed_there() {
 }
 
 #[tokio::test]
-async fn a_name_that_passed_when_saved_is_vetted_again_when_sent_to() {
+async fn checks_a_saved_name_again_on_send() {
     let (rebinding, _) = rebinding();
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
@@ -182,7 +182,7 @@ async fn a_redirect_to_a_forbidden_address_is_not_followed() {
 }
 
 #[tokio::test]
-async fn deliveries_to_one_name_share_its_lookup() {
+async fn deliveries_to_one_name_share_a_lookup() {
     let (counter, asked) = counter();
     let slow = slow_names(move |_host| {
         counter.fetch_add(1, Ordering::SeqCst);
@@ -200,7 +200,7 @@ async fn deliveries_to_one_name_share_its_lookup() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_panics_costs_its_own_delivery_only() {
+async fn a_panic_in_a_lookup_fails_only_its_delivery() {
     let (counter, _) = counter();
     let flaky = names(move |_host| {
         assert!(counter.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
@@ -222,9 +222,9 @@ async fn a_lookup_counts_towards_the_deadline() {
 }
 
 proptest! {
-    /// Whatever notation the URL parser takes for an address, it is the address that is judged.
+    /// Checks the resulting address, whatever notation the URL parser accepts.
     #[test]
-    fn every_notation_of_a_loopback_address_is_refused(bits in 0x7f00_0000_u32..=0x7fff_ffff, notation in 0..9_usize) {
+    fn rejects_every_notation_of_a_loopback_address(bits in 0x7f00_0000_u32..=0x7fff_ffff, notation in 0..9_usize) {
         let [a, b, c, d] = Ipv4Addr::from_bits(bits).octets();
         let low = bits & 0x00ff_ffff;
         let host = [
@@ -244,7 +244,7 @@ proptest! {
     }
 }
 
-/// `１` for `1`, and `。` for `.`: what IDNA maps back.
+/// `１` for `1`, and `。` for `.`: IDNA maps them back.
 fn full_width(character: char) -> char {
     match character {
         '.' => '\u{3002}',

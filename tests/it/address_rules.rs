@@ -1,4 +1,4 @@
-//! Which addresses are public: every edge of every range, and the forms that embed an IPv4 address.
+//! Which addresses are public: the limits of every range, and the forms that embed an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use flametree_notify::channels::address::AddressRules;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-/// Written down apart from the code: first and last address of each forbidden IPv4 range.
+/// First and last address of each forbidden IPv4 range, written independently of the code.
 const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("0.0.0.0", "0.255.255.255"),
     ("10.0.0.0", "10.255.255.255"),
@@ -32,7 +32,7 @@ const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("240.0.0.0", "255.255.255.255"),
 ];
 
-/// The same of IPv6, with all that is not `2000::/3`, but for the forms that embed an IPv4 address.
+/// The same for IPv6: everything outside `2000::/3`, except the forms that embed an IPv4 address.
 const FORBIDDEN_V6: [(&str, &str); 9] = [
     ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
@@ -45,7 +45,7 @@ const FORBIDDEN_V6: [(&str, &str); 9] = [
     ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 ];
 
-/// Where cloud providers serve metadata and credentials.
+/// Addresses at which cloud providers serve metadata and credentials.
 const METADATA: [&str; 14] = [
     "100.100.100.200",
     "168.63.129.16",
@@ -77,7 +77,7 @@ fn forbidden_v4(bits: u32) -> bool {
     ranges_v4().iter().any(|&(first, last)| (first..=last).contains(&bits))
 }
 
-/// Of an address that embeds no IPv4 address.
+/// For an address that does not embed an IPv4 address.
 fn forbidden_v6(bits: u128) -> bool {
     ranges_v6().iter().any(|&(first, last)| (first..=last).contains(&bits))
 }
@@ -105,7 +105,7 @@ fn embed(prefix: &str, inside: Ipv4Addr) -> Ipv6Addr {
 }
 
 #[test]
-fn each_forbidden_range_ends_where_it_should() {
+fn each_forbidden_range_has_the_right_limits() {
     for (first, last) in ranges_v4() {
         assert!(!public(v4(first)) && !public(v4(last)), "{}", v4(first));
         for neighbour in [first.checked_sub(1), last.checked_add(1)].into_iter().flatten() {
@@ -123,7 +123,7 @@ fn each_forbidden_range_ends_where_it_should() {
 }
 
 #[test]
-fn the_first_eighth_of_ipv6_is_open_only_through_ipv4_forms() {
+fn the_first_eighth_of_ipv6_is_public_only_for_embedded_ipv4_addresses() {
     for (text, expected) in [
         ("::", false),
         ("::1", false),
@@ -147,7 +147,7 @@ fn the_first_eighth_of_ipv6_is_open_only_through_ipv4_forms() {
 }
 
 #[test]
-fn only_global_unicast_addresses_of_ipv6_are_public() {
+fn only_global_unicast_ipv6_addresses_are_public() {
     for (text, expected) in [
         ("200::1", false),
         ("1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false),
@@ -184,7 +184,7 @@ fn no_setting_opens_a_metadata_service() {
     }
 }
 
-/// Whether NAT64 or an IPv4-mapped form leads to a public address.
+/// True if NAT64 or an IPv4-mapped form leads to a public address.
 fn embeds_public(bits: u128) -> bool {
     let address = Ipv6Addr::from_bits(bits);
     let nat64: Ipv6Net = "64:ff9b::/96".parse().unwrap();
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn addresses_near_an_edge_are_judged_right(range in 0..FORBIDDEN_V4.len(), last: bool, offset in -3_i64..=3) {
+    fn classifies_ipv4_addresses_near_range_limits(range in 0..FORBIDDEN_V4.len(), last: bool, offset in -3_i64..=3) {
         let (first, end) = ranges_v4()[range];
         let bits = i64::from(if last { end } else { first }) + offset;
         if let Ok(bits) = u32::try_from(bits) {
@@ -208,14 +208,14 @@ proptest! {
     }
 
     #[test]
-    fn forms_that_networks_translate_have_the_verdict_of_the_address_inside(bits: u32) {
+    fn forms_that_networks_translate_follow_the_embedded_address(bits: u32) {
         let inside = v4(bits);
         prop_assert_eq!(public(inside.to_ipv6_mapped()), public(inside));
         prop_assert_eq!(public(embed("64:ff9b::", inside)), public(inside));
     }
 
     #[test]
-    fn forms_that_relays_translate_are_closed(bits: u32, rest: u64) {
+    fn forms_that_relays_translate_are_forbidden(bits: u32, rest: u64) {
         let six_to_four = (0x2002_u128 << 112) | (u128::from(bits) << 80) | u128::from(rest);
         prop_assert!(!public(Ipv6Addr::from_bits(six_to_four)));
         let teredo = (0x2001_0000_u128 << 96) | (u128::from(rest) << 32) | u128::from(bits);
@@ -225,20 +225,20 @@ proptest! {
     }
 
     #[test]
-    fn every_address_of_a_forbidden_ipv6_range_is_closed(range in 0..FORBIDDEN_V6.len(), offset: u128) {
+    fn every_address_of_a_forbidden_ipv6_range_is_forbidden(range in 0..FORBIDDEN_V6.len(), offset: u128) {
         let (first, last) = ranges_v6()[range];
         let bits = first + (offset % (last - first));
         prop_assert!(!public(Ipv6Addr::from_bits(bits)) || embeds_public(bits));
     }
 
     #[test]
-    fn an_ipv6_address_is_public_only_in_global_unicast_outside_the_ranges(bits: u128, high in 0_u16..) {
+    fn an_ipv6_address_is_public_only_if_global_unicast_and_in_no_range(bits: u128, high in 0_u16..) {
         let bits = (bits >> 16) | (u128::from(high) << 112);
         prop_assert_eq!(public(Ipv6Addr::from_bits(bits)), !forbidden_v6(bits) || embeds_public(bits));
     }
 
     #[test]
-    fn ipv6_addresses_near_an_edge_are_judged_right(range in 0..FORBIDDEN_V6.len(), last: bool, offset in 0_u128..4) {
+    fn classifies_ipv6_addresses_near_range_limits(range in 0..FORBIDDEN_V6.len(), last: bool, offset in 0_u128..4) {
         let (first, end) = ranges_v6()[range];
         let edge = if last { end } else { first };
         for bits in [edge.checked_sub(offset), edge.checked_add(offset)].into_iter().flatten() {
@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn an_opened_network_opens_itself_alone(bits: u32, prefix in 8_u8..=32, other: u32) {
+    fn an_opened_network_opens_no_other_address(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
         let rules = AddressRules::new(vec![IpNet::V4(network)], Vec::new());
         prop_assert_eq!(rules.allow(v4(bits).into()), !metadata(v4(bits)));
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_network_is_closed_whatever_is_opened(bits: u32, prefix in 8_u8..=32, other: u32) {
+    fn a_denied_network_stays_forbidden_whatever_is_opened(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V4(network)]);
         for closed in [bits, network.network().to_bits(), network.broadcast().to_bits()].map(v4) {
@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_ipv6_network_is_closed_whatever_is_opened(bits: u128, prefix in 0_u8..=128, offset: u128) {
+    fn a_denied_ipv6_network_stays_forbidden_whatever_is_opened(bits: u128, prefix in 0_u8..=128, offset: u128) {
         let network = Ipv6Net::new(Ipv6Addr::from_bits(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V6(network)]);
         let hosts = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);

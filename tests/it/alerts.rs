@@ -1,6 +1,6 @@
-//! Each alert is made to fire by its fault, in the real Prometheus over real processes, and ends after the fault.
+//! A real fault makes each alert fire, in a real Prometheus over real processes; the alert ends after the fault.
 //!
-//! The waits are shortened here; `tests/deployment/alerts_test.yaml` has them as they are.
+//! The waiting times are shortened here; `tests/deployment/alerts_test.yaml` tests the real ones.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
-/// Nothing has to go on for the fault to last.
+/// The fault lasts without further action.
 async fn lasting() {}
 
-/// A pause in a fault that goes on.
+/// The pause between two repetitions of a fault.
 async fn breathe() {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deliveries_that_wait_or_fail_alert_until_they_do_so_no_more() {
+async fn waiting_and_failing_deliveries_alert_until_they_recover() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "1");
     let service = deployment.settings.start(Part::Run).await;
@@ -62,7 +62,7 @@ async fn deliveries_that_wait_or_fail_alert_until_they_do_so_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_are_gone_alert_until_others_run() {
+async fn missing_processes_alert_until_others_run() {
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
     let worker = deployment.settings.start(Part::Worker).await;
@@ -96,7 +96,7 @@ async fn processes_that_are_gone_alert_until_others_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_locked_or_away_alerts_until_it_answers() {
+async fn a_locked_or_unreachable_database_alerts_until_it_responds() {
     let mut deployment = Deployment::with_own_server().await;
     for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
         deployment.settings = deployment.settings.with(name, value);
@@ -130,7 +130,7 @@ async fn a_database_that_is_locked_or_away_alerts_until_it_answers() {
     prometheus.ends("FlametreeNotReady").await;
 }
 
-/// A call that waits for the lock, or is refused because another does; nobody waits for its answer.
+/// A call that waits for the lock, or is rejected because another call waits. Its response is ignored.
 fn call(client: Client, method: Method, path: &'static str) {
     tokio::spawn(async move {
         let event = json!({
@@ -149,7 +149,7 @@ async fn a_failed_background_task_alerts_for_a_while() {
     let prometheus = Prometheus::of(&[&service]).await;
     let is_seen = async |query: &str| !prometheus.query(query).await.is_empty();
     let zero = async || is_seen("flametree_task_failures_total == 0").await;
-    within(Duration::from_secs(30), "failures are counted from nothing", zero).await;
+    within(Duration::from_secs(30), "failures are counted from zero", zero).await;
 
     let held = HeldRequest::open(&deployment, &service).await;
     trigger.pull().await;
@@ -162,16 +162,16 @@ async fn a_failed_background_task_alerts_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_are_missing_or_kept_alert_until_they_are_mended() {
+async fn missing_and_undropped_partitions_alert_until_they_are_repaired() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;
     let run = async |statement: &str| seed::run(&deployment.pool, statement.to_owned()).await;
 
-    // The worker takes a table of that name for the partition.
+    // The worker mistakes a table of that name for the partition.
     let tomorrow = "format('flametree.%I', 'events_' || to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD'))";
     run(&format!("DO $$ BEGIN EXECUTE 'ALTER TABLE flametree.events DETACH PARTITION ' || {tomorrow}; END $$")).await;
-    // A reader keeps retention from dropping this one.
+    // A reader prevents retention from dropping this one.
     run("SELECT flametree.ensure_partitions('2026-01-01', '2026-01-01')").await;
     let mut reader = deployment.pool.begin().await.unwrap();
     sqlx::raw_sql("SELECT count(*) FROM flametree.events_20260101").execute(&mut *reader).await.unwrap();
@@ -189,7 +189,7 @@ async fn partitions_that_are_missing_or_kept_alert_until_they_are_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_that_fail_or_hang_alert_until_one_of_the_kind_succeeds() {
+async fn operations_that_fail_or_hang_alert_until_one_of_their_kind_succeeds() {
     let mut deployment = Deployment::new().await;
     for name in ["FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE"] {
         deployment.settings = deployment.settings.with(name, EACH_SECOND);
@@ -212,24 +212,25 @@ async fn operations_that_fail_or_hang_alert_until_one_of_the_kind_succeeds() {
     let statement = "LOCK TABLE flametree.push_subscriptions IN SHARE ROW EXCLUSIVE MODE";
     sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
     let firing = async || kinds(r#"ALERTS{alertname="FlametreeOperationsFail",alertstate="firing"}"#).await;
-    within(Duration::from_mins(1), "what hangs alerts", async || firing().await == ["subscription_pruning"]).await;
+    within(Duration::from_mins(1), "the hanging operation alerts", async || firing().await == ["subscription_pruning"])
+        .await;
     assert_eq!(kinds("flametree_operation_overdue_seconds > 5").await, ["subscription_pruning"]);
-    assert_eq!(kinds("flametree_operation_failed_attempts > 1").await, [""; 0], "what hangs has not failed");
+    assert_eq!(kinds("flametree_operation_failed_attempts > 1").await, [""; 0], "a hanging operation has not failed");
     lock.rollback().await.unwrap();
     prometheus.ends("FlametreeOperationsFail").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
+async fn rejections_by_push_services_alert_by_kind_until_they_end() {
     let disbelieving = push_service("403 Forbidden", "", r#"{"reason":"BadJwtToken"}"#).await;
     let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let mismatched = push_service("401 Unauthorized", "", mismatch).await;
     let push = Push::start(&[&disbelieving, &mismatched], |settings| settings).await;
     let prometheus = Prometheus::of(&[&push.service]).await;
     let counted = async || !prometheus.query("flametree_push_refusals_total").await.is_empty();
-    within(Duration::from_secs(30), "refusals are counted from nothing", counted).await;
+    within(Duration::from_secs(30), "rejections are counted from zero", counted).await;
 
-    // Each browser is refused once, and paused.
+    // The push service rejects each browser once; the worker pauses it.
     for number in 0..5 {
         let person = format!("disbelieved-{number}");
         push.browser(&person, &person, &disbelieving).await;
@@ -239,7 +240,7 @@ async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
     assert!(!prometheus.is_firing("FlametreePushRequestsRefused").await);
     prometheus.ends("FlametreePushKeyRefused").await;
 
-    // Each browser is refused once, and switched off.
+    // The push service rejects each browser once; the worker disables it.
     for number in 0..5 {
         let person = format!("mismatched-{number}");
         push.browser(&person, &person, &mismatched).await;
@@ -251,7 +252,7 @@ async fn refusals_of_push_services_alert_by_their_kind_until_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outcomes_and_claims_that_are_refused_alert_until_they_are_accepted() {
+async fn rejected_outcomes_and_claims_alert_until_they_are_accepted() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;

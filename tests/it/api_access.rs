@@ -1,4 +1,4 @@
-//! API tokens, and tenants that do not see each other. Who may use which route: `access_walk.rs`.
+//! API tokens, and the isolation of tenants. Who may use which route: `access_walk.rs`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::api::{ACME, TestApi};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
 #[tokio::test]
-async fn what_is_no_valid_token_opens_nothing() {
+async fn rejects_invalid_tokens() {
     let api = TestApi::start().await;
     let good = api.token(Role::Viewer, Some(ACME)).await;
     let unknown = TokenSecret::from_random([1; 32]).expose();
@@ -32,7 +32,7 @@ async fn what_is_no_valid_token_opens_nothing() {
     ] {
         let request = Request::builder().uri("/v1/deliveries").header("authorization", &value);
         let document = api.send(request.body(Bytes::new()).unwrap()).await.problem(401, "unauthorized");
-        assert!(!document.to_string().contains("ftn_"), "a token is never repeated: {document}");
+        assert!(!document.to_string().contains("ftn_"), "the response repeats the token: {document}");
     }
     let two = Request::builder()
         .uri("/v1/deliveries")
@@ -44,7 +44,7 @@ async fn what_is_no_valid_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn an_expired_token_opens_nothing() {
+async fn rejects_an_expired_token() {
     let api = TestApi::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     let expire = format!("UPDATE flametree.tokens SET expires_at = now() WHERE id = '{}'", id.uuid());
@@ -53,7 +53,7 @@ async fn an_expired_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_revoked_elsewhere_is_refused_within_moments() {
+async fn rejects_a_token_soon_after_another_process_revoked_it() {
     let api = TestApi::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     api.get("/v1/deliveries", &token).await.expect(200);
@@ -61,13 +61,13 @@ async fn a_token_revoked_elsewhere_is_refused_within_moments() {
     seed::run(&api.db, revoke).await;
     let deadline = Instant::now() + Duration::from_secs(10);
     while api.get("/v1/deliveries", &token).await.status != 401 {
-        assert!(Instant::now() < deadline, "the token is still good");
+        assert!(Instant::now() < deadline, "the token is still valid");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn an_admin_makes_lists_and_revokes_tokens_of_its_tenant() {
+async fn an_admin_creates_lists_and_revokes_tokens_of_its_tenant() {
     let api = TestApi::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let request = json!({"name": "billing", "role": "viewer", "expires_in_seconds": 3600});
@@ -98,7 +98,7 @@ async fn an_admin_makes_lists_and_revokes_tokens_of_its_tenant() {
 }
 
 #[tokio::test]
-async fn a_token_is_stored_as_a_hash_and_its_use_is_noted() {
+async fn stores_a_token_as_a_hash_and_records_its_use() {
     let api = TestApi::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     api.get("/v1/deliveries", &token).await.expect(200);
@@ -111,7 +111,7 @@ async fn a_token_is_stored_as_a_hash_and_its_use_is_noted() {
         if row.get(0) {
             break;
         }
-        assert!(Instant::now() < deadline, "the use was not noted");
+        assert!(Instant::now() < deadline, "the use was not recorded");
         sleep(Duration::from_millis(10)).await;
     }
     let noted = format!("UPDATE flametree.tokens SET last_used_at = 'epoch' WHERE id = '{}' RETURNING 1", id.uuid());
@@ -120,11 +120,11 @@ async fn a_token_is_stored_as_a_hash_and_its_use_is_noted() {
         api.get("/v1/deliveries", &token).await.expect(200);
     }
     let row = sqlx::raw_sql(sqlx::AssertSqlSafe(query.replace("IS NOT NULL", "= 'epoch'")));
-    assert!(row.fetch_one(&api.db.pool).await.unwrap().get::<bool, _>(0), "once a minute, not at every request");
+    assert!(row.fetch_one(&api.db.pool).await.unwrap().get::<bool, _>(0), "recorded more than once a minute");
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_tenant_does_not_exist() {
+async fn another_tenants_data_appears_not_to_exist() {
     let api = TestApi::start().await;
     let noon = yesterday_noon(&api.db).await;
     let event = seed::event(&api.db, noon, &SeededEvent { deliveries: 2, ..SeededEvent::default() }).await;
@@ -138,7 +138,7 @@ async fn what_belongs_to_another_tenant_does_not_exist() {
         [format!("/v1/events/{event}"), format!("/v1/deliveries/{delivery}"), format!("/v1/deliveries/{unfinished}")]
     {
         api.get(&path, &other).await.problem(404, "not_found");
-        // A token for all tenants finds it under its own tenant alone.
+        // A token for all tenants finds it only under its tenant.
         let all = api.token(Role::Admin, None).await;
         api.get(&path, &all).await.problem(403, "tenant_required");
         api.get(&format!("{path}?tenant_id=other"), &all).await.problem(404, "not_found");
@@ -151,7 +151,7 @@ async fn what_belongs_to_another_tenant_does_not_exist() {
     let config = api.get("/v1/agents/agent-1/push-config", &other).await.expect(200);
     assert_eq!(config["url"], Value::Null);
 
-    // The other tenant's event of the same agent is not fanned out to this tenant's endpoint.
+    // The other tenant's event for the same agent is not fanned out to this tenant's endpoint.
     let accepted = api.post("/v1/events", &other, &message("x")).await.expect(202);
     assert_eq!(accepted["deliveries"], 0);
 }

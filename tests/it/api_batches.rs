@@ -1,4 +1,4 @@
-//! `POST /v1/events/batch`: each event has its own answer, and the whole has bounds.
+//! `POST /v1/events/batch`: each event has a separate result, and the batch is limited.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -8,7 +8,7 @@ use crate::api_events::message;
 use crate::support::api::{ACME, TestApi};
 
 #[tokio::test]
-async fn each_event_of_a_batch_has_its_own_answer() {
+async fn each_event_of_a_batch_has_a_separate_result() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let with_key = |text: &str, key: &str| {
@@ -47,7 +47,7 @@ async fn each_event_of_a_batch_has_its_own_answer() {
 }
 
 #[tokio::test]
-async fn one_key_twice_in_a_batch_is_one_event() {
+async fn the_same_key_twice_in_a_batch_creates_one_event() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
@@ -59,7 +59,7 @@ async fn one_key_twice_in_a_batch_is_one_event() {
 }
 
 #[tokio::test]
-async fn a_batch_has_bounds() {
+async fn a_batch_is_limited() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let post = async |batch: &Value| api.post("/v1/events/batch", &token, batch).await;
@@ -75,7 +75,7 @@ async fn a_batch_has_bounds() {
 }
 
 #[tokio::test]
-async fn what_is_no_batch_is_refused_as_a_whole_with_every_fault() {
+async fn rejects_a_malformed_batch_with_every_fault() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());

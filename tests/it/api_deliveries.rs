@@ -1,4 +1,4 @@
-//! Reading what became of events.
+//! Reading events and their deliveries.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// `count` delivered deliveries, one per millisecond from `from` on.
+/// `count` deliveries with the outcome `delivered`, one per millisecond starting at `from`.
 async fn many(api: &TestApi, from: i64, count: i64) {
     let id = format!("(lpad(to_hex({from} + n), 12, '0') || '7000800000000000000");
     for statement in [
@@ -34,7 +34,7 @@ async fn many(api: &TestApi, from: i64, count: i64) {
 }
 
 #[tokio::test]
-async fn a_walk_by_cursor_meets_each_row_once_while_rows_are_appended() {
+async fn pagination_returns_each_row_once_while_rows_are_added() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -54,7 +54,7 @@ async fn a_walk_by_cursor_meets_each_row_once_while_rows_are_appended() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_exactly_full_may_be_the_last() {
+async fn a_full_page_may_be_the_last() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     many(&api, yesterday_noon(&api.db).await, 50).await;
@@ -66,7 +66,7 @@ async fn a_page_that_is_exactly_full_may_be_the_last() {
 }
 
 #[tokio::test]
-async fn a_filter_that_fits_little_looks_at_a_bounded_number_of_rows_and_goes_on() {
+async fn a_selective_filter_scans_a_bounded_number_of_rows_per_page() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -81,7 +81,7 @@ async fn a_filter_that_fits_little_looks_at_a_bounded_number_of_rows_and_goes_on
 }
 
 #[tokio::test]
-async fn every_filter_keeps_what_fits() {
+async fn every_filter_returns_the_matching_deliveries() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -122,7 +122,7 @@ async fn every_filter_keeps_what_fits() {
 }
 
 #[tokio::test]
-async fn a_list_tells_what_became_of_a_delivery() {
+async fn a_list_shows_the_outcome_of_each_delivery() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -148,7 +148,7 @@ async fn a_list_tells_what_became_of_a_delivery() {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_parameters_is_told_at_once() {
+async fn reports_every_fault_of_the_parameters_at_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let query = "channel=fax&outcome=fine&event_type=&agent_id=&from=today&limit=251&cursor=x&order=asc&tenant_id=";
@@ -170,7 +170,7 @@ async fn every_fault_of_the_parameters_is_told_at_once() {
     assert_eq!(faults, [("tenant_id".into(), "duplicate".into())]);
 }
 
-/// A webhook's failed delivery, its push config, and the paths of the delivery and its event.
+/// A failed webhook delivery and its push config; returns the paths of the delivery and its event.
 async fn failed_delivery(api: &TestApi) -> (String, String) {
     let noon = yesterday_noon(&api.db).await;
     let endpoint = Uuid::from_u128(7);
@@ -188,7 +188,7 @@ async fn failed_delivery(api: &TestApi) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_delivery_shows_what_was_sent_and_came_back_without_secrets() {
+async fn a_delivery_shows_request_and_response_without_secrets() {
     let api = TestApi::start().await;
     let (path, _) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
@@ -221,7 +221,7 @@ async fn a_viewer_sees_neither_texts_nor_bodies() {
 }
 
 #[tokio::test]
-async fn an_event_shows_its_deliveries_finished_or_not() {
+async fn an_event_shows_finished_and_unfinished_deliveries() {
     let api = TestApi::start().await;
     let (_, event_path) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
@@ -236,7 +236,7 @@ async fn an_event_shows_its_deliveries_finished_or_not() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_found() {
+async fn unknown_events_and_deliveries_are_not_found() {
     let api = TestApi::start().await;
     let (delivery_path, event_path) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;

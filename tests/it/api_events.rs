@@ -1,4 +1,4 @@
-//! `POST /v1/events`: what is accepted, and how each refusal looks.
+//! `POST /v1/events`: which events it accepts, and the response to each rejection.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -25,7 +25,7 @@ async fn post_raw(api: &TestApi, token: &str, headers: &[(&str, &str)], body: im
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn an_accepted_event_is_stored_with_its_deliveries() {
+async fn stores_an_accepted_event_with_its_deliveries() {
     let api = TestApi::start().await;
     seed::push_config(&api.db, ACME, "agent-1", uuid::Uuid::from_u128(7), "https://example.com/hook").await;
     let token = api.token(Role::Service, Some(ACME)).await;
@@ -45,7 +45,7 @@ async fn an_accepted_event_is_stored_with_its_deliveries() {
 }
 
 #[tokio::test]
-async fn the_same_key_and_body_again_is_the_same_event() {
+async fn the_same_key_and_body_return_the_same_event() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
@@ -54,19 +54,19 @@ async fn the_same_key_and_body_again_is_the_same_event() {
     let again = api.post("/v1/events", &token, &event).await.expect(200);
     assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
 
-    // The header is the same key; the body may repeat it.
+    // The header sets the same key; the body may repeat it.
     let key = ("idempotency-key", "m-1");
     post_raw(&api, &token, &[JSON, key], message("once").to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], event.to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], message("twice").to_string()).await.problem(409, "idempotency_conflict");
 
-    // Another tenant's keys are its own.
+    // Keys of another tenant are independent.
     let other = api.token(Role::Service, Some("other")).await;
     api.post("/v1/events", &other, &event).await.expect(202);
 }
 
 #[tokio::test]
-async fn a_header_that_contradicts_the_body_is_refused_with_the_other_faults() {
+async fn reports_a_header_that_contradicts_the_body_with_the_other_faults() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "idempotency_key": "body"});
@@ -80,7 +80,7 @@ async fn a_header_that_contradicts_the_body_is_refused_with_the_other_faults() {
 }
 
 #[tokio::test]
-async fn every_fault_of_an_event_is_told_at_once() {
+async fn reports_every_fault_of_an_event_at_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "letter", "session_id": 7, "tenant_id": "other", "colour": "red", "metadata": []});
@@ -102,7 +102,7 @@ async fn every_fault_of_an_event_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_told_where_it_breaks_and_not_what_it_holds() {
+async fn reports_where_invalid_json_breaks_but_not_its_content() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     for body in ["", "{\n \"secret\": hush}", "{} {}", "\u{0}", &"[".repeat(10_000)] {
@@ -115,7 +115,7 @@ async fn a_body_that_is_no_json_is_told_where_it_breaks_and_not_what_it_holds() 
 }
 
 #[tokio::test]
-async fn only_plain_json_is_read() {
+async fn accepts_only_plain_json() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let body = message("x").to_string();
@@ -131,7 +131,7 @@ async fn only_plain_json_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_has_its_limit_declared_or_not() {
+async fn limits_a_body_with_and_without_a_declared_length() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let empty = message("").to_string().len();
@@ -143,7 +143,7 @@ async fn a_body_has_its_limit_declared_or_not() {
     let much_too_large = message(&"x".repeat(3 * 1024 * 1024)).to_string();
     post_raw(&api, &token, &[JSON], much_too_large).await.problem(413, "payload_too_large");
 
-    // In pieces, without a length.
+    // In chunks, without a length.
     let mut stream = api.connect().await;
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
@@ -179,7 +179,7 @@ async fn a_token_for_all_tenants_names_the_tenant() {
 }
 
 #[tokio::test]
-async fn a_full_queue_answers_503_with_when_to_come_back() {
+async fn a_full_queue_returns_503_with_retry_after() {
     let options = Options { queue_events: 1, ..Options::default() };
     let api = TestApi::with(options).await;
     let token = api.token(Role::Service, Some(ACME)).await;
@@ -192,7 +192,7 @@ async fn a_full_queue_answers_503_with_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn without_a_database_nothing_is_accepted_and_nothing_is_told_of_it() {
+async fn without_a_database_accepts_no_event_and_reveals_no_detail() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     api.db.pool.close().await;
@@ -203,7 +203,7 @@ async fn without_a_database_nothing_is_accepted_and_nothing_is_told_of_it() {
 }
 
 #[tokio::test]
-async fn accepted_and_rejected_events_are_counted_by_type_and_reason() {
+async fn counts_accepted_and_rejected_events_by_type_and_reason() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");

@@ -1,4 +1,4 @@
-//! Limits of the API: what is too much, too large, too often or too slow is told so, and when to come back.
+//! Limits of the API on number, size, rate and time: each rejection names its reason and when to retry.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::api_events::message;
 use crate::support::api::{ACME, Answer, Options, TestApi};
 use crate::support::waiting::within;
 
-/// One event per second, and a batch's worth saved up.
+/// One event per second, with a burst of one batch.
 async fn limited() -> TestApi {
     let mut options = Options::default();
     options.http.tenant_events_per_second = NonZeroU32::new(1);
@@ -32,18 +32,18 @@ fn batch(events: &[Value]) -> Value {
 
 #[track_caller]
 fn seconds_to_wait(answer: &Answer) -> u64 {
-    answer.header("retry-after").expect("it says when to come back").parse().unwrap()
+    answer.header("retry-after").expect("the time to retry").parse().unwrap()
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_others_are_not_concerned() {
+async fn a_tenant_over_its_rate_learns_when_to_retry_and_others_are_unaffected() {
     let api = limited().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let full: Vec<Value> = (0..100).map(|number| message(&format!("message {number}"))).collect();
     let full = batch(&full);
     api.post("/v1/events/batch", &token, &full).await.expect(200);
 
-    // The allowance may have grown by an event or two meanwhile.
+    // The allowance may have grown by an event or two in the meantime.
     let mut answer = api.post("/v1/events", &token, &message("one more")).await;
     for _ in 0..50 {
         if answer.status == 202 {
@@ -60,13 +60,13 @@ async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_others_are_not_con
 
     let other = api.token(Role::Service, Some("other")).await;
     api.post("/v1/events", &other, &message("another tenant's")).await.expect(202);
-    // The allowance grows back.
+    // The allowance grows again.
     let accepted = async || api.post("/v1/events", &token, &message("later")).await.status == 202;
     within(Duration::from_secs(20), "an event is accepted again", accepted).await;
 }
 
 #[tokio::test]
-async fn in_a_batch_of_several_tenants_only_the_one_over_its_rate_is_refused() {
+async fn a_batch_of_several_tenants_rejects_only_the_tenant_over_its_rate() {
     let api = limited().await;
     let token = api.token(Role::Service, None).await;
     let full: Vec<Value> = (0..100).map(|number| of_tenant(message(&format!("message {number}")), ACME)).collect();
@@ -87,7 +87,7 @@ async fn in_a_batch_of_several_tenants_only_the_one_over_its_rate_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_told_so() {
+async fn rejects_request_headers_that_are_too_large() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let with_header = |bytes: usize| {
@@ -99,7 +99,7 @@ async fn a_head_that_is_too_large_is_told_so() {
     let path = format!("/v1/deliveries?agent_id={}", "x".repeat(17 * 1024));
     api.get(&path, &token).await.problem(431, "headers_too_large");
 
-    // Beyond all measure it is not read to its end.
+    // Far beyond the limit the server does not read all of it.
     let mut stream = api.connect().await;
     let head = format!("GET /livez HTTP/1.1\r\nhost: test\r\nx-padding: {}", "x".repeat(40 * 1024));
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -109,12 +109,12 @@ async fn a_head_that_is_too_large_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_to_come_back() {
+async fn rejects_a_connection_over_the_limit() {
     let mut options = Options::default();
     options.http.max_connections = 1;
     let api = TestApi::with(options).await;
     let mut first = api.connect().await;
-    // Served, so that its place is taken for certain.
+    // A response proves that this connection occupies its slot.
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     let mut beginning = [0; 12];
     first.read_exact(&mut beginning).await.unwrap();
@@ -127,5 +127,5 @@ async fn a_connection_too_many_is_told_to_come_back() {
     assert_eq!(answer.header("connection"), Some("close"));
     drop(first);
     let served = async || api.get("/livez", "").await.status == 200;
-    within(Duration::from_secs(10), "there is room again", served).await;
+    within(Duration::from_secs(10), "a slot is free again", served).await;
 }

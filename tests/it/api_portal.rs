@@ -1,4 +1,4 @@
-//! What the portal's pages begin with: who asks, and which agents there are.
+//! The first requests of the portal's pages: the caller's identity, and the list of agents.
 
 use flametree_notify::domain::role::{Permission, Role};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::api::{ACME, Options, TestApi};
 use crate::support::{jwt, seed};
 
 #[tokio::test]
-async fn a_caller_is_told_who_it_is_and_what_it_may() {
+async fn shows_callers_their_identity_and_permissions() {
     let options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     let api = TestApi::with(options).await;
     let me = api.get("/v1/me", &jwt::person(Role::Operator, ACME)).await.expect(200);
@@ -23,7 +23,7 @@ async fn a_caller_is_told_who_it_is_and_what_it_may() {
 }
 
 #[tokio::test]
-async fn a_deployment_without_browser_push_says_so() {
+async fn reports_that_a_deployment_has_no_browser_push() {
     let api = TestApi::start().await;
     let me = api.get("/v1/me", &api.token(Role::Viewer, Some(ACME)).await).await.expect(200);
     assert_eq!(me["browser_push"], json!(false));
@@ -31,7 +31,7 @@ async fn a_deployment_without_browser_push_says_so() {
 }
 
 #[tokio::test]
-async fn a_walk_by_cursor_meets_each_agent_of_the_tenant_once_by_name() {
+async fn pagination_returns_each_agent_of_the_tenant_once_by_name() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     assert_eq!(api.get("/v1/agents", &token).await.expect(200), json!({"data": [], "next_cursor": null}));
@@ -57,7 +57,7 @@ async fn a_walk_by_cursor_meets_each_agent_of_the_tenant_once_by_name() {
 }
 
 #[tokio::test]
-async fn faults_of_the_list_of_agents_are_told() {
+async fn reports_faults_of_the_parameters_for_agents() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let problem = api.get("/v1/agents?limit=0&cursor=%21&sort=name", &token).await.problem(422, "invalid");

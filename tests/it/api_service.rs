@@ -1,4 +1,4 @@
-//! The service around the resources: health, documentation, ids of requests, bounds of connections, an orderly stop.
+//! The service around the resources: health, documentation, request ids, connection limits, graceful shutdown.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn with_settings(change: impl FnOnce(&mut Settings)) -> Options {
 
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is as good as an orderly end.
+    // A connection reset after the response counts as an orderly end.
     if let Err(error) = stream.read_to_end(&mut answer).await {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
@@ -58,7 +58,7 @@ async fn a_process_whose_task_failed_is_neither_alive_nor_ready() {
 }
 
 #[tokio::test]
-async fn an_older_schema_and_none_are_not_ready() {
+async fn is_not_ready_with_an_older_schema_or_without_one() {
     let api = TestApi::start().await;
     let newest = "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     for unmigrated in [newest, "DROP SCHEMA flametree CASCADE"] {
@@ -81,7 +81,7 @@ async fn a_missing_database_is_not_ready() {
 }
 
 #[tokio::test]
-async fn every_answer_names_its_request() {
+async fn every_response_has_a_request_id() {
     let api = TestApi::start().await;
     let ask = async |id: &str| {
         let request = Request::builder().uri("/livez").header("x-request-id", id).body(Bytes::new()).unwrap();
@@ -97,8 +97,8 @@ async fn every_answer_names_its_request() {
 }
 
 #[tokio::test]
-async fn the_router_answers_the_documented_routes_and_nothing_else() {
-    // Without browser push the path of renewals does not exist.
+async fn the_router_serves_the_documented_routes_and_no_others() {
+    // Without browser push the path for renewals does not exist.
     let api = TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await;
     let document = api.send(bare("/v1/openapi.json")).await.expect(200);
     assert_eq!(document, serde_json::from_str::<serde_json::Value>(&http::openapi_json(None)).unwrap());
@@ -114,7 +114,7 @@ async fn the_router_answers_the_documented_routes_and_nothing_else() {
             let request = Request::builder().method(method).uri(&path).body(Bytes::new()).unwrap();
             let answer = api.send(request).await;
             if item.get(method.to_lowercase()).is_some() {
-                // A documented route asks for a token or a body, or answers.
+                // A documented route responds, or requires a token or a body.
                 assert!([200, 303, 401, 415].contains(&answer.status.as_u16()), "{method} {path}: {answer:?}");
             } else {
                 answer.problem(405, "method_not_allowed");
@@ -145,14 +145,14 @@ async fn the_document_resolves_and_lists_the_closed_enums() {
         ("EventType", "session_assigned"),
         ("Role", "viewer"),
     ] {
-        let values = schemas[name]["enum"].as_array().unwrap_or_else(|| panic!("{name} is no closed enum"));
+        let values = schemas[name]["enum"].as_array().unwrap_or_else(|| panic!("{name} is not a closed enum"));
         assert!(values.contains(&json!(value)), "{name}: {values:?}");
     }
     assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
 }
 
 #[tokio::test]
-async fn the_docs_come_from_the_binary_under_a_strict_policy() {
+async fn the_binary_serves_its_documentation_under_a_strict_policy() {
     let api = TestApi::start().await;
     let answer = api.send(bare("/docs")).await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/docs/index.html")));
@@ -162,7 +162,7 @@ async fn the_docs_come_from_the_binary_under_a_strict_policy() {
         assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
         let text = String::from_utf8_lossy(&answer.body);
         if file == "index.html" {
-            // The policy allows no script in the page and nothing from elsewhere.
+            // The policy allows no inline script and nothing from other origins.
             assert!(!text.contains("<script>") && !text.contains("https://"), "{text}");
         }
         if file == "swagger-initializer.js" {
@@ -173,7 +173,7 @@ async fn the_docs_come_from_the_binary_under_a_strict_policy() {
 }
 
 #[tokio::test]
-async fn the_event_types_are_listed_with_schema_and_example() {
+async fn lists_the_event_types_with_schema_and_example() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let service = api.token(Role::Service, Some(ACME)).await;
@@ -189,7 +189,7 @@ async fn the_event_types_are_listed_with_schema_and_example() {
 }
 
 #[tokio::test]
-async fn metrics_have_a_listener_of_their_own() {
+async fn metrics_have_a_separate_listener() {
     let api = TestApi::start().await;
     api.send(bare("/nowhere")).await.problem(404, "not_found");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -212,7 +212,7 @@ async fn metrics_have_a_listener_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_answers_of_each_route_are_counted_from_zero() {
+async fn counts_the_responses_of_each_route_from_zero() {
     let api = TestApi::start().await;
     assert_eq!(send(api.address, bare("/nothing")).await.status, 404);
     let text = api.metrics.render();
@@ -225,7 +225,7 @@ async fn the_answers_of_each_route_are_counted_from_zero() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
+async fn closes_a_connection_without_request_headers() {
     let api = TestApi::with(with_settings(|http| http.head_timeout = Duration::from_millis(50))).await;
     let mut idle = api.connect().await;
     assert_eq!(read_all(&mut idle).await, "");
@@ -236,7 +236,7 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_told_so() {
+async fn reports_a_timeout_if_the_body_does_not_arrive() {
     let api = TestApi::with(with_settings(|http| http.body_timeout = Duration::from_millis(50))).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut stream = api.connect().await;
@@ -251,7 +251,7 @@ async fn a_body_that_does_not_come_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished_before_the_stop() {
+async fn a_stop_finishes_requests_in_flight() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let body = message("in flight").to_string();
@@ -263,12 +263,12 @@ async fn a_request_in_flight_is_finished_before_the_stop() {
     let mut idle = api.connect().await;
     let mut stream = api.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The handler asks for the body: now the request is in flight.
+    // The handler asks for the body: the request is now in flight.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     api.shutdown.cancel();
-    // Idle connections are closed at once; nothing new is accepted.
+    // The server closes idle connections at once and accepts no new ones.
     assert_eq!(read_all(&mut idle).await, "");
     assert!(TcpStream::connect(api.address).await.is_err());
     stream.write_all(body.as_bytes()).await.unwrap();
@@ -277,7 +277,7 @@ async fn a_request_in_flight_is_finished_before_the_stop() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_longer_than_its_bound() {
+async fn a_stop_waits_no_longer_than_its_limit() {
     let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_millis(50))).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut stream = api.connect().await;

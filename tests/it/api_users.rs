@@ -1,4 +1,4 @@
-//! Portal users: which of their tokens open the API, and that nothing but four claims of them is believed.
+//! Portal users: which of their tokens are valid, and that the service uses only four claims.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -12,7 +12,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::service::{self, Part};
 use crate::support::temp_dir::TempDir;
 
-/// Anybody may read these, with a valid token.
+/// Everyone with a valid token may read these.
 const OPEN_TO_ALL: &str = "/v1/event-types";
 
 async fn api(users: Settings) -> TestApi {
@@ -22,13 +22,13 @@ async fn api(users: Settings) -> TestApi {
 }
 
 #[tokio::test]
-async fn without_keys_there_are_no_portal_users() {
+async fn rejects_user_tokens_without_keys() {
     let api = TestApi::start().await;
     api.get(OPEN_TO_ALL, &jwt::person(Role::Admin, ACME)).await.problem(401, "unauthorized");
 }
 
 #[tokio::test]
-async fn the_type_of_the_key_pins_the_algorithm() {
+async fn the_key_type_pins_the_algorithm() {
     let admin = claims(Role::Admin, ACME);
     let (ed25519, p256, other) = (Signer::ed25519(), Signer::p256(), Signer::ed25519());
     for (key, right) in [
@@ -38,7 +38,7 @@ async fn the_type_of_the_key_pins_the_algorithm() {
     ] {
         let api = api(by_key(key.clone())).await;
         api.get(OPEN_TO_ALL, &right.token(&admin)).await.expect(200);
-        // The public key is no secret, and a header says nothing that counts.
+        // The public key is public, and the token's header is not trusted.
         let confused = Signer::secret(&format!("{}{}", ed25519.pem(), p256.pem())).token(&admin);
         let by_public_key = [Signer::secret(&ed25519.pem()).token(&admin), Signer::secret(&p256.pem()).token(&admin)];
         let lying = right.token_with(&json!({"alg": "RS256"}), &admin);
@@ -51,7 +51,7 @@ async fn the_type_of_the_key_pins_the_algorithm() {
 }
 
 #[tokio::test]
-async fn times_are_checked_with_a_minute_of_leeway() {
+async fn checks_times_with_a_minute_of_leeway() {
     assert_eq!(LEEWAY_SECONDS, 60);
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
@@ -67,7 +67,7 @@ async fn times_are_checked_with_a_minute_of_leeway() {
     for good in [lifetime(Value::Null, day - 60), lifetime(json!(in_seconds(-600)), day - 660)] {
         api.get(OPEN_TO_ALL, &good).await.expect(200);
     }
-    // The whole lifetime counts, also in its last minutes.
+    // The limit applies to the whole lifetime, even if only minutes are left.
     for long in [
         lifetime(Value::Null, day + 600),
         lifetime(json!(in_seconds(-day)), 600),
@@ -82,7 +82,7 @@ async fn times_are_checked_with_a_minute_of_leeway() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_missing_or_wrong_opens_nothing() {
+async fn rejects_a_missing_or_wrong_claim() {
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
     for (name, value) in [
@@ -101,7 +101,7 @@ async fn a_claim_that_is_missing_or_wrong_opens_nothing() {
         ("role", json!("Admin")),
         ("role", json!("king")),
         ("role", json!(["admin"])),
-        ("aud", json!("somebody else")),
+        ("aud", json!("another service")),
     ] {
         let token = signer.token(&with(claims(Role::Admin, ACME), name, value.clone()));
         let answer = api.get(OPEN_TO_ALL, &token).await;
@@ -111,7 +111,7 @@ async fn a_claim_that_is_missing_or_wrong_opens_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_whole_or_asks_for_more_than_is_understood_opens_nothing() {
+async fn rejects_incomplete_tokens_and_unknown_requirements() {
     let api = api(by_secret()).await;
     let (signer, admin) = (Signer::secret(SECRET), claims(Role::Admin, ACME));
     let good = signer.token(&admin);
@@ -139,12 +139,12 @@ async fn what_is_not_whole_or_asks_for_more_than_is_understood_opens_nothing() {
         let answer = api.get(OPEN_TO_ALL, &wrong).await;
         assert_eq!(answer.status, 401, "{wrong}");
         let document = answer.problem(401, "unauthorized");
-        assert!(!document.to_string().contains(parts[1]), "a token is never repeated: {document}");
+        assert!(!document.to_string().contains(parts[1]), "the response repeats the token: {document}");
     }
 }
 
 #[tokio::test]
-async fn issuer_and_audience_must_be_those_of_the_settings() {
+async fn issuer_and_audience_must_match_the_settings() {
     let users =
         Settings { issuer: Some("https://login.example".into()), audience: Some("flametree".into()), ..by_secret() };
     let api = api(users).await;
@@ -168,11 +168,11 @@ async fn issuer_and_audience_must_be_those_of_the_settings() {
 }
 
 #[tokio::test]
-async fn nothing_else_in_a_token_is_believed() {
+async fn trusts_nothing_else_in_a_token() {
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
     let mine = Signer::ed25519();
-    // A key that comes with the token, and where one might be found.
+    // A key inside the token, and a URL of one.
     for header in [
         json!({"alg": "EdDSA", "jwk": mine.jwk("mine"), "kid": "mine"}),
         json!({"alg": "EdDSA", "jku": "http://127.0.0.1:1/jwks", "kid": "../../dev/null"}),
@@ -180,7 +180,7 @@ async fn nothing_else_in_a_token_is_believed() {
         let answer = api.get(OPEN_TO_ALL, &mine.token_with(&header, &claims(Role::Admin, ACME))).await;
         assert_eq!(answer.status, 401, "{header}");
     }
-    // Claims that other services give a meaning.
+    // Claims with a meaning in other services.
     let proud = with(claims(Role::Viewer, ACME), "scope", json!("admin tokens:write"));
     let proud = with(with(proud, "roles", json!(["admin"])), "tenants", json!(["other"]));
     let token = signer.token_with(&json!({"alg": "HS256", "kid": "whatever"}), &proud);
@@ -191,7 +191,7 @@ async fn nothing_else_in_a_token_is_believed() {
 }
 
 #[tokio::test]
-async fn a_person_manages_the_tokens_of_its_tenant() {
+async fn a_user_manages_the_tokens_of_its_tenant() {
     let api = api(by_secret()).await;
     let admin = jwt::person(Role::Admin, ACME);
     for role in Role::ALL {
@@ -207,7 +207,7 @@ async fn a_person_manages_the_tokens_of_its_tenant() {
 }
 
 #[tokio::test]
-async fn the_process_takes_the_key_from_its_settings_and_shows_it_nowhere() {
+async fn the_process_takes_the_key_from_its_settings_and_never_shows_it() {
     let db = TestDatabase::new().await;
     let (directory, signer) = (TempDir::new(), Signer::ed25519());
     let file = directory.path().join("key.pem");

@@ -1,4 +1,4 @@
-//! Attempts of a real queue: they share tasks, not fates.
+//! Attempts of a real queue share tasks, but fail separately.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::support::queue::{accept_messages, agent_with_webhook, count, outcomes, prepared};
 
 #[tokio::test]
-async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
+async fn a_panic_in_an_attempt_interrupts_only_that_delivery() {
     let db = prepared().await;
     agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 40).await;
@@ -32,7 +32,7 @@ async fn an_attempt_that_panics_is_interrupted_and_takes_no_other_with_it() {
     let attempt = move |_| {
         let started = Arc::clone(&started);
         async move {
-            assert_ne!(started.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test wants it");
+            assert_ne!(started.fetch_add(1, Ordering::SeqCst), 3, "the fourth attempt panics, as the test requires");
             tokio::task::yield_now().await;
             AttemptResult::Outcome(Attempt { http_status: Some(200), ..Attempt::not_sent(Outcome::Delivered, None) })
         }

@@ -8,7 +8,7 @@ fn address(service: &Service) -> String {
 }
 
 #[tokio::test]
-async fn the_pages_offer_notifications_to_whom_they_concern() {
+async fn the_pages_offer_notifications_to_the_users_who_receive_them() {
     let portal = Portal::new().await;
     let service = portal.with_push().start(Part::Run).await;
     let mut script = portal.script("chromium-notifications", &address(&service)).await;
@@ -19,9 +19,9 @@ async fn the_pages_offer_notifications_to_whom_they_concern() {
 }
 
 #[tokio::test]
-async fn badge_and_dot_tell_of_active_conversations_across_nodes_and_restarts() {
+async fn badge_and_dot_show_active_conversations_across_nodes_and_restarts() {
     let portal = Portal::new().await;
-    // Events go to one node, the page looks at another.
+    // The test posts events to one node; the page uses another.
     let entrance = portal.with_push().start(Part::Run).await;
     let mut script = portal.script("chromium-workspace", &address(&entrance)).await;
     let node = portal.with_push().start(Part::Api).await;
@@ -37,14 +37,14 @@ async fn badge_and_dot_tell_of_active_conversations_across_nodes_and_restarts() 
 }
 
 #[tokio::test]
-async fn an_agents_endpoint_is_set_up_tested_and_watched_on_its_page() {
+async fn a_user_sets_up_tests_and_watches_an_endpoint_on_the_agents_page() {
     let portal = Portal::new().await;
     let service = portal.with_push().start(Part::Run).await;
     portal.run("chromium-agent", &address(&service)).await;
 }
 
 #[tokio::test]
-async fn every_page_is_for_everybody_by_day_by_night_and_on_a_phone() {
+async fn every_page_is_accessible_in_light_and_dark_mode_and_on_a_phone() {
     let portal = Portal::new().await;
     let service = portal.with_push().start(Part::Run).await;
     portal.run("chromium-looks", &address(&service)).await;

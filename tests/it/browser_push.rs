@@ -1,4 +1,4 @@
-//! Notifications in real browsers: from an event that is posted to what stands on the screen, and where a click leads.
+//! Notifications in real browsers: from a posted event to the notification and the page that a click opens.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,34 +13,34 @@ async fn run(script: &str) {
 }
 
 #[tokio::test]
-async fn firefox_is_told_from_the_dialog_to_the_last_message() {
+async fn firefox_shows_notifications_from_the_dialog_to_the_last_message() {
     run("firefox-notifications").await;
 }
 
 #[tokio::test]
-async fn firefox_is_told_with_no_tab_open_and_after_it_was_closed() {
+async fn firefox_shows_notifications_without_a_tab_and_after_a_restart() {
     run("firefox-away").await;
 }
 
 #[tokio::test]
-async fn chromium_shows_one_notification_for_each_push_and_opens_it_by_a_click() {
+async fn chromium_shows_one_notification_for_each_push_and_a_click_opens_it() {
     run("chromium-worker").await;
 }
 
 #[tokio::test]
-async fn the_client_module_keeps_its_word_in_any_page() {
+async fn the_client_module_works_in_any_page() {
     run("chromium-module").await;
 }
 
-/// The types of the module's documentation are held by its code, the worker's too, and by the pages that use it.
+/// The code of the module and the worker, and the pages that use them, match the types in the module's documentation.
 #[test]
-fn the_types_that_the_scripts_are_documented_with_hold() {
+fn the_documented_types_of_the_scripts_are_correct() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = root.join("target/browser/node/node_modules/typescript/bin/tsc");
     for project in ["tsconfig.json", "tsconfig.worker.json", "tsconfig.pages.json"] {
         let output =
             Command::new("node").arg(&compiler).arg("-p").arg(root.join("tests/browser").join(project)).output();
-        let output = output.expect("scripts/install browsers has been run");
+        let output = output.expect("run scripts/install browsers");
         assert!(output.status.success(), "{project}:\n{}", String::from_utf8_lossy(&output.stdout));
     }
 }

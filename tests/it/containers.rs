@@ -1,4 +1,4 @@
-//! The steps of the image and of compose as plain commands: no container engine is needed to see that they work.
+//! Runs the steps of the image and of compose as plain commands, so that the tests need no container engine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// `config check` also asks the database: no server listens here, and the address needs no DNS.
+/// `config check` also connects to the database: no server listens here, and the address needs no DNS.
 const NOWHERE: &str = "@127.0.0.1:1";
 
 fn root() -> &'static Path {
@@ -33,19 +33,19 @@ fn instructions() -> Vec<String> {
     joined.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// What an instruction of this name says, wherever there is one.
+/// The arguments of each instruction with this name.
 fn said(name: &str) -> Vec<String> {
     let prefix = format!("{name} ");
     instructions().iter().filter_map(|line| line.strip_prefix(&prefix).map(str::to_owned)).collect()
 }
 
-/// A list such as `["a", "b"]`, wherever it begins in the text.
+/// A list such as `["a", "b"]`, wherever it starts in the text.
 fn list(text: &str) -> Vec<String> {
     let begin = text.find('[').unwrap();
     serde_json::from_str(&text[begin..=begin + text[begin..].find(']').unwrap()]).unwrap()
 }
 
-/// The paths from the context that the image's build copies, and where to.
+/// The paths that the image's build copies from the context, and their targets.
 fn copied() -> Vec<(String, String)> {
     let copies = said("COPY").into_iter().filter(|copy| !copy.starts_with("--from="));
     copies
@@ -61,7 +61,7 @@ fn copied() -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_the_image_copies_is_all_that_its_build_needs() {
+fn the_image_copies_everything_that_its_build_needs() {
     let directory = TempDir::new();
     for (source, target) in copied() {
         let target = directory.path().join(target);
@@ -72,12 +72,12 @@ fn what_the_image_copies_is_all_that_its_build_needs() {
     let builds: Vec<String> = said("RUN").into_iter().filter(|run| run.starts_with("cargo ")).collect();
     let [build] = builds.as_slice() else { panic!("one command builds: {builds:?}") };
     assert_eq!(build, "cargo build --locked --release --bin flametree-notify");
-    // The compiler's errors are the same without its slowest part, and the crates are built already.
+    // `check` reports the same errors as `build` without code generation, and the dependencies are built already.
     let check = build.replace(" build ", " check --offline ").replace(" --release", "");
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
     command.args(words).current_dir(directory.path());
-    // What cargo tells a test of its package would have some crates built anew, now and with the next command.
+    // Variables that cargo sets for tests would make it rebuild some crates, now and at the next command.
     let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_") && name != "CARGO_HOME"
@@ -91,7 +91,7 @@ fn what_the_image_copies_is_all_that_its_build_needs() {
 }
 
 #[test]
-fn the_builder_is_given_what_the_image_copies_and_has_the_pinned_toolchain() {
+fn the_build_context_has_all_copied_files_and_the_pinned_toolchain() {
     let given = read("docker/Dockerfile.dockerignore");
     for (source, _) in copied() {
         assert!(given.lines().any(|line| line == format!("!{source}")), "{source} is ignored");
@@ -117,7 +117,7 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
     for (file, at_least) in [("compose.yaml", 5), ("compose.scale.yaml", 5), ("kubernetes/configuration.yaml", 2)] {
         let text = read(&format!("docker/{file}"));
         let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
-        // An argument of the build is no setting.
+        // A build argument is not a setting.
         let settings: Vec<(&str, String)> = pairs
             .filter(|(name, _)| name.starts_with("FLAMETREE_") || name.starts_with("DATABASE_"))
             .filter(|(name, _)| *name != "FLAMETREE_REVISION")
@@ -133,7 +133,7 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
         assert!(settings.len() >= at_least, "{file}: {settings:?}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_flametree-notify"));
         command.args(["config", "check"]).env_clear();
-        // What Kubernetes has in a secret.
+        // Settings that Kubernetes reads from a secret.
         command
             .env("DATABASE_URL", format!("postgres://me{NOWHERE}/a"))
             .env("FLAMETREE_ENCRYPTION_KEYS", ENCRYPTION_KEYS);
@@ -143,13 +143,13 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_health_checks_tell_a_process_that_works_from_one_that_does_not() {
+async fn the_health_checks_distinguish_working_from_broken_processes() {
     let of_image = list(&said("HEALTHCHECK")[0]);
     assert_eq!(of_image[0], list(&said("ENTRYPOINT")[0])[0]);
     let scale = read("docker/compose.scale.yaml");
     let of_worker = list(scale.lines().find(|line| line.contains("--worker")).unwrap());
     let arguments = |command: &[String], skip: usize| command[skip..].to_vec();
-    // The image's command begins with the program, compose's with the word CMD before it.
+    // The image's command starts with the program, that of compose with the word CMD.
     let (of_image, of_worker) = (arguments(&of_image, 1), arguments(&of_worker, 2));
     let (of_image, of_worker): (Vec<&str>, Vec<&str>) =
         (of_image.iter().map(String::as_str).collect(), of_worker.iter().map(String::as_str).collect());
@@ -168,7 +168,7 @@ async fn the_health_checks_tell_a_process_that_works_from_one_that_does_not() {
     within(PATIENCE, "the process is healthy", async || service.is_healthy(&deployment.settings, &of_image)).await;
     let port = service.metrics_address();
     service.kill();
-    assert!(!is_healthy_at(&deployment.settings, port, &of_worker), "the process is gone");
+    assert!(!is_healthy_at(&deployment.settings, port, &of_worker), "the stopped process is healthy");
 }
 
 fn is_healthy_at(settings: &Settings, metrics: std::net::SocketAddr, arguments: &[&str]) -> bool {
@@ -177,7 +177,7 @@ fn is_healthy_at(settings: &Settings, metrics: std::net::SocketAddr, arguments: 
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Ends with the test.
+/// Stops with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -188,14 +188,14 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_without_rights_who_cannot_write_any_file_runs_the_service() {
+async fn an_unprivileged_user_who_cannot_write_files_runs_the_service() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("only root can become the image's user");
         return;
     }
     let deployment = Deployment::with_own_server().await;
     let directory = TempDir::new();
-    // Where it was built, the user may not look.
+    // The user cannot read the build directory.
     let program = directory.path().join("flametree-notify");
     std::fs::copy(env!("CARGO_BIN_EXE_flametree-notify"), &program).unwrap();
     let address = own_address();
@@ -214,11 +214,11 @@ async fn a_user_without_rights_who_cannot_write_any_file_runs_the_service() {
     let healthy = async || settings.command().arg("health").stderr(Stdio::null()).status().unwrap().success();
     within(PATIENCE, "the process is healthy", healthy).await;
     drop(running);
-    assert!(!healthy().await, "somebody else is healthy");
+    assert!(!healthy().await, "another process uses the port");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_receiver_of_the_demonstration_verifies_what_it_prints() {
+async fn the_demo_receiver_verifies_what_it_prints() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let client = deployment.client(&service);

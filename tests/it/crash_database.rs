@@ -1,4 +1,4 @@
-//! A database that crashes, cuts connections, goes away, refuses to write, or misses a partition.
+//! A database that crashes, closes connections, is unreachable, rejects writes, or lacks a partition.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::support::service::{Part, Service};
 use crate::support::waiting::{all, within};
 
 const DRAINED: Duration = Duration::from_secs(90);
-/// Ends every connection of our processes.
+/// Terminates every connection of the service's processes.
 const CUT_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
 
-/// Nobody has died, so that every delivery is sent.
+/// No worker died, so that every delivery is sent.
 async fn assert_all_delivered(
     deployment: &Deployment,
     api: &Service,
@@ -32,7 +32,7 @@ async fn run(pool: &PgPool, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn a_database_that_crashes_again_and_again_loses_and_doubles_nothing() {
+async fn repeated_database_crashes_lose_and_duplicate_nothing() {
     const EVENTS: usize = 6_000;
     let deployment = Deployment::with_own_server().await;
     let agents = agents(10);
@@ -53,7 +53,7 @@ async fn a_database_that_crashes_again_and_again_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn connections_cut_twice_a_second_lose_and_double_nothing() {
+async fn connections_cut_twice_a_second_lose_and_duplicate_nothing() {
     const EVENTS: usize = 6_000;
     const CUTS: usize = 8;
     let deployment = Deployment::new().await;
@@ -72,7 +72,7 @@ async fn connections_cut_twice_a_second_lose_and_double_nothing() {
         let mut accepted = Vec::new();
         for _ in 0..CUTS {
             accepted.extend(deployment.post(&apis, &agents, EVENTS / CUTS).await);
-            deployment.assert_what_is_ready_was_never_seen().await;
+            deployment.assert_ready_deliveries_were_never_seen().await;
         }
         accepted
     };
@@ -80,11 +80,11 @@ async fn connections_cut_twice_a_second_lose_and_double_nothing() {
     assert_all_delivered(&deployment, &service, &accepted).await;
 }
 
-/// Longer than a connection may lie unused without being asked whether it still lives.
+/// Longer than a connection may be idle without a check.
 const A_QUIET_MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
-async fn after_connections_were_cut_nobody_is_answered_by_a_dead_one() {
+async fn no_request_fails_on_a_dead_connection_after_connections_were_cut() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Api).await;
     let client = deployment.client(&service);
@@ -93,7 +93,7 @@ async fn after_connections_were_cut_nobody_is_answered_by_a_dead_one() {
         let (client, path) = (client.clone(), path.clone());
         async move { client.get(&path).await }
     };
-    // At once, so that the pool has several connections.
+    // At the same time, so that the pool has several connections.
     all((0..16).map(|_| read())).await;
     run(&deployment.pool, CUT_ALL).await;
     tokio::time::sleep(A_QUIET_MOMENT).await;
@@ -103,13 +103,13 @@ async fn after_connections_were_cut_nobody_is_answered_by_a_dead_one() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_for_longer_than_the_lease_stops_everything_cleanly() {
+async fn a_database_outage_longer_than_the_lease_stops_everything_cleanly() {
     let idle = away_while_idle();
     let busy = away_under_load();
     tokio::join!(idle, busy);
 }
 
-/// Longer than the lease, so that workers which do not know that it is the database would take each other for dead.
+/// Longer than the lease: workers that blame each other instead of the database would declare each other dead.
 const AWAY: Duration = Duration::from_secs(15);
 
 async fn away_while_idle() {
@@ -162,7 +162,7 @@ async fn assert_available_again(service: &Service) {
 }
 
 #[tokio::test]
-async fn a_stop_while_the_database_is_away_ends_and_the_next_start_loses_and_doubles_nothing() {
+async fn a_stop_during_a_database_outage_ends_and_the_next_start_loses_and_duplicates_nothing() {
     let mut deployment = Deployment::with_own_server().await;
     deployment.settings = deployment.settings.with("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "1");
     let agents = agents(10);
@@ -181,7 +181,7 @@ async fn a_stop_while_the_database_is_away_ends_and_the_next_start_loses_and_dou
 }
 
 #[tokio::test]
-async fn a_read_only_window_loses_and_doubles_nothing() {
+async fn a_read_only_period_loses_and_duplicates_nothing() {
     let deployment = Deployment::with_own_server().await;
     let agents = agents(10);
     let service = deployment.settings.start(Part::Run).await;
@@ -190,7 +190,7 @@ async fn a_read_only_window_loses_and_doubles_nothing() {
     let window = async {
         within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 300).await;
         run(&deployment.pool, "ALTER DATABASE flametree SET default_transaction_read_only = on").await;
-        // The setting is for new sessions.
+        // The setting applies to new sessions.
         let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                         WHERE application_name LIKE 'flametree-notify%'";
         run(&deployment.pool, sessions).await;
@@ -200,7 +200,7 @@ async fn a_read_only_window_loses_and_doubles_nothing() {
         assert_eq!(answer.status, 503, "{}", answer.text);
         run(&deployment.pool, "ALTER DATABASE flametree RESET default_transaction_read_only").await;
         if pooler::url_of_shared().is_some() {
-            // A pooler's sessions keep what they began with: what docs/databases.md asks for, as a database does it.
+            // A pooler's sessions keep their initial settings. docs/databases.md says to end them; here the database does it.
             run(&deployment.pool, sessions).await;
         }
     };
@@ -209,7 +209,7 @@ async fn a_read_only_window_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_partition_that_is_missing_for_a_moment_loses_and_doubles_nothing() {
+async fn a_temporarily_missing_partition_loses_and_duplicates_nothing() {
     let deployment = Deployment::new().await;
     let agents = agents(10);
     let service = deployment.settings.start(Part::Run).await;

@@ -1,4 +1,4 @@
-//! The binary on its embedded server, killed under load and started again at once.
+//! Kills the binary and its embedded server under load, and restarts it at once.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::support::waiting::within;
 const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn the_binary_killed_on_its_embedded_server_starts_again_and_loses_nothing() {
+async fn the_binary_killed_on_its_embedded_server_restarts_and_loses_nothing() {
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
-    // So long that nothing but the start itself can end what the dead process had started.
+    // So long that only the restart itself can finish what the dead process started.
     let settings = Settings::default()
         .with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap())
         .with("FLAMETREE_LEASE_SECONDS", "3600");

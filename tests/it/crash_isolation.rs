@@ -1,4 +1,4 @@
-//! A hanging endpoint costs the others nothing: no permit that it holds is one that they wait for.
+//! A hanging endpoint does not delay the others: they need none of its permits.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// Of a third of the permits a tenant may hold a quarter, and one endpoint half of that.
+/// A tenant may hold a quarter of a third of the permits, one endpoint half of that.
 const HANGING_PERMITS: usize = 5;
 
 #[tokio::test]
-async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_all_that_it_may_have() {
+async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_its_maximum() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_MAX_IN_FLIGHT", "120");
     let agents = agents(4);
@@ -23,16 +23,16 @@ async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_all_that_it_may_
     deployment.configure(&service, &agents).await;
     let apis = [deployment.client(&service)];
 
-    // Half of the deliveries to the one that hangs, half to the others.
+    // Half of the deliveries are for the hanging endpoint, half for the others.
     let hanging = agents[..1].to_vec();
     let mut accepted = deployment.post(&apis, &hanging, 100).await;
-    eventually("it holds what it may", || deployment.receiver.open_at("/agent-1") == HANGING_PERMITS).await;
+    eventually("the endpoint holds its maximum", || deployment.receiver.open_at("/agent-1") == HANGING_PERMITS).await;
     accepted.extend(deployment.post(&apis, &agents[1..], 600).await);
     accepted.extend(deployment.post(&apis, &hanging, 500).await);
     let healthy = async || deployment.tally().await.count(Outcome::Delivered) == 600;
     within(DEADLINE, "all healthy deliveries are delivered", healthy).await;
     assert_eq!(deployment.receiver.open_at("/agent-1"), HANGING_PERMITS);
-    assert_eq!(deployment.receiver.count_at("/agent-1"), HANGING_PERMITS, "it got more than it may have");
+    assert_eq!(deployment.receiver.count_at("/agent-1"), HANGING_PERMITS, "the endpoint exceeded its maximum");
 
     deployment.receiver.let_go();
     deployment.drained(DEADLINE).await;
@@ -41,7 +41,7 @@ async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_all_that_it_may_
 }
 
 #[tokio::test]
-async fn an_endpoint_never_has_more_attempts_at_once_than_the_settings_allow() {
+async fn an_endpoint_never_exceeds_its_maximum_of_concurrent_attempts() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "2");
     let agents = agents(2);

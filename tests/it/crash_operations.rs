@@ -1,4 +1,4 @@
-//! Operations whose worker dies, whose database goes away, or that fail.
+//! Operations whose worker dies, whose database is unreachable, or that fail.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_tick_whose_worker_dies_in_the_middle_is_taken_over() {
+async fn another_worker_takes_over_a_tick_when_its_worker_dies() {
     tokio::join!(dies_at("operation::before_end"), dies_at("rollup::step"));
 }
 
@@ -32,13 +32,13 @@ async fn dies_at(step: &str) {
     assert!(number(&deployment.pool, held).await > 0, "{step}: the crash left nothing: nothing was tested");
     let _next = deployment.settings.start(Part::Worker).await;
     let left = "SELECT count(*) FROM flametree.operations WHERE state IN ('waiting', 'running') AND attempts > 0";
-    within(PATIENCE, "all is taken over and ends", async || number(&deployment.pool, left).await == 0).await;
+    within(PATIENCE, "another worker finishes everything", async || number(&deployment.pool, left).await == 0).await;
     let over = "SELECT count(*) FROM flametree.operations WHERE state = 'succeeded' AND attempts = 2";
     assert!(number(&deployment.pool, over).await > 0);
 }
 
 #[tokio::test]
-async fn a_replay_whose_workers_die_in_the_middle_replays_each_delivery_once() {
+async fn a_replay_whose_workers_die_replays_each_delivery_once() {
     const EVENTS: usize = 3_000;
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
@@ -66,7 +66,7 @@ async fn a_replay_whose_workers_die_in_the_middle_replays_each_delivery_once() {
 }
 
 #[tokio::test]
-async fn operations_go_on_when_the_database_is_back() {
+async fn operations_continue_when_the_database_is_back() {
     const EVENTS: usize = 4_000;
     let mut deployment = Deployment::with_own_server().await;
     deployment.settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
@@ -95,28 +95,28 @@ async fn operations_go_on_when_the_database_is_back() {
 
     let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
     let before = number(&deployment.pool, ended).await;
-    within(PATIENCE, "ticks go on", async || number(&deployment.pool, ended).await > before + 1).await;
+    within(PATIENCE, "ticks continue", async || number(&deployment.pool, ended).await > before + 1).await;
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_and_says_so() {
+async fn retries_and_reports_a_failed_operation() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     seed::run(db, "ALTER FUNCTION flametree.expired_partitions RENAME TO expired_partitions_away".into()).await;
     let worker = deployment.settings.start(Part::Worker).await;
     let retried = "flametree_operations_total{operation=\"retention\",result=\"retried\"}";
-    within(PATIENCE, "it has failed twice", async || worker.metric(retried).await >= 2.0).await;
+    within(PATIENCE, "the operation has failed twice", async || worker.metric(retried).await >= 2.0).await;
     let noted = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND attempts >= 2 AND note LIKE 'The database%' AND state IN ('waiting', 'running')";
     assert!(number(db, noted).await >= 1);
     seed::run(db, "ALTER FUNCTION flametree.expired_partitions_away RENAME TO expired_partitions".into()).await;
     let ended = "SELECT count(*) FROM flametree.operations
                  WHERE kind = 'retention' AND state = 'succeeded' AND attempts >= 3 AND note IS NULL";
-    within(PATIENCE, "it succeeds", async || number(db, ended).await >= 1).await;
+    within(PATIENCE, "the operation succeeds", async || number(db, ended).await >= 1).await;
 }
 
 #[tokio::test]
-async fn what_kills_each_worker_that_begins_it_ends_as_failed() {
+async fn an_operation_that_kills_each_of_its_workers_ends_as_failed() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let killer = "INSERT INTO flametree.operations (id, kind, tick, state, due_at, holder, attempts, created_at)
@@ -125,9 +125,9 @@ async fn what_kills_each_worker_that_begins_it_ends_as_failed() {
     let worker = deployment.settings.start(Part::Worker).await;
     let failed = "SELECT count(*) FROM flametree.operations
                   WHERE state = 'failed' AND attempts = 9 AND note LIKE 'Each worker%'";
-    within(PATIENCE, "it is given up", async || number(db, failed).await == 1).await;
+    within(PATIENCE, "the operation is abandoned", async || number(db, failed).await == 1).await;
     let counted = "flametree_operations_total{operation=\"rollup\",result=\"failed\"}";
-    within(PATIENCE, "it is counted", async || worker.metric(counted).await >= 1.0).await;
+    within(PATIENCE, "the failure is counted", async || worker.metric(counted).await >= 1.0).await;
     let later = "SELECT count(*) FROM flametree.operations WHERE kind = 'rollup' AND state = 'succeeded'";
-    within(PATIENCE, "later ticks have their turn", async || number(db, later).await >= 1).await;
+    within(PATIENCE, "later ticks run", async || number(db, later).await >= 1).await;
 }

@@ -1,4 +1,4 @@
-//! A worker that cannot reach the database and can still reach receivers.
+//! A worker that cannot reach the database but can still reach receivers.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::support::relay::Relay;
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
+/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
-/// What the worker has started when it is cut off: two endpoints may have 16 at first.
+/// The deliveries that the worker has started when it is cut off: two endpoints may have 16 each at first.
 const STARTED: usize = 32;
 
 #[tokio::test]
-async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_when_it_is_back() {
+async fn a_worker_cut_off_from_the_database_duplicates_nothing_and_continues_when_reconnected() {
     const EVENTS: usize = 4_000;
     let deployment = Deployment::new().await;
-    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let Database::Shared(database) = &deployment.database else { unreachable!("the test created it") };
     let agents = agents(10);
     let (hanging, healthy) = agents.split_at(2);
     for agent in hanging {
@@ -40,8 +40,8 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
         relay.cut();
         let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= STARTED;
         within(REAPED, "the other worker finds it dead", reaped).await;
-        deployment.assert_what_is_ready_was_never_seen().await;
-        // It still hears from receivers, and keeps what they say until it is back.
+        deployment.assert_ready_deliveries_were_never_seen().await;
+        // Receivers still respond, and the worker keeps their responses until it can reach the database.
         deployment.receiver.let_go();
         relay.mend();
         let started = f64::from(u32::try_from(STARTED).unwrap());
@@ -62,17 +62,17 @@ async fn a_worker_that_is_cut_off_from_the_database_doubles_nothing_and_goes_on_
 }
 
 #[tokio::test]
-async fn a_worker_whose_database_host_vanishes_goes_on_by_itself_when_there_is_another() {
+async fn a_worker_whose_database_host_vanishes_continues_when_another_host_exists() {
     const EVENTS: usize = 4_000;
     let deployment = Deployment::new().await;
-    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let Database::Shared(database) = &deployment.database else { unreachable!("the test created it") };
     let agents = agents(10);
     let api = deployment.settings.start(Part::Api).await;
     deployment.configure(&api, &agents).await;
     let apis = [deployment.client(&api)];
     let options = database.connect_options();
     let relay = Relay::to(&options).await;
-    // So few connections that none is left when each waits for its answer.
+    // So few connections that none is free while each waits for a response.
     let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "12");
     let worker = few.with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
     let vanishing = async {
@@ -81,7 +81,7 @@ async fn a_worker_whose_database_host_vanishes_goes_on_by_itself_when_there_is_a
     };
     let (mut accepted, ()) = tokio::join!(deployment.post(&apis, &agents, EVENTS), vanishing);
     deployment.drained(REAPED).await;
-    // Nobody tells it of these.
+    // No hint announces these.
     accepted.extend(deployment.post(&apis, &agents, 500).await);
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;

@@ -1,4 +1,4 @@
-//! A pooler of transactions before the database: it crashes, it stops answering, and the schema is made through it.
+//! A transaction pooler in front of the database: it crashes, stops responding, and migrations run through it.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::waiting::within;
 const DRAINED: Duration = Duration::from_secs(90);
 
 #[tokio::test]
-async fn a_pooler_that_crashes_again_and_again_loses_and_doubles_nothing() {
+async fn repeated_pooler_crashes_lose_and_duplicate_nothing() {
     const CRASHES: usize = 4;
     const EVENTS: usize = 1_500;
     let deployment = Deployment::with_own_pooler().await;
@@ -37,13 +37,13 @@ async fn a_pooler_that_crashes_again_and_again_loses_and_doubles_nothing() {
     }
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
-    // Nobody has died, so that every delivery is sent.
+    // No worker died, so that every delivery is sent.
     assert_eq!(tally.count(Outcome::Delivered), CRASHES * EVENTS, "{:?}", tally.summary());
     assert!(!other.has_logged("is dead") && !api.has_logged("is dead"));
 }
 
 #[tokio::test]
-async fn a_new_database_is_refused_until_two_processes_have_migrated_it_at_once_through_the_pooler() {
+async fn a_new_database_is_refused_until_two_processes_migrate_it_at_once_through_the_pooler() {
     let deployment = Deployment::with_own_pooler().await;
     sqlx::raw_sql("CREATE DATABASE fresh").execute(&deployment.pool).await.unwrap();
     let settings = Settings::on(&deployment.server().url().replace("/flametree", "/fresh"));

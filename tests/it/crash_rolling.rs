@@ -1,4 +1,4 @@
-//! Every process replaced while events flow: a stop that is asked for finishes what was started.
+//! Restarts every process while events flow: an orderly stop finishes started deliveries.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::support::waiting::{eventually, within};
 const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_rolling_restart_of_all_processes_interrupts_loses_and_doubles_nothing() {
+async fn a_rolling_restart_interrupts_loses_and_duplicates_nothing() {
     const ROUNDS: usize = 2;
     let deployment = Deployment::new().await;
     let agents = agents(10);
-    // Slow enough that a stop always finds attempts under way.
+    // Slow enough that a stop always finds attempts in progress.
     for agent in &agents {
         deployment.receiver.set(&format!("/{agent}"), Mode::AnswersAfter(Duration::from_millis(30)));
     }
@@ -60,7 +60,7 @@ async fn a_rolling_restart_of_all_processes_interrupts_loses_and_doubles_nothing
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
     let live = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     let live: i64 = sqlx::Row::get(&sqlx::raw_sql(live).fetch_one(&deployment.pool).await.unwrap(), 0);
-    assert_eq!(live, 2, "a worker that has stopped did not say so");
+    assert_eq!(live, 2, "a stopped worker is still registered");
 }
 
 fn clients(deployment: &Deployment, processes: &[(Part, Service)]) -> Vec<Client> {
@@ -68,7 +68,7 @@ fn clients(deployment: &Deployment, processes: &[(Part, Service)]) -> Vec<Client
 }
 
 #[tokio::test]
-async fn what_has_not_ended_at_the_end_of_the_grace_is_recorded_as_interrupted() {
+async fn records_unfinished_deliveries_as_interrupted_after_the_grace_period() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "1");
     let agents = agents(2);
@@ -77,10 +77,10 @@ async fn what_has_not_ended_at_the_end_of_the_grace_is_recorded_as_interrupted()
     deployment.configure(&api, &agents).await;
     let worker = deployment.settings.start(Part::Worker).await;
     let accepted = deployment.post(&[deployment.client(&api)], &agents, 20).await;
-    eventually("all are on their way", || deployment.receiver.count() == 20).await;
+    eventually("all attempts have started", || deployment.receiver.count() == 20).await;
 
     worker.stop().await;
-    // By itself, without a reaper.
+    // Recorded by the worker, not by a reaper.
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (10, 10));
 }

@@ -1,4 +1,4 @@
-//! A crash at each step of claim, send, finish, release and reap, and an answer that is lost between two of them.
+//! A crash at each step of claim, send, finish, release and reap, and a lost response between two of them.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::support::invariants::Tally;
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More than are recorded at once (512), so that a worker records at least twice.
+/// More than one batch of outcomes (512), so that a worker records at least twice.
 const EVENTS: usize = 600;
 const REAPED: Duration = Duration::from_secs(90);
 
-/// What a crash at a step must leave of deliveries that were not recorded.
+/// The unrecorded deliveries after a crash at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     /// Nothing was started.
     None,
     /// Started, and nothing sent.
     OnlyUnseen,
-    /// Started, and some of it perhaps sent.
+    /// Started, some of them perhaps sent.
     Some,
-    /// Perhaps: what the others of the process were doing.
+    /// Perhaps some: those that other tasks of the process handled.
     Perhaps,
 }
 
-/// The step, how it crashes, and what that leaves. A claim takes at most 128, so all need five or more.
+/// The step, the crash, and the deliveries it leaves. A claim takes 128 at most, so that all need five or more.
 const STEPS: [(&str, &str, Leaves); 9] = [
     ("claim::before", "panic(crash)", Leaves::None),
     ("claim::after", "panic(crash)", Leaves::OnlyUnseen),
@@ -41,9 +41,9 @@ const STEPS: [(&str, &str, Leaves); 9] = [
     ("finish::after", "1*off->panic(crash)", Leaves::Perhaps),
 ];
 
-/// Steps share nothing but time: all wait for a lease to end.
+/// The steps share nothing, so that all wait for the end of a lease at the same time.
 #[tokio::test]
-async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_doubles_nothing() {
+async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_duplicates_nothing() {
     let steps = LocalSet::new();
     let running = STEPS.map(|(step, action, leaves)| steps.spawn_local(crash_at(step, action, leaves)));
     steps.await;
@@ -57,7 +57,7 @@ async fn crash_at(step: &str, action: &str, leaves: Leaves) {
     let (deployment, api, accepted) = with_events().await;
     let crashing = deployment.settings.clone().with("FAILPOINTS", &step_is).spawn(Part::Worker);
     crashing.crashed().await;
-    deployment.assert_what_is_ready_was_never_seen().await;
+    deployment.assert_ready_deliveries_were_never_seen().await;
     let _next = deployment.settings.start(Part::Worker).await;
     let tally = drained(&deployment, &api, &accepted).await;
     let interrupted = tally.count(Outcome::Interrupted);
@@ -71,7 +71,7 @@ async fn crash_at(step: &str, action: &str, leaves: Leaves) {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_step_of_release_loses_and_doubles_nothing() {
+async fn a_crash_at_any_step_of_release_loses_and_duplicates_nothing() {
     tokio::join!(crash_in_release("release::before"), crash_in_release("release::after"));
 }
 
@@ -86,16 +86,16 @@ async fn crash_in_release(step: &str) {
     drained(&deployment, &api, &accepted).await;
 }
 
-/// Between the commit of a claim and its answer there is time to be told to stop.
+/// Leaves time for a stop between the commit of a claim and its response.
 const SLOW_CLAIM: &str = "claim::after=sleep(1000)";
 
 async fn wait_for_claim(deployment: &Deployment) {
     let is_claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
-    within(REAPED, "something is claimed", is_claimed).await;
+    within(REAPED, "a delivery is claimed", is_claimed).await;
 }
 
 #[tokio::test]
-async fn what_was_claimed_and_not_started_at_a_stop_is_released_and_delivered_by_another() {
+async fn a_stop_releases_deliveries_that_were_claimed_but_not_started() {
     let (deployment, api, accepted) = with_events().await;
     let worker = deployment.settings.clone().with("FAILPOINTS", SLOW_CLAIM).start(Part::Worker).await;
     wait_for_claim(&deployment).await;
@@ -108,7 +108,7 @@ async fn what_was_claimed_and_not_started_at_a_stop_is_released_and_delivered_by
 }
 
 #[tokio::test]
-async fn a_crash_at_any_step_of_reaping_loses_and_doubles_nothing() {
+async fn a_crash_at_any_step_of_reaping_loses_and_duplicates_nothing() {
     tokio::join!(crash_while_reaping("reap::after_fence"), crash_while_reaping("reap::between"));
 }
 
@@ -123,7 +123,7 @@ async fn crash_while_reaping(step: &str) {
 }
 
 #[tokio::test]
-async fn claims_whose_answers_are_lost_are_adopted() {
+async fn adopts_claims_whose_responses_are_lost() {
     let (deployment, api, accepted) = with_events().await;
     let lost = "claim::answer_lost=20*return";
     let worker = deployment.settings.clone().with("FAILPOINTS", lost).start(Part::Worker).await;
@@ -133,15 +133,15 @@ async fn claims_whose_answers_are_lost_are_adopted() {
 }
 
 #[tokio::test]
-async fn a_panic_in_an_attempt_interrupts_that_delivery_alone() {
+async fn a_panic_in_an_attempt_interrupts_only_that_delivery() {
     let (deployment, api, accepted) = with_events().await;
-    let panics = "send::before_request=3*panic(a fault of ours)";
+    let panics = "send::before_request=3*panic(an internal fault)";
     let _worker = deployment.settings.clone().with("FAILPOINTS", panics).start(Part::Worker).await;
     let tally = drained(&deployment, &api, &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (3, EVENTS - 3));
 }
 
-/// A deployment with events for which there is no worker yet.
+/// A deployment with events, but without a worker.
 async fn with_events() -> (Deployment, Service, Vec<flametree_notify::domain::ids::EventId>) {
     let deployment = Deployment::new().await;
     let agents = agents(40);

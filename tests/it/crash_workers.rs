@@ -1,4 +1,4 @@
-//! Workers that die or fall silent while deliveries flow.
+//! Workers that die or miss heartbeats while deliveries flow.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
+/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn workers_killed_in_a_loop_lose_and_double_nothing() {
+async fn workers_killed_in_a_loop_lose_and_duplicate_nothing() {
     const EVENTS: usize = 20_000;
     const KILLS: usize = 10;
     let deployment = Deployment::new().await;
@@ -32,7 +32,7 @@ async fn workers_killed_in_a_loop_lose_and_double_nothing() {
             let seen = deployment.receiver.count();
             within(REAPED, "the worker has work", async || deployment.receiver.count() >= seen + 500).await;
             worker.kill();
-            deployment.assert_what_is_ready_was_never_seen().await;
+            deployment.assert_ready_deliveries_were_never_seen().await;
         }
         deployment.settings.start(Part::Worker).await
     };
@@ -46,7 +46,7 @@ async fn workers_killed_in_a_loop_lose_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn outcomes_of_a_worker_that_was_silent_for_longer_than_its_lease_come_too_late() {
+async fn rejects_outcomes_of_a_worker_without_heartbeats_for_longer_than_its_lease() {
     let deployment = Deployment::new().await;
     let agents = agents(4);
     for agent in &agents {
@@ -57,7 +57,7 @@ async fn outcomes_of_a_worker_that_was_silent_for_longer_than_its_lease_come_too
     let apis = [deployment.client(&api)];
     let silent = deployment.settings.start(Part::Worker).await;
     let mut accepted = deployment.post(&apis, &agents, 40).await;
-    eventually("all are on their way", || deployment.receiver.count() == 40).await;
+    eventually("all attempts have started", || deployment.receiver.count() == 40).await;
 
     silent.signal(Signal::SIGSTOP);
     let other = deployment.settings.start(Part::Worker).await;
@@ -70,7 +70,7 @@ async fn outcomes_of_a_worker_that_was_silent_for_longer_than_its_lease_come_too
     let late = async || silent.metric("flametree_late_outcomes_total").await >= 40.0;
     within(REAPED, "the late outcomes are counted", late).await;
     other.stop().await;
-    // It goes on as a new worker.
+    // It continues as a new worker.
     accepted.extend(deployment.post(&apis, &agents, 60).await);
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
@@ -82,7 +82,7 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_that_several_claims_find_dead_goes_on_as_one() {
+async fn a_worker_that_several_claims_find_dead_registers_only_once() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;
@@ -91,15 +91,15 @@ async fn a_worker_that_several_claims_find_dead_goes_on_as_one() {
     let api = deployment.settings.start(Part::Api).await;
     deployment.configure(&api, &agents).await;
     let apis = [deployment.client(&api)];
-    // All of it waits when the worker begins, so that it always has several claims under way.
+    // All deliveries are ready when the worker starts, so that it always has several claims in progress.
     let accepted = deployment.post(&apis, &agents, 6_000).await;
     let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
     let _worker = slow_to_register.start(Part::Worker).await;
     within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
-    // Each time one is found dead, one replaces it. When there is one more, two claims have found it out: a spare, which would
-    // be found dead itself, but not before a whole lease.
+    // Each time a worker is found dead, one replaces it. One more means that two claims found it: the spare
+    // would be found dead too, but not before a whole lease.
     let mut found_dead = 0;
-    within(REAPED, "two claims have found it out", async || {
+    within(REAPED, "two claims find the worker dead", async || {
         if number(db, ALL).await == 1 + found_dead && number(db, LIVE).await == 1 {
             seed::run(db, "UPDATE flametree.workers SET fenced_at = now() WHERE fenced_at IS NULL".into()).await;
             found_dead += 1;
@@ -138,7 +138,7 @@ async fn a_locked_claim_does_not_stop_the_reaper() {
 
     let _worker = deployment.settings.start(Part::Worker).await;
     let without = "SELECT count(*) FROM flametree.workers WHERE description = 'without'";
-    within(REAPED, "who has left nothing is forgotten", async || number(db, without).await == 0).await;
+    within(REAPED, "dead workers without claims are deleted", async || number(db, without).await == 0).await;
     assert_eq!(number(db, "SELECT count(*) FROM flametree.claims").await, 1);
     somebody.rollback().await.unwrap();
     deployment.drained(REAPED).await;

@@ -1,4 +1,4 @@
-//! Every query of every dashboard and every rule, asked of the real Prometheus while it scrapes a real service.
+//! Runs every query of every dashboard and every rule in the real Prometheus while it scrapes a real service.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,16 +25,16 @@ fn dashboards() -> Vec<Value> {
     files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()).collect()
 }
 
-/// A question that a dashboard asks, and where.
+/// A query of a dashboard, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     place: String,
     query: String,
-    /// What the series must have, where the values of a label are asked for.
+    /// The label that the series must have, if the query asks for the values of a label.
     label: Option<String>,
 }
 
-/// The queries of panels, annotations and variables, as Grafana sends them when everything is chosen.
+/// The queries of panels, annotations and variables, as Grafana sends them when everything is selected.
 fn questions(dashboard: &Value) -> Vec<Question> {
     let title = dashboard["title"].as_str().unwrap();
     let list = |value: &Value| value.as_array().unwrap().clone();
@@ -54,7 +54,7 @@ fn questions(dashboard: &Value) -> Vec<Question> {
     panels.chain(annotations).chain(variables).collect()
 }
 
-/// A query with the variables' values in it, and the label whose values it asks for.
+/// A query with the variables replaced, and the label whose values it asks for.
 fn chosen(query: &str) -> (String, Option<String>) {
     let values = [
         ("$__rate_interval", "5s"),
@@ -72,14 +72,14 @@ fn chosen(query: &str) -> (String, Option<String>) {
     }
 }
 
-/// Whether a number is in it, with this label.
+/// True if the result contains a number, with this label.
 fn has_data(series: &[Value], label: Option<&str>) -> bool {
     let number = |one: &Value| one["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     let has_label = |one: &Value| label.is_none_or(|label| one["metric"].get(label).is_some());
     series.iter().any(|one| number(one).is_finite() && has_label(one))
 }
 
-/// Traffic with faults: what is delivered, what is refused by the receiver, by us, and by the database.
+/// Traffic with faults: deliveries that succeed, and ones that the receiver, the service or the database rejects.
 struct Traffic {
     client: Client,
     agents: Vec<String>,
@@ -89,7 +89,7 @@ impl Traffic {
     async fn set_up(deployment: &Deployment, service: &Service) -> Self {
         let (client, agents) = (deployment.client(service), agents(3));
         deployment.configure(service, &agents).await;
-        // Nobody listens there.
+        // No server listens there.
         let lost = json!({"enabled": true, "url": "http://127.0.0.1:1/", "events": ["user_message"]});
         let path = format!("/v1/agents/lost/push-config?tenant_id={TENANT}");
         assert_eq!(client.put(&path, &lost).await.status, 200);
@@ -112,7 +112,7 @@ impl Traffic {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_of_every_dashboard_has_data_under_mixed_traffic_and_every_rule_evaluates() {
+async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
     let browsers = push_service("201 Created", "", "").await;
     let Push { deployment, service } = &push_to(&browsers).await;
     let prometheus = Prometheus::of(&[service]).await;
@@ -140,8 +140,8 @@ async fn every_query_of_every_dashboard_has_data_under_mixed_traffic_and_every_r
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// A service with one browser, of the operator to whom the traffic assigns sessions. What runs each minute runs each
-/// second: its panel shows what ended between two scrapes, and a minute may pass until the next ends.
+/// A service with one browser, that of the operator who gets the sessions of the traffic. Operations that run each minute run
+/// each second here: their panel shows those that ended between two scrapes, and otherwise a minute may pass without one.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let push = Push::start(&[browsers], often).await;
@@ -149,9 +149,9 @@ async fn push_to(browsers: &Receiver) -> Push {
     push
 }
 
-/// Runbooks are read in a hurry: what is to be copied works.
+/// Users copy statements of the runbooks in a hurry, so they must work.
 #[tokio::test]
-async fn the_statements_of_the_runbooks_run_and_the_api_is_asked_for_a_tenant() {
+async fn the_statements_of_the_runbooks_run_and_their_requests_name_a_tenant() {
     let documents = ["dashboards/alerts.yaml", "docs/operating.md"];
     let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let [runbooks, operating] = documents.map(read);
@@ -167,7 +167,7 @@ async fn the_statements_of_the_runbooks_run_and_the_api_is_asked_for_a_tenant() 
     assert!(asked.len() > 3 && asked.iter().all(|query| query.starts_with("?tenant_id=")), "{asked:#?}");
 }
 
-/// Each rule is evaluated without a fault; each alert says how bad it is, what to look at, and what to do.
+/// Each rule evaluates without an error; each alert has a severity, a dashboard and a runbook.
 async fn assert_rules_evaluate(prometheus: &Prometheus) {
     let evaluated = async || prometheus.rules().await.iter().all(|rule| rule["health"] != "unknown");
     within(DEADLINE, "every rule is evaluated", evaluated).await;

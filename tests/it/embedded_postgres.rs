@@ -1,4 +1,4 @@
-//! The embedded server: real processes, killed and left behind in every way that has been thought of.
+//! The embedded server: real processes, killed and left behind in every known way.
 
 use std::collections::HashSet;
 use std::fs;
@@ -49,7 +49,7 @@ async fn a_stop_leaves_no_process_and_the_next_start_has_the_data() {
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_a_log_never_leads_to_another_file() {
+async fn a_link_in_place_of_a_log_never_leads_to_another_file() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     let victim = directory.path().join("victim");
@@ -76,19 +76,19 @@ async fn a_dropped_server_stops_and_a_start_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_second_user_of_the_data_directory_is_refused() {
+async fn refuses_a_second_user_of_the_data_directory() {
     let directory = TempDir::new();
     let server = start(directory.path()).await.unwrap();
     let error = start(directory.path()).await.unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
     assert!(error.to_string().contains("FLAMETREE_DATA_DIR"), "{error}");
-    // The first one was not harmed.
+    // The first server still works.
     write_row(&server.connect_options()).await;
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_left_behind_by_a_killed_process_is_replaced() {
+async fn replaces_a_server_left_behind_by_a_killed_process() {
     let directory = TempDir::new();
     let mut helper = helper(directory.path());
     let error = start(directory.path()).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn a_server_left_behind_by_a_killed_process_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_started_again_on_its_data() {
+async fn restarts_a_killed_server_on_its_data() {
     let directory = TempDir::new();
     let server = start(directory.path()).await.unwrap();
     write_row(&server.connect_options()).await;
@@ -120,10 +120,10 @@ async fn a_killed_server_is_started_again_on_its_data() {
 }
 
 #[tokio::test]
-async fn a_lock_file_whose_process_id_is_now_another_program_is_no_obstacle() {
+async fn starts_although_another_program_has_the_process_id_of_the_lock_file() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
-    // A process of the server's own user, which PostgreSQL takes for a running server.
+    // A process of the server's user, which PostgreSQL takes for a running server.
     let mut other = sleeping_process_of_the_owner(&cluster(directory.path()));
     let lock_file = format!("{}\n{}\n1\n5432\n\n\n", other.id(), cluster(directory.path()).display());
     fs::write(cluster(directory.path()).join("postmaster.pid"), lock_file).unwrap();
@@ -136,7 +136,7 @@ async fn a_lock_file_whose_process_id_is_now_another_program_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_directory_that_was_only_half_made_is_made_again() {
+async fn recreates_a_half_created_directory() {
     let directory = TempDir::new();
     let half_made = directory.path().join("data/cluster.new");
     fs::create_dir_all(&half_made).unwrap();
@@ -147,7 +147,7 @@ async fn a_directory_that_was_only_half_made_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_is_no_obstacle() {
+async fn starts_with_a_path_too_long_for_a_socket() {
     let directory = TempDir::new();
     let long = directory.path().join("d,\"d '".repeat(20));
     let server = start(&long).await.unwrap();
@@ -159,7 +159,7 @@ async fn a_path_too_long_for_a_socket_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_path_with_quotes_and_spaces_is_no_obstacle() {
+async fn starts_with_quotes_and_spaces_in_the_path() {
     let directory = TempDir::new();
     let server = start(&directory.path().join("a, \"b\" 'c'")).await.unwrap();
     write_row(&server.connect_options()).await;
@@ -167,7 +167,7 @@ async fn a_path_with_quotes_and_spaces_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn data_of_a_version_that_is_not_installed_is_left_alone() {
+async fn leaves_data_of_a_version_that_is_not_installed_unchanged() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     fs::write(cluster(directory.path()).join("PG_VERSION"), "9\n").unwrap();
@@ -176,7 +176,7 @@ async fn data_of_a_version_that_is_not_installed_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_says_why() {
+async fn reports_why_a_server_cannot_start() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     fs::write(cluster(directory.path()).join("postgresql.auto.conf"), "no_such_parameter = 1\n").unwrap();
@@ -186,7 +186,7 @@ async fn a_server_that_cannot_start_says_why() {
 }
 
 #[tokio::test]
-async fn root_is_told_that_the_servers_user_cannot_enter() {
+async fn tells_root_that_the_servers_user_cannot_enter() {
     if !geteuid().is_root() {
         return;
     }
@@ -198,9 +198,9 @@ async fn root_is_told_that_the_servers_user_cannot_enter() {
     assert!(matches!(&error, Error::NotEnterable { path } if path.ends_with("closed")), "{error}");
 }
 
-/// Not a test: the process that is killed. Its test process ends it.
+/// Not a test: the process that its parent test kills.
 #[tokio::test]
-#[ignore = "is run by other tests, in a process of its own"]
+#[ignore = "other tests run it as a separate process"]
 async fn helper_that_runs_a_server_until_it_is_killed() {
     #[expect(clippy::disallowed_methods, reason = "the tests that run this process name its directory by it")]
     let directory = PathBuf::from(std::env::var_os(HELPER_DATA_DIR).unwrap());
@@ -226,7 +226,7 @@ fn helper(directory: &Path) -> Child {
         .spawn()
         .unwrap();
     let output = BufReader::new(helper.stdout.take().unwrap());
-    assert!(output.lines().any(|line| line.unwrap().contains(HELPER_IS_READY)), "the helper has ended");
+    assert!(output.lines().any(|line| line.unwrap().contains(HELPER_IS_READY)), "the helper ended early");
     helper
 }
 
@@ -255,7 +255,7 @@ fn postmaster_of(directory: &Path) -> Pid {
     postmaster_in(&directory.join("data"))
 }
 
-/// The server's first process, by its data directory.
+/// The server's main process, by its data directory.
 pub fn postmaster_in(data_dir: &Path) -> Pid {
     let text = fs::read_to_string(data_dir.join("cluster/postmaster.pid")).unwrap();
     Pid::from_raw(text.lines().next().unwrap().parse().unwrap())
@@ -274,7 +274,7 @@ pub fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect();
-    assert!(!sockets.is_empty(), "not even a unix socket was seen");
+    assert!(!sockets.is_empty(), "found not even a unix socket");
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
     tables.iter().flat_map(|table| table.lines().filter_map(inode)).filter(|inode| sockets.contains(inode)).collect()

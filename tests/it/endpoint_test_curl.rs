@@ -1,4 +1,4 @@
-//! The command that a test gives: run by bash, it sends the same request.
+//! The curl command of an endpoint test: in bash it sends the same request.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ const AGENT: &str = "it's \"agent\" $HOME $(touch x) `touch y` \\ ünï 📦";
 const PLAIN: &str = "it's \"plain\" $HOME $(touch x) `touch y` \\n !! #";
 const SECRET: &str = "Bearer it's \"secret\" $HOME $(touch x) `touch y` \\n";
 
-/// In an empty directory, with nothing but these variables and a way to find programs.
+/// In an empty directory, with only these variables and `PATH`.
 async fn run(command: &str, directory: &TempDir, variables: &'static [(&'static str, &'static str)]) -> Output {
     let mut bash = Command::new("bash");
     bash.args(["-c", command])
@@ -26,7 +26,7 @@ async fn run(command: &str, directory: &TempDir, variables: &'static [(&'static 
 }
 
 #[tokio::test]
-async fn the_command_sends_the_same_request_and_has_no_secret() {
+async fn the_command_sends_the_same_request_without_secrets() {
     let (api, admin) = started().await;
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let agent: String = url::form_urlencoded::byte_serialize(AGENT.as_bytes()).collect::<String>().replace('+', "%20");
@@ -65,6 +65,6 @@ async fn the_command_sends_the_same_request_and_has_no_secret() {
     assert_eq!((seen[1].header("x-plain"), seen[1].header("authorization")), (PLAIN, SECRET));
     let body: serde_json::Value = serde_json::from_slice(&seen[1].body).unwrap();
     assert_eq!(body["data"]["agent_id"], AGENT);
-    // Nothing of what was quoted was run.
+    // The shell ran nothing of the quoted text.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! Tests of endpoints by drafts: which secrets they may use, who may make them, how often, and what is never shown.
+//! Endpoint tests with drafts: which secrets they may use, who may run them, how often, and what they never show.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::endpoint_tests;
@@ -30,7 +30,7 @@ fn keeping(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_draft_uses_a_stored_secret_where_saving_it_would_keep_it() {
+async fn a_draft_uses_a_stored_secret_if_saving_would_keep_it() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
@@ -40,7 +40,7 @@ async fn a_draft_uses_a_stored_secret_where_saving_it_would_keep_it() {
     let seen = receiver.seen();
     assert_eq!((seen.len(), seen[0].header("authorization")), (1, SECRET));
     assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
-    // Stored secrets sign drafts too; and a draft that is tested is not saved.
+    // Stored secrets sign drafts too. A tested draft is not saved.
     assert_eq!(seen[0].headers("webhook-signature").count(), 1);
     let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
     assert_eq!(read["url"], receiver.url());
@@ -56,7 +56,7 @@ async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
     let place = ("/config/headers/0/value".to_owned(), "secret_reentry_required".to_owned());
     assert_eq!(refused.faults(), [place]);
     assert_eq!(stranger.connections(), 0);
-    // Entered again it may go there.
+    // After the user enters it again, it may be sent there.
     let mut draft = config(&stranger.url());
     draft["headers"][0]["value"] = json!("Bearer another");
     assert_eq!(test_draft(&api, &admin, "agent-1", draft).await.status, 200);
@@ -64,7 +64,7 @@ async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
 }
 
 #[tokio::test]
-async fn a_draft_with_another_origin_is_signed_by_a_secret_of_the_test() {
+async fn a_draft_with_another_origin_is_signed_by_a_temporary_secret() {
     let (api, admin) = started().await;
     let (receiver, stranger) = (ok().await, ok().await);
     let saved = save(&api, &admin, "agent-1", &config(&receiver.url())).await.json();
@@ -72,9 +72,9 @@ async fn a_draft_with_another_origin_is_signed_by_a_secret_of_the_test() {
     let test = test_draft(&api, &admin, "agent-1", config(&stranger.url())).await.json();
     let seen = &stranger.seen()[0];
     let verify = |secret: &str, seen: &Seen| Webhook::new(secret).unwrap().verify(&seen.body, &signed_headers(seen));
-    assert!(verify(saved_secret, seen).is_err(), "the stranger could send it on to the receiver");
+    assert!(verify(saved_secret, seen).is_err(), "the other origin could forward it to the receiver");
     verify(test["signing_secret"].as_str().unwrap(), seen).unwrap();
-    // Elsewhere the saved secret signs, and no secret is shown.
+    // For the saved origin the stored secret signs, and no secret is shown.
     let test = test_draft(&api, &admin, "agent-1", config(&receiver.url())).await.json();
     assert_eq!(test.get("signing_secret"), None);
     verify(saved_secret, &receiver.seen()[0]).unwrap();
@@ -91,9 +91,9 @@ async fn a_draft_of_an_agent_without_config_is_sent_unsigned() {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_an_answer_even_if_the_endpoint_repeats_it() {
+async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
     let (api, admin) = started().await;
-    // Across the place where the body is cut, as it is, as JSON writes it, and without its scheme.
+    // At the place where the body is cut: unchanged, in JSON encoding, and without its scheme.
     let padding = "x".repeat(4_090);
     let body = format!("{padding}{SECRET} {} hunter2-\"quoted\"", json!(SECRET));
     let headers = format!("x-echo: {SECRET}\r\nset-cookie: session=c00kie\r\n");
@@ -115,7 +115,7 @@ async fn no_secret_is_in_an_answer_even_if_the_endpoint_repeats_it() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_test_is_told_with_its_place() {
+async fn reports_every_fault_of_a_test_with_its_place() {
     let (api, admin) = started().await;
     let faults = async |body: Value| api.send(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
@@ -135,7 +135,7 @@ async fn every_fault_of_a_test_is_told_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_test_is_for_admins_of_the_tenant() {
+async fn only_admins_of_the_tenant_may_test() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
@@ -151,12 +151,12 @@ async fn a_test_is_for_admins_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn an_agent_is_tested_ten_times_a_minute_on_all_nodes_together() {
+async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
     let (api, admin) = started().await;
     let another = api.another_that_sends().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
-    // What is refused for another reason does not count.
+    // A test rejected for another reason does not count.
     assert_eq!(test_draft(&api, &admin, "agent-1", json!({})).await.status, 422);
     for _ in 0..5 {
         assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 200);
@@ -169,11 +169,11 @@ async fn an_agent_is_tested_ten_times_a_minute_on_all_nodes_together() {
         assert!((1..=60).contains(&after), "{after}");
     }
     assert_eq!(receiver.seen().len(), 10);
-    // Another agent, and the same name at another tenant, have their own.
+    // Another agent, and the same name in another tenant, have separate limits.
     assert_eq!(test_draft(&api, &admin, "agent-2", config(&receiver.url())).await.status, 200);
     let other = api.token(Role::Admin, Some("other")).await;
     assert_eq!(test_draft(&api, &other, "agent-1", config(&receiver.url())).await.status, 200);
-    // A minute later it goes on, one for each that is a minute old.
+    // A minute later tests are allowed again, one for each that is a minute old.
     let statement = "UPDATE flametree.endpoint_tests
         SET tested_at = ARRAY(SELECT at - interval '59 s' FROM unnest(tested_at) AS at ORDER BY at)
         WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";
@@ -185,7 +185,7 @@ async fn an_agent_is_tested_ten_times_a_minute_on_all_nodes_together() {
 }
 
 #[tokio::test]
-async fn what_was_tested_long_ago_is_forgotten() {
+async fn deletes_old_tests() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     for agent in ["agent-1", "agent-2"] {

@@ -1,4 +1,4 @@
-//! The test of an endpoint: one event sent at once, and what is told of it, for each way in which it can go.
+//! The endpoint test: sends one event at once, and diagnoses each possible result.
 
 use flametree_notify::domain::role::Role;
 use reqwest::Method;
@@ -40,7 +40,7 @@ pub async fn test_draft(api: &TestApi, token: &str, agent: &str, config: Value) 
     api.send(token, Method::POST, &path(agent), &[], Some(&body)).await
 }
 
-/// Tests a draft without headers, of an agent that is tested here alone.
+/// Tests a draft without headers, of an agent used only here.
 async fn tested(api: &TestApi, token: &str, url: &str) -> Value {
     let agent = format!("agent-{}", uuid::Uuid::now_v7().simple());
     let answer = test_draft(api, token, &agent, json!({"url": url, "timeout_ms": 10_000})).await;
@@ -61,7 +61,7 @@ async fn answering(status: &str, headers: &str, body: &[u8]) -> Receiver {
 }
 
 #[tokio::test]
-async fn a_test_is_sent_once_signed_and_told_whole() {
+async fn a_test_is_sent_once_signed_and_reported_completely() {
     let (api, admin) = started().await;
     let behaviour = Behaviour::Answers(answer("202 Accepted", "x-answer: yes\r\n", b"thanks \xf0\x9f\x93\xa6"));
     let receiver = Receiver::start_tls(behaviour, Certificate::Good).await;
@@ -98,7 +98,7 @@ async fn a_test_is_sent_once_signed_and_told_whole() {
     let steps: f64 = ["dns", "connect", "tls", "first_byte"].map(|step| timing[step].as_f64().unwrap()).iter().sum();
     assert!(steps > 0.0 && steps <= timing["total"].as_f64().unwrap(), "{timing:?}");
 
-    // It is no delivery, and no event.
+    // It is neither a delivery nor an event.
     let deliveries = api.send(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
     assert_eq!(deliveries["data"], json!([]));
     let event = format!("/v1/events/{}", seen[0].header("webhook-id"));
@@ -106,7 +106,7 @@ async fn a_test_is_sent_once_signed_and_told_whole() {
 }
 
 #[tokio::test]
-async fn each_test_opens_a_connection_of_its_own_and_times_it() {
+async fn each_test_opens_a_new_connection_and_times_it() {
     let (api, admin) = started().await;
     let ok = Behaviour::Answers(answer("200 OK", "", b""));
     let receiver = Receiver::start_tls(ok, Certificate::Good).await;
@@ -117,7 +117,7 @@ async fn each_test_opens_a_connection_of_its_own_and_times_it() {
         }
     }
     assert_eq!((receiver.seen().len(), receiver.connections()), (2, 2));
-    // A literal is not looked up, and plain http shakes no hands.
+    // An address literal needs no lookup, and plain http no TLS handshake.
     let plain = answering("200 OK", "", b"").await;
     let timing = &tested(&api, &admin, &plain.url()).await["timing_ms"];
     assert_eq!((&timing["dns"], &timing["tls"]), (&Value::Null, &Value::Null));
@@ -125,7 +125,7 @@ async fn each_test_opens_a_connection_of_its_own_and_times_it() {
 }
 
 #[tokio::test]
-async fn an_endpoint_of_http_2_is_tested_by_http_2() {
+async fn an_http2_endpoint_is_tested_over_http2() {
     let (api, admin) = started().await;
     let receiver = Http2Receiver::start(&[Step::Answers]).await;
     let test = tested(&api, &admin, &receiver.url()).await;
@@ -137,7 +137,7 @@ async fn an_endpoint_of_http_2_is_tested_by_http_2() {
 }
 
 #[tokio::test]
-async fn each_answer_has_its_diagnosis() {
+async fn each_response_has_a_diagnosis() {
     let (api, admin) = started().await;
     for (status, outcome, code) in [
         ("204 No Content", "delivered", "delivered"),
@@ -165,7 +165,7 @@ async fn each_answer_has_its_diagnosis() {
 }
 
 #[tokio::test]
-async fn each_failure_has_its_diagnosis() {
+async fn each_failure_has_a_diagnosis() {
     let (api, admin) = started().await;
     for (behaviour, outcome, code) in [
         (Behaviour::ResetsAfterRequest, "connect_error", "connection_lost"),
@@ -190,7 +190,7 @@ async fn each_failure_has_its_diagnosis() {
 }
 
 #[tokio::test]
-async fn a_timeout_tells_where_it_came() {
+async fn a_timeout_names_the_step_that_was_slow() {
     let (api, admin) = started().await;
     let hanging = Receiver::start(Behaviour::HangsAfterAccept).await;
     let dripping = Receiver::start(Behaviour::Drips {
@@ -214,7 +214,7 @@ async fn a_timeout_tells_where_it_came() {
 }
 
 #[tokio::test]
-async fn a_slow_endpoint_is_told_so() {
+async fn reports_a_slow_endpoint() {
     let (api, admin) = started().await;
     let receiver = receiver::Receiver::start();
     receiver.set("/slow", receiver::Mode::AnswersAfter(std::time::Duration::from_millis(1_100)));
@@ -223,7 +223,7 @@ async fn a_slow_endpoint_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_is_told_with_what_is_wrong() {
+async fn reports_what_is_wrong_with_a_bad_certificate() {
     let (api, admin) = started().await;
     for (certificate, code, in_hint) in [
         (Certificate::Expired, "certificate_expired", "expired on 2021-01-01 at 00:00 UTC"),
@@ -242,7 +242,7 @@ async fn a_bad_certificate_is_told_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn of_a_redirect_the_targets_origin_is_shown_and_nothing_else() {
+async fn shows_only_the_origin_of_a_redirect_target() {
     let (api, admin) = started().await;
     let headers = "location: https://login.test:8443/sso?token=t0ken-1\r\nrefresh: 0; url=/?token=t0ken-2\r\n";
     let receiver = answering("302 Found", headers, b"<a href=\"https://login.test:8443/sso?token=t0ken-3\">").await;
@@ -256,7 +256,7 @@ async fn of_a_redirect_the_targets_origin_is_shown_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_to_a_blocked_address_and_nothing_is_told_of_it() {
+async fn sends_nothing_to_a_blocked_address_and_reveals_nothing_about_it() {
     let (api, admin) = started().await;
     let unresolved = tested(&api, &admin, "https://nowhere.invalid/").await;
     for url in ["https://private.test/", "http://private.test:8080/", "https://[::ffff:10.0.0.1]/"] {
@@ -272,7 +272,7 @@ async fn nothing_is_sent_to_a_blocked_address_and_nothing_is_told_of_it() {
 }
 
 #[tokio::test]
-async fn of_a_long_answer_the_beginning_is_shown() {
+async fn shows_the_start_of_a_long_response() {
     let (api, admin) = started().await;
     let body = "é".repeat(3_000);
     let receiver = answering("200 OK", &"x-many: a\r\n".repeat(80), body.as_bytes()).await;
@@ -289,7 +289,7 @@ async fn of_a_long_answer_the_beginning_is_shown() {
 }
 
 #[tokio::test]
-async fn an_answer_that_an_endpoint_is_gone_disables_nothing() {
+async fn a_gone_response_to_a_test_disables_nothing() {
     let (api, admin) = started().await;
     let receiver = answering("410 Gone", "", b"").await;
     let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});

@@ -1,4 +1,4 @@
-//! Two APIs and three workers over a primary that dies and a standby that takes its place, with and without a pooler.
+//! Two APIs and three workers, with and without a pooler: the primary dies under load and its standby is promoted.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -19,14 +19,14 @@ const EVENTS: usize = 6_000;
 const DRAINED: Duration = Duration::from_secs(90);
 
 #[tokio::test]
-async fn a_primary_that_dies_under_load_loses_and_doubles_nothing_when_its_standby_is_promoted() {
+async fn promoting_a_standby_under_load_loses_and_duplicates_nothing() {
     let (primary, standby) = servers().await;
     let way = Proxy::of_servers(&primary, &standby).await;
     fail_over(&primary, &standby, &way, &url_of(&way)).await;
 }
 
 #[tokio::test]
-async fn the_same_holds_through_a_pooler() {
+async fn promoting_a_standby_through_a_pooler_loses_and_duplicates_nothing() {
     let (primary, standby) = servers().await;
     let way = Proxy::of_servers(&primary, &standby).await;
     let directory = TempDir::new();
@@ -64,7 +64,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let failing = async {
         within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 1_000).await;
         primary.stop(Stop::Immediate);
-        within(DRAINED, "the APIs say that they cannot accept", async || {
+        within(DRAINED, "the APIs report that they cannot accept", async || {
             apis[0].readiness().await == Some(503) && apis[1].readiness().await == Some(503)
         })
         .await;
@@ -75,7 +75,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let (accepted, ()) = tokio::join!(deployment.post(&clients, &agents, EVENTS), failing);
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&client, &accepted).await;
-    // No process of ours has died, so that every delivery is sent.
+    // No process of the service died, so that every delivery is sent.
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
     assert!(workers.iter().all(|worker| !worker.has_logged("was fenced")));
 }

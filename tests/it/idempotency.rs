@@ -1,4 +1,4 @@
-//! One event per idempotency key, whoever asks, and through however many processes.
+//! One event per idempotency key, for any caller and any number of processes.
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::ids::EventId;
@@ -13,7 +13,7 @@ use crate::support::service::Part;
 use crate::support::waiting::{all, within};
 
 #[tokio::test]
-async fn posts_with_one_key_through_two_processes_at_once_are_one_event() {
+async fn concurrent_posts_with_one_key_through_two_processes_create_one_event() {
     const POSTS: usize = 64;
     let deployment = Deployment::new().await;
     let agents = agents(1);
@@ -43,7 +43,7 @@ async fn posts_with_one_key_through_two_processes_at_once_are_one_event() {
     assert_eq!(tally.outcomes.len(), 1);
 }
 
-/// Moves the clock to this time of a UTC day, `days` days from now.
+/// Sets the clock to this time of a UTC day, `days` days from now.
 async fn clock_at(db: &sqlx::PgPool, days: i32, time: &str) {
     let to = "SELECT ((date_trunc('day', now(), 'UTC') + make_interval(days => $1) + $2::text::interval) - clock_timestamp())::text";
     let by: String = sqlx::query_scalar(to).bind(days).bind(time).fetch_one(db).await.unwrap();
@@ -58,7 +58,7 @@ fn keyed(text: &str) -> NewEvent {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_for_a_day_and_longer_across_midnight() {
+async fn a_key_is_remembered_for_at_least_a_day_also_across_midnight() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     let event = keyed("once");
@@ -76,7 +76,7 @@ async fn a_key_is_remembered_for_a_day_and_longer_across_midnight() {
 }
 
 #[tokio::test]
-async fn requests_of_both_sides_of_midnight_are_one_event() {
+async fn requests_before_and_after_midnight_create_one_event() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     clock_at(&db, 0, "23:59:59.9").await;
@@ -101,7 +101,7 @@ async fn requests_of_both_sides_of_midnight_are_one_event() {
 }
 
 #[tokio::test]
-async fn an_event_stays_the_same_when_the_default_expiry_changes() {
+async fn an_event_stays_unchanged_when_the_default_expiry_changes() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     let mut event = queue::message("agent-1", "once".to_owned());

@@ -1,5 +1,5 @@
-//! The receivers of docs/integrators.md: taken from the page and run, with the official libraries, against a real service;
-//! and that the page beside it explains every outcome.
+//! Runs the receivers of docs/integrators.md with the official libraries against a real service, and checks that the admins'
+//! page explains every outcome.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -24,25 +24,25 @@ use crate::support::temp_dir::TempDir;
 #[path = "../snippets/rust/receiver.rs"]
 mod rust_receiver;
 
-/// Longer than anything that is waited for takes.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
-/// A receiver that runs.
+/// A running receiver.
 struct Running {
     url: String,
-    /// `webhook-id` and type of each message that it works on.
+    /// `webhook-id` and type of each message that it processes.
     lines: mpsc::Receiver<String>,
     _process: Option<Process>,
 }
 
 impl Running {
     fn next(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the receiver works on a message")
+        self.lines.recv_timeout(PATIENCE).expect("the receiver processes a message")
     }
 }
 
-/// Ends with the test.
+/// Stops with the test.
 struct Process(Child, #[expect(dead_code, reason = "the directory that the process runs in")] TempDir);
 
 impl Drop for Process {
@@ -63,11 +63,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What `scripts/install snippets` has made; `None`: the language is not on this machine.
+/// The program that `scripts/install snippets` installs; `None` if this machine lacks the language.
 fn installed(program: &str, library: &str) -> Option<PathBuf> {
     let probe = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("{program} is not on this machine: its snippet is not run");
+        eprintln!("{program} is not installed: its snippet is not run");
         return None;
     }
     let path = root().join("target/snippets").join(library);
@@ -75,7 +75,7 @@ fn installed(program: &str, library: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Runs a program that tells its port first, and then a line for each message.
+/// Runs a program that first prints its port, and then a line for each message.
 fn run(mut command: Command, directory: TempDir, secret: &str) -> Running {
     let mut child = command
         .env("SIGNING_SECRET", secret)
@@ -101,7 +101,7 @@ fn run(mut command: Command, directory: TempDir, secret: &str) -> Running {
 }
 
 #[test]
-fn every_outcome_is_explained_on_the_admins_page() {
+fn the_admins_page_explains_every_outcome() {
     let page = std::fs::read_to_string(root().join("docs/admins.md")).unwrap();
     for outcome in Outcome::ALL {
         assert!(page.contains(&format!("\n| `{}` | ", outcome.as_str())), "{outcome:?}");
@@ -124,7 +124,7 @@ async fn outcomes(deployment: &Deployment) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Delivers real events to the receiver, before and after a rotation, and then what it must refuse or know again.
+/// Delivers real events to the receiver before and after a rotation, then messages that it must reject or recognize as repeated.
 async fn receives(deployment: &Deployment, service: &Service, secret: &str, receiver: &Running) {
     let client = deployment.client(service);
     let enabled = json!({"enabled": true, "url": receiver.url, "events": ["user_message"], "timeout_ms": 10_000});
@@ -133,7 +133,7 @@ async fn receives(deployment: &Deployment, service: &Service, secret: &str, rece
     let mut events = post(deployment, &client, 3).await;
     let rotate = format!("{CONFIG}/signing-secret/rotate?tenant_id={TENANT}");
     assert_eq!(client.post(&rotate, &json!({"grace_seconds": 600})).await.status, 200);
-    // Signed by both now; the receiver knows the old one alone.
+    // Both secrets sign now; the receiver knows only the old one.
     events.extend(post(deployment, &client, 1).await);
     let mut expected: Vec<String> = events.iter().map(|id| format!("{id} user_message")).collect();
     let mut worked_on: Vec<String> = events.iter().map(|_| receiver.next()).collect();
@@ -158,7 +158,7 @@ async fn post(deployment: &Deployment, client: &Client, count: usize) -> Vec<Eve
     events
 }
 
-/// A message by hand, signed `age` ago.
+/// A message built by the test, signed `age` ago.
 async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 {
     let body = json!({"type": "user_message", "test": false, "data": {"event_id": id}}).to_string();
     let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
@@ -169,7 +169,7 @@ async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rust_receiver_of_the_page_receives() {
+async fn the_rust_receiver_of_the_page_works() {
     assert_eq!(snippet("rust"), include_str!("../snippets/rust/receiver.rs"));
     let (deployment, service, secret) = deployed().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -189,7 +189,7 @@ async fn the_rust_receiver_of_the_page_receives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_node_receiver_of_the_page_receives() {
+async fn the_node_receiver_of_the_page_works() {
     let Some(modules) = installed("node", "node/node_modules") else { return };
     let (deployment, service, secret) = deployed().await;
     let directory = TempDir::new();
@@ -201,7 +201,7 @@ async fn the_node_receiver_of_the_page_receives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_receiver_of_the_page_receives() {
+async fn the_python_receiver_of_the_page_works() {
     let Some(library) = installed("python3", "python") else { return };
     let (deployment, service, secret) = deployed().await;
     let directory = TempDir::new();

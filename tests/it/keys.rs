@@ -1,4 +1,4 @@
-//! Keys that stored values are encrypted with: rotated while traffic flows, missed at the start; and keys for browsers.
+//! Encryption keys: rotated while traffic flows, and checked at the start; and VAPID keys.
 
 use std::process::Output;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const NEW_KEY: &str = "k2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-/// So that nothing but the command encrypts anew.
+/// Never runs, so that only the command re-encrypts.
 const NEVER: &str = "0 0 29 2 *";
 
 fn run(settings: &Settings, arguments: &[&str]) -> Output {
@@ -31,7 +31,7 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Gives the agents' webhooks a secret header each.
+/// Gives each agent's webhook a secret header.
 async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
     for agent in agents {
         let config = json!({
@@ -44,7 +44,7 @@ async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
     }
 }
 
-/// A subscription as its owner's browser would have left it.
+/// A subscription as the owner's browser registers it.
 async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
     let id = Uuid::now_v7();
     let (tenant, user) = (TenantId::parse(TENANT).unwrap(), UserId::parse("user-1").unwrap());
@@ -73,7 +73,7 @@ async fn under_the_old_key(db: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn keys_are_rotated_while_traffic_flows() {
+async fn rotates_keys_while_traffic_flows() {
     const AGENTS: usize = 30;
     let deployment = Deployment::new().await;
     let agents = agents(AGENTS);
@@ -103,10 +103,10 @@ async fn keys_are_rotated_while_traffic_flows() {
     assert!(text(&rotated).contains("nothing is encrypted with `k1` any more"), "{}", text(&rotated));
     assert_eq!(under_the_old_key(&deployment.pool).await, 0);
     deployment.drained(PATIENCE).await;
-    assert_eq!(etag_of().await, config_before, "what users see of a config has not changed");
+    assert_eq!(etag_of().await, config_before, "the rotation changed the config that users see");
     service.stop().await;
 
-    // The old key may go.
+    // The old key may now be removed.
     let new_alone = deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", NEW_KEY);
     let service = new_alone.start(Part::Run).await;
     let api = deployment.client(&service);
@@ -122,7 +122,7 @@ async fn keys_are_rotated_while_traffic_flows() {
 }
 
 #[tokio::test]
-async fn the_schedule_rotates_too() {
+async fn the_schedule_rotates_keys_too() {
     let deployment = Deployment::new().await;
     let agents = agents(3);
     let service = deployment.settings.start(Part::Run).await;
@@ -134,11 +134,11 @@ async fn the_schedule_rotates_too() {
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let _worker = both.start(Part::Worker).await;
-    within(PATIENCE, "nothing is left", async || under_the_old_key(&deployment.pool).await == 0).await;
+    within(PATIENCE, "no value uses the old key", async || under_the_old_key(&deployment.pool).await == 0).await;
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_keep_others_from_being_encrypted_with_the_new_key() {
+async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation_of_others() {
     let deployment = Deployment::new().await;
     let (agents, db) = (agents(4), &deployment.pool);
     let service = deployment.settings.start(Part::Run).await;
@@ -161,7 +161,7 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_keep_others_from_
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let worker = both.start(Part::Worker).await;
-    // One value of the first agent, and both of the second.
+    // One value of the first agent, and both values of the second.
     within(PATIENCE, "only the faulty values are left", async || under_the_old_key(db).await == 3).await;
     let retried = "flametree_operations_total{operation=\"reencryption\",result=\"retried\"}";
     within(PATIENCE, "the operation fails because of them", async || worker.metric(retried).await >= 1.0).await;
@@ -170,7 +170,7 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_keep_others_from_
 }
 
 #[tokio::test]
-async fn a_lost_key_is_named_at_the_start_with_what_needs_it() {
+async fn names_a_lost_key_at_the_start_with_the_values_that_need_it() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     add_headers(&deployment.client(&service), &deployment, &agents(2)).await;
@@ -188,12 +188,12 @@ async fn a_lost_key_is_named_at_the_start_with_what_needs_it() {
             said.contains("`k1` (4 header values, 1 push subscriptions, 2 signing secrets)"),
             "{command:?}: {said}"
         );
-        assert!(!said.contains("ICEi"), "{command:?} tells a key: {said}");
+        assert!(!said.contains("ICEi"), "{command:?} prints a key: {said}");
     }
 }
 
 #[tokio::test]
-async fn another_key_under_the_id_of_the_right_one_is_found_at_the_start() {
+async fn detects_a_wrong_key_under_the_right_id_at_the_start() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     add_headers(&deployment.client(&service), &deployment, &agents(1)).await;
@@ -206,7 +206,7 @@ async fn another_key_under_the_id_of_the_right_one_is_found_at_the_start() {
 }
 
 #[test]
-fn a_key_pair_for_browsers_is_printed_and_is_a_new_one_each_time() {
+fn prints_a_new_vapid_key_pair_each_time() {
     let generate = || {
         let output = run(&Settings::default(), &["vapid", "generate"]);
         assert!(output.status.success(), "{}", text(&output));

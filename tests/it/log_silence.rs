@@ -1,5 +1,5 @@
-//! The log says nothing that it must not, at its most talkative: every target at `trace`, through webhooks over HTTP/1.1
-//! and HTTP/2, browser push, streams, traces, SQL, and faults of each.
+//! The log contains no secret and no payload, with every target at `trace`: webhooks over HTTP/1.1 and HTTP/2, browser push,
+//! streams, traces, SQL, and faults of each.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
         assert!(log.contains(target), "the log has nothing of {target}");
     }
     let spans = format!("{:?}", collector.spans());
-    // What tracing systems pass to each other is theirs to know.
+    // Tracing systems may log the identifiers that they exchange.
     let spans = spans.replace(STATE, "");
     for secret in &secrets {
         secret.assert_absent("the log", &log);
@@ -94,7 +94,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
     }
 }
 
-/// With everything that can be set, at its most talkative.
+/// With all optional settings, at level `trace`.
 async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     let files = TempDir::new();
     let authority = files.path().join("authority.pem");
@@ -110,10 +110,10 @@ async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     .await
 }
 
-/// An agent for each way in which a webhook can end; their signing secrets.
+/// An agent for each outcome of a webhook; returns their signing secrets.
 async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<String> {
     let admin = push.deployment.client(&push.service);
-    // No name has so long a part, so nobody is asked for it.
+    // This label is too long for a name, so the resolver sends no query for it.
     let nobody = format!("{}.invalid", "x".repeat(64));
     let urls = [
         format!("http://{}/hook?key={URL_KEY}", http.address),
@@ -139,7 +139,7 @@ async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<St
     secrets
 }
 
-/// A person with a browser at each push service, who is told of an assignment.
+/// A user with a browser at each push service; an assignment notifies them.
 async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     let mut secrets = Vec::new();
     for (number, service) in push_services.iter().enumerate() {
@@ -160,7 +160,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     secrets
 }
 
-/// What users carry: a JWT, good or not, a ticket, and a subscription that is refused.
+/// What users send: valid and invalid JWTs, a ticket, and a rejected subscription.
 async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     let token = |secret| Signer::secret(secret).token(&with(claims(Role::Operator, TENANT), "sub", json!("user-2")));
     let (good, forged) = (token(SECRET), token("another secret, that is not the one of the tests"));
@@ -192,7 +192,7 @@ fn event(agent: usize, text: &str) -> Value {
     })
 }
 
-/// Events that are delivered, and some that are refused.
+/// Events that are delivered, and some that are rejected.
 async fn events(push: &Push, agents: usize) {
     let client = push.deployment.client(&push.service);
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
@@ -217,7 +217,7 @@ async fn events(push: &Push, agents: usize) {
     assert_eq!(client.post("/v1/events/batch", &batch).await.status, 200);
 }
 
-/// The way in by SQL, and a look at deliveries with their payloads.
+/// Events accepted by SQL, and reads of deliveries with their payloads.
 async fn sql(push: &Push) {
     let statement = format!("SELECT flametree.enqueue_event($event${}$event$)", event(1, SQL));
     seed::run(&push.deployment.pool, statement).await;
@@ -229,7 +229,7 @@ async fn sql(push: &Push) {
     }
 }
 
-/// A database that refuses an event, and one whose connections end.
+/// A database that rejects an event, and one that closes connections.
 async fn database_faults(push: &Push, agents: usize) {
     let pool = &push.deployment.pool;
     let client = push.deployment.client(&push.service);

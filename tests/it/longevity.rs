@@ -1,7 +1,7 @@
-//! Time passes: days of the database's clock, one by one, with everything that a deployment does in a day.
+//! The database's clock advances day by day, with the usual work of a deployment each day.
 //!
-//! `make test` runs some weeks, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum is on, and eager, so that within the
-//! test it does what it does within months: system catalogs are analyzed, and what it cannot clean up grows.
+//! `make test` simulates some weeks, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs much more often, so that the
+//! test sees the effects of months: it analyzes system catalogs, and tables that it cannot clean up grow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,17 +28,17 @@ use crate::support::seed;
 const DAYS: u32 = 45;
 const DAYS_KEPT: u32 = 30;
 const EVENTS_PER_DAY: usize = 60;
-/// Days that have partitions at the end of a day: today, those that are kept, and two in advance.
+/// Days that have partitions at the end of a day: today, the retained days, and two in advance.
 const PARTITIONS: i64 = DAYS_KEPT as i64 + 3;
 
 const BUSY_TABLES: [&str; 3] = ["ready_deliveries_webhook", "claims", "uncounted_batches"];
 
-#[expect(clippy::disallowed_methods, reason = "`make longevity` says how many days pass")]
+#[expect(clippy::disallowed_methods, reason = "`make longevity` sets the number of days")]
 pub fn days() -> u32 {
     std::env::var("LONGEVITY_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(DAYS)
 }
 
-/// Autovacuum does in seconds what it does otherwise in hours, until [`usual_autovacuum`].
+/// Autovacuum does in seconds what otherwise takes hours, until [`usual_autovacuum`].
 pub async fn eager_autovacuum(db: &PgPool) {
     for (name, value) in [
         ("autovacuum_naptime", "1s"),
@@ -51,14 +51,14 @@ pub async fn eager_autovacuum(db: &PgPool) {
         seed::run(db, format!("ALTER SYSTEM SET {name} = '{value}'")).await;
     }
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
-    // These have settings of their own: 20,000 dead rows are not reached within the days of the test.
+    // These tables have separate settings: the test never reaches their threshold of 20,000 dead rows.
     let eager = "autovacuum_vacuum_threshold = 20, autovacuum_analyze_threshold = 20";
     for table in BUSY_TABLES {
         seed::run(db, format!("ALTER TABLE flametree.{table} SET ({eager})")).await;
     }
 }
 
-/// Autovacuum as a new database has it, so that vacuums that come far more often are no part of a comparison with one.
+/// Autovacuum as in a new database, so that more frequent vacuums do not distort the comparison.
 pub async fn usual_autovacuum(db: &PgPool, new: &PgPool) {
     seed::run(db, "ALTER SYSTEM RESET ALL".into()).await;
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
@@ -85,7 +85,7 @@ pub fn operations_of(db: &PgPool, keys: &str, days_kept: u32) -> Operations {
     }
 }
 
-/// The operations of a day, as their schedules enter them.
+/// The operations of a day, as their schedules create them.
 async fn operate(operations: &Operations, tick: chrono::DateTime<chrono::Utc>) {
     let scheduled = [
         OperationKind::Retention,
@@ -117,7 +117,7 @@ impl Year {
         seed::move_clock(&db, &format!("{day} days")).await;
         let now: chrono::DateTime<chrono::Utc> =
             sqlx::query_scalar("SELECT flametree.clock()").fetch_one(&db).await.unwrap();
-        // Once a month no worker runs for a day and into the next: the partitions exist in advance.
+        // Once a month no worker runs for more than a day: the partitions exist in advance.
         let is_staffed = day % 30 != 20;
         let mut caller = db.begin().await.unwrap();
         if day % 7 == 3 {
@@ -153,14 +153,14 @@ impl Year {
         }
         let events: Vec<_> = events.iter().collect();
         accept::accept(&self.db, &events, 86_400, accept::LOCK_TIMEOUT).await.unwrap();
-        // A caller that repeats a request.
+        // A caller repeats a request.
         let again = accept::accept(&self.db, &events[..5], 86_400, accept::LOCK_TIMEOUT).await.unwrap();
         assert!(
             again.answers.iter().all(|answer| matches!(answer, accept::Acceptance::Duplicate { deliveries: 1, .. }))
         );
     }
 
-    /// Delivers everything that is ready. On some days a worker dies with its claim.
+    /// Delivers all ready deliveries. On some days a worker dies with its claim.
     async fn deliver(&mut self, day: u32) {
         let (db, by) = (&self.db, worker(&self.db).await);
         loop {
@@ -213,7 +213,7 @@ impl Year {
         self.sizes.insert(day, rows.into_iter().collect());
     }
 
-    /// Nothing that is not kept by design is larger at the end than when retention had started.
+    /// Since the start of retention no table has grown, except those that grow by design.
     fn assert_bounded(&self) {
         let begins = DAYS_KEPT + 5;
         let largest = |range: std::ops::RangeFrom<u32>, table: &str| {
@@ -223,7 +223,7 @@ impl Year {
         for table in self.sizes.values().next_back().unwrap().keys() {
             let before = early.values().filter_map(|sizes| sizes.get(table)).max().copied().unwrap_or(0);
             let after = largest(begins + 1.., table);
-            // Days pass faster than autovacuum, which comes once a second. 400 days that no vacuum cleans up would be 3 MB of claims.
+            // Days pass faster than autovacuum, which runs once a second. Without vacuum, 400 days would leave 3 MB of claims.
             assert!(after <= before * 3 / 2 + 1_048_576, "{table} grew from {before} to {after} bytes");
         }
     }
@@ -245,7 +245,7 @@ async fn nothing_breaks_or_grows_as_days_pass() {
     year.assert_bounded();
 
     let catalogs = "SELECT count(*) FROM pg_stat_sys_tables WHERE relname IN ('pg_class', 'pg_attribute') AND last_autoanalyze IS NOT NULL";
-    assert_eq!(number(&db, catalogs).await, 2, "autovacuum did not analyze the catalogs: the test showed nothing");
+    assert_eq!(number(&db, catalogs).await, 2, "autovacuum did not analyze the catalogs: nothing was tested");
     let difference = "WITH counted AS (
              SELECT starts_at, outcome, bucket, deliveries FROM flametree.delivery_rollups
              WHERE span_minutes = 1 AND starts_at >= (SELECT min(starts_at) FROM flametree.partitions() WHERE parent = 'deliveries')
@@ -254,7 +254,7 @@ async fn nothing_breaks_or_grows_as_days_pass() {
              FROM flametree.deliveries AS d GROUP BY 1, 2, 3
          )
          SELECT (SELECT count(*) FROM (TABLE counted EXCEPT TABLE exact) AS d) + (SELECT count(*) FROM (TABLE exact EXCEPT TABLE counted) AS d)";
-    assert_eq!(number(&db, difference).await, 0, "statistics differ from a count by brute force");
+    assert_eq!(number(&db, difference).await, 0, "statistics differ from a full count");
     assert!(number(&db, "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'").await > 0);
     crate::longevity_costs::compare_with_a_new_database(&server, endpoint).await;
 }

@@ -1,4 +1,4 @@
-//! What the queue's statements cost on an old database, or with long retention, relative to a new one: pages and time.
+//! Costs of the queue's statements, in pages and time, on an old database or with long retention, relative to a new one.
 
 use std::time::{Duration, Instant};
 
@@ -15,22 +15,22 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
 
-/// Pairs of measurements, the sides of a pair one right after the other: the machine's speed changes within seconds.
+/// Pairs of measurements, one side right after the other, because the machine's speed changes within seconds.
 const PAIRS: usize = 40;
-/// The long run judges time too, so that it measures more.
+/// The long run checks times too, so it measures more often.
 const LONG_PAIRS: usize = 1_000;
 const LONG_DAYS: u32 = 100;
 const EVENTS: usize = 100;
-/// How much dearer a statement may be on the older side.
+/// How much slower a statement may be on the older side.
 const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
 
-/// As many connections on both sides: each makes plans of its own.
+/// The same number of connections on both sides, because each keeps separate plans.
 async fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap()
 }
 
-/// A database of the server, migrated, with partitions for `days_kept` days that reach into the past.
+/// Creates a migrated database on the server, with partitions for the past `days_kept` days.
 async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, EndpointId) {
     let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
@@ -70,12 +70,12 @@ async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
     times
 }
 
-/// The pages that a statement reads, with everything that its functions read.
+/// The pages that a statement reads, including its functions.
 async fn pages(db: &PgPool, statement: &str) -> f64 {
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let mut tx = db.begin().await.unwrap();
     let mut read = f64::MAX;
-    // The first run makes plans, and a vacuum may make a later one read the catalog again.
+    // The first run plans the statement, and a vacuum may make a later one read the catalog again.
     for _ in 0..6 {
         let row = sqlx::raw_sql(sqlx::AssertSqlSafe(explain.clone())).fetch_one(&mut *tx).await.unwrap();
         let plan: serde_json::Value = serde_json::from_str(&row.try_get_unchecked::<String, _>(0).unwrap()).unwrap();
@@ -86,7 +86,7 @@ async fn pages(db: &PgPool, statement: &str) -> f64 {
     read
 }
 
-/// The median of the ratios, pair by pair, for each step.
+/// The median of the ratios of all pairs, for each step.
 async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64; 4] {
     let mut ratios: [Vec<f64>; 4] = Default::default();
     let pairs = if days() >= LONG_DAYS { LONG_PAIRS } else { PAIRS };
@@ -98,7 +98,7 @@ async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64;
             let new = measure(new.0, new.1).await;
             (measure(old.0, old.1).await, new)
         };
-        // The first pairs make plans and fill caches.
+        // The first pairs plan statements and fill caches.
         for step in (0..4).filter(|_| pair >= 3) {
             ratios[step].push(old[step].as_secs_f64() / new[step].as_secs_f64());
         }
@@ -114,7 +114,7 @@ async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, Endpoint
     for (step, ratio) in STEPS.iter().zip(ratios) {
         println!("{what}: {step} takes {ratio:.3} times as long");
     }
-    // Pages do not depend on what else the machine does. Time is judged by the long run alone, whose machine is quiet.
+    // Page counts do not depend on the machine's load. Only the long run, on a quiet machine, checks times.
     let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
     let worker = "00000000-0000-7000-8000-000000000001";
     for (db, _) in [old, new] {
@@ -154,7 +154,7 @@ async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, Endpoint
     }
 }
 
-/// The server's own database is the old one.
+/// The server's default database is the old one.
 pub async fn compare_with_a_new_database(server: &OwnServer, endpoint: EndpointId) {
     let (new, its_endpoint) = database(server, "new", 30).await;
     let old = pool(server.connect_options()).await;
@@ -163,7 +163,7 @@ pub async fn compare_with_a_new_database(server: &OwnServer, endpoint: EndpointI
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_years_of_retention_cost_what_thirty_days_cost() {
+async fn ten_years_of_retention_cost_as_much_as_thirty_days() {
     let server = OwnServer::start_direct().await;
     let (long, its_endpoint) = database(&server, "long", 3_650).await;
     let (short, endpoint) = database(&server, "short", 30).await;

@@ -1,6 +1,6 @@
-//! The schema is migrated under a running service: nothing stops, and a migration that waits for a lock names its holder.
+//! Migrates the schema under a running service: the service continues, and a migration that waits for a lock names its holder.
 //!
-//! `MIGRATION_DELIVERIES` says how many deliveries the database has; `make longevity` takes ten million.
+//! `MIGRATION_DELIVERIES` sets the number of deliveries in the database; `make longevity` uses ten million.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-#[expect(clippy::disallowed_methods, reason = "`make longevity` says how many there are")]
+#[expect(clippy::disallowed_methods, reason = "`make longevity` sets the number")]
 fn deliveries() -> u64 {
     std::env::var("MIGRATION_DELIVERIES").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000)
 }
@@ -39,7 +39,7 @@ async fn fill(db: &PgPool, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
+async fn accepting_claiming_and_finishing_continue_during_a_migration() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let agents = agents(4);
@@ -54,7 +54,7 @@ async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
         .execute(&mut *caller)
         .await
         .unwrap();
-    // The functions are replaced too, as by a release that changes them.
+    // The migration also replaces the functions, as in a release that changes them.
     seed::run(&deployment.pool, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
     let pool = PgPoolOptions::new()
         .max_connections(2)
@@ -63,9 +63,9 @@ async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
         .unwrap();
     let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_TIMEOUT).await });
 
-    // While the caller's transaction is open, the migration waits; accepting and delivering go on.
+    // While the caller's transaction is open, the migration waits; events are still accepted and delivered.
     let mut accepted = deployment.post(&apis, &agents, 1_000).await;
-    within(Duration::from_mins(1), "they are delivered", async || deployment.receiver.count() >= 1_000).await;
+    within(Duration::from_mins(1), "the events are delivered", async || deployment.receiver.count() >= 1_000).await;
     assert!(!migration.is_finished(), "the migration did not wait for the open transaction");
     assert!(!service.has_logged("could not"), "{}", service.output());
     caller.commit().await.unwrap();
@@ -83,7 +83,7 @@ async fn accepting_claiming_and_finishing_go_on_while_the_schema_is_migrated() {
 }
 
 #[tokio::test]
-async fn a_migration_that_gets_no_lock_names_the_session_that_holds_it() {
+async fn a_migration_without_its_lock_names_the_session_that_holds_it() {
     let db = TestDatabase::new().await;
     let mut reader = db.begin().await.unwrap();
     sqlx::raw_sql("SELECT count(*) FROM flametree.events").fetch_one(&mut *reader).await.unwrap();
@@ -97,18 +97,18 @@ async fn a_migration_that_gets_no_lock_names_the_session_that_holds_it() {
 }
 
 #[tokio::test]
-async fn an_index_build_that_waits_names_the_session_and_is_repeated_by_the_next_run() {
+async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_it() {
     let db = TestDatabase::new().await;
     let is_valid = async || -> Option<bool> {
         let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('flametree.sessions_example')";
         sqlx::query_scalar(query).fetch_optional(&*db).await.unwrap()
     };
-    // Its snapshot is all that it holds: only the index build waits for it.
+    // The session holds only a snapshot: only the index build waits for it.
     let mut reader = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *reader).await.unwrap().get(0);
     let migrators = later().await;
     let migration = schema::migrate_by(&migrators, &db, Duration::from_secs(3));
-    let error = timeout(Duration::from_mins(1), migration).await.expect("it waits without a bound").unwrap_err();
+    let error = timeout(Duration::from_mins(1), migration).await.expect("the migration has no time limit").unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
     assert_eq!(is_valid().await, Some(false), "the build was interrupted after it had started");
@@ -118,14 +118,14 @@ async fn an_index_build_that_waits_names_the_session_and_is_repeated_by_the_next
 }
 
 #[tokio::test]
-async fn functions_that_another_session_is_changing_name_that_session() {
+async fn a_migration_names_the_session_that_is_changing_its_functions() {
     let db = TestDatabase::new().await;
     seed::run(&db, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
     let mut other = db.begin().await.unwrap();
     let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *other).await.unwrap().get(0);
     sqlx::raw_sql("ALTER FUNCTION flametree.bound_of COST 200").execute(&mut *other).await.unwrap();
     let migration = schema::migrate(&db, Duration::from_secs(3));
-    let error = timeout(Duration::from_mins(1), migration).await.expect("it waits without a bound").unwrap_err();
+    let error = timeout(Duration::from_mins(1), migration).await.expect("the migration has no time limit").unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
     other.rollback().await.unwrap();
@@ -134,7 +134,7 @@ async fn functions_that_another_session_is_changing_name_that_session() {
 }
 
 #[tokio::test]
-async fn later_functions_are_left_alone_and_other_ones_replaced() {
+async fn keeps_later_functions_and_replaces_others() {
     let db = TestDatabase::new().await;
     assert!(schema::is_current(&db).await.unwrap());
     let body = "SELECT prosrc FROM pg_proc WHERE oid = 'flametree.bound_of'::regproc";
@@ -149,7 +149,7 @@ async fn later_functions_are_left_alone_and_other_ones_replaced() {
         ("a later set of this release", of_release(&[set + 1]), true),
         ("an earlier set of this release", of_release(&[set - 1]), false),
         ("a build of this release without numbered sets", of_release(&[]), false),
-        ("this version, made of other sources", version.clone(), false),
+        ("this version, built from other sources", version.clone(), false),
         ("an earlier release", vec![0, 0, 9, 99], false),
     ];
     for (what, installed, is_later) in table {
@@ -166,7 +166,7 @@ async fn later_functions_are_left_alone_and_other_ones_replaced() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_build_before_the_first_release_is_refused_in_plain_words() {
+async fn clearly_rejects_a_database_of_a_build_before_the_first_release() {
     let db = TestDatabase::new().await;
     seed::run(
         &db,

@@ -1,7 +1,7 @@
 //! The integration tests: one binary, a module per topic, real parts.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
-#![allow(clippy::disallowed_methods, reason = "tests look into the database with statements of their own")]
+#![allow(clippy::disallowed_methods, reason = "tests inspect the database with SQL statements")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

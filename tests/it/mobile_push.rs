@@ -1,5 +1,5 @@
-//! From an agent's message to the customer's phone: a real service, the example's backend, and stand-ins for the push
-//! services of Google and Apple.
+//! From an agent's message to the customer's phone: a real service, the example's backend, and fake push services of Google
+//! and Apple.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::push_services::{Push, Reply, TOPIC};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// Longer than anything that is waited for takes.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
@@ -26,15 +26,15 @@ fn ios(token: &str) -> Value {
     json!({"platform": "ios", "token": token})
 }
 
-/// A device token of Apple's form.
+/// A device token in Apple's format.
 fn hex(digit: &str) -> String {
     digit.repeat(64)
 }
 
-/// A service whose agent tells the backend of its messages.
+/// A service whose agent sends its messages to the backend.
 struct Scene {
     deployment: Deployment,
-    /// Ends with the test.
+    /// Stops with the test.
     _service: Service,
     client: Client,
     backend: Backend,
@@ -62,7 +62,7 @@ impl Scene {
         assert_eq!(self.backend.device(Method::PUT, customer, device).await, 204);
     }
 
-    /// Posts an event of a session with the customer c-1, and waits until it is delivered; its id.
+    /// Posts an event of a session with the customer c-1 and waits for its delivery; returns its id.
     async fn post(&self, event_type: &str, text: &str) -> String {
         let event = json!({
             "type": event_type, "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1", "customer_id": "c-1",
@@ -74,14 +74,14 @@ impl Scene {
         accepted.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// The pushes, when so many have come.
+    /// Waits for `count` pushes.
     async fn pushes(&self, count: usize) -> Vec<Push> {
         let services = &self.backend.services;
         within(PATIENCE, &format!("{count} pushes came"), async || services.pushes().len() >= count).await;
         services.pushes()
     }
 
-    /// Signed by hand, as if it came from the service.
+    /// Signed by the test as if the service sent it.
     async fn message(&self, id: &str) -> u16 {
         self.backend.message(&self.secret, id, &agent_message(id), Duration::ZERO).await
     }
@@ -104,7 +104,7 @@ fn each(devices: &[&str], events: &[&str]) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agents_message_reaches_the_customers_phones_and_those_that_are_gone_are_forgotten() {
+async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_deleted() {
     let scene = Scene::new().await;
     let services = &scene.backend.services;
     let (phone, left, returned) = (hex("a"), hex("b"), hex("c"));
@@ -118,7 +118,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_those_that_are_gone_
     services.will_say("sold", &[Reply::Status(404, unregistered)]);
     let gone = |at: i64| Reply::Status(410, json!({"reason": "Unregistered", "timestamp": at * 1_000}));
     services.will_say(&left, &[gone(in_seconds(60))]);
-    // Apple knew it before the app was installed again.
+    // Apple last saw the device before the app was installed again.
     services.will_say(&returned, &[gone(in_seconds(-3_600))]);
 
     let long = format!("Your parcel has left Łódź. {}", "é".repeat(2_000));
@@ -127,7 +127,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_those_that_are_gone_
     assert_eq!(services.seen(), each(&["pixel", "sold", &phone, &left, &returned], &[&first]));
     assert_fit(&pushes, &first);
 
-    // Nobody is told of what the customer writes, or of a test.
+    // The customer's messages and tests are not pushed.
     scene.post("user_message", "Where is my order?").await;
     let test = json!({"event": "ai_assistant_message"});
     let tested = scene.client.post(&format!("{CONFIG}/test?tenant_id={TENANT}"), &test).await;
@@ -148,7 +148,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_those_that_are_gone_
     assert_eq!(services.tokens(), 1, "a token serves many pushes");
 }
 
-/// What a push to each platform is made of.
+/// The content of a push to each platform.
 fn assert_fit(pushes: &[Push], event: &str) {
     for push in pushes {
         assert!(push.body.to_string().len() <= 4_096, "{push:?}");
@@ -171,7 +171,7 @@ fn assert_fit(pushes: &[Push], event: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_pushed_once_through_repetitions_and_crashes_and_a_forged_one_never() {
+async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_one_never() {
     let mut scene = Scene::new().await;
     scene.register("c-1", &android("pixel")).await;
     let forged = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -186,7 +186,7 @@ async fn a_message_is_pushed_once_through_repetitions_and_crashes_and_a_forged_o
         assert_eq!(scene.message("evt_twice").await, 204);
     }
     scene.pushes(1).await;
-    // Answered, and not pushed yet when the power goes.
+    // The backend responds and loses power before it pushes.
     scene.backend.services.will_say("pixel", &[Reply::Silence]);
     assert_eq!(scene.message("evt_cut_off").await, 204);
     scene.pushes(2).await;
@@ -202,7 +202,7 @@ async fn a_message_is_pushed_once_through_repetitions_and_crashes_and_a_forged_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_push_service_refuses_for_now_is_pushed_later_and_what_it_refuses_for_good_is_not() {
+async fn pushes_again_after_a_temporary_rejection_but_not_after_a_permanent_one() {
     let scene = Scene::new().await;
     let (services, phone, old) = (&scene.backend.services, hex("a"), hex("b"));
     for device in [android("pixel"), android("of-another-app"), ios(&phone), ios(&old)] {
@@ -223,7 +223,7 @@ async fn what_a_push_service_refuses_for_now_is_pushed_later_and_what_it_refuses
     expected.sort();
     assert_eq!(services.seen(), expected);
 
-    // A token that Google no longer believes is made anew, and the push is not lost.
+    // If Google rejects an access token, the backend gets a new one and the push is not lost.
     services.revoke();
     let second = scene.post("ai_assistant_message", "two").await;
     scene.pushes(9).await;
@@ -234,7 +234,7 @@ async fn what_a_push_service_refuses_for_now_is_pushed_later_and_what_it_refuses
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_is_the_customers_who_has_signed_in_to_it_last() {
+async fn a_device_belongs_to_the_customer_who_signed_in_last() {
     let scene = Scene::new().await;
     let device = android("shared");
     let stranger = Signer::secret("another secret, which is not the app's, of 32 bytes");
@@ -246,7 +246,7 @@ async fn a_device_is_the_customers_who_has_signed_in_to_it_last() {
     scene.register("c-2", &device).await;
     scene.register("c-1", &android("own")).await;
     scene.register("c-1", &device).await;
-    // That c-2 signs out somewhere else takes nothing away.
+    // A sign-out of c-2 on another device changes nothing.
     assert_eq!(scene.backend.device(Method::DELETE, "c-2", &device).await, 204);
     let first = scene.post("ai_assistant_message", "one").await;
     scene.pushes(2).await;

@@ -1,4 +1,4 @@
-//! Names of endpoints: who is asked for them, how long answers are kept, and what is said of those without an address.
+//! Host names of endpoints: lookups, how long responses are cached, and what users see of names without an address.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::support::wire::answer;
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 fn client(server: &NameServer) -> HttpClient {
-    // `localhost` has an IPv6 address too.
+    // `localhost` also has an IPv6 address.
     let allowed_networks = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()).into();
     let settings = Settings { name_servers: vec![server.address], allowed_networks, ..messages::settings() };
     HttpClient::new(&settings, &metrics()).unwrap()
 }
 
-/// A receiver each of whose requests needs a new connection, and so the address of its name.
+/// A receiver that needs a new connection, and therefore a lookup, for each request.
 async fn closing_receiver() -> Receiver {
     Receiver::start(Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""))).await
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_for_its_ttl() {
+async fn caches_a_response_for_its_ttl() {
     let server = NameServer::start(|name| Reply::Address(HERE, if name == "kept.test" { 600 } else { 0 })).await;
     let (client, receiver) = (client(&server), closing_receiver().await);
     for (name, questions) in [("kept.test", 1), ("changing.test", 3)] {
@@ -42,7 +42,7 @@ async fn an_answer_is_kept_for_its_ttl() {
 }
 
 #[tokio::test]
-async fn a_failure_is_kept_for_a_short_while() {
+async fn caches_a_failure_for_a_short_time() {
     let server = NameServer::start(|_| Reply::NoSuchName).await;
     let client = client(&server);
     for _ in 0..100 {
@@ -52,11 +52,11 @@ async fn a_failure_is_kept_for_a_short_while() {
     assert!(asked < 100, "{asked} questions");
     server.answer(|_| Reply::Address(HERE, 0));
     let repaired = async || client.vet(endpoint("https://nowhere.test/").target.url(), &tenant()).await == Ok(());
-    within(Duration::from_secs(30), "the name is asked for again", repaired).await;
+    within(Duration::from_secs(30), "the resolver queries the name again", repaired).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_is_open_needs_no_name_server() {
+async fn an_open_connection_needs_no_name_server() {
     let server = NameServer::start(|_| Reply::Address(HERE, 0)).await;
     let client = client(&server);
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
@@ -71,7 +71,7 @@ async fn a_connection_that_is_open_needs_no_name_server() {
 }
 
 #[tokio::test]
-async fn an_unanswered_name_is_a_timeout_that_says_what_was_waited_for() {
+async fn a_lookup_timeout_is_reported_as_such() {
     let server = NameServer::start(|_| Reply::Silence).await;
     let client = client(&server);
     let endpoint = endpoint("https://silent.test/");
@@ -83,7 +83,7 @@ async fn an_unanswered_name_is_a_timeout_that_says_what_was_waited_for() {
 }
 
 #[tokio::test]
-async fn names_of_one_label_are_not_asked_for() {
+async fn names_of_one_label_are_not_looked_up() {
     let server = NameServer::start(|_| Reply::Address(HERE, 0)).await;
     let (client, receiver) = (client(&server), closing_receiver().await);
     let url = |name| format!("http://{name}:{}/", receiver.address.port());
@@ -99,7 +99,7 @@ async fn names_of_one_label_are_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_name_with_a_blocked_address_is_not_told_from_one_that_does_not_exist() {
+async fn a_name_with_a_blocked_address_looks_like_one_that_does_not_exist() {
     let server = NameServer::start(|name| match name {
         "db.internal.test" => Reply::Address(Ipv4Addr::new(10, 0, 0, 7), 60),
         "metadata.test" => Reply::Address(Ipv4Addr::new(169, 254, 169, 254), 60),
@@ -118,7 +118,7 @@ async fn a_name_with_a_blocked_address_is_not_told_from_one_that_does_not_exist(
 }
 
 #[tokio::test]
-async fn a_denied_network_closes_what_is_open_otherwise() {
+async fn a_denied_network_blocks_addresses_that_are_otherwise_allowed() {
     let server = NameServer::start(|_| Reply::Address(HERE, 0)).await;
     let denied_networks = vec!["127.0.0.1/32".parse().unwrap()];
     let settings = Settings { name_servers: vec![server.address], denied_networks, ..messages::settings() };

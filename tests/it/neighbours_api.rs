@@ -1,4 +1,4 @@
-//! The API between neighbours: what one tenant, or a stranger, holds open is never taken from another tenant.
+//! Isolation of tenants in the API: the connections and requests of one tenant, or a stranger, take no capacity from another.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -24,14 +24,14 @@ async fn with_push() -> TestApi {
     TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-/// A connection from this address of the machine.
+/// A connection from this source address.
 async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((from, 0))).unwrap();
     socket.connect(api.address).await.unwrap()
 }
 
-/// Opens this number of connections from an address, uses each once and keeps it. Returns how many were served.
+/// Opens this number of connections from an address, uses each once and keeps it open. Returns how many got a response.
 async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
     let mut served = 0;
     for _ in 0..connections {
@@ -43,7 +43,7 @@ async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Ve
     served
 }
 
-/// Sends the head of a renewal from this address of the machine, and as much of its body as is given.
+/// Sends the headers of a renewal from this source address, and the given part of its body.
 async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
     let mut stream = connect_from(api, from).await;
     let head = format!(
@@ -55,7 +55,7 @@ async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> T
     stream
 }
 
-/// The status and the rest of the first bytes that come back.
+/// The status and the rest of the first bytes of the response.
 async fn status(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 4096];
     let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("no answer").unwrap();
@@ -91,7 +91,7 @@ async fn connections_of_one_address_leave_connections_for_another() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_may_have_all_connections() {
+async fn a_trusted_proxy_may_use_all_connections() {
     let mut options = Options::default();
     options.http.max_connections = 16;
     options.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()].into();
@@ -100,13 +100,13 @@ async fn a_trusted_proxy_may_have_all_connections() {
 }
 
 #[tokio::test]
-async fn slow_renewals_of_one_address_are_bounded_and_take_no_place_from_another() {
+async fn limits_slow_renewals_of_one_address_without_affecting_another() {
     let api = with_push().await;
     let mut slow = Vec::new();
     for _ in 0..400 {
         slow.push(renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"{").await);
     }
-    // The bound is met: some of them are refused although their bodies have not arrived.
+    // The limit is reached: the server rejects some of them before their bodies arrive.
     let mut refused = 0;
     for stream in &mut slow {
         let mut byte = [0; 12];
@@ -119,11 +119,11 @@ async fn slow_renewals_of_one_address_are_bounded_and_take_no_place_from_another
     let body = serde_json::to_vec(&json!({"old": stranger("old"), "new": stranger("new")})).unwrap();
     let mut other = renewal(&api, Ipv4Addr::new(127, 0, 0, 2), body.len(), &body).await;
     let answer = status(&mut other).await;
-    assert!(answer.starts_with("HTTP/1.1 401 "), "it was read and looked up: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "the server must read the renewal and look it up: {answer}");
 }
 
 #[tokio::test]
-async fn hanging_endpoint_tests_of_one_tenant_refuse_no_test_of_another() {
+async fn hanging_endpoint_tests_of_one_tenant_do_not_block_tests_of_another() {
     let (api, acme) = started().await;
     let other = api.token(Role::Admin, Some("other")).await;
     let hanging = Receiver::start(Behaviour::HangsAfterAccept).await;
@@ -132,7 +132,7 @@ async fn hanging_endpoint_tests_of_one_tenant_refuse_no_test_of_another() {
     let agents: Vec<_> = (0..40).map(|number| format!("agent-{number}")).collect();
     let mut tests: FuturesUnordered<_> =
         agents.iter().map(|agent| test_draft(&api, &acme, agent, draft(&hanging))).collect();
-    // The first answer is a refusal: this tenant has as many tests under way as it may have.
+    // The first response is a rejection: this tenant has its maximum of tests in progress.
     let first = tests.next().await.unwrap();
     assert!([429, 503].contains(&first.status) && first.headers.contains_key("retry-after"), "{first:?}");
     for _ in 0..9 {

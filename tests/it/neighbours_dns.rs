@@ -1,4 +1,4 @@
-//! Names that no name server answers cost their tenant alone: another tenant's endpoints keep their look-ups.
+//! Unresponsive name servers of one tenant delay no lookups of another tenant's endpoints.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,12 +16,12 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// More than twice the look-ups that workers make at once: a look-up behind all of them waits longer than B's deadline.
+/// More than twice the concurrent lookups of the workers: a lookup behind all of them waits longer than B's deadline.
 const SILENT_AGENTS: usize = 600;
-/// As above, of the API.
+/// The same for the API.
 const SILENT_CHANGES: usize = 200;
 
-/// A deployment whose name server never answers for names of `silent.test`, once told so.
+/// A deployment whose name server can ignore queries for names of `silent.test`.
 struct Scene {
     deployment: Deployment,
     service: Service,
@@ -36,7 +36,7 @@ impl Scene {
         let mut deployment = Deployment::new().await;
         deployment.settings = deployment.settings.with("FLAMETREE_NAME_SERVERS", &server.address.to_string());
         let service = deployment.settings.start(Part::Run).await;
-        // Each delivery needs a new connection, and so a look-up: no answer may be kept.
+        // Each delivery needs a new connection and therefore a lookup: responses must not be cached.
         let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
         let (receiver, api) = (Receiver::start(closes).await, deployment.client(&service));
         Self { deployment, service, server, receiver, api }
@@ -91,7 +91,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn unanswered_names_of_one_tenant_cost_another_tenant_no_delivery() {
+async fn unresponsive_names_of_one_tenant_affect_no_delivery_of_another() {
     let scene = Scene::new().await;
     let silent: Vec<String> = (0..SILENT_AGENTS).map(|number| format!("agent-{number}")).collect();
     for agent in &silent {
@@ -102,7 +102,7 @@ async fn unanswered_names_of_one_tenant_cost_another_tenant_no_delivery() {
 
     scene.post("a", &silent, SILENT_AGENTS).await;
     let mut posted = 0;
-    // One after another, so that each delivery of B needs a look-up of its own while those of A run.
+    // One after another, so that each delivery of B needs a separate lookup while those of A run.
     while scene.ended("a").await < i64::try_from(SILENT_AGENTS).unwrap() {
         scene.post("b", &["agent".to_owned()], 1).await;
         posted += 1;
@@ -114,7 +114,7 @@ async fn unanswered_names_of_one_tenant_cost_another_tenant_no_delivery() {
 }
 
 #[tokio::test]
-async fn unanswered_names_of_one_tenant_do_not_spoil_the_check_of_another_tenants_url() {
+async fn unresponsive_names_of_one_tenant_do_not_affect_the_check_of_another_tenants_url() {
     let scene = Scene::new().await;
     scene.silence();
     let change = async |number| {

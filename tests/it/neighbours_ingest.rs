@@ -1,4 +1,4 @@
-//! A tenant whose SQL transactions hold sessions and idempotency keys, or that posts without end, delays no event of another.
+//! A tenant whose SQL transactions lock sessions and idempotency keys, or that posts without pause, delays no event of another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +13,16 @@ use crate::support::deployment::{Deployment, TENANT};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// The neighbour of [`TENANT`].
+/// The other tenant, next to [`TENANT`].
 const OTHER: &str = "other";
-/// Far more than the other tenant's events take, far less than they took behind the callers below.
+/// Far longer than the other tenant's events take, far shorter than they once took behind the callers below.
 const DEADLINE: Duration = Duration::from_secs(30);
 const CALLERS: usize = 30;
-/// Before a caller repeats what was refused: a twentieth of `Retry-After`, and enough to leave this process time for others.
+/// The pause before a caller repeats a rejected request: a twentieth of `Retry-After`, and enough to leave this process some time.
 const PAUSE: Duration = Duration::from_millis(50);
 const EVENTS_OF_OTHER: usize = 200;
 
-/// A user takes a conversation over: the session's row is locked until the event's transaction ends.
+/// A user takes a conversation over: the event's transaction locks the session's row until it ends.
 fn assignment(session: usize, key: &str) -> Value {
     json!({
         "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -30,7 +30,7 @@ fn assignment(session: usize, key: &str) -> Value {
     })
 }
 
-/// A message of a session that nothing else is about.
+/// A message of a session that no other event belongs to.
 fn message(tenant: &str, session: usize, key: &str) -> Value {
     json!({
         "type": "user_message", "tenant_id": tenant, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -38,7 +38,7 @@ fn message(tenant: &str, session: usize, key: &str) -> Value {
     })
 }
 
-/// An API, and callers of [`TENANT`] that repeat what was refused.
+/// An API, and callers of [`TENANT`] that repeat rejected requests.
 struct Scene {
     deployment: Deployment,
     _service: Service,
@@ -58,7 +58,7 @@ impl Scene {
         Self { deployment, _service: service, api, callers: JoinSet::new(), refused: Arc::default() }
     }
 
-    /// Starts a caller that posts the event until it is not answered 503.
+    /// Starts a caller that posts the event until the response is not 503.
     fn call(&mut self, event: Value) {
         let (api, refused) = (self.api.clone(), Arc::clone(&self.refused));
         self.callers.spawn(async move {
@@ -73,12 +73,12 @@ impl Scene {
         });
     }
 
-    /// Waits until callers were refused because a lock did not clear.
+    /// Waits until the API rejects callers because a lock is held.
     async fn is_blocked(&self) {
         eventually("callers are refused", || self.refused.load(Ordering::Relaxed) >= 1).await;
     }
 
-    /// Posts the other tenant's events: each is accepted at the first attempt, while every caller is still blocked.
+    /// Posts the other tenant's events: each is accepted at the first attempt while every caller is still blocked.
     async fn other_is_not_delayed(&mut self) {
         let api = self.api.clone();
         let post = async || {
@@ -103,14 +103,14 @@ impl Scene {
         count.bind(tenant).fetch_one(&self.deployment.pool).await.unwrap().try_into().unwrap()
     }
 
-    /// The answers of all callers, once the locks are gone.
+    /// The responses to all callers after the locks are released.
     async fn answers(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.callers).join_all().await
     }
 }
 
 #[tokio::test]
-async fn an_open_transaction_about_a_session_delays_no_event_of_another_tenant() {
+async fn an_open_transaction_on_a_session_delays_no_event_of_another_tenant() {
     let mut scene = Scene::new(&[]).await;
     let mut open = scene.deployment.pool.begin().await.unwrap();
     enqueue(&mut open, &assignment(1, "sql")).await;
@@ -120,7 +120,7 @@ async fn an_open_transaction_about_a_session_delays_no_event_of_another_tenant()
     scene.is_blocked().await;
     scene.other_is_not_delayed().await;
 
-    // Nor an event of another session of its own tenant.
+    // It delays no event of another session of the same tenant either.
     let own = async || scene.api.post("/v1/events", &message(TENANT, 2, "own")).await.status == 202;
     within(DEADLINE, "another event of the tenant is accepted", own).await;
     open.commit().await.unwrap();
@@ -144,7 +144,7 @@ async fn an_open_transaction_with_an_idempotency_key_delays_no_event_of_another_
 }
 
 #[tokio::test]
-async fn an_open_transaction_about_many_sessions_delays_no_event_of_another_tenant() {
+async fn an_open_transaction_on_many_sessions_delays_no_event_of_another_tenant() {
     let mut scene = Scene::new(&[]).await;
     let mut open = scene.deployment.pool.begin().await.unwrap();
     for session in 0..CALLERS {
@@ -159,7 +159,7 @@ async fn an_open_transaction_about_many_sessions_delays_no_event_of_another_tena
 }
 
 #[tokio::test]
-async fn a_tenant_with_more_waiting_events_than_the_queue_holds_leaves_room_for_another() {
+async fn a_tenant_with_more_waiting_events_than_its_share_leaves_room_for_another() {
     let mut scene = Scene::new(&[("FLAMETREE_INGEST_QUEUE_EVENTS", "16")]).await;
     let mut open = scene.deployment.pool.begin().await.unwrap();
     enqueue(&mut open, &assignment(1, "sql")).await;

@@ -1,4 +1,4 @@
-//! Operations of one tenant, or operations that wait for a lock, take nothing from others.
+//! Operations of one tenant, or operations that wait for a lock, do not delay others.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn take(db: &PgPool, origin: Origin) -> Option<HeldOperation> {
     operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
 }
 
-/// A request for a replay that finds nothing, under this key.
+/// Requests a replay that finds nothing, with this key.
 async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
     let body = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true});
     let request = Request::post("/v1/agents/agent-1/replays")
@@ -43,7 +43,7 @@ async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_tenant_has_one_running_replay_and_a_bounded_number_of_waiting_ones() {
+async fn a_tenant_has_one_running_replay_and_a_limited_number_of_waiting_ones() {
     let api = TestApi::start().await;
     let [acme, globex] = [api.token(Role::Admin, Some("acme")).await, api.token(Role::Admin, Some("globex")).await];
     for number in 0..MAX_WAITING_REPLAYS {
@@ -52,7 +52,7 @@ async fn a_tenant_has_one_running_replay_and_a_bounded_number_of_waiting_ones() 
     let refused = ask(&api, &acme, "one too many").await;
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), Some("60"));
-    // A repeated request is found, and other tenants have places of their own.
+    // A repeated request returns the first operation, and other tenants have separate limits.
     ask(&api, &acme, "key-3").await.expect(200);
     ask(&api, &globex, "key-0").await.expect(202);
 
@@ -69,7 +69,7 @@ async fn a_tenant_has_one_running_replay_and_a_bounded_number_of_waiting_ones() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_that_wait_for_a_lock_stop_neither_claims_nor_outcomes_nor_heartbeats() {
+async fn operations_that_wait_for_a_lock_block_neither_claims_nor_outcomes_nor_heartbeats() {
     const EVENTS: usize = 100;
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment
@@ -102,7 +102,7 @@ async fn operations_that_wait_for_a_lock_stop_neither_claims_nor_outcomes_nor_he
 }
 
 #[tokio::test]
-async fn a_step_that_waits_for_a_lock_ends_and_the_next_ones_run() {
+async fn a_step_that_waits_for_a_lock_ends_and_the_next_steps_run() {
     let db = prepared().await;
     let old = "INSERT INTO flametree.delivery_rollups
                VALUES ('acme', 'agent-1', 60, now() - interval '400 days', 'webhook', 'delivered', 1, 1)";
@@ -113,9 +113,9 @@ async fn a_step_that_waits_for_a_lock_ends_and_the_next_ones_run() {
     assert_eq!(operations_of(&db, ENCRYPTION_KEYS, 30).run_due(&CancellationToken::new()).await.unwrap(), 1);
     let kept: i64 =
         sqlx::query_scalar("SELECT count(*) FROM flametree.delivery_rollups").fetch_one(&*db).await.unwrap();
-    assert_eq!(kept, 0, "the step behind the one that waited did not run");
+    assert_eq!(kept, 0, "the step after the blocked one did not run");
     let state: String = sqlx::query_scalar("SELECT state FROM flametree.operations").fetch_one(&*db).await.unwrap();
-    assert_eq!(state, "waiting", "the failed operation is tried again");
+    assert_eq!(state, "waiting", "the failed operation is retried");
     tx.rollback().await.unwrap();
 }
 
@@ -134,7 +134,7 @@ async fn state_after_run(db: &PgPool, kind: OperationKind, locked: &str) -> Stri
 }
 
 #[tokio::test]
-async fn each_schedule_fails_within_a_bound_when_it_waits_for_a_lock() {
+async fn each_schedule_fails_within_a_limit_when_it_waits_for_a_lock() {
     let db = prepared().await;
     let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 41, 1, '{events, deliveries}')";
     let tables = [
@@ -153,7 +153,7 @@ async fn each_schedule_fails_within_a_bound_when_it_waits_for_a_lock() {
 }
 
 #[tokio::test]
-async fn a_detach_that_waits_does_not_delay_the_partitions_of_other_tables() {
+async fn a_blocked_detach_does_not_delay_the_partitions_of_other_tables() {
     let db = prepared().await;
     let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 40, 1, '{events, deliveries}')";
     seed::run(&db, old.into()).await;

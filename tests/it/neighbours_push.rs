@@ -1,4 +1,4 @@
-//! Browser push between neighbours: refusals that one user or tenant causes take no message from another.
+//! Isolation of tenants in browser push: rejections caused by one user or tenant affect no message of another.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -40,7 +40,7 @@ async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) ->
     browser
 }
 
-/// Assigns a session of its own to the user; the outcomes of all that is sent for it.
+/// Assigns a separate session to the user; returns the outcomes of all its deliveries.
 async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
     let seen = push.outcomes().await.len();
     let session = format!("{tenant}-{user}");
@@ -51,7 +51,7 @@ async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn refusals_of_one_users_browsers_take_no_message_from_other_users() {
+async fn rejections_of_one_users_browsers_affect_no_message_of_other_users() {
     for refusal in REFUSALS {
         let (push, receiver) = start().await;
         for name in ["a", "b", "c", "d", "e"] {
@@ -70,7 +70,7 @@ async fn refusals_of_one_users_browsers_take_no_message_from_other_users() {
 }
 
 #[tokio::test]
-async fn a_pause_of_a_browser_holds_in_every_process() {
+async fn a_pause_of_a_browser_applies_in_every_process() {
     let (push, receiver) = start().await;
     push.browser("user-1", "a", &receiver).await;
     behave(&receiver, ("429 Too Many Requests", "retry-after: 900\r\n"));
@@ -86,7 +86,7 @@ async fn a_pause_of_a_browser_holds_in_every_process() {
 }
 
 #[tokio::test]
-async fn a_push_service_is_paused_for_the_tenant_whose_accepted_browsers_it_refuses_and_for_no_other() {
+async fn a_push_service_that_rejects_accepted_browsers_of_a_tenant_is_paused_only_for_that_tenant() {
     let (push, receiver) = start().await;
     for user in ["one", "two", "three", "four"] {
         register(&push, TENANT, user, &receiver).await;
@@ -98,11 +98,11 @@ async fn a_push_service_is_paused_for_the_tenant_whose_accepted_browsers_it_refu
         assert_eq!(assign(&push, TENANT, user).await, ["config_error"]);
     }
     behave(&receiver, ACCEPTS);
-    // The fourth browser itself was never refused.
+    // The push service never rejected the fourth browser.
     let paused = async || assign(&push, TENANT, "four").await == ["throttled"];
     within(PATIENCE, "the push service is paused for the tenant", paused).await;
     assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"]);
-    // The browser test of the portal obeys the same pause.
+    // The browser test of the portal respects the same pause.
     let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, TENANT), "sub", json!("four")));
     let four = push.service.client(&token);
     let listed = four.get("/v1/me/push-subscriptions").await.json();
@@ -130,7 +130,7 @@ async fn browsers_that_no_push_service_ever_accepted_pause_only_themselves() {
 }
 
 #[tokio::test]
-async fn knowing_an_endpoint_takes_no_browser_from_its_user() {
+async fn knowing_an_endpoint_does_not_take_a_browser_from_its_user() {
     let (push, receiver) = start().await;
     let owned = register(&push, TENANT, "owner", &receiver).await;
     let row = "SELECT p::text FROM flametree.push_subscriptions AS p";

@@ -1,7 +1,7 @@
-//! The OpenAPI document is true: schemathesis takes it at its word against a real service, as several kinds of callers.
+//! Schemathesis checks the OpenAPI document against a real service, with several kinds of callers.
 //!
-//! It asks for what the document promises, and for what it forbids: no fault of the service, no status, media type, header
-//! or body that is not documented, and nothing taken that the document says is wrong. `tests/openapi` has its settings.
+//! It sends valid and invalid requests: no request may cause a server error or an undocumented status, media type, header or
+//! body, and the service must reject all invalid data. The settings are in `tests/openapi`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,14 +23,14 @@ use crate::support::push_deployment::{PATIENCE, Push, origin, push_service};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
-/// Several times what a run takes.
+/// Several times the duration of a run.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Python with what `scripts/install openapi` has made, and the hooks.
+/// Python with the packages of `scripts/install openapi`, and the hooks.
 fn python() -> Command {
     let installed = root().join("target/openapi");
     assert!(installed.exists(), "{} is missing: run scripts/install openapi", installed.display());
@@ -41,7 +41,7 @@ fn python() -> Command {
 }
 
 async fn ran(command: &mut Command) -> Output {
-    tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap()
+    tokio::time::timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
 }
 
 fn check(what: &str, output: &Output) {
@@ -49,18 +49,18 @@ fn check(what: &str, output: &Output) {
     assert!(output.status.success(), "{what}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A service with one of each thing, which the settings of the fuzzer name.
+/// A service with one resource of each kind, which the fuzzer's settings name.
 struct Fuzzed {
     push: Push,
     receiver: Receiver,
     settings: String,
 }
 
-/// Whom the fuzzer speaks for.
+/// The caller that the fuzzer acts as.
 struct Speaker {
     role: &'static str,
     credential: String,
-    /// The parameters that each request has.
+    /// The parameters of every request.
     parameters: String,
 }
 
@@ -72,7 +72,7 @@ impl Fuzzed {
         Self { push, receiver, settings }
     }
 
-    /// Fuzzes the routes that the arguments choose.
+    /// Fuzzes the routes that the arguments select.
     async fn run(&self, speaker: &Speaker, arguments: &[&str]) {
         let directory = TempDir::new();
         let settings = format!("parameters = {{ {} }}\n{}", speaker.parameters, self.settings);
@@ -91,7 +91,7 @@ impl Fuzzed {
     }
 }
 
-/// The settings as they stand in the repository, with the names in their places.
+/// The settings from the repository, with the names inserted.
 fn with_names(names: &[(&str, String)]) -> String {
     let text = std::fs::read_to_string(root().join("tests/openapi/schemathesis.toml")).unwrap();
     let text = names.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
@@ -99,7 +99,7 @@ fn with_names(names: &[(&str, String)]) -> String {
     text
 }
 
-/// Makes one of each thing, and agents enough for the bound of tests of each.
+/// Creates one resource of each kind, and enough agents for the limit on tests of each.
 async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> {
     let admin = push.deployment.client(&push.service);
     let path = |path: &str| format!("{path}?tenant_id={TENANT}");
@@ -112,7 +112,7 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     push.deployment.drained(PATIENCE).await;
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
-    // The browser of the document's example, by the endpoint that the hooks give to all: it is the one to be renewed.
+    // The browser of the document's example, with the endpoint that the hooks set in all requests: the one to be renewed.
     let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();
@@ -134,7 +134,7 @@ async fn browser(push: &Push, receiver: &Receiver, user: &str, name: &str) -> St
     id(&push.person(user), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
 }
 
-/// An operation that was canceled before a worker had ended it: it can be canceled for ever.
+/// An operation that was canceled before a worker finished it: it can be canceled repeatedly.
 async fn canceled(admin: &Client) -> String {
     let replay = json!({"from": "2020-01-01T00:00:00Z", "outcomes": ["timeout"]});
     let mut operation = String::new();
@@ -153,13 +153,13 @@ async fn id(client: &Client, method: Method, path: &str, body: &Value) -> String
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-/// A person whose token lasts longer than the fuzzer runs.
+/// A user whose token is valid for longer than the fuzzer runs.
 fn person(role: Role) -> Speaker {
     let claims = with(claims(role, TENANT), "exp", json!(in_seconds(3_600)));
     Speaker { role: role.as_str(), credential: Signer::secret(SECRET).token(&claims), parameters: String::new() }
 }
 
-/// How often each route has answered in this way, by method and template.
+/// The number of responses of this kind for each route, by method and template.
 async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
     let metrics = push.service.metrics().await;
     let label = |line: &str, name: &str| {
@@ -177,7 +177,7 @@ async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn the_document_is_openapi_and_its_examples_fit() {
+async fn the_document_is_valid_openapi_and_its_examples_match() {
     let directory = TempDir::new();
     let document = directory.path().join("openapi.json");
     std::fs::write(&document, openapi_json(None)).unwrap();
@@ -186,15 +186,15 @@ async fn the_document_is_openapi_and_its_examples_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_service_does_what_its_document_says() {
+async fn the_service_behaves_as_its_document_describes() {
     let fuzzed = Fuzzed::start().await;
     let before = answers(&fuzzed.push, &["2xx", "3xx"]).await;
-    // For all tenants: such a token may name one, and nobody else. What it may not do is a person's own.
+    // A token for all tenants may name only one of them here. Its forbidden routes are those of users.
     let credential = fuzzed.push.deployment.token.clone();
     let parameters = format!(r#""query.tenant_id" = "{TENANT}""#);
     let admin = Speaker { role: "admin", credential, parameters };
     let admin = async {
-        // First, for what comes then takes the webhook away.
+        // First, because later requests delete the webhook.
         let replay = "/v1/deliveries/{id}/replay";
         fuzzed.run(&admin, &["--include-path", replay]).await;
         fuzzed.run(&admin, &["--exclude-path-regex", "^/v1/me/", "--exclude-path", replay]).await;
@@ -215,9 +215,9 @@ async fn the_service_does_what_its_document_says() {
         item.as_object().unwrap().keys().map(move |method| format!("{} {template}", method.to_uppercase()))
     });
     let missed: Vec<_> = routes.filter(|route| times(&after, route) <= times(&before, route)).collect();
-    assert!(missed.is_empty(), "no request was good enough for {missed:?}");
+    assert!(missed.is_empty(), "no request succeeded for {missed:?}");
 
-    // The hooks have kept everything on this machine.
+    // The hooks redirected everything to this machine.
     let strangers = "SELECT count(*) FROM flametree.push_configs WHERE url IS NOT NULL AND NOT starts_with(url, $1)";
     let strangers: i64 = sqlx::query_scalar(strangers)
         .bind(origin(&fuzzed.receiver))

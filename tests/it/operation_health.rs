@@ -1,4 +1,4 @@
-//! The numbers that `FlametreeOperationsFail` alerts on, and the statement of its runbook.
+//! The metrics behind the alert `FlametreeOperationsFail`, and the statement of its runbook.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// Adds operations of the kind: `tick`, `state`, `attempts`, `started_at` and `finished_at`, the times in minutes ago.
+/// Inserts operations of the kind: `tick`, `state`, `attempts`, `started_at` and `finished_at`, times in minutes ago.
 async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
     let statement = format!(
         "INSERT INTO flametree.operations (id, kind, tick, tenant_id, state, attempts, holder, due_at, created_at,
@@ -27,7 +27,7 @@ async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
     seed::run(db, statement).await;
 }
 
-/// The failed attempts of a kind, and the minutes for which it is overdue.
+/// The failed attempts of a kind, and by how many minutes it is overdue.
 async fn health_of(db: &PgPool, kind: OperationKind) -> (i64, u64) {
     let kinds = health(db).await.unwrap();
     assert_eq!(kinds.len(), OperationKind::ALL.len());
@@ -36,15 +36,15 @@ async fn health_of(db: &PgPool, kind: OperationKind) -> (i64, u64) {
 }
 
 #[tokio::test]
-async fn failed_attempts_count_since_the_last_success_of_the_kind() {
+async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
     let db = TestDatabase::new().await;
     for kind in OperationKind::ALL {
         assert_eq!(health_of(&db, kind).await, (0, 0));
     }
     let kind = OperationKind::Retention;
     operations(&db, kind, "(70, 'failed', 8, 70, 65), (60, 'succeeded', 2, 60, 59), (50, 'failed', 8, 50, 45)").await;
-    assert_eq!(health_of(&db, kind).await, (8, 50), "what failed before the success does not count");
-    // An attempt that runs has not failed; a canceled operation is not to succeed any more.
+    assert_eq!(health_of(&db, kind).await, (8, 50), "failures before the success do not count");
+    // A running attempt has not failed; a canceled operation need not succeed.
     operations(&db, kind, "(40, 'running', 3, 40, NULL), (30, 'waiting', 1, 30, NULL), (20, 'waiting', 0, NULL, NULL)")
         .await;
     operations(&db, kind, "(10, 'canceled', 5, 10, 5)").await;
@@ -67,7 +67,7 @@ async fn a_kind_that_never_succeeded_and_a_replay_count_too() {
 }
 
 #[tokio::test]
-async fn each_replay_is_judged_by_its_own_attempts() {
+async fn counts_the_attempts_of_each_replay_separately() {
     let db = TestDatabase::new().await;
     let kind = OperationKind::Replay;
     operations(&db, kind, "(NULL, 'waiting', 3, 20, NULL), (NULL, 'waiting', 1, 5, NULL)").await;
@@ -75,7 +75,7 @@ async fn each_replay_is_judged_by_its_own_attempts() {
     operations(&db, kind, "(NULL, 'succeeded', 1, 2, 1), (NULL, 'canceled', 7, 6, 5)").await;
     assert_eq!(health_of(&db, kind).await, (3, 0), "the success of one replay says nothing about another");
     operations(&db, kind, "(NULL, 'running', 6, 20, NULL), (NULL, 'failed', 8, 1500, 1495)").await;
-    assert_eq!(health_of(&db, kind).await, (5, 0), "a day after it failed, a replay is not counted any more");
+    assert_eq!(health_of(&db, kind).await, (5, 0), "a day after it failed, a replay is no longer counted");
     operations(&db, kind, "(NULL, 'failed', 8, 1400, 1395)").await;
     assert_eq!(health_of(&db, kind).await, (8, 0));
     seed::run(&db, "UPDATE flametree.operations SET state = 'succeeded', holder = NULL, finished_at = now()".into())
@@ -84,7 +84,7 @@ async fn each_replay_is_judged_by_its_own_attempts() {
 }
 
 #[tokio::test]
-async fn a_failed_operation_is_tried_again_by_the_statement_of_the_runbook() {
+async fn the_statement_of_the_runbook_retries_a_failed_operation() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     operations(db, OperationKind::SubscriptionPruning, "(6000, 'failed', 8, 6000, 5995)").await;
@@ -97,7 +97,7 @@ async fn a_failed_operation_is_tried_again_by_the_statement_of_the_runbook() {
 
     let _worker = deployment.settings.start(Part::Worker).await;
     let state = format!("SELECT state FROM flametree.operations WHERE id = '{id}'");
-    within(Duration::from_mins(1), "it succeeds", async || {
+    within(Duration::from_mins(1), "the operation succeeds", async || {
         let state: String = sqlx::raw_sql(sqlx::AssertSqlSafe(state.clone())).fetch_one(db).await.unwrap().get(0);
         state == "succeeded"
     })

@@ -1,4 +1,4 @@
-//! Operations by schedules: what each does, who may see it, and that a tick is run once.
+//! Scheduled operations: the effect of each, who may see it, and that each tick runs once.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn each_tick_is_run_once_by_one_of_many_nodes() {
+async fn each_tick_runs_once_on_one_of_many_nodes() {
     const SUCCEEDED: &str = "flametree_operations_total{operation=\"retention\",result=\"succeeded\"}";
     let deployment = Deployment::new().await;
     let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
@@ -37,7 +37,7 @@ async fn each_tick_is_run_once_by_one_of_many_nodes() {
         runs
     };
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    within(PATIENCE, "they are counted", async || runs().await >= before as f64).await;
+    within(PATIENCE, "the runs are counted", async || runs().await >= before as f64).await;
     let counted = runs().await;
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let ended = count().await as f64;
@@ -47,14 +47,14 @@ async fn each_tick_is_run_once_by_one_of_many_nodes() {
 }
 
 #[tokio::test]
-async fn what_schedules_do_is_seen_by_those_who_run_the_deployment() {
+async fn only_the_operators_of_the_deployment_see_scheduled_operations() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let api = deployment.client(&service);
-    // Each is made up for at the first start, though its time is past.
+    // At the first start each missed tick runs late.
     let kinds = ["retention", "workspace_repair", "subscription_pruning", "rollup", "reencryption"];
     let mut page = Value::Null;
-    within(PATIENCE, "every schedule has had its turn", async || {
+    within(PATIENCE, "every schedule has run", async || {
         page = api.get("/v1/operations?limit=250").await.json();
         let rows = page["data"].as_array().unwrap();
         let has_run = |kind: &&str| rows.iter().any(|row| row["kind"] == **kind && row["state"] == "succeeded");
@@ -72,7 +72,7 @@ async fn what_schedules_do_is_seen_by_those_who_run_the_deployment() {
 }
 
 #[tokio::test]
-async fn a_schedule_whose_ticks_are_refused_delays_no_other() {
+async fn a_schedule_whose_ticks_are_rejected_delays_no_other() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     refuse(db, "operations", "NEW.kind = 'retention'").await;
@@ -87,7 +87,7 @@ async fn a_schedule_whose_ticks_are_refused_delays_no_other() {
 }
 
 #[tokio::test]
-async fn retention_drops_what_is_old_but_not_under_a_replay_that_has_not_ended() {
+async fn retention_drops_old_partitions_but_not_under_an_unfinished_replay() {
     const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'flametree.deliveries'::regclass AND c.relname ~ '_2[0-9]{7}$'
           AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - 30";
@@ -112,18 +112,18 @@ async fn retention_drops_what_is_old_but_not_under_a_replay_that_has_not_ended()
 
     let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
     let _worker = settings.start(Part::Worker).await;
-    within(PATIENCE, "the days before it go", async || number(db, PARTITIONS).await == 3).await;
+    within(PATIENCE, "the earlier days are dropped", async || number(db, PARTITIONS).await == 3).await;
     let keys = async || number(db, "SELECT count(*) FROM flametree.idempotency_keys").await;
     within(PATIENCE, "keys older than two days are dropped", async || (2..=3).contains(&keys().await)).await;
 
     let ended = SeededDelivery { outcome: "expired", http_status: None, ..SeededDelivery::default() };
     seed::delivery(db, TENANT, event, 2, &ended).await;
-    within(PATIENCE, "its day goes too", async || number(db, PARTITIONS).await == 0).await;
+    within(PATIENCE, "its day is dropped too", async || number(db, PARTITIONS).await == 0).await;
     assert_eq!(number(db, "SELECT count(*) FROM flametree.replays").await, 0);
 }
 
 #[tokio::test]
-async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
+async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     for statement in [
@@ -142,7 +142,7 @@ async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
     ] {
         seed::run(db, statement.to_owned()).await;
     }
-    // The subscriptions of this test are sealed by no key: the process would not start.
+    // The subscriptions of this test are not really encrypted: the process would not start.
     let settings = deployment
         .settings
         .clone()
@@ -166,10 +166,10 @@ async fn what_nobody_has_touched_for_long_is_taken_away_and_nothing_else() {
     .await;
     assert_eq!(number(db, seen).await, 1);
     let removed = "flametree_push_subscriptions_removed_total{reason=\"unseen\"}";
-    within(PATIENCE, "it is counted", async || worker.metric(removed).await >= 1.0).await;
+    within(PATIENCE, "the removal is counted", async || worker.metric(removed).await >= 1.0).await;
 }
 
-/// Makes a table refuse statements of one kind, however many rows they concern.
+/// Makes a table reject statements of one kind, for any number of rows.
 async fn refuse_all(db: &PgPool, action: &str, table: &str) {
     let statement = format!(
         "CREATE OR REPLACE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -209,7 +209,8 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
 
     seed::run(db, "ALTER FUNCTION flametree.prepare_partitions RENAME TO prepare_partitions_away".into()).await;
     seed_old_rows().await;
-    within(PATIENCE, "they run although the first step fails too", async || number(db, OLD).await == 0).await;
+    within(PATIENCE, "the later steps run although the first step fails too", async || number(db, OLD).await == 0)
+        .await;
     for step in ["push_config_history", "partitions_in_advance"] {
         let logged = format!("step=\"{step}\"");
         within(PATIENCE, "the log names each failed step", async || worker.has_logged(&logged)).await;
@@ -219,7 +220,7 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
 
     seed::run(db, "ALTER FUNCTION flametree.prepare_partitions_away RENAME TO prepare_partitions".into()).await;
     seed::run(db, "DROP TRIGGER refuse ON flametree.push_config_changes".into()).await;
-    within(PATIENCE, "it succeeds", async || number(db, succeeded).await > 0).await;
+    within(PATIENCE, "retention succeeds", async || number(db, succeeded).await > 0).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The portal's files as they are served: to everybody, with types, tags and a policy that browsers hold pages to.
+//! The portal's files: available to everyone, with content types, entity tags and a content security policy.
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;
@@ -15,7 +15,7 @@ async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&s
 }
 
 #[tokio::test]
-async fn everybody_gets_the_pages_the_module_and_the_worker() {
+async fn serves_the_pages_the_module_and_the_worker_to_everyone() {
     let api = TestApi::with(Options::default()).await;
     for (path, content_type) in [
         ("/portal/", "text/html; charset=utf-8"),
@@ -55,7 +55,7 @@ async fn everybody_gets_the_pages_the_module_and_the_worker() {
 }
 
 #[tokio::test]
-async fn what_a_browser_has_is_not_sent_again() {
+async fn does_not_send_files_again_that_the_browser_has_cached() {
     let api = TestApi::with(Options::default()).await;
     let path = "/portal/notifications.js";
     let first = ask(&api, Method::GET, path, None).await;
@@ -73,7 +73,7 @@ async fn what_a_browser_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn the_document_and_the_log_name_the_origin_under_which_users_come() {
+async fn the_openapi_document_and_the_log_name_the_public_origin() {
     let deployment = Deployment::new().await;
     let document = async |settings: Settings| {
         let service = settings.start(Part::Api).await;

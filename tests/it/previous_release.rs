@@ -1,6 +1,6 @@
-//! Processes of the previous release and of this one over one database, as during an upgrade.
+//! Processes of the previous release and of this one on one database, as during an upgrade.
 //!
-//! `make compatibility` builds the previous release; without it both are this one.
+//! `make compatibility` builds the previous release; without it, both are this one.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn functions(db: &PgPool) -> (Vec<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_previous_release_and_this_one_share_a_database_and_lose_or_double_nothing() {
+async fn the_previous_release_and_this_one_share_a_database_and_lose_or_duplicate_nothing() {
     let deployment = Deployment::new().await;
     let previous = deployment.settings.clone().of_previous_release();
     let agents = agents(6);
@@ -41,10 +41,10 @@ async fn the_previous_release_and_this_one_share_a_database_and_lose_or_double_n
         let mut command = previous.command();
         let migrated = tokio::task::spawn_blocking(move || command.arg("migrate").output().unwrap()).await.unwrap();
         assert!(migrated.status.success(), "{migrated:?}");
-        assert_eq!(functions(&deployment.pool).await, before, "the old release has put its functions back");
+        assert_eq!(functions(&deployment.pool).await, before, "the old release restored its functions");
         let [api, worker] = old;
         worker.kill();
-        within(DRAINED, "deliveries flow on", async || deployment.receiver.count() >= 1_500).await;
+        within(DRAINED, "deliveries continue", async || deployment.receiver.count() >= 1_500).await;
         let replaced = deployment.settings.start(Part::Worker).await;
         (api, replaced)
     };

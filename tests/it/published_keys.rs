@@ -1,4 +1,4 @@
-//! Keys that an identity provider publishes: rotation, outages, and what the service does not let itself in for.
+//! Keys that an identity provider publishes: rotation, outages, and protection against excessive or wrong fetches.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::support::wire::answer;
 const PATH: &str = "/v1/event-types";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// No fetch but the first one, within a test.
+/// Allows only the first fetch within a test.
 const ONCE: Bounds = Bounds {
     fresh_for: Duration::from_hours(1),
     pause: Duration::from_hours(1),
     keep_for: Duration::from_hours(1),
     deadline: Duration::from_secs(5),
 };
-/// A fetch whenever there is a reason.
+/// Allows a fetch whenever there is a reason.
 const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
 
 async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
@@ -41,7 +41,7 @@ async fn status(api: &TestApi, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn each_published_key_pins_its_own_algorithm() {
+async fn each_published_key_pins_its_algorithm() {
     let (rsa, p256, ed25519) = (Signer::rsa(), Signer::p256(), Signer::ed25519());
     let keys = [rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e")];
     let provider = Receiver::start(Behaviour::Answers(published(&keys))).await;
@@ -50,16 +50,16 @@ async fn each_published_key_pins_its_own_algorithm() {
         api.get(PATH, &signer.named(kid, &admin())).await.expect(200);
         let wrong = if kid == "e" { "r" } else { "e" };
         api.get(PATH, &signer.named(wrong, &admin())).await.problem(401, "unauthorized");
-        // Among several keys, one must be named.
+        // With several keys, a token must name one.
         api.get(PATH, &signer.token(&admin())).await.problem(401, "unauthorized");
     }
     let seen = provider.seen();
-    assert_eq!(seen.len(), 1, "keys are kept at hand");
+    assert_eq!(seen.len(), 1, "keys are cached");
     assert!(seen[0].headers("authorization").next().is_none());
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_by_its_name_and_a_withdrawn_one_is_refused() {
+async fn finds_a_new_key_by_its_id_and_rejects_a_withdrawn_one() {
     let (old, new) = (Signer::ed25519(), Signer::p256());
     let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("old")]))).await;
     let api = api(&provider, EAGER).await;
@@ -70,7 +70,7 @@ async fn a_new_key_is_found_by_its_name_and_a_withdrawn_one_is_refused() {
     api.get(PATH, &by_old).await.expect(200);
     provider.behave(Behaviour::Answers(published(&[new.jwk("new")])));
     let refused = async || {
-        // Whoever asks for a key that nobody knows makes the service look again.
+        // A token with an unknown key id makes the service fetch the keys.
         api.get(PATH, &new.named("nobody", &admin())).await.problem(401, "unauthorized");
         status(&api, &by_old).await == 401
     };
@@ -79,19 +79,19 @@ async fn a_new_key_is_found_by_its_name_and_a_withdrawn_one_is_refused() {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_again_when_they_are_no_longer_fresh() {
+async fn fetches_stale_keys_again() {
     let (old, new) = (Signer::ed25519(), Signer::ed25519());
     let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("a")]))).await;
     let api = api(&provider, Bounds { fresh_for: Duration::from_millis(20), ..EAGER }).await;
     api.get(PATH, &old.named("a", &admin())).await.expect(200);
-    // Under the same name, so that no unknown one gives the reason.
+    // With the same id, so that no unknown id triggers the fetch.
     provider.behave(Behaviour::Answers(published(&[new.jwk("a")])));
     let token = new.named("a", &admin());
     within(PATIENCE, "the new key is known", async || status(&api, &token).await == 200).await;
 }
 
 #[tokio::test]
-async fn unknown_names_cause_no_more_fetches_than_one_in_the_pause() {
+async fn unknown_key_ids_cause_at_most_one_fetch_per_pause() {
     let signer = Signer::ed25519();
     let provider = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
     let api = api(&provider, ONCE).await;
@@ -103,7 +103,7 @@ async fn unknown_names_cause_no_more_fetches_than_one_in_the_pause() {
 }
 
 #[tokio::test]
-async fn while_the_provider_is_away_the_old_keys_are_used_for_a_bounded_time() {
+async fn during_a_provider_outage_the_old_keys_are_used_for_a_limited_time() {
     let signer = Signer::ed25519();
     let (good, unknown) = (signer.named("a", &admin()), signer.named("b", &admin()));
     let provider = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
@@ -113,7 +113,7 @@ async fn while_the_provider_is_away_the_old_keys_are_used_for_a_bounded_time() {
         api.get(PATH, &good).await.expect(200);
     }
     provider.behave(Behaviour::ResetsAfterHead);
-    // Nobody can tell whether there is such a key now.
+    // The service cannot know if this key exists now.
     let answer = patient.get(PATH, &unknown).await;
     answer.problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -121,12 +121,13 @@ async fn while_the_provider_is_away_the_old_keys_are_used_for_a_bounded_time() {
     within(PATIENCE, "the keys are too old", async || status(&strict, &good).await == 503).await;
     patient.get(PATH, &good).await.expect(200);
     provider.behave(Behaviour::Answers(published(&[signer.jwk("a")])));
-    within(PATIENCE, "the keys are there again", async || status(&strict, &good).await == 200).await;
-    within(PATIENCE, "it is known that there is no such key", async || status(&patient, &unknown).await == 401).await;
+    within(PATIENCE, "the keys are available again", async || status(&strict, &good).await == 200).await;
+    within(PATIENCE, "the service knows that the key does not exist", async || status(&patient, &unknown).await == 401)
+        .await;
 }
 
 #[tokio::test]
-async fn a_provider_that_is_late_keeps_nobody_from_starting() {
+async fn a_slow_provider_does_not_delay_the_start() {
     let signer = Signer::ed25519();
     let provider = Receiver::start(Behaviour::ResetsAfterHead).await;
     let api = api(&provider, EAGER).await;
@@ -135,11 +136,11 @@ async fn a_provider_that_is_late_keeps_nobody_from_starting() {
     let service = api.token(Role::Viewer, Some(ACME)).await;
     api.get(PATH, &service).await.expect(200);
     provider.behave(Behaviour::Answers(published(&[signer.jwk("a")])));
-    within(PATIENCE, "the keys are there", async || status(&api, &token).await == 200).await;
+    within(PATIENCE, "the keys are available", async || status(&api, &token).await == 200).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_the_keys_themselves_is_refused() {
+async fn rejects_responses_other_than_the_keys_themselves() {
     let signer = Signer::ed25519();
     let token = signer.named("a", &admin());
     let elsewhere = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
@@ -159,10 +160,10 @@ async fn an_answer_that_is_not_the_keys_themselves_is_refused() {
         let provider = Receiver::start(behaviour).await;
         let api = api(&provider, Bounds { deadline: Duration::from_millis(300), ..ONCE }).await;
         assert_eq!(status(&api, &token).await, 503, "{what}");
-        // The deadline, or the largest size, has ended it.
+        // The deadline or the size limit ended it.
         provider.ended(1).await;
         assert!(provider.flooded_bytes() < 20_000_000, "{what}");
-        // No answer of that provider is the right one, so that it was asked and nothing else was.
+        // None of this provider's responses is valid, so the service asked it and no other.
         assert_eq!(provider.connections(), 1, "{what}");
     }
     assert_eq!(elsewhere.connections(), 0, "a redirect was followed");

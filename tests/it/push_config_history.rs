@@ -1,4 +1,4 @@
-//! The history of push configs: every kind of change, by whom, and nothing of what was entered.
+//! The history of push configs: records each kind of change with its author, but no values.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -27,7 +27,7 @@ async fn rotate(api: &TestApi, token: &str, grace_seconds: u64) -> Answer {
     api.send(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
 }
 
-/// Actions and fields, the newest first.
+/// Actions and fields, newest first.
 async fn changes(api: &TestApi, token: &str) -> Vec<(String, Value)> {
     let answer = history(api, token, "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -44,7 +44,7 @@ fn change(action: &str, fields: Value) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn each_change_by_a_person_is_there_with_who_and_when_and_no_value() {
+async fn records_each_change_by_a_user_with_author_and_time_but_no_value() {
     let (api, admin) = started().await;
     let second = api.token(Role::Admin, Some("acme")).await;
     let created = put(&api, &admin, &full_body()).await.json();
@@ -88,7 +88,7 @@ async fn each_change_by_a_person_is_there_with_who_and_when_and_no_value() {
 }
 
 #[tokio::test]
-async fn what_was_not_changed_is_not_in_the_history() {
+async fn a_change_without_effect_is_not_in_the_history() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await;
     assert_eq!(put(&api, &admin, &full_body()).await.status, 200);
@@ -106,7 +106,7 @@ async fn what_was_not_changed_is_not_in_the_history() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_in_the_history_with_its_outcome_or_not_at_all() {
+async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_at_all() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;
@@ -115,7 +115,7 @@ async fn an_endpoint_that_is_gone_is_in_the_history_with_its_outcome_or_not_at_a
         let query = "SELECT count(*) FROM flametree.push_config_changes WHERE actor IS NULL AND action = 'disabled'";
         sqlx::raw_sql(query).fetch_one(&*db).await.unwrap().get(0)
     };
-    // Recorded in the same transaction: where it cannot be, neither is the outcome.
+    // Both are in one transaction: if the change cannot be recorded, neither is the outcome.
     let break_it = "ALTER TABLE flametree.push_config_changes ADD CONSTRAINT broken CHECK (false) NOT VALID";
     sqlx::raw_sql(break_it).execute(&*db).await.unwrap();
     let gone = [finished(&taken[0], Outcome::Gone), finished(&taken[1], Outcome::Gone)];
@@ -124,7 +124,7 @@ async fn an_endpoint_that_is_gone_is_in_the_history_with_its_outcome_or_not_at_a
     let row = sqlx::raw_sql(enabled).fetch_one(&*db).await.unwrap();
     assert_eq!((row.get::<bool, _>(0), row.get::<i64, _>(1)), (true, 0));
     sqlx::raw_sql("ALTER TABLE flametree.push_config_changes DROP CONSTRAINT broken").execute(&*db).await.unwrap();
-    // Once, however many answers said so and however often it is recorded.
+    // Recorded once, however many responses report it and however often the outcome is recorded.
     for _ in 0..2 {
         finish::finish(&db, Channel::Webhook, &[id], &gone).await.unwrap();
     }
@@ -132,7 +132,7 @@ async fn an_endpoint_that_is_gone_is_in_the_history_with_its_outcome_or_not_at_a
 }
 
 #[tokio::test]
-async fn a_running_service_that_disables_a_config_says_so_in_its_history() {
+async fn a_running_service_that_disables_a_config_records_it_in_the_history() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let client = deployment.client(&service);
@@ -148,7 +148,7 @@ async fn a_running_service_that_disables_a_config_says_so_in_its_history() {
     .await;
     let newest = client.get(&history).await.json()["data"][0].clone();
     assert_eq!((&newest["actor"], &newest["fields"]), (&Value::Null, &json!(["enabled", "disabled_reason"])));
-    // Enabled again by a person: what clears the reason is a change like any other.
+    // A user enables it again: clearing the reason is a change like any other.
     let patched = client.put(&format!("{path}?tenant_id=acme"), &config).await;
     assert_eq!(patched.status, 200, "{}", patched.text);
     assert_eq!(client.get(&history).await.json()["data"][0]["fields"], json!(["enabled"]));
@@ -156,7 +156,7 @@ async fn a_running_service_that_disables_a_config_says_so_in_its_history() {
 }
 
 #[tokio::test]
-async fn the_history_is_read_page_by_page() {
+async fn the_history_is_paginated() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     for timeout in 2..=5 {
@@ -177,7 +177,7 @@ async fn the_history_is_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn the_newest_500_changes_of_an_agent_are_kept_for_400_days() {
+async fn keeps_the_newest_500_changes_of_an_agent_for_400_days() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let many = "SELECT flametree.record_push_config_change('acme', agent, 'changed', 'somebody', ARRAY[n::text])
@@ -199,7 +199,7 @@ async fn the_newest_500_changes_of_an_agent_are_kept_for_400_days() {
 }
 
 #[tokio::test]
-async fn a_history_is_the_tenants_own() {
+async fn a_history_belongs_to_one_tenant() {
     let (api, admin) = started().await;
     assert_eq!(history(&api, &admin, "").await.status, 404);
     put(&api, &admin, &full_body()).await;
@@ -209,11 +209,11 @@ async fn a_history_is_the_tenants_own() {
     assert_eq!(history(&api, &service, "").await.status, 403);
     let other = api.token(Role::Admin, Some("other")).await;
     assert_eq!(history(&api, &other, "").await.status, 404);
-    // Another tenant's agent of the same name has a history of its own.
+    // Another tenant's agent with the same name has a separate history.
     put(&api, &other, &json!({})).await;
     assert_eq!(changes(&api, &other).await.len(), 1);
     assert_eq!(changes(&api, &admin).await.len(), 1);
-    // A config from before there was a history.
+    // A config created before the history existed.
     sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.database.pool).await.unwrap();
     assert_eq!(history(&api, &admin, "").await.json(), json!({"data": [], "next_cursor": null}));
 }

@@ -1,4 +1,4 @@
-//! Who wins when several change a push config, and what a stale `If-Match` meets.
+//! Concurrent changes of a push config, and changes with a stale `If-Match`.
 
 use std::task::Poll;
 
@@ -9,7 +9,7 @@ use crate::push_configs::{PATH, full_body, get, put, put_if_match, started};
 use crate::support::config_api::Answer;
 
 #[tokio::test]
-async fn a_change_of_another_state_than_the_present_one_is_refused() {
+async fn rejects_a_change_of_a_stale_version() {
     let (api, admin) = started().await;
     let missing = put_if_match(&api, &admin, "*", &full_body()).await;
     assert_eq!((missing.status, missing.json()["code"].as_str()), (412, Some("precondition_failed")));
@@ -27,14 +27,14 @@ async fn a_change_of_another_state_than_the_present_one_is_refused() {
     assert_eq!(api.send(&admin, Method::DELETE, PATH, &stale, None).await.status, 412);
     assert_eq!(put_if_match(&api, &admin, "*", &full_body()).await.status, 200);
 
-    // Set anew it counts from one again, and is still another state.
+    // A config set again starts at version 1, and still differs from the first one.
     assert_eq!(api.send(&admin, Method::DELETE, PATH, &[("if-match", "*")], None).await.status, 204);
     assert_eq!(put(&api, &admin, &full_body()).await.status, 200);
     assert_eq!(put_if_match(&api, &admin, first.etag(), &full_body()).await.status, 412);
 }
 
 #[tokio::test]
-async fn of_changes_at_the_same_moment_one_wins_and_none_is_lost_unseen() {
+async fn one_of_several_concurrent_changes_wins_and_the_others_learn_of_it() {
     let (api, admin) = started().await;
     let body = |n: usize| json!({"url": format!("https://hooks.test/{n}")});
     for round in 0..5 {
@@ -52,12 +52,12 @@ async fn of_changes_at_the_same_moment_one_wins_and_none_is_lost_unseen() {
 }
 
 #[tokio::test]
-async fn without_if_match_a_change_that_was_overtaken_is_a_conflict() {
+async fn a_concurrent_change_without_if_match_is_a_conflict() {
     let (api, admin) = started().await;
     let body = json!({"url": "https://hooks.test/"});
     let answers = all_at_once((0..8).map(|_| put(&api, &admin, &body))).await;
     assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)), "{answers:?}");
-    // Each success is a version of its own, and one alone has made the config and its signing secret.
+    // Each success creates a version. Only one creates the config and its signing secret.
     let mut tags: Vec<_> = answers.iter().filter(|answer| answer.status == 200).map(Answer::etag).collect();
     let successes = tags.len();
     tags.sort_unstable();
@@ -67,7 +67,7 @@ async fn without_if_match_a_change_that_was_overtaken_is_a_conflict() {
     assert_eq!(shown.count(), 1);
 }
 
-/// All at once, on this task.
+/// All at the same time, on this task.
 async fn all_at_once<T>(all: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut pending: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! The secrets of push configs: kept where they should be, and in clear nowhere.
+//! The secrets of push configs: stored encrypted, and nowhere in plaintext.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use sqlx::Row as _;
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
 use crate::support::config_api::TestApi;
 
-/// The only endpoint of the database, whose tenant is acme.
+/// The only endpoint in the database, of the tenant acme.
 pub async fn endpoint(api: &TestApi) -> EndpointId {
     let row = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs").fetch_one(&api.database.pool).await;
     EndpointId::from_uuid(row.unwrap().get(0))
@@ -32,7 +32,7 @@ fn header<'a>(webhook: &'a StoredWebhook, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_sender_reads_what_was_entered_in_one_query() {
+async fn a_sender_reads_the_stored_values_in_one_query() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await.json();
     let read = webhook(&api).await;
@@ -71,14 +71,14 @@ async fn a_secret_does_not_follow_the_url_to_another_origin() {
     let answer = patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("secret_reentry_required")));
     assert_eq!(answer.faults(), reentry);
-    // Nor by way of no URL.
+    // Clearing the URL in between does not change this.
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "url": null})).await.status, 200);
     assert_eq!(patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await.faults(), reentry);
     assert_eq!(get(&api, &admin).await.json()["url"], json!(null));
 }
 
 #[tokio::test]
-async fn no_secret_stands_in_clear_in_any_table_or_in_any_error() {
+async fn no_secret_is_in_plaintext_in_any_table_or_error() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await.json();
     let rotate = format!("{PATH}/signing-secret/rotate");
@@ -89,7 +89,7 @@ async fn no_secret_stands_in_clear_in_any_table_or_in_any_error() {
     assert!(dump.contains("https://hooks.test/webhook"), "the dump holds the rows");
     for secret in &entered {
         for form in forms(secret) {
-            assert!(!dump.contains(&form), "{secret} stands in a table as {form}");
+            assert!(!dump.contains(&form), "{secret} is in a table as {form}");
         }
     }
 
@@ -126,7 +126,7 @@ async fn dump(api: &TestApi) -> String {
     dump
 }
 
-/// A text as it would show in a dump: as it is, as bytes in hexadecimal, in base64; and what base64 itself hides.
+/// A text as a dump would show it: unchanged, as bytes in hexadecimal, in base64, and as decoded base64.
 fn forms(secret: &str) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let mut forms = vec![secret.to_owned(), hex(secret.as_bytes()), STANDARD.encode(secret)];
@@ -137,7 +137,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn sealed_values_open_in_their_own_row_alone() {
+async fn encrypted_values_can_be_decrypted_only_in_their_row() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let acme = TenantId::parse("acme").unwrap();
@@ -150,7 +150,7 @@ async fn sealed_values_open_in_their_own_row_alone() {
     let error = webhook_endpoint(&api.database, &renamed, &acme, id).await.unwrap_err().to_string();
     assert!(error.contains("no key `local`"), "{error}");
 
-    // The secret's bytes in the place of the value that everybody may read.
+    // The secret's bytes in place of the plain value.
     let swap = "UPDATE flametree.push_configs SET header_values = ARRAY[header_values[2], header_values[1]]";
     sqlx::raw_sql(swap).execute(&api.database.pool).await.unwrap();
     let answer = get(&api, &admin).await;

@@ -1,4 +1,4 @@
-//! Push configs over HTTP: what is saved, what is refused, who wins, and who may.
+//! Push configs over HTTP: which are saved, which are rejected, conflicts, and permissions.
 
 use flametree_notify::domain::role::Role;
 use reqwest::Method;
@@ -48,7 +48,7 @@ fn unset() -> Value {
 }
 
 #[tokio::test]
-async fn the_longest_headers_are_saved_however_json_writes_them() {
+async fn saves_the_longest_headers_whatever_their_json_encoding() {
     let (api, admin) = started().await;
     let name = |number: usize| format!("X-{number:0>126}");
     // JSON writes each of these as two characters.
@@ -63,7 +63,7 @@ async fn the_longest_headers_are_saved_however_json_writes_them() {
 }
 
 #[tokio::test]
-async fn a_config_is_set_read_patched_and_removed() {
+async fn sets_reads_patches_and_removes_a_config() {
     let (api, admin) = started().await;
     let answer = get(&api, &admin).await;
     assert_eq!((answer.status, answer.json(), answer.etag()), (200, unset(), "\"unset\""));
@@ -98,7 +98,7 @@ async fn a_config_is_set_read_patched_and_removed() {
 }
 
 #[tokio::test]
-async fn what_was_read_may_be_sent_back() {
+async fn a_config_may_be_sent_back_as_read() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let read = get(&api, &admin).await;
@@ -108,7 +108,7 @@ async fn what_was_read_may_be_sent_back() {
 }
 
 #[tokio::test]
-async fn every_fault_is_reported_with_its_place_and_nothing_is_saved() {
+async fn reports_every_fault_with_its_place_and_saves_nothing() {
     let (api, admin) = started().await;
     let body = json!({
         "enabled": true, "url": "https://user:hunter2@hooks.test/", "events": ["user_message", "user_message"],
@@ -131,7 +131,7 @@ async fn every_fault_is_reported_with_its_place_and_nothing_is_saved() {
 }
 
 #[tokio::test]
-async fn each_forbidden_header_and_url_is_refused() {
+async fn rejects_each_forbidden_header_and_url() {
     let (api, admin) = started().await;
     let names = [
         "host",
@@ -166,7 +166,7 @@ async fn each_forbidden_header_and_url_is_refused() {
         "X-\u{e9}",
     ];
     let headers: Vec<_> = names.iter().map(|name| json!({"name": name, "value": "a"})).collect();
-    // At most 20 at once: the rest would not be looked at.
+    // At most 20 at once: the API does not check the rest.
     for (start, headers) in headers.chunks(20).enumerate() {
         let answer = put(&api, &admin, &json!({"headers": headers})).await;
         assert_eq!(answer.status, 422, "{start}");
@@ -181,7 +181,7 @@ async fn each_forbidden_header_and_url_is_refused() {
 }
 
 #[tokio::test]
-async fn bodies_are_json_of_the_declared_kind() {
+async fn accepts_only_json_bodies_of_the_declared_kind() {
     let (api, admin) = started().await;
     let merge_patch = [("content-type", "application/merge-patch+json")];
     let body = json!({"events": ["user_message"]});
@@ -204,7 +204,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
     assert_eq!(api.send(&other, Method::GET, &secret, &[], None).await.status, 404);
     let rotate = format!("{secret}/rotate");
     assert_eq!(api.send(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
-    // A kept secret is the tenant's own.
+    // A kept secret belongs to one tenant.
     let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
     assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
     assert_eq!(get(&api, &acme).await.etag(), created.etag());
@@ -252,7 +252,7 @@ async fn a_viewer_does_not_see_the_query_of_a_url() {
 }
 
 #[tokio::test]
-async fn a_plain_header_that_looks_like_a_credential_is_saved_with_a_warning() {
+async fn saves_a_plain_header_that_looks_like_a_credential_with_a_warning() {
     let (api, admin) = started().await;
     let header = |name: &str, secret: bool| json!({"name": name, "value": "hunter2", "secret": secret});
     let headers = json!([header("X-Env", false), header("X-Api-Key", false), header("X-Token", true)]);
@@ -267,7 +267,7 @@ async fn a_plain_header_that_looks_like_a_credential_is_saved_with_a_warning() {
 }
 
 #[tokio::test]
-async fn a_host_that_would_be_refused_now_is_saved_with_a_warning() {
+async fn saves_a_host_that_would_be_refused_now_with_a_warning() {
     let (api, admin) = started().await;
     let table = [
         ("https://hooks.test/", None),
@@ -287,7 +287,7 @@ async fn a_host_that_would_be_refused_now_is_saved_with_a_warning() {
 }
 
 #[tokio::test]
-async fn the_reason_of_a_stop_is_shown_until_the_config_is_enabled_again() {
+async fn shows_why_a_config_is_disabled_until_it_is_enabled_again() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let statement = "UPDATE flametree.push_configs SET enabled = false, disabled_reason = 'gone'";

@@ -1,4 +1,4 @@
-//! What a push service is sent, and what its answers mean: one attempt, one outcome.
+//! Requests to a push service, and what its responses mean: one attempt, one outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::support::wire::answer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of a deployment that knows these push services.
+/// A sender of a deployment that allows these push services.
 struct Sender {
     sender: PushSender,
     metrics: Metrics,
@@ -75,7 +75,7 @@ async fn service(status: &str, headers: &str, body: &str) -> (Receiver, String) 
 }
 
 #[tokio::test]
-async fn the_browser_reads_what_was_sent_and_the_service_learns_who_sent_it() {
+async fn the_browser_can_decrypt_the_message_and_the_push_service_can_verify_the_sender() {
     let (receiver, origin) = service("201 Created", "location: /m/1\r\n", "").await;
     let browser = Browser::new("a");
     let sent = sender(&[&origin]).send(&browser, &origin, &message("Wo? 📦")).await;
@@ -94,7 +94,7 @@ async fn the_browser_reads_what_was_sent_and_the_service_learns_who_sent_it() {
 }
 
 #[tokio::test]
-async fn only_messages_replace_each_other_and_a_test_is_of_use_for_a_minute() {
+async fn only_messages_replace_each_other_and_a_test_is_useful_for_a_minute() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
     let assigned = StoredEvent { event_type: EventType::SessionAssigned, ..StoredEvent::clone(&delivery().event) };
@@ -108,7 +108,7 @@ async fn only_messages_replace_each_other_and_a_test_is_of_use_for_a_minute() {
 }
 
 #[tokio::test]
-async fn a_token_serves_all_endpoints_of_an_origin_and_each_message_has_its_own_key() {
+async fn one_token_serves_all_endpoints_of_an_origin_and_each_message_has_a_separate_key() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let (other_receiver, other_origin) = service("201 Created", "", "").await;
     let (one, two, sender) = (Browser::new("a"), Browser::new("b"), sender(&[&origin, &other_origin]));
@@ -120,13 +120,13 @@ async fn a_token_serves_all_endpoints_of_an_origin_and_each_message_has_its_own_
     let token = seen[0].header("authorization");
     assert!(seen.iter().all(|one| one.header("authorization") == token));
     assert_ne!(other_receiver.seen()[0].header("authorization"), token);
-    // Salt (16 bytes) and public key (65 bytes) stand in the header of the body.
+    // Salt (16 bytes) and public key (65 bytes) are in the header of the body.
     assert_ne!(seen[0].body[..16], seen[1].body[..16]);
     assert_ne!(seen[0].body[21..86], seen[1].body[21..86]);
 }
 
 #[tokio::test]
-async fn a_crowd_is_written_in_batches_and_everybody_reads_the_own_message() {
+async fn many_messages_are_encrypted_in_batches_and_each_browser_decrypts_its_message() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let sender = Arc::new(sender(&[&origin]));
     let browsers: Vec<_> = (0..200).map(|number| Arc::new(Browser::new(&format!("b{number}")))).collect();
@@ -152,7 +152,7 @@ async fn the_longest_text_fits_every_push_service() {
     let browser = Browser::new("a");
     sender(&[&origin]).send(&browser, &origin, &message(&"👩‍💻\u{1}".repeat(2_000))).await;
     let seen = receiver.seen().remove(0);
-    // What a bridge to Firefox for Android takes.
+    // The limit of a bridge to Firefox for Android.
     assert!(seen.body.len() <= 3_015, "{} bytes", seen.body.len());
     let read = browser.read(&seen);
     assert!(read.to_string().len() <= MAX_JSON_BYTES);
@@ -160,7 +160,7 @@ async fn the_longest_text_fits_every_push_service() {
 }
 
 #[tokio::test]
-async fn each_answer_has_one_outcome_and_one_request() {
+async fn each_response_leads_to_one_outcome_and_one_request() {
     let mismatch = "the VAPID credentials in the authorization header do not correspond to the credentials used to \
                     create the subscriptions.";
     for (status, body, outcome, key_mismatch) in [
@@ -186,7 +186,7 @@ async fn each_answer_has_one_outcome_and_one_request() {
 }
 
 #[tokio::test]
-async fn a_service_that_says_nothing_is_given_up_at_the_deadline() {
+async fn abandons_an_unresponsive_push_service_at_the_deadline() {
     let receiver = Receiver::start(Behaviour::HangsAfterAccept).await;
     let origin = format!("http://{}", receiver.address);
     let sender = sender_with(&[&origin], Duration::from_millis(300));
@@ -196,7 +196,7 @@ async fn a_service_that_says_nothing_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_service_that_asks_for_a_pause_gets_it_for_the_subscription_alone() {
+async fn a_requested_pause_applies_only_to_the_subscription() {
     let tomorrow = (Utc::now() + chrono::TimeDelta::days(1)).format("%a, %d %b %Y %H:%M:%S GMT");
     for (retry_after, seconds) in [("60".to_owned(), 60), (tomorrow.to_string(), 900)] {
         let (receiver, origin) = service("429 Too Many Requests", &format!("retry-after: {retry_after}\r\n"), "").await;
@@ -210,20 +210,20 @@ async fn a_service_that_asks_for_a_pause_gets_it_for_the_subscription_alone() {
 }
 
 #[tokio::test]
-async fn a_refused_token_pauses_the_subscription_and_is_counted() {
+async fn a_rejected_token_pauses_the_subscription_and_is_counted() {
     let (receiver, origin) = service("401 Unauthorized", "", r#"{"reason":"BadJwtToken"}"#).await;
     let sender = sender(&[&origin]);
     for number in 1..=7 {
         let sent = sender.send(&Browser::new(&format!("b{number}")), &origin, &message("x")).await;
         assert_eq!((sent.attempt.outcome, sent.pause), (Outcome::ConfigError, Some(Duration::from_mins(1))));
-        assert_eq!(receiver.seen().len(), number, "a refusal keeps no other browser's message back");
+        assert_eq!(receiver.seen().len(), number, "a rejection delays no message to another browser");
     }
     let series = "flametree_push_refusals_total{reason=\"not_believed\"} 7\n";
     assert!(sender.metrics.render().contains(series), "{}", sender.metrics.render());
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_refused_for_itself_keeps_nobody_else_waiting() {
+async fn a_rejected_subscription_delays_no_other() {
     let (receiver, origin) = service("400 Bad Request", "", "InvalidRegistration").await;
     let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
     for _ in 0..10 {
@@ -234,7 +234,7 @@ async fn a_subscription_that_is_refused_for_itself_keeps_nobody_else_waiting() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_to_a_host_that_is_not_allowed_any_more_or_by_a_key_that_is_not_there() {
+async fn sends_nothing_to_a_disallowed_host_or_without_the_key() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let browser = Browser::new("a");
     let sent = sender(&[]).send(&browser, &origin, &message("x")).await;
@@ -248,7 +248,7 @@ async fn nothing_is_sent_to_a_host_that_is_not_allowed_any_more_or_by_a_key_that
 }
 
 #[tokio::test]
-async fn what_a_service_repeats_of_the_endpoint_is_not_kept() {
+async fn removes_the_endpoint_from_stored_responses() {
     let browser = Browser::new("a");
     let echo = format!("no such subscription: {} ({})", browser.path, browser.endpoint("http://push.test"));
     let (_receiver, origin) = service("403 Forbidden", "", &echo).await;
@@ -258,7 +258,7 @@ async fn what_a_service_repeats_of_the_endpoint_is_not_kept() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_it_is_offered() {
+async fn uses_http2_if_the_push_service_offers_it() {
     let receiver = Http2Receiver::start(&[Step::Answers]).await;
     let url = url::Url::parse(&receiver.url()).unwrap();
     let origin = url.origin().ascii_serialization();

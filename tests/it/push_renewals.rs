@@ -1,4 +1,4 @@
-//! A browser that tells its new subscription without a token: it is believed by the old one, and by nothing less.
+//! A browser registers its new subscription without a token: the complete old subscription proves its identity.
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;
@@ -17,7 +17,7 @@ async fn start() -> (Push, Receiver) {
     (Push::start(&[&receiver], |settings| settings).await, receiver)
 }
 
-/// Status and code of the answer to a request with no token.
+/// Status and code of the response to a request without a token.
 async fn renew(push: &Push, old: &Value, new: &Value) -> (u16, String) {
     let answer = anonymous(&push.service.client(""), &json!({"old": old, "new": new})).await;
     let code = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["code"].clone();
@@ -31,7 +31,7 @@ async fn anonymous(client: &Client, body: &Value) -> crate::support::api::Answer
 }
 
 #[tokio::test]
-async fn a_renewed_browser_gets_what_the_old_subscription_would_have_got() {
+async fn a_renewed_browser_gets_the_messages_of_the_old_subscription() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let new = Browser::new("new");
@@ -44,7 +44,7 @@ async fn a_renewed_browser_gets_what_the_old_subscription_would_have_got() {
     assert_eq!(got(&old, &receiver).len(), 1);
     assert_eq!(got(&new, &receiver), [("user_message".to_owned(), "New message: hello".to_owned())]);
     assert_eq!(push.fates("user-1").await, ["active"]);
-    // The old one is worth nothing any more.
+    // The old one is no longer valid.
     let again = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
     assert_eq!(again, (401, "unauthorized".to_owned()));
 }
@@ -64,16 +64,16 @@ async fn a_renewal_without_a_token_does_not_count_as_seen() {
 }
 
 #[tokio::test]
-async fn nobody_renews_by_less_than_the_whole_old_subscription() {
+async fn a_renewal_needs_the_whole_old_subscription() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let thief = Browser::new("thief");
     let (known, new) = (old.subscription(&origin(&receiver)), thief.subscription(&origin(&receiver)));
-    // Who knows the endpoint alone, as its push service does.
+    // A caller that knows only the endpoint, as its push service does.
     let mut guessed = thief.subscription(&origin(&receiver));
     guessed["endpoint"] = known["endpoint"].clone();
     guessed["keys"]["p256dh"] = known["keys"]["p256dh"].clone();
-    // Who knows the secret alone.
+    // A caller that knows only the secret.
     let mut elsewhere = known.clone();
     elsewhere["endpoint"] = json!(thief.endpoint(&origin(&receiver)));
     for wrong in [&guessed, &elsewhere, &new] {
@@ -88,7 +88,7 @@ async fn nobody_renews_by_less_than_the_whole_old_subscription() {
 }
 
 #[tokio::test]
-async fn guessing_is_answered_by_waiting() {
+async fn guessing_is_slowed_down_by_rate_limits() {
     let (push, receiver) = start().await;
     let stranger = |name: &str| Browser::new(name).subscription(&origin(&receiver));
     let mut last = (0, String::new());
@@ -99,7 +99,7 @@ async fn guessing_is_answered_by_waiting() {
 }
 
 #[tokio::test]
-async fn a_page_that_was_faster_leaves_one_row() {
+async fn a_page_that_registers_first_leaves_one_row() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let new = push.browser("user-1", "new", &receiver).await;

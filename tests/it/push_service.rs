@@ -1,4 +1,4 @@
-//! What the answers of push services do to subscriptions, which keys they are signed by, and that they stay secret.
+//! How responses of push services change subscriptions, which keys sign for them, and that subscriptions stay secret.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 #[tokio::test]
-async fn each_answer_has_its_outcome_and_the_subscription_its_fate() {
+async fn each_response_has_an_outcome_and_an_effect_on_the_subscription() {
     let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let cases = [
         ("201 Created", "", "delivered", "active"),
@@ -70,7 +70,7 @@ async fn each_answer_has_its_outcome_and_the_subscription_its_fate() {
 }
 
 #[tokio::test]
-async fn a_dead_browser_ends_alone_and_a_disabled_one_is_sent_nothing() {
+async fn a_dead_browser_affects_no_other_and_a_disabled_one_gets_nothing() {
     let (gone, good) = (push_service("410 Gone", "", "").await, push_service("201 Created", "", "").await);
     let push = Push::start(&[&gone, &good], |settings| settings).await;
     push.browser("user-1", "dead", &gone).await;
@@ -90,7 +90,7 @@ async fn a_dead_browser_ends_alone_and_a_disabled_one_is_sent_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_changed_since_is_not_removed_by_an_old_answer() {
+async fn a_late_response_does_not_remove_a_subscription_that_has_changed() {
     let db = prepared().await;
     let (old, current) = (Uuid::from_u128(1), Uuid::from_u128(2));
     for id in [old, current] {
@@ -116,7 +116,7 @@ async fn what_was_changed_since_is_not_removed_by_an_old_answer() {
 }
 
 #[tokio::test]
-async fn another_key_starts_only_where_the_old_one_is_kept_and_each_browser_has_its_own() {
+async fn the_service_refuses_a_new_key_without_the_old_one_and_each_browser_keeps_its_key() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     let old = push.browser("user-1", "old", &receiver).await;
@@ -161,7 +161,7 @@ async fn a_wrong_key_disables_every_browser_and_deletes_none() {
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.outcomes().await, ["config_error"; 2]);
     assert_eq!(push.fates("user-1").await, ["vapid_key_mismatch"; 2]);
-    // The right key is there again, and the pages load.
+    // The right key is back, and the pages register again.
     receiver.behave(Behaviour::Answers(answer("201 Created", "", b"")));
     for browser in &browsers {
         assert_eq!(push.register("user-1", browser, &receiver).await.status, 200);
@@ -183,7 +183,7 @@ async fn a_deployment_that_lost_its_keys_ends_deliveries_and_keeps_subscriptions
 }
 
 #[tokio::test]
-async fn no_endpoint_and_no_key_is_in_a_log_an_answer_a_metric_or_a_dump() {
+async fn no_endpoint_and_no_key_is_in_a_log_a_response_a_metric_or_a_dump() {
     let good = push_service("201 Created", "", "").await;
     let dead = Receiver::start(Behaviour::HangsAfterAccept).await;
     let browsers = ["good", "dead", "echoed"].map(Browser::new);
@@ -214,7 +214,10 @@ async fn no_endpoint_and_no_key_is_in_a_log_an_answer_a_metric_or_a_dump() {
         texts.push(("a delivery", admin.get(&path).await.text));
     }
     texts.push(("the logs", push.service.stop().await));
-    assert!(texts.iter().any(|(place, text)| *place == "the logs" && text.contains("TRACE")), "nothing was traced");
+    assert!(
+        texts.iter().any(|(place, text)| *place == "the logs" && text.contains("TRACE")),
+        "the logs have no TRACE line"
+    );
     assert!(texts.iter().any(|(place, text)| *place == "a delivery" && text.contains("no such subscription")));
     let mut secrets = vec![Secret::text("an endpoint", "5ecret"), Secret::text("the VAPID key", KEY[0])];
     for browser in &browsers {
@@ -226,6 +229,8 @@ async fn no_endpoint_and_no_key_is_in_a_log_an_answer_a_metric_or_a_dump() {
             secret.assert_absent(place, text);
         }
     }
-    within(Duration::from_secs(1), "each was sent to", async || receivers.iter().all(|one| one.seen().len() == 1))
-        .await;
+    within(Duration::from_secs(1), "each push service got a message", async || {
+        receivers.iter().all(|one| one.seen().len() == 1)
+    })
+    .await;
 }

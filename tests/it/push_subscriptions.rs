@@ -1,4 +1,4 @@
-//! Users and their browsers: registered, seen again, moved, listed, tested, removed; and kept as secrets.
+//! Users and their browsers: registered, seen again, moved, listed, tested, removed; and stored encrypted.
 
 use ::http::Method;
 use base64::Engine as _;
@@ -40,7 +40,7 @@ async fn number(api: &TestApi, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
 }
 
-/// A subscription at a push service that gives this answer, and the test of it.
+/// A subscription at a push service that returns this response, and the test of it.
 async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String) {
     let receiver = Receiver::start(Behaviour::Answers(answer(status, "", body.as_bytes()))).await;
     let api = api(vec![receiver.address.to_string()]).await;
@@ -52,7 +52,7 @@ async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String
 }
 
 #[tokio::test]
-async fn without_keys_there_is_no_browser_push() {
+async fn browser_push_requires_vapid_keys() {
     let api = TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await;
     let me = person("user-1", ACME);
     api.get("/v1/push/vapid-public-key", &me).await.problem(404, "browser_push_not_configured");
@@ -68,7 +68,7 @@ async fn browsers_subscribe_with_the_public_key() {
 }
 
 #[tokio::test]
-async fn a_browser_is_registered_once_and_seen_again() {
+async fn registers_a_browser_once_and_recognizes_it_later() {
     let api = api(Vec::new()).await;
     let (me, browser) = (person("user-1", ACME), Browser::new("a"));
     let mut body = browser.subscription(VENDOR);
@@ -93,7 +93,7 @@ async fn a_browser_is_registered_once_and_seen_again() {
 }
 
 #[tokio::test]
-async fn a_subscription_is_refused_with_every_fault() {
+async fn rejects_a_subscription_with_every_fault() {
     let api = api(Vec::new()).await;
     let me = person("user-1", ACME);
     let mut off_curve = Browser::new("a").subscription(VENDOR);
@@ -103,7 +103,7 @@ async fn a_subscription_is_refused_with_every_fault() {
     assert_eq!(places(put(&api, &me, &off_curve).await.faults()), ["/keys/p256dh", "/keys/auth"]);
     for origin in ["https://push.example.net", "http://updates.push.services.mozilla.com", "https://127.0.0.1"] {
         let answer = put(&api, &me, &Browser::new("a").subscription(origin)).await;
-        assert!(!String::from_utf8_lossy(&answer.body).contains("5ecret"), "a capability is never repeated");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("5ecret"), "the response repeats a capability");
         assert_eq!(places(answer.faults()), ["/endpoint"], "{origin}");
     }
     assert_eq!(places(put(&api, &me, &json!({"more": 1})).await.faults()), ["/endpoint", "/keys", "/more"]);
@@ -111,7 +111,7 @@ async fn a_subscription_is_refused_with_every_fault() {
 }
 
 #[tokio::test]
-async fn a_person_sees_and_removes_the_own_browsers_alone() {
+async fn users_see_and_remove_only_their_browsers() {
     let api = api(Vec::new()).await;
     let (me, colleague, stranger) = (person("user-1", ACME), person("user-2", ACME), person("user-1", "other"));
     let made = put(&api, &me, &Browser::new("a").subscription(VENDOR)).await.expect(201);
@@ -130,7 +130,7 @@ async fn a_person_sees_and_removes_the_own_browsers_alone() {
 }
 
 #[tokio::test]
-async fn a_browser_belongs_to_whoever_is_signed_in_there_now() {
+async fn a_browser_belongs_to_the_user_who_signed_in_last() {
     let api = api(Vec::new()).await;
     let browser = Browser::new("shared");
     let users = [person("user-1", ACME), person("user-2", ACME), person("user-1", "other")];
@@ -140,7 +140,7 @@ async fn a_browser_belongs_to_whoever_is_signed_in_there_now() {
         for (other, token) in users.iter().enumerate() {
             assert_eq!(ids(&api, token).await.len(), usize::from(other == turn), "turn {turn}");
         }
-        // Another id: what waits for the one before must find nobody here.
+        // A new id: deliveries for the previous user must not find this browser.
         seen.extend(ids(&api, me).await);
     }
     seen.dedup();
@@ -149,7 +149,7 @@ async fn a_browser_belongs_to_whoever_is_signed_in_there_now() {
 }
 
 #[tokio::test]
-async fn users_who_register_one_browser_at_once_leave_one_of_them_with_it() {
+async fn one_of_several_users_who_register_a_browser_at_once_keeps_it() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let body = Browser::new("shared").subscription(VENDOR);
     let turns = (0..16).map(|number| {
@@ -162,7 +162,7 @@ async fn users_who_register_one_browser_at_once_leave_one_of_them_with_it() {
 }
 
 #[tokio::test]
-async fn of_more_than_twenty_browsers_the_one_unseen_longest_goes() {
+async fn registering_more_than_twenty_browsers_removes_the_one_unseen_longest() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let me = person("user-1", ACME);
     let first = Browser::new("first");
@@ -176,13 +176,13 @@ async fn of_more_than_twenty_browsers_the_one_unseen_longest_goes() {
     all(more).await;
     let kept = ids(&api, &me).await;
     assert_eq!(kept.len(), 20);
-    assert!(kept.iter().any(|id| first_id == **id), "it was seen after the second");
+    assert!(kept.iter().any(|id| first_id == **id), "the first browser was seen after the second");
     assert!(!kept.iter().any(|id| second_id == **id));
     assert!(api.metrics.render().contains("push_subscriptions_removed_total{reason=\"evicted\"} 1\n"));
 }
 
 #[tokio::test]
-async fn a_test_goes_to_the_browser_at_once_and_not_again_at_once() {
+async fn a_test_is_sent_to_the_browser_at_once_and_not_repeated_immediately() {
     let (api, receiver, browser, path) = tested("201 Created", "").await;
     let me = person("user-1", ACME);
     let told = api.request(Method::POST, &path, &me, None).await.expect(200);
@@ -196,7 +196,7 @@ async fn a_test_goes_to_the_browser_at_once_and_not_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_browser_that_is_gone_goes_with_its_test() {
+async fn a_test_removes_a_browser_that_is_gone() {
     for status in ["404 Not Found", "410 Gone"] {
         let (api, _receiver, _, path) = tested(status, "").await;
         let me = person("user-1", ACME);
@@ -223,7 +223,7 @@ async fn a_key_mismatch_disables_the_browser_until_it_registers_again() {
 }
 
 #[tokio::test]
-async fn what_a_browser_gave_is_stored_sealed_and_bound_to_its_person() {
+async fn a_subscription_is_stored_encrypted_and_bound_to_its_user() {
     let api = api(Vec::new()).await;
     let (me, browser) = (person("user-1", ACME), Browser::new("a"));
     let made = put(&api, &me, &browser.subscription(VENDOR)).await.expect(201);
@@ -232,7 +232,7 @@ async fn what_a_browser_gave_is_stored_sealed_and_bound_to_its_person() {
     for secret in [browser.path.as_str(), "5ecret", &browser.p256dh(), &browser.auth()] {
         assert!(!row.contains(secret), "{secret} in {row}");
     }
-    // Somebody who can write to the database moves the row to another person.
+    // An attacker with write access to the database assigns the row to another user.
     let moved = "UPDATE flametree.push_subscriptions SET user_id = 'user-2'".to_owned();
     seed::run(&api.db, moved).await;
     let path = format!("{PATH}/{}/test", made["id"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! Which person hears of which event, in which browsers: through a running service, and decrypted by the browsers.
+//! Which user receives which event in which browsers: with a running service and messages decrypted by the browsers.
 
 use serde_json::json;
 
@@ -19,16 +19,16 @@ fn told(told: &[(&str, &str)]) -> Vec<(String, String)> {
 const ASSIGNED: (&str, &str) = ("session_assigned", "You have new session assigned.");
 
 #[tokio::test]
-async fn the_handler_of_a_session_hears_of_it_in_each_browser() {
+async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
     let (push, receiver) = start().await;
     let laptop = push.browser("user-1", "laptop", &receiver).await;
     let phone = push.browser("user-1", "phone", &receiver).await;
     let other = push.browser("user-2", "other", &receiver).await;
-    // Nobody handles it yet.
+    // The session has no handler yet.
     assert_eq!(push.say("anybody?").await, 0);
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.say("hello").await, 2);
-    // The other messages of a session are nobody's news.
+    // Other messages of a session notify no user.
     for event_type in ["ai_assistant_message", "human_agent_message"] {
         assert_eq!(push.post(&json!({"type": event_type, "text": "x"})).await, 0, "{event_type}");
     }
@@ -44,7 +44,7 @@ async fn the_handler_of_a_session_hears_of_it_in_each_browser() {
 }
 
 #[tokio::test]
-async fn another_assignment_moves_the_messages_and_resolution_ends_them() {
+async fn reassignment_moves_the_messages_and_resolution_ends_them() {
     let (push, receiver) = start().await;
     let one = push.browser("user-1", "one", &receiver).await;
     let two = push.browser("user-2", "two", &receiver).await;
@@ -59,7 +59,7 @@ async fn another_assignment_moves_the_messages_and_resolution_ends_them() {
 }
 
 #[tokio::test]
-async fn a_browser_that_changes_hands_hears_nothing_of_the_person_before() {
+async fn a_browser_with_a_new_user_receives_nothing_for_the_previous_one() {
     let (push, receiver) = start().await;
     let shared: Browser = push.browser("user-1", "shared", &receiver).await;
     assert_eq!(push.assign("user-1").await, 1);

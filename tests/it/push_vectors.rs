@@ -1,4 +1,4 @@
-//! The published vectors of Web Push: what the tests decrypt and verify by is right.
+//! The published test vectors of Web Push show that the tests decrypt and verify correctly.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ fn bytes(text: &str) -> Vec<u8> {
 
 /// RFC 8291, section 5.
 #[test]
-fn the_message_of_the_encryption_standard_decrypts() {
+fn decrypts_the_message_of_the_encryption_standard() {
     let auth = bytes("BTBZMqHH6r4Tts7J_aSIgg");
     let body = bytes(
         "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3\
@@ -25,7 +25,7 @@ fn the_message_of_the_encryption_standard_decrypts() {
 
 /// RFC 8292, section 2.4.
 #[test]
-fn the_token_of_the_vapid_standard_verifies() {
+fn verifies_the_token_of_the_vapid_standard() {
     let (claims, _) = vapid(
         "vapid t=eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1\
          YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0.i3CYb7t4xfxCDquptFOepC9GAu_HLGkMlMuCGSK2rpiUfnK9ojFwDXb1JrErtmysazNjjvW2L9OkS\

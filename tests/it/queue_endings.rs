@@ -1,4 +1,4 @@
-//! How claimed deliveries end, on a real database: recorded once, put back, or taken over from the dead.
+//! How claimed deliveries end, on a real database: recorded once, released, or reaped.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -9,7 +9,7 @@ use crate::support::queue::{
 };
 
 #[tokio::test]
-async fn a_finished_claim_leaves_its_outcomes_and_nothing_else() {
+async fn a_finished_claim_leaves_only_its_outcomes() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;
@@ -21,7 +21,7 @@ async fn a_finished_claim_leaves_its_outcomes_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn outcomes_that_are_sent_twice_are_recorded_once_and_are_not_late() {
+async fn outcomes_sent_twice_are_recorded_once_and_are_not_late() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -34,13 +34,13 @@ async fn outcomes_that_are_sent_twice_are_recorded_once_and_are_not_late() {
 }
 
 #[tokio::test]
-async fn what_a_dead_worker_had_started_is_interrupted_and_its_late_word_does_not_count() {
+async fn deliveries_that_a_dead_worker_started_are_interrupted_and_its_late_outcomes_rejected() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 3).await;
     let by = worker(&db).await;
     let (id, taken) = claim_of(&db, by, endpoint, 3).await;
-    // One outcome made it before the death; the claim is still open for the others.
+    // The worker recorded one outcome before it died; the claim is still open for the others.
     finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
     assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     workers::end(&db, by).await.unwrap();
@@ -53,7 +53,7 @@ async fn what_a_dead_worker_had_started_is_interrupted_and_its_late_word_does_no
 }
 
 #[tokio::test]
-async fn claims_that_are_left_out_are_reaped_alone() {
+async fn excluded_claims_are_not_reaped_with_the_others() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 6).await;
@@ -73,7 +73,7 @@ async fn claims_that_are_left_out_are_reaped_alone() {
 }
 
 #[tokio::test]
-async fn deliveries_of_an_unregistered_worker_are_interrupted_too() {
+async fn interrupts_deliveries_of_an_unregistered_worker_too() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;
@@ -88,7 +88,7 @@ async fn deliveries_of_an_unregistered_worker_are_interrupted_too() {
 }
 
 #[tokio::test]
-async fn a_released_delivery_is_back_at_its_old_place() {
+async fn a_released_delivery_returns_to_its_old_position() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 3).await;
@@ -117,7 +117,7 @@ async fn the_last_release_of_a_claim_deletes_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_released_once_the_reaper_has_taken_the_claim() {
+async fn nothing_is_released_after_the_reaper_has_taken_the_claim() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -130,7 +130,7 @@ async fn nothing_is_released_once_the_reaper_has_taken_the_claim() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_disabled_with_the_outcome() {
+async fn a_gone_endpoint_is_disabled_with_the_outcome() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -145,7 +145,7 @@ async fn an_endpoint_that_is_gone_is_disabled_with_the_outcome() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_was_changed_since_is_not_disabled_by_an_old_answer() {
+async fn a_late_response_does_not_disable_a_changed_endpoint() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;

@@ -1,4 +1,4 @@
-//! What the queue's statements read: by key, whatever was in the tables when their plans were made, and never what is dead.
+//! What the queue's statements read: rows by key, whatever the tables held when they were planned, and no dead tuples.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -14,7 +14,7 @@ use crate::support::queue::{
     accept_messages, agent_with_webhook, claim_behind, claim_of, finished, first_place, prepare, prepared, worker,
 };
 
-/// Plans are made once and kept: one made on empty tables must not read them whole when they are full.
+/// PostgreSQL keeps plans: one made on empty tables must not scan full tables later.
 #[tokio::test]
 async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
     let db = TestDatabase::with_connections(1).await;
@@ -23,7 +23,7 @@ async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
     let other = agent_with_webhook(&db, "agent-2").await;
     let by = worker(&db).await;
     sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();
-    // More often than a prepared statement is planned anew.
+    // More executions than PostgreSQL needs before it keeps a plan.
     for _ in 0..8 {
         accept_messages(&db, "agent-1", 1).await;
         let (id, taken) = claim_of(&db, by, endpoint, 1).await;
@@ -51,9 +51,9 @@ async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
     assert!(walked < 500, "a claim of five walked over {walked} of ten thousand entries");
 }
 
-/// While somebody holds an old snapshot, what was claimed stays in the indexes as dead rows.
+/// An old snapshot keeps the index entries of claimed deliveries as dead tuples.
 #[tokio::test]
-async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_before() {
+async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
     let db = TestDatabase::with_connections(2).await;
     prepare(&db).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
@@ -68,7 +68,7 @@ async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_befo
         let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
         finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
     }
-    // Plans are made anew, for a table of few rows on many pages.
+    // PostgreSQL plans again, for a table with few rows on many pages.
     sqlx::query("ANALYZE").execute(&*db).await.unwrap();
     accept_messages(&db, "agent-1", 5).await;
     forget_walks(&db).await;
@@ -87,7 +87,7 @@ async fn a_claim_beside_an_old_snapshot_does_not_walk_over_what_was_claimed_befo
     snapshot.rollback().await.unwrap();
 }
 
-/// What this session has not told yet would count later.
+/// Otherwise statistics that this session has not reported yet would count later.
 async fn forget_walks(db: &PgPool) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query("SELECT pg_stat_reset()").execute(db).await.unwrap();
@@ -97,7 +97,7 @@ async fn entries_walked(db: &PgPool) -> i64 {
     of_ready_indexes(db).await.0
 }
 
-/// Entries that scans of the indexes of `ready_deliveries` have answered, and pages that they have looked at.
+/// Entries that index scans of `ready_deliveries` returned, and pages that they read.
 async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query_as(
@@ -110,18 +110,18 @@ async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
     .unwrap()
 }
 
-/// An endpoint that is known, and up to where it was taken.
+/// A known endpoint, and its last claimed position.
 fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> Place {
     Place { after: Some(after), ..end(tenant, endpoint_id) }
 }
 
-/// A place that only ends what belongs to the one before.
+/// A place that only ends the range of the previous one.
 fn end(tenant: &str, endpoint_id: EndpointId) -> Place {
     Place { key: LaneCursor::new(&TenantId::parse(tenant).unwrap(), endpoint_id), after: None }
 }
 
 #[tokio::test]
-async fn a_tail_scan_finds_new_work_and_unknown_endpoints() {
+async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
     let db = prepared().await;
     let mut endpoints = Vec::new();
     for agent in ["agent-1", "agent-2", "agent-3"] {
@@ -138,21 +138,21 @@ async fn a_tail_scan_finds_new_work_and_unknown_endpoints() {
         waiting.into_iter().map(|lane| (lane.endpoint_id, lane.first_position)).collect::<Vec<_>>()
     };
     let known = async |places: &[Place]| found(&[&[first_place()], places].concat()).await;
-    // Nothing is known: the first of all.
+    // No place is known: the scan finds the first delivery of all.
     assert_eq!(known(&[]).await, [(endpoints[0], first(0))]);
-    // Behind a place: its endpoint's next delivery, and that of the next endpoint, if it is not known.
+    // After a place: its endpoint's next delivery, and that of the next endpoint if that one is unknown.
     assert_eq!(known(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1), (endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
     assert_eq!(known(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
-    // Not at an end, and not behind it.
+    // Neither at an end nor after it.
     assert_eq!(found(&[place(1, first(1)), end(2)]).await, [(endpoints[1], first(1) + 1)]);
     assert_eq!(found(&[place(0, i64::MAX), end(1), place(1, i64::MAX), end(2)]).await, []);
     assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);
 }
 
-/// Other tenants lie between two places too, before the first and behind the last.
+/// Other tenants also lie between two places, before the first and after the last.
 #[tokio::test]
 async fn a_tail_scan_finds_each_tenant_between_the_places() {
     let db = prepared().await;
@@ -172,9 +172,9 @@ async fn a_tail_scan_finds_each_tenant_between_the_places() {
     assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }
 
-/// Else each endpoint without work costs a look at all the work of the others.
+/// Otherwise each endpoint without ready deliveries would make the scan read all those of the others.
 #[tokio::test]
-async fn a_tail_scan_of_endpoints_without_more_work_reads_no_others() {
+async fn a_tail_scan_of_endpoints_without_ready_deliveries_reads_no_others() {
     const ENDPOINTS: u128 = 50;
     const DELIVERIES: i64 = 400;
     let db = TestDatabase::with_connections(1).await;
@@ -194,7 +194,7 @@ fn endpoint(number: u128) -> EndpointId {
     EndpointId::from_uuid(Uuid::from_u128(number))
 }
 
-/// Makes an endpoint with so many ready deliveries, from position 1 on.
+/// Creates an endpoint with this many ready deliveries, starting at position 1.
 async fn ready(db: &PgPool, tenant: &str, number: u128, deliveries: i64) {
     sqlx::query(
         "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)

@@ -1,4 +1,4 @@
-//! The protocol of the queue, call by call, on a real database: who takes what, and who is told what.
+//! The queue's database functions, one by one, on a real database: who claims which deliveries, and what is returned.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count
 use crate::support::seed::{self, SeededEvent, yesterday_noon};
 
 #[tokio::test]
-async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
+async fn a_claim_takes_the_oldest_deliveries_up_to_its_quota_with_their_events() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 5).await;
@@ -27,7 +27,7 @@ async fn a_claim_takes_the_oldest_up_to_its_quota_with_their_events() {
 }
 
 #[tokio::test]
-async fn two_claims_at_once_share_nothing() {
+async fn two_concurrent_claims_are_disjoint() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 40).await;
@@ -47,7 +47,7 @@ async fn two_claims_at_once_share_nothing() {
 }
 
 #[tokio::test]
-async fn a_fenced_worker_can_claim_nothing() {
+async fn a_fenced_worker_cannot_claim() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -61,7 +61,7 @@ async fn a_fenced_worker_can_claim_nothing() {
 }
 
 #[tokio::test]
-async fn a_claim_that_happened_is_found_by_its_id() {
+async fn a_committed_claim_is_found_by_its_id() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 3).await;
@@ -74,7 +74,7 @@ async fn a_claim_that_happened_is_found_by_its_id() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_asked_about_in_vain_cannot_happen_later() {
+async fn a_claim_that_was_queried_and_not_found_cannot_commit_later() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -89,7 +89,7 @@ async fn a_claim_that_was_asked_about_in_vain_cannot_happen_later() {
 }
 
 #[tokio::test]
-async fn asking_about_a_claim_waits_for_one_that_is_under_way() {
+async fn querying_a_claim_waits_for_its_open_transaction() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -126,7 +126,7 @@ async fn is_waiting(db: &PgPool) -> bool {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_event_is_gone_is_still_answered() {
+async fn a_delivery_whose_event_was_deleted_is_still_returned() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -137,7 +137,7 @@ async fn a_delivery_whose_event_is_gone_is_still_answered() {
 }
 
 #[tokio::test]
-async fn the_search_finds_every_endpoint_with_work_in_steps() {
+async fn the_search_finds_every_endpoint_with_ready_deliveries_in_steps() {
     let db = prepared().await;
     let mut endpoints = Vec::new();
     for number in 0..7 {
@@ -159,7 +159,7 @@ async fn the_search_finds_every_endpoint_with_work_in_steps() {
 }
 
 #[tokio::test]
-async fn a_lease_has_one_holder_until_it_ends_or_is_given_up() {
+async fn a_lease_has_one_holder_until_it_expires_or_is_released() {
     let db = prepared().await;
     let (one, other) = (WorkerId::from_uuid(Uuid::new_v4()), WorkerId::from_uuid(Uuid::new_v4()));
     let long = Duration::from_hours(1);
@@ -174,7 +174,7 @@ async fn a_lease_has_one_holder_until_it_ends_or_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_seen_again_is_not_fenced() {
+async fn a_worker_with_a_recent_heartbeat_is_not_fenced() {
     let db = prepared().await;
     let by = worker(&db).await;
     let seen = workers::seen(&db).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_worker_that_was_seen_again_is_not_fenced() {
 }
 
 #[tokio::test]
-async fn a_replay_waits_since_it_was_asked_for_however_old_its_event_is() {
+async fn a_replay_waits_since_its_request_however_old_its_event_is() {
     let db = prepared().await;
     let event = seed::event(&db, yesterday_noon(&db).await, &SeededEvent::default()).await;
     let (first, replay, event) = (event.delivery(1).uuid(), event.delivery(2).uuid(), event.uuid());
@@ -206,7 +206,7 @@ async fn a_replay_waits_since_it_was_asked_for_however_old_its_event_is() {
 }
 
 #[tokio::test]
-async fn the_search_finds_a_tenant_whatever_it_is_called() {
+async fn the_search_finds_a_tenant_with_any_name() {
     let db = prepared().await;
     let last = "\u{10ffff}".repeat(32);
     let row = format!(

@@ -1,4 +1,4 @@
-//! The search for deliveries that no hint announced, while full walks are slow and rest for a minute.
+//! Discovery of deliveries without a hint while full walks are slow and pause for a minute.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::support::queue::{accept_messages, message, prepare};
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// For whatever the tests prepare, far longer than it takes.
+/// Far longer than any preparation of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A walk that takes a second rests for a minute: what is found sooner was found without one.
+/// A walk that takes a second pauses for a minute: a delivery found sooner was found without one.
 const FOUND: Duration = Duration::from_secs(15);
 
-/// Makes full walks slow, as they are over the dead rows that an old snapshot keeps.
+/// Makes full walks slow, as over the dead tuples that an old snapshot keeps.
 async fn slow_walks(db: &PgPool) {
     let statements = "
         ALTER FUNCTION flametree.waiting_lanes(flametree.channel, text, uuid, integer) RENAME TO quick_walk;
@@ -34,7 +34,7 @@ async fn slow_walks(db: &PgPool) {
     sqlx::raw_sql(statements).execute(db).await.unwrap();
 }
 
-/// Opens a transaction that accepts a message and is still to be committed.
+/// Opens a transaction that accepts a message and is not committed yet.
 async fn accept_in(connection: &mut PgConnection, agent: &str) -> EventId {
     let event = serde_json::json!({
         "type": "user_message", "tenant_id": TENANT, "agent_id": agent, "session_id": "s-1", "text": "late",
@@ -51,7 +51,7 @@ async fn is_delivered(db: &PgPool, event: EventId) -> bool {
 
 #[tokio::test]
 async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
-    /// Longer than a claim re-scans, and so long that the lane has moved on by more deliveries than it re-scans.
+    /// Longer than claims re-scan, and long enough for the lane to advance by more deliveries than they re-scan.
     const LATE: Duration = Duration::from_secs(4);
     let deployment = Deployment::new().await;
     slow_walks(&deployment.pool).await;
@@ -73,12 +73,12 @@ async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
     }
     late.commit().await.unwrap();
     within(FOUND, "the late one is delivered", async || is_delivered(&deployment.pool, event).await).await;
-    // An older transaction that still runs hides none that has ended.
+    // An older open transaction hides no committed one.
     older.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
 }
 
-/// An agent whose endpoint has a place in the order of keys.
+/// An agent whose endpoint has a fixed place in key order.
 async fn agent_at(deployment: &Deployment, number: u128) -> String {
     let agent = format!("agent-{number}");
     sqlx::query(
@@ -95,7 +95,7 @@ async fn agent_at(deployment: &Deployment, number: u128) -> String {
     agent
 }
 
-/// Accepts a message for each agent, and hints at none.
+/// Accepts a message for each agent without a hint.
 async fn accept_for_each(db: &PgPool, agents: &[String]) {
     for agents in agents.chunks(250) {
         let events: Vec<NewEvent> = agents.iter().map(|agent| message(agent, "hello".to_owned())).collect();
@@ -105,7 +105,7 @@ async fn accept_for_each(db: &PgPool, agents: &[String]) {
 
 #[tokio::test]
 async fn every_endpoint_is_found_however_many_the_worker_knows() {
-    /// More than one scan looks at.
+    /// More than one scan reads.
     const KNOWN: u128 = 2_060;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
@@ -119,24 +119,24 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
     let hidden = agent_at(&deployment, 1_000_001).await;
     accept_for_each(db, &known).await;
     accept_messages(db, &stuck, 1).await;
-    // Claims skip the delivery of one endpoint until the end, scans see it.
+    // Claims skip one endpoint's delivery until the end; scans see it.
     let mut locked = db.begin().await.unwrap();
     let lock = "SELECT 1 FROM flametree.ready_deliveries WHERE endpoint_id = $1 FOR UPDATE";
     sqlx::query(lock).bind(Uuid::from_u128(1_000_000)).execute(&mut *locked).await.unwrap();
     let service = deployment.settings.start(Part::Worker).await;
     let delivered = async |count: usize| deployment.tally().await.count(Outcome::Delivered) == count;
     let first = known.len();
-    within(PATIENCE * 2, "the walk has found them", async || delivered(first).await).await;
+    within(PATIENCE * 2, "the walk finds them", async || delivered(first).await).await;
 
     accept_messages(db, &hidden, 1).await;
-    within(FOUND, "it is found behind the stuck one", async || delivered(first + 1).await).await;
+    within(FOUND, "the scan finds the delivery after the stuck one", async || delivered(first + 1).await).await;
     let mut all = known;
     for number in (100..KNOWN).step_by(100) {
         all.push(agent_at(&deployment, number * 10 + 5).await);
     }
     accept_for_each(db, &all).await;
     let count = first + 1 + all.len();
-    within(FOUND, "the known ones and those between are found", async || delivered(count).await).await;
+    within(FOUND, "the scan finds known endpoints and those between them", async || delivered(count).await).await;
     locked.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
     service.stop().await;
@@ -145,13 +145,13 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
 #[tokio::test]
 async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
-    /// Between two scans of a channel that hints ask for, and how many there may be beside those.
+    /// The pause between two scans of a channel that hints trigger, and the maximum of other scans.
     const PAUSE: Duration = Duration::from_millis(20);
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     count_scans(db).await;
-    let Database::Shared(database) = &deployment.database else { unreachable!("it was asked for") };
+    let Database::Shared(database) = &deployment.database else { unreachable!("the test created it") };
     let settings = deployment.settings.clone().with("DATABASE_LISTEN_URL", &database.direct_url());
     let service = settings.start(Part::Worker).await;
     let listening = "SELECT count(*) FROM pg_stat_activity
@@ -163,7 +163,7 @@ async fn a_burst_of_hints_causes_few_scans() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         scans(db).await - before <= 6
     };
-    within(PATIENCE, "the search is at rest", quiet).await;
+    within(PATIENCE, "the search is idle", quiet).await;
 
     let (before, started) = (scans(db).await, std::time::Instant::now());
     let mut connection = db.acquire().await.unwrap();

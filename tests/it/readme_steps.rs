@@ -1,4 +1,4 @@
-//! The five steps of README.md, pasted into a shell as a reader does.
+//! Runs the five steps of README.md in a shell, as a reader does.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::support::service::own_address;
 use crate::support::temp_dir::TempDir;
 
-/// For a database to be created and started.
+/// Includes the creation and start of a database.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn the_steps_deliver_an_event_to_the_receiver_and_show_its_outcome() {
-    // On an address that no other test uses.
+    // An address that no other test uses.
     let address = own_address().to_string();
     let readme = read("README.md");
     let (_, steps) = readme.split_once("## Use\n").expect("the section with the steps");

@@ -1,4 +1,4 @@
-//! Replays as receivers and users meet them: real processes, a real receiver, many deliveries.
+//! Replays as receivers and users see them: real processes, a real receiver, many deliveries.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Nobody listens there.
+/// No server listens there.
 const NOWHERE: &str = "http://127.0.0.1:1/nowhere";
 
-/// Points the agent's webhook somewhere.
+/// Sets the URL of the agent's webhook.
 pub async fn point(api: &Client, agent: &str, url: &str, headers: &Value) {
     let config = json!({"enabled": true, "url": url, "events": ["user_message"], "headers": headers});
     let answer = api.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
-/// Asks for a replay of everything that failed, and returns its path.
+/// Requests a replay of all failed deliveries, and returns its path.
 pub async fn ask(api: &Client, agent: &str, request: &Value) -> String {
     let mut body = json!({"from": "2026-01-01T00:00:00Z"});
     body.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
@@ -33,7 +33,7 @@ pub async fn ask(api: &Client, agent: &str, request: &Value) -> String {
     format!("/v1/operations/{}?tenant_id={TENANT}", answer.json()["id"].as_str().unwrap())
 }
 
-/// The operation when it has ended.
+/// The operation after it ended.
 pub async fn ended(api: &Client, path: &str) -> Value {
     let mut operation = Value::Null;
     within(PATIENCE, "the operation ends", async || {
@@ -44,7 +44,7 @@ pub async fn ended(api: &Client, path: &str) -> Value {
     operation
 }
 
-/// Events of each agent whose deliveries found nobody.
+/// Events of each agent whose deliveries cannot connect.
 pub async fn failures(deployment: &Deployment, service: &Service, agents: &[String], count: usize) -> Vec<EventId> {
     let api = deployment.client(service);
     for agent in agents {
@@ -58,7 +58,7 @@ pub async fn failures(deployment: &Deployment, service: &Service, agents: &[Stri
 }
 
 #[tokio::test]
-async fn a_replay_has_the_same_webhook_id_and_the_settings_of_today() {
+async fn a_replay_has_the_same_webhook_id_and_uses_the_current_settings() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let api = deployment.client(&service);
@@ -88,14 +88,14 @@ async fn a_replay_has_the_same_webhook_id_and_the_settings_of_today() {
     assert_eq!((seen[0].header("x-generation"), seen[1].header("x-generation")), ("first", "second"));
     assert_eq!(seen[0].header("x-flametree-delivery"), first);
     let both = async || service.metric("flametree_deliveries_total").await >= 2.0;
-    within(PATIENCE, "both are counted", both).await;
-    // The time since its event was accepted says nothing of how long the replay took.
+    within(PATIENCE, "both deliveries are counted", both).await;
+    // The time since the event was accepted does not measure the duration of the replay.
     assert!(service.metric("flametree_delivery_latency_seconds_count").await < 1.5);
     assert_eq!(seen[1].header("x-flametree-delivery"), replayed.json()["id"].as_str().unwrap());
 }
 
 #[tokio::test]
-async fn many_are_replayed_by_time_and_outcome_once_each() {
+async fn replays_many_deliveries_by_time_and_outcome_once_each() {
     const FAILED: usize = 1_200;
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
@@ -119,7 +119,11 @@ async fn many_are_replayed_by_time_and_outcome_once_each() {
     assert_eq!(counts(&part), [150, 0, 150], "{part}");
     deployment.drained(PATIENCE).await;
     let rest = ended(&api, &ask(&api, "agent-1", &json!({"outcomes": ["failed", "interrupted"]})).await).await;
-    assert_eq!(counts(&rest), [450, 0, 450], "what the first has delivered is not replayed again: {rest}");
+    assert_eq!(
+        counts(&rest),
+        [450, 0, 450],
+        "deliveries that the first replay delivered are not replayed again: {rest}"
+    );
     deployment.drained(PATIENCE).await;
     let nothing = ended(&api, &ask(&api, "agent-1", &json!({})).await).await;
     assert_eq!(counts(&nothing), [0, 0, 0], "{nothing}");
@@ -132,7 +136,7 @@ async fn many_are_replayed_by_time_and_outcome_once_each() {
 }
 
 #[tokio::test]
-async fn a_canceled_replay_ends_where_it_is() {
+async fn a_canceled_replay_stops_where_it_is() {
     let deployment = Deployment::new().await;
     let settings = deployment.settings.clone().with("FAILPOINTS", "replay::step=sleep(1000)");
     let service = settings.start(Part::Run).await;
@@ -142,22 +146,22 @@ async fn a_canceled_replay_ends_where_it_is() {
 
     let path = ask(&api, "agent-1", &json!({})).await;
     let replayed = async || api.get(&path).await.json()["replay"]["replayed"].as_u64().unwrap();
-    within(PATIENCE, "it has started", async || replayed().await > 0).await;
+    within(PATIENCE, "the replay has started", async || replayed().await > 0).await;
     let (operation, _) = path.split_once('?').unwrap();
     let canceled = api.post(&format!("{operation}/cancel?tenant_id={TENANT}"), &Value::Null).await;
     assert_eq!((canceled.status, &canceled.json()["state"]), (200, &json!("canceled")), "{}", canceled.text);
     let done = canceled.json()["replay"]["replayed"].as_u64().unwrap();
     assert!((1..2_500).contains(&done), "{done}");
 
-    within(PATIENCE, "the worker lets go", async || service.has_logged("no longer held")).await;
+    within(PATIENCE, "the worker stops the replay", async || service.has_logged("no longer held")).await;
     deployment.drained(PATIENCE).await;
-    assert_eq!(replayed().await, done, "nothing comes after the cancellation");
+    assert_eq!(replayed().await, done, "no delivery follows the cancellation");
     let tally = deployment.assert_drained(&api, &events).await;
     assert_eq!(tally.count(Outcome::Delivered) as u64, done, "{:?}", tally.summary());
 }
 
 #[tokio::test]
-async fn a_replay_is_handed_over_when_its_worker_stops() {
+async fn another_worker_continues_a_replay_when_its_worker_stops() {
     const FAILED: usize = 1_800;
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
@@ -168,7 +172,7 @@ async fn a_replay_is_handed_over_when_its_worker_stops() {
     deployment.configure(&api, &agents).await;
     let path = ask(&client, "agent-1", &json!({})).await;
     let replayed = async || client.get(&path).await.json()["replay"]["replayed"].as_u64().unwrap();
-    within(PATIENCE, "it has started", async || replayed().await > 0).await;
+    within(PATIENCE, "the replay has started", async || replayed().await > 0).await;
     worker.stop().await;
     let left = client.get(&path).await.json();
     assert_eq!((&left["state"], &left["attempts"]), (&json!("waiting"), &json!(0)), "{left}");

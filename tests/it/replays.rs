@@ -1,4 +1,4 @@
-//! Asking for replays: what is answered, and what then stands in the queue.
+//! Requests for replays: the response, and the resulting ready deliveries.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -17,10 +17,10 @@ use crate::support::queue;
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::waiting::all;
 
-/// The endpoint that the agent's webhook has today; seeded deliveries went to another one.
+/// The current endpoint of the agent's webhook; seeded deliveries went to another one.
 const TODAY: Uuid = Uuid::from_u128(9);
 
-/// An event of yesterday whose delivery has failed.
+/// An event of yesterday with a failed delivery.
 async fn failed(api: &TestApi, milliseconds: i64) -> EventId {
     let event = seed::event(&api.db, milliseconds, &SeededEvent::default()).await;
     let failed = SeededDelivery { outcome: "http_error", http_status: Some(500), ..SeededDelivery::default() };
@@ -34,7 +34,7 @@ async fn replay(api: &TestApi, token: &str, event: EventId, ordinal: u16) -> Ans
 }
 
 #[tokio::test]
-async fn a_replay_is_the_next_delivery_of_the_event_to_the_endpoint_of_today() {
+async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
@@ -50,7 +50,7 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_endpoint_of_today() {
     assert_eq!((rows[0].get::<Uuid, _>(1), rows[0].get::<Uuid, _>(2)), (TODAY, event.uuid()));
     assert!(rows[0].get::<i64, _>(3) > 0 && rows[0].get::<bool, _>(4));
 
-    // Until it has an outcome there is no other; then both may be replayed, and each is the next.
+    // A replay without an outcome prevents another. With one, both deliveries may be replayed, and each replay is the next.
     replay(&api, &token, event, 1).await.problem(409, "conflict");
     replay(&api, &token, event, 2).await.problem(409, "conflict");
     seed::delivery(&api.db, ACME, event, 2, &SeededDelivery { endpoint: TODAY, ..SeededDelivery::default() }).await;
@@ -59,7 +59,7 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_endpoint_of_today() {
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 3);
 }
 
-/// A defect: the answer to a repeated event counted its replays.
+/// Regression: the response to a repeated event counted its replays.
 #[tokio::test]
 async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
     let db = queue::prepared().await;
@@ -79,7 +79,7 @@ async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
 }
 
 #[tokio::test]
-async fn of_replays_at_once_one_is_made() {
+async fn concurrent_requests_create_one_replay() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
@@ -95,7 +95,7 @@ async fn of_replays_at_once_one_is_made() {
     assert_eq!((count(202), count(409)), (1, 15), "{answers:?}");
 }
 
-/// A request for a replay under a key.
+/// A request for a replay with a key.
 fn keyed(token: &str, event: EventId, ordinal: u16, key: &str) -> Request<Bytes> {
     let request = Request::builder()
         .method(Method::POST)
@@ -121,12 +121,12 @@ async fn a_repeated_replay_under_one_key_returns_the_first_one() {
 
     let first = replay(event, 1, "again-1").await.expect(202);
     assert_eq!(first["id"], event.delivery(2).to_string());
-    assert_eq!(replay(event, 1, "again-1").await.expect(200), first, "while it waits");
+    assert_eq!(replay(event, 1, "again-1").await.expect(200), first, "while the replay waits");
     seed::delivery(&api.db, ACME, event, 2, &SeededDelivery { endpoint: TODAY, ..SeededDelivery::default() }).await;
     let finished = replay(event, 1, "again-1").await.expect(200);
     assert_eq!((&finished["id"], &finished["outcome"]), (&first["id"], &json!("delivered")));
 
-    // The key belongs to the replay of this delivery, neither to its own replay nor to that of another event.
+    // The key belongs to the replay of this delivery, not to a replay of that replay or of another event.
     replay(event, 2, "again-1").await.problem(409, "idempotency_conflict");
     replay(other_event, 1, "again-1").await.problem(409, "idempotency_conflict");
     assert_eq!(ready_deliveries(&api).await, 1);
@@ -135,13 +135,13 @@ async fn a_repeated_replay_under_one_key_returns_the_first_one() {
         assert_eq!(faults, [("Idempotency-Key".to_owned(), "too_long".to_owned())]);
     }
     assert_eq!(replay(event, 2, "again-2").await.expect(202)["id"], event.delivery(3).to_string());
-    // What was refused leaves its key free.
+    // A rejected request leaves its key unused.
     replay(event, 1, "again-3").await.problem(409, "conflict");
     assert_eq!(replay(other_event, 1, "again-3").await.expect(202)["id"], other_event.delivery(2).to_string());
 }
 
 #[tokio::test]
-async fn of_replays_at_once_under_one_key_one_is_made_and_all_return_it() {
+async fn concurrent_replays_with_one_key_create_one_and_all_return_it() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
@@ -156,7 +156,7 @@ async fn of_replays_at_once_under_one_key_one_is_made_and_all_return_it() {
 }
 
 #[tokio::test]
-async fn of_replays_of_other_events_at_once_under_one_key_one_is_made() {
+async fn concurrent_replays_of_different_events_with_one_key_create_one() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -178,7 +178,7 @@ async fn of_replays_of_other_events_at_once_under_one_key_one_is_made() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
+async fn rejects_deliveries_that_cannot_be_replayed_and_changes_nothing() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -217,7 +217,7 @@ async fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
     assert_eq!(sqlx::raw_sql(left).fetch_one(&api.db.pool).await.unwrap().get::<i64, _>(0), 0);
 }
 
-/// Asks for a replay of many under a key.
+/// Requests a replay of many with a key.
 async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -> Answer {
     let request = Request::builder()
         .method(Method::POST)
@@ -229,7 +229,7 @@ async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -
 }
 
 #[tokio::test]
-async fn one_key_is_one_operation() {
+async fn one_key_creates_one_operation() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["failed", "interrupted"], "dry_run": false});
@@ -248,7 +248,7 @@ async fn one_key_is_one_operation() {
     ask(&api, &token, "agent-1", &"k".repeat(256), &body).await.faults();
     let other_tenant = api.token(Role::Admin, Some("globex")).await;
     assert_ne!(ask(&api, &other_tenant, "agent-1", "again-1", &body).await.expect(202)["id"], first["id"]);
-    // Without a key each request is another.
+    // Without a key each request creates an operation.
     let (one, other) = (
         api.post("/v1/agents/agent-1/replays", &token, &body).await.expect(202),
         api.post("/v1/agents/agent-1/replays", &token, &body).await.expect(202),
@@ -257,7 +257,7 @@ async fn one_key_is_one_operation() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_request_is_told() {
+async fn reports_every_fault_of_a_request() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": 1, "outcomes": ["lost"], "limit": 100_001, "since": "yesterday"});
@@ -269,7 +269,7 @@ async fn every_fault_of_a_request_is_told() {
 }
 
 #[tokio::test]
-async fn an_operation_is_its_tenants_own_and_can_be_canceled_once() {
+async fn an_operation_belongs_to_its_tenant_and_can_be_canceled_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": "2026-01-01T00:00:00Z"});

@@ -1,4 +1,4 @@
-//! What docs/operating.md says of a restore to an earlier moment: what was ready then can be ended, unsent.
+//! The steps of docs/operating.md after a restore to an earlier time: deliveries that were ready then can end unsent.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::service::Part;
 const DRAINED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn the_documented_statement_ends_what_was_ready_unsent_and_on_record() {
+async fn the_documented_statement_ends_ready_deliveries_unsent_and_on_record() {
     let guide = include_str!("../../docs/operating.md");
     let statement = guide.lines().map(str::trim).find(|line| line.starts_with("UPDATE flametree.ready_deliveries"));
     let deployment = Deployment::new().await;
@@ -25,7 +25,7 @@ async fn the_documented_statement_ends_what_was_ready_unsent_and_on_record() {
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!((tally.summary(), deployment.receiver.count()), ([("expired", 30)].into(), 0));
 
-    // What comes after it is delivered as ever.
+    // Later events are delivered as usual.
     let accepted = deployment.post(&[deployment.client(&api)], &agents, 3).await;
     deployment.drained(DRAINED).await;
     assert_eq!((accepted.len(), deployment.receiver.count()), (3, 3));

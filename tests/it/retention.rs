@@ -1,4 +1,4 @@
-//! Expired partitions are removed as a whole, and never while an unfinished delivery needs them.
+//! Retention drops whole partitions, but never while an unfinished delivery needs them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::queue::{agent_with_webhook, claim_of, finished, outcomes, prepared, worker};
 use crate::support::seed::{self, SeededEvent};
 
-/// How long ago the old event of these tests was accepted.
+/// The age of the old event in these tests.
 const AGE_DAYS: u64 = 40;
 const DAYS_KEPT: u32 = 30;
 
@@ -22,7 +22,7 @@ fn days_ago(days: u64) -> NaiveDate {
     Utc::now().date_naive() - Days::new(days)
 }
 
-/// The days from 41 to 39 ago in addition to those of today.
+/// Creates partitions for 41 to 39 days ago, in addition to those of today.
 async fn with_old_days() -> TestDatabase {
     let db = prepared().await;
     let ensure = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 39, 1, '{events, deliveries}')";
@@ -30,14 +30,14 @@ async fn with_old_days() -> TestDatabase {
     db
 }
 
-/// How many partitions of days before yesterday there are.
+/// The number of partitions for days before yesterday.
 async fn old_partitions(db: &PgPool) -> i64 {
     let statement =
         "SELECT count(*) FROM flametree.partitions() WHERE state = 'attached' AND ends_at < now() - interval '3 days'";
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }
 
-/// Removes what has expired. Returns the names of the tables that are gone.
+/// Removes expired partitions. Returns the names of the dropped tables.
 async fn remove_expired(db: &PgPool) -> Vec<String> {
     let mut removed = Vec::new();
     for expired in partitions::expired(db, DAYS_KEPT).await.unwrap() {
@@ -67,7 +67,7 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     );
     seed::run(&db, ready).await;
 
-    // No worker ran for longer than events are kept: only the day before the delivery may be removed.
+    // No worker ran for longer than the retention: only the day before the delivery may be dropped.
     let by = worker(&db).await;
     assert_eq!(remove_expired(&db).await.len(), 2);
     let (claim, taken) = claim_of(&db, by, endpoint, 1).await;
@@ -80,8 +80,8 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     assert_eq!(old_partitions(&db).await, 0);
 }
 
-/// The defect that ended retention in every installation: with statistics of the catalog, the planner evaluated a filter on
-/// tables whose names are not those of partitions.
+/// Regression that stopped retention everywhere: with statistics of the catalog, the planner evaluated a filter on tables that
+/// are not named like partitions.
 #[tokio::test]
 async fn retention_works_after_the_system_catalogs_were_analyzed() {
     let db = with_old_days().await;
@@ -113,7 +113,7 @@ async fn a_table_that_retention_did_not_detach_is_never_dropped() {
 }
 
 #[tokio::test]
-async fn a_table_with_replays_that_was_detached_by_hand_does_not_stop_retention() {
+async fn a_manually_detached_table_with_replays_does_not_stop_retention() {
     let db = with_old_days().await;
     let noon = days_ago(AGE_DAYS + 1).and_hms_opt(12, 0, 0).unwrap().and_utc();
     let event = seed::event(&db, noon.timestamp_millis(), &SeededEvent::default()).await;
@@ -132,7 +132,7 @@ async fn a_table_with_replays_that_was_detached_by_hand_does_not_stop_retention(
 }
 
 #[tokio::test]
-async fn a_gap_is_reported_and_filled_although_a_detached_table_has_the_name() {
+async fn reports_and_fills_a_gap_although_a_detached_table_has_the_name() {
     let db = TestDatabase::new().await;
     partitions::prepare(&db, DAYS_KEPT).await.unwrap();
     let ends_at = async || partitions::span(&db, DAYS_KEPT).await.unwrap().ends_at.unwrap();
@@ -147,9 +147,9 @@ async fn a_gap_is_reported_and_filled_although_a_detached_table_has_the_name() {
 }
 
 #[tokio::test]
-async fn an_interrupted_removal_is_completed_by_the_next_run() {
+async fn the_next_run_completes_an_interrupted_removal() {
     let db = with_old_days().await;
-    // One is detached and not dropped, the detach of another was canceled while it waited for a reader.
+    // One is detached but not dropped. The detach of another was canceled while it waited for a reader.
     let [first, second, ..] = &partitions::expired(&db, DAYS_KEPT).await.unwrap()[..] else { panic!("no old days") };
     let parent = |name: &str| name.split_once('_').unwrap().0.to_owned();
     for (name, how) in [(&first.name, "detached"), (&second.name, "canceled")] {
@@ -176,9 +176,9 @@ async fn an_interrupted_removal_is_completed_by_the_next_run() {
     assert_eq!(remove_expired(&db).await, [] as [&str; 0]);
 }
 
-/// Callers of `flametree.enqueue_event` whose transactions overlap, so that the table is never without a lock.
+/// Callers of `flametree.enqueue_event` with overlapping transactions, so that the table is always locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retention_gets_through_beside_callers_whose_transactions_never_pause() {
+async fn retention_succeeds_although_callers_always_hold_transactions_open() {
     let db = TestDatabase::with_connections(20).await;
     seed::run(&db, "SELECT flametree.prepare_partitions(30)".into()).await;
     seed::run(

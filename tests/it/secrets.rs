@@ -1,5 +1,5 @@
-//! Secrets are where they are needed and nowhere else: no read, log line, error or metric has them, and the database
-//! has them only sealed.
+//! Secrets appear only where they are needed: no read, log line, error or metric contains them, and the database stores them
+//! only encrypted.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,7 +24,7 @@ const REFUSED: &str = "hdr-5ecret-Refused-Value-0003";
 const DATABASE_PASSWORD: &str = "db-5ecret-Password-0004";
 const MALFORMED_KEY: &str = "key-5ecret-Malformed-0005";
 
-/// Something that must not be found.
+/// A value that must not be found.
 pub(crate) struct Secret {
     name: &'static str,
     forms: Vec<String>,
@@ -35,7 +35,7 @@ impl Secret {
         Self { name, forms: [vec![text.to_owned()], encoded(text.as_bytes())].concat() }
     }
 
-    /// A text that stands for bytes, such as a key.
+    /// A text that encodes bytes, such as a key.
     fn with_bytes(name: &'static str, text: &str, bytes: &[u8]) -> Self {
         Self { forms: [Self::text(name, text).forms, encoded(bytes)].concat(), name }
     }
@@ -54,7 +54,7 @@ impl Secret {
     }
 }
 
-/// The bytes as hexadecimal and as base64, wherever they stand in what was encoded.
+/// The bytes as hexadecimal and as base64, at any position in the encoded data.
 fn encoded(bytes: &[u8]) -> Vec<String> {
     let mut forms = vec![hexadecimal(bytes)];
     for before in 0..3 {
@@ -75,7 +75,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_secret_is_found_in_whatever_form_it_hides() {
+fn a_secret_is_found_in_any_encoding() {
     let secret = Secret::text("a", API_KEY);
     let hex = hexadecimal(API_KEY.as_bytes()).to_uppercase();
     let texts = [API_KEY.to_owned(), hex, STANDARD_NO_PAD.encode(format!("x-key: {API_KEY}; more"))];
@@ -125,7 +125,10 @@ async fn secrets_appear_in_no_read_log_line_error_metric_or_row() {
         place.starts_with("/v1/deliveries/") && text.contains("x-api-key: [redacted]")
     };
     assert_eq!(texts.iter().filter(|read| is_echoed(read)).count(), 10, "nothing was echoed");
-    assert!(texts.iter().any(|(place, text)| place == "the logs" && text.contains("TRACE")), "nothing was traced");
+    assert!(
+        texts.iter().any(|(place, text)| place == "the logs" && text.contains("TRACE")),
+        "the logs have no TRACE line"
+    );
     for (place, text) in &texts {
         for secret in &secrets {
             secret.assert_absent(place, text);
@@ -152,7 +155,7 @@ fn signing_secret(answer: &Value) -> Secret {
     Secret::with_bytes("a signing secret", key, &bytes)
 }
 
-/// Webhooks with secrets: one that answers with what it was sent, one that is not there, one that does not speak TLS.
+/// Webhooks with secrets: one that echoes the request, one that does not exist, one that does not use TLS.
 async fn signing_secrets(deployment: &Deployment, admin: &Client) -> Vec<Secret> {
     let urls = [
         deployment.receiver.url("/agent-1"),
@@ -189,7 +192,7 @@ async fn other_token(admin: &Client) -> Secret {
     token_secret("another token", answer.json()["token"].as_str().unwrap())
 }
 
-/// What the API says to bodies that hold secrets in wrong places.
+/// The responses of the API to bodies with secrets in wrong places.
 async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(String, String)> {
     let url = deployment.receiver.url("/agent-1");
     let bodies = [
@@ -199,7 +202,7 @@ async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(Strin
         json!({"url": url, "headers": [{"name": "x-a", "value": REFUSED, "secret": REFUSED}]}),
         json!({"url": url, "headers": REFUSED}),
         json!(REFUSED),
-        // The secret that is kept would go to another origin.
+        // The stored secret would be sent to another origin.
         json!({"enabled": true, "url": "http://127.0.0.2:2/", "events": ["user_message"], "headers": [{"name": "x-api-key", "secret": true}]}),
     ];
     let mut texts = Vec::new();
@@ -217,7 +220,7 @@ async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(Strin
     texts
 }
 
-/// Everything that can be read.
+/// All texts that callers can read.
 async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(String, String)> {
     let tenant = format!("tenant_id={TENANT}");
     let mut paths = vec![
@@ -246,7 +249,7 @@ async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(Strin
 
 pub(crate) fn dump(deployment: &Deployment) -> String {
     let Database::Shared(database) = &deployment.database else { panic!("another database") };
-    // Some distributions have the client's programs elsewhere than the server's.
+    // In some distributions the client programs are in another folder than those of the server.
     let beside_the_server = programs().join("pg_dump");
     let program = if beside_the_server.exists() { beside_the_server } else { PathBuf::from("pg_dump") };
     let output = Command::new(program).arg(database.url()).output().unwrap();
@@ -256,7 +259,7 @@ pub(crate) fn dump(deployment: &Deployment) -> String {
     text
 }
 
-/// What the program says to settings that it cannot use.
+/// The program's output for invalid settings.
 fn wrong_settings() -> Vec<(String, String)> {
     let unreachable = format!("postgres://me:{DATABASE_PASSWORD}@127.0.0.1:1/notify");
     let no_url = format!("mysql://me:{DATABASE_PASSWORD}@127.0.0.1/notify");
@@ -274,7 +277,7 @@ fn wrong_settings() -> Vec<(String, String)> {
         let ports = [("FLAMETREE_LISTEN_ADDR", "127.0.0.1:0"), ("FLAMETREE_METRICS_ADDR", "127.0.0.1:0")];
         let output = settings.command().args(arguments).envs(ports).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
-        ("what the program says to its settings".to_owned(), String::from_utf8(text).unwrap())
+        ("the program's output for its settings".to_owned(), String::from_utf8(text).unwrap())
     };
     cases.into_iter().map(run).collect()
 }

@@ -1,4 +1,4 @@
-//! The settings of the database that promises depend on: real processes refuse them, or warn about them, at start.
+//! Database settings that guarantees depend on: real processes reject them, or warn about them, at start.
 
 use std::process::{Command, Output};
 
@@ -13,7 +13,7 @@ use crate::support::temp_dir::TempDir;
 const WARNING: &str = "found a PostgreSQL setting with a risk";
 
 #[tokio::test]
-async fn no_part_starts_on_a_session_setting_that_breaks_a_promise() {
+async fn no_process_starts_with_a_session_setting_that_breaks_a_guarantee() {
     let database = TestDatabase::new().await;
     let settings = Settings::on(&database.url());
     for (part, setting, value, advised) in [
@@ -45,7 +45,7 @@ async fn the_advised_command_makes_the_service_start() {
 }
 
 #[tokio::test]
-async fn every_refused_setting_is_named_at_once() {
+async fn names_every_rejected_setting_at_once() {
     let database = TestDatabase::new().await;
     set(&database, "default_transaction_isolation", "serializable").await;
     set(&database, "synchronous_commit", "off").await;
@@ -56,7 +56,7 @@ async fn every_refused_setting_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_setting_of_the_connection_is_refused_with_where_to_remove_it() {
+async fn rejects_a_setting_of_the_connection_and_reports_where_to_remove_it() {
     let server = OwnServer::start_direct().await;
     let settings = Settings::on(&format!("{}?options=-c%20synchronous_commit%3Doff", server.url()));
     let output = settings.spawn(Part::Run).failed().await;
@@ -65,7 +65,7 @@ async fn a_setting_of_the_connection_is_refused_with_where_to_remove_it() {
 }
 
 #[tokio::test]
-async fn what_weakens_no_promise_is_accepted_silently() {
+async fn silently_accepts_settings_that_weaken_no_guarantee() {
     let database = TestDatabase::new().await;
     let settings = Settings::on(&database.url());
     for (setting, value) in [
@@ -84,7 +84,7 @@ async fn what_weakens_no_promise_is_accepted_silently() {
 }
 
 #[tokio::test]
-async fn a_session_setting_with_a_risk_is_logged_and_the_service_runs() {
+async fn logs_a_session_setting_with_a_risk_and_runs() {
     let database = TestDatabase::new().await;
     set(&database, "lock_timeout", "1s").await;
     set(&database, "idle_in_transaction_session_timeout", "2s").await;
@@ -96,7 +96,7 @@ async fn a_session_setting_with_a_risk_is_logged_and_the_service_runs() {
 }
 
 #[tokio::test]
-async fn settings_of_the_server_are_logged_or_refused() {
+async fn logs_or_rejects_settings_of_the_server() {
     let server = OwnServer::start_direct().await;
     let settings = Settings::on(&server.url());
     let with_a_risk = ["full_page_writes = off", "max_locks_per_transaction = 32", "autovacuum = off"];
@@ -121,7 +121,7 @@ async fn settings_of_the_server_are_logged_or_refused() {
 }
 
 #[tokio::test]
-async fn what_sessions_of_a_pooler_get_is_refused() {
+async fn rejects_settings_of_a_poolers_sessions() {
     let server = OwnServer::start_pooled().await;
     let settings = Settings::on(&server.url());
     for (setting, value) in [("default_transaction_isolation", "repeatable read"), ("synchronous_commit", "off")] {
@@ -136,7 +136,7 @@ async fn what_sessions_of_a_pooler_get_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_in_another_encoding_is_refused_before_its_first_migration() {
+async fn rejects_a_database_in_another_encoding_before_its_first_migration() {
     let server = OwnServer::start_direct().await;
     let fresh = "CREATE DATABASE fresh ENCODING 'SQL_ASCII' TEMPLATE template0";
     run(&server.connect_options(), fresh).await;
@@ -151,14 +151,14 @@ async fn a_database_in_another_encoding_is_refused_before_its_first_migration() 
     assert_eq!(sqlx::query_scalar::<_, i64>(schemas).fetch_one(&mut connection).await.unwrap(), 0);
     connection.close().await.unwrap();
 
-    // A role that only migrates may have other defaults for its sessions.
+    // A role that only migrates may have other session defaults.
     run(&server.connect_options(), "ALTER DATABASE flametree SET default_transaction_isolation = 'serializable'").await;
     let migrated = output_of(Settings::on(&server.url()).command().arg("migrate"));
     assert!(migrated.0, "{}", migrated.1);
 }
 
 #[tokio::test]
-async fn an_embedded_database_in_another_encoding_is_refused() {
+async fn rejects_an_embedded_database_in_another_encoding() {
     use flametree_notify::postgres::{EmbeddedServer, Settings as ServerSettings};
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
@@ -174,7 +174,7 @@ async fn an_embedded_database_in_another_encoding_is_refused() {
 }
 
 #[tokio::test]
-async fn config_check_prints_every_check_and_fails_if_one_is_refused() {
+async fn config_check_prints_every_check_and_fails_if_one_is_rejected() {
     let database = TestDatabase::new().await;
     let settings = Settings::on(&database.url());
     let check = || output_of(settings.command().args(["config", "check"]));
@@ -195,7 +195,7 @@ async fn config_check_prints_every_check_and_fails_if_one_is_refused() {
 }
 
 #[tokio::test]
-async fn config_check_says_that_a_database_that_does_not_answer_was_not_checked() {
+async fn config_check_reports_that_an_unreachable_database_was_not_checked() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for port in [silent.local_addr().unwrap().port(), 1] {
         let settings = Settings::on(&format!("postgres://flametree@127.0.0.1:{port}/flametree"));
@@ -227,7 +227,7 @@ fn name_of(database: &TestDatabase) -> String {
     database.direct_options().get_database().unwrap().to_owned()
 }
 
-/// Sets it for new sessions of this database, so that other tests are not affected.
+/// Sets it for new sessions of this database only, so that other tests are not affected.
 async fn set(database: &TestDatabase, setting: &str, value: &str) {
     let statement = format!("ALTER DATABASE {} SET {setting} = '{value}'", name_of(database));
     run(&database.direct_options(), &statement).await;
@@ -239,7 +239,7 @@ async fn reset(database: &TestDatabase, setting: &str) {
     end_sessions(&database.direct_options()).await;
 }
 
-/// A pooler's sessions keep what they began with: what docs/databases.md asks for, as a database does it.
+/// A pooler's sessions keep their initial settings. docs/databases.md says to end them; here the database does it.
 async fn end_sessions(options: &PgConnectOptions) {
     let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
@@ -252,7 +252,7 @@ async fn run(options: &PgConnectOptions, statement: &str) {
     connection.close().await.unwrap();
 }
 
-/// Whether the command succeeded, and all that it wrote.
+/// True if the command succeeded, and its whole output.
 fn output_of(command: &mut Command) -> (bool, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())

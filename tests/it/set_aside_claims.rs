@@ -1,4 +1,4 @@
-//! Claims that the database refuses, or that cannot be read: each is set aside, and the others go on.
+//! Claims that the database rejects, or that cannot be read: each is set aside, and the others continue.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// A dead worker is found after two leases at most: one until its reaper's lease ends, one of silence.
+/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
-/// A lane that no claim has.
+/// A lane without claims.
 const NO_LANE: &str = "99";
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_claim_that_cannot_be_recorded_leaves_the_others_of_its_worker_to_the_
     mend(db).await;
     deployment.drained(REAPED).await;
     assert_eq!(interrupted(db).await, 200);
-    within(REAPED, "none is set aside", async || set_aside(&worker).await == 0).await;
+    within(REAPED, "no claim is set aside", async || set_aside(&worker).await == 0).await;
 }
 
 #[tokio::test]
@@ -53,11 +53,11 @@ async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
     claim_of(db, dead, 0, NO_LANE).await;
     let doomed = deployment.settings.start(Part::Worker).await;
     deployment.post(&[deployment.client(&api)], &agents, 40).await;
-    eventually("all are on their way", || deployment.receiver.count() == 40).await;
+    eventually("all attempts have started", || deployment.receiver.count() == 40).await;
     let reaper = deployment.settings.start(Part::Worker).await;
     doomed.kill();
 
-    within(REAPED, "what it had started is recorded", async || interrupted(db).await == 40).await;
+    within(REAPED, "its started deliveries are recorded", async || interrupted(db).await == 40).await;
     assert_eq!(deployment.left().await, Some((0, 1)));
     within(REAPED, "the bad claim is set aside", async || set_aside(&reaper).await == 1).await;
     mend(db).await;
@@ -65,9 +65,9 @@ async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
     assert_eq!(interrupted(db).await, 41);
 }
 
-/// The answer of the first claim is lost, and what the database then says of it cannot be read.
+/// The response to the first claim is lost, and the stored claim then cannot be read.
 #[tokio::test]
-async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_once_it_can() {
+async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_later() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(2);
@@ -100,11 +100,11 @@ async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_once_it_can() 
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), 28, "{:?}", tally.summary());
-    within(REAPED, "none is set aside", async || set_aside(&worker).await == 0).await;
+    within(REAPED, "no claim is set aside", async || set_aside(&worker).await == 0).await;
 }
 
 #[tokio::test]
-async fn an_endpoint_whose_claims_are_refused_delays_no_other() {
+async fn an_endpoint_whose_claims_are_rejected_delays_no_other() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(40);
@@ -114,7 +114,7 @@ async fn an_endpoint_whose_claims_are_refused_delays_no_other() {
     let accepted = deployment.post(&apis, &agents, 600).await;
     refuse(db, "claims", &format!("'{}' = ANY (NEW.delivery_ids)", accepted[0].delivery(1).uuid())).await;
     let worker = deployment.settings.start(Part::Worker).await;
-    // Each agent has fifteen.
+    // Each agent has fifteen deliveries.
     within(REAPED, "the others are delivered", async || outcomes(db).await >= 585).await;
     within(REAPED, "its claim is set aside", async || set_aside(&worker).await >= 1).await;
     let tombstones = "SELECT count(*) FROM flametree.claims WHERE delivery_ids = '{}'";
@@ -132,7 +132,7 @@ async fn dead_worker(db: &PgPool) -> Uuid {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// A claim of one delivery, in this lane. With a lane other than the first, the tenant of the delivery is unknown.
+/// A claim of one delivery, in this lane. With a lane other than the first, the delivery's tenant is unknown.
 async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
     let event: EventId = seed::event_id(yesterday_noon(db).await + number);
     let (delivery, event) = (event.delivery(1).uuid(), event.uuid());
@@ -145,7 +145,7 @@ async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
     seed::run(db, claim).await;
 }
 
-/// Puts the deliveries of damaged claims into their first lane.
+/// Corrects the lane of deliveries in damaged claims to the first one.
 async fn mend(db: &PgPool) {
     let statement = format!(
         "UPDATE flametree.claims SET lanes = array_fill(1::smallint, ARRAY[cardinality(lanes)])
@@ -166,7 +166,7 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// Claims that are set aside, as the process counts them.
+/// The number of claims set aside, as the process's metric.
 #[expect(clippy::cast_possible_truncation, reason = "a gauge of small whole numbers")]
 async fn set_aside(worker: &Service) -> i64 {
     worker.metric("flametree_claims_set_aside").await as i64

@@ -1,4 +1,4 @@
-//! Outcomes that the database refuses: each is set aside alone, keeps its permit, and is recorded once it is accepted.
+//! Outcomes that the database rejects: each is set aside separately, keeps its permit, and is recorded once it is accepted.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::support::refusals::{accept, refuse};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More than are recorded at once (512), so that a refused outcome has others around it.
+/// More than one batch (512), so that a rejected outcome has others around it.
 const EVENTS: usize = 600;
-/// Longer than outcomes are set aside for.
+/// Longer than outcomes stay set aside.
 const RECORDED: Duration = Duration::from_mins(1);
 const SET_ASIDE: &str = "flametree_outcomes_set_aside";
 
 #[tokio::test]
-async fn a_refused_outcome_is_set_aside_alone_and_recorded_once_when_it_is_accepted() {
+async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_once_accepted() {
     let (deployment, api, mut accepted) = with_events(EVENTS).await;
     let refused = accepted[EVENTS / 2].delivery(1);
     refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
@@ -48,8 +48,8 @@ async fn a_refused_outcome_is_set_aside_alone_and_recorded_once_when_it_is_accep
 }
 
 #[tokio::test]
-async fn claims_stop_while_every_outcome_is_refused_and_nothing_is_lost() {
-    // A tenant may hold half of them.
+async fn claims_stop_while_every_outcome_is_rejected_and_nothing_is_lost() {
+    // A tenant may hold half of the permits.
     const PERMITS: &str = "100";
     let (deployment, api, accepted) = with_events(EVENTS).await;
     refuse(&deployment.pool, "deliveries", "true").await;
@@ -66,7 +66,7 @@ async fn claims_stop_while_every_outcome_is_refused_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn an_outcome_whose_detail_is_refused_is_recorded_without_it() {
+async fn an_outcome_whose_detail_is_rejected_is_recorded_without_it() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
     deployment.receiver.set("/agent-1", Mode::Echoes);
     refuse(&deployment.pool, "deliveries", "NEW.detail IS NOT NULL").await;
@@ -78,9 +78,9 @@ async fn an_outcome_whose_detail_is_refused_is_recorded_without_it() {
     set_aside(&worker, 0).await;
 }
 
-/// Known when the process stops, an outcome is not invented by another: the delivery counts as interrupted.
+/// The process knows the outcome when it stops, but no other process may invent it: the delivery counts as interrupted.
 #[tokio::test]
-async fn a_stop_leaves_a_refused_outcome_to_the_reaper() {
+async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
     let refused = accepted[EVENTS / 2].delivery(1);
     refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
@@ -100,18 +100,18 @@ async fn a_stop_leaves_a_refused_outcome_to_the_reaper() {
 }
 
 #[tokio::test]
-async fn a_refused_release_delays_no_stop_and_keeps_no_other_delivery_from_being_released() {
+async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
     let of_first_agent: HashSet<DeliveryId> = accepted.iter().step_by(40).map(|event| event.delivery(1)).collect();
     let query =
         format!("SELECT endpoint_id FROM flametree.ready_deliveries WHERE id = '{}'", accepted[0].delivery(1).uuid());
     let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
     refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
-    // Leaves time for a stop request between the commit of a claim and its start.
+    // Leaves time for a stop between the commit of a claim and its start.
     let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(1000)");
     let worker = slow.start(Part::Worker).await;
     let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
-    within(RECORDED, "something is claimed", claimed).await;
+    within(RECORDED, "a delivery is claimed", claimed).await;
     let output = worker.stop().await;
     assert!(output.contains("outcome=\"released\""), "nothing was to be released: nothing was tested");
     assert!(!output.contains("some outcomes could not be recorded"), "the stop waited for it in vain");
@@ -124,7 +124,7 @@ async fn a_refused_release_delays_no_stop_and_keeps_no_other_delivery_from_being
     assert!(!interrupted.is_empty() && interrupted.is_subset(&of_first_agent), "{:?}", tally.summary());
 }
 
-/// A deployment with events for which there is no worker yet.
+/// A deployment with events, but without a worker.
 async fn with_events(events: usize) -> (Deployment, Service, Vec<EventId>) {
     let deployment = Deployment::new().await;
     let agents = agents(40);

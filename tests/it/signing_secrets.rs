@@ -1,4 +1,4 @@
-//! Signing secrets: shown once, rotated with a grace in which the old ones sign along.
+//! Signing secrets: shown once, and rotated with a grace period in which the old ones still sign.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
@@ -20,7 +20,7 @@ fn secret(answer: &Answer) -> String {
     answer.json()["signing_secret"].as_str().unwrap().to_owned()
 }
 
-/// What signs now, as a sender reads it.
+/// The secrets that sign now, as a sender reads them.
 async fn live(api: &TestApi) -> Vec<String> {
     webhook(api).await.secrets.iter().map(|stored| stored.secret.expose().to_owned()).collect()
 }
@@ -30,7 +30,7 @@ fn time(value: &Value) -> DateTime<Utc> {
 }
 
 #[tokio::test]
-async fn a_secret_is_shown_once_and_then_only_described() {
+async fn shows_a_secret_once_and_then_only_describes_it() {
     let (api, admin) = started().await;
     assert_eq!(listed(&api, &admin).await.status, 404);
     assert_eq!(rotate(&api, &admin, &json!({})).await.status, 404);
@@ -50,7 +50,7 @@ async fn a_secret_is_shown_once_and_then_only_described() {
 }
 
 #[tokio::test]
-async fn during_the_grace_all_sign_and_the_newest_is_first() {
+async fn during_the_grace_period_all_secrets_sign_and_the_newest_is_first() {
     let (api, admin) = started().await;
     let first = put(&api, &admin, &full_body()).await;
     let second = rotate(&api, &admin, &json!({"grace_seconds": 3600})).await;
@@ -62,7 +62,7 @@ async fn during_the_grace_all_sign_and_the_newest_is_first() {
     assert_eq!(read.version, 3);
     assert_eq!(get(&api, &admin).await.etag(), third.etag());
 
-    // A later rotation does not lengthen the grace of an earlier one; a sender that remembers them drops them by the
+    // A later rotation does not extend the grace period of an earlier one; a sender with cached secrets drops them by the
     // clock.
     let secrets = listed(&api, &admin).await.json()["secrets"].clone();
     let rotated_at = time(&secrets[0]["created_at"]);
@@ -78,7 +78,7 @@ async fn during_the_grace_all_sign_and_the_newest_is_first() {
 }
 
 #[tokio::test]
-async fn without_grace_every_other_secret_ends_at_once() {
+async fn without_a_grace_period_all_other_secrets_end_at_once() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     rotate(&api, &admin, &json!({})).await;
@@ -100,13 +100,13 @@ async fn a_new_origin_gets_a_new_secret_and_the_others_end_at_once() {
     let elsewhere = json!({"url": "https://other.test/webhook", "headers": headers});
     let second = secret(&patch(&api, &admin, &elsewhere).await);
     assert_eq!(live(&api).await, [second.as_str()]);
-    // Nor does a secret get to another origin by way of no URL. The first URL keeps it: its receiver may know it already.
+    // Clearing the URL does not take a secret to another origin. The first URL keeps it, because its receiver may know it.
     let third = secret(&patch(&api, &admin, &json!({"enabled": false, "url": null})).await);
     let first_url = json!({"url": "https://third.test/webhook", "headers": headers});
     assert_eq!(patch(&api, &admin, &first_url).await.json().get("signing_secret"), None);
     assert_eq!(live(&api).await, [third.as_str()]);
     assert!(first != second && second != third);
-    // It is in force with the next delivery, and in the history.
+    // It applies to the next delivery, and the history records it.
     let history = api.send(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
     let fields = |number: usize| history["data"][number]["fields"].as_array().unwrap().clone();
     assert!(fields(1).contains(&json!("signing_secret")) && !fields(0).contains(&json!("signing_secret")), "{history}");
@@ -118,7 +118,7 @@ fn origin(config: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_bad_grace_and_too_many_secrets_are_refused() {
+async fn rejects_a_bad_grace_period_and_too_many_secrets() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     for grace in [json!(-1), json!(604_801), json!("1"), json!(1.5)] {

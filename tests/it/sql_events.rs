@@ -1,4 +1,4 @@
-//! The way in by SQL: an event is accepted if and only if the caller's transaction commits, however late that is.
+//! Events accepted by SQL: exactly if the caller's transaction commits, however late that is.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub async fn enqueue(connection: &mut PgConnection, event: &Value) -> EventId {
 }
 
 #[tokio::test]
-async fn an_event_of_a_transaction_that_rolls_back_never_was() {
+async fn an_event_of_a_rolled_back_transaction_does_not_exist() {
     let deployment = Deployment::new().await;
     let agents = agents(1);
     let service = deployment.settings.start(Part::Run).await;
@@ -29,7 +29,7 @@ async fn an_event_of_a_transaction_that_rolls_back_never_was() {
     enqueue(&mut transaction, &message("agent-1", 1)).await;
     transaction.rollback().await.unwrap();
 
-    // Its idempotency key is free again.
+    // Its idempotency key is unused again.
     let mut transaction = deployment.pool.begin().await.unwrap();
     let event = enqueue(&mut transaction, &message("agent-1", 1)).await;
     transaction.commit().await.unwrap();
@@ -41,7 +41,7 @@ async fn an_event_of_a_transaction_that_rolls_back_never_was() {
 
 #[tokio::test]
 async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered() {
-    /// Longer than a claim re-scans for late commits.
+    /// Longer than claims re-scan for late commits.
     const LATE: Duration = Duration::from_secs(5);
     let deployment = Deployment::new().await;
     let agents = agents(1);

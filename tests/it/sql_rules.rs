@@ -1,4 +1,4 @@
-//! Both ways in have the same rules: what the API says of an event, `flametree.enqueue_event` says too.
+//! The HTTP API and `flametree.enqueue_event` validate events by the same rules.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ fn faults_of_the_api(event: &Value) -> Result<NewEvent, Vec<Fault>> {
     })
 }
 
-/// `Err` with no fault: not even JSON to PostgreSQL, which knows no U+0000.
+/// `Err` without faults: PostgreSQL does not accept it as JSON because it rejects U+0000.
 async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(), Vec<Fault>> {
     let statement = format!("SELECT flametree.event_faults($event${event}$event$::jsonb)::text");
     let row = match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await {
@@ -39,7 +39,7 @@ async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// What they do not agree on; both are to accept the event and mean the same by it, or refuse it for the same reasons.
+/// Reports a disagreement. Both must accept the event with the same meaning, or reject it for the same reasons.
 async fn disagreement(connection: &mut PgConnection, event: &Value) -> Option<String> {
     let has_nul = event.to_string().contains("\\u0000");
     let (api, sql) = (faults_of_the_api(event), faults_of_sql(connection, event).await);
@@ -66,7 +66,7 @@ async fn assert_agreement(events: impl Iterator<Item = Value>) {
     assert!(disagreements.is_empty(), "{count} disagreements, such as\n{}", disagreements.join("\n"));
 }
 
-/// What the stored event has otherwise than the API understands it.
+/// Reports a difference between the stored event and the API's interpretation.
 async fn stored_otherwise(connection: &mut PgConnection, event: &Value, expected: &NewEvent) -> Option<String> {
     let statement = format!(
         "BEGIN;
@@ -121,7 +121,7 @@ fn without(field: &str) -> Value {
 }
 
 #[tokio::test]
-async fn sql_and_the_api_report_the_same_faults_at_every_edge() {
+async fn sql_and_the_api_report_the_same_faults_for_edge_cases() {
     let mut cases =
         vec![json!({}), json!([]), json!(null), json!("text"), json!(1), json!(true), Value::Object(good())];
     for field in FIELDS {
@@ -143,9 +143,9 @@ async fn sql_and_the_api_report_the_same_faults_at_every_edge() {
             cases.push(Value::Object(event));
         }
     }
-    // A backslash and five characters, which is not the escape of the one that is refused.
+    // A backslash and five characters, not the escape sequence of the rejected character.
     cases.push(with("metadata", json!({"\\u0000": "C:\\u0000"})));
-    // Compact JSON of exactly the most bytes, and of one more; with structure in it, which jsonb spells with spaces.
+    // Compact JSON of exactly the maximum length, and of one byte more; with structure, which jsonb writes with spaces.
     for length in [16_384, 16_385] {
         cases.push(with("metadata", json!({"k": "x".repeat(length - 8)})));
         cases.push(with("metadata", json!({"k": "x".repeat(length - 37), "l": [1, 2, [3, {}], {"m": "n"}]})));
@@ -154,7 +154,7 @@ async fn sql_and_the_api_report_the_same_faults_at_every_edge() {
 }
 
 #[tokio::test]
-async fn sql_and_the_api_agree_on_events_that_nobody_thought_of() {
+async fn sql_and_the_api_agree_on_random_events() {
     const CASES: usize = 2_000;
     let mut runner = TestRunner::default();
     let events = event();
@@ -176,7 +176,7 @@ const FIELDS: [&str; 11] = [
     "expires_in_seconds",
 ];
 
-/// Values that some field likes and others do not.
+/// Values that are valid for some fields and invalid for others.
 fn values() -> impl Iterator<Item = Value> {
     let texts = ["", "a", " ", "\u{1}", "\u{7f}", "\u{80}", "\u{9f}", "\u{a0}", "\u{2028}", "\u{feff}", "\u{0}", "📦"];
     let names = ["x".repeat(127), "x".repeat(128), "x".repeat(129), "é".repeat(64), "é".repeat(65)];

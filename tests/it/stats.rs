@@ -1,4 +1,4 @@
-//! Statistics as users read them, against delivery records that the test writes.
+//! Statistics as users read them, over delivery records that the test writes.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::stats;
@@ -8,10 +8,10 @@ use sqlx::Row as _;
 use crate::support::api::{ACME, TestApi};
 use crate::support::seed::{self, yesterday_noon};
 
-/// Deliveries of three hours from yesterday noon on, one each 3 seconds, in a pattern of outcomes, agents and durations.
-/// They have finished one each 30 milliseconds, the last 20 s ago.
+/// Deliveries of three hours starting at noon yesterday, one every 3 seconds, in a pattern of outcomes, agents and durations.
+/// They finished one every 30 milliseconds, the last 20 s ago.
 const DELIVERIES: i64 = 3_600;
-/// How many of them one transaction has recorded.
+/// How many of them one transaction recorded.
 const BATCH: i64 = 25;
 
 async fn log(api: &TestApi) -> i64 {
@@ -39,7 +39,7 @@ async fn log(api: &TestApi) -> i64 {
     noon
 }
 
-/// What the delivery records say of agent-0 from minute to minute.
+/// The delivery records of agent-0 between two minutes.
 async fn expected(api: &TestApi, from: i64, to: i64, channel: &str) -> Value {
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE outcome = 'delivered'), count(*) FILTER (WHERE outcome = 'timeout'),
@@ -104,7 +104,7 @@ async fn compare_ranges(api: &TestApi, token: &str, noon: i64) {
 }
 
 #[tokio::test]
-async fn counts_are_the_logs_however_much_of_it_is_rolled_up() {
+async fn counts_match_the_delivery_records_however_many_are_rolled_up() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = log(&api).await;
@@ -124,7 +124,7 @@ async fn counts_are_the_logs_however_much_of_it_is_rolled_up() {
 }
 
 #[tokio::test]
-async fn without_a_range_it_is_the_last_day_and_nobody_sees_anothers() {
+async fn the_default_range_is_the_last_day_and_tenants_see_only_their_statistics() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     log(&api).await;

@@ -1,4 +1,4 @@
-//! The rollup: late commits, rollups at once, and what reading it costs.
+//! The rollup: late commits, concurrent rollups, and the cost of reading.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::seed::{self, SeededEvent, event, event_id, yesterday_noon};
 use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
-/// Records one outcome of a seeded event, as `finish_deliveries` does it, in the caller's transaction.
+/// Records one outcome of a seeded event as `finish_deliveries` does, in the caller's transaction.
 fn outcome_of(milliseconds: i64) -> String {
     let id = event_id(milliseconds);
     let (event, delivery) = (id.uuid(), id.delivery(1).uuid());
@@ -44,7 +44,7 @@ async fn roll_up_all(db: &PgPool) {
 }
 
 #[tokio::test]
-async fn an_outcome_that_commits_late_is_counted_once() {
+async fn counts_an_outcome_that_commits_late_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -69,9 +69,9 @@ async fn an_outcome_that_commits_late_is_counted_once() {
     assert_eq!((rolled_up(&api.db).await, total().await), (2, 3), "outcomes that are not rolled up yet are read");
 }
 
-/// The defect that lost deliveries: an outcome took its time before it waited for a lock, and the watermark passed it.
+/// Regression that lost deliveries: an outcome got its timestamp before it waited for a lock, and the watermark passed it.
 #[tokio::test]
-async fn an_outcome_that_waited_for_a_lock_is_counted() {
+async fn counts_an_outcome_that_waited_for_a_lock() {
     let db = queue::prepared().await;
     let endpoint = queue::agent_with_webhook(&db, "agent-1").await;
     queue::accept_messages(&db, "agent-1", 1).await;
@@ -84,11 +84,11 @@ async fn an_outcome_that_waited_for_a_lock_is_counted() {
         finish::finish(&pool, Channel::Webhook, &[claim], &[queue::finished(&taken[0], Outcome::Delivered)]).await
     });
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'flametree.claims'::regclass";
-    within(Duration::from_secs(30), "it waits", async || {
+    within(Duration::from_secs(30), "the outcome waits for the lock", async || {
         sqlx::query_scalar::<_, i64>(waits).fetch_one(&*db).await.unwrap() == 1
     })
     .await;
-    // As far in time as no margin would reach.
+    // Further in time than any safety margin.
     seed::move_clock(&db, "1 hour").await;
     roll_up_all(&db).await;
     lock.rollback().await.unwrap();
@@ -98,7 +98,7 @@ async fn an_outcome_that_waited_for_a_lock_is_counted() {
 }
 
 #[tokio::test]
-async fn rollups_at_once_count_nothing_twice() {
+async fn concurrent_rollups_count_nothing_twice() {
     let db = TestDatabase::new().await;
     seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
     let noon = yesterday_noon(&db).await;
@@ -108,14 +108,14 @@ async fn rollups_at_once_count_nothing_twice() {
     }
     let roll_up = || async { while stats::roll_up(&db, 3).await.unwrap().is_behind {} };
     tokio::join!(roll_up(), roll_up(), roll_up(), roll_up());
-    // A rollup that skipped what another held may have ended before it.
+    // A rollup that skipped rows locked by another may have ended earlier.
     roll_up().await;
     assert_eq!(rolled_up(&db).await, 200);
 }
 
-/// Writers that commit late, roll back and wait for locks, rollups that are cut off, and a clock that steps both ways.
+/// Writers that commit late, roll back and wait for locks; canceled rollups; and a clock that steps both ways.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statistics_equal_a_count_by_brute_force_after_any_interleaving() {
+async fn statistics_equal_a_full_count_after_any_interleaving() {
     let db = TestDatabase::with_connections(16).await;
     seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
     let noon = yesterday_noon(&db).await;
@@ -168,7 +168,7 @@ async fn statistics_equal_a_count_by_brute_force_after_any_interleaving() {
 }
 
 #[tokio::test]
-async fn deliveries_of_a_running_service_are_rolled_up() {
+async fn rolls_up_the_deliveries_of_a_running_service() {
     let deployment = Deployment::new().await;
     let settings = deployment.settings.clone().with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let service = settings.start(Part::Run).await;
@@ -184,7 +184,7 @@ async fn deliveries_of_a_running_service_are_rolled_up() {
     assert_eq!((&after["total"], &after["duration_ms"]), (&before["total"], &before["duration_ms"]));
 }
 
-/// The nodes of a plan that read the table, with the rows that each looked at.
+/// The nodes of a plan that read the table, with the number of rows each read.
 fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
     if plan["Relation Name"] == "delivery_rollups" {
         let times = plan["Actual Loops"].as_f64().unwrap();
@@ -197,9 +197,9 @@ fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
 }
 
 #[tokio::test]
-async fn reading_statistics_touches_the_rollups_of_its_range_alone() {
+async fn reading_statistics_touches_only_the_rollups_of_its_range() {
     let db = TestDatabase::new().await;
-    // 50 agents, 20 days, hours and every tenth minute of them: 168,000 rows.
+    // 50 agents, 20 days, each hour and every tenth minute: 168,000 rows.
     for (span, step) in [(60, "1 hour"), (1, "10 minutes")] {
         let rows = format!(
             "INSERT INTO flametree.delivery_rollups

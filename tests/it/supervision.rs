@@ -1,4 +1,4 @@
-//! A background task that fails takes its process with it: in order, with an error, and visibly for as long as that takes.
+//! A failed background task stops its process: in order, with an error, and visibly until the process exits.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Processes at once: each takes connections of the database.
+/// Concurrent processes, because each takes database connections.
 const AT_ONCE: usize = 4;
 
-/// What `/livez` answers at the address of the metrics; `None`: nothing listens there any more.
+/// The response of `/livez` at the metrics address; `None` if no server listens there any more.
 async fn liveness(service: &Service) -> Option<Answer> {
     Client::new(service.metrics_address(), "").request(Method::GET, "/livez", None).await.ok()
 }
@@ -31,7 +31,7 @@ async fn is_alive(service: &Service) -> bool {
     liveness(service).await.is_some_and(|answer| answer.status == 200)
 }
 
-/// A deployment whose processes have every task.
+/// A deployment whose processes run every task.
 struct Complete {
     deployment: Deployment,
     settings: Settings,
@@ -55,10 +55,10 @@ impl Complete {
         Self { deployment, settings, _keys: keys, _collector: collector }
     }
 
-    /// Fails a task of a process of its own.
+    /// Fails a task in a new process.
     async fn fail(&self, task: TaskName) {
         let trigger = Trigger::of(task);
-        // Where there are workers, they need no hint.
+        // Processes with workers need no hints.
         let part = if task == TaskName::HintSender { Part::Api } else { Part::Run };
         let service = trigger.set(&self.settings).start(part).await;
         assert!(is_alive(&service).await);
@@ -69,12 +69,12 @@ impl Complete {
         trigger.pull().await;
         within(PATIENCE, "/livez fails", async || !is_alive(&service).await).await;
         if task != TaskName::MetricsServer {
-            let answer = liveness(&service).await.expect("the metrics are there until the process exits");
+            let answer = liveness(&service).await.expect("the metrics are available until the process exits");
             let reason = format!("the background task `{}` failed; the process is stopping", task.as_str());
             assert_eq!((answer.status, &answer.json()["detail"]), (500, &json!(reason)));
             assert!(service.metrics().await.contains(&format!("{series} 1\n")), "{series}");
         }
-        // The server of the metrics is gone a moment before its failure is seen.
+        // The metrics server stops a moment before its failure is noticed.
         within(PATIENCE, "/readyz fails", async || service.readiness().await != Some(200)).await;
         held.release(&self.deployment).await;
         let output = service.failed().await;
@@ -86,10 +86,10 @@ impl Complete {
     }
 }
 
-/// What the stop waits for, until the test has seen enough.
+/// Keeps the stop waiting until the test has checked enough.
 enum Held {
     Request(HeldRequest),
-    /// For the end of the API's server, which ends its requests.
+    /// For the end of the API server, which aborts its requests.
     Attempt,
 }
 
@@ -113,7 +113,7 @@ impl Held {
     }
 }
 
-/// Returns when this number of attempts wait for their receiver.
+/// Returns when this number of attempts wait for the receiver.
 async fn hang(deployment: &Deployment, api: &Service, attempts: usize) {
     let agents = agents(1);
     deployment.configure(api, &agents).await;
@@ -123,7 +123,7 @@ async fn hang(deployment: &Deployment, api: &Service, attempts: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_of_any_task_stops_the_process_with_an_error_that_names_the_task() {
+async fn a_failed_task_stops_the_process_with_an_error_that_names_it() {
     let complete = Complete::new().await;
     let failing = stream::iter(TaskName::ALL).map(|task| complete.fail(*task));
     failing.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
@@ -131,7 +131,7 @@ async fn a_failure_of_any_task_stops_the_process_with_an_error_that_names_the_ta
 
 /// All completers fail, so that no outcome is recorded and the queue is never drained.
 #[tokio::test]
-async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace() {
+async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace_period() {
     const ATTEMPTS: usize = 3;
     const COMPLETERS: u32 = 4;
     let deployment = Deployment::new().await;
@@ -154,7 +154,7 @@ async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace() {
     let output = worker.failed().await;
     assert!(output.contains("attempts still run at the end of the grace"), "{output}");
 
-    // The next worker records them when the lease of this one has expired.
+    // The next worker records them when this one's lease has expired.
     let _next = deployment.settings.start(Part::Worker).await;
     deployment.drained(PATIENCE).await;
     assert_eq!(deployment.tally().await.count(Outcome::Interrupted), ATTEMPTS);
@@ -162,7 +162,7 @@ async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace() {
 
 /// apalis catches the panics of its workers, and its monitor would wait for the other pools.
 #[tokio::test]
-async fn a_pool_that_fails_within_apalis_stops_the_process() {
+async fn a_pool_that_fails_inside_apalis_stops_the_process() {
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
     let agents = agents(1);
@@ -175,9 +175,9 @@ async fn a_pool_that_fails_within_apalis_stops_the_process() {
     assert_eq!(deployment.tally().await.count(Outcome::Interrupted), 1);
 }
 
-/// Attempts have a test of their own, in `crash_steps`.
+/// A separate test in `crash_steps` covers attempts.
 #[tokio::test]
-async fn a_panic_of_one_connection_request_or_operation_does_not_stop_the_process() {
+async fn a_panic_in_a_connection_request_or_operation_does_not_stop_the_process() {
     let deployment = Deployment::new().await;
     let panics = ["http::connection", "http::handler", "operation::before_end"];
     let failpoints = panics.map(|place| format!("{place}=1*panic(an error at {place})")).join(";");

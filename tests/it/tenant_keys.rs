@@ -1,11 +1,10 @@
-//! That an engine which spreads tenants over servers could be put below: `docs/scaling.md` names what stays in one place.
+//! An engine that distributes tenants over servers could store the data: `docs/scaling.md` lists what must stay in one place.
 
 use std::collections::BTreeSet;
 
 use crate::support::postgres::TestDatabase;
 
-/// Unique keys that hold for all tenants together: of the processes themselves, of schedules, and of secrets by which a
-/// tenant is found.
+/// Unique keys across all tenants: those of processes and schedules, and of secrets by which a tenant is found.
 const OF_ALL_TENANTS: &[&str] = &[
     "_sqlx_migrations_pkey",
     "claims_pkey",
@@ -24,7 +23,7 @@ const OF_ALL_TENANTS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn every_other_unique_key_has_the_tenant_in_it() {
+async fn every_other_unique_key_contains_the_tenant() {
     let db = TestDatabase::new().await;
     let statement = "SELECT c.relname::text FROM pg_index AS i
          JOIN pg_class AS c ON c.oid = i.indexrelid

@@ -1,4 +1,4 @@
-//! Traces from the request through the queue to the webhook: what the receiver is told, and what a collector gets.
+//! Traces from the request through the queue to the webhook: what the receiver and a collector get.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// A service whose agent has a webhook that keeps what it is sent.
+/// A service whose agent has a webhook that records its requests.
 struct Traced {
     deployment: Deployment,
     service: Service,
@@ -56,7 +56,7 @@ impl Traced {
     async fn webhook(&self, event: EventId) -> Seen {
         let id = event.to_string();
         let find = || self.receiver.seen().into_iter().find(|seen| seen.header("webhook-id") == id);
-        within(PATIENCE, "the webhook has come", async || find().is_some()).await;
+        within(PATIENCE, "the webhook has arrived", async || find().is_some()).await;
         find().unwrap()
     }
 }
@@ -75,14 +75,14 @@ fn end_of(id: uuid::Uuid) -> String {
 }
 
 #[tokio::test]
-async fn a_callers_trace_goes_through_the_queue_to_the_webhook_and_the_collector() {
+async fn a_callers_trace_continues_through_the_queue_to_the_webhook_and_the_collector() {
     let collector = Collector::start(Mood::Takes).await;
     let settings = |settings: Settings| {
         settings
             .with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())
             .with("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20key")
             .with("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-            // What a caller decided is not decided anew.
+            // The caller's sampling decision is kept.
             .with("OTEL_TRACES_SAMPLER_ARG", "0")
     };
     let traced = Traced::start(settings).await;
@@ -130,7 +130,7 @@ async fn a_callers_trace_goes_through_the_queue_to_the_webhook_and_the_collector
 }
 
 #[tokio::test]
-async fn an_event_without_a_trace_begins_its_own_and_stores_nothing_of_it() {
+async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let event = traced.post(1, &[]).await;
@@ -145,7 +145,7 @@ async fn an_event_without_a_trace_begins_its_own_and_stores_nothing_of_it() {
     let request = collector.named("POST /v1/events", 1).await.remove(0);
     assert_eq!(ids(&attempt), [&*trace, &*attempted, &*accepted]);
     assert_eq!(ids(&acceptance), [&*trace, &*accepted, ""]);
-    // The request is a trace of its own, which led to the event's.
+    // The request is a separate trace, linked to the event's.
     let link = &acceptance.links[0];
     assert_eq!([hex(&link.trace_id), hex(&link.span_id)], ids(&request)[..2]);
     assert_ne!(hex(&request.trace_id), trace);
@@ -163,7 +163,7 @@ async fn an_event_without_a_trace_begins_its_own_and_stores_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_trace_that_is_not_sampled_reaches_the_webhook_as_such_and_no_collector() {
+async fn an_unsampled_trace_reaches_the_webhook_as_such_and_no_collector() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let events = json!({"events": [message("agent-1", 1), message("agent-1", 2)]});
@@ -176,7 +176,7 @@ async fn a_trace_that_is_not_sampled_reaches_the_webhook_as_such_and_no_collecto
         let attempted = end_of(event.delivery(1).uuid());
         assert_eq!(traced.webhook(event).await.header("traceparent"), format!("00-{TRACE}-{attempted}-00"));
     }
-    // What a stranger says is not believed.
+    // The trace context of an untrusted caller is ignored.
     let headers = [("traceparent", &*traceparent("01"))];
     let stranger = traced.service.client("ftn_stranger");
     let refused =
@@ -188,7 +188,7 @@ async fn a_trace_that_is_not_sampled_reaches_the_webhook_as_such_and_no_collecto
 }
 
 #[tokio::test]
-async fn the_share_decides_about_traces_that_begin_here() {
+async fn the_sampling_rate_applies_to_traces_that_start_here() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::start(|settings| {
         settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()).with("OTEL_TRACES_SAMPLER_ARG", "0.5")
@@ -196,7 +196,7 @@ async fn the_share_decides_about_traces_that_begin_here() {
     .await;
     let mut kept = Vec::new();
     let mut number = 0;
-    // Both kinds come within a few: each event is one or the other by its id.
+    // Both kinds occur within a few events: the event id decides.
     while kept.is_empty() || kept.len() == number {
         number += 1;
         assert!(number < 64, "{} of {number} are kept", kept.len());
@@ -211,19 +211,19 @@ async fn the_share_decides_about_traces_that_begin_here() {
         let named = collector.spans().into_iter().filter(|span| span.name == name);
         let mut exported: Vec<String> = named.map(|span| hex(&span.trace_id)).collect();
         exported.sort();
-        // What is under way at the stop is sent once more.
+        // At the stop, pending spans are exported once more.
         exported.dedup();
         assert_eq!(exported, kept, "{name}");
     }
 }
 
 #[tokio::test]
-async fn without_a_collector_a_callers_trace_goes_on_and_is_in_the_log() {
+async fn without_a_collector_a_callers_trace_continues_and_is_logged() {
     let traced = Traced::start(|settings| settings.with("FLAMETREE_LOG", "info,flametree_notify=debug")).await;
     let event = traced.post(1, &[("traceparent", &traceparent("01")), ("x-request-id", "r-7")]).await;
     let attempted = end_of(event.delivery(1).uuid());
     assert_eq!(traced.webhook(event).await.header("traceparent"), format!("00-{TRACE}-{attempted}-01"));
-    // What is no trace is no reason to refuse an event.
+    // An invalid trace context is no reason to reject an event.
     let other = traced.post(2, &[("traceparent", "00-zz"), ("tracestate", "a=1")]).await;
     assert!(traced.webhook(other).await.header("traceparent").contains(&other.uuid().simple().to_string()));
     traced.deployment.drained(PATIENCE).await;
@@ -239,12 +239,12 @@ async fn without_a_collector_a_callers_trace_goes_on_and_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_collector_that_refuses_hangs_or_is_away_hurts_no_delivery() {
+async fn a_collector_that_rejects_hangs_or_is_unreachable_affects_no_delivery() {
     let collector = Collector::start(Mood::Refuses(StatusCode::BAD_REQUEST)).await;
     let traced = Traced::exporting(&collector).await;
     let failed = async || traced.service.metric("flametree_trace_spans_total{result=\"failed\"}").await >= 3.0;
     traced.webhook(traced.post(1, &[]).await).await;
-    within(PATIENCE, "refused spans are given up", failed).await;
+    within(PATIENCE, "rejected spans are dropped", failed).await;
     assert!(traced.service.has_logged("traces cannot be exported"));
 
     collector.be(Mood::Hangs);
@@ -253,7 +253,7 @@ async fn a_collector_that_refuses_hangs_or_is_away_hurts_no_delivery() {
     within(PATIENCE, "an export hangs", async || collector.asked() > before).await;
     traced.webhook(traced.post(3, &[]).await).await;
     traced.deployment.drained(PATIENCE).await;
-    // A stop does not wait for it for long: the service's own patience is a minute.
+    // A stop does not wait long for it: the exporter's timeout is a minute.
     traced.service.stop().await;
 
     let away = Traced::start(|settings| settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")).await;
@@ -264,12 +264,12 @@ async fn a_collector_that_refuses_hangs_or_is_away_hurts_no_delivery() {
 }
 
 #[tokio::test]
-async fn what_a_collector_can_take_later_is_sent_again() {
+async fn exports_spans_again_after_a_temporary_rejection() {
     let collector = Collector::start(Mood::Refuses(StatusCode::SERVICE_UNAVAILABLE)).await;
     let traced = Traced::exporting(&collector).await;
     traced.webhook(traced.post(1, &[]).await).await;
     within(PATIENCE, "an export is refused", async || collector.asked() > 0).await;
     collector.be(Mood::Takes);
     collector.named("deliver webhook", 1).await;
-    within(PATIENCE, "that is logged", async || traced.service.has_logged("traces are exported again")).await;
+    within(PATIENCE, "the recovery is logged", async || traced.service.has_logged("traces are exported again")).await;
 }

@@ -1,4 +1,4 @@
-//! What is stored and cannot be read, as after an upgrade of another process: it ends, and nothing else waits for it.
+//! Stored data that cannot be read, as after the upgrade of another process: its delivery ends, and no other waits for it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::service::Part;
 const DRAINED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn an_event_of_a_type_that_a_worker_does_not_know_is_not_sent_and_the_others_are() {
+async fn an_event_of_an_unknown_type_is_not_sent_and_the_others_are() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(2);
@@ -36,7 +36,7 @@ async fn an_event_of_a_type_that_a_worker_does_not_know_is_not_sent_and_the_othe
 }
 
 #[tokio::test]
-async fn a_delivery_to_settings_that_cannot_be_read_ends() {
+async fn a_delivery_whose_settings_cannot_be_read_ends() {
     let deployment = Deployment::new().await;
     let agents = agents(2);
     let api = deployment.settings.start(Part::Api).await;

@@ -1,4 +1,4 @@
-//! An admin and the browsers of the tenant's users: listed and removed, and never those of another tenant.
+//! An admin lists and removes the browsers of the tenant's users, but never those of another tenant.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -89,7 +89,7 @@ async fn an_admin_of_another_tenant_neither_sees_nor_removes_a_browser() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_user_can_have_is_not_found() {
+async fn an_impossible_user_name_is_not_found() {
     let api = api().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     for name in ["a%00", "%ff", &"x".repeat(129)] {

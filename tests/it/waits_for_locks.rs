@@ -1,4 +1,4 @@
-//! A lock on the table of one day, as `REINDEX` and `VACUUM FULL` take it: what needs that table waits, everything else goes on.
+//! A lock on one day's partition, as `REINDEX` and `VACUUM FULL` take it: only statements that need this table wait.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Agents; the first one has the deliveries of yesterday.
+/// The first agent has the deliveries of yesterday.
 const AGENTS: usize = 8;
 /// Deliveries of yesterday that wait to be sent, as replays do.
 const OF_YESTERDAY: i64 = 12;
-/// Events of today that are posted while the lock is held.
+/// Events of today, posted while the lock is held.
 const OF_TODAY: usize = 200;
 
 #[tokio::test]
-async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_once_it_is_released() {
+async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_its_release() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     of_yesterday(db, OF_YESTERDAY).await;
@@ -33,7 +33,7 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_once_it_
     for round in 0..3 {
         deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
         let expected = i64::try_from(OF_TODAY).unwrap() * (round + 1);
-        within(PATIENCE, "those of today are recorded", async || recorded(db).await == expected).await;
+        within(PATIENCE, "the outcomes of today are recorded", async || recorded(db).await == expected).await;
     }
     assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
 
@@ -44,9 +44,9 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_once_it_
     assert_eq!(deployment.receiver.seen_once().len(), 3 * OF_TODAY + usize::try_from(OF_YESTERDAY).unwrap());
 }
 
-/// A claim reads `events`, and the server locks all partitions of what a statement may read.
+/// A claim reads `events`, and PostgreSQL locks all partitions that a statement may read.
 #[tokio::test]
-async fn claims_that_wait_for_a_lock_end_on_the_server_and_go_on_once_it_is_released() {
+async fn claims_that_wait_for_a_lock_end_on_the_server_and_continue_after_its_release() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     of_yesterday(db, OF_YESTERDAY).await;
@@ -54,7 +54,7 @@ async fn claims_that_wait_for_a_lock_end_on_the_server_and_go_on_once_it_is_rele
     let worker = deployment.settings.start(Part::Worker).await;
     let accepted = deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
     let timed_out = async || worker.output().matches("canceling statement due to lock timeout").count() >= 10;
-    within(PATIENCE, "claims were given up", timed_out).await;
+    within(PATIENCE, "claims were canceled", timed_out).await;
     assert!(waiting_backends(db).await <= 8, "each try must end on the server too");
 
     lock.rollback().await.unwrap();
@@ -72,19 +72,21 @@ async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
     of_yesterday(db, OF_YESTERDAY).await;
     let first = deployment.settings.start(Part::Worker).await;
     let on_their_way = usize::try_from(OF_YESTERDAY).unwrap();
-    eventually("those of yesterday are on their way", || deployment.receiver.count() == on_their_way).await;
+    eventually("the deliveries of yesterday have started", || deployment.receiver.count() == on_their_way).await;
     let lock = lock(db, "deliveries", "SHARE").await;
     first.kill();
     let second = deployment.settings.start(Part::Worker).await;
     deployment.post(&[deployment.client(&api)], &agents(AGENTS), 40).await;
-    eventually("those of today are on their way", || deployment.receiver.count() == on_their_way + 40).await;
+    eventually("the deliveries of today have started", || deployment.receiver.count() == on_their_way + 40).await;
     let reaper = deployment.settings.start(Part::Worker).await;
     second.kill();
 
     let interrupted = "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'";
-    within(PATIENCE, "what the second had started is recorded", async || number(db, interrupted).await == 40).await;
-    within(PATIENCE, "what waits is set aside", async || reaper.metric("flametree_claims_set_aside").await >= 1.0)
-        .await;
+    within(PATIENCE, "the second worker's deliveries are recorded", async || number(db, interrupted).await == 40).await;
+    within(PATIENCE, "the waiting claim is set aside", async || {
+        reaper.metric("flametree_claims_set_aside").await >= 1.0
+    })
+    .await;
     assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
 
     lock.rollback().await.unwrap();
@@ -92,9 +94,9 @@ async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
     assert_eq!(number(db, interrupted).await, 40 + OF_YESTERDAY);
 }
 
-/// What a time limit of the process abandons must not wait on in the server: a few minutes of that use up its connections.
+/// If a process abandons a statement, it must not keep waiting in the server: within minutes that would use up all connections.
 #[tokio::test]
-async fn a_statement_that_nobody_waits_for_any_more_ends_on_the_server() {
+async fn an_abandoned_statement_ends_on_the_server() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     let mut lock = db.begin().await.unwrap();

@@ -1,4 +1,4 @@
-//! What is read and kept of receivers' answers: bounded text, without what was sent in confidence.
+//! What is read and stored of receivers' responses: bounded text without secrets of the request.
 
 use flametree_notify::channels::webhook::{Endpoint, SigningSecret, redactor};
 use flametree_notify::domain::delivery::{Attempt, Outcome};
@@ -15,19 +15,19 @@ fn kept(attempt: &Attempt) -> &str {
 }
 
 #[tokio::test]
-async fn a_gigabyte_is_not_read() {
+async fn does_not_read_a_gigabyte() {
     let receiver = Receiver::start(Behaviour::Floods).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
     assert!(attempt.detail.unwrap().response_truncated);
     receiver.ended(1).await;
-    // What the two sockets' buffers take; none of it is memory of ours.
+    // The size of the buffers of both sockets, which are not in this process.
     assert!(receiver.flooded_bytes() < 20_000_000, "{}", receiver.flooded_bytes());
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_not_inflated() {
-    // A gzip stream: what stands in it is kept as it came, the zeros that it would become never appear.
+async fn does_not_decompress_a_body() {
+    // A gzip stream: its bytes are stored unchanged, and never decompressed to zeros.
     let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, b'g', b'z', b'i', b'p'];
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "content-encoding: gzip\r\n", &bomb))).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
@@ -37,7 +37,7 @@ async fn a_compressed_body_is_not_inflated() {
 }
 
 #[tokio::test]
-async fn headers_that_are_not_ascii_break_nothing() {
+async fn headers_that_are_not_ascii_cause_no_error() {
     let mut bytes = b"HTTP/1.1 200 OK\r\nx-name: caf\xc3\xa9 \xff\r\ncontent-length: 2\r\n\r\n".to_vec();
     bytes.extend_from_slice(b"ok");
     let receiver = Receiver::start(Behaviour::Answers(bytes)).await;
@@ -46,7 +46,7 @@ async fn headers_that_are_not_ascii_break_nothing() {
 }
 
 #[tokio::test]
-async fn long_heads_are_understood_up_to_their_bound() {
+async fn accepts_long_response_headers_up_to_the_limit() {
     for (kilobytes, outcome) in [(5, Outcome::Delivered), (15, Outcome::Delivered), (17, Outcome::ProtocolError)] {
         let policies = "x-policy: ".to_owned() + &"p".repeat(1_000) + "\r\n";
         let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", &policies.repeat(kilobytes), b"ok"))).await;
@@ -56,7 +56,7 @@ async fn long_heads_are_understood_up_to_their_bound() {
 }
 
 #[tokio::test]
-async fn a_body_of_any_bytes_is_kept_as_text_that_a_database_takes() {
+async fn stores_a_body_of_any_bytes_as_valid_text() {
     let receiver = Receiver::start(Behaviour::Answers(answer("500 Oops", "", b"a\0b\xfe\xffc"))).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!(attempt.outcome, Outcome::HttpError);
@@ -64,7 +64,7 @@ async fn a_body_of_any_bytes_is_kept_as_text_that_a_database_takes() {
 }
 
 #[tokio::test]
-async fn no_secret_that_a_receiver_repeats_is_kept() {
+async fn stores_no_secret_that_a_receiver_repeats() {
     let long = format!("z{}", "y".repeat(3_999));
     let body = json!({"headers": [
         {"name": "Authorization", "value": "Bearer hunter2-\"quoted\""},
@@ -74,7 +74,7 @@ async fn no_secret_that_a_receiver_repeats_is_kept() {
     let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
     let signing_secret = SecretText::new(SigningSecret::generate().unwrap().reveal().as_str());
     let key = signing_secret.expose().strip_prefix("whsec_").unwrap().trim_end_matches('=');
-    // Across the place where the body is cut, and across the place where no more is read.
+    // Where the body is cut, and where reading stops.
     let cut = format!("{}hunter2-key", "x".repeat(1_020));
     for (body, expected) in [
         (r#"{"authorization":"Bearer hunter2-\"quoted\""}"#, r#"{"authorization":"[redacted]"}"#),

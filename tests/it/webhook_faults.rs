@@ -1,4 +1,4 @@
-//! What receivers do wrong, each on a real socket: the outcome, and that the message was sent once.
+//! Faults of receivers, each on a real socket: the outcome, and that the message was sent once.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn note(attempt: &Attempt) -> &str {
 }
 
 #[tokio::test]
-async fn a_receiver_that_answers_is_delivered_to() {
+async fn delivers_to_a_receiver_that_responds() {
     let receiver = Receiver::start(Behaviour::Answers(ok())).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status, attempt.detail), (Outcome::Delivered, Some(200), None));
@@ -37,7 +37,7 @@ async fn a_receiver_that_never_accepts_times_out() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_a_connect_error() {
+async fn a_port_without_a_listener_is_a_connect_error() {
     let receiver = NeverAccepts::start().await;
     let address = receiver.address;
     drop(receiver);
@@ -51,7 +51,7 @@ async fn a_receiver_that_hangs_after_accept_times_out() {
     let receiver = Receiver::start(Behaviour::HangsAfterAccept).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
-    // The connection is closed and not given back with an answer still to come.
+    // The connection is closed, not returned to the pool with a pending response.
     receiver.ended(1).await;
     assert_eq!(receiver.seen().len(), 1);
 }
@@ -73,7 +73,7 @@ async fn a_receiver_that_hangs_mid_headers_times_out() {
 }
 
 #[tokio::test]
-async fn headers_that_drip_for_ever_end_with_the_deadline() {
+async fn endless_response_headers_end_at_the_deadline() {
     let receiver = Receiver::start(Behaviour::Drips { head: "HTTP/1.1 200 OK\r\nx-long: ", drop: "a" }).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
@@ -81,7 +81,7 @@ async fn headers_that_drip_for_ever_end_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_for_ever_ends_with_the_deadline() {
+async fn an_endless_body_ends_at_the_deadline() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let receiver = Receiver::start(Behaviour::Drips { head, drop: "1\r\na\r\n" }).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
@@ -106,7 +106,7 @@ async fn a_reset_is_a_connect_error_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_reset_before_the_request_is_tried_twice_at_most() {
+async fn tries_a_connection_that_is_reset_before_the_request_twice_at_most() {
     let receiver = Receiver::start(Behaviour::ResetsOnAccept).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ConnectError, None));
@@ -115,7 +115,7 @@ async fn a_connection_that_is_reset_before_the_request_is_tried_twice_at_most() 
 }
 
 #[tokio::test]
-async fn a_reset_in_the_answers_body_leaves_the_status() {
+async fn a_reset_in_the_response_body_keeps_the_status() {
     let beginning = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
     let receiver = Receiver::start(Behaviour::ResetsMidAnswer(beginning)).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
@@ -125,7 +125,7 @@ async fn a_reset_in_the_answers_body_leaves_the_status() {
 
 #[tokio::test]
 async fn a_reset_on_a_reused_connection_is_not_sent_again() {
-    // The first connection answers once and, at the second request, breaks off: what hyper would call a stale connection.
+    // The first connection responds once and is reset at the second request: hyper would call this a stale connection.
     let receiver = Receiver::start(Behaviour::Answers(ok())).await;
     let client = client();
     assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
@@ -153,7 +153,7 @@ async fn a_bad_certificate_is_a_tls_error_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_good_certificate_of_the_operators_authority_is_accepted() {
+async fn accepts_a_certificate_of_the_operators_authority() {
     let receiver = Receiver::start_tls(Behaviour::Answers(ok()), Certificate::Good).await;
     let attempt = attempt(&client(), &endpoint(&receiver.tls_url())).await;
     assert_eq!(attempt.outcome, Outcome::Delivered, "{attempt:?}");
@@ -167,7 +167,7 @@ async fn plain_text_where_tls_is_expected_is_a_tls_error() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_a_protocol_error() {
+async fn a_response_that_is_not_http_is_a_protocol_error() {
     for (garbage, status) in [
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", None),
         ("\u{0}\u{1}\u{2}\u{3}\r\n\r\n", None),
@@ -184,7 +184,7 @@ async fn what_is_not_http_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_body_within_the_cap_keeps_its_connection_and_a_longer_one_does_not() {
+async fn a_short_body_keeps_its_connection_and_one_over_the_limit_does_not() {
     for (bytes, connections) in [(8 * 1024, 1), (1024 * 1024, 2)] {
         let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", &vec![b'a'; bytes]))).await;
         let client = client();
@@ -196,7 +196,7 @@ async fn a_body_within_the_cap_keeps_its_connection_and_a_longer_one_does_not() 
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_anywhere() {
+async fn follows_no_redirect() {
     let elsewhere = Receiver::start(Behaviour::Answers(ok())).await;
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         for location in ["/hook?key=a".to_owned(), elsewhere.url()] {
@@ -214,7 +214,7 @@ async fn a_redirect_is_not_followed_anywhere() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_was_closed_does_not_burn_the_next_attempt() {
+async fn a_closed_idle_connection_does_not_fail_the_next_attempt() {
     let receiver = Receiver::start(Behaviour::AnswersThenCloses(ok())).await;
     let client = client();
     for sent in 1..=20 {
@@ -223,12 +223,12 @@ async fn an_idle_connection_that_was_closed_does_not_burn_the_next_attempt() {
         receiver.closed(sent).await;
     }
     assert_eq!(receiver.connections(), 20);
-    // Nor does it stay open on this side.
+    // This side closes it too.
     receiver.ended(20).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_is_closed() {
+async fn closes_an_unused_connection() {
     let receiver = Receiver::start(Behaviour::Answers(ok())).await;
     let client = client();
     assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);

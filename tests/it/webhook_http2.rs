@@ -1,4 +1,4 @@
-//! HTTP/2: what a receiver provably did not process is sent once more, and nothing else.
+//! HTTP/2: a request is sent again, once, only if the receiver provably did not process it.
 
 use flametree_notify::domain::delivery::Outcome;
 
@@ -7,7 +7,7 @@ use crate::support::messages::{attempt, client, endpoint, impatient};
 use crate::support::waiting::eventually;
 
 #[tokio::test]
-async fn an_http2_receiver_is_delivered_to_over_one_connection() {
+async fn delivers_to_an_http2_receiver_over_one_connection() {
     let receiver = Http2Receiver::start(&[Step::Answers]).await;
     let client = client();
     for _ in 0..3 {
@@ -17,7 +17,7 @@ async fn an_http2_receiver_is_delivered_to_over_one_connection() {
 }
 
 #[tokio::test]
-async fn what_an_http2_receiver_did_not_process_goes_once_to_a_new_connection() {
+async fn sends_unprocessed_requests_once_to_a_new_connection() {
     for refusal in [
         Step::GoesAway { code: NO_ERROR },
         Step::GoesAway { code: ENHANCE_YOUR_CALM },
@@ -31,7 +31,7 @@ async fn what_an_http2_receiver_did_not_process_goes_once_to_a_new_connection() 
 }
 
 #[tokio::test]
-async fn a_connection_that_goes_away_at_once_does_not_burn_the_attempt() {
+async fn an_immediate_goaway_does_not_fail_the_attempt() {
     for _ in 0..20 {
         let receiver = Http2Receiver::start(&[Step::GoesAwayAtOnce, Step::Answers]).await;
         let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
@@ -41,7 +41,7 @@ async fn a_connection_that_goes_away_at_once_does_not_burn_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_second_refusal_is_the_end() {
+async fn a_second_rejection_is_final() {
     for refusal in [Step::GoesAway { code: NO_ERROR }, Step::ResetsStreams { code: REFUSED_STREAM }] {
         let receiver = Http2Receiver::start(&[refusal]).await;
         let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
@@ -51,7 +51,7 @@ async fn a_second_refusal_is_the_end() {
 }
 
 #[tokio::test]
-async fn what_an_http2_receiver_may_have_processed_is_not_sent_again() {
+async fn does_not_repeat_a_request_that_may_have_been_processed() {
     for (step, outcome) in [
         (Step::ResetsStreams { code: INTERNAL_ERROR }, Outcome::ProtocolError),
         (Step::ResetsAfterRequest { code: INTERNAL_ERROR }, Outcome::ProtocolError),
@@ -65,7 +65,7 @@ async fn what_an_http2_receiver_may_have_processed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_went_away_after_an_answer_does_not_burn_the_next_attempt() {
+async fn a_goaway_after_a_response_does_not_fail_the_next_attempt() {
     let receiver = Http2Receiver::start(&[Step::AnswersThenGoesAway]).await;
     let client = client();
     for sent in 1..=10 {
@@ -75,9 +75,9 @@ async fn a_connection_that_went_away_after_an_answer_does_not_burn_the_next_atte
 }
 
 #[tokio::test]
-async fn a_deadline_spans_the_second_connection_too() {
+async fn the_deadline_includes_the_second_connection() {
     let receiver = Http2Receiver::start(&[Step::GoesAway { code: NO_ERROR }, Step::NeverAnswers]).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
     assert_eq!(attempt.outcome, Outcome::Timeout);
-    eventually("the second request came", || receiver.bodies().len() == 1).await;
+    eventually("the second request arrived", || receiver.bodies().len() == 1).await;
 }

@@ -1,4 +1,4 @@
-//! What an integrator receives, as it comes over the wire: headers, body and signature; and what the answer means.
+//! The webhook as an integrator receives it: headers, body and signature; and the meaning of the response.
 
 use chrono::Utc;
 use flametree_notify::channels::webhook::{self, Endpoint, SigningSecret, payload};
@@ -10,7 +10,7 @@ use crate::support::messages::{attempt, client, delivery, endpoint};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::wire::{Seen, answer, signed_headers};
 
-/// Sends a delivery and gives back what the receiver was sent.
+/// Sends a delivery and returns the request that the receiver got.
 async fn received(delivery: &Delivery, configure: impl FnOnce(&mut Endpoint)) -> Seen {
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let mut endpoint = endpoint(&receiver.url());
@@ -59,7 +59,7 @@ async fn the_official_library_accepts_the_signature_of_each_secret() {
 }
 
 #[tokio::test]
-async fn the_official_library_signs_alike() {
+async fn the_official_library_creates_the_same_signature() {
     let delivery = delivery();
     for text in ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(), format!("whsec_{}A==", "q83v".repeat(21) + "A")] {
         let secret = SigningSecret::parse(&text).unwrap();
@@ -71,7 +71,7 @@ async fn the_official_library_signs_alike() {
 }
 
 #[tokio::test]
-async fn configured_headers_are_sent_and_never_replace_ours() {
+async fn sends_configured_headers_and_never_replaces_standard_ones() {
     let delivery = delivery();
     let seen = received(&delivery, |endpoint| {
         for (name, value) in [
@@ -103,7 +103,7 @@ async fn configured_headers_are_sent_and_never_replace_ours() {
 }
 
 #[tokio::test]
-async fn the_same_event_is_the_same_body_each_time() {
+async fn the_body_of_an_event_is_the_same_each_time() {
     let delivery = delivery();
     let first = received(&delivery, |_| {}).await;
     let replay = Delivery { id: delivery.event.id.delivery(2), ..delivery.clone() };
@@ -114,7 +114,7 @@ async fn the_same_event_is_the_same_body_each_time() {
 }
 
 #[tokio::test]
-async fn a_status_becomes_its_outcome() {
+async fn maps_each_status_to_its_outcome() {
     for (status, outcome) in [
         ("204 No Content", Outcome::Delivered),
         ("304 Not Modified", Outcome::Redirect),

@@ -1,4 +1,4 @@
-//! What is in the operator workspace is exact, in whatever order and however often events arrive, by either way in.
+//! The operator workspace is exact in whatever order and however often events arrive, by HTTP or SQL.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::support::api::TestApi;
 use crate::support::postgres::TestDatabase;
 use crate::support::seed;
 
-/// What happened to a session, and how many seconds after noon.
+/// A change of a session, with its time in seconds after noon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Happened {
     at: u8,
@@ -30,22 +30,22 @@ enum What {
 }
 use What::{Assigned, Resolved, Transferred};
 
-/// How an event comes in.
+/// How an event is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Http,
     Sql,
 }
 
-/// Assignee and since, by session.
+/// Assignee and start time, by session.
 type Active = BTreeMap<String, (Option<String>, String)>;
 
 fn time(at: u8) -> String {
     format!("2026-01-01T12:00:{at:02}Z")
 }
 
-/// What the rules say of events in the order of their arrival, if the session is then in the workspace: of each of the two
-/// facts the latest word holds, on a tie the one that arrived last.
+/// The expected workspace after these events, in order of arrival: for each of the two facts the latest event counts;
+/// on a tie, the one that arrived last.
 fn in_workspace(arrived: &[Happened]) -> Option<(Option<String>, String)> {
     let latest = |wanted: fn(What) -> bool| {
         let words = arrived.iter().enumerate().filter(|(_, happened)| wanted(happened.what));
@@ -75,7 +75,7 @@ fn event(tenant: &str, session: &str, happened: Happened, key: Option<&str>) -> 
     event
 }
 
-/// Brings events in: of HTTP one by one or as a batch, of SQL one by one or in one transaction.
+/// Posts events: by HTTP one by one or as a batch, by SQL one by one or in one transaction.
 async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Vec<Value>) {
     let transaction = |events: &[Value]| {
         let calls = events.iter().map(|event| format!("SELECT flametree.enqueue_event($event${event}$event$);"));
@@ -126,7 +126,7 @@ fn permutations(of: &[Happened]) -> Vec<Vec<Happened>> {
     all
 }
 
-/// Each story by its events in the order in which they happened.
+/// Each story has its events in the order in which they happened.
 fn stories() -> Vec<Vec<Happened>> {
     let story = |events: &[What]| (1..).zip(events).map(|(at, what)| Happened { at, what: *what }).collect();
     vec![
@@ -142,7 +142,7 @@ fn stories() -> Vec<Vec<Happened>> {
 }
 
 #[tokio::test]
-async fn every_order_of_arrival_gives_the_same_workspace_and_so_does_every_replay() {
+async fn every_order_of_arrival_and_every_repetition_give_the_same_workspace() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let ways = [(Way::Http, true), (Way::Http, false), (Way::Sql, true), (Way::Sql, false)];
@@ -153,7 +153,7 @@ async fn every_order_of_arrival_gives_the_same_workspace_and_so_does_every_repla
         for (story, happened) in stories().into_iter().enumerate() {
             for (order, arrived) in permutations(&happened).into_iter().enumerate() {
                 let session = format!("s-{story}-{order}");
-                // The story decides, not the order in which it was heard.
+                // The times of the events decide, not their order of arrival.
                 let facts = in_workspace(&happened);
                 assert_eq!(in_workspace(&arrived), facts, "{arrived:?}");
                 by_the_rules.extend(facts.map(|facts| (session.clone(), facts)));
@@ -170,7 +170,7 @@ async fn every_order_of_arrival_gives_the_same_workspace_and_so_does_every_repla
             arrive(&api, &token, way, together, keyed(session, arrived)).await;
         }
         assert_eq!(active(&api, &token, &tenant).await, by_the_rules, "{way:?} {together}");
-        // Again after a crash of the sender, with the keys; and by a sender that knows no keys.
+        // Again, with the keys, after a crash of the sender; and by a sender that does not use keys.
         for (session, arrived, happened) in &sessions {
             arrive(&api, &token, way, true, keyed(session, arrived)).await;
             let keyless = happened.iter().map(|happened| event(&tenant, session, *happened, None));
@@ -180,10 +180,10 @@ async fn every_order_of_arrival_gives_the_same_workspace_and_so_does_every_repla
     }
 }
 
-/// How events came in, whether together, and each with the number of its session.
+/// How events are accepted, if together, and each with the number of its session.
 type Group = (Way, bool, Vec<(u8, Happened)>);
 
-/// Events of two sessions in the order of their arrival, some at the same time, in groups that come by some way.
+/// Events of two sessions in order of arrival, some at the same time, in groups that are accepted in different ways.
 fn arrivals() -> impl Strategy<Value = Vec<Group>> {
     let what = prop_oneof![Just(Transferred), (1_u8..4).prop_map(Assigned), Just(Resolved)];
     let happened = (0_u8..2, (0_u8..6, what).prop_map(|(at, what)| Happened { at, what }));
@@ -192,7 +192,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Group>> {
 }
 
 #[tokio::test]
-async fn whatever_arrives_by_whatever_way_the_latest_word_holds() {
+async fn the_latest_event_decides_whatever_the_order_and_way_of_arrival() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let mut runner = TestRunner::deterministic();
@@ -208,7 +208,7 @@ async fn whatever_arrives_by_whatever_way_the_latest_word_holds() {
                 arrived.entry(session).or_default().push(*happened);
             }
             arrive(&api, &token, *way, *together, posted.clone()).await;
-            // The sender had no answer, and sends the whole group again.
+            // The sender got no response, and sends the whole group again.
             if group % 2 == 0 {
                 arrive(&api, &token, *way, !*together, posted).await;
             }
@@ -218,7 +218,7 @@ async fn whatever_arrives_by_whatever_way_the_latest_word_holds() {
     }
 }
 
-/// Sessions of the tenant `acme`: so many that were resolved, so many that wait.
+/// Sessions of the tenant `acme`: `resolved` resolved ones and `waiting` waiting ones.
 async fn fill(db: &TestDatabase, resolved: u32, waiting: u32) {
     let statement = format!(
         "INSERT INTO flametree.sessions (tenant_id, id, agent_id, handler_changed_at, in_workspace, workspace_changed_at)
@@ -229,7 +229,7 @@ async fn fill(db: &TestDatabase, resolved: u32, waiting: u32) {
 }
 
 #[tokio::test]
-async fn all_are_counted_and_the_latest_hundred_are_listed() {
+async fn counts_all_conversations_and_lists_the_latest_hundred() {
     let api = TestApi::start().await;
     let token = api.token(Role::Operator, Some("acme")).await;
     fill(&api.db, 10, 250).await;
@@ -245,9 +245,9 @@ async fn all_are_counted_and_the_latest_hundred_are_listed() {
     assert_eq!((&document["count"], &document["conversations"]), (&json!(0), &json!([])));
 }
 
-/// A plan that was made on empty tables is kept: it must not walk over a tenant's history when there is one.
+/// PostgreSQL keeps a plan made on empty tables: it must not read a tenant's whole history later.
 #[tokio::test]
-async fn counting_walks_over_what_is_in_the_workspace_and_nothing_else() {
+async fn counting_reads_only_the_sessions_in_the_workspace() {
     let db = TestDatabase::with_connections(1).await;
     let acme = TenantId::parse("acme").unwrap();
     sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();

@@ -1,4 +1,4 @@
-//! The operator workspace through crashes: of the process that accepts, and of the database under a stream.
+//! The operator workspace through crashes: of the process that accepts events, and of the database under a stream.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::workspace_stream::{assigned, enqueue};
 
 const SESSIONS: usize = 60;
 
-/// Everything that happens to a session, in a wrong order: its events come last to first.
+/// All changes of a session, in reverse order.
 fn events(session: usize) -> Vec<Value> {
     let at = |second: u8| format!("2026-01-01T12:00:0{second}Z");
     let name = format!("s-{session}");
@@ -37,7 +37,7 @@ fn events(session: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn counts_are_exact_after_processes_were_killed_while_events_came_in() {
+async fn counts_are_exact_after_processes_were_killed_while_accepting_events() {
     let deployment = Deployment::new().await;
     let mut api = deployment.settings.start(Part::Api).await;
     let all: Vec<Value> = (0..SESSIONS).flat_map(events).collect();
@@ -47,7 +47,7 @@ async fn counts_are_exact_after_processes_were_killed_while_events_came_in() {
         let client = deployment.client(&api);
         let posting = tokio::spawn(async move { client.request(Method::POST, "/v1/events/batch", Some(&body)).await });
         if number.is_multiple_of(8) {
-            // Before, while or after it is accepted: whoever had no answer sends it again.
+            // The process dies before, while or after it accepts them: a sender without a response sends them again.
             tokio::time::sleep(Duration::from_millis(number as u64 % 5)).await;
             api.kill();
             killed += 1;
@@ -70,7 +70,7 @@ async fn counts_are_exact_after_processes_were_killed_while_events_came_in() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_when_the_database_is_back() {
+async fn a_stream_continues_when_the_database_is_back() {
     let deployment = Deployment::with_own_server().await;
     let api = deployment.settings.start(Part::Api).await;
     let authorization = format!("Bearer {}", deployment.token);

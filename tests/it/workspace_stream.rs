@@ -1,4 +1,4 @@
-//! The stream of the operator workspace: snapshot and badges, on every node, and how it ends.
+//! The stream of the operator workspace: snapshot and badges on every node, and its end.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn clients(api: &TestApi) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_begins_with_a_snapshot_and_tells_every_change_on_every_node() {
+async fn a_stream_starts_with_a_snapshot_and_sends_every_change_on_every_node() {
     let near = TestApi::start().await;
     let far = near.beside(Options::default()).await;
     let token = near.token(Role::Operator, Some(ACME)).await;
@@ -59,7 +59,7 @@ async fn a_stream_begins_with_a_snapshot_and_tells_every_change_on_every_node() 
         assert_eq!(data["conversations"][0]["assignee_id"], "user-7");
         assert!(data["as_of"].is_string());
     }
-    // Another tenant's events are nobody's affair here.
+    // Another tenant's events do not appear here.
     seed::run(&near.db, enqueue("other", assigned("s-1", "user-7"))).await;
     posted(&near, &assigned("s-2", "user-7")).await;
     for stream in &mut streams {
@@ -69,18 +69,18 @@ async fn a_stream_begins_with_a_snapshot_and_tells_every_change_on_every_node() 
     for stream in &mut streams {
         assert_eq!(stream.expect("badge").await.1, 1);
     }
-    // Who has it is news, though the count is the same.
+    // A new assignee is a change, though the count is the same.
     posted(&far, &assigned("s-2", "user-8")).await;
     for stream in &mut streams {
         assert_eq!(stream.expect("badge").await.1, 1);
     }
     eventually("both nodes count their stream", || [&near, &far].map(clients) == ["1", "1"]).await;
     drop(streams);
-    eventually("both nodes have noticed", || [&near, &far].map(clients) == ["0", "0"]).await;
+    eventually("both nodes close their stream", || [&near, &far].map(clients) == ["0", "0"]).await;
 }
 
 #[tokio::test]
-async fn a_change_that_commits_long_after_later_ones_is_told() {
+async fn sends_a_change_that_commits_long_after_later_ones() {
     let api = TestApi::start().await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
@@ -144,7 +144,7 @@ async fn the_last_event_id_of_any_node_resumes_or_resets() {
     posted(&near, &assigned("s-1", "user-7")).await;
     let (snapshot, _) = EventStream::open(near.address, &token, None).await.expect("snapshot").await;
 
-    // Nothing has happened: the next event is a change, on whatever node.
+    // Nothing has changed: the next event is a change, on any node.
     let mut resumed = EventStream::open(far.address, &token, Some(&snapshot)).await;
     assert!(matches!(resumed.piece().await, Some(Piece::Retry(_))));
     assert_eq!(resumed.piece().await, Some(Piece::Comment("nothing has changed".into())));
@@ -152,7 +152,7 @@ async fn the_last_event_id_of_any_node_resumes_or_resets() {
     let (badge, count) = resumed.expect("badge").await;
     assert_eq!(count, 2);
 
-    // What is older, of no workspace, or nonsense, begins anew.
+    // An id that is too old, of no workspace, or invalid restarts the stream.
     for id in [snapshot.as_str(), "0000000000000000", "x", ""] {
         let mut reset = EventStream::open(near.address, &token, Some(id)).await;
         assert_eq!(reset.expect("snapshot").await, (badge.clone(), 2), "{id}");
@@ -165,7 +165,7 @@ async fn the_last_event_id_of_any_node_resumes_or_resets() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_kept_open_by_comments_and_no_bound_on_requests_cuts_it() {
+async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
     let settings = with_settings(|http| {
         http.workspace.heartbeat = Duration::from_millis(50);
         http.request_timeout = Duration::from_secs(1);
@@ -177,7 +177,7 @@ async fn a_silent_stream_is_kept_open_by_comments_and_no_bound_on_requests_cuts_
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
     assert_eq!(stream.expect("snapshot").await.1, 0);
-    // Twice as long as the longest of the bounds.
+    // Twice the longest of the timeouts.
     for _ in 0..40 {
         assert_eq!(stream.piece().await, Some(Piece::Comment(String::new())));
     }
@@ -194,15 +194,15 @@ async fn a_client_that_does_not_read_loses_its_stream() {
     let service = api.token(Role::Service, Some(ACME)).await;
     api.post("/v1/events/batch", &service, &json!({ "events": many })).await.expect(200);
 
-    // Less room than the snapshot needs; the rest stays with the server.
+    // A smaller buffer than the snapshot needs; the rest stays with the server.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut stalled = socket.connect(api.address).await.unwrap();
     ask(&mut stalled, &token).await;
     let mut reading = EventStream::open(api.address, &token, None).await;
     assert_eq!(reading.expect("snapshot").await.1, 100);
-    eventually("both are served", || clients(&api) == "2").await;
-    eventually("the one that does not read is not any more", || clients(&api) == "1").await;
+    eventually("both streams are open", || clients(&api) == "2").await;
+    eventually("the server closes the stream of the client that does not read", || clients(&api) == "1").await;
     posted(&api, &json!({"type": "session_resolved", "agent_id": "a", "session_id": format!("0{long}")})).await;
     assert_eq!(reading.expect("badge").await.1, 99);
 }
@@ -213,7 +213,7 @@ async fn ask(stream: &mut TcpStream, token: &str) {
 }
 
 #[tokio::test]
-async fn streams_are_bounded_for_each_caller_and_for_the_node() {
+async fn limits_streams_for_each_caller_and_for_the_node() {
     let api = TestApi::with(with_settings(|http| {
         http.workspace.max_streams = 3;
         http.workspace.max_streams_per_caller = 2;
@@ -233,15 +233,15 @@ async fn streams_are_bounded_for_each_caller_and_for_the_node() {
     refused(&other).await.problem(503, "overloaded");
     drop(first);
     eventually("the slot is free", || clients(&api) == "2").await;
-    // A tenant may hold as many streams as are free.
+    // A tenant may hold all free streams.
     refused(&one).await.problem(429, "rate_limited");
     let third = api.token(Role::Operator, Some("third")).await;
     EventStream::open(api.address, &third, None).await;
 }
 
 #[tokio::test]
-async fn a_stop_ends_every_stream_and_waits_for_none() {
-    // A stop that waited for the streams would not end while this test runs.
+async fn a_stop_ends_every_stream_without_waiting() {
+    // If the stop waited for the streams, it would not end during this test.
     let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_hours(1))).await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut streams = Vec::new();
@@ -280,5 +280,5 @@ async fn the_conversations_of_all_tenants_are_a_metric() {
         seed::run(&api.db, enqueue(tenant, assigned("s-1", "user-7"))).await;
     }
     let counted = || api.metrics.render().contains("flametree_workspace_active_conversations 2\n");
-    eventually("they are counted", counted).await;
+    eventually("the conversations are counted", counted).await;
 }

@@ -1,4 +1,4 @@
-//! Tickets for streams: for one stream, once, for a moment, on any node, and in no log.
+//! Tickets for streams: for one stream, once, for a short time, on any node, and never logged.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ async fn open(address: SocketAddr, ticket: &str) -> Result<EventStream, (u16, Va
 async fn refused(address: SocketAddr, ticket: &str) {
     let (status, problem) = open(address, ticket).await.unwrap_err();
     assert_eq!((status, problem["code"].as_str()), (401, Some("unauthorized")));
-    assert!(!problem.to_string().contains("ftt_"), "a ticket is never repeated: {problem}");
+    assert!(!problem.to_string().contains("ftt_"), "the response repeats the ticket: {problem}");
 }
 
 #[tokio::test]
@@ -39,13 +39,13 @@ async fn a_ticket_opens_one_stream_once_on_any_node() {
     let operator = near.token(Role::Operator, Some(ACME)).await;
     let text = ticket(&near, &operator).await;
     let mut stream = open(far.address, &text).await.unwrap();
-    assert_eq!(stream.expect("snapshot").await.1, 1, "a ticket is bound to the tenant that it was made for");
+    assert_eq!(stream.expect("snapshot").await.1, 1, "a ticket is bound to its tenant");
     refused(far.address, &text).await;
     refused(near.address, &text).await;
     seed::run(&near.db, enqueue(ACME, assigned("s-4", "user-7"))).await;
     assert_eq!(stream.expect("badge").await.1, 2);
 
-    // A token for all tenants names one when it makes the ticket.
+    // A token for all tenants names one when it creates the ticket.
     let all = near.token(Role::Admin, None).await;
     let path = "/v1/workspace/stream-tickets?tenant_id=other";
     let made = near.request(::http::Method::POST, path, &all, None).await.expect(201);
@@ -54,7 +54,7 @@ async fn a_ticket_opens_one_stream_once_on_any_node() {
 }
 
 #[tokio::test]
-async fn of_many_who_use_a_ticket_at_once_one_gets_the_stream() {
+async fn only_one_of_many_concurrent_users_of_a_ticket_gets_the_stream() {
     let near = TestApi::start().await;
     let far = near.beside(Options::default()).await;
     let operator = near.token(Role::Operator, Some(ACME)).await;
@@ -69,7 +69,7 @@ async fn of_many_who_use_a_ticket_at_once_one_gets_the_stream() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_for_the_stream_alone() {
+async fn a_ticket_is_valid_only_for_the_stream() {
     let api = TestApi::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let text = ticket(&api, &admin).await;
@@ -81,7 +81,7 @@ async fn a_ticket_is_for_the_stream_alone() {
     let bearer = format!("Bearer {text}");
     let asked = try_open(api.address, "/v1/workspace/stream", &[("authorization", &bearer)]).await;
     assert_eq!(asked.unwrap_err().0, 401);
-    // Nor together with a token, or for another tenant; none of this has used it up.
+    // It is not valid together with a token or for another tenant; none of these attempts has used it up.
     let bearer = format!("Bearer {admin}");
     let path = format!("/v1/workspace/stream?ticket={text}");
     assert_eq!(try_open(api.address, &path, &[("authorization", &bearer)]).await.unwrap_err().0, 401);
@@ -90,7 +90,7 @@ async fn a_ticket_is_for_the_stream_alone() {
 }
 
 #[tokio::test]
-async fn what_is_no_good_ticket_opens_nothing() {
+async fn rejects_invalid_tickets() {
     let api = TestApi::start().await;
     let (id, operator) = api.token_with_id(Role::Operator, Some(ACME)).await;
     for unknown in ["", "x", &format!("ftt_{}", "A".repeat(43)), &operator] {
@@ -111,7 +111,7 @@ async fn what_is_no_good_ticket_opens_nothing() {
 }
 
 #[tokio::test]
-async fn tickets_that_nobody_used_are_cleared_away_and_none_is_stored_as_text() {
+async fn deletes_unused_tickets_and_stores_none_as_text() {
     let api = TestApi::start().await;
     let operator = api.token(Role::Operator, Some(ACME)).await;
     let mut texts = Vec::new();
@@ -131,7 +131,7 @@ async fn tickets_that_nobody_used_are_cleared_away_and_none_is_stored_as_text() 
 }
 
 #[tokio::test]
-async fn no_log_has_a_ticket_or_a_query_however_much_is_logged() {
+async fn no_log_contains_a_ticket_or_a_query_at_any_level() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.clone().with("FLAMETREE_LOG", "trace").start(Part::Api).await;
     let client = deployment.client(&service);

@@ -1,4 +1,4 @@
-//! Streams of users: each ends with the token that opened it, or that its ticket was made with.
+//! Streams of users: each ends with the token that opened it, or that created its ticket.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -14,7 +14,7 @@ async fn api_for_users() -> TestApi {
     TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await
 }
 
-/// An operator of ACME with these claims besides.
+/// An operator of ACME with these additional claims.
 fn operator(changed: &[(&str, Value)]) -> String {
     let all = claims(Role::Operator, ACME);
     let all = changed.iter().fold(all, |all, (name, value)| with(all, name, value.clone()));
@@ -32,7 +32,7 @@ async fn open_by_ticket(api: &TestApi, token: &str) -> EventStream {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_the_token_behind_it_expires() {
+async fn a_stream_ends_when_its_token_expires() {
     let api = api_for_users().await;
     let (id, service) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let soon = "now() + interval '3 seconds'";
@@ -59,7 +59,7 @@ async fn a_stream_ends_when_the_token_behind_it_expires() {
 }
 
 #[tokio::test]
-async fn a_ticket_ends_with_the_token_that_it_was_made_with() {
+async fn a_ticket_expires_no_later_than_the_token_that_created_it() {
     let api = api_for_users().await;
     let made = ask_for_ticket(&api, &operator(&[("exp", json!(in_seconds(30)))])).await.expect(201);
     let ends_at: chrono::DateTime<chrono::Utc> = made["expires_at"].as_str().unwrap().parse().unwrap();
@@ -77,7 +77,7 @@ async fn a_token_in_its_last_minute_of_leeway_opens_no_stream() {
 }
 
 #[tokio::test]
-async fn a_person_with_the_name_of_a_token_is_not_that_token() {
+async fn a_user_named_like_a_token_is_not_that_token() {
     let api = api_for_users().await;
     let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let namesake = operator(&[("sub", json!(id.to_string()))]);

@@ -1,4 +1,4 @@
-//! Wrong credentials: they are counted by the address that they come from, and never keep a valid one out.
+//! Wrong credentials: the service counts them by source address, and never rejects a valid one because of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -15,7 +15,7 @@ use crate::support::waiting::within;
 
 const PATH: &str = "/v1/deliveries";
 
-/// A token that was never made, with the right checksum.
+/// An unknown token with a valid checksum.
 fn guess(number: u8) -> String {
     TokenSecret::from_random([number; 32]).expose()
 }
@@ -27,7 +27,7 @@ fn options(wrong_credentials: u32) -> Options {
 }
 
 #[tokio::test]
-async fn an_address_with_too_many_wrong_credentials_gets_429_for_wrong_ones_only() {
+async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_ones() {
     let api = TestApi::with(options(3)).await;
     let (known, unknown) = (api.token(Role::Viewer, Some(ACME)).await, api.token(Role::Viewer, Some(ACME)).await);
     api.get(PATH, &known).await.expect(200);
@@ -50,9 +50,9 @@ async fn an_address_with_too_many_wrong_credentials_gets_429_for_wrong_ones_only
 }
 
 #[tokio::test]
-async fn a_token_with_a_wrong_checksum_costs_no_look_up_and_is_not_counted() {
+async fn a_token_with_a_wrong_checksum_causes_no_lookup_and_is_not_counted() {
     let api = TestApi::with(options(1)).await;
-    // A look-up would wait for the lock until its deadline, and be answered by 503.
+    // A lookup would wait for the lock until its deadline and return 503.
     let mut transaction = api.db.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE flametree.tokens").execute(&mut *transaction).await.unwrap();
     for _ in 0..5 {
@@ -64,13 +64,13 @@ async fn a_token_with_a_wrong_checksum_costs_no_look_up_and_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_stranger_at_the_same_address_keeps_no_valid_token_out_even_after_a_restart() {
+async fn a_stranger_at_the_same_address_blocks_no_valid_token_even_after_a_restart() {
     let api = TestApi::with(options(3)).await;
     let mut tokens = Vec::new();
     for _ in 0..12 {
         tokens.push(api.token(Role::Viewer, Some(ACME)).await);
     }
-    // A process that has seen none of them yet.
+    // A process that has counted none of them yet.
     let restarted = api.beside(options(3)).await;
     let address = restarted.address;
     let (stopped, guessed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
@@ -100,7 +100,7 @@ async fn a_stranger_at_the_same_address_keeps_no_valid_token_out_even_after_a_re
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_has_its_own_count() {
+async fn behind_a_trusted_proxy_each_client_is_counted_separately() {
     let through = async |api: &TestApi, client: &str, token: &str| -> Answer {
         let request = Request::builder().uri(PATH).header("authorization", format!("Bearer {token}"));
         api.send(request.header("x-forwarded-for", client).body(Bytes::new()).unwrap()).await
@@ -112,7 +112,7 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_count() {
     through(&api, "203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "198.51.100.1, 203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "203.0.113.2", "nonsense").await.problem(401, "unauthorized");
-    // Without the setting the header changes nothing.
+    // Without the setting the header has no effect.
     let api = TestApi::with(options(1)).await;
     through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
     through(&api, "203.0.113.2", "nonsense").await.problem(429, "rate_limited");

@@ -1,6 +1,6 @@
-"""Holds an OpenAPI document against the schema of OpenAPI 3.1, and its examples against its own schemas.
+"""Checks an OpenAPI document against the schema of OpenAPI 3.1, and its examples against its schemas.
 
-Says every fault and ends with 1 if there is any.
+Prints every fault and exits with 1 if there are any.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Keeps what schemathesis makes up on this machine, and tells it how this API's own formats look."""
+"""Keeps the requests of generated URLs on this machine, and defines this API's formats for schemathesis."""
 
 import os
 import re
@@ -7,12 +7,12 @@ import schemathesis
 from hypothesis import strategies as st
 
 RECEIVER = os.environ["RECEIVER"]
-# Tabs and line breaks within, and control characters before it, are no part of a URL to the URL standard.
+# The URL standard ignores tabs and line breaks inside a URL, and control characters before it.
 WEB = re.compile(r"^[\x00-\x20]*h[\t\r\n]*t[\t\r\n]*t[\t\r\n]*p[\t\r\n]*s?[\t\r\n]*:", re.IGNORECASE)
 
 
 def to_receiver(name, value):
-    """A value in which nothing is left that the service would send a request to, but the receiver of the test."""
+    """Replaces every URL in the value with that of the test's receiver."""
     if isinstance(value, dict):
         return {key: to_receiver(key, item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-// What every peer does: the same job, the same POST, the same line of output.
+// The work of every peer: the same job, the same POST, the same line of output.
 import { Agent, request } from "undici";
 
 const dispatcher = new Agent({ connections: 128, pipelining: 1 });

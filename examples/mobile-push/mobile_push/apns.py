@@ -1,4 +1,4 @@
-"""Apple's push service, over HTTP/2 with a token of the provider.
+"""Apple's push service, over HTTP/2 with a provider token.
 
 https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
 """
@@ -12,10 +12,10 @@ from .notice import Notice
 from .outcome import Gone, Later, Refused, Sent, retry_after
 from .settings import ApnsSettings
 
-# Apple refuses tokens of more than an hour, and those that are made anew more often than every 20 minutes.
+# Apple rejects tokens older than an hour, and new tokens more often than every 20 minutes.
 TOKEN_SECONDS = 40 * 60
 MIN_TOKEN_SECONDS = 20 * 60
-# The device token is wrong, or one of another app: it will never work.
+# The device token is wrong or belongs to another app: it will never work.
 WRONG_DEVICE = {"BadDeviceToken", "DeviceTokenNotForTopic"}
 WRONG_TOKEN = {"ExpiredProviderToken", "InvalidProviderToken"}
 
@@ -44,7 +44,7 @@ class Apns:
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(time.time() + seconds_left)),
-            # The same id replaces what is shown: a push that is repeated is not seen twice.
+            # The same id replaces the notification: a repeated push is not shown twice.
             "apns-collapse-id": notice.event_id,
         }
         url = f"{self.settings.origin}/3/device/{device}"
@@ -92,7 +92,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _since(answer: httpx.Response) -> float | None:
-    """From when on Apple knows that the app is gone: who has installed it again since then keeps the device."""
+    """When Apple noticed that the app was removed: a device registered again after that is kept."""
     try:
         return float(answer.json()["timestamp"]) / 1000
     except (ValueError, KeyError, TypeError):

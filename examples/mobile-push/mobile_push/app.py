@@ -1,4 +1,4 @@
-"""The HTTP side: webhooks of flametree-notify come in, and the app registers its devices."""
+"""The HTTP server: receives webhooks of flametree-notify, and registers the app's devices."""
 
 import asyncio
 import contextlib
@@ -61,8 +61,8 @@ class Backend:
                 task.cancel()
 
     async def receive(self, request: Request) -> Response:
-        """Verifies, stores, answers. What is pushed is pushed afterwards."""
-        # The bytes as they came: parsed and written again they would not be what was signed.
+        """Verifies the message, stores it and responds. The sender pushes it later."""
+        # The signature covers the received bytes; JSON parsed and serialized again may differ.
         body = await self._body(request)
         try:
             self.webhook.verify(body, dict(request.headers), json_parse=False)
@@ -76,7 +76,7 @@ class Backend:
         return Response(status_code=204)
 
     async def register(self, request: Request) -> Response:
-        """The app sends its push token after each start, by the session of the customer who is signed in."""
+        """The app sends its push token after each start, with the session of the signed-in customer."""
         customer = self._customer(request)
         platform, token = await self._device(request)
         await asyncio.to_thread(self.store.register, platform, token, customer)
@@ -90,7 +90,7 @@ class Backend:
         return Response(status_code=204)
 
     def _customer(self, request: Request) -> str:
-        """Your own sign-in goes here; this takes a JWT whose `sub` is the customer's id on the platform."""
+        """Replace this with your sign-in. It accepts a JWT whose `sub` is the customer's id on the platform."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         options = {"require": ["exp", "sub"]}
         try:

@@ -1,8 +1,8 @@
-"""From a webhook message to what the customer sees on the phone."""
+"""Converts a webhook message to the notification on the customer's phone."""
 
 from dataclasses import dataclass
 
-# FCM and APNs take 4,096 bytes in all; what is longer is read in the app.
+# FCM and APNs accept 4,096 bytes in total; customers read longer texts in the app.
 MAX_TEXT_BYTES = 1_000
 
 TITLES = {"ai_assistant": "New message", "human_agent": "New message from our team"}
@@ -18,7 +18,7 @@ class Notice:
 
 
 def of_message(message: dict) -> Notice | None:
-    """None: nobody is to be told of it."""
+    """None: the message needs no notification."""
     if message.get("type") != "ai_assistant_message" or message.get("test"):
         return None
     data = message["data"]

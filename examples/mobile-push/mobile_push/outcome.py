@@ -1,4 +1,4 @@
-"""What became of one push, whichever service it went to."""
+"""The outcome of one push, for both services."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True)
 class Sent:
-    """The service has it."""
+    """The service accepted it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Later:
-    """It may work later; `seconds`: not before."""
+    """It may succeed after `seconds`."""
 
     reason: str
     seconds: float = 0
@@ -27,13 +27,13 @@ class Later:
 
 @dataclass(frozen=True)
 class Refused:
-    """It will never work, and the device is not to blame: somebody must look."""
+    """It will never succeed, and not because of the device: an operator must investigate."""
 
     reason: str
 
 
 def retry_after(headers) -> float:
-    """What `Retry-After` asks for, in seconds or as a date; 0 where it asks for nothing."""
+    """The seconds in `Retry-After`, given as a number or a date; 0 if it is missing."""
     value = headers.get("retry-after", "")
     if value.isascii() and value.isdigit():
         return float(value[:9])

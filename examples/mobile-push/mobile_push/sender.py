@@ -1,4 +1,4 @@
-"""Sends what is due to one service, and decides what an outcome leads to."""
+"""Sends due pushes to one service and acts on each outcome."""
 
 import asyncio
 import hashlib
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 20
 MAX_ATTEMPTS = 6
 MAX_PAUSE = 300
-# How often what was due is looked for where nothing tells of it.
+# How often the sender checks for due pushes without a wake-up.
 IDLE_SECONDS = 60
 
 
 class Sender:
-    """One per service, so that one that hangs does not hold the other up."""
+    """One per service, so that a hanging service does not delay the other."""
 
     def __init__(self, service, store: Store):
         self.service = service
@@ -77,5 +77,5 @@ class Sender:
 
 
 def _name(token: str) -> str:
-    """A device in logs: whoever knows its token could try to send to it."""
+    """A device in logs: its token is secret, because it allows attempts to push to the device."""
     return hashlib.sha256(token.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""The settings, by environment. Everything that is wrong is reported at once, before anything runs."""
+"""The settings from the environment. All faults are reported at once, before the backend starts."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Settings:
 
 
 class WrongSettings(Exception):
-    """Says all that is wrong."""
+    """Lists all faults."""
 
 
 def read(environment=os.environ) -> Settings:
@@ -114,7 +114,7 @@ def _apns(environment, required, faults) -> ApnsSettings | None:
 
 
 def _try_key(name: str, key: str, algorithm: str, faults: list[str]) -> None:
-    """A key that cannot sign is found now, and not by the first push."""
+    """Detects a key that cannot sign at the start, not at the first push."""
     try:
         jwt.encode({}, key, algorithm=algorithm)
     except (jwt.PyJWTError, ValueError, TypeError) as error:

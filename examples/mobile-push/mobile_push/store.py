@@ -1,6 +1,6 @@
-"""What must outlive the process: devices, which messages have been seen, and pushes that are still to be sent.
+"""The persistent state: devices, ids of received messages, and pushes to be sent.
 
-SQLite is enough for one machine. With several, take the tables to the database that your other services share.
+SQLite is enough for one machine. With several, move the tables to your shared database.
 """
 
 import json
@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 
 from .notice import Notice
 
-# flametree-notify asks to know a message again for a week.
+# flametree-notify requires receivers to recognize a repeated message for a week.
 SEEN_SECONDS = 8 * 24 * 3600
-# A push that comes later than this is none.
+# A later push is useless.
 PUSH_SECONDS = 3600
 MAX_DEVICES_PER_CUSTOMER = 20
 
@@ -52,12 +52,12 @@ class Push:
 
 
 class Store:
-    """May be used by any thread, one at a time."""
+    """Any thread may use it, one at a time."""
 
     def __init__(self, file: str):
         self.lock = threading.Lock()
         self.db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
-        # FULL: what was answered with 204 is on the disk.
+        # FULL: a message is on disk before the response 204.
         for pragma in ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]:
             self.db.execute(f"PRAGMA {pragma}")
         self.db.executescript(SCHEMA)
@@ -99,9 +99,9 @@ class Store:
             )
 
     def register(self, platform: str, token: str, customer_id: str) -> None:
-        """The device is the customer's who has signed in to it last; the oldest of too many goes."""
+        """The device belongs to the customer who signed in last. Over the limit, the oldest device is removed."""
         with self.lock, _transaction(self.db):
-            # Pushes to who was signed in before are not for the new one.
+            # Pushes to the previous customer are not for the new one.
             self.db.execute("DELETE FROM devices WHERE token = ? AND customer_id <> ?", (token, customer_id))
             self.db.execute(
                 "INSERT INTO devices VALUES (?, ?, ?, ?) "
@@ -119,7 +119,7 @@ class Store:
             self.db.execute("DELETE FROM devices WHERE token = ? AND customer_id = ?", (token, customer_id))
 
     def remove_gone(self, push: Push, since: float | None) -> None:
-        """Removes the device and its pushes, unless it has been registered again since then."""
+        """Removes the device and its pushes, unless it has been registered again since."""
         with self.lock, _transaction(self.db):
             self.db.execute("DELETE FROM pushes WHERE id = ?", (push.id,))
             self.db.execute(

@@ -1,4 +1,4 @@
-// Debian's Chromium without a window, and what only DevTools can do: permissions, and pushes without a push service.
+// Debian's headless Chromium, and actions that need DevTools: permissions, and pushes without a push service.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,10 +7,10 @@ import { puppeteer } from './modules.mjs';
 import { origin } from './portal.mjs';
 import { until } from './test.mjs';
 
-// As root there is no sandbox; the pages are our own.
+// Chromium has no sandbox when run by root; the pages are trusted.
 const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--lang=en-US'];
 
-/** A browser with a profile of its own. `close()` ends it and removes the profile. */
+/** A browser with a new profile. `close()` stops it and removes the profile. */
 export async function chromium({ args = [], viewport = { width: 1280, height: 800 } } = {}) {
   const userDataDir = fs.mkdtempSync(path.join(os.tmpdir(), 'flametree-chromium-'));
   const browser = await puppeteer.launch({
@@ -29,10 +29,10 @@ export async function chromium({ args = [], viewport = { width: 1280, height: 80
   return { browser, close };
 }
 
-/** What was answered is forgotten with the session of DevTools that has answered it. */
+/** Permissions are lost when the DevTools session that set them closes. */
 const sessions = new WeakMap();
 
-/** Answers the browser's question for notifications before it is asked: 'granted', 'denied' or 'prompt'. */
+/** Sets the permission for notifications in advance: 'granted', 'denied' or 'prompt'. */
 export async function permit(browser, setting) {
   if (!sessions.has(browser)) sessions.set(browser, await browser.target().createCDPSession());
   const permission = { name: 'notifications' };
@@ -40,9 +40,9 @@ export async function permit(browser, setting) {
 }
 
 /**
- * Brings pushes to the service worker of the portal as a push service would: `await deliver(text)`, which waits for the
- * desktop. A page that asks before that which notifications there are makes Chromium forget the new one, for it keeps only
- * those that the desktop has.
+ * Delivers pushes to the service worker of the portal as a push service would: `await deliver(text)`, which waits for the
+ * desktop. If a page queries notifications before that, Chromium forgets the new one, because it keeps only those that the
+ * desktop shows.
  */
 export async function pusher(page, screen, scope = `${origin}/portal/`) {
   const session = await page.createCDPSession();
@@ -52,12 +52,12 @@ export async function pusher(page, screen, scope = `${origin}/portal/`) {
   });
   await session.send('ServiceWorker.enable');
   await until(`there is a service worker for ${scope}`, () => known.has(scope));
-  // What comes before it is active is lost.
+  // Pushes before it is active are lost.
   const active = async (of) => (await navigator.serviceWorker.getRegistration(of))?.active?.state === 'activated';
   await until(`the service worker for ${scope} is active`, () => page.evaluate(active, scope));
   return async (data) => {
     const before = screen.times();
     await session.send('ServiceWorker.deliverPushMessage', { origin, registrationId: known.get(scope), data });
-    await until('the desktop is told of the push', () => screen.times() > before);
+    await until('the desktop shows the push', () => screen.times() > before);
   };
 }

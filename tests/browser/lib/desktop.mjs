@@ -1,22 +1,22 @@
-// The desktop's notifications: a daemon on the session bus that sees each one, and clicks it when it is told to. A click that
-// comes this way is trusted, as a person's is.
+// The desktop's notifications: a daemon on the session bus records each one, and clicks it on request. The browser trusts such
+// a click like a user's.
 import { spawn } from 'node:child_process';
 import readline from 'node:readline';
 
 import { until } from './test.mjs';
 
-/** Run below `dbus-run-session`. */
+/** Needs `dbus-run-session`. */
 export async function desktop() {
   const script = new URL('./notification-daemon.py', import.meta.url).pathname;
   const daemon = spawn('/usr/bin/python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });
   const seen = [];
   readline.createInterface({ input: daemon.stdout }).on('line', (line) => seen.push(JSON.parse(line)));
-  await until('the daemon of the desktop is there', () => seen.some(({ event }) => event === 'ready'));
+  await until("the desktop's daemon runs", () => seen.some(({ event }) => event === 'ready'));
   const shown = (body) => seen.find((one) => one.event === 'notify' && one.body.includes(body));
   return {
-    /** How often it was asked to show one. */
+    /** The number of notifications shown. */
     times: () => seen.filter(({ event }) => event === 'notify').length,
-    /** The first notification with this text; undefined: there was none. */
+    /** The first notification with this text, or undefined. */
     shown,
     /** Waits for the notification with this text and clicks it. */
     click: async (body) => {

@@ -1,5 +1,5 @@
-// The libraries that `scripts/install browsers` puts below target/: Node looks for packages beside the script, and there
-// nothing is to be written.
+// The libraries that `scripts/install browsers` installs below target/: Node would search next to the script, but nothing is
+// written there.
 import { createRequire } from 'node:module';
 
 const require = createRequire(new URL('../../../target/browser/node/', import.meta.url));

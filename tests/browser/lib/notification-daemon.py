@@ -1,6 +1,6 @@
 """The daemon behind lib/desktop.mjs: org.freedesktop.Notifications on the session bus.
 
-Writes a line of JSON for each notification, and clicks the one whose number it reads.
+Writes a line of JSON for each notification, and clicks those whose numbers it reads.
 """
 
 import json

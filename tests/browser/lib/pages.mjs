@@ -1,4 +1,4 @@
-// The portal's pages as a person uses them: by the names of what is on them.
+// The portal's pages as a user sees them: finds elements by role and name.
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import net from 'node:net';
@@ -6,10 +6,10 @@ import net from 'node:net';
 import { origin, token } from './portal.mjs';
 import { until } from './test.mjs';
 
-/** What a person sees by its role and name. */
+/** A visible element by its role and name. */
 export const named = (role, name) => `::-p-aria(${name}[role="${role}"])`;
 
-/** A new tab of a browser, or of one of its contexts; whatever its console complains of is kept. */
+/** A new tab of a browser, or of one of its contexts; it records console errors. */
 export async function tab(browser) {
   const page = await browser.newPage();
   page.setDefaultTimeout(15_000);
@@ -23,7 +23,7 @@ export async function click(page, role, name) {
   await page.locator(named(role, name)).click();
 }
 
-/** Types into a field, in place of what stands there. */
+/** Replaces the text of a field by typing. */
 export async function type(page, name, text) {
   const field = await page.waitForSelector(`::-p-aria(${name}[role="textbox"])`);
   await field.evaluate((input) => input.select());
@@ -32,7 +32,7 @@ export async function type(page, name, text) {
   await field.evaluate((input) => input.dispatchEvent(new Event('change', { bubbles: true })));
 }
 
-/** Waits until the page shows the text; gives what holds it. */
+/** Waits until the page shows the text; returns its element. */
 export async function shows(page, text) {
   return await until(`the page shows "${text}"`, () =>
     page.evaluate((wanted) => document.body.innerText.replace(/\s+/g, ' ').includes(wanted), text),
@@ -52,10 +52,10 @@ export async function signIn(page, bearer, address = '') {
   await page.waitForSelector('nav[aria-label=Portal]');
 }
 
-/** The same for a person of the tenant. */
+/** The same for a user of the tenant. */
 export const signInAs = (page, user, role, address) => signIn(page, token(user, role), address);
 
-/** Goes to a page of the portal as a link there would. */
+/** Navigates to a page of the portal like a link. */
 export async function open(page, address) {
   await page.goto(`${origin}/portal/${address}`);
   await page.waitForSelector('nav[aria-label=Portal]');
@@ -64,14 +64,14 @@ export async function open(page, address) {
 /** The names of the menu's items, without badges. */
 export const menu = (page) => page.$$eval('.menu .item .name', (items) => items.map((item) => item.textContent));
 
-/** What the badge shows; null: there is none. */
+/** The text of the badge, or null. */
 export const badge = (page) =>
   page.evaluate(() => {
     const badge = document.querySelector('.menu .badge');
     return badge === null || badge.hidden ? null : badge.firstElementChild.textContent;
   });
 
-/** Whether the icon of the page has its red dot. */
+/** True if the page's icon has a red dot. */
 export const hasDot = (page) => page.evaluate(() => document.querySelector('link[rel~=icon][data-dot]') !== null);
 
 /** No step of a test may leave errors on the console. */
@@ -81,8 +81,8 @@ export function assertQuiet(page, ...allowed) {
 }
 
 /**
- * Makes the browser's push service answer: Chromium has none without the internet. The subscription is made by the page
- * itself, with real keys and an endpoint that the service knows as a push service.
+ * Replaces the browser's push service, because Chromium needs the internet for it. The page creates the subscription itself,
+ * with real keys and an endpoint that the service accepts.
  */
 export async function pretendPushService(page, endpointOrigin) {
   await page.evaluateOnNewDocument((base) => {
@@ -112,7 +112,7 @@ export async function pretendPushService(page, endpointOrigin) {
   }, endpointOrigin);
 }
 
-/** A person who says yes when the browser asks, and not before. */
+/** A user who allows notifications when the browser asks. */
 export async function allowWhenAsked(page) {
   await page.evaluateOnNewDocument(() => {
     let permission = 'default';
@@ -124,7 +124,7 @@ export async function allowWhenAsked(page) {
   });
 }
 
-/** Makes limits of this many ms short: what a page does when the time is over, without the wait. */
+/** Shortens timeouts of this many ms, to test what a page does after a timeout. */
 export async function hasten(page, ms) {
   await page.evaluateOnNewDocument((long) => {
     const real = window.setTimeout;
@@ -132,7 +132,7 @@ export async function hasten(page, ms) {
   }, ms);
 }
 
-/** Lets intervals, and the clock that counts from the page's beginning, run ten times as fast. */
+/** Makes intervals and the page's clock run ten times as fast. */
 export async function quicken(page) {
   await page.evaluateOnNewDocument(() => {
     const [interval, now] = [window.setInterval, performance.now.bind(performance)];
@@ -141,7 +141,7 @@ export async function quicken(page) {
   });
 }
 
-/** Keeps what the page asks the app's icon to show, as `window.appBadges`: only an installed app has such an icon. */
+/** Records the page's app badges in `window.appBadges`, because only an installed app shows them. */
 export async function keepAppBadges(page) {
   await page.evaluateOnNewDocument(() => {
     window.appBadges = [];
@@ -150,7 +150,7 @@ export async function keepAppBadges(page) {
   });
 }
 
-/** An endpoint of an integrator on this machine; `answer` may be changed at any time. `close()` ends it. */
+/** An integrator's endpoint on this machine; `answer` may change at any time. `close()` stops it. */
 export async function endpoint() {
   const received = [];
   const server = http.createServer(async (request, response) => {
@@ -169,7 +169,7 @@ export async function endpoint() {
   return own;
 }
 
-/** A way to the service that keeps its address while the service behind it goes and another comes. */
+/** A proxy that keeps its address when the service behind it is replaced. */
 export async function gate(first) {
   let target = new URL(first);
   const open = new Set();

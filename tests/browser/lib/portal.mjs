@@ -4,11 +4,11 @@ import crypto from 'node:crypto';
 
 import { env } from './test.mjs';
 
-/** Where the portal is; ends without a slash. */
+/** The portal's address without a trailing slash. */
 export const origin = env('PORTAL');
 export const TENANT = env('TENANT');
 
-/** A token of a person, as the identity provider of the deployment makes it. */
+/** A user's token, as the deployment's identity provider issues it. */
 export function token(user, role = 'operator', { seconds = 600 } = {}) {
   const claims = { sub: user, tenant_id: TENANT, role, exp: Math.floor(Date.now() / 1000) + seconds };
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -17,7 +17,7 @@ export function token(user, role = 'operator', { seconds = 600 } = {}) {
   return `${signed}.${signature}`;
 }
 
-/** Asks the API; gives the JSON of a success. */
+/** Calls the API; returns the JSON of a successful response. */
 export async function api(method, path, bearer, body) {
   const answer = await fetch(`${origin}/v1/${path}`, {
     method,
@@ -29,7 +29,7 @@ export async function api(method, path, bearer, body) {
   return text === '' ? null : JSON.parse(text);
 }
 
-/** Posts an event of a session in the name of the platform. */
+/** Posts an event of a session as the platform. */
 export async function post(type, session, more = {}) {
   const event = { type, agent_id: 'agent-1', session_id: session, tenant_id: TENANT, ...more };
   return await api('POST', 'events', env('SERVICE_TOKEN'), event);
@@ -40,10 +40,10 @@ export const say = (session, text) => post('user_message', session, { text });
 export const transfer = (session) => post('transferred_to_live_agent', session);
 export const resolve = (session) => post('session_resolved', session);
 
-/** The browsers of a person. */
+/** The browsers of a user. */
 export const browsersOf = async (user) => (await api('GET', 'me/push-subscriptions', token(user))).data;
 
-/** What became of the deliveries of a session so far, the latest first. */
+/** The deliveries of a session so far, the latest first. */
 export async function outcomes(session) {
   const { data } = await api('GET', `deliveries?channel=browser_push&session_id=${session}`, token('admin', 'admin'));
   return data.map(({ outcome }) => outcome);

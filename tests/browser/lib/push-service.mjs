@@ -1,5 +1,5 @@
-// A push service for Firefox, on this machine: its WebSocket protocol towards the browser, and RFC 8030 and 8292 towards the
-// sender, checked as real services check them. It keeps what comes for a browser that is away.
+// A push service for Firefox on this machine: the WebSocket protocol for the browser, and RFC 8030 and 8292 for the sender,
+// with the checks of real services. It stores messages for a browser that is not connected.
 import crypto from 'node:crypto';
 import http from 'node:http';
 
@@ -12,7 +12,7 @@ const HTTP_PORT = 8182;
 const base64url = (bytes) => Buffer.from(bytes).toString('base64url');
 const unbase64url = (text) => Buffer.from(text, 'base64url');
 
-/** Starts it on the address that the service under test knows as a push service. */
+/** Starts it on the address that the service under test accepts as a push service. */
 export async function pushService() {
   const service = new PushService(env('PUSH_ADDRESS'));
   await service.start();
@@ -20,12 +20,12 @@ export async function pushService() {
 }
 
 class PushService {
-  /** Everything that was accepted or refused. */
+  /** All accepted and rejected messages. */
   log = [];
   #address;
-  /** Each browser, by the name that it was given: its connection, and what waits for it. */
+  /** Each browser by its assigned name: its connection and waiting messages. */
   #browsers = new Map();
-  /** Each subscription, by the secret in its endpoint. */
+  /** Each subscription by the secret in its endpoint. */
   #subscriptions = new Map();
   #forgetsNext = false;
   #server;
@@ -62,12 +62,12 @@ class PushService {
     await new Promise((listening) => this.#server.listen(HTTP_PORT, this.#address, listening));
   }
 
-  /** Whether a browser is connected. */
+  /** True if a browser is connected. */
   get hasBrowser() {
     return [...this.#browsers.values()].some(({ socket }) => socket !== null);
   }
 
-  /** Loses a browser's state, as after a fault or a long absence: all its subscriptions are gone when it comes back. */
+  /** Loses a browser's state, as after a fault or a long absence: it finds no subscriptions when it reconnects. */
   forgetBrowser() {
     this.#forgetsNext = true;
     for (const { socket } of this.#browsers.values()) socket?.terminate();
@@ -80,7 +80,7 @@ class PushService {
     this.#server.close();
   }
 
-  /** The browser's side. */
+  /** Serves the browser. */
   #connected(socket) {
     let name = null;
     const say = (message) => socket.send(JSON.stringify(message));
@@ -142,7 +142,7 @@ class PushService {
     }
   }
 
-  /** The sender's side. */
+  /** Serves the sender. */
   #post(request, body) {
     const refused = (status, message) => ({ status, message });
     const secret = /^\/wpush\/v2\/([\w-]+)$/.exec(request.url)?.[1];
@@ -166,14 +166,14 @@ class PushService {
       data: base64url(body),
       headers: { encoding },
     };
-    // The next of a topic takes the place of the one that still waits (RFC 8030, 5.4).
+    // A new message of a topic replaces the waiting one (RFC 8030, 5.4).
     browser.waiting = browser.waiting.filter((one) => one.isSent || topic === undefined || one.topic !== topic);
     browser.waiting.push({ message, topic, isSent: false, until: Date.now() + Number(ttl) * 1000 });
     this.#deliver(subscription.browser);
     return { status: 201, headers: { location: `${this.origin}/m/${version}`, ttl } };
   }
 
-  /** What is wrong with a VAPID header (RFC 8292); undefined: nothing. */
+  /** The fault of a VAPID header (RFC 8292), or undefined. */
   #tokenFault(header, subscription) {
     const parameters = Object.fromEntries(
       header.replace(/^vapid /, '').split(',').map((one) => [one.trim()[0], one.trim().slice(2)]),

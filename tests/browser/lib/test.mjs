@@ -1,11 +1,11 @@
-// What a script of these tests is made of: steps with a name, conditions with a deadline, and requests to the Rust test that
-// has started it (tests/it/support/browser.rs).
+// Building blocks of these scripts: named steps, conditions with a deadline, and requests to the Rust test that started the
+// script (tests/it/support/browser.rs).
 import readline from 'node:readline';
 
-/** Longest wait for a condition, in ms: far longer than anything takes. */
+/** The timeout of a condition, in ms: far longer than any takes. */
 const PATIENCE = 20_000;
 
-/** From the Rust test: where the portal is, its tokens and keys. */
+/** From the Rust test: the portal's address, tokens and keys. */
 export const env = (name) => {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set: these scripts are run by cargo test --test it browser`);
@@ -14,7 +14,7 @@ export const env = (name) => {
 
 const started = performance.now();
 
-/** Runs one step and tells how long it took; its name stands in front of what goes wrong in it. */
+/** Runs one step and prints its duration; errors in it start with its name. */
 export async function step(name, body) {
   const from = performance.now();
   try {
@@ -27,7 +27,7 @@ export async function step(name, body) {
   }
 }
 
-/** Waits until the function's answer is true enough, and gives it. */
+/** Waits until the function returns a truthy value, and returns it. */
 export async function until(what, ask, patience = PATIENCE) {
   const deadline = performance.now() + patience;
   let last;
@@ -47,10 +47,10 @@ const show = (value) => (value instanceof Error ? value.message : JSON.stringify
 
 const input = readline.createInterface({ input: process.stdin });
 const answers = input[Symbol.asyncIterator]();
-// Without the Rust test there is nobody to run for; the browsers go with the process.
+// Exits when the Rust test ends; the browsers end with the process.
 input.on('close', () => process.exit(1));
 
-/** Asks the Rust test for something that only it can do; gives its answer. */
+/** Asks the Rust test for an action; returns its response. */
 export async function ask(request) {
   console.log(`@${request}`);
   const { value, done } = await answers.next();
@@ -58,7 +58,7 @@ export async function ask(request) {
   return value;
 }
 
-/** Runs the script's body, ends whatever it has opened, and the process. */
+/** Runs the script's body, closes what it has opened, and exits. */
 export async function run(body) {
   const opened = [];
   const open = (closable) => {

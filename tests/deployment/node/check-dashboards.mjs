@@ -1,6 +1,6 @@
 // Checks dashboard files against Grafana's schema: node check-dashboards.mjs FILE...
-// Each file becomes a constant of the type DashboardFile, so that the compiler tells every fault with its place, also
-// fields that do not exist. Run where package.json is installed.
+// Each file becomes a constant of the type DashboardFile, so that the compiler reports every fault with its place, including
+// unknown fields. Run it in the folder where package.json is installed.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -19,7 +19,7 @@ const sources = process.argv.slice(2).map((file) => {
   if (uids.has(uid)) throw new Error(`${file} and ${uids.get(uid)} have the same uid`);
   uids.set(uid, file);
   const source = join(generated, `${basename(file, '.json')}.ts`);
-  // On the first line, so that lines stay those of the file.
+  // On the first line, so that line numbers match the file.
   const line = `import type { DashboardFile } from '../dashboard'; export const dashboard: DashboardFile = `;
   writeFileSync(source, line + text);
   return source;

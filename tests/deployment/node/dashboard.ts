@@ -1,5 +1,5 @@
-// What a dashboard file may hold: Grafana's own types, with the panels and the Prometheus queries that we use spelt out.
-// @grafana/schema leaves the options of a panel and the fields of a query open, because they are the plugins'.
+// The type of a dashboard file: Grafana's types, with the panels and Prometheus queries in use defined in detail.
+// @grafana/schema does not define the options of a panel and the fields of a query, because plugins do.
 
 import type { AnnotationQuery, Dashboard, DataQuery, FieldConfigSource, Panel, RowPanel } from '@grafana/schema';
 import type * as heatmap from '@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen';
@@ -7,7 +7,7 @@ import type * as stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcf
 import type * as table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as timeseries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
-/** A JSON file has the values of enums, not their names. */
+/** A JSON file contains the values of enums, not their names. */
 type Plain<T> = T extends string
   ? `${T}`
   : T extends number | boolean | null | undefined
@@ -28,7 +28,7 @@ interface PrometheusQuery extends Omit<DataQuery, 'datasource'> {
   range: boolean;
 }
 
-/** `useValueForTime`: the value of the series, in milliseconds, is when it happened. */
+/** `useValueForTime`: the value of the series is the time of the event, in milliseconds. */
 interface PrometheusAnnotation extends Omit<AnnotationQuery, 'target'> {
   expr: string;
   step: string;

@@ -1,4 +1,4 @@
-//! A running API on a port of its own, over a database of its own, and a client that shows what came back.
+//! A running API on its own port with its own database, and a client that returns whole responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use super::postgres::TestDatabase;
 use super::push;
 
-/// The tenant that most tests speak of.
+/// The tenant of most tests.
 pub const ACME: &str = "acme";
 
-/// A served API; it stops with the value.
+/// A served API, stopped on drop.
 pub struct TestApi {
     pub address: SocketAddr,
     pub metrics: Metrics,
@@ -45,17 +45,17 @@ pub struct TestApi {
     pub shutdown: CancellationToken,
     /// The tasks of the API.
     pub stage: Stage,
-    /// Perhaps with another node beside this one.
+    /// Another node may share it.
     pub db: Arc<TestDatabase>,
 }
 
-/// What a test may want to have otherwise.
+/// Options of a test.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub http: http::Settings,
-    /// Events that may wait for their transaction.
+    /// The maximum of events that wait for their transaction.
     pub queue_events: usize,
-    /// Whose tokens are believed.
+    /// The keys of accepted user tokens.
     pub users: Option<users::Settings>,
     /// Push services on this machine, as `host:port`; `None`: browser push is not configured.
     pub push_hosts: Option<Vec<String>>,
@@ -78,7 +78,7 @@ impl TestApi {
         Self::on(db, options).await
     }
 
-    /// Another node over the same database.
+    /// Another node on the same database.
     pub async fn beside(&self, options: Options) -> Self {
         Self::on(Arc::clone(&self.db), options).await
     }
@@ -121,7 +121,7 @@ impl TestApi {
         Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
-    /// A token that is good for an hour; `None` speaks for all tenants.
+    /// A token that is valid for an hour; `None`: for all tenants.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
     }
@@ -153,7 +153,7 @@ impl TestApi {
         self.send(request.body(bytes.into()).unwrap()).await
     }
 
-    /// Sends exactly this, on a connection of its own.
+    /// Sends exactly these bytes on a new connection.
     pub async fn send(&self, request: Request<Bytes>) -> Answer {
         send(self.address, request).await
     }
@@ -176,7 +176,7 @@ fn push_sender(hosts: &[String], client: HttpClient, metrics: Metrics) -> PushSe
     PushSender::new(settings, client, metrics)
 }
 
-/// One request on a connection of its own.
+/// One request on a new connection.
 pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     request.headers_mut().entry("host").or_insert("test".parse().unwrap());
@@ -189,12 +189,12 @@ pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // The server may close its side as soon as it has answered.
+        // The server may close its side after its response.
         _closed = connection => exchange.await,
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -211,14 +211,14 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The body of a success.
+    /// The body of a successful response.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The document of a problem, checked for the form that all have.
+    /// The document of a problem, after checking the fields that all problems have.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -233,7 +233,7 @@ impl Answer {
         document
     }
 
-    /// The places and codes of the faults of a 422.
+    /// The places and codes of the faults in a 422.
     #[track_caller]
     pub fn faults(&self) -> Vec<(String, String)> {
         let document = self.problem(422, "invalid");

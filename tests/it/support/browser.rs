@@ -1,4 +1,4 @@
-//! Scripts that drive real browsers (`tests/browser/`), each against a deployment of its own.
+//! Scripts that drive real browsers (`tests/browser/`), each against a separate deployment.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use super::jwt::SECRET;
 use super::push::{KEY, SUBJECT};
 use super::service::{Settings, own_address};
 
-/// Longer than any script takes, on a busy machine too.
+/// Longer than any script takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Browsers take much memory and all the time of a processor while they start.
+/// Browsers need much memory and CPU time while they start.
 static BROWSERS: Semaphore = Semaphore::const_new(1);
 
-/// A deployment with portal users and browser push, and where its push service will listen.
+/// A deployment with portal users and browser push, and the address of its push service.
 pub(crate) struct Portal {
     pub(crate) deployment: Deployment,
-    /// The address of the push service that a script may start, on the ports 8180 (WebSocket) and 8182 (HTTP).
+    /// The address of the push service that a script may start, with ports 8180 (WebSocket) and 8182 (HTTP).
     push_address: Ipv4Addr,
 }
 
@@ -51,12 +51,12 @@ impl Portal {
         self.without_push().with("FLAMETREE_VAPID_PRIVATE_KEY", KEY[0]).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
     }
 
-    /// Starts `tests/browser/{name}.mjs`; `portal` is the address of the process that it is to open.
+    /// Starts `tests/browser/{name}.mjs`; `portal` is the address of the process that it opens.
     pub(crate) async fn script(&self, name: &str, portal: &str) -> Script {
         let permit = BROWSERS.acquire().await.unwrap();
         let script = root().join("tests/browser").join(name).with_extension("mjs");
         let node = root().join("target/browser/node/node_modules");
-        assert!(node.exists() && script.exists(), "run scripts/install browsers; {} is to run", script.display());
+        assert!(node.exists() && script.exists(), "run scripts/install browsers to run {}", script.display());
         let mut child = Command::new("dbus-run-session")
             .args(["--", "node"])
             .arg(&script)
@@ -76,13 +76,13 @@ impl Portal {
         Script { name: name.to_owned(), child, lines, answers, _permit: permit }
     }
 
-    /// Runs a script that needs nothing from this side, and expects that it ends well.
+    /// Runs a script that needs no action of the test, and expects success.
     pub(crate) async fn run(&self, name: &str, portal: &str) {
         self.script(name, portal).await.ends_well().await;
     }
 }
 
-/// A script that runs.
+/// A running script.
 pub(crate) struct Script {
     name: String,
     child: Child,
@@ -95,26 +95,26 @@ impl Script {
     /// Waits for the script's next request (`ask` in `tests/browser/lib/test.mjs`), which must be this one.
     pub(crate) async fn asks(&mut self, request: &str) {
         let asked = self.next().await;
-        assert_eq!(asked.as_deref(), Some(request), "what {} asks for; None: it has ended", self.name);
+        assert_eq!(asked.as_deref(), Some(request), "the request of {} (None: the script ended)", self.name);
     }
 
-    /// Tells that what it asked for is done.
+    /// Reports that its request is done.
     pub(crate) async fn answer(&mut self, answer: &str) {
         self.answers.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
     }
 
     pub(crate) async fn ends_well(mut self) {
         let asked = self.next().await;
-        assert_eq!(asked, None, "{} asks for something", self.name);
+        assert_eq!(asked, None, "{} has an unexpected request", self.name);
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the script ends").unwrap();
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// The next request; everything else that it says is shown. `None`: it has nothing more to say.
+    /// The next request; other output is printed. `None`: the script closed its output.
     async fn next(&mut self) -> Option<String> {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await;
-            let line = line.unwrap_or_else(|_elapsed| panic!("{} says nothing", self.name)).unwrap()?;
+            let line = line.unwrap_or_else(|_elapsed| panic!("{} prints nothing", self.name)).unwrap()?;
             match line.strip_prefix('@') {
                 Some(request) => return Some(request.to_owned()),
                 None => println!("{}: {line}", self.name),
@@ -124,7 +124,7 @@ impl Script {
 }
 
 impl Drop for Script {
-    /// With the browsers that it has started; an error means that all have ended.
+    /// Includes its browsers; an error means that all have exited.
     fn drop(&mut self) {
         if let Some(id) = self.child.id() {
             killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A platform service: speaks to the API over HTTP, and knows that an answer may not come.
+//! A platform service that uses the API over HTTP and handles missing responses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Longer than the service itself waits for anything.
+/// Longer than any timeout of the service.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone)]
@@ -40,12 +40,12 @@ impl Client {
         self.address
     }
 
-    /// The answer; an error when there was none, and nobody knows what has happened.
+    /// The response; an error if no response arrived: the outcome is unknown.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         self.request_with(method, path, &[], body).await
     }
 
-    /// The same with headers of the caller's choice.
+    /// The same with additional headers.
     pub async fn request_with(
         &self,
         method: Method,
@@ -66,14 +66,14 @@ impl Client {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
         let exchange = tokio::time::timeout(PATIENCE, exchange(self.address, request)).await;
-        exchange.map_err(|_elapsed| "no answer in time".to_owned())?.map_err(|error| error.to_string())
+        exchange.map_err(|_elapsed| "no response in time".to_owned())?.map_err(|error| error.to_string())
     }
 
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, None).await.unwrap()
     }
 
-    /// The first answer that is not 503: where the database has just been cut off, readers are told to come back.
+    /// The first response that is not 503: right after a database outage the API asks readers to retry.
     pub async fn get_when_available(&self, path: &str) -> Answer {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

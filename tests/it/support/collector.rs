@@ -1,4 +1,4 @@
-//! A collector of traces on a real socket: takes OTLP over HTTP, decodes it, and can refuse, hang or be slow.
+//! A trace collector on a real socket: receives OTLP over HTTP, decodes it, and can reject, hang or be slow.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,16 +23,16 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What it does with each request.
+/// Its response to each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Takes,
-    /// Answers so, and keeps nothing.
+    /// Returns this status and keeps nothing.
     Refuses(StatusCode),
     Hangs,
 }
 
-/// A request as it came.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Export {
     pub(crate) headers: http::HeaderMap,
@@ -69,7 +69,7 @@ impl Collector {
         *self.record.mood.lock().unwrap() = mood;
     }
 
-    /// How many requests have come, whatever became of them.
+    /// The number of requests, whatever the response.
     pub(crate) fn asked(&self) -> usize {
         *self.record.asked.lock().unwrap()
     }
@@ -82,7 +82,7 @@ impl Collector {
         self.exports().into_iter().flat_map(|export| export.spans).collect()
     }
 
-    /// Waits until there are so many spans of this name.
+    /// Waits until there are `count` spans with this name.
     pub(crate) async fn named(&self, name: &str, count: usize) -> Vec<Span> {
         let named = || self.spans().into_iter().filter(|span| span.name == name).collect::<Vec<_>>();
         within(PATIENCE, &format!("{count} spans named {name:?} are exported"), async || named().len() >= count).await;
@@ -144,7 +144,7 @@ pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, String> {
     attributes.iter().map(|one| (one.key.clone(), value(&one.value))).collect()
 }
 
-/// Ids as they are written.
+/// Ids in their text form.
 pub(crate) fn hex(id: &[u8]) -> String {
     let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.concat()

@@ -1,4 +1,4 @@
-//! The API as a client meets it: a real listener, a database of its own, tokens, and answers in parts.
+//! The API as a client uses it: a real listener, a separate database, tokens, and responses in parts.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::messages;
 use super::names::{Addresses, names, slow_names};
 use super::postgres::TestDatabase;
 
-/// An API node and its database; both end with it, the database with the last of its nodes.
+/// An API node and its database. The node ends on drop, the database with its last node.
 pub struct TestApi {
     pub database: Arc<TestDatabase>,
     pub keyring: Arc<Keyring>,
@@ -38,7 +38,7 @@ pub struct TestApi {
     _stop: DropGuard,
 }
 
-/// An answer, read to its end.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-/// Names of `test` have a public address, `private.test` a private one; no other name resolves. Nothing is asked.
+/// Names under `test` have a public address, `private.test` a private one; no other name resolves. Sends no DNS queries.
 fn resolve(host: &str) -> Addresses {
     match host {
         "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
@@ -75,7 +75,7 @@ fn resolve(host: &str) -> Addresses {
     }
 }
 
-/// As above, but that names of `test` are this machine; `slow.test` takes longer to resolve than an attempt may take.
+/// The same, but names under `test` are this machine; `slow.test` takes longer to resolve than an attempt may take.
 fn lookup_here() -> Lookup {
     slow_names(|host| {
         let delay = Duration::from_secs(if host == "slow.test" { 3 } else { 0 });
@@ -98,7 +98,7 @@ impl TestApi {
         Self::with(&channels, names(resolve)).await
     }
 
-    /// One that may send to this machine, also by plain http, and trusts the tests' authority.
+    /// An API that may send to this machine, also by plain http, and trusts the tests' authority.
     pub async fn that_sends() -> Self {
         Self::with(&messages::settings(), lookup_here()).await
     }
@@ -127,7 +127,7 @@ impl TestApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
-        // Ends with the guard below, or with the test's runtime.
+        // Stops with the guard below, or with the test's runtime.
         TaskTracker::new().spawn(async move { http::serve(listener, router, &settings, shutdown).await });
         Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
     }
@@ -139,7 +139,7 @@ impl TestApi {
         tokens::create(&self.database, &new).await.unwrap().1.expose()
     }
 
-    /// Sends a request, with a JSON body if there is one; `headers` come after, and instead of, the usual ones.
+    /// Sends a request, with a JSON body if given; `headers` are added to the default ones or replace them.
     pub async fn send(
         &self,
         token: &str,
@@ -191,7 +191,7 @@ fn state(
 
 #[expect(clippy::disallowed_methods, reason = "the test is the client; the guarded one reaches no loopback")]
 pub fn plain_client() -> reqwest::Client {
-    // Another test may have been first.
+    // Another test may have created it.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
 }

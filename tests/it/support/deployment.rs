@@ -1,4 +1,4 @@
-//! A deployment under test: a database, an independent receiver, agents with webhooks, and events that flow.
+//! A deployment under test: a database, an independent receiver, agents with webhooks, and flowing events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,23 +19,23 @@ use super::receiver::Receiver;
 use super::service::{Service, Settings};
 
 pub const TENANT: &str = "acme";
-/// How long a client tries to have its events accepted.
+/// How long a client retries its events.
 const POST_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Where the database is; it lives as long as this.
+/// Where the database is. The value keeps it alive.
 pub enum Database {
     Shared(Box<TestDatabase>),
     Own(OwnServer),
-    /// Somebody else runs it.
+    /// An external database.
     Foreign,
 }
 
 pub struct Deployment {
-    /// For the eyes of the test.
+    /// Used by the test itself.
     pub pool: PgPool,
     pub receiver: Receiver,
     pub settings: Settings,
-    /// For everything, in all tenants.
+    /// Allows everything, in all tenants.
     pub token: String,
     posted: AtomicUsize,
     pub database: Database,
@@ -49,17 +49,17 @@ impl Deployment {
         Self::on(options, settings, Database::Shared(Box::new(database))).await
     }
 
-    /// On a server of its own.
+    /// On a separate server.
     pub async fn with_own_server() -> Self {
         Self::on_server(OwnServer::start().await).await
     }
 
-    /// On a server of its own behind a pooler.
+    /// On a separate server behind a pooler.
     pub async fn with_own_pooler() -> Self {
         Self::on_server(OwnServer::start_pooled().await).await
     }
 
-    /// On what somebody else runs.
+    /// On an external database.
     pub async fn of_foreign(options: PgConnectOptions, settings: Settings) -> Self {
         Self::on(options, settings, Database::Foreign).await
     }
@@ -75,7 +75,7 @@ impl Deployment {
         Self { pool, receiver: Receiver::start(), settings, token, posted: AtomicUsize::new(0), database }
     }
 
-    /// Of the embedded server of a running process.
+    /// On the embedded server of a running process.
     pub fn of_embedded(options: PgConnectOptions, settings: Settings, token: String) -> Self {
         let (pool, receiver) = (pool(options), Receiver::start());
         Self { pool, receiver, settings, token, posted: AtomicUsize::new(0), database: Database::Foreign }
@@ -84,7 +84,7 @@ impl Deployment {
     pub fn server(&self) -> &OwnServer {
         match &self.database {
             Database::Own(server) => server,
-            Database::Shared(_) | Database::Foreign => panic!("the test did not ask for a server of its own"),
+            Database::Shared(_) | Database::Foreign => panic!("the test has no separate server"),
         }
     }
 
@@ -92,7 +92,7 @@ impl Deployment {
         service.client(&self.token)
     }
 
-    /// Gives each agent a webhook at `/{agent}` that hears of all messages.
+    /// Gives each agent a webhook at `/{agent}` that receives all messages.
     pub async fn configure(&self, api: &Service, agents: &[String]) {
         let admin = self.client(api);
         for agent in agents {
@@ -105,8 +105,8 @@ impl Deployment {
         }
     }
 
-    /// Posts `count` events in turn to the agents, in batches through the APIs in turn, as a careful client: what was
-    /// not answered is posted again with the same idempotency keys.
+    /// Posts `count` events, in batches, round-robin over the agents and the APIs. Like a careful client it posts events
+    /// without a response again, with the same idempotency keys.
     pub async fn post(&self, apis: &[Client], agents: &[String], count: usize) -> Vec<EventId> {
         let mut accepted = Vec::with_capacity(count);
         let first = self.posted.fetch_add(count, Ordering::Relaxed);
@@ -144,7 +144,7 @@ async fn token(pool: &PgPool) -> String {
     tokens::create(pool, &new).await.unwrap().1.expose()
 }
 
-/// Connections that a stopped server does not spoil.
+/// Connections that still work after a server restart.
 fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect_lazy_with(options)
 }

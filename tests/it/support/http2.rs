@@ -1,4 +1,4 @@
-//! An HTTP/2 receiver that speaks in frames (RFC 9113), so that it can give streams up in every way.
+//! An HTTP/2 receiver that writes frames itself (RFC 9113), so that it can abort streams in every way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,24 +27,24 @@ pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// What a connection does; the last one of the script goes for all that follow.
+/// The behavior of a connection; the last of the script applies to all further connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// Answers every stream with 200.
+    /// Returns 200 on every stream.
     Answers,
-    /// Answers the first stream, then says GOAWAY and keeps the connection open.
+    /// Returns 200 on the first stream, then sends GOAWAY and keeps the connection open.
     AnswersThenGoesAway,
-    /// Says GOAWAY before any request, and keeps the connection open.
+    /// Sends GOAWAY before any request, and keeps the connection open.
     GoesAwayAtOnce,
-    /// Says GOAWAY at the first headers, naming a last stream below, and keeps the connection open.
+    /// Sends GOAWAY at the first headers with a lower last stream, and keeps the connection open.
     GoesAway { code: u32 },
-    /// Resets each stream at its headers.
+    /// Resets each stream when its headers arrive.
     ResetsStreams { code: u32 },
     /// Reads the whole request, then resets the stream.
     ResetsAfterRequest { code: u32 },
-    /// Reads the whole request, says GOAWAY with this stream as the last one that counts, and closes.
+    /// Reads the whole request, sends GOAWAY with this stream as the last processed one, and closes.
     GoesAwayAfterRequest,
-    /// Reads the whole request and says nothing.
+    /// Reads the whole request and sends no response.
     NeverAnswers,
 }
 
@@ -89,12 +89,12 @@ impl Http2Receiver {
         self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Requests that began.
+    /// Started requests.
     pub(crate) fn streams(&self) -> usize {
         self.record.streams.load(Ordering::SeqCst)
     }
 
-    /// The bodies of the requests that came whole to a step that processes them.
+    /// The bodies of complete requests whose step processes them.
     pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.record.bodies.lock().unwrap().clone()
     }
@@ -151,7 +151,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, step: Step, rec
     }
 }
 
-/// What comes after a whole request.
+/// The step after a complete request.
 async fn finish<S: AsyncWrite + Unpin>(
     stream: &mut S,
     step: Step,
@@ -161,7 +161,7 @@ async fn finish<S: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     let process = || record.bodies.lock().unwrap().push(body);
     match step {
-        // Given up at the headers.
+        // Rejected at the headers.
         Step::GoesAwayAtOnce | Step::GoesAway { .. } | Step::ResetsStreams { .. } => Ok(()),
         Step::Answers => {
             process();

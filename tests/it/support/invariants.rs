@@ -1,8 +1,8 @@
-//! What must hold of every deployment, whatever was done to it.
+//! Invariants of every deployment, whatever faults it had.
 //!
-//! I1: at most one request per delivery, always. I2: each accepted delivery has exactly one outcome once drained, and
-//! nothing is left of it in the queue. I3: `delivered` means that the receiver saw it. I4: what is still ready was never
-//! seen. What is `interrupted` shows in the API.
+//! I1: at most one request per delivery, always. I2: after draining, each accepted delivery has exactly one outcome, and the
+//! queue keeps nothing of it. I3: `delivered` means that the receiver saw the request. I4: the receiver never saw a delivery
+//! that is still ready. The API also lists the `interrupted` deliveries.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::client::Client;
 use super::deployment::{Deployment, TENANT};
 use super::waiting::within;
 
-/// What became of the deliveries.
+/// The outcomes of the deliveries.
 #[derive(Debug)]
 pub struct Tally {
     pub outcomes: HashMap<DeliveryId, Outcome>,
@@ -42,12 +42,12 @@ impl Tally {
 }
 
 impl Deployment {
-    /// Waits until nothing is ready and nothing is started.
+    /// Waits until no delivery is ready or started.
     pub async fn drained(&self, deadline: Duration) {
-        within(deadline, "all deliveries have their outcome", async || self.left().await == Some((0, 0))).await;
+        within(deadline, "all deliveries have an outcome", async || self.left().await == Some((0, 0))).await;
     }
 
-    /// Deliveries that are ready, and claims with deliveries; `None` while the database is away.
+    /// The number of ready deliveries, and of claims with deliveries; `None` while the database is unreachable.
     pub async fn left(&self) -> Option<(i64, i64)> {
         let query = "SELECT (SELECT count(*) FROM flametree.ready_deliveries),
                             (SELECT count(*) FROM flametree.claims WHERE delivery_ids <> '{}')";
@@ -55,23 +55,23 @@ impl Deployment {
         Some((row.get(0), row.get(1)))
     }
 
-    /// I4, at any moment.
-    pub async fn assert_what_is_ready_was_never_seen(&self) {
-        // In this order: what is seen now and ready later was seen while it was ready, or put back after it was sent.
+    /// I4, at any time.
+    pub async fn assert_ready_deliveries_were_never_seen(&self) {
+        // In this order: a delivery seen now and ready later was seen while it was ready, or released after it was sent.
         let seen = self.receiver.seen_once();
         let ready = ids(&self.pool, "SELECT id FROM flametree.ready_deliveries").await;
         let both: Vec<_> = seen.intersection(&ready).collect();
         assert!(both.is_empty(), "seen and still ready: {both:?}");
     }
 
-    /// All invariants of a drained deployment; `accepted` is what clients were told.
+    /// All invariants of a drained deployment; `accepted` are the events whose acceptance clients know of.
     pub async fn assert_drained(&self, api: &Client, accepted: &[EventId]) -> Tally {
         assert_eq!(self.left().await, Some((0, 0)), "the queue is not empty");
         let expected = self.expected(accepted).await;
         let tally = self.tally().await;
         let unfinished: Vec<_> = expected.iter().filter(|id| !tally.outcomes.contains_key(id)).collect();
         assert!(unfinished.is_empty(), "{} without an outcome: {unfinished:?}", unfinished.len());
-        assert_eq!(tally.outcomes.len(), expected.len(), "outcomes of deliveries that nobody was told of");
+        assert_eq!(tally.outcomes.len(), expected.len(), "outcomes of deliveries that were never accepted");
         let unseen: Vec<_> = tally.of(Outcome::Delivered).filter(|id| !tally.seen.contains(id)).collect();
         assert!(unseen.is_empty(), "delivered and never seen: {unseen:?}");
         let strange: Vec<_> = tally.seen.iter().filter(|id| !expected.contains(id)).collect();
@@ -81,7 +81,7 @@ impl Deployment {
             assert!(sent.is_empty(), "{} and yet seen: {sent:?}", unsent.as_str());
         }
         let interrupted: HashSet<_> = tally.of(Outcome::Interrupted).collect();
-        assert_eq!(listed_as_interrupted(api).await, interrupted, "the API shows others as interrupted");
+        assert_eq!(listed_as_interrupted(api).await, interrupted, "the API lists other deliveries as interrupted");
         tally
     }
 
@@ -98,8 +98,8 @@ impl Deployment {
         Tally { outcomes, seen }
     }
 
-    /// Every delivery that the accepted events were fanned out to. Events that the database has and no client was told
-    /// of are accepted too.
+    /// Every delivery of the accepted events. Events that the database has without a response to any client count as
+    /// accepted too.
     async fn expected(&self, accepted: &[EventId]) -> HashSet<DeliveryId> {
         let rows = sqlx::raw_sql("SELECT id, (deliveries + replays)::smallint FROM flametree.events")
             .fetch_all(&self.pool)

@@ -1,4 +1,4 @@
-//! An identity provider of the tests: keys of every type, and tokens right or wrong in any way.
+//! A fake identity provider: keys of every type, and valid and invalid tokens of every kind.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ use super::wire::answer;
 /// The secret that most tests share with the provider.
 pub(crate) const SECRET: &str = "a secret of the tests, which is longer than 32 bytes";
 
-/// Users by the secret of the tests.
+/// Users whose tokens are signed with the tests' secret.
 pub(crate) fn by_secret() -> Settings {
     by_key(Key::from_secret(SECRET).unwrap())
 }
@@ -24,18 +24,18 @@ pub(crate) fn by_key(key: Key) -> Settings {
     Settings { keys: KeySource::One(key), issuer: None, audience: None }
 }
 
-/// Users by what the URL publishes.
+/// Users whose tokens are signed with the keys at the URL.
 pub(crate) fn by_url(url: &str, bounds: Bounds) -> Settings {
     let keys = KeySource::Published { url: url.parse().unwrap(), extra_roots: Vec::new(), bounds };
     Settings { keys, issuer: None, audience: None }
 }
 
-/// Claims that are right for ten minutes.
+/// Claims that are valid for ten minutes.
 pub(crate) fn claims(role: Role, tenant: &str) -> Value {
     json!({"sub": "user-7", "tenant_id": tenant, "role": role.as_str(), "exp": in_seconds(600)})
 }
 
-/// The claims with one of them otherwise; null takes it away.
+/// The claims with one of them changed; null removes it.
 pub(crate) fn with(mut claims: Value, name: &str, value: Value) -> Value {
     match value {
         Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
@@ -48,12 +48,12 @@ pub(crate) fn in_seconds(seconds: i64) -> i64 {
     chrono::Utc::now().timestamp() + seconds
 }
 
-/// A good token by the secret of the tests.
+/// A valid token signed with the tests' secret.
 pub(crate) fn person(role: Role, tenant: &str) -> String {
     Signer::secret(SECRET).token(&claims(role, tenant))
 }
 
-/// Who signs.
+/// A signing key.
 pub(crate) enum Signer {
     Hs256(hmac::Key),
     Rs256(RsaKeyPair),
@@ -66,7 +66,7 @@ impl Signer {
         Self::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
     }
 
-    /// The key that everybody knows: RFC 7515, A.2. Others cannot be made with ring.
+    /// The published key of RFC 7515, A.2. ring cannot generate RSA keys.
     pub(crate) fn rsa() -> Self {
         let part = |index: usize| URL_SAFE_NO_PAD.decode(RFC_7515_RSA[index]).unwrap();
         let components = ring::rsa::KeyPairComponents {
@@ -102,12 +102,12 @@ impl Signer {
         self.token_with(&json!({"alg": self.algorithm(), "typ": "JWT"}), claims)
     }
 
-    /// Signed by the key of that name.
+    /// Signed by the key with that id.
     pub(crate) fn named(&self, kid: &str, claims: &Value) -> String {
         self.token_with(&json!({"alg": self.algorithm(), "kid": kid}), claims)
     }
 
-    /// Signed under a header that may lie.
+    /// Signed with a header that may be wrong.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes())))
@@ -134,11 +134,11 @@ impl Signer {
         }
     }
 
-    /// The public key as a file has it; not of RSA, whose PEM is tested by the published example.
+    /// The public key as PEM; not for RSA, whose PEM is tested with the published example.
     pub(crate) fn pem(&self) -> String {
         match self {
             Self::Es256(key) | Self::EdDsa(key) => key.public_key_pem(),
-            Self::Hs256(_) | Self::Rs256(_) => panic!("there is no PEM of this"),
+            Self::Hs256(_) | Self::Rs256(_) => panic!("no PEM for this key"),
         }
     }
 
@@ -165,7 +165,7 @@ pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", part(header), part(claims))
 }
 
-/// The answer of a provider that publishes these keys.
+/// The response of a provider that publishes these keys.
 pub(crate) fn published(keys: &[Value]) -> Vec<u8> {
     answer("200 OK", "content-type: application/json\r\n", json!({"keys": keys}).to_string().as_bytes())
 }

@@ -1,4 +1,4 @@
-//! A delivery to send, and a client that may reach this machine.
+//! A delivery to send, and a client that may connect to this machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use super::{names, tls};
 
-/// Long enough for a busy machine to answer in.
+/// Long enough for responses of a busy machine.
 const PATIENT: Duration = Duration::from_secs(10);
-/// For receivers that never answer: the test waits this long.
+/// For unresponsive receivers: the test waits this long.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
-/// Whose events and endpoints these are.
+/// The tenant of these events and endpoints.
 pub(crate) fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
 }
@@ -67,7 +67,7 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
     }
 }
 
-/// Of a receiver that never answers.
+/// For an unresponsive receiver.
 pub(crate) fn impatient(url: &str) -> Endpoint {
     Endpoint { timeout: IMPATIENT, ..endpoint(url) }
 }
@@ -85,19 +85,19 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// For a client whose refusals nobody reads.
+/// For a client whose rejections are not read.
 pub(crate) fn metrics() -> Metrics {
     Metrics::new("test", "test")
 }
 
-/// A client for which every name is this machine.
+/// A client that resolves every name to this machine.
 pub(crate) fn client() -> HttpClient {
     HttpClient::with_lookup(&settings(), &metrics(), names::all_here()).unwrap()
 }
 
-/// Sends a fresh delivery. An attempt that outlives every deadline fails the test.
+/// Sends a new delivery. The test fails if the attempt exceeds every deadline.
 pub(crate) async fn attempt(client: &HttpClient, endpoint: &Endpoint) -> Attempt {
     let delivery = delivery();
     let attempt = webhook::send(client, endpoint, &delivery, false, Utc::now());
-    tokio::time::timeout(3 * PATIENT, attempt).await.expect("the attempt outlived its deadline")
+    tokio::time::timeout(3 * PATIENT, attempt).await.expect("the attempt exceeded its deadline")
 }

@@ -1,6 +1,6 @@
-//! A receiver on real sockets that misbehaves as told, and remembers what it was sent.
+//! A receiver on real sockets with a chosen fault, which records its requests.
 //!
-//! It speaks HTTP/1.1 in raw bytes, so that it can say what no HTTP library would.
+//! It writes raw HTTP/1.1, so that it can send what no HTTP library would.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,14 +18,14 @@ use super::tls::{Authority, Certificate, HOST};
 use super::waiting::eventually;
 use super::wire::{Seen, read_head};
 
-/// What the receiver does with each connection.
+/// The receiver's behavior on each connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Behaviour {
-    /// Answers each request with these bytes and keeps the connection.
+    /// Sends these bytes for each request and keeps the connection.
     Answers(Vec<u8>),
-    /// Answers the first request and closes the connection, without having announced it.
+    /// Responds to the first request and closes the connection without notice.
     AnswersThenCloses(Vec<u8>),
-    /// Sends these bytes for ever, a few at a time, after the request.
+    /// Sends these bytes endlessly, a few at a time, after the request.
     Drips {
         head: &'static str,
         drop: &'static str,
@@ -33,15 +33,15 @@ pub(crate) enum Behaviour {
     HangsAfterAccept,
     HangsMidHeaders,
     ResetsOnAccept,
-    /// Resets when the head is there; the body is left unread.
+    /// Resets after the headers; the body is not read.
     ResetsAfterHead,
-    /// Resets when the whole request is there.
+    /// Resets after the whole request.
     ResetsAfterRequest,
     /// Sends these bytes after the request, then resets.
     ResetsMidAnswer(&'static str),
-    /// Sends these bytes without having read anything.
+    /// Sends these bytes without reading anything.
     SpeaksFirst(&'static str),
-    /// Promises a gigabyte and sends it until the other side has enough.
+    /// Announces a gigabyte and sends it until the client stops reading.
     Floods,
 }
 
@@ -88,7 +88,7 @@ impl Receiver {
         Self::listen("127.0.0.1:0", behaviour, None).await
     }
 
-    /// On a certain address of this machine.
+    /// On the given address of this machine.
     pub(crate) async fn start_on(address: &str, behaviour: Behaviour) -> Self {
         Self::listen(address, behaviour, None).await
     }
@@ -114,7 +114,7 @@ impl Receiver {
         format!("https://{HOST}:{}/hook", self.address.port())
     }
 
-    /// From the next request on, also of open connections.
+    /// Starting with the next request, also on open connections.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.record.behaviour.lock().unwrap() = behaviour;
     }
@@ -127,12 +127,12 @@ impl Receiver {
         self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until this many connections were closed by [`Behaviour::AnswersThenCloses`].
+    /// Waits until [`Behaviour::AnswersThenCloses`] has closed this many connections.
     pub(crate) async fn closed(&self, connections: usize) {
         eventually("the receiver closes", || self.record.closed.load(Ordering::SeqCst) >= connections).await;
     }
 
-    /// Waits until this many connections have come to their end, on both sides.
+    /// Waits until this many connections have ended on both sides.
     pub(crate) async fn ended(&self, connections: usize) {
         eventually("the connections end", || self.record.ended.load(Ordering::SeqCst) >= connections).await;
     }
@@ -149,7 +149,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, record: Arc<Rec
         let (tls, record) = (tls.clone(), Arc::clone(&record));
         tokio::spawn(async move {
             match tls {
-                // An error is the client's end of the connection.
+                // An error means that the client closed the connection.
                 None => drop(serve(stream, &record).await),
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
@@ -162,7 +162,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, record: Arc<Rec
     }
 }
 
-/// A stream that can be closed by RST instead of FIN.
+/// A stream that can be closed with RST instead of FIN.
 trait Socket: AsyncRead + AsyncWrite + Unpin {
     fn tcp(&self) -> &TcpStream;
 }
@@ -184,7 +184,7 @@ fn reset(stream: impl Socket) {
     drop(stream);
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     match record.behaviour() {
         Behaviour::ResetsOnAccept => {
@@ -199,7 +199,7 @@ async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     }
     loop {
         let (head, rest) = read_head(&mut stream).await?;
-        // Asked again for each request: the test may have changed it meanwhile.
+        // Read for each request, because the test may have changed it.
         let behaviour = record.behaviour();
         if let Behaviour::ResetsAfterHead = behaviour {
             record.seen.lock().unwrap().push(Seen { head, body: Vec::new() });
@@ -215,7 +215,7 @@ async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     }
 }
 
-/// Ends a connection on which a whole request has come.
+/// Ends a connection after a complete request.
 async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Record) -> io::Result<()> {
     match behaviour {
         Behaviour::AnswersThenCloses(answer) => {
@@ -252,7 +252,7 @@ async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Reco
         Behaviour::ResetsMidAnswer(beginning) => {
             stream.write_all(beginning.as_bytes()).await?;
             stream.flush().await?;
-            // A reset discards what the other side has not read yet.
+            // A reset discards data that the client has not read yet.
             tokio::time::sleep(Duration::from_millis(50)).await;
             reset(stream);
             Ok(())

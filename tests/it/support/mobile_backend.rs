@@ -1,4 +1,4 @@
-//! The backend of `examples/mobile-push`, run as its README says, between a real service and the stand-ins.
+//! The backend of `examples/mobile-push`, started as in its README, between a real service and fake push services.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::tls::Authority;
 
 const APP_SECRET: &str = "the secret of the app's sessions, of 32 bytes or more";
 
-/// A new RSA key: its private half as PEM, and its public half as PKCS #1.
+/// A new RSA key: its private key as PEM, and its public key as PKCS #1.
 const NEW_RSA_KEY: &str = "
 import base64
 from cryptography.hazmat.primitives import serialization as s
@@ -55,7 +55,7 @@ fn python() -> Command {
 }
 
 impl Backend {
-    /// For an agent whose messages are signed by this secret.
+    /// For an agent with this signing secret.
     pub(crate) async fn start(secret: &str) -> Self {
         let keys = python().args(["-c", NEW_RSA_KEY]).output().unwrap();
         let keys = String::from_utf8(keys.stdout).unwrap();
@@ -77,7 +77,7 @@ impl Backend {
         backend
     }
 
-    /// Starts it on the database that is there.
+    /// Starts it on the existing database.
     pub(crate) fn run(&mut self) {
         let mut child = python()
             .args(["-m", "mobile_push"])
@@ -99,11 +99,11 @@ impl Backend {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.process = Some(child);
-        let port = line.trim().strip_prefix("port ").expect("the backend tells its port");
+        let port = line.trim().strip_prefix("port ").expect("the backend prints its port");
         self.url = format!("http://127.0.0.1:{port}");
     }
 
-    /// As a power cut would.
+    /// Like a power failure.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -111,7 +111,7 @@ impl Backend {
         }
     }
 
-    /// What the customer's app does when it starts (PUT) and when the customer signs out (DELETE).
+    /// The request of the customer's app at its start (PUT) or at the customer's sign-out (DELETE).
     pub(crate) async fn device(&self, method: Method, customer: &str, device: &Value) -> u16 {
         let claims = json!({"sub": customer, "exp": in_seconds(600)});
         self.device_by(method, &Signer::secret(APP_SECRET).token(&claims), device).await
@@ -122,7 +122,7 @@ impl Backend {
         request.body(device.to_string()).send().await.unwrap().status().as_u16()
     }
 
-    /// A message by hand, signed by a secret `age` ago.
+    /// A message built by the test, signed with a secret `age` ago.
     pub(crate) async fn message(&self, secret: &str, id: &str, message: &Value, age: Duration) -> u16 {
         let body = message.to_string();
         let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();

@@ -1,4 +1,4 @@
-//! What several topics need.
+//! Code that several topics share.
 
 pub mod api;
 pub(crate) mod browser;

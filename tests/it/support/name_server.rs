@@ -1,4 +1,4 @@
-//! A name server on this machine, which answers as told, or not at all, and remembers what it was asked.
+//! A name server on this machine with responses set by the test, or none, which records its queries.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// What it says to a question.
+/// Its response to a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// One IPv4 address and its TTL in seconds; no IPv6 address.
@@ -43,12 +43,12 @@ impl NameServer {
         Self { address, record, task }
     }
 
-    /// From the next question on.
+    /// Starting with the next query.
     pub fn answer(&self, rule: impl Fn(&str) -> Reply + Send + 'static) {
         *self.record.rule.lock().unwrap() = Box::new(rule);
     }
 
-    /// The names of all questions for IPv4 addresses, repeated packets included.
+    /// The names of all queries for IPv4 addresses, including repeated packets.
     pub fn asked(&self) -> Vec<String> {
         self.record.asked.lock().unwrap().clone()
     }
@@ -59,7 +59,7 @@ async fn serve(socket: UdpSocket, record: Arc<Record>) {
     loop {
         let (length, peer) = socket.recv_from(&mut packet).await.unwrap();
         if let Some(answer) = answer(&packet[..length], &record) {
-            // A client that has gone needs no answer.
+            // A client that has stopped needs no response.
             socket.send_to(&answer, peer).await.ok();
         }
     }
@@ -86,7 +86,7 @@ fn answer(query: &[u8], record: &Record) -> Option<Vec<u8>> {
         Reply::Address(..) => (0, u8::from(is_ipv4)),
     };
     let mut answer = query[..2].to_vec();
-    // A response to a recursive query, by a server that recurses.
+    // A response to a recursive query, with recursion available.
     answer.extend([0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]);
     answer.extend(question);
     if let (Reply::Address(address, ttl), 1) = (reply, answers) {

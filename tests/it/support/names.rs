@@ -1,4 +1,4 @@
-//! Look-ups of host names with answers of the test's choice, which are not kept.
+//! Lookups of host names with results set by the test, without a cache.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use flametree_notify::channels::{Found, Lookup, LookupError};
 /// What a name resolves to.
 pub type Addresses = Result<Vec<IpAddr>, LookupError>;
 
-/// A look-up that answers at once.
+/// A lookup that returns at once.
 pub fn names(answer: impl Fn(&str) -> Addresses + Send + Sync + 'static) -> Lookup {
     slow_names(move |host| (Duration::ZERO, answer(host)))
 }
 
-/// A look-up that answers after a while.
+/// A lookup that returns after a delay.
 pub fn slow_names(answer: impl Fn(&str) -> (Duration, Addresses) + Send + Sync + 'static) -> Lookup {
     Arc::new(move |host| {
         let (delay, found) = answer(host);
@@ -25,7 +25,7 @@ pub fn slow_names(answer: impl Fn(&str) -> (Duration, Addresses) + Send + Sync +
     })
 }
 
-/// A look-up for which every name is this machine.
+/// A lookup that resolves every name to this machine.
 pub fn all_here() -> Lookup {
     names(|_host| Ok(vec![Ipv4Addr::LOCALHOST.into()]))
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one test, for tests that stop it, crash it or change all of it.
+//! A separate PostgreSQL server for tests that stop it, crash it or change its settings.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::temp_dir::TempDir;
 
 const NAME: &str = "flametree";
 
-/// How PostgreSQL is told to stop.
+/// How to stop PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Ends all sessions and writes a checkpoint.
     Fast,
-    /// As a crash: the next start replays the log.
+    /// Like a crash: the next start replays the write-ahead log.
     Immediate,
 }
 
@@ -39,8 +39,8 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// A running server with the current schema, and PostgreSQL's default durability; behind a pooler where the tests are
-    /// to go through one.
+    /// A running server with the current schema and PostgreSQL's default durability; behind a pooler if the tests are to
+    /// use one.
     pub async fn start() -> Self {
         let mut server = Self::start_direct().await;
         if pooler::url_of_shared().is_some() {
@@ -49,7 +49,7 @@ impl OwnServer {
         server
     }
 
-    /// The same, behind a pooler.
+    /// The same, always behind a pooler.
     pub async fn start_pooled() -> Self {
         let mut server = Self::start_direct().await;
         server.put_behind_pooler().await;
@@ -60,7 +60,7 @@ impl OwnServer {
         self.pooler = Some(Pooler::start(self.directory.path(), None).await);
     }
 
-    /// The same, whatever the other tests go through.
+    /// The same, never behind a pooler.
     pub async fn start_direct() -> Self {
         let server = Self::prepare();
         let data = server.data();
@@ -88,7 +88,7 @@ impl OwnServer {
         server
     }
 
-    /// Past any pooler.
+    /// Bypasses any pooler.
     pub fn connect_options(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(self.directory.path())
@@ -115,7 +115,7 @@ impl OwnServer {
         self.run("pg_ctl", &["stop", "--silent", "--wait", "--pgdata", &self.data(), "--mode", stop.mode()]);
     }
 
-    /// Comes back when connections are accepted.
+    /// Returns when the server accepts connections.
     pub fn start_again(&self) {
         let options = std::fs::read_to_string(self.directory.path().join("options")).unwrap();
         let log = format!("{}/log", self.data());
@@ -160,7 +160,7 @@ fn server_user() -> Option<User> {
     geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("the user postgres"))
 }
 
-/// Where the newest installed PostgreSQL has its programs.
+/// The directory of the newest installed PostgreSQL's programs.
 pub fn programs() -> PathBuf {
     folder_by("postgres-programs")
 }

@@ -1,4 +1,4 @@
-//! pgbouncer in transaction mode before the server of one test.
+//! pgbouncer in transaction mode in front of one test's server.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -8,20 +8,20 @@ use std::sync::Mutex;
 
 use super::waiting::eventually;
 
-/// What `scripts/pgbouncer` listens on.
+/// The address on which `scripts/pgbouncer` listens.
 pub const PORT: u16 = 6432;
 
-/// Ends with the test.
+/// Stops with the test.
 pub struct Pooler {
-    /// Of the server's socket, and of its own.
+    /// The directory of the server's socket and the pooler's.
     directory: PathBuf,
-    /// Where the server is, if not there.
+    /// The server's address, if it is not that socket.
     server: Option<SocketAddr>,
     child: Mutex<Child>,
 }
 
 impl Pooler {
-    /// Before the server whose socket is in the directory, or which is at an address.
+    /// In front of the server with a socket in this directory, or at this address.
     pub async fn start(directory: &Path, server: Option<SocketAddr>) -> Self {
         let child = Mutex::new(spawn(directory, server));
         let pooler = Self { directory: directory.to_owned(), server, child };
@@ -36,7 +36,7 @@ impl Pooler {
         child.wait().unwrap();
     }
 
-    /// Comes back when connections are accepted.
+    /// Returns when it accepts connections.
     pub async fn start_again(&self) {
         *self.child.lock().unwrap() = spawn(&self.directory, self.server);
         self.listens().await;
@@ -54,8 +54,8 @@ impl Drop for Pooler {
     }
 }
 
-/// The shared server behind a pooler, where the tests are to go through one: `POOLER=pgbouncer scripts/with-postgres`.
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to reach their server")]
+/// The shared server behind a pooler, if the tests are to use one: `POOLER=pgbouncer scripts/with-postgres`.
+#[expect(clippy::disallowed_methods, reason = "the environment tells tests how to reach their server")]
 pub fn url_of_shared() -> Option<String> {
     std::env::var("TEST_POOLER_URL").ok()
 }

@@ -1,9 +1,9 @@
-//! A fresh database for each test, on the server that `scripts/with-postgres` has made.
+//! A new database for each test, on the server that `scripts/with-postgres` starts.
 //!
-//! The migrations run once per schema, into a template; a test's database is a copy of it, which takes milliseconds.
-//! With `POOLER=pgbouncer` everything but the making of databases goes through the pooler.
+//! The migrations run once per schema, in a template; a test's database is a copy of it, which takes milliseconds.
+//! With `POOLER=pgbouncer` everything except the creation of databases uses the pooler.
 //!
-//! Templates are named after the migrations they hold, so that one from before a change is never used.
+//! Templates are named after their migrations, so that an outdated one is never used.
 
 use std::ops::Deref;
 use std::str::FromStr as _;
@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use super::pooler;
 
-/// Guards the making of the template against other test processes: any number that nobody else uses.
+/// Lock key that guards the creation of the template against other test processes; used for nothing else.
 const TEMPLATE_LOCK: i64 = 0x0066_6c61_6d65_7472;
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
-/// A database with the current schema and nothing in it, dropped at the end of the test.
+/// An empty database with the current schema, dropped at the end of the test.
 pub struct TestDatabase {
     pub pool: PgPool,
     options: PgConnectOptions,
@@ -36,29 +36,29 @@ impl TestDatabase {
     pub async fn with_connections(max_connections: u32) -> Self {
         let template = TEMPLATE.get_or_init(migrated_template).await;
         let name = format!("test_{}", Uuid::new_v4().simple());
-        // PostgreSQL copies a template only while nobody is connected to it, and nobody is.
+        // PostgreSQL copies a template only while it has no connections.
         run(&mut server().await, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
         let options = options_of(&service_url()).database(&name);
         let pool = PgPoolOptions::new().max_connections(max_connections).connect_with(options.clone()).await.unwrap();
         Self { pool, options, name }
     }
 
-    /// For a second pool, and for one connection past it.
+    /// For a second pool, and for a connection outside the pool.
     pub fn connect_options(&self) -> PgConnectOptions {
         self.options.clone()
     }
 
-    /// Past any pooler, for who needs a session or looks at those of others.
+    /// Bypasses any pooler, for code that needs a session or inspects other sessions.
     pub fn direct_options(&self) -> PgConnectOptions {
         server_options().database(&self.name)
     }
 
-    /// For a process of its own: `DATABASE_URL`.
+    /// For a separate process: `DATABASE_URL`.
     pub fn url(&self) -> String {
         self.url_on(&service_url())
     }
 
-    /// Past any pooler: `DATABASE_LISTEN_URL`.
+    /// Bypasses any pooler: `DATABASE_LISTEN_URL`.
     pub fn direct_url(&self) -> String {
         self.url_on(&server_url())
     }
@@ -78,10 +78,10 @@ impl Deref for TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Also when the test has failed, and whatever is still connected.
+    /// Also after a failed test, with connections still open.
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // The test's runtime ends with it: a thread with a runtime of its own does not.
+        // The test's runtime stops with the test, so a thread with a separate runtime drops the database.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { run(&mut server().await, statement).await });
@@ -92,13 +92,13 @@ impl Drop for TestDatabase {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which server is theirs")]
+#[expect(clippy::disallowed_methods, reason = "the environment tells tests which server to use")]
 fn server_url() -> String {
     std::env::var("TEST_DATABASE_URL")
         .expect("TEST_DATABASE_URL is not set: run `make test`, or `scripts/with-postgres cargo test ...`")
 }
 
-/// As the service reaches it.
+/// As the service connects to it.
 fn service_url() -> String {
     pooler::url_of_shared().unwrap_or_else(server_url)
 }
@@ -120,14 +120,14 @@ async fn run(connection: &mut PgConnection, statement: String) {
     sqlx::raw_sql(statement).execute(connection).await.unwrap();
 }
 
-/// The name of a database with the current schema; made if it is not there.
+/// The name of a template database with the current schema; created if it does not exist.
 async fn migrated_template() -> String {
     let name = format!("template_{}", &schema::digest()[..16]);
     let mut server = server().await;
-    // Held by this connection until it closes.
+    // This connection holds the lock until it closes.
     run(&mut server, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
     if !exists(&mut server, &name).await {
-        // Renamed when it is whole: a test process that was killed in between leaves no half of a template.
+        // Renamed when complete, so that a killed test process leaves no incomplete template.
         run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
         let options = server_options().database(&format!("{name}_new"));
@@ -146,7 +146,7 @@ async fn exists(server: &mut PgConnection, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn tests_have_databases_of_their_own_with_the_schema_and_leave_none() {
+async fn tests_have_separate_databases_with_the_schema_and_drop_them() {
     let (one, other) = tokio::join!(TestDatabase::new(), TestDatabase::new());
     for database in [&one, &other] {
         let statement = "SELECT to_regclass('flametree.events') IS NOT NULL AND to_regclass('own') IS NULL";

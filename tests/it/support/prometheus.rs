@@ -1,5 +1,5 @@
-//! The real Prometheus with the files of `dashboards/`, only faster: it scrapes and evaluates twice a second, and minutes
-//! of the rules are seconds.
+//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes and evaluates twice a second, and minutes in
+//! the rules are seconds.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use super::temp_dir::TempDir;
 use super::waiting::within;
 
 const PORT: u16 = 9090;
-/// Longer than any alert takes to fire or to end, with the service's own pace of counting.
+/// Longer than any alert takes to fire or to end, at the service's usual interval of counting.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What is waited for in the rules, and for how long here: what differs keeps its order.
+/// The waiting times in the rules, and their values here, in the same relative order.
 const FASTER: &[(&str, &str)] = &[
     ("[5m]", "[5s]"),
     ("[15m]", "[5s]"),
@@ -69,7 +69,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Scrapes these processes from now on.
+    /// Scrapes these processes, starting now.
     pub fn scrape(&self, services: &[&Service]) {
         let targets: Vec<String> = services.iter().map(|service| service.metrics_address().to_string()).collect();
         let aside = self.directory.path().join("targets.new");
@@ -77,7 +77,7 @@ impl Prometheus {
         std::fs::rename(aside, self.directory.path().join("targets.json")).unwrap();
     }
 
-    /// The series that a query gives now.
+    /// The current result of a query.
     pub async fn query(&self, query: &str) -> Vec<Value> {
         let query: String = byte_serialize(query.as_bytes()).collect();
         let data = self.get(&format!("/api/v1/query?query={query}")).await;
@@ -97,7 +97,7 @@ impl Prometheus {
         alerts.iter().any(|found| found["labels"]["alertname"] == alert && found["state"] == "firing")
     }
 
-    /// Waits until an alert fires, or did so in the last minute: some end by themselves. `fault` goes on meanwhile.
+    /// Waits until an alert fires or has fired in the last minute, because some end soon. Repeats `fault` until then.
     pub async fn fires(&self, alert: &str, mut fault: impl AsyncFnMut()) {
         let query = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
         let fires = async || {
@@ -135,7 +135,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// The rules with every wait shortened; none may be left as it was.
+/// The rules with every waiting time shortened; none may remain unchanged.
 fn faster(rules: &str) -> String {
     let rules = FASTER.iter().fold(rules.to_owned(), |rules, (real, fast)| {
         assert!(rules.contains(real), "no rule has {real:?}");
@@ -147,10 +147,10 @@ fn faster(rules: &str) -> String {
     rules
 }
 
-/// The configuration with targets from a file instead of from DNS.
+/// The configuration with targets from a file instead of DNS.
 fn scraping(config: &str) -> String {
-    let (before, discovery) = config.split_once("    dns_sd_configs:").expect("targets come from DNS");
-    assert_eq!(discovery.matches("job_name").count(), 0, "one job is known here");
+    let (before, discovery) = config.split_once("    dns_sd_configs:").expect("targets from DNS");
+    assert_eq!(discovery.matches("job_name").count(), 0, "the configuration has one job");
     let from_file = "    file_sd_configs:\n      - files: [targets.json]\n        refresh_interval: 1s\n";
     format!("{}{from_file}", before.replace(": 15s", ": 500ms"))
 }

@@ -1,4 +1,4 @@
-//! haproxy before the APIs, or before a primary and its standby.
+//! haproxy in front of the APIs, or of a primary and its standby.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -19,7 +19,7 @@ defaults
     default-server check inter 100ms fall 2 rise 2 on-marked-down shutdown-sessions
 ";
 
-/// It ends with the test.
+/// Stops with the test.
 pub(crate) struct Proxy {
     address: SocketAddr,
     child: Child,
@@ -27,7 +27,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Takes turns among the APIs that are ready.
+    /// Distributes requests round-robin over the ready APIs.
     pub(crate) async fn of_apis(apis: &[SocketAddr]) -> Self {
         let mut rules = "    mode http\n    balance roundrobin\n    option httpchk GET /readyz\n".to_owned();
         for (number, api) in apis.iter().enumerate() {
@@ -36,7 +36,7 @@ impl Proxy {
         Self::start(&rules).await
     }
 
-    /// Leads to the standby when the primary is gone.
+    /// Connects to the standby when the primary is unreachable.
     pub(crate) async fn of_servers(primary: &OwnServer, standby: &OwnServer) -> Self {
         let socket = |server: &OwnServer| format!("unix@{}/.s.PGSQL.5432", server.directory().display());
         let rules = format!(
@@ -70,7 +70,7 @@ impl Drop for Proxy {
 }
 
 fn spawn(configuration: &Path) -> Child {
-    // Of `scripts/install trixie`.
+    // Installed by `scripts/install trixie`.
     let mut command = Command::new(folder_by("trixie").join("usr/sbin/haproxy"));
     command.arg("-db").arg("-f").arg(configuration);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

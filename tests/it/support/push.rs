@@ -1,5 +1,5 @@
-//! Browsers that subscribe, and what a push service checks of what it is sent: the other side's half of RFC 8291 and 8292,
-//! by a library that the sender does not call.
+//! Browsers that subscribe, and the checks of a push service: the receiving side of RFC 8291 and 8292, with a library that the
+//! sender does not use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,18 +14,18 @@ pub(crate) const KEY: [&str; 2] = [
     "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY",
     "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4",
 ];
-/// RFC 8291, 5: of the user agent; here a second VAPID key.
+/// RFC 8291, 5: the user agent's key; here a second VAPID key.
 pub(crate) const OTHER_KEY: [&str; 2] = [
     "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94",
     "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
 ];
 pub(crate) const SUBJECT: &str = "mailto:push@flametree.dev";
 
-/// A browser and its one subscription.
+/// A browser with one subscription.
 pub(crate) struct Browser {
     key: Box<dyn LocalKeyPair>,
     auth: [u8; 16],
-    /// Path and query of its endpoint, a capability.
+    /// Path and query of its endpoint, which are a capability.
     pub(crate) path: String,
 }
 
@@ -39,7 +39,7 @@ impl Browser {
         format!("{origin}{}", self.path)
     }
 
-    /// What `PushSubscription.toJSON()` gives.
+    /// The result of `PushSubscription.toJSON()`.
     pub(crate) fn subscription(&self, origin: &str) -> Value {
         json!({
             "endpoint": self.endpoint(origin), "expirationTime": null,
@@ -55,7 +55,7 @@ impl Browser {
         URL_SAFE_NO_PAD.encode(self.auth)
     }
 
-    /// What the service worker gets of a message.
+    /// The decrypted message for the service worker.
     pub(crate) fn read(&self, seen: &Seen) -> Value {
         assert_eq!(seen.header("content-encoding"), "aes128gcm");
         assert!(seen.body.len() <= 4_096, "{} bytes", seen.body.len());
@@ -64,7 +64,7 @@ impl Browser {
     }
 }
 
-/// The claims of a VAPID token and the key that signed it, verified.
+/// The verified claims of a VAPID token, and the key that signed it.
 pub(crate) fn vapid(authorization: &str) -> (Value, String) {
     let parameters = authorization.strip_prefix("vapid ").unwrap();
     let parameter = |name: &str| {

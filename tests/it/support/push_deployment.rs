@@ -1,4 +1,4 @@
-//! A running service with browser push: users, their browsers, and events that concern them.
+//! A running service with browser push: users, their browsers, and events that notify them.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) struct Push {
     pub(crate) service: Service,
 }
 
-/// A push service that gives this answer.
+/// A push service with this response.
 pub(crate) async fn push_service(status: &str, headers: &str, body: &str) -> Receiver {
     Receiver::start(Behaviour::Answers(answer(status, headers, body.as_bytes()))).await
 }
@@ -32,7 +32,7 @@ pub(crate) fn origin(receiver: &Receiver) -> String {
 }
 
 impl Push {
-    /// Knows these push services, and what `more` sets.
+    /// Allows these push services and adds the settings in `more`.
     pub(crate) async fn start(receivers: &[&Receiver], more: impl FnOnce(Settings) -> Settings) -> Self {
         let mut deployment = Deployment::new().await;
         let hosts: Vec<_> = receivers.iter().map(|receiver| receiver.address.to_string()).collect();
@@ -59,7 +59,7 @@ impl Push {
         self.person(user).request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap()
     }
 
-    /// A new browser of a person.
+    /// A new browser of a user.
     pub(crate) async fn browser(&self, user: &str, name: &str, receiver: &Receiver) -> Browser {
         let browser = Browser::new(name);
         let answer = self.register(user, &browser, receiver).await;
@@ -67,7 +67,7 @@ impl Push {
         browser
     }
 
-    /// Posts an event of the session `s-1`, unless it says another; returns how many deliveries it has.
+    /// Posts an event, by default of the session `s-1`; returns its number of deliveries.
     pub(crate) async fn post(&self, event: &Value) -> i64 {
         let mut body = json!({"tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1"});
         body.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
@@ -85,7 +85,7 @@ impl Push {
         self.post(&json!({"type": "user_message", "text": text})).await
     }
 
-    /// The outcomes so far, in the order of acceptance, when nothing waits any more.
+    /// The outcomes so far in order of acceptance, after all deliveries have ended.
     pub(crate) async fn outcomes(&self) -> Vec<String> {
         self.deployment.drained(PATIENCE).await;
         let query = "SELECT outcome::text FROM flametree.deliveries ORDER BY id";
@@ -93,7 +93,7 @@ impl Push {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// What became of a person's browsers: `active`, or why not.
+    /// The state of a user's browsers: `active`, or why not.
     pub(crate) async fn fates(&self, user: &str) -> Vec<String> {
         let query = format!(
             "SELECT coalesce(disabled_reason, 'active') FROM flametree.push_subscriptions
@@ -104,12 +104,12 @@ impl Push {
     }
 }
 
-/// The settings with a VAPID key, or with several.
+/// The settings with one or more VAPID keys.
 pub(crate) fn with_key(settings: &Settings, key: &str) -> Settings {
     settings.clone().with("FLAMETREE_VAPID_PRIVATE_KEY", key).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
 }
 
-/// What this browser has got of a push service: kind and body of each message.
+/// The messages that this browser got from a push service: kind and body.
 pub(crate) fn got(browser: &Browser, receiver: &Receiver) -> Vec<(String, String)> {
     let line = format!("POST {} ", browser.path);
     let text = |value: &Value| value.as_str().unwrap().to_owned();

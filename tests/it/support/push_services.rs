@@ -1,5 +1,5 @@
-//! Stand-ins for the push services of phones, over HTTP/2 and TLS as the real ones: Google's, with the tokens that it is
-//! used by, and Apple's. They verify who sends as the real ones do, and say to each device's pushes what the test wants.
+//! Fake push services for phones over HTTP/2 and TLS, like the real ones: Google's, with its access tokens, and Apple's. They
+//! verify the sender as the real ones do, and give each device's pushes the response that the test sets.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,15 +25,15 @@ pub(crate) const TEAM: &str = "TEAM000001";
 pub(crate) const KEY_ID: &str = "KEY0000001";
 pub(crate) const TOPIC: &str = "com.example.shop";
 
-/// What is said to one push.
+/// The response to one push.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Status(u16, Value),
-    /// Nothing, for as long as the client waits.
+    /// No response, for as long as the client waits.
     Silence,
 }
 
-/// A push that came from who may send.
+/// A push from a verified sender.
 #[derive(Debug, Clone)]
 pub(crate) struct Push {
     pub(crate) device: String,
@@ -42,12 +42,12 @@ pub(crate) struct Push {
 }
 
 struct Record {
-    /// PKCS #1 of the service account, and the point of Apple's key.
+    /// PKCS #1 of the service account, and the public point of Apple's key.
     google_key: Vec<u8>,
     apple_key: Vec<u8>,
     pushes: Mutex<Vec<Push>>,
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,
-    /// How many tokens were handed out; only the last one is good.
+    /// The number of issued tokens; only the last one is valid.
     tokens: AtomicUsize,
     revoked: AtomicUsize,
 }
@@ -81,12 +81,12 @@ impl PushServices {
         Self { origin, record, task }
     }
 
-    /// What is said to the next pushes to the device; after these, that they are taken.
+    /// The responses to the next pushes to the device; later pushes succeed.
     pub(crate) fn will_say(&self, device: &str, replies: &[Reply]) {
         self.record.replies.lock().unwrap().insert(device.to_owned(), replies.iter().cloned().collect());
     }
 
-    /// Access tokens that were handed out until now are good no more.
+    /// Invalidates the access tokens issued so far.
     pub(crate) fn revoke(&self) {
         self.record.revoked.store(self.record.tokens.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -138,7 +138,7 @@ async fn serve(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes
     }
     let reply = record.reply(head.uri.path(), &head.headers, &body);
     let Reply::Status(status, body) = reply else {
-        // Held open until the client gives up.
+        // Kept open until the client stops waiting.
         drop(std::future::poll_fn(|context| respond.poll_reset(context)).await);
         return;
     };
@@ -176,7 +176,7 @@ impl Record {
         scripted.unwrap_or_else(|| Reply::Status(200, json!({"name": "projects/shop-1/messages/1"})))
     }
 
-    /// RFC 7523: a token for who can sign for the account.
+    /// RFC 7523: issues a token to a client that can sign for the account.
     fn access_token(&self, body: &[u8]) -> Reply {
         let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
         assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
@@ -199,7 +199,7 @@ impl Record {
     }
 }
 
-/// The header and the claims of a token, if it is signed by the key.
+/// The header and claims of a token, if the key signed it.
 fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Option<(Value, Value)> {
     let (message, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;

@@ -62,7 +62,7 @@ pub fn message(agent: &str, text: String) -> NewEvent {
     }
 }
 
-/// Accepts messages of customers, `message 0` and on, in one transaction.
+/// Accepts the customers' messages `message 0`, `message 1` and so on in one transaction.
 pub async fn accept_messages(db: &PgPool, agent: &str, count: usize) {
     let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
     accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
@@ -74,12 +74,12 @@ pub async fn worker(db: &PgPool) -> WorkerId {
     id
 }
 
-/// Claims from the endpoint's beginning.
+/// Claims from the start of the endpoint.
 pub async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
     claim_behind(db, by, endpoint, 0, quota).await
 }
 
-/// The same for what lies behind the position `after`.
+/// The same for deliveries after the position `after`.
 pub async fn claim_behind(
     db: &PgPool,
     by: WorkerId,

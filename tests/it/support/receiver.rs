@@ -1,6 +1,6 @@
-//! An independent receiver of webhooks: a thread and a runtime of its own, so that it shares no fate with any worker.
+//! An independent receiver of webhooks: a separate thread and runtime, so that no worker fault affects it.
 //!
-//! It writes down every request as soon as its head is there, whatever becomes of it then.
+//! It records each request as soon as the headers arrive, even if the request then fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
@@ -20,20 +20,20 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-/// What a path does with its requests.
+/// The response of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// 200 at once; what paths do without being told.
+    /// 200 at once, the default of paths.
     Answers,
-    /// 200 after so long.
+    /// 200 after this delay.
     AnswersAfter(Duration),
-    /// 200 when [`Receiver::let_go`] says so.
+    /// 200 after [`Receiver::let_go`].
     Hangs,
     /// 200 with the headers of the request, as lines and as JSON.
     Echoes,
 }
 
-/// A request as it was seen.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub delivery: DeliveryId,
@@ -79,17 +79,17 @@ impl Receiver {
         lock(&self.record.modes).insert(path.to_owned(), mode);
     }
 
-    /// Answers everything that hangs, and what would hang from now on.
+    /// Responds to all waiting requests, and from now without waiting to later ones.
     pub fn let_go(&self) {
         self.record.let_go.send_replace(true);
     }
 
-    /// All requests so far, in their order.
+    /// All requests so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.record.seen).clone()
     }
 
-    /// How many requests there were.
+    /// The number of requests so far.
     pub fn count(&self) -> usize {
         lock(&self.record.seen).len()
     }
@@ -98,12 +98,12 @@ impl Receiver {
         lock(&self.record.seen).iter().filter(|seen| seen.path == path).count()
     }
 
-    /// Requests that are not answered and whose other side is still there.
+    /// Requests without a response whose connection is still open.
     pub fn open_at(&self, path: &str) -> usize {
         lock(&self.record.open).get(path).copied().unwrap_or(0)
     }
 
-    /// The deliveries that were seen; fails if one was seen twice.
+    /// The deliveries seen; fails if one was seen twice.
     pub fn seen_once(&self) -> HashSet<DeliveryId> {
         let mut first: HashMap<DeliveryId, Seen> = HashMap::new();
         for seen in self.seen() {
@@ -157,7 +157,7 @@ impl Record {
         lock(&self.seen).push(Seen { delivery, path: path.clone(), at: Instant::now() });
         let _open = Open::new(self, &path);
         let head = request.headers().clone();
-        // A client that dies in the middle of its body was seen all the same.
+        // A request counts as seen even if the client dies before the end of its body.
         drop(request.into_body().collect().await);
         let mode = lock(&self.modes).get(&path).copied().unwrap_or(Mode::Answers);
         match mode {

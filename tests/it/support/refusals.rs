@@ -1,10 +1,10 @@
-//! A database that refuses some rows, as a constraint or a damaged page would, until the test calls `accept`.
+//! A database that rejects some rows, like a constraint or a damaged page, until the test calls `accept`.
 
 use sqlx::PgPool;
 
 use super::seed;
 
-/// Makes the database refuse to insert rows into `table` that `condition` is true of; `NEW` is the row.
+/// Makes the database reject inserts into `table` for which `condition` is true; `NEW` is the row.
 pub async fn refuse(db: &PgPool, table: &str, condition: &str) {
     let statement = format!(
         "CREATE FUNCTION flametree.test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

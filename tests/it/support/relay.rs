@@ -1,5 +1,5 @@
-//! A way to a database that can be cut as a network is: nothing passes in either direction any more, and nobody is told.
-//! Or its host vanishes, and another has its address: what was connected to the first is never answered.
+//! A connection to a database that can be interrupted like a network: no data passes in either direction, without notice.
+//! Or the host vanishes and another takes over its address: connections to the first get no response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Whether it is cut, and how many hosts there were before the present one.
+/// True if it is interrupted, and the number of previous hosts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Way {
     is_cut: bool,
     host: u32,
 }
 
-/// It ends with the value.
+/// Stops on drop.
 pub(crate) struct Relay {
     address: SocketAddr,
     way: watch::Sender<Way>,
@@ -25,7 +25,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// To the socket that the options name.
+    /// To the socket in the options.
     pub(crate) async fn to(options: &PgConnectOptions) -> Self {
         let socket = options.get_socket().expect("a database behind a socket");
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
@@ -36,7 +36,7 @@ impl Relay {
         Self { address, way, accepting }
     }
 
-    /// The database's `DATABASE_URL` on this way.
+    /// The database's `DATABASE_URL` through the relay.
     pub(crate) fn url(&self, options: &PgConnectOptions) -> String {
         let database = options.get_database().unwrap();
         format!("postgres://{}@{}/{database}?sslmode=disable", options.get_username(), self.address)
@@ -46,12 +46,12 @@ impl Relay {
         self.way.send_modify(|way| way.is_cut = true);
     }
 
-    /// What was held back goes on.
+    /// Held data continues to flow.
     pub(crate) fn mend(&self) {
         self.way.send_modify(|way| way.is_cut = false);
     }
 
-    /// What is connected is never answered again; who connects anew is.
+    /// Existing connections get no response; new ones do.
     pub(crate) fn vanish(&self) {
         self.way.send_modify(|way| way.host += 1);
     }
@@ -82,7 +82,7 @@ async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Receiver<Way
     }
 }
 
-/// Waits until something passes to this host; an error at the end of the relay.
+/// Waits until data may pass to this host; an error when the relay ends.
 async fn is_open(way: &mut watch::Receiver<Way>, host: u32) -> Result<(), watch::error::RecvError> {
     way.wait_for(|way| !way.is_cut && way.host == host).await.map(|_| ())
 }
@@ -100,6 +100,6 @@ async fn pass(
             return;
         }
     }
-    // A network that is cut does not tell of an end either.
+    // An interrupted network does not report a closed connection either.
     drop(is_open(&mut way, host).await);
 }

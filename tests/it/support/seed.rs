@@ -1,17 +1,17 @@
-//! Rows as acceptance and the queue would have written them, at times of the test's choice.
+//! Inserts rows like those of acceptance and the queue, with times set by the test.
 
 use flametree_notify::domain::ids::{DeliveryId, EventId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// An event that happened at a time of the test's choice.
+/// An event that happened at a given time.
 #[derive(Debug, Clone)]
 pub struct SeededEvent {
     pub tenant: &'static str,
     pub event_type: &'static str,
     pub agent: &'static str,
     pub session: &'static str,
-    /// How many deliveries it was fanned out to.
+    /// The number of its deliveries.
     pub deliveries: u16,
 }
 
@@ -21,7 +21,7 @@ impl Default for SeededEvent {
     }
 }
 
-/// A delivery that has its outcome.
+/// A delivery with an outcome.
 #[derive(Debug, Clone)]
 pub struct SeededDelivery {
     pub channel: &'static str,
@@ -43,13 +43,13 @@ impl Default for SeededDelivery {
     }
 }
 
-/// Milliseconds since 1970 of noon, UTC, yesterday: its partition exists and nothing else is accepted then.
+/// Noon (UTC) yesterday in milliseconds since 1970: its partition exists and no other events are accepted then.
 pub async fn yesterday_noon(db: &PgPool) -> i64 {
     let query = "SELECT (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - interval '12 hours') * 1000)::bigint";
     sqlx::Row::get(&sqlx::raw_sql(query).fetch_one(db).await.unwrap(), 0)
 }
 
-/// The id that an event accepted at this millisecond has; one per millisecond.
+/// The id of an event accepted at this millisecond; one per millisecond.
 pub fn event_id(milliseconds: i64) -> EventId {
     let time = u128::try_from(milliseconds).unwrap() << 80;
     EventId::from_uuid(Uuid::from_u128(time | 0x7000_8000_0000_0000_0000))
@@ -72,7 +72,7 @@ pub async fn event(db: &PgPool, milliseconds: i64, event: &SeededEvent) -> Event
     id
 }
 
-/// Ends the `ordinal`-th delivery of a seeded event.
+/// Finishes the `ordinal`-th delivery of a seeded event.
 pub async fn delivery(
     db: &PgPool,
     tenant: &str,
@@ -101,7 +101,7 @@ pub async fn delivery(
     id
 }
 
-/// A push config of version 3 behind the endpoint.
+/// A push config of version 3 with this endpoint.
 pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
     run(
         db,
@@ -115,7 +115,7 @@ pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid,
     .await;
 }
 
-/// A browser of a person, with what nobody can decrypt.
+/// A user's browser with data that no key decrypts.
 pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) {
     run(
         db,
@@ -133,7 +133,7 @@ pub async fn run(db: &PgPool, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
 
-/// Moves the database's clock, as the schema and the service's statements see it, by an interval from the real time.
+/// Sets the database's clock, as the schema and the service's statements see it, off the real time by an interval.
 pub async fn move_clock(db: &PgPool, by: &str) {
     let function = format!(
         "CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS

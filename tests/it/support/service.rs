@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, killed with everything it left when the test ends.
+//! The real binary as a separate process, killed with its children when the test ends.
 
 use std::fs::{File, read_to_string};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,12 +17,12 @@ use super::waiting::within;
 
 /// The smallest lease that the settings allow.
 pub const LEASE_SECONDS: &str = "11";
-/// A key like any other.
+/// An encryption key.
 pub const ENCRYPTION_KEYS: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const API_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
 
-/// What the process does.
+/// The roles of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Run,
@@ -30,7 +30,7 @@ pub enum Part {
     Worker,
 }
 
-/// A schedule, for who cannot wait for a minute.
+/// A schedule for tests that cannot wait a minute.
 pub const EACH_SECOND: &str = "* * * * * *";
 
 /// How to start processes of one deployment.
@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// On a database that is there.
+    /// On an existing database.
     pub fn on(database_url: &str) -> Self {
         Self::default().with("DATABASE_URL", database_url).with("FLAMETREE_ENCRYPTION_KEYS", ENCRYPTION_KEYS)
     }
@@ -52,9 +52,9 @@ impl Settings {
         self
     }
 
-    /// For processes of the previous release, if the tests were given its binary; else of this one.
+    /// For processes of the previous release if the tests have its binary; otherwise of this one.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "`make compatibility` says where the previous release is")]
+    #[expect(clippy::disallowed_methods, reason = "`make compatibility` sets the path of the previous release")]
     pub fn of_previous_release(mut self) -> Self {
         self.program = std::env::var_os("PREVIOUS_RELEASE").map(PathBuf::from);
         self
@@ -78,14 +78,14 @@ impl Settings {
         command
     }
 
-    /// Starts a process and waits until it does its work.
+    /// Starts a process and waits until it is ready.
     pub async fn start(&self, part: Part) -> Service {
         let mut service = self.spawn(part);
         service.runs().await;
         service
     }
 
-    /// Starts a process, which may not get far.
+    /// Starts a process, which may fail at start.
     pub fn spawn(&self, part: Part) -> Service {
         let address = own_address();
         let output = TempDir::new();
@@ -137,12 +137,12 @@ impl Service {
         Client::new(SocketAddr::from((self.address, API_PORT)), token)
     }
 
-    /// Where the process shows its metrics.
+    /// The address of the process's metrics.
     pub fn metrics_address(&self) -> SocketAddr {
         SocketAddr::from((self.address, METRICS_PORT))
     }
 
-    /// Whether another process, with the settings of this one, finds it healthy.
+    /// True if a health check with the settings of this process succeeds.
     pub fn is_healthy(&self, settings: &Settings, arguments: &[&str]) -> bool {
         let mut command = settings.command();
         command.args(arguments).env("FLAMETREE_METRICS_ADDR", self.metrics_address().to_string());
@@ -150,13 +150,13 @@ impl Service {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
-    /// What `/readyz` answers, if anything.
+    /// The response of `/readyz`, if any.
     pub async fn readiness(&self) -> Option<u16> {
         let answer = self.client("").request(http::Method::GET, "/readyz", None).await;
         answer.ok().map(|answer: Answer| answer.status)
     }
 
-    /// What the process shows to Prometheus.
+    /// The metrics as Prometheus scrapes them.
     pub async fn metrics(&self) -> String {
         Client::new(self.metrics_address(), "").get("/metrics").await.text
     }
@@ -168,7 +168,7 @@ impl Service {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Everything that the process has written.
+    /// The whole output of the process.
     pub fn output(&self) -> String {
         read_to_string(&self.log).unwrap()
     }
@@ -188,7 +188,7 @@ impl Service {
         self.child.wait().unwrap();
     }
 
-    /// Asks the process to stop and waits until it has; its last words are given back.
+    /// Asks the process to stop, waits until it has exited, and returns its output.
     pub async fn stop(mut self) -> String {
         self.signal(Signal::SIGTERM);
         let status = self.ended().await;
@@ -228,13 +228,13 @@ impl Drop for Service {
             let lines: Vec<_> = output.lines().collect();
             eprintln!("--- {:?}\n{}", self.part, lines[lines.len().saturating_sub(30)..].join("\n"));
         }
-        // An error means that it has ended already.
+        // An error means that it has already exited.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// An address of this machine that no other process of the tests has, so that ports need no searching: all of
+/// An address of this machine that no other process of the tests uses, so that ports are always free: all of
 /// 127.0.0.0/8 is local, and outgoing connections come from 127.0.0.1.
 pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! A client of Server-Sent Events that reads what comes, piece by piece.
+//! A client of Server-Sent Events that reads a stream piece by piece.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// How long anything may take that must come.
+/// The timeout for each expected piece.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What stands between two empty lines.
+/// The text between two empty lines.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Piece {
     Event { name: String, id: String, data: Value },
@@ -31,7 +31,7 @@ pub(crate) struct EventStream {
     _connection: JoinSet<()>,
 }
 
-/// A stream, or the status and document of a refusal.
+/// A stream, or the status and document of a rejection.
 pub(crate) async fn try_open(
     address: SocketAddr,
     path: &str,
@@ -65,7 +65,7 @@ impl EventStream {
 
     /// The next piece; `None` at the end of the stream.
     pub(crate) async fn piece(&mut self) -> Option<Piece> {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("nothing came")
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("no piece arrived in time")
     }
 
     async fn next(&mut self) -> Option<Piece> {
@@ -82,7 +82,7 @@ impl EventStream {
         }
     }
 
-    /// The next event, its name, its id and its data.
+    /// The next event: name, id and data.
     pub(crate) async fn event(&mut self) -> (String, String, Value) {
         loop {
             match self.piece().await.expect("the stream has ended") {
@@ -92,7 +92,7 @@ impl EventStream {
         }
     }
 
-    /// The id and the count of the next event, which must have this name.
+    /// The id and count of the next event, which must have this name.
     #[track_caller]
     pub(crate) fn expect(&mut self, name: &str) -> impl Future<Output = (String, u64)> {
         let place = std::panic::Location::caller();
@@ -103,7 +103,7 @@ impl EventStream {
         }
     }
 
-    /// Reads badges until one has this count, and gives its id.
+    /// Reads badges until one has this count, and returns its id.
     pub(crate) async fn badge_of(&mut self, count: u64) -> String {
         loop {
             let (id, found) = self.expect("badge").await;
@@ -129,7 +129,7 @@ fn parse(text: &str) -> Piece {
     let field = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(": ")).filter(|(found, _)| *found == name);
         let (_, value) = lines.next().unwrap_or_else(|| panic!("no {name} in {text}"));
-        assert!(lines.next().is_none(), "{name} stands twice in {text}");
+        assert!(lines.next().is_none(), "{name} occurs twice in {text}");
         value.to_owned()
     };
     Piece::Event { name: field("event"), id: field("id"), data: serde_json::from_str(&field("data")).unwrap() }

@@ -1,4 +1,4 @@
-//! A primary with a standby that confirms each of its commits.
+//! A primary with a standby that confirms each commit.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::own_server::OwnServer;
 use super::waiting::within;
 
-/// A standby is made and connected in seconds.
+/// A standby is created and connected in seconds.
 const STREAMING: Duration = Duration::from_secs(30);
 
 impl OwnServer {
-    /// A copy of this server that follows it. From then on a commit is answered when both have it.
+    /// A replica of this server. After that, a commit returns only when both servers have it.
     pub(crate) async fn start_standby(&self) -> Self {
         let standby = Self::prepare();
         let primary = self.directory().display().to_string();
@@ -32,7 +32,7 @@ impl OwnServer {
         standby
     }
 
-    /// Comes back when it takes writes.
+    /// Returns when it accepts writes.
     pub(crate) fn promote(&self) {
         self.run("pg_ctl", &["promote", "--silent", "--wait", "--pgdata", &self.data()]);
     }

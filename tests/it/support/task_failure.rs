@@ -1,4 +1,4 @@
-//! A background task of a running process that fails when the test says so, and a request that keeps the stop waiting.
+//! A background task of a running process that fails on request, and a request that delays the stop.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fails a task of a process: the failpoint of the task waits for a file.
+/// Fails a task of a process: the task's failpoint waits for a file.
 pub struct Trigger {
     directory: TempDir,
     task: TaskName,
@@ -31,13 +31,13 @@ impl Trigger {
         self.directory.path().join("fail")
     }
 
-    /// The settings of the process whose task is to fail.
+    /// The settings of the process whose task will fail.
     pub fn set(&self, settings: &Settings) -> Settings {
         let failpoint = format!("task::{}=return({})", self.task.as_str(), self.file().display());
         settings.clone().with("FAILPOINTS", &failpoint)
     }
 
-    /// Returns when one task of the name has panicked.
+    /// Returns when a task with this name has panicked.
     pub async fn pull(&self) {
         File::create(self.file()).unwrap();
         let what = format!("the task {} has failed", self.task.as_str());
@@ -52,7 +52,7 @@ pub struct HeldRequest {
 }
 
 impl HeldRequest {
-    /// Returns when the handler has asked for the body.
+    /// Returns when the handler asks for the body.
     pub async fn open(deployment: &Deployment, service: &Service) -> Self {
         let event =
             json!({"type": "user_message", "tenant_id": TENANT, "agent_id": "held", "session_id": "s-1", "text": "?"});

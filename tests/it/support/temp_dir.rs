@@ -1,4 +1,4 @@
-//! A directory of one test, removed with everything in it.
+//! A directory for one test, removed with its content.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A short path that every user can enter, as root's PostgreSQL needs.
+    /// A short path that every user can enter, as PostgreSQL needs it when root runs the tests.
     pub fn new() -> Self {
         let path = PathBuf::from("/tmp").join(format!("flametree-test-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Certificates, good and bad, from an authority that the tests' client trusts.
+//! Valid and invalid certificates from an authority that the tests' client trusts.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What is wrong with a receiver's certificate.
+/// The fault of a receiver's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certificate {
     Good,
@@ -17,7 +17,7 @@ pub(crate) enum Certificate {
     Expired,
 }
 
-/// The name that a good certificate is for.
+/// The host name in a valid certificate.
 pub(crate) const HOST: &str = "receiver.test";
 
 pub(crate) struct Authority {
@@ -26,7 +26,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// One for the whole run: clients are made before their receivers.
+    /// One for the whole run, because clients are created before their receivers.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Authority> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -43,15 +43,15 @@ impl Authority {
         self.certificate.clone()
     }
 
-    /// The authority as a file of trusted certificates has it.
+    /// The authority as a file of trusted certificates.
     pub(crate) fn pem(&self) -> String {
         let text = STANDARD.encode(&self.certificate);
-        // RFC 7468, 2: OpenSSL wants no longer lines either.
+        // RFC 7468, 2: OpenSSL does not accept longer lines either.
         let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
 
-    /// A server's settings with such a certificate, offering these protocols by ALPN.
+    /// Server settings with such a certificate, which offer these protocols by ALPN.
     pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
         self.server_of(name, kind, protocols)
@@ -60,7 +60,7 @@ impl Authority {
     /// The same for a name.
     pub(crate) fn server_of(&self, name: &str, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        // Also for the name that every machine knows: the real binary looks names up.
+        // Also for `localhost`, because the real binary looks names up.
         let mut params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
         if kind == Certificate::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);

@@ -1,9 +1,9 @@
-//! Waiting for what must come, with a deadline.
+//! Waits for conditions, with a deadline.
 
 use std::future::Future;
 use std::time::Duration;
 
-/// Waits for a condition, for ten seconds.
+/// Waits up to ten seconds for a condition.
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
@@ -13,7 +13,7 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "waited in vain until {what}");
 }
 
-/// Runs attempts at once and gives their results in order.
+/// Runs attempts concurrently and returns their results in order.
 pub(crate) async fn all<T: Send + 'static>(
     attempts: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -25,7 +25,7 @@ pub(crate) async fn all<T: Send + 'static>(
     results
 }
 
-/// Waits for a condition that has to be asked for, for as long as `deadline`.
+/// Waits up to `deadline` for a condition that an async function checks.
 pub(crate) async fn within(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {

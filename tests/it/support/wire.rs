@@ -1,18 +1,18 @@
-//! HTTP/1.1 as it stands on the wire.
+//! HTTP/1.1 as sent over the connection.
 
 use std::io;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// An answer with a body and its length.
+/// A response with a body and its length.
 pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
     answer.extend_from_slice(body);
     answer
 }
 
-/// A request as it came over the wire. The body is empty where the receiver did not read it.
+/// A request as received. The body is empty if the receiver did not read it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) head: String,
@@ -20,7 +20,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The value of a header that must stand there once.
+    /// The value of a header that must occur once.
     pub(crate) fn header<'a>(&'a self, name: &'a str) -> &'a str {
         let values: Vec<&str> = self.headers(name).collect();
         assert_eq!(values.len(), 1, "{name} in {}", self.head);
@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// The head as text, and what came after it.
+/// The headers as text, and the bytes after them.
 pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
@@ -50,7 +50,7 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Resul
     }
 }
 
-/// The headers as a library for verifying signatures takes them.
+/// The headers in the form that signature libraries need.
 pub(crate) fn signed_headers(seen: &Seen) -> HeaderMap {
     seen.head
         .lines()
