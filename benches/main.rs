@@ -1,7 +1,7 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
 //! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=workers` how cost grows
-//! with worker processes, `FIGURES=scale` with what is ready; `FIGURES=neighbours` what one tenant can do to another;
+//! with worker processes, `FIGURES=scale` with ready deliveries; `FIGURES=neighbours` what one tenant can do to another;
 //! `BENCH_PROFILE=1` shows the server's slowest statements. Nothing is mocked: a real server with default durability, the
 //! shipped binary, real requests. `make soak` is this program too (`soak/`).
 #![expect(

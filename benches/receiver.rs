@@ -1,7 +1,7 @@
 //! A fast HTTP receiver in a separate process with one thread, and the handle to it.
 //!
 //! `/hook` answers at once; `/timed` does so too and notes when each event came; `/timed/closing` closes the connection then;
-//! `/hang` answers only until it is told to hang; `/echo` answers 8 KiB of [`REPEATED`].
+//! `/hang` responds only until it is set to hang; `/echo` responds with 8 KiB of [`REPEATED`].
 //! `/control/...` is for the bench itself.
 
 use std::collections::HashMap;

@@ -181,7 +181,7 @@ mod tests {
     fn sign_in_offers_users_only_if_configured() {
         let offered = |choices| String::from_utf8(Portal::new(choices).file(SIGN_IN).unwrap().bytes.into_owned());
         assert_eq!(offered(None).unwrap().trim(), r#"{ "people": [] }"#);
-        assert_eq!(offered(Some("somebody")).unwrap(), "somebody");
+        assert_eq!(offered(Some("other")).unwrap(), "other");
     }
 
     /// The same limits as for Rust files (`tests/tidy.rs`).

@@ -1,8 +1,8 @@
 //! One walk through all endpoints with ready deliveries, in steps of bounded size, tenant by tenant. Pure state, no I/O.
 //!
 //! Endpoints are read in key order, by tenant. A tenant that fills a whole step waits with its further endpoints until the
-//! walk has been at every tenant, and then such tenants take turns. So a tenant with thousands of endpoints costs another one
-//! a single step.
+//! walk has been at every tenant; then the walk serves such tenants round-robin. So a tenant with thousands of endpoints costs
+//! another one a single step.
 
 use std::collections::VecDeque;
 
@@ -120,7 +120,7 @@ mod tests {
         let ready: Vec<WaitingLane> =
             (0..1_000).map(|number| lane(0, number)).chain([lane(1, 0), lane(2, 0)]).collect();
         let mut walk = Walk::default();
-        let mut step = |walk: &mut Walk| {
+        let step = |walk: &mut Walk| {
             let lanes = behind(&ready, &walk.next(), walk.limit());
             walk.found(&lanes);
             lanes

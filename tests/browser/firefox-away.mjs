@@ -38,8 +38,8 @@ await run(async (opening) => {
   });
 
   await step('without a portal tab the notification appears too, and a click opens the session', async () => {
-    await say('s-1', 'is anybody there?');
-    await screen.click('New message: is anybody there?');
+    await say('s-1', 'are you there?');
+    await screen.click('New message: are you there?');
     await until('a tab with the session was opened', async () =>
       (await browser.pages()).some((page) => page.url() === `${origin}/portal/?session=s-1`));
   });

@@ -114,12 +114,12 @@ async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
 async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<String> {
     let admin = push.deployment.client(&push.service);
     // This label is too long for a name, so the resolver sends no query for it.
-    let nobody = format!("{}.invalid", "x".repeat(64));
+    let closed = format!("{}.invalid", "x".repeat(64));
     let urls = [
         format!("http://{}/hook?key={URL_KEY}", http.address),
         format!("https://localhost:{}/hook?key={URL_KEY}", http2.port()),
         format!("http://127.0.0.1:1/hook?key={URL_KEY}"),
-        format!("http://{nobody}/hook?key={URL_KEY}"),
+        format!("http://{closed}/hook?key={URL_KEY}"),
         format!("http://10.0.0.1/hook?key={URL_KEY}"),
         push.deployment.receiver.url(&format!("/hook?key={URL_KEY}")).replace("http:", "https:"),
     ];

@@ -48,7 +48,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
     let apis = [deployment.client(&service)];
 
     let mut caller = deployment.pool.begin().await.unwrap();
-    let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"nobody","session_id":"sql","text":"hi"}"#;
+    let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"none","session_id":"sql","text":"hi"}"#;
     sqlx::query("SELECT FROM flametree.enqueue_event($1::text::jsonb)")
         .bind(event)
         .execute(&mut *caller)

@@ -71,7 +71,7 @@ async fn finds_a_new_key_by_its_id_and_rejects_a_withdrawn_one() {
     provider.behave(Behaviour::Answers(published(&[new.jwk("new")])));
     let refused = async || {
         // A token with an unknown key id makes the service fetch the keys.
-        api.get(PATH, &new.named("nobody", &admin())).await.problem(401, "unauthorized");
+        api.get(PATH, &new.named("user-9", &admin())).await.problem(401, "unauthorized");
         status(&api, &by_old).await == 401
     };
     within(PATIENCE, "the withdrawn key is refused", refused).await;

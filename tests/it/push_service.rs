@@ -85,7 +85,7 @@ async fn a_dead_browser_affects_no_other_and_a_disabled_one_gets_nothing() {
     assert_eq!(push.say("refused").await, 1);
     push.outcomes().await;
     assert_eq!(push.fates("user-1").await, ["vapid_key_mismatch"]);
-    assert_eq!(push.say("for nobody").await, 0);
+    assert_eq!(push.say("without a browser").await, 0);
     assert_eq!(good.seen().len(), 3);
 }
 

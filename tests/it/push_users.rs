@@ -25,7 +25,7 @@ async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
     let phone = push.browser("user-1", "phone", &receiver).await;
     let other = push.browser("user-2", "other", &receiver).await;
     // The session has no handler yet.
-    assert_eq!(push.say("anybody?").await, 0);
+    assert_eq!(push.say("hello?").await, 0);
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.say("hello").await, 2);
     // Other messages of a session notify no user.
@@ -52,7 +52,7 @@ async fn reassignment_moves_the_messages_and_resolution_ends_them() {
     assert_eq!(push.assign("user-2").await, 1);
     assert_eq!(push.say("for the second").await, 1);
     assert_eq!(push.post(&json!({"type": "session_resolved"})).await, 0);
-    assert_eq!(push.say("for nobody").await, 0);
+    assert_eq!(push.say("without a browser").await, 0);
     assert_eq!(push.outcomes().await, ["delivered"; 3]);
     assert_eq!(got(&one, &receiver), told(&[ASSIGNED]));
     assert_eq!(got(&two, &receiver), told(&[ASSIGNED, ("user_message", "New message: for the second")]));

@@ -4,7 +4,7 @@ import { Api } from './api.js';
 
 const TOKEN = 'flametree.token';
 
-/** The token of the signed-in user; null if there is none. */
+/** The token of the signed-in user; null without one. */
 export function storedToken() {
   try {
     return localStorage.getItem(TOKEN);

@@ -119,7 +119,7 @@ class Form {
     };
   }
 
-  /** Shows each fault beside its field and focuses the first; returns whether there is none. */
+  /** Shows each fault beside its field and focuses the first; returns true without faults. */
   show(faults) {
     const messages = new Map();
     for (const { pointer, message } of faults) {
