@@ -1,4 +1,4 @@
-//! Runs the peers with the same work: pinned versions, the same server, the same receiver, in the same run.
+//! Measures comparable systems under the same workload: pinned versions, one server and one receiver, in one run.
 
 use std::path::PathBuf;
 

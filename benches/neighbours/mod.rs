@@ -75,7 +75,7 @@ fn attacks<'a>(bench: &'a Bench<'a>) -> Vec<(&'static str, &'static str, Attack<
         ("8", "20 secret headers of 4 KiB, and answers like them", Box::pin(endpoints::secrets_in_answers(bench))),
         ("9", "3,000 slow renewals of push subscriptions", Box::pin(api::slow_renewals(bench))),
         ("10", "200 requests/s with wrong tokens, from B's address", Box::pin(api::wrong_tokens(bench))),
-        ("11", "40 tests of hanging endpoints at a time", Box::pin(api::endpoint_tests(bench))),
+        ("11", "40 simultaneous tests of endpoints that never respond", Box::pin(api::endpoint_tests(bench))),
         ("12", "single events without end on 64 connections", Box::pin(ingest::endless_events(bench))),
         ("13", "as many streams as A is given", Box::pin(api::streams(bench))),
     ]

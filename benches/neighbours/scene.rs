@@ -259,7 +259,7 @@ impl Line {
     }
 }
 
-/// A push config for messages of customers.
+/// A push config that receives customers' messages.
 pub(crate) fn config(url: &str) -> Value {
     json!({ "enabled": true, "url": url, "events": ["user_message"] })
 }

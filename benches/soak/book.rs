@@ -1,4 +1,4 @@
-//! The harness's record of each event: two bits, and the time for events that only one side has seen.
+//! The harness's record of each event: whether it was accepted and received, and the time of the first of the two while the other is missing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_the_endpoints_of_vendors_and_no_similar_urls() {
+    fn allows_endpoints_of_vendors_and_rejects_similar_urls() {
         let hosts = PushHosts::new(Vec::new(), true);
         for good in [
             "https://updates.push.services.mozilla.com/wpush/v2/x",

@@ -35,7 +35,10 @@ const MAX_LIVE_SECRETS: usize = 5;
 
 /// How to rotate a signing secret.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
+#[expect(
+    dead_code,
+    reason = "for the OpenAPI document only: the handler reads the body field by field to report every fault"
+)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"grace_seconds": 86_400}))]
 pub(super) struct Rotation {

@@ -62,7 +62,7 @@ impl TokenCache {
     }
 
     /// The token of a hash, valid or not; `None` if unknown. `doubt` is the error for an address with too many wrong credentials:
-    /// its unknown tokens are looked up after the others, and get that error if too many wait.
+    /// the unknown tokens of that address are looked up last, and if too many wait, the look-up fails with that error.
     pub(super) async fn find(
         &self,
         db: &Db,

@@ -18,7 +18,7 @@ const MESSAGE_BYTES: usize = 7_900;
 /// The most lanes that wait for their message. With more, the message asks for a search, which then costs less.
 const MOST_LANES: usize = 1_000;
 
-/// Lanes with work that others do not know yet, each with its first position.
+/// Lanes whose new work other processes do not know yet, each with the position of its first delivery.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     lanes: BTreeMap<Uuid, (Channel, TenantId, i64)>,

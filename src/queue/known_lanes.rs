@@ -62,8 +62,8 @@ impl KnownLanes {
         forgotten
     }
 
-    /// Up to `most` lanes in key order, starting at `from`, as places for a tail scan of what lies behind `late_after` or was not
-    /// claimed yet. The last place may only mark the end, where the next part starts.
+    /// The places where a tail scan starts in up to `most` lanes, in key order from `from`. It scans deliveries after `late_after`,
+    /// and those after the last claimed position. The last place may only mark the end, where the next part starts.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         let mut keys = self.in_key_order.range(from..);
         let known = keys.by_ref().take(most).filter_map(|key| {

@@ -44,7 +44,7 @@ pub(super) struct Lanes {
 
 /// This many ready deliveries justify a claim, even if more is coming.
 const ENOUGH: u32 = 64;
-/// So does this number of lanes with work.
+/// This number of lanes with ready deliveries also justifies a claim.
 const MANY: usize = 32;
 
 impl Lanes {

@@ -131,7 +131,7 @@ impl Tenants {
         rooms.fold(0, u32::saturating_add).min(self.free())
     }
 
-    /// True if each of the first `most` tenants of each kind holds at least `permits`.
+    /// True if each of the first `most` waiting tenants holds at least `permits` permits.
     pub(super) fn each_holds(&self, permits: u32, most: usize) -> bool {
         let holds = |tenant| self.by_id.get(tenant).is_some_and(|of: &Tenant| of.held.sum() >= permits);
         Kind::ALL.into_iter().all(|kind| self.turns.of(kind).iter().take(most).all(holds))

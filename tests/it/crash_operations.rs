@@ -29,7 +29,10 @@ async fn dies_at(step: &str) {
     let crashing = deployment.settings.clone().with("FAILPOINTS", &format!("{step}=panic(crash)"));
     crashing.spawn(Part::Worker).crashed().await;
     let held = "SELECT count(*) FROM flametree.operations WHERE state = 'running'";
-    assert!(number(&deployment.pool, held).await > 0, "{step}: the crash left nothing: nothing was tested");
+    assert!(
+        number(&deployment.pool, held).await > 0,
+        "{step}: the crash left no unfinished work, so this step tested nothing"
+    );
     let _next = deployment.settings.start(Part::Worker).await;
     let left = "SELECT count(*) FROM flametree.operations WHERE state IN ('waiting', 'running') AND attempts > 0";
     within(PATIENCE, "another worker finishes everything", async || number(&deployment.pool, left).await == 0).await;

@@ -203,8 +203,8 @@ async fn a_timeout_names_the_step_that_was_slow() {
         ("https://slow.test/".to_owned(), "lookup_timeout", "did not resolve within 1 s"),
         (format!("http://{}/", full.address), "connect_timeout", "firewall"),
         (hanging.tls_url(), "tls_timeout", "TLS handshake"),
-        (hanging.url(), "answer_timeout", "did not answer within 1 s"),
-        (dripping.url(), "unfinished_answer", "had not ended within 1 s"),
+        (hanging.url(), "answer_timeout", "did not respond within 1 s"),
+        (dripping.url(), "unfinished_answer", "did not finish within 1 s"),
     ] {
         let answer = test_draft(&api, &admin, code, json!({"url": url, "timeout_ms": 1_000})).await;
         let test = answer.json();

@@ -247,7 +247,7 @@ async fn database_faults(push: &Push, agents: usize) {
 }
 
 #[tokio::test]
-async fn the_embedded_servers_own_log_quotes_neither_statements_nor_rows() {
+async fn the_log_of_the_embedded_server_contains_no_statements_or_rows() {
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
     let settings = Settings::default().with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap());

@@ -103,7 +103,7 @@ async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_it() {
         let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('flametree.sessions_example')";
         sqlx::query_scalar(query).fetch_optional(&*db).await.unwrap()
     };
-    // The session holds only a snapshot: only the index build waits for it.
+    // The session holds a snapshot and no lock, so only the index build waits for it.
     let mut reader = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *reader).await.unwrap().get(0);
     let migrators = later().await;

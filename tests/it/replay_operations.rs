@@ -153,7 +153,8 @@ async fn a_canceled_replay_stops_where_it_is() {
     let done = canceled.json()["replay"]["replayed"].as_u64().unwrap();
     assert!((1..2_500).contains(&done), "{done}");
 
-    within(PATIENCE, "the worker stops the replay", async || service.has_logged("no longer held")).await;
+    within(PATIENCE, "the worker stops the replay", async || service.has_logged("lost the lease of an operation"))
+        .await;
     deployment.drained(PATIENCE).await;
     assert_eq!(replayed().await, done, "no delivery follows the cancellation");
     let tally = deployment.assert_drained(&api, &events).await;

@@ -59,7 +59,7 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 3);
 }
 
-/// Regression: the response to a repeated event counted its replays.
+/// Regression: when an event was posted again, the response counted deliveries of replays too.
 #[tokio::test]
 async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
     let db = queue::prepared().await;

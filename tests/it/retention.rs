@@ -113,7 +113,7 @@ async fn a_table_that_retention_did_not_detach_is_never_dropped() {
 }
 
 #[tokio::test]
-async fn a_manually_detached_table_with_replays_does_not_stop_retention() {
+async fn retention_continues_if_a_partition_with_replays_was_detached_manually() {
     let db = with_old_days().await;
     let noon = days_ago(AGE_DAYS + 1).and_hms_opt(12, 0, 0).unwrap().and_utc();
     let event = seed::event(&db, noon.timestamp_millis(), &SeededEvent::default()).await;

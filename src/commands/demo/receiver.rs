@@ -25,7 +25,7 @@ pub(super) struct Receiver {
 
 /// The endpoint of one agent.
 pub(super) struct Endpoint {
-    /// Made from the signing secret in the response to the creation of the push config.
+    /// Made from the signing secret that the API returned when the push config was created.
     pub(super) webhook: Webhook,
     /// The response to a genuine message.
     pub(super) answer: StatusCode,

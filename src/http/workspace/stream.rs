@@ -128,7 +128,7 @@ impl Feed {
         Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, slot, heartbeat, ends_at }
     }
 
-    /// Limits the remaining time of the stream.
+    /// Limits how much longer the stream stays open.
     fn end_in(&mut self, time: Duration) {
         if let Some(end) = Instant::now().checked_add(time) {
             self.ends_at = self.ends_at.min(end);

@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 
 use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
 
-/// Far more than NTP leaves between two machines, far less than the 5 minutes after which receivers reject a signature.
+/// Far more than the clock difference of two machines that use NTP, and far less than the 5 minutes after which receivers reject
+/// a signature.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
 
 /// The verdict on a value.

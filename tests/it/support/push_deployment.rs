@@ -85,7 +85,7 @@ impl Push {
         self.post(&json!({"type": "user_message", "text": text})).await
     }
 
-    /// The outcomes so far in order of acceptance, after all deliveries have ended.
+    /// Waits until all deliveries have ended, and returns their outcomes in order of acceptance.
     pub(crate) async fn outcomes(&self) -> Vec<String> {
         self.deployment.drained(PATIENCE).await;
         let query = "SELECT outcome::text FROM flametree.deliveries ORDER BY id";
