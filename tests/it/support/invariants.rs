@@ -57,7 +57,7 @@ impl Deployment {
 
     /// I4, at any time.
     pub async fn assert_ready_deliveries_were_never_seen(&self) {
-        // First what the receiver has seen, then what is ready: a delivery in both lists was sent while it was ready, or was
+        // First the deliveries that the receiver has seen, then the ready ones: a delivery in both lists was sent while it was ready, or was
         // released after it was sent. The other order would also list deliveries that were sent in between.
         let seen = self.receiver.seen_once();
         let ready = ids(&self.pool, "SELECT id FROM flametree.ready_deliveries").await;
