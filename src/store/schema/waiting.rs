@@ -28,6 +28,8 @@ pub(super) struct Watch<'a> {
     connection: Option<PgConnection>,
     /// The sessions that blocked the statement at the last check.
     holders: Option<String>,
+    /// The sessions that blocked it last, for an attempt that ends before its first check.
+    last_holders: Option<String>,
     reported: Option<Instant>,
 }
 
@@ -39,7 +41,7 @@ struct Waiting {
 
 impl<'a> Watch<'a> {
     pub(super) fn new(db: &'a Db, patience: Duration, texts: Vec<String>) -> Self {
-        Self { db, patience, texts, connection: None, holders: None, reported: None }
+        Self { db, patience, texts, connection: None, holders: None, last_holders: None, reported: None }
     }
 
     /// Repeats the attempt while it fails because a lock was not granted.
@@ -62,8 +64,12 @@ impl<'a> Watch<'a> {
             waiting = Some((step, since));
             let holders = match self.holders.take() {
                 Some(holders) => holders,
-                None => holders(self.db).await?,
+                None => holders(self.db)
+                    .await?
+                    .or_else(|| self.last_holders.clone())
+                    .unwrap_or_else(|| "none any more".into()),
             };
+            self.last_holders = Some(holders.clone());
             let waited = since.elapsed();
             if waited >= self.patience {
                 return Err(Error::Locked { waited, holders });
@@ -94,6 +100,7 @@ impl<'a> Watch<'a> {
                 self.cancel(pid).await?;
                 canceled = Some((waited, holders.clone()));
             }
+            self.last_holders = Some(holders.clone());
             self.holders = Some(holders);
         }
     }
@@ -174,10 +181,10 @@ fn is_lock_timeout(error: &Error) -> bool {
 }
 
 /// The sessions that hold locks on the schema's tables, the oldest transaction first, for operators.
-async fn holders(db: &Db) -> Result<String, sqlx::Error> {
+async fn holders(db: &Db) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- schema::holders
-        SELECT coalesce(string_agg(h.session, '; '), 'none any more') AS "holders!"
+        SELECT string_agg(h.session, '; ') AS "holders"
         FROM (
             SELECT format('pid %s (%s, %s) in a transaction since %s', a.pid, a.usename, a.application_name, a.xact_start) AS session
             FROM pg_catalog.pg_stat_activity AS a
