@@ -11,11 +11,13 @@ use crate::server::Server;
 use crate::service::Service;
 
 const ENDPOINTS: usize = 20;
+/// One tenant may have half of the queue of waiting events; 64 connections post batches of 100.
+const QUEUE: (&str, &str) = ("FLAMETREE_INGEST_QUEUE_EVENTS", "20000");
 
 /// The rate of events, from the first post (`batch` per request) until all are delivered and recorded.
 pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usize, batch: usize) -> f64 {
     let db = server.create_migrated("ingest").await;
-    let service = Arc::new(Service::start("run", &server.url("ingest"), &[]).await);
+    let service = Arc::new(Service::start("run", &server.url("ingest"), &[QUEUE]).await);
     let agents: Arc<[Agent]> = prepare::agents_by_api(&service, ENDPOINTS, &Receiver::url("/hook")).await.into();
     receiver.reset().await;
     let started = Instant::now();
@@ -36,7 +38,7 @@ const HANGING: usize = 5_000;
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
     // A tenant may hold half of the permits.
-    let settings = [("FLAMETREE_MAX_IN_FLIGHT", "15000"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "5000")];
+    let settings = [QUEUE, ("FLAMETREE_MAX_IN_FLIGHT", "15000"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "5000")];
     let service = Arc::new(Service::start("run", &server.url("memory"), &settings).await);
     service.set_push_config("agent", &Receiver::url("/hang")).await;
     let agents: Arc<[Agent]> = Arc::new([prepare::agent("agent")]);
