@@ -8,7 +8,7 @@ const BUSY_DELIVERIES: u32 = 8;
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
 /// How long work waits for permits if its tenants each hold enough permits for a claim. Those tenants are served already, and
 /// without this wait many processes on one machine would each claim the few permits that become free at a time.
-const SERVED: Duration = Duration::from_millis(50);
+const SERVED_WINDOW: Duration = Duration::from_millis(50);
 /// How long work waits under load, and the limit if the batch is still small then.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
@@ -80,9 +80,9 @@ impl BatchWindow {
     /// permits for a claim.
     pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
-        let end = since + if are_served { SERVED } else { SHORT_WINDOW };
+        let end = since + if are_served { SERVED_WINDOW } else { SHORT_WINDOW };
         // Check again soon: permits become free at any time.
-        (now < end).then(|| end.min(now.max(since) + SHORT_WINDOW))
+        (now < end).then(|| end.min(now + SHORT_WINDOW))
     }
 
     /// Until when `is_there` ready deliveries wait for more; `None`: not at all.

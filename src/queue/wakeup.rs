@@ -82,12 +82,9 @@ impl Wakeup {
 
 async fn send_hints(db: Db, others: Arc<Others>, stop: CancellationToken) {
     while stop.run_until_cancelled(others.wanted.notified()).await.is_some() {
-        let message = others.hints().message();
+        let message = others.hints().take_message();
         if let Err(error) = with_timeout(hints::notify(&db, &message)).await {
             tracing::debug!(%error, "could not send a hint; discovery will find the deliveries");
-        }
-        if !others.hints().is_empty() {
-            others.wanted.notify_one();
         }
         tokio::time::sleep(HINT_PAUSE).await;
     }
