@@ -1,7 +1,8 @@
 //! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is unavailable.
 //! It splits a batch that the database refuses, until the refused outcome is alone. It splits a batch that times out on a lock by
-//! days, because each day has its table. It sets aside outcomes that are still not accepted, and retries them every 10 s. These
-//! outcomes keep their permits, so that claims stop if no outcome can be recorded.
+//! the locks that the outcomes need: each day has its table, and `gone` changes the endpoint's row. It sets aside outcomes that are
+//! still not accepted, and retries them every 10 s. These outcomes keep their permits, so that claims stop if no outcome can be
+//! recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::claimed::{Completion, CompletionKind, OpenClaim};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
-use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_day, log_set_aside};
+use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, log_set_aside};
 use crate::domain::delivery::Attempt;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
@@ -106,10 +107,10 @@ impl Completer {
         }
     }
 
-    /// Records and releases a batch, except outcomes of a day whose table is known to be locked.
+    /// Records and releases a batch, except outcomes that would wait for a lock that others wait for.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
-        for part in by_day(waiting) {
+        for part in by_lock(waiting) {
             self.count_set_aside(part.len());
             self.set_aside.push_locked(part, BATCH);
         }
@@ -124,7 +125,7 @@ impl Completer {
         }
     }
 
-    /// Records or releases a part. If the database does not accept it, the completer tries its days or halves separately and sets
+    /// Records or releases a part. If the database does not accept it, the completer tries smaller parts of it separately and sets
     /// aside what is still not accepted. Returns the number of failures, or the limit of a round if one timed out on a lock.
     async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
         let mut failures = 0;
@@ -133,7 +134,7 @@ impl Completer {
             let Err(error) = self.try_part(&part).await else { continue };
             let is_late = failure_kind(&error) == FailureKind::TimeLimit;
             let smaller = if is_late {
-                by_day(part)
+                by_lock(part)
             } else {
                 let rest = part.split_off(part.len().div_ceil(2));
                 [rest, part].into_iter().filter(|part| !part.is_empty()).collect()

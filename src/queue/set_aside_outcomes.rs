@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::NaiveDate;
 use sqlx::Error;
+use uuid::Uuid;
 
 use super::claimed::{Completion, CompletionKind};
+use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::store::{FailureKind, failure_kind, sqlstate};
 
@@ -21,8 +23,17 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The day whose outcomes wait for a lock; `None`: the database refused this part, or the lock is on another table.
-    locked_day: Option<NaiveDate>,
+    /// The lock that the part waits for; `None`: the database refused it, or it is to be released.
+    lock: Option<Lock>,
+}
+
+/// A lock that some outcomes need and others do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lock {
+    /// On the table of a day.
+    Day(NaiveDate),
+    /// On the row of an endpoint that is gone, which its outcome disables or deletes.
+    Endpoint(Uuid),
 }
 
 impl SetAsideOutcomes {
@@ -38,24 +49,24 @@ impl SetAsideOutcomes {
         self.parts.iter().map(|set_aside| set_aside.part.len()).sum()
     }
 
-    /// True if outcomes of the same day wait for a lock: this one would wait too.
+    /// True if other outcomes wait for the same lock: this one would wait too.
     pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
-        let day = day(completion);
-        day.is_some() && self.parts.iter().any(|set_aside| set_aside.locked_day == day)
+        let lock = lock(completion);
+        lock.is_some() && self.parts.iter().any(|set_aside| set_aside.lock == lock)
     }
 
     /// Adds a part that the database refused.
     pub(super) fn push_refused(&mut self, part: Part) {
-        self.parts.push_back(SetAside { part, locked_day: None });
+        self.parts.push_back(SetAside { part, lock: None });
     }
 
-    /// Adds a part of one day that timed out on a lock. Parts of the same day are merged, up to `most` outcomes.
+    /// Adds a part that timed out on one lock. Parts that wait for the same lock are merged, up to `most` outcomes.
     pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
-        let locked_day = part.first().and_then(day);
-        let same_day = |other: &&mut SetAside| locked_day.is_some() && other.locked_day == locked_day;
-        match self.parts.iter_mut().rfind(same_day) {
+        let lock = part.first().and_then(lock);
+        let same_lock = |other: &&mut SetAside| lock.is_some() && other.lock == lock;
+        match self.parts.iter_mut().rfind(same_lock) {
             Some(last) if last.part.len() + part.len() <= most => last.part.append(&mut part),
-            _ => self.parts.push_back(SetAside { part, locked_day }),
+            _ => self.parts.push_back(SetAside { part, lock }),
         }
     }
 
@@ -64,21 +75,21 @@ impl SetAsideOutcomes {
     }
 }
 
-/// Splits outcomes by day, because each day has its table. Deliveries to release stay together, because they go to the same
-/// tables.
-pub(super) fn by_day(part: Part) -> Vec<Part> {
-    let mut days: BTreeMap<Option<NaiveDate>, Part> = BTreeMap::new();
+/// Splits outcomes by the locks that they may wait for. Deliveries to release stay together, because they go to the same tables.
+pub(super) fn by_lock(part: Part) -> Vec<Part> {
+    let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
     for completion in part {
-        days.entry(day(&completion)).or_default().push(completion);
+        locks.entry(lock(&completion)).or_default().push(completion);
     }
-    days.into_values().collect()
+    locks.into_values().collect()
 }
 
-/// `None` for a delivery to release.
-fn day(completion: &Completion) -> Option<NaiveDate> {
-    match completion.kind {
-        CompletionKind::Record => completion.finished.id.accepted_at().map(|at| at.date_naive()),
-        CompletionKind::Release => None,
+fn lock(completion: &Completion) -> Option<Lock> {
+    let finished = &completion.finished;
+    match (completion.kind, finished.attempt.outcome) {
+        (CompletionKind::Release, _) => None,
+        (CompletionKind::Record, Outcome::Gone) => Some(Lock::Endpoint(finished.endpoint_id.uuid())),
+        (CompletionKind::Record, _) => finished.id.accepted_at().map(|at| Lock::Day(at.date_naive())),
     }
 }
 

@@ -44,6 +44,30 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_it
     assert_eq!(deployment.receiver.seen_once().len(), 3 * OF_TODAY + usize::try_from(OF_YESTERDAY).unwrap());
 }
 
+/// The outcome `gone` disables the config, whose row another session has locked.
+#[tokio::test]
+async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
+    let (deployment, api) = with_agents().await;
+    let db = &deployment.pool;
+    deployment.receiver.set("/agent-1", Mode::Gone);
+    let mut lock = db.begin().await.unwrap();
+    let row = "SELECT FROM flametree.push_configs WHERE agent_id = 'agent-1' FOR UPDATE";
+    sqlx::raw_sql(row).execute(&mut *lock).await.unwrap();
+    let worker = deployment.settings.start(Part::Worker).await;
+    let of_agent = OF_TODAY / AGENTS;
+    for round in 1..=3 {
+        deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
+        let of_others = i64::try_from(round * (OF_TODAY - of_agent)).unwrap();
+        within(PATIENCE, "those of the other agents are recorded", async || recorded(db).await == of_others).await;
+    }
+    set_aside(&worker, u32::try_from(3 * of_agent).unwrap()).await;
+
+    lock.rollback().await.unwrap();
+    deployment.drained(PATIENCE).await;
+    assert_eq!(recorded(db).await, i64::try_from(3 * OF_TODAY).unwrap());
+    set_aside(&worker, 0).await;
+}
+
 /// A claim reads `events`, and PostgreSQL locks all partitions that a statement may read.
 #[tokio::test]
 async fn claims_that_wait_for_a_lock_end_on_the_server_and_continue_after_its_release() {

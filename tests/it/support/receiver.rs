@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use flametree_notify::domain::ids::DeliveryId;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -31,6 +31,8 @@ pub enum Mode {
     Hangs,
     /// 200 with the headers of the request, as lines and as JSON.
     Echoes,
+    /// 410.
+    Gone,
 }
 
 /// A recorded request.
@@ -165,6 +167,11 @@ impl Record {
             Mode::AnswersAfter(time) => tokio::time::sleep(time).await,
             Mode::Hangs => drop(self.let_go.subscribe().wait_for(|let_go| *let_go).await),
             Mode::Echoes => return Response::new(Full::from(echo(&head))),
+            Mode::Gone => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::GONE;
+                return response;
+            }
         }
         Response::new(Full::default())
     }
