@@ -1,8 +1,8 @@
 //! One walk through all endpoints with ready deliveries, in steps of bounded size, tenant by tenant. Pure state, no I/O.
 //!
-//! Endpoints are read in key order, by tenant. A tenant that fills a whole step waits with its further endpoints until the
-//! walk has been at every tenant; then the walk serves such tenants round-robin. So a tenant with thousands of endpoints costs
-//! another one a single step.
+//! Endpoints are read in key order, by tenant. If one tenant fills a whole step, its further endpoints wait until the walk has
+//! reached every tenant; then the walk serves such tenants round-robin. So a tenant with thousands of endpoints delays another
+//! one by a single step.
 
 use std::collections::VecDeque;
 
@@ -10,17 +10,18 @@ use uuid::Uuid;
 
 use crate::store::queue::lanes::{LaneCursor, WaitingLane};
 
-/// Endpoints of a step while there are tenants that the walk has not been at: few, so that it is soon at the last one.
-const TENANTS_STEP: usize = 32;
-/// Endpoints of each further step.
-const STEP: usize = 256;
+/// Endpoints of the first step of each tenant: few, so that the walk reaches the last tenant soon.
+const FIRST_STEP: usize = 32;
+/// Endpoints of the largest step. Each step of a tenant is twice as large as the one before, so that the last one reads few
+/// endpoints of the tenants behind it.
+const LARGEST_STEP: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The next tenants begin behind it; `None`: the walk has been at every tenant.
+    /// The next tenants begin behind it; `None`: the walk has reached every tenant.
     tenants: Option<LaneCursor>,
-    /// Tenants with further endpoints, which begin behind it.
-    rest: VecDeque<LaneCursor>,
+    /// Tenants with further endpoints: where these begin, and how many the next step reads.
+    rest: VecDeque<(LaneCursor, usize)>,
 }
 
 impl Default for Walk {
@@ -32,34 +33,37 @@ impl Default for Walk {
 impl Walk {
     /// Where the next step begins.
     pub(super) fn next(&self) -> LaneCursor {
-        self.tenants.as_ref().or(self.rest.front()).cloned().unwrap_or_default()
+        self.tenants.as_ref().or(self.rest.front().map(|(from, _)| from)).cloned().unwrap_or_default()
     }
 
-    /// How many endpoints the step looks for.
+    /// How many endpoints the next step reads.
     pub(super) fn limit(&self) -> usize {
-        if self.tenants.is_some() { TENANTS_STEP } else { STEP }
+        match self.rest.front() {
+            Some((_, limit)) if self.tenants.is_none() => *limit,
+            _ => FIRST_STEP,
+        }
     }
 
     /// The step found these endpoints, in key order.
     pub(super) fn found(&mut self, found: &[WaitingLane]) {
-        let is_full = found.len() >= self.limit();
-        self.advance(found, is_full);
+        let limit = self.limit();
+        self.advance(found, limit);
     }
 
-    /// `is_full`: there may be more endpoints behind the found ones.
-    fn advance(&mut self, found: &[WaitingLane], is_full: bool) {
-        let (first, last) = (found.first().map(WaitingLane::key), found.last().map(WaitingLane::key));
-        let rest_of = if self.tenants.is_none() { self.rest.pop_front().map(|from| from.tenant_id) } else { None };
-        let last = last.filter(|_| is_full);
-        let fills_step = last.as_ref().filter(|last| first.is_some_and(|first| first.tenant_id == last.tenant_id));
-        if let Some(tenant) = rest_of {
-            // Endpoints of the tenants behind it were found before.
-            self.rest.extend(last.filter(|last| last.tenant_id == tenant));
-        } else {
-            let behind_tenant = fills_step.map(|last| LaneCursor { endpoint_id: Uuid::max(), ..last.clone() });
-            self.rest.extend(fills_step.cloned());
+    fn advance(&mut self, found: &[WaitingLane], limit: usize) {
+        // There may be more endpoints behind a full step.
+        let last = found.last().filter(|_| found.len() >= limit).map(WaitingLane::key);
+        let first_tenant = found.first().map(|lane| lane.key().tenant_id);
+        let mut only_tenant = last.clone().filter(|last| Some(&last.tenant_id) == first_tenant.as_ref());
+        if self.tenants.is_some() {
+            let behind_tenant = only_tenant.clone().map(|last| LaneCursor { endpoint_id: Uuid::max(), ..last });
             self.tenants = behind_tenant.or(last);
+        } else {
+            // What a step finds behind its tenant, the first steps of other tenants have found.
+            let tenant = self.rest.pop_front().map(|(from, _)| from.tenant_id);
+            only_tenant = only_tenant.filter(|last| Some(&last.tenant_id) == tenant.as_ref());
         }
+        self.rest.extend(only_tenant.map(|last| (last, (2 * limit).min(LARGEST_STEP))));
     }
 
     pub(super) fn is_end(&self) -> bool {
@@ -102,7 +106,7 @@ mod tests {
             let (mut walk, mut found, mut steps) = (Walk::default(), BTreeSet::new(), 0);
             while !walk.is_end() {
                 let lanes = behind(&ready, &walk.next(), limit);
-                walk.advance(&lanes, lanes.len() == limit);
+                walk.advance(&lanes, limit);
                 found.extend(lanes.iter().map(WaitingLane::key));
                 steps += 1;
                 let all: BTreeSet<_> = ready.iter().map(|lane| lane.key().tenant_id).collect();
@@ -132,5 +136,19 @@ mod tests {
             of_first_tenant += step(&mut walk).iter().filter(|lane| lane.tenant_id.as_str() == "tenant-0").count();
         }
         assert_eq!(of_first_tenant, 1_000);
+    }
+
+    #[test]
+    fn many_tenants_with_some_endpoints_cost_a_few_times_their_endpoints() {
+        let lanes_of = |tenant| (0..40).map(move |number| lane(tenant, number));
+        let mut ready: Vec<WaitingLane> = (0..50).flat_map(lanes_of).collect();
+        ready.sort_by_key(WaitingLane::key);
+        let (mut walk, mut read) = (Walk::default(), 0);
+        while !walk.is_end() {
+            let lanes = behind(&ready, &walk.next(), walk.limit());
+            walk.found(&lanes);
+            read += lanes.len();
+        }
+        assert!((ready.len()..=3 * ready.len()).contains(&read), "{read}");
     }
 }
