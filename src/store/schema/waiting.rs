@@ -26,10 +26,8 @@ pub(super) struct Watch<'a> {
     /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build would
     /// wait for it.
     connection: Option<PgConnection>,
-    /// The sessions that blocked the statement at the last check.
+    /// The sessions that a check found blocking the statement, most recently.
     holders: Option<String>,
-    /// The sessions that blocked it last, for an attempt that ends before its first check.
-    last_holders: Option<String>,
     reported: Option<Instant>,
 }
 
@@ -41,7 +39,7 @@ struct Waiting {
 
 impl<'a> Watch<'a> {
     pub(super) fn new(db: &'a Db, patience: Duration, texts: Vec<String>) -> Self {
-        Self { db, patience, texts, connection: None, holders: None, last_holders: None, reported: None }
+        Self { db, patience, texts, connection: None, holders: None, reported: None }
     }
 
     /// Repeats the attempt while it fails because a lock was not granted.
@@ -62,14 +60,10 @@ impl<'a> Watch<'a> {
                 _ => Instant::now(),
             };
             waiting = Some((step, since));
-            let holders = match self.holders.take() {
+            let holders = match self.holders.clone() {
                 Some(holders) => holders,
-                None => holders(self.db)
-                    .await?
-                    .or_else(|| self.last_holders.clone())
-                    .unwrap_or_else(|| "none any more".into()),
+                None => holders(self.db).await?.unwrap_or_else(|| "none any more".into()),
             };
-            self.last_holders = Some(holders.clone());
             let waited = since.elapsed();
             if waited >= self.patience {
                 return Err(Error::Locked { waited, holders });
@@ -91,7 +85,7 @@ impl<'a> Watch<'a> {
                 };
             }
             let Some(Waiting { pid, holders }) = self.look_again().await else {
-                (since, self.holders) = (None, None);
+                since = None;
                 continue;
             };
             let waited = since.get_or_insert_with(Instant::now).elapsed();
@@ -100,7 +94,6 @@ impl<'a> Watch<'a> {
                 self.cancel(pid).await?;
                 canceled = Some((waited, holders.clone()));
             }
-            self.last_holders = Some(holders.clone());
             self.holders = Some(holders);
         }
     }
@@ -135,12 +128,18 @@ impl<'a> Watch<'a> {
         sqlx::query_as!(
             Waiting,
             r#"-- schema::waiting
-            SELECT a.pid AS "pid!",
-                   coalesce((
-                       SELECT string_agg(format('pid %s (%s, %s) in a transaction since %s', b.pid, b.usename, b.application_name, b.xact_start), '; ')
-                       FROM pg_catalog.pg_stat_activity AS b
-                       WHERE b.pid = ANY (pg_blocking_pids(a.pid))), 'a prepared transaction') AS "holders!"
+            SELECT a.pid AS "pid!", h.holders AS "holders!"
             FROM pg_catalog.pg_stat_activity AS a
+            -- Without a row if the wait has just ended. A prepared transaction has the number 0 and no session.
+            JOIN LATERAL (
+                SELECT string_agg(
+                    CASE WHEN p.pid = 0 THEN 'a prepared transaction'
+                         ELSE format('pid %s (%s, %s) in a transaction since %s', b.pid, b.usename, b.application_name, b.xact_start)
+                    END, '; ') AS holders
+                FROM unnest(pg_blocking_pids(a.pid)) AS p (pid)
+                LEFT JOIN pg_catalog.pg_stat_activity AS b ON b.pid = p.pid
+                WHERE b.pid IS NOT NULL OR p.pid = 0
+            ) AS h ON h.holders IS NOT NULL
             WHERE a.datname = current_database() AND a.state = 'active' AND a.wait_event_type = 'Lock' AND a.query <> ''
               AND EXISTS (SELECT FROM unnest($1::text[]) AS t (text)
                           WHERE starts_with(t.text, a.query) OR starts_with(a.query, t.text))
@@ -191,7 +190,7 @@ async fn holders(db: &Db) -> Result<Option<String>, sqlx::Error> {
             WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL AND EXISTS (
                 SELECT FROM pg_catalog.pg_locks AS l
                 JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
-                WHERE l.pid = a.pid AND l.granted AND c.relnamespace = to_regnamespace('flametree'))
+                WHERE l.pid = a.pid AND l.granted AND l.database = a.datid AND a.datname = current_database() AND c.relnamespace = to_regnamespace('flametree'))
             ORDER BY a.xact_start
             LIMIT 5
         ) AS h"#
