@@ -1,7 +1,7 @@
 //! Failpoints for crash tests, compiled only with the feature `failpoints`: `FAILPOINTS=name=action;...`.
 //!
-//! The action `panic(crash)` ends the process at exactly that step, like kill -9: nothing more is written, dropped or
-//! logged. A count precedes the action: `20*off->panic(crash)` lets twenty pass.
+//! The action `panic(crash)` ends the process at exactly that step, like kill -9: the process writes, drops and logs nothing
+//! more. An action may have a count: `20*off->panic(crash)` ends the process at the 21st time.
 
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 
@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, raise};
 /// The text of the action `panic` that ends the process.
 const CRASH: &str = "crash";
 
-/// Activates the failpoints of the environment, as long as the returned value lives.
+/// Activates the failpoints of the variable `FAILPOINTS` until the returned value is dropped.
 pub(crate) fn set_up() -> FailScenario<'static> {
     let report = take_hook();
     set_hook(Box::new(move |panic| {

@@ -1,4 +1,5 @@
-//! flametree-notify turns session events into notifications: each is stored, fanned out, attempted once, and recorded.
+//! flametree-notify turns session events into notifications. It stores each event, fans it out to endpoints, attempts each
+//! delivery once, and records the outcome.
 
 // Domain types and rules.
 pub mod domain;
@@ -16,10 +17,10 @@ pub mod supervision;
 // All SQL.
 pub mod store;
 
-// For the operator's URLs.
+// The HTTP client for the operator's URLs.
 pub mod operator_client;
 
-// One message to one endpoint.
+// Sends one message to one endpoint.
 pub mod channels;
 
 // The path of an event: accepted, queued, attempted.
@@ -29,7 +30,7 @@ pub mod ingest;
 
 pub mod worker;
 
-// The API and its users.
+// The HTTP API, the portal and their users.
 pub mod users;
 
 pub mod portal;

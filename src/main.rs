@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 
-/// A delivery makes some hundred small allocations that cross threads, which is slow with the system's allocator. Of the fast
-/// allocators, jemalloc holds 5,000 waiting requests in the least memory.
+/// Each delivery makes some hundred small allocations, many freed by other threads, which is slow with the system's allocator. Of
+/// the fast allocators, jemalloc needs the least memory for 5,000 waiting requests.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,9 +1,9 @@
-//! Supervision: spawns every long-lived task of the process, in a stage of the shutdown. If a task panics or returns
-//! early, the process shuts down in order and exits with an error: without one of its tasks it would look alive but do
-//! only part of its work.
+//! Supervision spawns every long-lived task of the process, in a stage of the shutdown. If a task panics or returns early, the
+//! process shuts down in order and exits with an error. Without the task, the process would look healthy but do only part of its
+//! work.
 //!
-//! A task that serves one request, connection, attempt or operation is not supervised. Its panic ends only that
-//! work; `tests/conventions/tasks.rs` lists these tasks with the reasons.
+//! A task that serves one request, connection, attempt or operation is not supervised, because its panic ends only that
+//! one piece of work. `tests/conventions/tasks.rs` lists these tasks with the reasons.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -35,12 +35,12 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// `shutdown` stops the process. The failure of a task cancels it.
+    /// Canceling `shutdown` stops the process. The supervisor cancels it when a task fails.
     pub fn new(metrics: &Metrics, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Inner { metrics: metrics.clone(), shutdown, failure: OnceLock::new() }))
     }
 
-    /// The first failure; `None`: no task has failed.
+    /// The first failure of a task, or `None` if no task has failed.
     pub fn failure(&self) -> Option<&TaskFailure> {
         self.0.failure.get()
     }
@@ -58,7 +58,7 @@ impl Supervisor {
     fn failed(&self, task: TaskName, reason: &str) {
         tracing::error!(task = task.as_str(), error = reason, "a background task failed; the process stops");
         self.0.metrics.task_failed(task);
-        // Fails if another task failed earlier, which is the failure to report.
+        // `set` fails if another task failed earlier. The first failure is the one to report.
         drop(self.0.failure.set(TaskFailure { task, reason: reason.to_owned() }));
         self.0.shutdown.cancel();
     }
@@ -68,7 +68,7 @@ impl Supervisor {
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub stop: CancellationToken,
-    /// For short tasks, which are not supervised; the end of the stage waits for them too.
+    /// For short tasks, which are not supervised. The stage waits for them too when it ends.
     pub tasks: TaskTracker,
     supervisor: Supervisor,
 }
@@ -93,12 +93,12 @@ impl Stage {
         });
     }
 
-    /// Why the process stops; `None`: no task has failed.
+    /// The failure because of which the process stops, or `None` if no task has failed.
     pub fn failure(&self) -> Option<&TaskFailure> {
         self.supervisor.failure()
     }
 
-    /// Tells the tasks to stop, and waits until they have.
+    /// Makes the tasks stop, and waits until they have ended.
     pub async fn end(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -112,8 +112,8 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-/// The failpoint `task::NAME` of each task: `panic` ends the task, and so does `return(FILE)` once that file exists, so
-/// that a test can choose the moment.
+/// The failpoint `task::NAME` of each task. The action `panic` ends the task at once. `return(FILE)` ends it when the file
+/// exists, so that a test can choose the time.
 #[cfg(feature = "failpoints")]
 mod failpoint {
     use std::fs::remove_file;
@@ -140,7 +140,7 @@ mod failpoint {
 
     fn check(name: &str) {
         fail::fail_point!(name, |file: Option<String>| {
-            // Only one task removes the file, so only one of several with the same name fails.
+            // Only one task can remove the file, so only one of several tasks with the same name fails.
             assert!(file.is_none_or(|file| remove_file(file).is_err()), "the failpoint {name} was reached");
         });
     }
@@ -165,7 +165,7 @@ mod tests {
             Self { metrics, shutdown, supervisor }
         }
 
-        /// Waits for the failure of the task.
+        /// Waits until the task has failed. Returns its failure.
         async fn failed(&self, task: TaskName) -> String {
             self.shutdown.cancelled().await;
             let failures = format!("flametree_task_failures_total{{task=\"{}\"}} 1\n", task.as_str());

@@ -1,24 +1,24 @@
 -- Accepts events, for the HTTP API and for flametree.enqueue_event.
 
 -- Plans are made once and kept (force_generic_plan), because planning these statements costs as much as running them for twenty
--- events. A plan made while a table was empty must not scan the whole table later. Therefore enable_seqscan = off, and lateral
--- lookups that can only use an index.
+-- events. A plan that was made while a table was empty must not scan the whole table later. So enable_seqscan is off, and lateral
+-- lookups can only use an index.
 CREATE OR REPLACE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
-    -- May be shorter than the others: missing items are NULL.
+    -- May be shorter than the other arrays: missing items are NULL.
     p_traces bytea[],
-    -- For events without expires_in_seconds. Applied after hashing, so that equal bodies have equal hashes under any setting.
+    -- For events without expires_in_seconds. Not part of the hash, so that equal bodies have equal hashes under any setting.
     p_default_expires_seconds integer,
-    -- How long to wait for an open transaction that holds a key or a session, before lock_not_available is raised; NULL: the
-    -- setting of the caller's session.
+    -- How long to wait for an open transaction that holds a key or a session, before lock_not_available is raised. NULL uses
+    -- the lock_timeout of the caller.
     p_lock_timeout text DEFAULT NULL
 ) RETURNS flametree.accepted LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_count integer := cardinality(p_types);
     v_now timestamptz := flametree.clock();
     v_time text := lpad(to_hex((extract(epoch FROM v_now) * 1000)::bigint), 12, '0') || '7';
-    -- 55 random bits, from which the ids of one call count up (RFC 9562, 6.2, method 2).
+    -- 55 random bits. The ids of one call count up from this number (RFC 9562, 6.2, method 2).
     v_random bigint := uuid_hash_extended(gen_random_uuid(), 0) & 36028797018963967;
     v_ids uuid[];
     v_hashes bytea[];
@@ -36,9 +36,9 @@ BEGIN
     v_accepted.event_ids := v_ids;
     v_accepted.results := array_fill('accepted'::text, ARRAY[v_count]);
 
-    -- Arrays are unnested and never subscripted by row: to reach the n-th item of a text array, PostgreSQL walks over the n - 1
-    -- items before it. In a list of columns they are read in parallel and in order; unnest of many in FROM materializes each
-    -- first, which costs a third of such a statement.
+    -- Statements unnest arrays and never use subscripts, because PostgreSQL reaches the n-th item of a text array by walking over
+    -- the n - 1 items before it. unnest in the select list reads several arrays in parallel and in order. In FROM, it first
+    -- materializes each array, which costs a third of the statement.
 
     IF array_remove(p_keys, NULL) <> '{}' THEN
         v_hashes := ARRAY(
@@ -53,8 +53,8 @@ BEGIN
         FROM flametree.remember_keys(p_tenants, p_keys, v_ids, v_hashes, (v_now AT TIME ZONE 'UTC')::date) AS r;
     END IF;
 
-    -- The user that each event concerns: the assignee of an assignment; for a customer's message, the session's handler after the
-    -- earlier events, including those of this call.
+    -- The user to notify of each event. For an assignment, this is the assignee. For a customer's message, it is the session's
+    -- handler after all earlier events, including the earlier events of this call.
     IF v_has_effects AND p_types && ARRAY['session_assigned', 'user_message'] THEN
         WITH effects AS MATERIALIZED (
             SELECT i.ord, i.tenant, i.session, least(coalesce(i.occurred, v_now), v_now) AS occurred,
@@ -84,7 +84,7 @@ BEGIN
             v_accepted.results, p_tenants, p_types, p_agents, p_sessions, p_assignees, p_occurred, v_now);
     END IF;
 
-    -- Small statements in sequence: a single statement for everything took more than twice as long.
+    -- Several small statements follow, because a single large statement took more than twice as long.
     SELECT array_agg(f.webhook), array_agg(f.person),
            array_agg(CASE WHEN f.webhook IS NOT NULL THEN nextval('flametree.ready_positions') END),
            array_agg(num_nonnulls(f.webhook)::smallint)
@@ -105,7 +105,7 @@ BEGIN
             SELECT unnest(v_accepted.results) AS result, unnest(v_users) AS person, unnest(p_tenants) AS tenant,
                    unnest(p_types) AS type, unnest(p_agents) AS agent, unnest(p_sessions) AS session
         ) AS i
-        OFFSET 0 -- Looks up each once, however often it is used above.
+        OFFSET 0 -- Makes each look-up run once, even if its result is used several times above.
     ) AS f;
     IF array_remove(v_users, NULL) <> '{}' THEN
         SELECT array_agg(b.ord), array_agg(b.id), array_agg(nextval('flametree.ready_positions'))
@@ -160,7 +160,7 @@ BEGIN
             AS i (id, webhook, tenant, expires_seconds, ord) ON i.ord = b.event;
     END IF;
 
-    -- A repeated event gets the result of its first acceptance, while that is kept.
+    -- A duplicate returns the number of deliveries of the first event, while that event is kept.
     IF 'duplicate' = ANY (v_accepted.results) THEN
         v_accepted.deliveries := ARRAY(
             SELECT coalesce(CASE i.result WHEN 'duplicate' THEN (
@@ -178,9 +178,9 @@ $$;
 COMMENT ON FUNCTION flametree.accept_events IS
     'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them.';
 
--- Each key is written for yesterday and for today, so that two requests meet in at least one row unless their clocks are two days
--- apart. Rows are written in the order of tenant, key and day, so that two transactions with the same keys cannot deadlock. Each
--- statement has its own snapshot, so it sees which transaction was first.
+-- Each key is written for yesterday and for today. So two requests with one key share at least one row, unless their clocks
+-- differ by two days. Rows are written in the order of tenant, key and day, so that two transactions with the same keys cannot
+-- deadlock. Each statement has its own snapshot, so it sees which transaction was first.
 CREATE OR REPLACE FUNCTION flametree.remember_keys(
     p_tenants text[], p_keys text[], p_ids uuid[], p_hashes bytea[], p_today date, OUT results text[], OUT event_ids uuid[]
 ) LANGUAGE plpgsql AS $$
@@ -192,7 +192,7 @@ BEGIN
     ORDER BY i.tenant, i.key COLLATE "C", i.ord
     ON CONFLICT (tenant_id, key, day) DO NOTHING;
 
-    -- Today's row repeats yesterday's, which may belong to an earlier event.
+    -- Today's row is a copy of yesterday's row, which may belong to an earlier event.
     INSERT INTO flametree.idempotency_keys (tenant_id, key, day, event_id, body_hash)
     SELECT DISTINCT ON (i.tenant, i.key COLLATE "C") i.tenant, i.key, p_today, k.event_id, k.body_hash
     FROM unnest(p_tenants, p_keys) AS i (tenant, key)
@@ -228,9 +228,8 @@ CREATE OR REPLACE FUNCTION flametree.event_hash(
 $$;
 COMMENT ON FUNCTION flametree.event_hash IS 'The hash that is equal for equal bodies under one idempotency key.';
 
--- A session has two facts: who handles it, and whether it is in the operator workspace. Each keeps the latest value by
--- occurred_at, or by arrival if the times are equal. A time in the future counts as now, otherwise it would suppress later
--- events.
+-- A session has a handler, and it is or is not in the operator workspace. For both, the event with the latest occurred_at counts,
+-- or the last to arrive if the times are equal. A time in the future counts as now, because it would otherwise hide later events.
 CREATE OR REPLACE FUNCTION flametree.apply_effects(
     p_results text[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
     p_occurred timestamptz[], p_now timestamptz

@@ -1,4 +1,4 @@
--- Accepts an event in the caller's transaction, if and only if that commits.
+-- Accepts an event in the caller's transaction: the event is accepted if and only if the transaction commits.
 
 CREATE OR REPLACE FUNCTION flametree.event_fault(p_pointer text, p_code text, p_message text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_array(jsonb_build_object('pointer', p_pointer, 'code', p_code, 'message', p_message))
@@ -26,8 +26,8 @@ DECLARE
         '^(\d{4}-\d{2}-\d{2})[T ]((?!24)\d{2}:\d{2}:\d{2})(\.\d+)?(?:Z|([+-](?:[01]\d|2[0-3]):[0-5]\d))$', 'i');
     v_time timestamptz;
 BEGIN
-    -- Parsed in parts: offsets of PostgreSQL end at 15:59, those of RFC 3339 at 23:59; a leap second may have a fraction; and
-    -- digits after the microsecond are cut off as in the API, not rounded.
+    -- Parses the parts separately, because PostgreSQL is stricter than RFC 3339: its offsets end at 15:59, not at 23:59, and a
+    -- leap second has no fraction. As in the API, digits after the microsecond are cut off, not rounded.
     v_time := (v_parts[1] || ' ' || v_parts[2] || 'Z')::timestamptz
         + coalesce('0' || left(v_parts[3], 7), '0')::interval - coalesce(v_parts[4], '0')::interval;
     RETURN CASE WHEN v_time >= '0001-01-01 00:00:00Z' AND v_time < '10000-01-01 00:00:00Z' THEN v_time END;
@@ -58,7 +58,7 @@ $$;
 COMMENT ON FUNCTION flametree.compact_json_bytes IS
     'The length of the JSON without the space that jsonb writes after each colon and comma.';
 
--- The same rules as in the API (src/domain/event.rs), with the same pointers, codes and messages; a test compares them.
+-- Returns the faults of an event. Rules, pointers, codes and messages equal those of src/domain/event.rs; a test compares them.
 CREATE OR REPLACE FUNCTION flametree.event_faults(p_event jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_faults jsonb := '[]';
@@ -67,7 +67,7 @@ DECLARE
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
     v_unknown text[];
-    -- If there are more unknown fields, only the first are reported, as in the API.
+    -- The most unknown fields that are reported, as in the API.
     c_most_unknown CONSTANT integer := 20;
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN
@@ -111,7 +111,7 @@ BEGIN
 
     IF coalesce(jsonb_typeof(p_event -> 'metadata'), 'null') NOT IN ('null', 'object') THEN
         v_faults := v_faults || flametree.event_fault('/metadata', 'invalid_type', 'must be a JSON object');
-    -- If it is longer by half than the limit, it is too long even without its spaces.
+    -- If the metadata is 50 % longer than the limit, it is too long even without spaces.
     ELSIF octet_length((p_event -> 'metadata')::text) > 24576
         OR (octet_length((p_event -> 'metadata')::text) > 16384
             AND flametree.compact_json_bytes(p_event -> 'metadata') > 16384) THEN
@@ -156,7 +156,7 @@ BEGIN
 END
 $$;
 
--- Runs with its owner's privileges: a platform's role only needs USAGE on the schema and EXECUTE on this function.
+-- Runs with its owner's privileges: the caller's role only needs USAGE on the schema and EXECUTE on this function.
 CREATE OR REPLACE FUNCTION flametree.enqueue_event(p_event jsonb) RETURNS TABLE (id text, duplicate boolean, deliveries smallint)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- Time, and ids that contain it: a UUID of version 7 starts with the milliseconds since 1970 (RFC 9562).
+-- The clock, and ids that contain a time: a UUID of version 7 starts with the milliseconds since 1970 (RFC 9562).
 
 CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT pg_catalog.clock_timestamp()
@@ -14,7 +14,7 @@ COMMENT ON FUNCTION flametree.first_id_at IS 'The smallest id at this time.';
 CREATE OR REPLACE FUNCTION flametree.time_of_id(p_id uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
     SELECT to_timestamp(('x' || lpad(left(replace(p_id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0)
 $$;
-COMMENT ON FUNCTION flametree.time_of_id IS 'The time in an id, with millisecond precision.';
+COMMENT ON FUNCTION flametree.time_of_id IS 'The time that an id contains, with millisecond precision.';
 
 CREATE OR REPLACE FUNCTION flametree.delivery_id(p_event_id uuid, p_ordinal bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
     SELECT overlay(p_event_id::text PLACING lpad(to_hex(p_ordinal), 4, '0') FROM 33)::uuid

@@ -1,6 +1,6 @@
 -- Partitions. `events` and `deliveries` are partitioned by ranges of ids, `idempotency_keys` by UTC days. Bounds are read from
 -- the catalog, never from names. The service detaches an expired partition (DETACH ... CONCURRENTLY, which cannot run in a
--- function) and then drops it, one at a time.
+-- function) and then drops it. It removes one partition at a time.
 
 CREATE OR REPLACE FUNCTION flametree.bound_time(p_bound text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN p_bound ~ '^[0-9a-f]{8}-[0-9a-f-]{27}$' THEN flametree.time_of_id(p_bound::uuid)
@@ -8,8 +8,8 @@ CREATE OR REPLACE FUNCTION flametree.bound_time(p_bound text) RETURNS timestampt
 $$;
 COMMENT ON FUNCTION flametree.bound_time IS 'The time of a partition bound: the time of an id, or the start of a UTC day.';
 
--- MATERIALIZED, and with the catalog expression in the list of columns, because the planner must not evaluate it on other tables.
--- A bound has no columns, so pg_get_expr needs no table; with one, it would wait for locks on that table.
+-- MATERIALIZED, with pg_get_expr in the select list, because the planner must not evaluate pg_get_expr for other tables.
+-- A bound contains no columns, so pg_get_expr needs no table. With a table, it would wait for locks on that table.
 CREATE OR REPLACE FUNCTION flametree.partitions() RETURNS TABLE (
     parent text, name text, starts_at timestamptz, ends_at timestamptz, state text
 ) LANGUAGE sql STABLE AS $$
@@ -51,17 +51,17 @@ BEGIN
             WHERE p.parent = v_parent AND p.state = 'attached'
               AND v_day::timestamp AT TIME ZONE 'UTC' >= p.starts_at AND v_day::timestamp AT TIME ZONE 'UTC' < p.ends_at;
             IF NOT FOUND THEN
-                -- To the next multiple of p_days since 1970, and not into an existing partition.
+                -- Ends at the next multiple of p_days since 1970, or earlier where the next partition starts.
                 v_end := least(
                     date '1970-01-01' + ((v_day - date '1970-01-01') / p_days + 1) * p_days,
                     (SELECT min((p.starts_at AT TIME ZONE 'UTC')::date) FROM flametree.partitions() AS p
                      WHERE p.parent = v_parent AND p.starts_at > v_day::timestamp AT TIME ZONE 'UTC'));
                 v_name := v_parent || '_' || to_char(v_day, 'YYYYMMDD');
                 WHILE to_regclass('flametree.' || v_name) IS NOT NULL LOOP
-                    -- A partition that an operator detached keeps its name.
+                    -- A partition that an operator detached still uses this name.
                     v_name := v_name || 'x';
                 END LOOP;
-                -- Created alone and then attached: ATTACH takes a weaker lock on the parent than CREATE ... PARTITION OF.
+                -- Creates and then attaches the table: ATTACH takes a weaker lock on the parent than CREATE ... PARTITION OF.
                 EXECUTE format('CREATE TABLE flametree.%I (LIKE flametree.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
                                v_name, v_parent);
                 EXECUTE format('ALTER TABLE flametree.%I ATTACH PARTITION flametree.%I FOR VALUES FROM (%L) TO (%L)',
@@ -83,14 +83,14 @@ CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS
 $$;
 COMMENT ON FUNCTION flametree.bound_of IS 'The bound of a partition that starts on this UTC day.';
 
--- A statement locks each partition that its plan might read, so the number of partitions is bounded for any retention: about 30,
--- each of p_days_kept / 30 days.
+-- Bounds the number of partitions for any retention: about 30, each of p_days_kept / 30 days. A statement locks each partition
+-- that its plan might read.
 CREATE OR REPLACE FUNCTION flametree.prepare_partitions(p_days_kept integer) RETURNS integer LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$
 DECLARE
     v_today date := (flametree.clock() AT TIME ZONE 'UTC')::date;
 BEGIN
-    -- Otherwise processes that start together on an empty database would create the same tables.
+    -- Without this lock, processes that start together on an empty database would create the same tables.
     PERFORM pg_advisory_xact_lock(28829613327478881);
     RETURN flametree.ensure_partitions(v_today - 1, v_today + 2, ceil(p_days_kept / 30.0)::integer, ARRAY['events', 'deliveries'])
         + flametree.ensure_partitions(v_today - 2, v_today + 2, 1, ARRAY['idempotency_keys']);
@@ -110,9 +110,9 @@ DECLARE
 BEGIN
     -- The search for unfinished deliveries reads whole tables, so it only runs if a partition is old enough.
     IF EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.parent <> 'idempotency_keys' AND p.ends_at <= v_before) THEN
-        -- An unfinished delivery needs the partition of its outcome. Uses one statement, so that a row that moves between tables
-        -- meanwhile is seen in one of them. Ignores partitions that an operator detached: keeping the others would not keep them,
-        -- and their outcomes cannot be seen.
+        -- Finds the oldest unfinished delivery, which needs a partition for its outcome. A single statement sees each row, even
+        -- if the row moves between tables meanwhile. Deliveries whose partition an operator detached are ignored, because their
+        -- outcomes are not visible, and keeping other partitions would not help them.
         WITH kept AS MATERIALIZED (
             SELECT flametree.first_id_at(p.starts_at) AS first_id, flametree.first_id_at(p.ends_at) AS end_id
             FROM flametree.partitions() AS p WHERE p.parent = 'deliveries'
@@ -137,10 +137,10 @@ BEGIN
     RETURN QUERY
     SELECT p.parent, p.name, p.state FROM flametree.partitions() AS p
     WHERE p.state <> 'attached' OR p.ends_at <= CASE p.parent
-        -- Today's requests use the keys of today and yesterday. A transaction that began yesterday uses the day before.
+        -- Requests use the keys of today and yesterday. A transaction that began yesterday also uses those of the day before.
         WHEN 'idempotency_keys' THEN v_today - interval '2 days'
         ELSE v_before END
-    -- Only one detach per table may be pending, so it comes first.
+    -- A pending detach comes first, because each table may have only one.
     ORDER BY p.state = 'attached', p.ends_at, p.name;
 END
 $$;
@@ -166,7 +166,7 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
                SELECT min(CASE
                    WHEN EXISTS (SELECT FROM p WHERE p.parent = m.name AND p.state = 'attached'
                                   AND p.starts_at <= now.at AND p.ends_at > now.at)
-                   -- The first end of a partition that no other partition continues.
+                   -- The earliest end of a partition after which no other partition starts.
                    THEN (SELECT min(p.ends_at) FROM p
                          WHERE p.parent = m.name AND p.state = 'attached' AND p.ends_at > now.at
                            AND NOT EXISTS (SELECT FROM p AS next WHERE next.parent = m.name AND next.state = 'attached'

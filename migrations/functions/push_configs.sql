@@ -1,4 +1,4 @@
--- The history of push configs.
+-- The history of changes to push configs.
 
 CREATE OR REPLACE FUNCTION flametree.record_push_config_change(
     p_tenant text, p_agent text, p_action text, p_actor text, p_fields text[]
@@ -16,4 +16,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.record_push_config_change IS
-    'Records a change in the transaction that makes it, and deletes all but the agent''s newest 500.';
+    'Records a change to a push config, in the transaction that makes it. Keeps the agent''s newest 500 changes.';

@@ -1,8 +1,8 @@
 -- The delivery queue: claims. Each function is one transaction and one round trip.
 --
--- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
--- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
--- is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
+-- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
+-- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
@@ -40,8 +40,8 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    -- Uses only ctid, in the channel's table: a plan by key that was made while the table was empty may read the whole index,
-    -- which is slow once it contains dead rows.
+    -- Deletes by ctid from the channel's table. A plan that uses the key, made while the table was empty, may read the whole
+    -- index, which is slow if it contains many dead rows.
     IF p_channel = 'webhook' THEN
         DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
     ELSE
@@ -89,7 +89,7 @@ DECLARE
     v_lanes smallint[] := p_claim.lanes;
     v_events uuid[] := p_claim.event_ids;
     v_tenants text[] := p_claim.lane_tenants;
-    -- Bounds that are known before execution let the executor skip the partitions of other days.
+    -- With bounds that are known before execution, the executor skips the partitions of other days.
     v_sorted uuid[] := ARRAY(SELECT u FROM unnest(v_events) AS u ORDER BY u);
     v_first uuid := v_sorted[1];
     v_last uuid := v_sorted[cardinality(v_sorted)];
@@ -102,7 +102,7 @@ BEGIN
          v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata,
          v_claimed.traces
     FROM (SELECT unnest(v_lanes) AS lane, unnest(v_events) AS event_id) AS d
-    -- LEFT: a delivery whose event is gone is still returned, otherwise its claim could never be completed.
+    -- LEFT JOIN, because a delivery without its event must also be returned. Otherwise its claim could never be completed.
     LEFT JOIN LATERAL (
         SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata,
                e.trace
@@ -129,7 +129,7 @@ CREATE OR REPLACE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id 
 DECLARE
     v_claim flametree.claims;
 BEGIN
-    -- Writing the same key waits for a claim that is in progress, and prevents a later one.
+    -- Inserts a row with the claim's key. This waits for the claim if it is in progress, and prevents it if it comes later.
     INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
         lanes, positions, delivery_ids, event_ids, expiries)
     VALUES (p_claim_id, p_worker_id, 'webhook', flametree.clock(), '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')

@@ -1,8 +1,8 @@
 -- The delivery queue: outcomes, releases and the claims of dead workers. Each function is one transaction and one round trip.
 --
--- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
--- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
--- is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
+-- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
+-- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
@@ -17,7 +17,7 @@ DECLARE
     v_recorded uuid[] := p_ids;
     v_late uuid[] := '{}';
 BEGIN
-    -- Locks claims before deliveries, as the reaper does. If the two deadlock, one is canceled and retried.
+    -- Locks claims before deliveries, as the reaper does. If both deadlock, PostgreSQL cancels one transaction, which is retried.
     DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
 
     BEGIN
@@ -32,8 +32,8 @@ BEGIN
                    unnest(p_details) AS detail
         ) AS g;
     EXCEPTION WHEN unique_violation THEN
-        -- An outcome exists: the reaper's, which stays, or one of this same call, repeated after a lost response. This is rare;
-        -- ON CONFLICT from the start would take twice the time and more WAL for each row.
+        -- An outcome already exists, from the reaper or from the same call before its response was lost. The existing outcome
+        -- stays. This is rare, and ON CONFLICT in the statement above would double the time and write more WAL for each row.
         WITH recorded AS (
             INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
                 outcome, endpoint_version, duration_us, http_status, batch, detail)
@@ -56,7 +56,7 @@ BEGIN
         );
     END;
     IF v_recorded <> '{}' THEN
-        -- The same as note_batch without sorting the ids, which would take a tenth of the time of this function.
+        -- Like note_batch, but without sorting the ids, which would take a tenth of this function's time.
         INSERT INTO flametree.uncounted_batches (batch, first_id, last_id, deliveries)
         VALUES (v_batch, p_first_id, p_last_id, cardinality(v_recorded));
     END IF;
@@ -131,7 +131,7 @@ $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
     'Releases deliveries that were claimed but not started: they are ready again at their old positions. Returns how many; 0 if the reaper has taken the claim. p_is_last: the others of the claim have outcomes, so the claim is deleted.';
 
--- Goes from the dead workers to their claims and never scans the whole table, which an old snapshot fills with dead rows.
+-- Looks up the claims by dead worker and never scans the whole table, in which an old snapshot keeps many dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
     RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan

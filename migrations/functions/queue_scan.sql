@@ -1,8 +1,8 @@
 -- The delivery queue: finds endpoints with ready deliveries. Each function is one transaction and one round trip.
 --
--- Plans must not depend on the size of the tables when they were made: the tables of a queue are usually empty, and huge under a
--- backlog. So each function pins planner settings and keeps its plans (force_generic_plan: planning costs more than running). JIT
--- is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
+-- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
+-- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.waiting_lanes(
     p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
@@ -58,8 +58,8 @@ BEGIN
            AND r.position > k.after
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
         UNION ALL
-        -- Each part of a gap is bounded by single columns after equal ones: an index scan does not stop at the second column of a
-        -- row's bound.
+        -- A gap is searched in parts, each with equal leading columns and a bound on one column, because an index scan does not
+        -- stop at the second column of a row comparison.
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
          WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id AND r.endpoint_id > k.endpoint_id
@@ -69,7 +69,7 @@ BEGIN
         UNION ALL
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
-         -- No tenant is longer than 128 bytes, so nothing lies behind the bound of the last one.
+         -- A tenant id has at most 128 bytes, so no tenant comes after this bound.
          WHERE k.next_tenant IS DISTINCT FROM k.tenant_id AND r.channel = p_channel AND r.tenant_id > k.tenant_id
            AND r.tenant_id < coalesce(k.next_tenant, repeat(U&'\+10FFFF', 33))
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)

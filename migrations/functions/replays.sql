@@ -17,7 +17,7 @@ DECLARE
     v_replay_of uuid;
     v_now timestamptz := flametree.clock();
 BEGIN
-    -- Locks the event's row first, so that replays of one event run one after another, and each sees the earlier ones.
+    -- Locks the event's row first, so that replays of one event run one after another, and each sees the earlier replays.
     SELECT e.agent_id, e.type, e.deliveries, e.replays INTO v_agent, v_type, v_deliveries, v_replays
     FROM flametree.events AS e WHERE e.tenant_id = p_tenant AND e.id = v_event_id
     FOR UPDATE;
@@ -26,7 +26,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- After the lock: a repeated request waits above for the first one, and finds its replay here.
+    -- Must come after the lock: a repeated request waits for the first request there, and finds that request's replay here.
     IF p_request_key IS NOT NULL THEN
         SELECT r.id, r.replay_of INTO v_id, v_replay_of
         FROM flametree.replays AS r WHERE r.tenant_id = p_tenant AND r.request_key = p_request_key;
@@ -54,7 +54,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- The current endpoint, not the past one: a webhook that was created again has another id.
+    -- Uses the agent's current endpoint, because a webhook that was deleted and created again has another id.
     IF v_channel = 'webhook' THEN
         SELECT c.endpoint_id INTO v_endpoint
         FROM flametree.push_configs AS c
@@ -107,7 +107,7 @@ DECLARE
     v_result text;
     v_rows integer := 0;
 BEGIN
-    -- Locked until the end of the transaction, so that a cancellation or another holder comes before this step or after it.
+    -- Locks the operation until the transaction ends, so that a user or another process cannot take it during this step.
     SELECT o.* INTO v_operation FROM flametree.operations AS o
     WHERE o.id = p_operation AND o.holder = p_holder AND o.state = 'running'
     FOR UPDATE;
@@ -134,7 +134,7 @@ BEGIN
         CONTINUE WHEN NOT EXISTS (
             SELECT 1 FROM flametree.events AS e
             WHERE e.tenant_id = v_operation.tenant_id AND e.id = v_row.event_id AND e.agent_id = v_operation.agent_id);
-        -- Only the latest result of an event counts: not a delivery that was replayed since, nor one that this operation created.
+        -- Skips deliveries that were replayed later, and deliveries that this operation created.
         CONTINUE WHEN EXISTS (
             SELECT 1 FROM flametree.replays AS r
             WHERE r.tenant_id = v_operation.tenant_id AND r.id >= v_row.id

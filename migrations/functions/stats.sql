@@ -21,7 +21,7 @@ DECLARE
     v_last_id uuid;
     v_wanted integer;
 BEGIN
-    -- The oldest batches, at least one, of about p_deliveries. Skips batches that another rollup is counting.
+    -- Takes the oldest batches, with about p_deliveries in total, but at least one. Skips batches that another rollup counts.
     WITH counted AS (
         DELETE FROM flametree.uncounted_batches AS u
         WHERE u.batch IN (
@@ -69,7 +69,7 @@ $$;
 COMMENT ON FUNCTION flametree.roll_up IS
     'One step: counts the oldest batches of about p_deliveries outcomes, in one transaction. Returns whether there may be more, and how many spans changed.';
 
--- Plain SQL, so that it is planned within the calling statement: EXPLAIN shows which rows are read.
+-- A function in plain SQL is planned within the calling statement, so EXPLAIN shows which rows it reads.
 CREATE OR REPLACE FUNCTION flametree.rolled_up_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_first_hour timestamptz, p_end_of_hours timestamptz,
     p_to timestamptz, p_channel flametree.channel
@@ -95,18 +95,18 @@ CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
-    -- Outcomes of a few minutes are read for all tenants, page range by page range. More are read by the tenant's key.
+    -- Up to this many deliveries are read for all tenants, by page ranges. If there are more, the tenant's key is used.
     c_most_deliveries CONSTANT integer := 200000;
     v_batches bigint[];
     v_first uuid;
     v_last uuid;
     v_count bigint;
 BEGIN
-    -- STABLE: uses the caller's snapshot, so that a delivery is counted here or in the rollups, never in both.
+    -- STABLE functions use the caller's snapshot. So each delivery is counted either here or in the rollups, never in both.
     SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
            (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
     INTO v_batches, v_first, v_last, v_count
-    -- Uses the index, which skips rows of batches that were counted before the last vacuum.
+    -- Reads through the index, which skips dead rows of batches that were counted before the last vacuum.
     FROM (SELECT * FROM flametree.uncounted_batches AS b ORDER BY b.batch LIMIT c_most_deliveries) AS u;
     IF v_batches IS NULL THEN
         RETURN;
@@ -116,8 +116,8 @@ BEGIN
 
     IF v_count < c_most_deliveries THEN
         RETURN QUERY
-        -- Reads all tenants first: with the tenant in the conditions, the planner would scan the tenant's whole range of the
-        -- primary key to avoid reading the few pages of the last seconds.
+        -- Reads the deliveries of all tenants first. With a condition on the tenant, the planner would scan all of the tenant's
+        -- deliveries by primary key, instead of the few pages of the last seconds.
         WITH recent AS MATERIALIZED (
             SELECT d.tenant_id, d.event_id, d.id, d.channel, d.outcome, d.duration_us
             FROM flametree.deliveries AS d
@@ -157,7 +157,7 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- A vacuum runs and summarizes too, or the table has another owner: its pages are read one by one until a vacuum.
+            -- A vacuum is running, which summarizes too, or the table has another owner. New pages are read without the index.
             NULL;
         END;
     END LOOP;

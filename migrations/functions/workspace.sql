@@ -1,8 +1,8 @@
 -- The operator workspace: the active conversations of a tenant, and how a process detects changes.
 
--- The changes that the snapshot p_since had not seen: those of later transactions, and of transactions that were running then.
--- Both are index probes by value: a transaction that stays open for hours costs one probe, not a scan of everything since its
--- start. Changes from the future (of a restored dump of another server) are left out.
+-- Returns changes that the snapshot p_since did not see: changes by later transactions, and by transactions that were running
+-- at p_since. Both are found by index probes. So a transaction that stays open for hours costs one probe, not a scan of all
+-- changes since its start. Ignores changes with future transaction ids, which a restored dump of another server may contain.
 CREATE OR REPLACE FUNCTION flametree.workspace_changes(p_since text) RETURNS TABLE (until text, tenants text[])
     LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -28,7 +28,7 @@ $$;
 COMMENT ON FUNCTION flametree.workspace_changes IS
     'The tenants whose sessions changed since the snapshot p_since (none if it is null), and the snapshot to continue from.';
 
--- The order of the rows without a sort: only the partial index provides it, so no plan scans a tenant's history.
+-- Sorting is off. Only the partial index returns rows in the wanted order, so no plan scans a tenant's history.
 CREATE OR REPLACE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (
     tenant text, as_of timestamptz, total bigint, sessions text[], agents text[], assignees text[], since timestamptz[]
 ) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off

@@ -1,7 +1,7 @@
 //! Every parser of external input as a named target, for the fuzzer (`fuzz/`) and for tests.
 //!
-//! A target accepts any bytes, and panics if a property does not hold. The properties are in the parsers' modules, in
-//! `properties`. Only compiled for tests and fuzzers.
+//! A target accepts any bytes, and panics if a property of the parser does not hold. Each parser's module states its properties
+//! in a submodule `properties`. This module is only compiled for tests and fuzzers.
 
 use crate::channels::{browser_push, properties as addresses, webhook};
 use crate::{domain, http, users};
@@ -9,7 +9,8 @@ use crate::{domain, http, users};
 #[cfg(test)]
 mod tests;
 
-/// A target's name, which is also its file in `fuzz/fuzz_targets` and its directory in `fuzz/seeds`, and its property.
+/// A target: its name, and the function that checks one input. The file in `fuzz/fuzz_targets` and the directory in `fuzz/seeds`
+/// have the same name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -27,7 +28,7 @@ pub const TARGETS: [Target; 11] = [
     ("url", url),
 ];
 
-/// Addresses that a name resolves to, with a network that the operator allowed.
+/// IP addresses to which a host name resolves, and a network that the operator allows.
 pub fn address(input: &[u8]) {
     addresses::address(input);
 }
@@ -37,14 +38,14 @@ pub fn endpoint_answer(input: &[u8]) {
     webhook::properties::answer(input);
 }
 
-/// The body of a posted event, and the message about it.
+/// The body of a posted event, and the webhook message for that event.
 pub fn event(input: &[u8]) {
     if let Some(event) = domain::properties::event(input) {
         webhook::properties::message(event);
     }
 }
 
-/// The name of a configured header in the first line, and its value in the rest.
+/// A configured header: the first line is its name, and the rest is its value.
 pub fn header(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (name, value) = text.split_once('\n').unwrap_or((text, ""));
@@ -69,7 +70,7 @@ pub fn push_answer(input: &[u8]) {
     browser_push::properties::answer(input);
 }
 
-/// The body of a push config or of its patch.
+/// The body of a push config or of a patch of a push config.
 pub fn push_config(input: &[u8]) {
     if let Some(config) = domain::properties::push_config(input) {
         webhook::properties::sent_headers(&config.headers);
@@ -86,7 +87,7 @@ pub fn request(input: &[u8]) {
     http::properties::request(input);
 }
 
-/// A webhook URL, and the address rules.
+/// A webhook URL, which the address rules then check.
 pub fn url(input: &[u8]) {
     if let Ok(text) = str::from_utf8(input) {
         addresses::url(text);

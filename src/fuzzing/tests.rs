@@ -1,5 +1,5 @@
-//! Runs the fuzz targets on the stable toolchain: with their seeds, and with as many changed seeds as a test has time for,
-//! the same ones each time. Inputs that the fuzzer found are among the seeds.
+//! Runs the fuzz targets on the stable toolchain, with their seeds and with some thousand changed seeds, which are the same in
+//! each run. The seeds include inputs that the fuzzer found.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,13 +12,13 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{TARGETS, Target};
 
-/// Changed inputs per target; each takes microseconds.
+/// Changed inputs per target. Each input takes microseconds.
 const CASES: u32 = 6_000;
-/// For targets whose inputs cost a connection or several signatures.
+/// Changed inputs per costly target, which opens a connection or checks several signatures for each input.
 const COSTLY_CASES: u32 = 500;
 const COSTLY: [&str; 3] = ["endpoint_answer", "jwt", "push_subscription"];
 
-/// Longest changed input, in bytes: the fuzzer's own limit.
+/// The length of the longest changed input, in bytes. The fuzzer has the same limit.
 const MAX_INPUT_BYTES: usize = 4_096;
 
 /// Texts that often break parsers.
@@ -78,7 +78,7 @@ enum Edit {
     Token(Index, Index),
     Cut(Index, Index),
     Double(Index, Index),
-    /// The input up to a position, followed by another seed from a position on.
+    /// Keeps the input up to a position, and appends another seed without its start.
     Cross(Index, Index, Index),
 }
 
@@ -162,7 +162,7 @@ fn check((name, target): Target) {
 }
 
 #[test]
-fn the_properties_hold_for_the_seeds_and_their_changes() {
+fn the_properties_hold_for_seeds_and_changed_seeds() {
     std::thread::scope(|scope| {
         let running = TARGETS.map(|target| scope.spawn(move || check(target)));
         let failed = running.into_iter().filter_map(|target| target.join().err()).count();
@@ -171,7 +171,7 @@ fn the_properties_hold_for_the_seeds_and_their_changes() {
 }
 
 #[test]
-fn every_target_has_a_file_and_seeds_and_there_are_no_others() {
+fn every_target_has_a_file_and_seeds() {
     let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names_in(&fuzz("fuzz_targets")), names);
     assert_eq!(names_in(&fuzz("seeds")), names);

@@ -10,7 +10,7 @@ use crate::queue::Wakeup;
 use crate::store::accept::{self, Acceptance};
 use crate::store::{Db, with_timeout};
 
-/// The resources of committers and retriers. Clones share them.
+/// The database, the notifier and the queue that committers and retriers use. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
     db: Db,
@@ -25,7 +25,7 @@ impl Acceptor {
         Self { db: db.clone(), wakeup: wakeup.clone(), default_expiry_seconds, shared: Arc::clone(shared) }
     }
 
-    /// Accepts the events of all these callers together, and notifies the workers.
+    /// Accepts the events of all jobs in one transaction, and notifies the claimers.
     pub(super) async fn accept<'a>(
         &self,
         jobs: impl Iterator<Item = &'a Job>,
@@ -39,7 +39,7 @@ impl Acceptor {
     }
 }
 
-/// True if the database refused the statement: smaller groups may succeed.
+/// True if the database refused the statement, so that smaller groups may succeed.
 pub(super) fn is_about_the_events(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some()
 }

@@ -1,4 +1,4 @@
-//! Takes waiting events in groups, round-robin by tenant, and commits each group. Never waits long for a lock.
+//! A committer takes waiting events in groups, round-robin by tenant, and commits each group. It never waits long for a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,18 +13,18 @@ use super::job::Job;
 use super::shared::{Running, Shared, UnderWay};
 use crate::store::accept::is_lock_timeout;
 
-/// This many events justify a transaction while another one is in progress.
+/// With this many events, a transaction starts even while another transaction is in progress.
 const ENOUGH: usize = 32;
-/// The longest wait for them.
+/// The longest wait for `ENOUGH` events.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a transaction of several callers waits for a lock. It is longer than nearly every commit, so that two groups with the
-/// same session wait for each other. It is short because all its callers wait, and the committer takes no other events meanwhile.
+/// How long a transaction of several callers waits for a lock. Longer than nearly every commit, so that two groups with the same
+/// session wait for each other. Short, because all callers of the transaction wait, and the committer takes no other events.
 pub(super) const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Committer {
     acceptor: Acceptor,
-    /// Locked by the committer that fills a group.
+    /// Held by the committer that fills a group, so that only one does.
     gathering: Arc<Mutex<()>>,
     _running: Running,
 }
@@ -65,7 +65,7 @@ impl Committer {
     }
 }
 
-/// The first event of a group; `None`: no event waits, and the process stops.
+/// Waits for the first job of a group. Returns `None` if the process stops and no job waits.
 async fn first(shared: &Shared, stop: &CancellationToken) -> Option<Job> {
     loop {
         if let Some(first) = shared.next() {
@@ -79,7 +79,7 @@ async fn first(shared: &Shared, stop: &CancellationToken) -> Option<Job> {
     }
 }
 
-/// Collects the jobs for one transaction with `first`.
+/// Collects the jobs for one transaction, starting with `first`.
 async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
     let deadline = tokio::time::Instant::now() + GATHER;
     let mut events = first.events().len();

@@ -28,23 +28,23 @@ impl Job {
         &self.events
     }
 
-    /// The tenant in whose turn the job is taken: the first event's tenant, if a caller for all tenants mixes them.
+    /// The tenant in whose turn a committer takes the job: the first event's tenant, even if other events have other tenants.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.events[0].tenant_id
     }
 
     pub(super) fn answer(self, answer: Answer) {
-        // If the caller has gone, its events stay accepted.
+        // If the caller has disconnected, its events stay accepted.
         drop(self.answer.send(answer));
     }
 }
 
-/// The tenants of these events in runs, each with the number of its consecutive events.
+/// For each run of consecutive events of one tenant, the tenant and the number of events.
 pub(super) fn by_tenant(events: &[NewEvent]) -> impl Iterator<Item = (&TenantId, usize)> + Clone {
     runs(events).map(|run| (&run[0].tenant_id, run.len()))
 }
 
-/// Consecutive events of one tenant.
+/// Splits events into runs of consecutive events of one tenant.
 pub(super) fn runs(events: &[NewEvent]) -> impl Iterator<Item = &[NewEvent]> + Clone {
     events.chunk_by(|one, next| one.tenant_id == next.tenant_id)
 }

@@ -8,23 +8,23 @@ use super::job::runs;
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 
-/// How long a lock is remembered: longer than `Retry-After`, so that it is still known when the caller retries.
+/// How long a lock is remembered: longer than `Retry-After`, so that it is still remembered when the caller retries.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// Locks remembered per tenant. If a tenant has more, all its events that may meet a lock count as locked.
+/// The most locks remembered per tenant. If a tenant has more locks, all of its sessions and idempotency keys count as locked.
 const KEYS_OF_TENANT: usize = 8;
-/// Tenants whose locks are remembered, to bound memory. Locks of further tenants are found again each time.
+/// The most tenants whose locks are remembered, to bound memory. Locks of further tenants are not remembered.
 const TENANTS: usize = 1_000;
 
 /// Hash of a session or an idempotency key of a tenant. A collision costs only a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LockKey(u64);
 
-/// Makes keys. The hash is seeded randomly per process, so that callers cannot choose keys that collide.
+/// Creates lock keys. Each process seeds the hash randomly, so that callers cannot choose keys that collide.
 #[derive(Debug, Default)]
 pub(super) struct LockKeys(RandomState);
 
 impl LockKeys {
-    /// The keys that are locked in the database when these events are accepted.
+    /// The keys of all sessions and idempotency keys that the database locks when it accepts these events.
     pub(super) fn of(&self, events: &[NewEvent]) -> Vec<LockKey> {
         let mut keys = Vec::new();
         for event in events {
@@ -38,19 +38,19 @@ impl LockKeys {
     }
 }
 
-/// Sessions and keys found locked in the last seconds.
+/// The sessions and idempotency keys that were found locked in the last `REMEMBERED_FOR`.
 #[derive(Debug, Default)]
 pub(super) struct FoundLocked {
     by_tenant: HashMap<TenantId, OfTenant>,
-    /// All entries expire by then; `None`: no entries.
+    /// The time by which all entries expire. `None` if there are no entries.
     until: Option<Instant>,
 }
 
-/// Each key counts as locked until its time.
+/// The locks of one tenant. Each key counts as locked until its time.
 #[derive(Debug, Default)]
 struct OfTenant {
     keys: HashMap<LockKey, Instant>,
-    /// More keys were locked than are remembered one by one.
+    /// Until this time, all keys count as locked, because more than `KEYS_OF_TENANT` keys were locked.
     others: Option<Instant>,
 }
 
@@ -63,12 +63,12 @@ impl FoundLocked {
         self.until.is_none()
     }
 
-    /// True if one of these keys is remembered.
+    /// True if one of these keys counts as locked.
     pub(super) fn has(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
         self.by_tenant.get(tenant).is_some_and(|of| of.has(keys, now))
     }
 
-    /// True if one of these keys is remembered, or the tenant has too many locks to remember each.
+    /// True if one of these keys counts as locked, or the tenant has too many locks to remember each of them.
     pub(super) fn may_have(&self, tenant: &TenantId, keys: &[LockKey], now: Instant) -> bool {
         let of = self.by_tenant.get(tenant);
         of.is_some_and(|of| of.others.is_some_and(|until| until > now) || of.has(keys, now))
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_remembered_for_a_moment_and_only_of_its_tenant() {
+    fn a_lock_is_remembered_for_five_seconds_and_for_one_tenant_only() {
         let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
         let (event, other) = (assignment("a", 1), assignment("b", 1));
         found.note(&keys, std::slice::from_ref(&event), now);

@@ -1,8 +1,8 @@
-//! Accepts events: stores them, fans them out and makes their deliveries ready, in one transaction shared by concurrent callers.
+//! Accepts events: stores them, fans them out and makes their deliveries ready, in a transaction that concurrent callers share.
 //!
-//! A lone caller never waits for others. While a transaction is in progress, later callers wait for its end, for enough events or
-//! for 2 ms, whichever comes first, and share the next transaction: a transaction costs far more than one event in it. Events are
-//! taken round-robin by tenant, and no tenant may fill the queue.
+//! A lone caller never waits for other callers. While a transaction is in progress, later callers wait until it ends, until
+//! enough events wait, or for 2 ms, and then share the next transaction, because a transaction costs far more than one event.
+//! Committers take events round-robin by tenant, and no tenant may fill the queue.
 //!
 //! An open SQL transaction may hold a session or an idempotency key indefinitely. A group that meets such a lock fails fast, and
 //! retriers retry its events separately from the committers.
@@ -36,31 +36,31 @@ use committer::Committer;
 use retrier::Retrier;
 use shared::Shared;
 
-/// Concurrent transactions: while one commits, the next ones are filled.
+/// Concurrent transactions: while one transaction commits, committers fill the next ones.
 const COMMITTERS: usize = 3;
-/// Events per transaction; the batch of one caller is never split.
+/// Events per transaction. A larger batch of one caller is never split.
 const GROUP: usize = 256;
-/// Concurrent retries, if the pool has enough connections: enough for two tenants with locks and a third tenant.
+/// The most concurrent retries, if the pool has enough connections. One tenant uses at most half of them.
 const MOST_RETRIERS: usize = 4;
-/// Retries use at most a fourth of the pool: each may hold its connection for half a second.
+/// Retries use at most a fourth of the pool, because each retry may hold its connection for half a second.
 const CONNECTIONS_PER_RETRIER: usize = 4;
 
 /// The bounds of ingest.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Events that may wait for their transaction.
+    /// The most events that may wait for a transaction.
     pub queue_events: usize,
-    /// How long deliveries of an event wait at most, unless the event sets its own limit.
+    /// Deliveries expire after this time, unless their event sets its own limit.
     pub default_expiry: Duration,
 }
 
 /// Why events were not accepted, or may not have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
-    /// Too many events wait, in total or for the tenant; nothing was accepted.
+    /// Too many events wait, in total or for the tenant. No event of the call was accepted.
     #[error("too many events wait to be accepted")]
     Overloaded,
-    /// The database did not confirm. The events may have been accepted: repeat them with their idempotency keys.
+    /// The database did not confirm the events. They may have been accepted, so retry with the same idempotency keys.
     #[error("the database did not confirm the events")]
     Unavailable,
 }
@@ -85,14 +85,14 @@ impl Ingest {
         }
         for _ in 0..retriers {
             let retrier = Retrier::new(acceptor.clone());
-            // It ends after the committers, which may pass events to it until they end.
+            // A retrier ends after the committers, because they may pass events to it until they end.
             stage.spawn(TaskName::IngestRetrier, |_stop| retrier.run());
         }
         Self { shared, metrics: metrics.clone() }
     }
 
-    /// Accepts `events` together and returns the results in their order, after the commit. Dropping the future does not cancel
-    /// it.
+    /// Accepts `events` in one transaction. Returns their results in the same order after the commit. Dropping the future does
+    /// not cancel the transaction.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Acceptance>, IngestError> {
         if events.is_empty() {
             return Ok(Vec::new());

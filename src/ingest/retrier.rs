@@ -17,11 +17,11 @@ impl Retrier {
         Self { acceptor }
     }
 
-    /// Runs until the committers have ended and no event waits here.
+    /// Runs until the committers have ended and no event waits for a retry.
     pub(super) async fn run(self) {
         let shared = &self.acceptor.shared;
         loop {
-            // Created first, so that a retry added meanwhile wakes it.
+            // Must be created before the check, so that a retry that is added meanwhile wakes this task.
             let woken = shared.retry.notified();
             match shared.next_retry(Instant::now()) {
                 NextRetry::Work(taken) => {

@@ -1,8 +1,8 @@
-//! Events that may meet a lock: retried separately from the committers, by tenant and then by caller. Pure state, no I/O.
+//! Events that may meet a lock. Retriers retry them separately from the committers, first by tenant, then by caller. Pure state.
 //!
-//! The retrier first tries all callers of a tenant in one transaction, so that callers who only shared a group with another
-//! tenant's locked events succeed at once. If that also meets a lock, it tries each caller alone. At most one transaction at a
-//! time concerns a session or an idempotency key: others would wait for the same lock.
+//! A retrier first tries all callers of a tenant in one transaction. So callers whose group failed because of another tenant's
+//! lock succeed at once. If this transaction also meets a lock, the retrier tries each caller alone. At most one transaction at a
+//! time uses a session or an idempotency key, because a second transaction would wait for the same lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
 
-/// The longest wait for a turn; callers give up by then.
+/// The longest wait for a retry. Callers give up by then.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A tenant with this many callers here probably meets many locks: its next events also come here, not to the committers.
+/// If this many callers of a tenant wait for retries, the tenant's next events also go to the retriers, not to the committers.
 const CROWD: usize = 8;
 
 /// A caller's events to retry.
@@ -27,26 +27,26 @@ pub(super) struct Retry {
     pub(super) job: Job,
     keys: Vec<LockKey>,
     since: Instant,
-    /// A transaction with other callers of the tenant failed.
+    /// True if a transaction with other callers of the tenant failed, so that the caller is retried alone.
     is_alone: bool,
 }
 
 /// The next transaction of a retrier.
 #[derive(Debug, Default)]
 pub(super) struct RetryGroup {
-    /// For one transaction, all of one tenant. May be empty.
+    /// The retries of one transaction, all of one tenant. May be empty.
     pub(super) group: Vec<Retry>,
     pub(super) lock_timeout: Duration,
-    /// These timed out.
+    /// Jobs that waited too long for a retry.
     pub(super) given_up: Vec<Job>,
 }
 
 #[derive(Debug)]
 pub(super) struct Retries {
-    /// Concurrent transactions for one tenant.
+    /// The most concurrent transactions for one tenant.
     most_of_tenant: usize,
     waiting: RoundRobin<Retry>,
-    /// The keys that waiting or running retries hold or wait for.
+    /// The lock keys of all waiting and running retries.
     keys: HashMap<LockKey, KeyUse>,
     tenants: HashMap<TenantId, TenantUse>,
     found: FoundLocked,
@@ -66,7 +66,7 @@ struct TenantUse {
 }
 
 impl Retries {
-    /// One tenant may use half of the retriers.
+    /// Creates the state for this number of `retriers`. One tenant may use half of them.
     pub(super) fn new(retriers: usize) -> Self {
         Self {
             most_of_tenant: (retriers / 2).max(1),
@@ -82,7 +82,7 @@ impl Retries {
         !self.waiting.is_empty()
     }
 
-    /// True if these events would probably delay a committer. Costs nothing if no lock was met lately.
+    /// True if these events would probably delay a committer, because they meet a lock. Cheap if no lock was met lately.
     pub(super) fn concern(&mut self, events: &[NewEvent], now: Instant) -> bool {
         if self.found.is_empty(now) && self.tenants.is_empty() {
             return false;
@@ -95,7 +95,7 @@ impl Retries {
         })
     }
 
-    /// Adds events that a committer could not accept or must not get.
+    /// Adds a job that a committer could not accept or must not get.
     pub(super) fn add(&mut self, job: Job, now: Instant) {
         let keys = self.hash.of(job.events());
         for key in &keys {
@@ -106,13 +106,13 @@ impl Retries {
         self.waiting.push(&tenant, Retry { job, keys, since: now, is_alone: false });
     }
 
-    /// Adds the only caller of a transaction that met a lock: the lock concerns its events.
+    /// Adds the only job of a transaction that met a lock. Remembers the lock, which must be one of this job's.
     pub(super) fn add_locked(&mut self, job: Job, now: Instant) {
         self.found.note(&self.hash, job.events(), now);
         self.add(job, now);
     }
 
-    /// Returns what to try next. A retrier reports the result by one of the three functions below.
+    /// Returns the next group to retry. The retrier reports the result with `accepted`, `refused` or `separate`.
     pub(super) fn take(&mut self, now: Instant) -> RetryGroup {
         let mut over = Vec::new();
         let Self { most_of_tenant, waiting, keys, tenants, found, .. } = self;
@@ -147,7 +147,7 @@ impl Retries {
         RetryGroup { lock_timeout: lock_timeout(&group, now), group, given_up }
     }
 
-    /// The group is accepted: none of its keys is locked.
+    /// Notes that the group was accepted, so that none of its keys is locked.
     pub(super) fn accepted(&mut self, group: Vec<Retry>) -> Vec<Job> {
         self.end(&group);
         for retry in &group {
@@ -156,7 +156,7 @@ impl Retries {
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
 
-    /// The group is refused. If the events of a single caller met a lock, it is remembered.
+    /// Notes that the group was refused. If a single caller's events met a lock, remembers the lock.
     pub(super) fn refused(&mut self, group: Vec<Retry>, is_locked: bool, now: Instant) -> Vec<Job> {
         self.end(&group);
         if let ([retry], true) = (group.as_slice(), is_locked) {
@@ -165,7 +165,7 @@ impl Retries {
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
 
-    /// A group of several could not be accepted: retry each alone.
+    /// Notes that a group of several callers failed. Each of these callers is retried alone.
     pub(super) fn separate(&mut self, group: Vec<Retry>) {
         self.end(&group);
         for retry in group.into_iter().rev() {
@@ -196,7 +196,7 @@ impl Retries {
         }
     }
 
-    /// Removes a retry whose caller gets its response now.
+    /// Removes a retry whose caller now gets a response.
     fn leave(&mut self, retry: Retry) -> Job {
         for key in &retry.keys {
             if let Some(of) = self.keys.get_mut(key) {
@@ -216,7 +216,7 @@ impl Retries {
     }
 }
 
-/// Moves the tenant's other retries that fit into the transaction.
+/// Moves other retries of the tenant into the group, if they fit into one transaction.
 fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(&Retry) -> bool) {
     let mut events: usize = group.iter().map(|retry| retry.job.events().len()).sum();
     for retry in std::mem::take(line) {
@@ -229,7 +229,7 @@ fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(
     }
 }
 
-/// A group waits as long as a committer's. A single caller waits for the rest of its time.
+/// How long a transaction waits for a lock. A group waits as long as a committer, a single caller for the rest of its time.
 fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
     let [retry] = group else { return GROUP_LOCK_TIMEOUT };
     let waited = now.saturating_duration_since(retry.since);

@@ -10,7 +10,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
 
-/// Longer than any wait here.
+/// Longer than any wait in these tests.
 const LONG: Duration = Duration::from_mins(1);
 
 fn assignment(tenant: &str, session: usize) -> NewEvent {
@@ -24,7 +24,7 @@ fn job(tenant: &str, session: usize) -> Job {
     Job::new(vec![assignment(tenant, session)]).0
 }
 
-/// The tenant and the sessions of the group.
+/// Returns the tenant and the sessions of the group.
 fn group(taken: &RetryGroup) -> (String, Vec<String>) {
     let events: Vec<&NewEvent> = taken.group.iter().flat_map(|retry| retry.job.events()).collect();
     let tenant = events.first().map(|event| event.tenant_id.as_str().to_owned()).unwrap_or_default();
@@ -60,27 +60,27 @@ fn callers_of_a_failed_group_are_retried_by_tenant_and_then_alone() {
 }
 
 #[test]
-fn one_transaction_at_a_time_locks_a_session_and_the_others_time_out_with_it() {
+fn a_session_is_used_by_one_transaction_at_a_time_and_waiting_callers_time_out_too() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     retries.add_locked(job("a", 1), now);
     retries.add(job("a", 1), now);
     retries.add(job("a", 1), now + LOCK_TIMEOUT / 2);
     let first = retries.take(now);
     assert_eq!(group(&first), of("a", &["s-1"]), "a locked session is retried alone");
-    assert!(retries.take(now).group.is_empty(), "two transactions concern one session");
+    assert!(retries.take(now).group.is_empty(), "two transactions use one session");
 
     let later = now + LOCK_TIMEOUT;
     assert_eq!(retries.refused(first.group, true, later).len(), 1);
     let next = retries.take(later);
     assert_eq!((next.given_up.len(), group(&next)), (1, of("a", &["s-1"])));
-    assert_eq!(next.lock_timeout, LOCK_TIMEOUT / 2, "it has waited for half of its time");
+    assert_eq!(next.lock_timeout, LOCK_TIMEOUT / 2, "the caller has waited for half of its time");
     assert_eq!(retries.accepted(next.group).len(), 1);
     assert!(!retries.concern(&[assignment("a", 1)], later), "the lock is gone");
     assert!(!retries.has_waiting());
 }
 
 #[test]
-fn a_tenant_uses_half_of_the_retriers_and_others_the_rest() {
+fn a_tenant_uses_at_most_half_of_the_retriers() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     for session in 0..100 {
         retries.add_locked(job("a", session), now);
@@ -92,7 +92,7 @@ fn a_tenant_uses_half_of_the_retriers_and_others_the_rest() {
 }
 
 #[test]
-fn a_tenant_whose_events_meet_many_locks_keeps_them_from_the_committers() {
+fn all_events_of_a_tenant_with_many_retries_go_to_the_retriers() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     for session in 0..10 {
         retries.add(job("a", session), now);

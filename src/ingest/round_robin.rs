@@ -1,4 +1,4 @@
-//! Schedules tenants round-robin; each has a FIFO line. Pure state, no I/O.
+//! A queue with one FIFO line per tenant, which schedules tenants round-robin. Pure state, no I/O.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,7 +8,7 @@ use crate::domain::names::TenantId;
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
     lines: HashMap<TenantId, VecDeque<T>>,
-    /// The tenants with lines, in the order of their turns.
+    /// The tenants that have lines, in the order of their turns.
     order: VecDeque<TenantId>,
 }
 
@@ -27,17 +27,17 @@ impl<T> RoundRobin<T> {
         self.line(tenant).push_back(item);
     }
 
-    /// Puts an item back at the front of its line.
+    /// Adds an item at the front of its tenant's line.
     pub(super) fn push_front(&mut self, tenant: &TenantId, item: T) {
         self.line(tenant).push_front(item);
     }
 
-    /// The first item of the tenant whose turn it is.
+    /// Takes the first item of the tenant whose turn it is.
     pub(super) fn next(&mut self) -> Option<T> {
         self.next_by(|_tenant, line| line.pop_front())
     }
 
-    /// Returns what `pick` takes from the first line that has something for it. That tenant's next turn comes after all others.
+    /// Calls `pick` with each line in turn, and returns the first result that is not `None`. The tenant's next turn comes last.
     pub(super) fn next_by<R>(&mut self, mut pick: impl FnMut(&TenantId, &mut VecDeque<T>) -> Option<R>) -> Option<R> {
         for _ in 0..self.order.len() {
             let tenant = self.order.pop_front()?;
@@ -76,14 +76,14 @@ mod tests {
     }
 
     proptest! {
-        /// One step: this tenant adds this number of items, or (0) one item is taken.
+        /// Each step is a tenant and a number of items that it adds. If the number is 0, one item is taken instead.
         #[test]
-        fn every_waiting_tenant_gets_a_turn_between_two_turns_of_another(
+        fn every_waiting_tenant_gets_a_turn_between_two_turns_of_another_tenant(
             steps in prop::collection::vec((0..5_usize, 0..4_usize), 1..200),
         ) {
             let mut turns = RoundRobin::default();
             let mut lines: HashMap<usize, VecDeque<usize>> = HashMap::new();
-            // The number of turns of others while a tenant waited.
+            // How many turns other tenants got while each tenant waited.
             let mut passed = [0; 5];
             let mut next = 0;
             for (number, count) in steps {
@@ -102,7 +102,7 @@ mod tests {
                 prop_assert_eq!(lines.entry(of).or_default().pop_front(), Some(item), "a line is not in order");
                 for (other, line) in &lines {
                     passed[*other] = if *other == of || line.is_empty() { 0 } else { passed[*other] + 1 };
-                    prop_assert!(passed[*other] < 5, "tenant {other} is passed over");
+                    prop_assert!(passed[*other] < 5, "tenant {other} gets no turn");
                 }
             }
             let left = std::iter::from_fn(|| turns.next()).count();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_without_items_for_the_picker_keeps_its_line() {
+    fn a_tenant_keeps_its_line_if_no_item_is_picked() {
         let mut turns = RoundRobin::default();
         turns.push(&tenant(0), 1);
         turns.push(&tenant(1), 2);

@@ -17,13 +17,13 @@ use crate::store::accept::Acceptance;
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// An event waits for a committer.
+    /// Wakes a committer: a job was queued.
     pub(super) arrived: Notify,
-    /// A committer's transaction has ended.
+    /// Wakes the committer that fills a group: another committer's transaction has ended.
     pub(super) ended: Notify,
-    /// A retry may be possible, or no committer is left.
+    /// Wakes retriers: a retry may be possible, or the last committer has ended.
     pub(super) retry: Notify,
-    /// Transactions of committers in progress.
+    /// The number of committers' transactions in progress.
     pub(super) under_way: AtomicUsize,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum NextRetry {
 }
 
 impl Shared {
-    /// At most `events` events may wait.
+    /// Creates the state for at most `events` waiting events.
     pub(super) fn new(events: usize, retriers: usize) -> Self {
         let state = State {
             shares: Shares::new(events),
@@ -61,7 +61,7 @@ impl Shared {
         }
     }
 
-    /// Queues the events of a caller, which must not be empty.
+    /// Queues the events of a caller. `events` must not be empty.
     pub(super) fn offer(&self, events: Vec<NewEvent>, now: Instant) -> Result<oneshot::Receiver<Answer>, IngestError> {
         let mut state = self.state();
         if state.committers == 0 {
@@ -102,7 +102,7 @@ impl Shared {
         NextRetry::Work(taken)
     }
 
-    /// Hands jobs that a committer could not accept to the retriers. `is_locked`: they met a lock.
+    /// Passes jobs that a committer could not accept to the retriers. `is_locked` is true if the transaction met a lock.
     pub(super) fn hand_over(&self, group: Vec<Job>, is_locked: bool) {
         let (mut state, now) = (self.state(), Instant::now());
         let is_about_one = is_locked && group.len() == 1;
@@ -117,7 +117,7 @@ impl Shared {
         self.retry.notify_one();
     }
 
-    /// Sends each caller of a transaction its part of the result.
+    /// Sends the results of its own events to each caller of a transaction.
     pub(super) fn answer(&self, group: Vec<Job>, accepted: Vec<Acceptance>) {
         self.release(&group);
         let mut accepted = accepted.into_iter();
@@ -161,7 +161,7 @@ impl Shared {
     }
 }
 
-/// A running committer. After the last one has ended, events are refused.
+/// Counts a running committer. After the last committer has ended, events are refused.
 #[derive(Debug)]
 pub(super) struct Running(Arc<Shared>);
 
@@ -177,7 +177,7 @@ impl Drop for Running {
         let mut state = self.0.state();
         state.committers -= 1;
         if state.committers == 0 {
-            // A dropped job responds to its caller.
+            // Dropping a job sends an error to its caller.
             while state.queue.next().is_some() {}
             drop(state);
             self.0.retry.notify_waiters();
@@ -185,7 +185,7 @@ impl Drop for Running {
     }
 }
 
-/// A committer's transaction in progress.
+/// Counts a committer's transaction in progress.
 #[derive(Debug)]
 pub(super) struct UnderWay<'a>(&'a Shared);
 

@@ -1,7 +1,7 @@
 //! Limits how many events of each tenant wait. Pure state, no I/O.
 //!
-//! A tenant may have as many events waiting as it leaves free for others: half of the queue while it is alone, a second tenant
-//! half of the rest. So a tenant without waiting events always finds space, even if another one posts continuously.
+//! A tenant's waiting events may fill as much of the queue as it leaves free: the first tenant gets half of the queue, a second
+//! tenant gets half of the rest. So a tenant without waiting events finds space, even if another tenant posts continuously.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ impl Shares {
         Self { free: events, held: HashMap::new() }
     }
 
-    /// Reserves space for a caller's events, counted by tenant. Returns false and reserves nothing unless every tenant has space.
+    /// Reserves space for a caller's events, counted by tenant. Reserves nothing and returns false if any tenant has too little.
     pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = (&'a TenantId, usize)> + Clone) -> bool {
         // While no event waits, shares do not apply: otherwise a batch as large as the queue would never be accepted.
         let is_idle = self.held.is_empty();
@@ -45,7 +45,7 @@ impl Shares {
         }
     }
 
-    /// A tenant without waiting events may take all free space, because a batch is never split.
+    /// How many more events of the tenant may wait. A tenant without waiting events may use all free space for one batch.
     fn room_of(&self, tenant: &TenantId) -> usize {
         self.held.get(tenant).map_or(self.free, |held| self.free.saturating_sub(*held) / 2)
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_tenant_may_hold_half_and_others_find_space() {
+    fn a_lone_tenant_may_fill_half_of_the_queue_and_other_tenants_find_space() {
         let mut shares = Shares::new(100);
         let taken = (0..100).filter(|_| shares.take_of(0, 1)).count();
         assert_eq!((taken, shares.free), (50, 50));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_as_large_as_the_queue_is_accepted_while_nothing_waits() {
+    fn a_batch_as_large_as_the_queue_is_accepted_while_no_event_waits() {
         let (mut shares, mixed) = (Shares::new(5), [tenant(0), tenant(1)]);
         let batch = || mixed.iter().cycle().take(5).map(|tenant| (tenant, 1));
         assert!(shares.take(batch()));
@@ -101,9 +101,9 @@ mod tests {
     }
 
     proptest! {
-        /// One step: this tenant offers this number of events, or (0) all of its events are accepted.
+        /// Each step is a tenant and the number of events that it posts. If it is 0, all of its waiting events are accepted.
         #[test]
-        fn space_is_bounded_and_a_tenant_without_waiting_events_finds_some(
+        fn space_is_bounded_and_a_tenant_without_waiting_events_finds_space(
             size in 1..200_usize, steps in prop::collection::vec((0..4_usize, 0..20_usize), 1..200),
         ) {
             let mut shares = Shares::new(size);
@@ -114,9 +114,9 @@ mod tests {
                     prop_assert_eq!(shares.held_of(number), 0);
                 } else if shares.take_of(number, count) {
                     let is_first = held == 0;
-                    prop_assert!(is_first || shares.held_of(number) <= shares.free, "it leaves as much as it holds");
+                    prop_assert!(is_first || shares.held_of(number) <= shares.free, "a tenant holds more than it leaves free");
                 } else {
-                    prop_assert!(held > 0 || count > free, "a tenant that holds none was refused");
+                    prop_assert!(held > 0 || count > free, "a tenant without waiting events was refused");
                     prop_assert_eq!((shares.free, shares.held_of(number)), (free, held));
                 }
                 prop_assert_eq!(shares.free + shares.held.values().sum::<usize>(), size);

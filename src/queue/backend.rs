@@ -1,8 +1,8 @@
-//! What a process works on, as an apalis backend: a stream of claimed deliveries or of operations that never fails.
+//! The apalis backend for claimed deliveries and for operations: a stream of work that never fails.
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight. So the claimer or the poller handles
-//! database errors, and this stream only yields work. It needs no closing: when the process stops, the worker releases deliveries
-//! that it receives but does not start.
+//! database errors, and this stream only yields work. The stream needs no closing: when the process stops, the worker releases
+//! deliveries that it receives but does not start.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use tower::layer::util::Identity;
 
 use super::claimed::Claimed;
 
-/// The claimed deliveries of one channel, claim by claim.
+/// The claimed deliveries of one channel. Each item of the stream is one claim.
 pub type ClaimedDeliveries = ClaimStream<Vec<Claimed>>;
 
-/// A stream of claimed or leased work. Clones share it; each item is received once.
+/// A stream of claimed deliveries or leased operations. Clones share the stream; each item is received once.
 #[derive(Debug)]
 pub struct ClaimStream<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
 

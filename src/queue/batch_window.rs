@@ -1,34 +1,35 @@
-//! Decides whether a claim waits for more work: a claim costs far more than each of its deliveries. Pure state, no I/O.
+//! Decides how long a claim waits for more ready deliveries, because claims cost far more than deliveries. Pure state, no I/O.
 
 use std::time::{Duration, Instant};
 
-/// This many deliveries within a short window, or from one claim, mean that more will follow.
+/// If this many deliveries become ready within `SHORT_WINDOW`, or one claim returns this many, more will probably follow.
 const BUSY_DELIVERIES: u32 = 8;
-/// How long work waits for permits, or for more work while another claim is in progress.
+/// How long ready deliveries wait for permits, or for more deliveries while another claim is in progress.
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
-/// How long work waits for permits if its tenants each hold enough permits for a claim. Those tenants are served already, and
-/// without this wait many processes on one machine would each claim the few permits that become free at a time.
+/// How long ready deliveries wait for permits if each of their tenants holds enough permits for a claim. These tenants are served
+/// already. Without this wait, the claimers of many processes on one machine would each run many small claims.
 const SERVED_WINDOW: Duration = Duration::from_millis(50);
-/// How long work waits under load, and the limit if the batch is still small then.
+/// How long ready deliveries wait for more under load.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
+/// The longest wait under load, if the batch is still small after `BUSY_WINDOW`.
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
 
 #[derive(Debug, Default)]
 pub(super) struct BatchWindow {
-    /// Planned claims without a result.
+    /// Planned claims that have no result yet.
     claims: u32,
-    /// Deliveries seen since the last plan.
+    /// Deliveries that became ready since the last plan.
     seen: u32,
-    /// The start of the current window, and the number of deliveries seen in it.
+    /// The start of the current `SHORT_WINDOW`, and the number of deliveries that became ready in it.
     window: Option<(Instant, u32)>,
-    /// More work is expected until then.
+    /// Until this time, more deliveries are expected.
     busy_until: Option<Instant>,
-    /// When the work that is ready now was first seen.
+    /// When the ready deliveries began to wait.
     waits_since: Option<Instant>,
 }
 
 impl BatchWindow {
-    /// A delivery was seen. One busy window may be a single burst; two in a row mean load.
+    /// Notes that a delivery became ready. One busy window may be a single burst; two busy windows in a row mean load.
     pub(super) fn work_seen(&mut self, now: Instant) {
         self.seen = self.seen.saturating_add(1);
         match &mut self.window {
@@ -48,14 +49,14 @@ impl BatchWindow {
         self.seen
     }
 
-    /// The ready work was planned. `is_claim`: a claim follows.
+    /// Notes that the ready deliveries were planned. `is_claim` is true if a claim follows.
     pub(super) fn planned(&mut self, is_claim: bool) {
         self.seen = 0;
         self.waits_since = None;
         self.claims += u32::from(is_claim);
     }
 
-    /// A planned claim ended with this number of deliveries.
+    /// Notes that a planned claim ended and returned this number of deliveries.
     pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
         self.claims = self.claims.saturating_sub(1);
         if deliveries >= BUSY_DELIVERIES {
@@ -67,7 +68,7 @@ impl BatchWindow {
         self.busy_until = self.busy_until.max(Some(until));
     }
 
-    /// True if more work is likely: a claim is in progress, or many deliveries were seen lately.
+    /// True if more deliveries are likely: a claim is in progress, or many deliveries became ready lately.
     pub(super) fn is_expected(&self, now: Instant) -> bool {
         self.claims > 0 || self.is_busy(now)
     }
@@ -76,8 +77,8 @@ impl BatchWindow {
         self.busy_until.is_some_and(|until| now < until)
     }
 
-    /// Until when ready work waits for permits; `None`: it has waited long enough. `are_served`: its tenants each hold enough
-    /// permits for a claim.
+    /// Returns until when ready deliveries wait for permits, or `None` if they have waited long enough. `are_served` is true if
+    /// each of their tenants holds enough permits for a claim.
     pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let end = since + if are_served { SERVED_WINDOW } else { SHORT_WINDOW };
@@ -85,7 +86,7 @@ impl BatchWindow {
         (now < end).then(|| end.min(now + SHORT_WINDOW))
     }
 
-    /// Until when `is_there` ready deliveries wait for more; `None`: not at all.
+    /// Returns until when `is_there` ready deliveries wait for more, or `None` if they do not wait.
     pub(super) fn waits_for_work(&mut self, is_there: u32, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let is_busy = self.is_busy(now);
@@ -93,7 +94,7 @@ impl BatchWindow {
         if now < end {
             Some(end)
         } else if is_busy && is_there < BUSY_DELIVERIES && now < since + LONGEST_WINDOW {
-            // Check again soon: the next group may arrive at any time.
+            // Check again soon: the next deliveries may arrive at any time.
             Some(now + SHORT_WINDOW / 4)
         } else {
             None

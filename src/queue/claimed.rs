@@ -1,4 +1,4 @@
-//! A claimed delivery that a worker holds. Each one ends in the completer, whatever happens to it.
+//! A claimed delivery that a worker holds. Each claimed delivery reaches the completer, even if the worker drops it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use crate::domain::ids::ClaimId;
 use crate::store::queue::claim::{ClaimedDelivery, NoEvent};
 use crate::store::queue::finish::FinishedDelivery;
 
-/// A claim of this worker, and how many of its deliveries are not recorded yet.
+/// A claim of this worker, and the number of its deliveries that are not recorded yet.
 #[derive(Debug)]
 pub(super) struct OpenClaim {
     pub(super) id: ClaimId,
@@ -27,7 +27,7 @@ impl OpenClaim {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Only the claim's completer calls this, after its transaction.
+    /// Subtracts deliveries that are recorded or released. Only the completer calls this, after its transaction.
     pub(super) fn closed(&self, deliveries: u32) {
         self.open.fetch_sub(deliveries, Ordering::AcqRel);
     }
@@ -43,36 +43,36 @@ pub(super) struct Completion {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompletionKind {
-    /// The outcome is to be recorded.
+    /// Record the outcome.
     Record,
-    /// It was not started and returns to the queue.
+    /// The delivery was not started: make it ready again.
     Release,
 }
 
-/// One claimed delivery. If it is dropped, it is recorded as `interrupted`.
+/// One claimed delivery. Dropping it records the outcome `interrupted`.
 #[derive(Debug)]
 pub struct Claimed {
     queue: Arc<ChannelQueue>,
     claim: Arc<OpenClaim>,
     delivery: Result<Delivery, NoEvent>,
-    /// `None` once it has ended.
+    /// `None` after the delivery has ended.
     place: Option<ClaimedDelivery>,
     started: Instant,
 }
 
 impl Claimed {
     pub(super) fn new(queue: Arc<ChannelQueue>, claim: Arc<OpenClaim>, mut place: ClaimedDelivery) -> Self {
-        // The place keeps only the fields to record, not those to send.
+        // `place` keeps only the fields that the outcome needs. `delivery` has the fields to send.
         let delivery = std::mem::replace(&mut place.delivery, Err(NoEvent::Gone));
         Self { queue, claim, delivery, place: Some(place), started: Instant::now() }
     }
 
-    /// An error means that there is nothing to send.
+    /// The delivery to send. Returns an error if its event cannot be sent.
     pub fn delivery(&self) -> Result<&Delivery, NoEvent> {
         self.delivery.as_ref().map_err(|why| *why)
     }
 
-    /// True if the process is stopping: release deliveries that were not started.
+    /// True if the process is stopping. The caller then releases deliveries that it has not started.
     pub fn is_draining(&self) -> bool {
         self.queue.is_draining()
     }
@@ -81,7 +81,7 @@ impl Claimed {
         self.started = Instant::now();
     }
 
-    /// Ends with the outcome of the attempt.
+    /// Ends the delivery with the outcome of its attempt.
     pub fn record(mut self, attempt: Attempt) {
         let signal = signal(attempt.outcome);
         self.finish(CompletionKind::Record, attempt, signal);

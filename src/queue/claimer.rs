@@ -1,4 +1,4 @@
-//! Claimers: take permits first, claim at most that many deliveries, and hand each delivery to the workers.
+//! A claimer takes permits, claims at most as many deliveries, and sends the claimed deliveries to the workers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// Concurrent claims of one channel: while one commits, the next one reads.
+/// Concurrent claims of one channel: while one claim commits, the next one reads.
 pub(super) const CLAIMERS: usize = 3;
-/// Deliveries of one claim, so that its row fits into one page of the database.
+/// The most deliveries of one claim. The row of such a claim fits into one page of the database.
 const BATCH: u32 = 128;
 /// Pause between queries for the status of a claim whose response was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
@@ -36,13 +36,13 @@ pub(super) struct Claimer {
 /// Why nothing was claimed.
 #[derive(Debug)]
 pub(super) struct ClaimFailure {
-    /// The claim and its worker, if it may have committed; `None`: it has not.
+    /// The claim and its worker if the claim may have committed; `None` if it did not commit.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
 }
 
 impl Claimer {
-    /// Claims until `stop`; waits for the result of the current claim.
+    /// Claims deliveries until `stop`, and then waits for the result of the current claim.
     pub(super) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if !self.registration.may_claim() {
@@ -108,7 +108,7 @@ impl Claimer {
         Ok((claim_id, taken))
     }
 
-    /// Queries the status of a claim; returns once the database has returned it, or refuses to.
+    /// Queries the status of a claim, until the database returns the status or refuses the query.
     async fn resolve(&self, claim_id: ClaimId, worker_id: WorkerId) -> Result<Vec<ClaimedDelivery>, ClaimFailure> {
         loop {
             let error = match with_timeout(claim::resolve(&self.db, claim_id, worker_id, self.queue.channel())).await {
@@ -136,7 +136,7 @@ impl Claimer {
         let claim = SetAsideClaim { planned, why };
         self.queue.set_aside(claim.permits());
         self.metrics.change_claims_set_aside(channel, ClaimStep::Claim, 1);
-        // An error means that the process stops: the reaper takes over the claimed deliveries.
+        // `send` only fails while the process stops: the reaper then takes over the claimed deliveries.
         drop(self.set_aside.send(claim));
     }
 
@@ -151,7 +151,7 @@ impl Claimer {
         }
     }
 
-    /// Settles the planned lanes, and hands the claimed deliveries to the workers.
+    /// Settles the planned lanes, and sends the claimed deliveries to the workers.
     pub(super) fn dispatch(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
         let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
         self.queue.settle(planned, &places);

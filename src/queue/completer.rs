@@ -1,8 +1,8 @@
 //! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is unavailable.
-//! It splits a batch that the database refuses, until the refused outcome is alone. It splits a batch that times out on a lock by
-//! the locks that the outcomes need: each day has its table, and `gone` changes the endpoint's row. It sets aside outcomes that are
-//! still not accepted, and retries them every 10 s. These outcomes keep their permits, so that claims stop if no outcome can be
-//! recorded.
+//! It splits a batch that the database refuses, until the refused outcome is alone. If a batch times out on a lock,
+//! the completer splits it by the locks that the outcomes need: each day has its own table, and the outcome `gone` changes the
+//! endpoint's row. The completer sets aside outcomes that the database still does not accept, and retries them every 10 s. These
+//! outcomes keep their permits, so that claims stop if no outcome can be recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::store::queue::finish::{self, FinishedDelivery};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Concurrent transactions with outcomes of one channel. All outcomes of a claim go through one completer, so that a claim is
-/// never deleted before all of them are recorded.
+/// Concurrent transactions that record outcomes of one channel. All outcomes of a claim go through one completer, so that the
+/// claim is never deleted before all of its outcomes are recorded.
 pub(super) const COMPLETERS: usize = 2;
-/// Outcomes of one transaction.
+/// The most outcomes that one transaction records.
 const BATCH: usize = 512;
-/// How long the first outcome of a batch waits for others.
+/// How long the first outcome of a batch waits for more outcomes.
 const GATHER: Duration = Duration::from_millis(4);
 /// Pause between attempts while the database is unavailable.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -60,7 +60,7 @@ impl Completer {
         }
     }
 
-    /// Records outcomes until `stop`, and then those that remain.
+    /// Records outcomes until `stop`, and then the outcomes that are already in the channel.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -107,7 +107,7 @@ impl Completer {
         }
     }
 
-    /// Records and releases a batch, except outcomes that would wait for a lock that others wait for.
+    /// Records and releases a batch. Outcomes that need a lock for which set-aside outcomes wait are set aside too.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_lock(waiting) {
@@ -125,8 +125,9 @@ impl Completer {
         }
     }
 
-    /// Records or releases a part. If the database does not accept it, the completer tries smaller parts of it separately and sets
-    /// aside what is still not accepted. Returns the number of failures, or the limit of a round if one timed out on a lock.
+    /// Records or releases a part of a batch. If the database does not accept the part, tries smaller parts separately, and sets
+    /// aside the outcomes that are still not accepted. Returns the number of failures. A timeout on a lock counts as
+    /// `REFUSALS_PER_ROUND` failures.
     async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
         let mut failures = 0;
         let mut parts = vec![part];
@@ -171,12 +172,12 @@ impl Completer {
         self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
     }
 
-    /// Retries what is set aside.
+    /// Retries the set-aside outcomes and releases.
     async fn retry(&mut self) {
         let mut failures = 0;
         for _ in 0..self.set_aside.parts() {
             let Some(part) = self.set_aside.pop() else { break };
-            // Before the permits become free.
+            // Must come before `settle`, which frees the permits.
             self.queue.resumed(count(part.len()));
             self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
             failures += self.settle(part, true).await;
@@ -187,8 +188,8 @@ impl Completer {
         self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
     }
 
-    /// If a single outcome is refused, the completer tries to record it without its detail: external text is the likeliest cause
-    /// of a refusal.
+    /// If the database refuses a single outcome, tries to record it without its detail: the detail may contain external text, the
+    /// likeliest cause of a refusal.
     async fn try_part(&self, part: &[Completion]) -> Result<(), Error> {
         if let [Completion { kind: CompletionKind::Release, claim, .. }, ..] = part {
             return self.try_release(claim, part).await;
@@ -205,7 +206,7 @@ impl Completer {
         Ok(())
     }
 
-    /// Records outcomes together. Deletes the row of a claim whose last outcomes are among them.
+    /// Records outcomes in one transaction, which also deletes the row of each claim that has no other open deliveries.
     async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
         let complete: Vec<ClaimId> =
@@ -236,7 +237,7 @@ impl Completer {
         Ok(())
     }
 
-    /// Writes outcomes, and retries while the database is unavailable. An error means that it does not accept these rows now.
+    /// Writes outcomes, and retries while the database is unavailable. Returns an error if it does not accept these rows.
     async fn finish(&self, complete: &[ClaimId], finished: &[&FinishedDelivery]) -> Result<Vec<DeliveryId>, Error> {
         loop {
             fail::fail_point!("finish::before");
@@ -267,7 +268,7 @@ impl Completer {
                 self.metrics.attempt_observed(channel, one.attempt.duration);
             }
             if channel == Channel::Webhook && one.id.ordinal() > 1 {
-                // A replay: its id contains the time of an event that may be days old.
+                // The id of a replayed delivery contains the time of its event, which may be days old.
                 continue;
             }
             let waited = one.id.accepted_at().and_then(|accepted| (one.claimed_at - accepted).to_std().ok());
@@ -285,7 +286,7 @@ fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
     counts
 }
 
-/// A batch has at most 512 outcomes.
+/// Never saturates: a batch has at most 512 outcomes.
 fn count(outcomes: usize) -> u32 {
     u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! Discovery: finds ready deliveries that this node got no hint for: from other processes, SQL callers, late commits, and from
-//! before the start.
+//! Discovery finds ready deliveries for which this node got no hint: deliveries from other processes, from SQL callers, from late
+//! commits, and from before the start.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::store::queue::lanes;
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Lanes per step of a tail scan, which takes some microseconds for each.
+/// Lanes per step of a tail scan. Each lane takes some microseconds.
 const TAILS: usize = 2_048;
-/// How often the number of ready deliveries is read from the statistics.
+/// How often discovery reads the estimated number of ready deliveries from PostgreSQL's statistics.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Search {
     kind: Kind,
     walk: Walk,
     tails: TailScan,
-    /// Time that its statements took, without the check before it.
+    /// The total time of the search's statements, except the statement that lists writing transactions.
     cost: Duration,
     found: usize,
     longest_wait: Duration,
@@ -76,7 +76,7 @@ impl Discovery {
                         tracing::debug!(%error, "the search for ready deliveries failed");
                     }
                     if search.kind == Kind::Tails {
-                        // A search that started too far back to finish in time must not do so again: a walk follows.
+                        // A tail scan that started too far back to finish in time must not start there again: a walk follows.
                         late.searched();
                     }
                     pace.failed(search.kind, cost, Instant::now());
@@ -91,14 +91,14 @@ impl Discovery {
         }
     }
 
-    /// Before a search, notes which transactions may still commit deliveries.
+    /// Lists the transactions that may still commit deliveries. Called before each search.
     async fn check(&self, late: &mut LateCommits) -> Result<(), Error> {
         let taken = self.queue.furthest_taken();
         late.check(&with_timeout(lanes::writing_transactions(&self.db)).await?, taken);
         Ok(())
     }
 
-    /// Searches the next endpoints; true at the end of the search.
+    /// Searches the next endpoints. Returns true at the end of the search.
     async fn step(&self, search: &mut Search, late_after: i64) -> Result<bool, Error> {
         let (channel, started) = (self.queue.channel(), Instant::now());
         let (waiting, is_end) = match search.kind {
@@ -151,8 +151,8 @@ impl Search {
     }
 }
 
-/// Pauses after a step that took `cost`. A hint ends the pause, but not before a minimum that bounds how often hints cause a scan
-/// and how much time the scans take. Earlier hints, including those during the step, are kept until then.
+/// Pauses for `rest` after a step that took `cost`. A hint ends the pause, but only after a minimum time. The minimum bounds how
+/// often hints cause a scan and how much time the scans take. A hint that arrives earlier, even during the step, is not lost.
 async fn pause(queue: &ChannelQueue, rest: Duration, cost: Duration) {
     let least = rest.min(cost.max(HINTED_PAUSE));
     tokio::time::sleep(least).await;
@@ -201,7 +201,7 @@ mod tests {
             let caused = u128::from(scans.get());
             let most = started.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
             assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
-            // At any time: right after a scan has started, and later.
+            // A hint is not lost right after a scan has started, nor later.
             for wait in [Duration::ZERO, HINTED_PAUSE / 2, HINTED_PAUSE * 2] {
                 tokio::time::sleep(wait).await;
                 let before = scans.get();

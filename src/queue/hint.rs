@@ -1,6 +1,6 @@
 //! Hints to other processes: messages that name the lanes with new work. Pure state, no I/O.
 //!
-//! A worker that gets the hint claims without a search, so that the number of other tenants' endpoints makes no difference.
+//! A worker that gets a hint claims from the named lanes without a search. So the number of endpoints does not delay the claim.
 //! Discovery finds deliveries that no message names, or whose message was lost.
 
 use std::collections::HashMap;
@@ -13,22 +13,22 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
 
-/// PostgreSQL transmits fewer than 8,000 bytes: <https://www.postgresql.org/docs/current/sql-notify.html>.
+/// PostgreSQL limits a NOTIFY payload to fewer than 8,000 bytes: <https://www.postgresql.org/docs/current/sql-notify.html>.
 const MESSAGE_BYTES: usize = 7_999;
-/// A message without lanes: `{"search":false,"lanes":[]}`.
+/// The size of a message without lanes: `{"search":false,"lanes":[]}`.
 const EMPTY_MESSAGE_BYTES: usize = 27;
-/// The most lanes that wait for the next message, about as many as fit into one. Further lanes are found by a search.
+/// The most lanes that are kept for the next message. About this many fit into one message. A search finds further lanes.
 const MOST_LANES: usize = 100;
 
-/// Lanes whose new work other processes do not know yet, each with the position of its first delivery.
+/// Lanes with new deliveries that other processes do not know yet. Each lane has the position of its first new delivery.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     lanes: HashMap<Uuid, (Channel, TenantId, i64)>,
-    /// Lanes were left out.
+    /// True if lanes were left out, because there were too many.
     has_more: bool,
 }
 
-/// `search`: there is work that `lanes` does not name.
+/// `search` is true if lanes that `lanes` does not name have ready deliveries too.
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
     search: bool,
@@ -48,14 +48,14 @@ impl Hints {
         }
     }
 
-    /// Takes all lanes and returns their message. It asks for a search if lanes do not fit.
+    /// Takes all lanes and returns a message that names them. If not all lanes fit, the message asks for a search.
     pub(super) fn take_message(&mut self) -> String {
         let Self { lanes, has_more } = std::mem::take(self);
         let mut message = Message { search: has_more, lanes: Vec::with_capacity(lanes.len()) };
         let mut bytes = EMPTY_MESSAGE_BYTES;
         for (endpoint, (channel, tenant, position)) in lanes {
             let lane = (channel.as_str().to_owned(), tenant.as_str().to_owned(), endpoint, position);
-            // With a comma.
+            // One more byte for the comma.
             bytes += serde_json::to_string(&lane).map_or(MESSAGE_BYTES, |text| text.len()) + 1;
             if bytes > MESSAGE_BYTES {
                 message.search = true;
@@ -67,8 +67,8 @@ impl Hints {
     }
 }
 
-/// The lanes that a message names, and whether there is other work. A message that cannot be read, such as the empty one of an
-/// earlier release, asks for a search.
+/// Returns the lanes that a message names, and whether it asks for a search. A message that cannot be read asks for a search too,
+/// such as the empty message that an earlier release sends.
 pub(super) fn read(message: &str) -> (Vec<ReadyDelivery>, bool) {
     let Ok(Message { search, lanes }) = serde_json::from_str(message) else { return (Vec::new(), true) };
     let lane = |(channel, tenant, endpoint, position): (String, String, Uuid, i64)| {

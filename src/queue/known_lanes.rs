@@ -1,6 +1,6 @@
-//! The lanes that this node knows: by endpoint in key order, and in the order of their idle checks.
+//! The lanes that this node knows, in key order and in the order of their idle checks.
 //!
-//! All calls hold the channel's lock, so none visits all lanes.
+//! The caller holds the channel's lock, so no function visits all lanes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -10,17 +10,17 @@ use super::lane::Lane;
 use crate::domain::ids::EndpointId;
 use crate::store::queue::lanes::{LaneCursor, Place};
 
-/// How long an unused lane is kept; discovery finds its endpoint again.
+/// How long an unused lane is kept. Discovery finds later deliveries of its endpoint.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
-/// Lanes that one call checks for being idle. A call follows each delivery that is seen, which adds at most one lane. With two
-/// checks, lanes are forgotten faster than they are added.
+/// How many lanes one call of `forget_idle` checks. Each hint adds at most one lane and calls `forget_idle` once. With two checks
+/// per call, lanes are forgotten faster than they are added.
 const IDLE_CHECKS: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct KnownLanes {
     by_endpoint: HashMap<EndpointId, Lane>,
     in_key_order: BTreeSet<LaneCursor>,
-    /// Each lane once, by the time of its next check.
+    /// Each lane once, ordered by the time of its next idle check.
     idle_checks: VecDeque<(Instant, EndpointId)>,
 }
 
@@ -33,7 +33,7 @@ impl KnownLanes {
         self.by_endpoint.get_mut(&endpoint)
     }
 
-    /// Returns the endpoint's lane, made by `new` if it is not known yet.
+    /// Returns the endpoint's lane. If the lane is not known yet, adds the lane that `new` returns.
     pub(super) fn get_or_add(&mut self, endpoint: EndpointId, now: Instant, new: impl FnOnce() -> Lane) -> &mut Lane {
         match self.by_endpoint.entry(endpoint) {
             Entry::Occupied(known) => known.into_mut(),
@@ -46,7 +46,7 @@ impl KnownLanes {
         }
     }
 
-    /// Checks a few lanes, and forgets and returns those that have been idle for long.
+    /// Checks up to `IDLE_CHECKS` lanes. Removes and returns those that were idle for `FORGET_AFTER`.
     pub(super) fn forget_idle(&mut self, now: Instant) -> Vec<Lane> {
         let mut forgotten = Vec::new();
         for _ in 0..IDLE_CHECKS {
@@ -62,8 +62,9 @@ impl KnownLanes {
         forgotten
     }
 
-    /// The places where a tail scan starts in up to `most` lanes, in key order from `from`. It scans deliveries after `late_after`,
-    /// and those after the last claimed position. The last place may only mark the end, where the next part starts.
+    /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, it starts
+    /// after the last claimed position, or after `late_after` if that is earlier. If further lanes exist, one more place without
+    /// a position names the first of them, with which the next step starts.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         let mut keys = self.in_key_order.range(from..);
         let known = keys.by_ref().take(most).filter_map(|key| {

@@ -1,8 +1,8 @@
-//! One lane: its position in the endpoint's work, its cap, and the health of its endpoint. Pure state.
+//! One lane: its position in the endpoint's deliveries, its cap, and the health of its endpoint. Pure state.
 //!
-//! The cap follows the responses: it grows by one after each success and halves after a timeout (additive increase,
-//! multiplicative decrease). So an endpoint gets as many attempts as it can handle, and one that hangs falls to one attempt at a
-//! time.
+//! The cap limits the concurrent attempts of the endpoint. It grows by one after each response and halves after a timeout
+//! (additive increase, multiplicative decrease). So an endpoint gets as many attempts as it can handle, and a hanging endpoint
+//! gets one attempt at a time.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use crate::store::queue::lanes::{LaneCursor, Place};
 
 /// The cap of a new endpoint, before its first response.
 pub(super) const FIRST_CAP: u32 = 16;
-/// An endpoint without any response for this long is slow, although its attempts still run.
+/// An endpoint is slow if its attempts run for this long without any response.
 pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
-/// An endpoint that responds faster than this is proven.
+/// An endpoint whose last response took less than this is proven.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
-/// How far a claim starts before the last claimed position, in time and in deliveries: a transaction may commit after a later
-/// one, so its deliveries appear before that position. Discovery finds those that commit even later.
+/// A claim re-scans the positions that were claimed in the last second, or the last 256 claimed deliveries if they took less.
+/// So it finds late commits: deliveries that became visible before the last claimed position. Discovery finds even later commits.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
-/// The largest batch of a lane in one turn: a claim of 128 then serves at least eight lanes.
+/// The most deliveries that a lane claims in one turn, so that a claim of 128 serves at least eight lanes.
 pub(super) const MAX_BATCH_SIZE: u32 = 16;
 
 /// What an attempt shows about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptSignal {
-    /// It responded, with any status.
+    /// The endpoint responded, with any status.
     Answered,
-    /// It did not respond in time.
+    /// The endpoint did not respond in time.
     TimedOut,
     /// Nothing was sent, or the result says nothing about the endpoint's speed.
     Neutral,
@@ -40,9 +40,9 @@ pub(super) enum AttemptSignal {
 pub(super) enum LaneHealth {
     /// No response yet.
     New,
-    /// Its last response was fast.
+    /// The endpoint's last response was fast.
     Proven,
-    /// It did not respond for long.
+    /// The endpoint did not respond within `STALL_AFTER` or the timeout.
     Slow,
 }
 
@@ -58,35 +58,36 @@ impl LaneHealth {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) tenant: TenantId,
-    /// Where the next claim starts. It follows `settling`, which follows `reached`, the furthest claimed position.
+    /// The position after which the next claim starts. It later advances to `settling`, which then advances to `reached`, the
+    /// furthest claimed position.
     settled: i64,
     settling: i64,
     reached: i64,
-    /// How many deliveries were claimed since these three moved, and when they moved.
+    /// How many deliveries were claimed since `settled` and `settling` advanced, and when they advanced.
     taken_since: u32,
     settled_at: Instant,
-    /// True if there may be work.
+    /// True if the lane may have ready deliveries.
     pub(super) has_work: bool,
-    /// Counts the hints: the result of an older claim does not hide newer work.
+    /// Grows with each hint, so that an empty claim planned before the hint does not clear `has_work`.
     pub(super) generation: u64,
-    /// Whether the lane waits for a turn of each kind. Once its kind changes, the other entry is void.
+    /// Whether the lane waits for a turn as a proven and as an unproven endpoint. Only the entry of its current kind counts.
     queued: ByKind<bool>,
     pub(super) health: LaneHealth,
-    /// Permits held (reserved, in flight or not yet recorded), by the kind of the endpoint when it took them. Those of a proven
-    /// endpoint that hangs now do not count against the share of new endpoints.
+    /// The permits of planned, running and not yet recorded deliveries, by the kind of the endpoint when it took them. Permits
+    /// that a hanging endpoint took while it was proven do not count against the share of unproven endpoints.
     held: ByKind<u32>,
-    /// Attempts that were started and have no response.
+    /// Claimed deliveries whose attempts have not ended.
     in_flight: u32,
     cap: u32,
-    /// How many deliveries a turn may claim when many lanes wait. Finding a lane's work costs more than claiming it, so a lane
-    /// that fills its quota gets a larger one.
+    /// How many deliveries the lane may claim in one turn while many lanes wait. A lane that fills its quota gets a larger quota,
+    /// because to find a lane's deliveries costs more than to claim them.
     pub(super) batch_size: u32,
-    /// Estimated backlog: the size of the last full batch, if the one before was full too. (A single full batch may be chance,
-    /// because each of many lanes has a small quota.)
+    /// Estimated backlog: the size of the last batch if the last two batches were full, otherwise 0. A single full batch proves
+    /// little, because quotas are small while many lanes wait.
     pub(super) backlog_estimate: u32,
-    /// Deliveries seen since its last turn.
+    /// Deliveries that became ready since the lane's last turn.
     seen: u32,
-    /// When the cap was last halved: attempts started before then add no information.
+    /// When the cap was last halved. A timeout of an attempt that started earlier does not halve it again.
     cut_at: Instant,
     /// The last response, or the start of the first attempt after an idle time.
     progress_at: Instant,
@@ -94,7 +95,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane whose work starts at `position`, with at most `most` attempts in flight.
+    /// Creates a lane whose first delivery is at `position`, for at most `most` concurrent attempts.
     pub(super) fn new(tenant: TenantId, position: i64, most: u32, now: Instant) -> Self {
         Self {
             tenant,
@@ -133,23 +134,24 @@ impl Lane {
         self.cap.saturating_sub(self.held.sum())
     }
 
-    /// How many deliveries it requests in a turn: the maximum of its `share`, of the deliveries seen, and of its batch size.
+    /// How many deliveries the lane requests in a turn: the maximum of `share`, the number of new deliveries, and the batch size.
     pub(super) fn wants(&self, share: u32) -> u32 {
         share.max(self.batch_size).max(self.seen.min(MAX_BATCH_SIZE))
     }
 
-    /// Puts the lane into the turns of its kind; true if it may have work, has free permits and was not there yet.
+    /// Marks the lane as waiting for a turn. Returns true if it was not waiting, may have deliveries and is below its cap.
     pub(super) fn queue(&mut self) -> bool {
         let has_work_and_room = self.has_work && self.room() > 0;
         has_work_and_room && !std::mem::replace(self.queued.of_mut(self.health.kind()), true)
     }
 
-    /// The lane's turn of this kind has come.
+    /// Marks that the lane no longer waits for a turn of this kind.
     pub(super) fn dequeued(&mut self, kind: Kind) {
         *self.queued.of_mut(kind) = false;
     }
 
-    /// How many more it may claim while its tenant may claim `free`. An unproven one leaves as many to its tenant's others.
+    /// How many more deliveries the lane may claim if its tenant may claim `free`. An unproven endpoint's lane leaves as many
+    /// permits free as it holds.
     pub(super) fn room_within(&self, free: u32) -> u32 {
         match self.health.kind() {
             Kind::Proven => self.room(),
@@ -161,7 +163,7 @@ impl Lane {
         *self.held.of_mut(self.health.kind()) += permits;
     }
 
-    /// Releases permits, first those taken before the endpoint's kind changed. Returns how many of each kind.
+    /// Releases permits, first those that the lane took before its kind changed. Returns how many permits of each kind.
     pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
         let kind = self.health.kind();
         let mut left = permits;
@@ -189,12 +191,12 @@ impl Lane {
         LaneCursor::new(&self.tenant, endpoint)
     }
 
-    /// Where a tail scan starts: behind the furthest claimed position, or behind `late_after` if that is earlier.
+    /// The position after which a tail scan starts: the furthest claimed position, or `late_after` if that is earlier.
     pub(super) fn place(&self, endpoint: EndpointId, late_after: i64) -> Place {
         Place { key: self.key(endpoint), after: Some(self.reached.min(late_after)) }
     }
 
-    /// True if it holds permits or waits for a turn.
+    /// True if the lane holds permits or waits for a turn.
     pub(super) fn is_in_use(&self) -> bool {
         self.held.sum() > 0 || Kind::ALL.iter().any(|kind| *self.queued.of(*kind))
     }
@@ -212,19 +214,19 @@ impl Lane {
         }
     }
 
-    /// True if the last claim filled the lane's quota, so that there may be more.
+    /// True if the last claim filled the lane's quota, so that more deliveries may be ready.
     pub(super) fn is_deep(&self) -> bool {
         self.batch_size > 1
     }
 
-    /// Notes that the lane gave `count` of the `asked` deliveries.
+    /// Notes that a claim of up to `asked` deliveries returned `count`.
     pub(super) fn gave(&mut self, count: u32, asked: u32) {
         let all = count >= asked;
         self.backlog_estimate = if all && self.is_deep() { count } else { 0 };
         self.batch_size = if all { (self.batch_size * 2).min(MAX_BATCH_SIZE) } else { 1 };
     }
 
-    /// True if attempts are in flight and none got a response for long.
+    /// True if attempts are running and none got a response for `STALL_AFTER`.
     pub(super) fn stalled(&self, now: Instant) -> bool {
         self.in_flight > 0 && now.duration_since(self.progress_at) >= STALL_AFTER
     }

@@ -1,8 +1,8 @@
 //! Decides which endpoints may send next: the lanes of one channel on this node. Pure state, no I/O.
 //!
 //! A lane is an endpoint that may have ready deliveries. Tenants are scheduled round-robin, and so are the lanes of each tenant
-//! within its turn. A turn's length is bounded and deliveries cost the same, so turns need no deficit counters. A lane is bounded
-//! by its cap, a tenant by its shares.
+//! within its turn. Turns are bounded and all deliveries cost the same, so no deficit counters are needed. A cap limits the
+//! permits of each lane, and shares limit the permits of each tenant.
 
 use std::time::Instant;
 
@@ -17,9 +17,9 @@ use crate::store::queue::claim::LaneQuota;
 /// Limits of one channel on one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneLimits {
-    /// Deliveries that may be claimed and not recorded at the same time.
+    /// The most deliveries that may be claimed and not yet recorded.
     pub(super) permits: u32,
-    /// The most of them that one endpoint may have.
+    /// The most permits that one endpoint may hold.
     pub(super) endpoint_permits: u32,
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Lanes {
     tenants: Tenants,
     /// Number of slow lanes.
     slow: usize,
-    /// The furthest claimed position of all lanes.
+    /// The furthest position that this node has claimed in any lane.
     furthest_taken: i64,
     batch_window: BatchWindow,
 }
 
-/// This many ready deliveries justify a claim, even if more is coming.
+/// With this many ready deliveries, a claim does not wait for more.
 const ENOUGH: u32 = 64;
-/// This number of lanes with ready deliveries also justifies a claim.
+/// With this many waiting lanes, a claim does not wait for more either.
 const MANY: usize = 32;
 
 impl Lanes {
@@ -79,12 +79,12 @@ impl Lanes {
         self.furthest_taken
     }
 
-    /// True if a claim could be planned now.
+    /// True if any endpoint waits for a turn.
     pub(super) fn has_turns(&self) -> bool {
         self.tenants.has_turns()
     }
 
-    /// A delivery of this endpoint is ready at `position`.
+    /// Notes that a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
         let most = self.limits.endpoint_permits;
         let tenants = &mut self.tenants;
@@ -101,12 +101,12 @@ impl Lanes {
         }
     }
 
-    /// Plans a claim of at most `batch` deliveries and reserves its permits; empty if there is no work or no free permit.
+    /// Plans a claim of at most `batch` deliveries and reserves its permits. Empty without ready deliveries or free permits.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut planned = Vec::new();
         let mut left = batch.min(self.free());
         for kind in Kind::ALL {
-            // Unproven endpoints may respond slowly, so they leave most of a claim to the others.
+            // Unproven endpoints may respond slowly, so they get only a third of a claim while proven endpoints wait.
             let is_shared = kind == Kind::Unproven && self.tenants.waiting(Kind::Proven) > 0;
             let most = if is_shared { left.div_ceil(3) } else { left };
             left -= self.plan_turns(kind, most, now, &mut planned);
@@ -115,7 +115,7 @@ impl Lanes {
         planned
     }
 
-    /// Plans one turn for each tenant, of at most `most` deliveries in total. Returns how many it planned.
+    /// Plans one turn for each tenant, of at most `most` deliveries in total. Returns the number of planned deliveries.
     fn plan_turns(&mut self, kind: Kind, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let tenants = self.tenants.waiting(kind);
         let share = (most / u32::try_from(tenants).unwrap_or(u32::MAX).max(1)).max(MAX_BATCH_SIZE);
@@ -133,7 +133,7 @@ impl Lanes {
         most - left
     }
 
-    /// Plans a turn of up to `most` deliveries, of which the tenant may claim `free`. Returns how many it planned.
+    /// Plans a tenant's turn of at most `most` deliveries, and at most `free`. Returns the number of planned deliveries.
     fn plan_turn(&mut self, turn: &mut Turn, free: u32, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let room = most.min(free);
         let share = (room / u32::try_from(turn.endpoints.len()).unwrap_or(u32::MAX).max(1)).max(1);
@@ -149,7 +149,7 @@ impl Lanes {
                 continue;
             }
             let before = lane.health;
-            // A lane whose attempts get no response for long is slow before its first timeout.
+            // A lane whose attempts get no response for a second becomes slow even before its first timeout.
             if lane.stalled(now) {
                 lane.health = LaneHealth::Slow;
             }
@@ -166,7 +166,7 @@ impl Lanes {
             planned.push(Planned { quota: lane.quota(endpoint, quota, now), generation: lane.generation });
             lane.take(quota);
             self.tenants.take(&turn.tenant, turn.kind, quota);
-            // If the lane is not known to have more, the claim's result or a hint will show it.
+            // If the last claim did not fill the quota, only this claim's result or a hint can show more deliveries.
             lane.has_work = lane.is_deep();
             if lane.queue() {
                 turn.endpoints.push_back(endpoint);
@@ -175,7 +175,7 @@ impl Lanes {
         room - left
     }
 
-    /// Until when ready work waits, for permits or for more work; `None`: claim it now.
+    /// Returns until when ready deliveries wait, for permits or for more deliveries, or `None` if a claim can start now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
         if self.tenants.room(MANY) < wanted {
             return self.batch_window.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
@@ -183,29 +183,29 @@ impl Lanes {
         if self.expects_more(now) { self.batch_window.waits_for_work(self.is_there(), now) } else { None }
     }
 
-    /// True if little work is ready and more is coming.
+    /// True if few deliveries are ready and more are expected.
     pub(super) fn expects_more(&self, now: Instant) -> bool {
         self.batch_window.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
     }
 
-    /// True if enough work is ready that a claim need not wait for more.
+    /// True if enough deliveries are ready that a claim need not wait for more.
     pub(super) fn has_enough(&self) -> bool {
         self.is_there() >= ENOUGH
     }
 
-    /// Known ready deliveries, plus those expected from lanes that filled their quota.
+    /// The number of new deliveries, plus the estimated backlog of the first waiting lanes.
     fn is_there(&self) -> u32 {
         let backlog = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.backlog_estimate);
         self.tenants.endpoints().take(MANY).map(backlog).fold(self.batch_window.seen(), u32::saturating_add)
     }
 
-    /// All lanes of a planned claim are settled; it claimed this number of deliveries.
+    /// Notes that all lanes of a planned claim are settled, and how many deliveries it claimed.
     pub(super) fn claim_ended(&mut self, deliveries: u32, now: Instant) {
         self.batch_window.claim_ended(deliveries, now);
     }
 
-    /// The result of a planned claim: `taken` are the claimed positions of this lane. Unused reserved permits become free. A lane
-    /// that did not fill its quota has no more work, unless a hint arrived meanwhile.
+    /// Applies the result of a planned claim to one lane: `taken` are the lane's claimed positions. Frees the unused permits.
+    /// A lane that did not fill its quota has no more ready deliveries, unless a hint arrived meanwhile.
     pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
         let endpoint = planned.quota.endpoint_id;
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
@@ -225,7 +225,7 @@ impl Lanes {
         self.release(endpoint, planned.quota.quota.saturating_sub(count));
     }
 
-    /// An attempt ended with this signal about its endpoint. Call it once for each claimed delivery.
+    /// Applies the signal of an ended attempt to its endpoint. Must be called once for each claimed delivery.
     pub(super) fn answered(&mut self, endpoint: EndpointId, signal: AttemptSignal, started: Instant, now: Instant) {
         let most = self.limits.endpoint_permits;
         let Some(lane) = self.known.get_mut(endpoint) else { return };
@@ -235,7 +235,7 @@ impl Lanes {
         self.queue(endpoint);
     }
 
-    /// `count` deliveries of this endpoint are recorded (or were never claimed): frees their permits.
+    /// Frees the permits of `count` deliveries of this endpoint, which are recorded, released or were never claimed.
     pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
         if let Some(lane) = self.known.get_mut(endpoint) {
             for (kind, released) in lane.release(count) {
@@ -245,7 +245,7 @@ impl Lanes {
         }
     }
 
-    /// Puts the lane into the turns, if it may start deliveries.
+    /// Lets the lane wait for a turn if it may have deliveries and is below its cap.
     fn queue(&mut self, endpoint: EndpointId) {
         if let Some(lane) = self.known.get_mut(endpoint)
             && lane.queue()

@@ -1,4 +1,4 @@
-//! One call visits few lanes, however many there are, because it holds the channel's lock.
+//! Each call visits few of the known lanes, because it holds the channel's lock.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::store::queue::lanes::LaneCursor;
 
 const MANY_LANES: usize = 100_000;
 
-/// Lanes that had work and are empty now.
+/// Returns lanes from which all deliveries were claimed.
 fn emptied_lanes(now: Instant) -> Lanes {
     let mut lanes = lanes_with_work(MANY_LANES as u128, now);
     loop {
@@ -24,15 +24,15 @@ fn emptied_lanes(now: Instant) -> Lanes {
 }
 
 #[test]
-fn each_hint_checks_few_lanes_for_being_idle_and_all_are_checked_in_time() {
+fn each_hint_removes_at_most_two_idle_lanes() {
     let now = Instant::now();
     let tenant = TenantId::parse("acme").unwrap();
     let mut lanes = emptied_lanes(now);
     let later = now + Duration::from_hours(1);
     lanes.hint(&tenant, endpoint(0), 2, later);
     let forgotten = MANY_LANES - lanes.known().iter().count();
-    assert!((1..=2).contains(&forgotten), "one call forgot {forgotten} lanes");
-    // A lane in use is kept. Each new lane removes two idle ones.
+    assert!((1..=2).contains(&forgotten), "one hint removed {forgotten} lanes");
+    // The lane in use is kept. Each hint for a new lane removes two idle lanes.
     for number in 0..MANY_LANES / 2 {
         lanes.hint(&tenant, endpoint((MANY_LANES + number) as u128), 2, later);
         assert!(lanes.known().iter().count() <= MANY_LANES);
@@ -41,17 +41,21 @@ fn each_hint_checks_few_lanes_for_being_idle_and_all_are_checked_in_time() {
 }
 
 #[test]
-fn a_step_of_a_tail_scan_has_few_places() {
+fn a_step_of_a_tail_scan_visits_a_bounded_number_of_lanes() {
     let now = Instant::now();
     let lanes = lanes_with_work(MANY_LANES as u128, now);
     let places = lanes.known().places(&LaneCursor::default(), 3, i64::MAX);
     let numbers: Vec<_> = places.iter().map(|place| (place.key.endpoint_id.as_u128(), place.after)).collect();
-    assert_eq!(numbers, [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)], "the last one only marks the end");
+    assert_eq!(
+        numbers,
+        [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)],
+        "the last place only marks the start of the next step"
+    );
     assert_eq!(lanes.known().places(&places[3].key, MANY_LANES, i64::MAX).len(), MANY_LANES - 3);
 }
 
 #[test]
-fn a_tail_scan_starts_behind_claimed_positions_or_at_possible_late_commits() {
+fn a_tail_scan_starts_after_the_claimed_position_or_before_a_possible_late_commit() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(8, now);

@@ -11,9 +11,9 @@ use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
 const ENDPOINTS: u128 = 6;
-/// So few that lanes often wait for permits.
+/// With so few permits, lanes often wait for permits.
 const TIGHT: LaneLimits = LaneLimits { permits: 24, endpoint_permits: 3 };
-/// Other tenants, which must not affect the tested one.
+/// The number of other tenants, which must not delay the tested tenant.
 const OTHERS: u128 = 3;
 
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ struct World {
     lanes: Lanes,
     now: Instant,
     next: i64,
-    /// Planned claims without a result.
+    /// Planned claims that have no result yet.
     planned: Vec<Planned>,
     running: Vec<(EndpointId, Instant)>,
     ended: Vec<EndpointId>,
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// The result of a planned claim: `found` deliveries, at most the quota.
+    /// Settles a planned claim that returned `found` deliveries, but at most its quota.
     fn settle(&mut self, one: &Planned, found: u32) {
         let count = i64::from(one.quota.quota.min(found));
         let positions: Vec<i64> = (self.next..self.next + count).collect();
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// All endpoints that do not hang respond at once and are recorded. Returns them.
+    /// Ends and records all attempts of endpoints that do not hang. Returns these endpoints.
     fn answer_healthy(&mut self) -> Vec<EndpointId> {
         self.settle_all(u32::MAX);
         let (hanging, healthy): (Vec<_>, Vec<_>) =
@@ -125,7 +125,7 @@ impl World {
         healthy.into_iter().map(|(of, _)| of).collect()
     }
 
-    /// Every started attempt ends with a neutral signal.
+    /// Ends and records all attempts with a neutral signal.
     fn end_all(&mut self) {
         for (of, started) in self.running.drain(..) {
             self.lanes.answered(of, AttemptSignal::Neutral, started, self.now);
@@ -137,7 +137,7 @@ impl World {
         self.settle_all(0);
     }
 
-    /// True if the endpoint gets its turn in one round of claims, while all that do not hang respond at once.
+    /// True if the endpoint gets its turn within `ENDPOINTS` claims, while all endpoints that do not hang respond at once.
     fn has_its_turn(&mut self, endpoint: EndpointId) -> bool {
         (0..ENDPOINTS).any(|_| {
             let plan = self.lanes.plan(LIMITS.permits, self.now);
@@ -155,7 +155,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn permits_and_slow_lanes_are_counted_exactly(steps in prop::collection::vec(step(), 1..300)) {
+    fn counts_permits_and_slow_lanes_exactly(steps in prop::collection::vec(step(), 1..300)) {
         let mut world = World::new(LIMITS, Vec::new());
         for step in &steps {
             world.take(step);
@@ -168,8 +168,8 @@ proptest! {
 
     #[test]
     fn a_healthy_delivery_never_waits_for_a_permit_that_a_hanging_one_holds(steps in prop::collection::vec(step(), 1..300)) {
-        // After any history, another endpoint with new work gets its turn in one round of claims, although the hanging one holds
-        // all permits that it may hold.
+        // After any steps, an endpoint with a new delivery gets its turn soon, even if the hanging endpoint holds as many
+        // permits as it may.
         let mut world = World::new(LIMITS, vec![endpoint(0)]);
         for step in &steps {
             world.take(step);
@@ -180,8 +180,8 @@ proptest! {
     }
 
     #[test]
-    fn a_tenant_begins_at_once_whatever_other_tenants_do(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
-        // The others respond, fail and hang; in the end all hang, so that none of their permits becomes free.
+    fn a_tenant_starts_at_once_despite_other_tenants(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
+        // The other tenants' endpoints respond, fail and hang. In the end all of them hang, so that their permits stay held.
         const OWN: u128 = 1_000;
         let mut world = World::new(LIMITS, Vec::new());
         world.tenants = OTHERS;
@@ -208,8 +208,8 @@ proptest! {
     }
 
     #[test]
-    fn an_endpoint_that_answers_again_never_waits_behind_hanging_ones(steps in prop::collection::vec(step(), 1..300)) {
-        // Two hang, the others are slow and fail at times. An endpoint that responds at once then gets its turn again.
+    fn an_endpoint_that_responds_again_never_waits_for_hanging_endpoints(steps in prop::collection::vec(step(), 1..300)) {
+        // Two endpoints hang; the others are slow and sometimes fail. An endpoint that responds at once then gets its turn again.
         let mut world = World::new(TIGHT, vec![endpoint(0), endpoint(5)]);
         for step in &steps {
             world.take(step);

@@ -1,4 +1,4 @@
-//! Examples for the rules of turns and limits.
+//! Tests how claims are planned: turns, quotas, caps and the limits of tenants.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(super) fn lanes_with_work(endpoints: u128, now: Instant) -> Lanes {
     lanes
 }
 
-/// Settles a plan with full quotas: there is always more work.
+/// Settles a plan with full quotas, as if every lane always had ready deliveries.
 pub(super) fn settle_fully(lanes: &mut Lanes, plan: &[Planned], next: &mut i64, now: Instant) -> Vec<EndpointId> {
     let mut started = Vec::new();
     for one in plan {
@@ -38,7 +38,7 @@ pub(super) fn settle_fully(lanes: &mut Lanes, plan: &[Planned], next: &mut i64, 
 }
 
 #[test]
-fn the_batch_is_shared_among_the_lanes() {
+fn a_claim_is_shared_equally_among_the_lanes() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
     let plan = lanes.plan(16, now);
@@ -46,7 +46,7 @@ fn the_batch_is_shared_among_the_lanes() {
 }
 
 #[test]
-fn a_lane_that_fills_its_quota_gets_a_larger_one_and_any_other_lane_gets_one() {
+fn a_lane_that_fills_its_quota_gets_a_larger_quota_and_an_empty_lane_gets_a_quota_of_one() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(100, now);
     let mut next = 1;
@@ -77,7 +77,7 @@ fn a_lane_that_fills_its_quota_gets_a_larger_one_and_any_other_lane_gets_one() {
 }
 
 #[test]
-fn turns_continue_where_they_stopped() {
+fn the_next_claim_starts_with_the_lanes_that_the_last_claim_did_not_reach() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
     let first: Vec<_> = lanes.plan(2, now).iter().map(|one| one.quota.endpoint_id).collect();
@@ -115,7 +115,7 @@ fn a_hint_during_a_claim_is_not_lost() {
 }
 
 #[test]
-fn an_empty_claim_does_not_hide_the_work_that_another_claim_of_the_lane_found() {
+fn an_empty_claim_does_not_hide_deliveries_that_another_claim_found() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let first = lanes.plan(8, now);
@@ -129,14 +129,14 @@ fn an_empty_claim_does_not_hide_the_work_that_another_claim_of_the_lane_found() 
 }
 
 #[test]
-fn a_lane_with_a_pending_claim_is_not_planned_again_unless_it_has_more_work() {
+fn a_lane_with_a_pending_claim_is_planned_again_only_if_it_filled_its_last_quota() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let shallow = lanes.plan(4, now);
     assert!(lanes.plan(4, now).is_empty());
     lanes.settle(&shallow[0], &[1, 2, 3, 4], now);
     assert!(!lanes.plan(4, now).is_empty());
-    assert!(!lanes.plan(4, now).is_empty(), "it filled its quota");
+    assert!(!lanes.plan(4, now).is_empty(), "the lane filled its quota");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_silent_endpoint_is_slow_before_its_first_timeout() {
     assert_eq!(lanes.slow_lanes(), 0);
 }
 
-/// Claims for all lanes until no more may be claimed. Returns the permits that each endpoint holds.
+/// Claims until no lane may claim more. Returns how many permits each endpoint holds.
 fn claim_all(lanes: &mut Lanes, now: Instant) -> HashMap<EndpointId, u32> {
     let mut held: HashMap<EndpointId, u32> = HashMap::new();
     loop {
@@ -199,7 +199,7 @@ fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_are_scheduled_round_robin
     }
     let held = claim_all(&mut lanes, now);
     let (sum, most) = (held.values().sum::<u32>(), unproven_permits(LIMITS.permits) / 4);
-    // Each leaves as many to the others as it holds.
+    // Each endpoint leaves at least as many permits free as it holds.
     assert!(sum <= most && sum + held.values().max().unwrap() >= most, "{sum} of {most}");
     assert_eq!(held.len(), 20, "{held:?}");
     lanes.release(endpoint(0), 3);
@@ -225,11 +225,11 @@ fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
             plan.iter().filter(|one| one.quota.endpoint_id == endpoint(1_000)).map(|one| one.quota.quota).sum::<u32>();
         settle_fully(&mut lanes, &plan, &mut 1, now);
     }
-    assert_eq!(of_other, FIRST_CAP + 1, "half of each claim, up to its cap");
+    assert_eq!(of_other, FIRST_CAP + 1, "the other tenant gets half of each claim, up to the cap of its endpoint");
 }
 
 #[test]
-fn an_endpoint_that_starts_to_hang_does_not_use_the_share_of_new_ones() {
+fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     let mut next = 1;
@@ -241,7 +241,10 @@ fn an_endpoint_that_starts_to_hang_does_not_use_the_share_of_new_ones() {
         }
     }
     let held: u32 = claim_all(&mut lanes, now).values().sum();
-    assert!(held > unproven_permits(LIMITS.permits), "attempts of proven endpoints must hang");
+    assert!(
+        held > unproven_permits(LIMITS.permits),
+        "the proven endpoints must hold more permits than the share of new endpoints"
+    );
     let later = now + STALL_AFTER;
     assert!(lanes.plan(64, later).is_empty());
     lanes.hint(&TenantId::parse("globex").unwrap(), endpoint(1_000), 1, later);
@@ -249,7 +252,7 @@ fn an_endpoint_that_starts_to_hang_does_not_use_the_share_of_new_ones() {
 }
 
 #[test]
-fn a_hint_before_the_reached_position_moves_the_start_back() {
+fn a_hint_before_the_claimed_position_makes_the_next_claim_start_there() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let mut next = 100;
@@ -268,7 +271,7 @@ fn a_hint_before_the_reached_position_moves_the_start_back() {
 }
 
 #[test]
-fn a_slow_lane_without_work_is_forgotten_too() {
+fn a_slow_lane_is_removed_when_it_is_idle() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(1, now);

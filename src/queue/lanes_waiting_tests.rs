@@ -1,4 +1,4 @@
-//! Examples of claims that wait for more work.
+//! Tests how long claims wait for permits and for more deliveries.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
 use crate::domain::names::TenantId;
 
 #[test]
-fn a_small_batch_waits_during_another_claim_and_a_large_one_does_not() {
+fn a_small_batch_waits_during_another_claim_but_a_large_batch_does_not() {
     let now = Instant::now();
     let tenant = TenantId::parse("acme").unwrap();
     let mut lanes = lanes_with_work(1, now);
@@ -35,12 +35,12 @@ fn a_small_batch_waits_briefly_after_a_large_claim() {
         assert_eq!(lanes.expects_more(now), waits, "after {gave}");
     }
     let end = lanes.waits_until(1, now).unwrap();
-    assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "counted from the first hint");
-    assert_eq!(lanes.waits_until(1, end), None, "no more work arrived");
+    assert_eq!(lanes.waits_until(1, now + (end - now) / 2), Some(end), "the wait starts at the first hint");
+    assert_eq!(lanes.waits_until(1, end), None, "no more deliveries arrived");
 }
 
 #[test]
-fn work_waits_longer_for_permits_only_while_each_of_its_tenants_holds_many() {
+fn deliveries_wait_longer_for_permits_only_while_each_of_their_tenants_holds_many() {
     let now = Instant::now();
     let in_ms = |ms| now + Duration::from_millis(ms);
     let (busy, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
@@ -59,14 +59,14 @@ fn work_waits_longer_for_permits_only_while_each_of_its_tenants_holds_many() {
     assert!(lanes.held() >= 10, "{}", lanes.held());
     assert_eq!(lanes.waits_until(10, now), Some(in_ms(4)), "checked again soon");
     assert_eq!(lanes.waits_until(10, in_ms(49)), Some(in_ms(50)));
-    assert_eq!(lanes.waits_until(10, in_ms(50)), None, "it has waited long enough");
+    assert_eq!(lanes.waits_until(10, in_ms(50)), None, "the deliveries have waited long enough");
 
     lanes.hint(&other, endpoint(9), 500, in_ms(5));
-    assert_eq!(lanes.waits_until(15, in_ms(5)), None, "the other tenant holds none");
+    assert_eq!(lanes.waits_until(15, in_ms(5)), None, "the other tenant holds no permits");
 }
 
 #[test]
-fn lanes_that_filled_their_quota_twice_are_expected_to_fill_it_again() {
+fn lanes_that_filled_their_quotas_twice_are_expected_to_fill_them_again() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(4, now);
     let mut next = 1;
@@ -81,7 +81,7 @@ fn lanes_that_filled_their_quota_twice_are_expected_to_fill_it_again() {
 }
 
 #[test]
-fn a_small_batch_waits_under_load_and_not_after_a_single_burst() {
+fn a_small_batch_waits_under_load_but_not_after_a_single_burst() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     lanes.plan(20, now);
@@ -96,7 +96,7 @@ fn a_small_batch_waits_under_load_and_not_after_a_single_burst() {
     }
     lanes.plan(20, in_ms(26));
     lanes.claim_ended(1, in_ms(26));
-    assert!(lanes.expects_more(in_ms(27)), "many deliveries in two windows in a row");
+    assert!(lanes.expects_more(in_ms(27)), "many deliveries became ready in two windows in a row");
     assert!(!lanes.expects_more(in_ms(34)), "no longer");
 }
 
@@ -114,24 +114,24 @@ fn a_small_batch_waits_longer_under_load_but_not_forever() {
         lanes.hint(&tenant, endpoint(1), position, in_ms(9));
     }
     lanes.hint(&tenant, endpoint(1), 11, in_ms(13));
-    assert_eq!(lanes.waits_until(1, in_ms(13)), None, "it has waited long enough");
+    assert_eq!(lanes.waits_until(1, in_ms(13)), None, "the deliveries have waited long enough");
     lanes.plan(20, in_ms(13));
     lanes.hint(&tenant, endpoint(2), 12, in_ms(13));
     assert_eq!(lanes.waits_until(1, in_ms(13)), Some(in_ms(21)));
     lanes.claim_ended(8, in_ms(20));
-    assert_eq!(lanes.waits_until(1, in_ms(21)), Some(in_ms(22)), "it is alone");
+    assert_eq!(lanes.waits_until(1, in_ms(21)), Some(in_ms(22)), "only one delivery is ready");
     lanes.claim_ended(8, in_ms(24));
-    assert_eq!(lanes.waits_until(1, in_ms(25)), None, "it has waited long enough");
+    assert_eq!(lanes.waits_until(1, in_ms(25)), None, "the deliveries have waited long enough");
 }
 
 #[test]
-fn a_lane_requests_the_number_of_deliveries_seen() {
+fn a_lane_requests_as_many_deliveries_as_became_ready() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(10, now);
     for position in 2..10 {
         lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(7), position, now);
     }
     let asked: Vec<u32> = lanes.plan(75, now).iter().map(|one| one.quota.quota).collect();
-    assert_eq!(asked.len(), 10, "no lane is left over");
+    assert_eq!(asked.len(), 10, "each lane is planned");
     assert_eq!((asked.iter().max(), asked.iter().min()), (Some(&9), Some(&7)));
 }

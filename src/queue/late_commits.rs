@@ -1,22 +1,22 @@
 //! Computes the position from which a search finds every late commit. Pure state, no I/O.
 //!
 //! A transaction draws a delivery's position before it commits, so the delivery can appear before positions that were already
-//! claimed. But all positions of a transaction lie behind those that were claimed before it began to write. So the node remembers
-//! the furthest such position for each transaction, and one search starts there after the transaction ends. This costs nothing
-//! while transactions are short, and finds a late commit however late it is.
+//! claimed. But all positions of a transaction come after the positions that were claimed before it began to write. So the node
+//! remembers the furthest claimed position at the start of each transaction. After the transaction ends, one search starts there.
+//! This costs nothing while transactions are short, and finds late commits even of very long transactions.
 //!
-//! A transaction that draws a position just before it gets a transaction id may be missed. Claims re-scan for longer than that,
-//! and walks find the rest.
+//! The check may miss a transaction that draws a position just before it gets a transaction id. Claims re-scan far enough to find
+//! most of these deliveries, and walks find the rest.
 
 use std::collections::{HashMap, HashSet};
 
 #[derive(Debug)]
 pub(super) struct LateCommits {
-    /// Transactions that were writing at the last check, each with the furthest position claimed before it began.
+    /// Transactions that were writing at the last check, each with the furthest position that was claimed before it began.
     writing: HashMap<i64, i64>,
-    /// The furthest position claimed before the last check.
+    /// The furthest position that was claimed before the last check.
     taken: i64,
-    /// Deliveries of transactions that ended since the last complete search lie behind this position.
+    /// The next search starts after this position, to find the deliveries of transactions that ended since the last full search.
     search_after: i64,
 }
 
@@ -27,11 +27,11 @@ impl Default for LateCommits {
 }
 
 impl LateCommits {
-    /// A check before a search: the transactions that are writing now, and the furthest position claimed before they were listed.
+    /// Notes the transactions that are writing now, and the furthest position that was claimed before they were listed.
     pub(super) fn check(&mut self, writing: &[i64], taken: i64) {
         let before = std::mem::replace(&mut self.taken, taken);
         let still: HashSet<i64> = writing.iter().copied().collect();
-        // Transactions that began and ended since the last check were never listed.
+        // Covers transactions that began and ended since the last check, which no check has listed.
         let mut search_after = self.search_after.min(before);
         self.writing.retain(|id, began_after| {
             let goes_on = still.contains(id);
@@ -46,12 +46,12 @@ impl LateCommits {
         }
     }
 
-    /// Deliveries that became visible before the last check and were found by no search lie behind this position.
+    /// The position after which the next search starts, to find all deliveries that became visible before the last check.
     pub(super) fn search_after(&self) -> i64 {
         self.search_after
     }
 
-    /// A search that started after the last check has covered all endpoints, or a full walk will find the rest.
+    /// Notes that a search after the last check has covered all endpoints, or that a walk will cover them.
     pub(super) fn searched(&mut self) {
         self.search_after = i64::MAX;
     }

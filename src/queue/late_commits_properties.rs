@@ -1,4 +1,4 @@
-//! No late commit is missed, in any order in which transactions draw positions, commit and are listed.
+//! Searches find every late commit, in whatever order transactions draw positions, commit and are listed.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ enum Step {
     Take,
 }
 
-/// A search: the steps between the read of the claimed positions and the list of transactions, and whether the search succeeds.
+/// A search reads the claimed position after the steps `before`, and lists the transactions after the steps `between`.
 #[derive(Debug, Clone)]
 struct Search {
     before: Vec<Step>,
@@ -86,7 +86,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn a_search_starts_before_every_delivery_that_no_search_has_seen(searches in prop::collection::vec(search(), 1..40)) {
+    fn a_search_starts_before_every_delivery_that_no_search_has_found(searches in prop::collection::vec(search(), 1..40)) {
         let (mut world, mut late) = (World::default(), LateCommits::default());
         for search in searches {
             for step in &search.before {
@@ -120,9 +120,9 @@ fn only_the_end_of_a_long_transaction_makes_a_search_start_far_back() {
     };
     check(&mut late, &[], 1_000);
     check(&mut late, &[LONG, 2], 2_000);
-    // Back to the last check, because of transactions that begin and end between two checks.
-    assert_eq!(check(&mut late, &[LONG], 50_000), 1_000, "the short one has ended");
+    // The other searches start at the previous check, to find transactions that begin and end between two checks.
+    assert_eq!(check(&mut late, &[LONG], 50_000), 1_000, "the short transaction has ended");
     assert_eq!(check(&mut late, &[LONG, 3], 60_000), 50_000);
-    assert_eq!(check(&mut late, &[], 70_000), 1_000, "the long one has ended");
+    assert_eq!(check(&mut late, &[], 70_000), 1_000, "the long transaction has ended");
     assert_eq!(check(&mut late, &[], 80_000), 70_000);
 }

@@ -1,7 +1,8 @@
-//! The at-most-once delivery queue: claim, attempt, record; release at a stop, reap after a worker's death.
+//! The at-most-once delivery queue. It claims deliveries, records their outcomes, releases deliveries when the process stops, and
+//! reaps the claims of dead workers.
 //!
-//! The queue knows deliveries and endpoint ids, not endpoints or how to send. A claimed delivery counts as started: the holder of
-//! a [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`]. A dropped `Claimed` is recorded as `interrupted`.
+//! The queue knows the ids of endpoints, but not how to send to them. A claimed delivery counts as started: the holder of a
+//! [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`]. Dropping a `Claimed` records the outcome `interrupted`.
 
 mod backend;
 mod batch_window;
@@ -60,20 +61,20 @@ use set_aside::SetAsideClaims;
 /// Settings of the queue on one node.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Deliveries of one channel that may be claimed and not recorded at the same time.
+    /// The most deliveries of one channel that may be claimed and not yet recorded.
     pub max_in_flight: u32,
-    /// How many of them one endpoint may have; `None`: a third.
+    /// The most claimed deliveries of one endpoint. `None` means a third of `max_in_flight`.
     pub endpoint_max_in_flight: Option<u32>,
-    /// How long a worker lives without a heartbeat.
+    /// A worker without a heartbeat for this long is dead.
     pub lease: Duration,
-    /// For operators: host and process.
+    /// The host and the process of this worker, for operators.
     pub description: String,
 }
 
-/// The queue's connections. Statements of one kind that wait for a lock do not block the connections of the others.
+/// The queue's database connections. Separate pools, so that claims that wait for a lock do not delay outcomes or heartbeats.
 #[derive(Debug, Clone)]
 pub struct QueuePools {
-    /// For claims and the search for work.
+    /// For claims, and for the search for ready deliveries.
     pub claims: Db,
     /// For outcomes, and for the claims of dead workers.
     pub outcomes: Db,
@@ -155,13 +156,13 @@ impl Queue {
         self.pools.iter().map(|(queue, claimed)| (queue.channel(), claimed.clone()))
     }
 
-    /// Notifies this node's claimers of new work.
+    /// Returns the notifier of this node's claimers.
     pub fn wakeup(&self) -> Wakeup {
         Wakeup::new(self.pools.iter().map(|(queue, _)| Arc::clone(queue)).collect())
     }
 
-    /// Stops claiming; running attempts continue, and workers release deliveries that were not started. Returns when the last
-    /// claim has its result.
+    /// Stops claiming. Running attempts continue, and workers release deliveries that they have not started. Returns when the
+    /// last claim has its result.
     pub async fn stop_claiming(&self) {
         for (queue, _) in &self.pools {
             queue.drain();
@@ -176,8 +177,8 @@ impl Queue {
         }
     }
 
-    /// Deregisters the worker, when no delivery is claimed any more or the stop timed out. Known outcomes are still recorded; the
-    /// reaper handles what is then left in `claims`.
+    /// Records the remaining outcomes, and deregisters the worker. Called after `drained` has returned or timed out. The reaper
+    /// handles claims that are still in the table `claims`.
     pub async fn close(&self) {
         self.recording.end().await;
         self.registration.end().await;

@@ -1,5 +1,5 @@
-//! One channel's part of the queue on this node: its lanes behind a lock, and the channels between claimers, workers and
-//! completers. Permits bound these channels: each delivery in them holds one.
+//! The queue of one delivery channel on this node: its lanes behind a lock, and the mpsc channels between claimers, workers and
+//! completers. Permits bound these mpsc channels, because each delivery in them holds a permit.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,19 +21,19 @@ pub(super) struct ChannelQueue {
     channel: Channel,
     permits: u32,
     lanes: Mutex<Lanes>,
-    /// Permits of deliveries and claims that are set aside; a stop does not wait for them.
+    /// The permits of set-aside deliveries and claims. A stop does not wait for them.
     set_aside: AtomicU32,
-    /// There may be a claim to plan.
+    /// Wakes a claimer: deliveries may be ready to claim.
     work: Notify,
-    /// Another process reported work that this node does not know.
+    /// Wakes discovery: another process reported ready deliveries without their lanes.
     search: Notify,
-    /// A claim got its result, or enough work was seen.
+    /// Wakes a claimer that waits for capacity: a claim got its result, or enough deliveries are ready.
     capacity_freed: Notify,
-    /// The last claimed delivery was recorded.
+    /// Wakes the shutdown: the last claimed delivery was recorded or released.
     idle: Notify,
     draining: AtomicBool,
     dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
-    /// One per completer; all deliveries of a claim go to the same one.
+    /// One sender per completer. All deliveries of a claim go to the same completer.
     completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
 
@@ -69,13 +69,13 @@ impl ChannelQueue {
         self.permits
     }
 
-    /// The number of deliveries that hold a permit, and of slow endpoints.
+    /// The number of held permits, and the number of slow endpoints.
     pub(super) fn load(&self) -> (u32, usize) {
         let lanes = self.lanes();
         (lanes.held(), lanes.slow_lanes())
     }
 
-    /// New work from this node's API; ignores deliveries of other channels.
+    /// Adds ready deliveries from this node's API or from a hint. Ignores deliveries of other channels.
     pub(super) fn ready(&self, deliveries: &[ReadyDelivery]) {
         let mut ours = deliveries.iter().filter(|delivery| delivery.channel == self.channel).peekable();
         if ours.peek().is_none() {
@@ -89,7 +89,7 @@ impl ChannelQueue {
         self.note_work(lanes);
     }
 
-    /// Adds the work that discovery found.
+    /// Adds the lanes in which discovery found ready deliveries.
     pub(super) fn found(&self, waiting: &[WaitingLane]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -108,7 +108,7 @@ impl ChannelQueue {
         }
     }
 
-    /// The places of up to `most` lanes: see [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
+    /// Where a tail scan starts in up to `most` lanes: see [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         self.lanes().known().places(from, most, late_after)
     }
@@ -118,7 +118,7 @@ impl ChannelQueue {
         self.lanes().furthest_taken()
     }
 
-    /// Starts a scan: another process may have added work.
+    /// Makes discovery search, because another process may have added ready deliveries.
     pub(super) fn search(&self) {
         self.search.notify_one();
     }
@@ -127,7 +127,7 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
-    /// Waits until [`Plan::WaitForCapacity`] may end early.
+    /// Waits until a claim got its result or enough deliveries are ready, so that [`Plan::WaitForCapacity`] may end early.
     pub(super) async fn capacity_freed(&self) {
         self.capacity_freed.notified().await;
     }
@@ -136,8 +136,8 @@ impl ChannelQueue {
         self.work.notified().await;
     }
 
-    /// Plans a claim and reserves its permits. Waits if a short delay can merge several claims, because permits and work arrive
-    /// one by one.
+    /// Plans a claim and reserves its permits. Returns [`Plan::WaitForCapacity`] if a short wait may merge several small claims,
+    /// because permits and ready deliveries arrive one by one.
     pub(super) fn plan(&self, batch: u32) -> Plan {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -157,7 +157,7 @@ impl ChannelQueue {
         if planned.is_empty() { Plan::Nothing } else { Plan::Claim(planned) }
     }
 
-    /// The result of a planned claim: the claimed positions of each lane.
+    /// Applies the result of a planned claim: `taken` has the endpoint and the position of each claimed delivery.
     pub(super) fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
@@ -177,9 +177,9 @@ impl ChannelQueue {
         self.note_idle();
     }
 
-    /// Hands a claimed delivery to the workers.
+    /// Sends the deliveries of a claim to the workers.
     pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // The receiver lives as long as the queue. If it is gone, the drop records each delivery as interrupted.
+        // The receiver lives as long as the queue. If it is gone, dropping the deliveries records them as interrupted.
         drop(self.dispatched.send(claimed));
     }
 
@@ -194,7 +194,7 @@ impl ChannelQueue {
         }
     }
 
-    /// Outcomes are recorded, or deliveries are released: frees their permits.
+    /// Frees the permits of deliveries that are recorded or released.
     pub(super) fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
         let mut lanes = self.lanes();
         for endpoint in endpoints {
@@ -208,18 +208,18 @@ impl ChannelQueue {
         self.note_idle();
     }
 
-    /// Deliveries or a claim with this number of permits were set aside.
+    /// Notes that deliveries or a claim with this number of permits were set aside.
     pub(super) fn set_aside(&self, permits: u32) {
         self.set_aside.fetch_add(permits, Ordering::AcqRel);
         self.note_idle();
     }
 
-    /// They are no longer set aside. Call this before the permits become free.
+    /// Notes that this number of permits is no longer set aside. Must be called before the permits become free.
     pub(super) fn resumed(&self, permits: u32) {
         self.set_aside.fetch_sub(permits, Ordering::AcqRel);
     }
 
-    /// After this, workers release deliveries that were not started.
+    /// Makes workers release deliveries that they have not started.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -228,7 +228,7 @@ impl ChannelQueue {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Waits until no delivery holds a permit, except those set aside.
+    /// Waits until only set-aside deliveries and claims hold permits.
     pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -257,12 +257,12 @@ impl ChannelQueue {
 #[derive(Debug)]
 pub(super) enum Plan {
     Claim(Vec<Planned>),
-    /// There is little work or few permits, so a claim would be small. Wait until then at most.
+    /// A claim would be small, because few deliveries or permits are available. The claimer waits at most until this time.
     WaitForCapacity(Instant),
     Nothing,
 }
 
 fn completer_of(claim: ClaimId, completers: usize) -> usize {
-    // The last bits of a random UUID.
+    // The last bits of a claim id are random.
     usize::try_from(claim.uuid().as_u128() & 0xff).unwrap_or(0) % completers.max(1)
 }

@@ -1,9 +1,9 @@
-//! The reaper: finds dead workers and records their claimed deliveries as `interrupted`. A lease ensures that only one process
+//! The reaper finds dead workers and records their claimed deliveries as `interrupted`. A lease ensures that only one process
 //! reaps.
 //!
-//! A worker is dead only if this process saw no heartbeat for a whole lease by its clock, without any database outage in between:
-//! only then was it the worker that stopped, not the database. A refusal is not an outage: the other steps of the round run, and
-//! a claim that the database refuses to record is set aside.
+//! A worker is dead if the reaper's process saw no heartbeat for a whole lease by its own clock, without a database outage
+//! meanwhile. After an outage, the database may have been the reason for the missing heartbeat. A refusal is not an outage: the
+//! other steps of the round run, and the reaper sets aside a claim that the database refuses to record.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
 const LEASE_NAME: &str = "reaper";
-/// Claims of one transaction.
+/// The most claims that one transaction records.
 const CLAIMS: i32 = 64;
-/// Fenced workers are kept for this long, for operators who investigate.
+/// How long the rows of fenced workers are kept, for operators who investigate.
 const REMEMBER: Duration = Duration::from_hours(24);
 
 /// How often the reaper searches for claims of unknown workers.
@@ -43,7 +43,7 @@ pub(super) struct Reaper {
     unrecorded: Unrecorded,
 }
 
-/// When each worker was first seen with the heartbeat that it still has.
+/// The last heartbeat of each worker, and when the reaper first saw this heartbeat.
 type Sightings = HashMap<WorkerId, (DateTime<Utc>, Instant)>;
 
 impl Reaper {
@@ -52,7 +52,7 @@ impl Reaper {
         Self { db, registration, lease, metrics, sightings: Sightings::new(), searched_at: None, unrecorded }
     }
 
-    /// Watches until `stop`.
+    /// Runs rounds until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.round().await {
@@ -69,7 +69,7 @@ impl Reaper {
         }
     }
 
-    /// An error means that the database is unavailable. A refusal is logged, and the next step runs.
+    /// Runs the steps of a round. After a refusal, continues with the next step. Returns an error if the database is unavailable.
     async fn round(&mut self) -> Result<(), Error> {
         let seen = unless_refused("see the workers", with_timeout(workers::seen(&self.db)).await)?;
         if let Some(seen) = &seen {
@@ -132,8 +132,8 @@ impl Reaper {
         }
     }
 
-    /// Records claims one by one that were not accepted together, and sets aside those still not accepted. Returns false if
-    /// nothing changed.
+    /// Records claims one by one after the database did not accept them together. Sets aside each claim that it still does not
+    /// accept. Returns false if nothing changed.
     async fn isolate(&mut self, now: Instant) -> Result<bool, Error> {
         if self.unrecorded.is_full() {
             return Ok(false);
@@ -149,12 +149,12 @@ impl Reaper {
         Ok(has_changed)
     }
 
-    /// True if a round has recorded claims one by one for so long that the next round must check the workers first.
+    /// True if the round has recorded claims one by one for so long that the reaper must check the workers again.
     fn is_late(&self, started: Instant) -> bool {
         started.elapsed() >= self.lease / 3
     }
 
-    /// Records one claim, or sets it aside. Returns false if another transaction has locked it, or it is gone.
+    /// Records one claim, or sets it aside. Returns false if another transaction has locked or deleted the claim.
     async fn reap_alone(&mut self, claim: (ClaimId, Channel), now: Instant) -> Result<bool, Error> {
         match with_timeout(reap::reap_claim(&self.db, claim.0)).await {
             Ok(reaped) => {
@@ -181,7 +181,7 @@ impl Reaper {
     }
 }
 
-/// The result of a step of a round; `None` if the database did not accept it, which is logged. An error means an outage.
+/// Returns the result of a step of a round, or `None` after a logged refusal. Returns an error after an outage.
 fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -193,7 +193,7 @@ fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, 
     }
 }
 
-/// Notes the workers that have a new heartbeat; after a database failure all timers restart.
+/// Restarts the timer of each worker that has a new heartbeat. After a database failure, restarts all timers.
 fn watch(sightings: &mut Sightings, seen: &[SeenWorker], failed_at: Option<Instant>, now: Instant) {
     sightings.retain(|id, _| seen.iter().any(|worker| worker.id == *id));
     for worker in seen {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_from_the_first_sight_of_a_heartbeat() {
+    fn a_timer_starts_when_a_heartbeat_is_first_seen() {
         let start = Instant::now();
         let later = start + Duration::from_secs(30);
         let mut sightings = Sightings::new();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_has_left_is_forgotten() {
+    fn forgets_a_worker_that_has_deregistered() {
         let start = Instant::now();
         let mut sightings = Sightings::new();
         watch(&mut sightings, &[worker(1)], None, start);

@@ -16,7 +16,7 @@ use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 const BEATS_PER_LEASE: u32 = 6;
 /// Pause between attempts to register again, while the database is unavailable.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
-/// The same while the database refuses it: an operator must act first.
+/// Pause between these attempts while the database refuses them, because an operator must fix the cause first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct State {
     id: WorkerId,
     /// When the database last confirmed a heartbeat.
     confirmed_at: Instant,
-    /// The last failure of the database.
+    /// When the database last failed.
     failed_at: Option<Instant>,
 }
 
@@ -56,7 +56,7 @@ impl WorkerRegistration {
         self.state().id
     }
 
-    /// A worker without a confirmed heartbeat for half a lease must not claim: the reaper may declare it dead at any time.
+    /// False if the database has confirmed no heartbeat for half a lease, because the reaper may soon fence this worker.
     pub(super) fn may_claim(&self) -> bool {
         self.state().confirmed_at.elapsed() < self.lease / 2
     }
@@ -69,7 +69,7 @@ impl WorkerRegistration {
         }
     }
 
-    /// The database failed: the reaper restarts its liveness timers.
+    /// Notes that the database failed, so that the reaper restarts its liveness timers.
     pub(super) fn database_failed(&self) {
         self.state().failed_at = Some(Instant::now());
     }
@@ -78,7 +78,7 @@ impl WorkerRegistration {
         self.state().failed_at
     }
 
-    /// The reaper fenced this worker: it takes a new id. `id` is the fenced one; a newer one stays.
+    /// Registers this process under a new id after the reaper fenced `id`. Does nothing if the process already has another id.
     pub(super) async fn replace_fenced(&self, id: WorkerId) {
         if self.id() != id {
             return;
@@ -87,19 +87,19 @@ impl WorkerRegistration {
         let new = WorkerId::from_uuid(Uuid::now_v7());
         fail::fail_point!("register::before");
         while let Err(error) = with_timeout(workers::register(&self.db, new, &self.description)).await {
-            tracing::warn!(%error, "the worker could not register again; it does not claim until it has");
+            tracing::warn!(%error, "the worker could not register again; it claims nothing until a retry succeeds");
             let is_refused = failure_kind(&error) == FailureKind::Refusal;
             tokio::time::sleep(if is_refused { REFUSED_PAUSE } else { REGISTER_PAUSE }).await;
         }
         if self.replace(id, new) {
             self.allowed.notify_waiters();
         } else {
-            // Another claim detected it at the same time and was first.
+            // Another task detected the fence at the same time, and its new id is in use.
             self.deregister(new).await;
         }
     }
 
-    /// True if `new` is now the id of this process; false if `old` was replaced before.
+    /// Returns true if `new` is now the id of this process, and false if another id replaced `old` before.
     fn replace(&self, old: WorkerId, new: WorkerId) -> bool {
         let mut state = self.state();
         if state.id != old {
@@ -134,7 +134,7 @@ impl WorkerRegistration {
             Ok(Ok(false)) => self.replace_fenced(id).await,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a heartbeat failed");
-                // If this heartbeat failed, those of others may fail too. A refusal concerns only this row.
+                // After an outage, the heartbeats of other workers may be missing too. A refusal concerns only this worker's row.
                 if failure_kind(&error) != FailureKind::Refusal {
                     self.database_failed();
                     self.retry_soon().await;

@@ -1,29 +1,30 @@
-//! Schedules searches: often while they find new work, rarely while they do not, and full walks only as often as they are cheap.
-//! Pure state, no I/O.
+//! Schedules searches: often while they find new deliveries, rarely otherwise. Walks become rare while they are slow. Pure state,
+//! no I/O.
 
 use std::time::{Duration, Instant};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
-/// Also the pause between attempts after an error.
+/// The longest pause between searches that find nothing new, and the pause after an error.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// A search takes at most this fraction of the time, but never pauses longer than this: a slow search may be due to a network
-/// outage that is over.
+/// After a search, discovery pauses ten times as long as the search took, so that searches use at most a tenth of the time.
 const REST_FACTOR: u32 = 10;
+/// The longest such pause: the search may have been slow because of a network outage that is over.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
-/// A walk that took longer than this is slow, and pauses this many times as long. Until then discovery only scans tails.
+/// A walk that takes longer than this is slow.
 const SLOW_WALK: Duration = Duration::from_millis(5);
+/// After a slow walk, no walk follows for a hundred times as long as it took, but at most a minute. Tail scans run meanwhile.
 const SLOW_REST_FACTOR: u32 = 100;
 const LONGEST_SLOW_REST: Duration = Duration::from_mins(1);
-/// Pause between two scans caused by hints. Each process that accepts events sends up to a hundred hints per second to every
-/// worker; one scan finds the deliveries of all earlier hints.
+/// Minimum pause between two scans that hints cause. Each process that accepts events sends up to a hundred hints per second to
+/// every worker, but one scan finds the deliveries of all earlier hints.
 pub(super) const HINTED_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// All ready deliveries of all endpoints, including all dead rows of their lanes.
+    /// A walk: reads all endpoints with ready deliveries, and passes all dead rows of their lanes.
     Walk,
-    /// The known lanes behind their claimed positions, and the endpoints between them.
+    /// A tail scan: reads the known lanes after their claimed positions, and the gaps between the known lanes.
     Tails,
 }
 
@@ -43,7 +44,7 @@ impl Pace {
         if now >= self.walk_due { Kind::Walk } else { Kind::Tails }
     }
 
-    /// A search ended with this cost and found this number of endpoints. Returns how long to pause.
+    /// Notes that a search took `cost` and found this number of endpoints. Returns how long to pause.
     pub(super) fn ended(&mut self, kind: Kind, cost: Duration, found: usize, now: Instant) -> Duration {
         let has_news = found > 0 && found != self.last_found;
         self.pause = next_pause(self.pause, has_news);
@@ -56,8 +57,8 @@ impl Pace {
         }
     }
 
-    /// A search failed, perhaps because it took too long. After a failed walk come tail scans, so that new work does not wait for
-    /// a walk that cannot succeed. After a failed tail scan, a walk follows soon and finds what the scan missed.
+    /// Notes that a search failed, perhaps because it took too long. After a failed walk, tail scans follow, so that new
+    /// deliveries do not wait for a walk that cannot succeed. After a failed tail scan, a walk soon finds what the scan missed.
     pub(super) fn failed(&mut self, kind: Kind, cost: Duration, now: Instant) {
         match kind {
             Kind::Walk => self.rest_walks(cost, now),
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tail_scans_follow_a_slow_walk_for_a_minute_at_most() {
+    fn only_tail_scans_run_for_up_to_a_minute_after_a_slow_walk() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         assert_eq!(pace.next(now), Kind::Walk);

@@ -1,5 +1,5 @@
-//! Claims that the database refuses to write or to read back. They keep their permits and are retried one by one, while the
-//! claimers continue. If the database refuses every claim, no permits are left and claims stop.
+//! Set-aside claims. The database refuses to write these claims or to return their status. They keep their permits and are
+//! retried one by one, while the claimers continue. If the database refuses every claim, no permits are left and claims stop.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::claimer::{ClaimFailure, Claimer};
 use super::lanes::Planned;
 use crate::telemetry::metrics::ClaimStep;
 
-/// Pause between two rounds of retries: short after the cause is gone, and cheap while it lasts.
+/// Pause between two rounds of retries: short enough for operators who remove the cause, long enough to cost little.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// A round ends after this number of refusals, to bound the load on a database that refuses everything. The next round starts
-/// with the claims or outcomes after them.
+/// with the claims or outcomes that this round did not try.
 pub(super) const REFUSALS_PER_ROUND: usize = 16;
 
 /// A planned claim that waits for the database to accept it.
@@ -39,7 +39,7 @@ pub(super) struct SetAsideClaims {
 }
 
 impl SetAsideClaims {
-    /// Retries until `stop`. The reaper then takes over the remaining claims.
+    /// Retries set-aside claims until `stop`. The reaper then takes over the remaining claims.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut waiting = VecDeque::new();
         let mut retry_at = Instant::now();

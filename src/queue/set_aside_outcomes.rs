@@ -11,10 +11,10 @@ use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::store::{FailureKind, failure_kind, sqlstate};
 
-/// Outcomes that are recorded together, or deliveries of one claim that are released together.
+/// Outcomes to record in one transaction, or deliveries of one claim to release in one transaction.
 pub(super) type Part = Vec<Completion>;
 
-/// The set-aside parts of one completer, in the order of the next retries.
+/// The set-aside parts of one completer, ordered by their next retries.
 #[derive(Debug, Default)]
 pub(super) struct SetAsideOutcomes {
     parts: VecDeque<SetAside>,
@@ -23,16 +23,16 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The lock that the part waits for; `None`: the database refused it, or it is to be released.
+    /// The lock that the part waits for. `None` if the database refused the part, or if the part is a release.
     lock: Option<Lock>,
 }
 
-/// A lock that some outcomes need and others do not.
+/// A database lock that some outcomes need and other outcomes do not need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lock {
-    /// On the table of a day.
+    /// The lock of the table that stores the deliveries of this day.
     Day(NaiveDate),
-    /// On the row of an endpoint that is gone, which its outcome disables or deletes.
+    /// The lock of an endpoint's row: the outcome `gone` disables or deletes the row.
     Endpoint(Uuid),
 }
 
@@ -49,7 +49,7 @@ impl SetAsideOutcomes {
         self.parts.iter().map(|set_aside| set_aside.part.len()).sum()
     }
 
-    /// True if other outcomes wait for the same lock: this one would wait too.
+    /// True if set-aside outcomes wait for a lock that this completion needs too.
     pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
         let lock = lock(completion);
         lock.is_some() && self.parts.iter().any(|set_aside| set_aside.lock == lock)
@@ -60,7 +60,7 @@ impl SetAsideOutcomes {
         self.parts.push_back(SetAside { part, lock: None });
     }
 
-    /// Adds a part that timed out on one lock. Parts that wait for the same lock are merged, up to `most` outcomes.
+    /// Adds a part that timed out on a lock. Merges parts that wait for the same lock, up to `most` outcomes.
     pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
         let lock = part.first().and_then(lock);
         let same_lock = |other: &&mut SetAside| lock.is_some() && other.lock == lock;
@@ -75,7 +75,7 @@ impl SetAsideOutcomes {
     }
 }
 
-/// Splits outcomes by the locks that they may wait for. Deliveries to release stay together, because they go to the same tables.
+/// Splits outcomes by the locks that they need. Deliveries to release stay together, because they need the same tables.
 pub(super) fn by_lock(part: Part) -> Vec<Part> {
     let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
     for completion in part {

@@ -1,15 +1,15 @@
 //! One tail scan of all endpoints, in steps of bounded size. Pure state, no I/O.
 //!
-//! A scan finds the first endpoint in each gap between known ones. Others may lie behind it, so the next step repeats that gap
-//! before the scan continues with the next lanes.
+//! A step finds the first endpoint in each gap between known endpoints. The gap may contain more endpoints, so the next step
+//! scans the rest of the gap before the scan continues with the next lanes.
 
 use crate::store::queue::lanes::{LaneCursor, Place, WaitingLane};
 
 #[derive(Debug)]
 pub(super) struct TailScan {
-    /// The rest of the gaps of the last step in which endpoints were found.
+    /// The gaps in which the last step found endpoints, without the scanned start of each gap.
     gaps: Vec<Place>,
-    /// Start of the next lanes; `None`: there are no more.
+    /// The lane at which the scan continues after the gaps. `None` after the last lane.
     next: Option<LaneCursor>,
 }
 
@@ -20,7 +20,7 @@ impl Default for TailScan {
 }
 
 impl TailScan {
-    /// The places of the next step; `lanes` returns the lanes from a key on, and perhaps the key where to end.
+    /// Returns the places to scan in the next step. `lanes` returns the places of the known lanes, starting at a key.
     pub(super) fn next_places(&mut self, lanes: impl FnOnce(&LaneCursor) -> Vec<Place>) -> Vec<Place> {
         if !self.gaps.is_empty() {
             return std::mem::take(&mut self.gaps);
@@ -28,14 +28,14 @@ impl TailScan {
         let Some(from) = self.next.take() else { return Vec::new() };
         let mut places = lanes(&from);
         self.next = places.last().filter(|last| last.after.is_none()).map(|end| end.key.clone());
-        // The lane at the start of the step may be unknown or forgotten.
+        // The lane at the start of the step may be unknown or removed.
         if places.first().is_none_or(|first| first.key != from) {
             places.insert(0, Place { key: from, after: Some(0) });
         }
         places
     }
 
-    /// A step scanned these places and found these endpoints, in key order.
+    /// Notes that a step scanned these places and found these endpoints, in key order.
     pub(super) fn scanned(&mut self, places: &[Place], found: &[WaitingLane]) {
         let mut found = found.iter().map(WaitingLane::key).peekable();
         for (number, place) in places.iter().enumerate() {
@@ -43,7 +43,7 @@ impl TailScan {
             let before = self.gaps.len();
             while let Some(key) = found.next_if(|key| end.is_none_or(|end| key < end)) {
                 if key != place.key {
-                    // The endpoint itself needs no further scan.
+                    // `i64::MAX` skips the endpoint itself, because the step has found it.
                     self.gaps.push(Place { key, after: Some(i64::MAX) });
                 }
             }
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// Simulates the database: finds the endpoints at the places, and the first one in each gap.
+    /// Simulates the database: returns the endpoints at the places, and the first endpoint in each gap between them.
     fn scan(places: &[Place], ready: &[WaitingLane]) -> Vec<WaitingLane> {
         let mut found = Vec::new();
         for (number, place) in places.iter().enumerate() {

@@ -1,21 +1,21 @@
 //! Schedules tenants round-robin, and the endpoints of each tenant, within their shares. Pure state, no I/O.
 //!
-//! Endpoints that responded lately (proven) and others (unproven) are scheduled separately, and the unproven ones share a third
-//! of the permits. A tenant may hold as many permits as it leaves free: alone it gets half of all permits, a second tenant half
-//! of the rest. So a tenant that comes later finds permits, even if the others use their full share.
+//! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and unproven
+//! endpoints share a third of the permits. A tenant may hold as many permits as it leaves free: the first tenant gets half of all
+//! permits, a second tenant gets half of the rest. So a new tenant finds free permits, even if the others use their full shares.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
-/// A tenant may hold as many permits as it leaves free: half of all while it is alone.
+/// A tenant leaves at least as many permits free as it holds. A lone tenant may hold half of all permits.
 const LEFT_OF_ALL: u32 = 1;
-/// For unproven endpoints, a third of what it leaves free: a quarter while it is alone. An attempt may hold these permits until
-/// its timeout, so more must stay free for others.
+/// For unproven endpoints, a tenant leaves at least three times as many permits free as it holds. A lone tenant may hold a
+/// quarter of these permits. Attempts may hold them until their timeout, so more must stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
 
-/// Whether an endpoint responded lately.
+/// `Proven` if the endpoint's last response was fast, otherwise `Unproven`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Proven,
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// The order in which a claim serves them: unproven endpoints come first because they have the smaller share.
+    /// The order in which a claim serves the kinds. Unproven endpoints come first because they have the smaller share.
     pub(super) const ALL: [Self; 2] = [Self::Unproven, Self::Proven];
 }
 
@@ -66,7 +66,7 @@ impl ByKind<u32> {
 struct Tenant {
     lanes: usize,
     held: ByKind<u32>,
-    /// Its endpoints that may have work and free permits, in the order of their turns.
+    /// The tenant's endpoints that may have deliveries and are below their caps, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
 }
 
@@ -74,7 +74,7 @@ struct Tenant {
 pub(super) struct Tenants {
     permits: u32,
     by_id: HashMap<TenantId, Tenant>,
-    /// The tenants whose endpoints wait for turns, in the order of their turns.
+    /// The tenants whose endpoints wait for turns, in the order of the tenants' turns.
     turns: ByKind<VecDeque<TenantId>>,
     held: ByKind<u32>,
 }
@@ -110,12 +110,12 @@ impl Tenants {
         Kind::ALL.iter().any(|kind| self.waiting(*kind) > 0)
     }
 
-    /// The number of tenants whose endpoints wait for turns.
+    /// The number of tenants with endpoints of this kind that wait for turns.
     pub(super) fn waiting(&self, kind: Kind) -> usize {
         self.turns.of(kind).len()
     }
 
-    /// The endpoints that wait for turns, by tenant.
+    /// All endpoints that wait for turns, tenant by tenant.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
         Kind::ALL.into_iter().flat_map(move |kind| {
             let tenants = self.turns.of(kind).iter().filter_map(|tenant| self.by_id.get(tenant));
@@ -123,7 +123,7 @@ impl Tenants {
         })
     }
 
-    /// How many permits the first `most` tenants of each kind may take.
+    /// How many more permits the first `most` waiting tenants of each kind may take together.
     pub(super) fn room(&self, most: usize) -> u32 {
         let rooms = Kind::ALL
             .into_iter()
@@ -137,7 +137,7 @@ impl Tenants {
         Kind::ALL.into_iter().all(|kind| self.turns.of(kind).iter().take(most).all(holds))
     }
 
-    /// How many permits the tenant may take for endpoints of this kind.
+    /// How many more permits the tenant may take for endpoints of this kind.
     pub(super) fn room_of(&self, tenant: &TenantId, kind: Kind) -> u32 {
         let Some(of) = self.by_id.get(tenant) else { return 0 };
         let room = share(self.free(), of.held.sum(), LEFT_OF_ALL);
@@ -150,7 +150,7 @@ impl Tenants {
         }
     }
 
-    /// Puts the endpoint at the end of its tenant's turns.
+    /// Adds the endpoint as the last of its tenant's waiting endpoints.
     pub(super) fn push(&mut self, tenant: &TenantId, kind: Kind, endpoint: EndpointId) {
         let Some(of) = self.by_id.get_mut(tenant) else { return };
         let endpoints = of.turns.of_mut(kind);
@@ -160,14 +160,14 @@ impl Tenants {
         endpoints.push_back(endpoint);
     }
 
-    /// The tenant whose turn it is; its turn ends with [`Tenants::end_turn`].
+    /// Starts the turn of the next waiting tenant. The caller ends the turn with [`Tenants::end_turn`].
     pub(super) fn next(&mut self, kind: Kind) -> Option<Turn> {
         let tenant = self.turns.of_mut(kind).pop_front()?;
         let endpoints = self.by_id.get_mut(&tenant).map(|of| std::mem::take(of.turns.of_mut(kind)));
         Some(Turn { tenant, kind, endpoints: endpoints.unwrap_or_default() })
     }
 
-    /// The tenant's next turn comes after those of the others, or at once if this one was cut short.
+    /// Ends a tenant's turn. Its next turn comes after the other tenants' turns, or at once if this turn was cut short.
     pub(super) fn end_turn(&mut self, turn: Turn, is_cut_short: bool) {
         let Some(of) = self.by_id.get_mut(&turn.tenant) else { return };
         if turn.endpoints.is_empty() {
@@ -211,8 +211,8 @@ pub(super) fn unproven_permits(permits: u32) -> u32 {
     (permits / 3).max(1)
 }
 
-/// How many of `free` permits a tenant that holds `held` may take, so that at least `times` its holding stays free. A tenant that
-/// holds none may always take the last one.
+/// How many of `free` permits a tenant that holds `held` may take. Afterwards, at least `times` as many permits must be free as
+/// the tenant holds. A tenant without permits may always take the last permit.
 pub(super) fn share(free: u32, held: u32, times: u32) -> u32 {
     let most = free.saturating_sub(held.saturating_mul(times)) / (times + 1);
     if held == 0 { most.max(free.min(1)) } else { most }
@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_tenant_leaves_a_part_of_what_it_found(permits in 1..5_000_u32, times in 1..4_u32, tenants in 1..30_usize) {
+        fn a_tenant_leaves_free_permits_for_other_tenants(permits in 1..5_000_u32, times in 1..4_u32, tenants in 1..30_usize) {
             let (mut free, mut held) = (permits, vec![0; tenants]);
             for _ in 0..3 {
                 for of in &mut held {

@@ -1,5 +1,5 @@
-//! Claims of dead workers that the database refuses to record as interrupted, or that wait for a lock. The reaper skips each one
-//! until its next retry, so that it can record the others.
+//! Set-aside claims of dead workers: the database refuses to record them as interrupted, or a lock blocks them. The reaper skips
+//! each of these claims until its next retry, so that it can record the other claims.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::domain::ids::ClaimId;
 use crate::store::sqlstate;
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// How long a claim is skipped, in leases. It holds no permit and delays no delivery, so a minute (by default) is soon enough.
+/// How long the reaper skips a claim, in leases. The claim holds no permit, so a minute (by default) is soon enough.
 const LEASES: u32 = 2;
-/// The most claims to skip: each adds a comparison to every statement, and a thousand mean that the database refuses all.
+/// The most claims to skip. Each skipped claim slows every reap statement, and a thousand mean that the database refuses all.
 const MOST: usize = 1_000;
-/// Retries per round: as many claims as one transaction records.
+/// The most retries per round: the number of claims that one transaction records.
 const TRIES: usize = 64;
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Unrecorded {
         self.claims.len() >= MOST
     }
 
-    /// The database has not accepted the claim. Logged once.
+    /// Skips a claim that the database has not accepted. Logs each claim once.
     pub(super) fn set_aside(&mut self, (claim, channel): (ClaimId, Channel), error: &Error, now: Instant) {
         if self.claims.insert(claim, (channel, now + LEASES * self.lease)).is_none() {
             let code = sqlstate(error);
@@ -55,14 +55,14 @@ impl Unrecorded {
         }
     }
 
-    /// The claim is recorded or gone, or another transaction has locked it.
+    /// Stops skipping a claim that is recorded or deleted, or that another transaction has locked.
     pub(super) fn remove(&mut self, claim: ClaimId) {
         if let Some((channel, _)) = self.claims.remove(&claim) {
             self.metrics.change_claims_set_aside(channel, ClaimStep::Reap, -1);
         }
     }
 
-    /// Another process is the reaper now.
+    /// Stops skipping all claims, because another process is the reaper now.
     pub(super) fn clear(&mut self) {
         for claim in self.claims() {
             self.remove(claim);

@@ -1,4 +1,4 @@
-//! Notifies claimers of new work, so that they need not poll the database.
+//! Notifies claimers of ready deliveries, so that they need not poll the database.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::store::{Db, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// Pause between two hints to other processes; the next hint covers deliveries that become ready meanwhile.
+/// Pause between two hints to other processes. The next hint names the lanes of deliveries that become ready meanwhile.
 const HINT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Notifies the claimers of this process and of other processes of lanes with ready deliveries. Discovery finds deliveries whose
-/// hint was lost.
+/// Notifies claimers, in this process or in others, of lanes with ready deliveries. Discovery finds deliveries whose hint was
+/// lost.
 #[derive(Debug, Clone, Default)]
 pub struct Wakeup {
     channels: Vec<Arc<ChannelQueue>>,
@@ -43,14 +43,14 @@ impl Wakeup {
         Self { channels, others: None }
     }
 
-    /// For a process without claimers. A task of the stage sends the hints to other processes.
+    /// Returns the notifier of a process without claimers. A task of the stage sends its hints to other processes.
     pub fn of_others(db: Db, stage: &Stage) -> Self {
         let others = Arc::new(Others::default());
         stage.spawn(TaskName::HintSender, |stop| send_hints(db, Arc::clone(&others), stop));
         Self { channels: Vec::new(), others: Some(others) }
     }
 
-    /// Deliveries are committed and ready.
+    /// Notifies claimers that these deliveries are committed and ready.
     pub fn ready(&self, deliveries: &[ReadyDelivery]) {
         for queue in &self.channels {
             queue.ready(deliveries);
@@ -61,7 +61,7 @@ impl Wakeup {
         }
     }
 
-    /// Uses a hint of another process.
+    /// Notifies this process's claimers of a hint from another process.
     pub fn heard(&self, hint: &str) {
         let (lanes, search) = hint::read(hint);
         for queue in &self.channels {
@@ -72,7 +72,7 @@ impl Wakeup {
         }
     }
 
-    /// Another process reports work. Many calls in a short time cause one scan, which starts after the last one.
+    /// Makes discovery scan, because another process added deliveries. Many calls in a short time cause one scan after the last.
     pub fn search(&self) {
         for queue in &self.channels {
             queue.search();

@@ -1,8 +1,8 @@
 //! One walk through all endpoints with ready deliveries, in steps of bounded size, tenant by tenant. Pure state, no I/O.
 //!
-//! Endpoints are read in key order, by tenant. If one tenant fills a whole step, its further endpoints wait until the walk has
-//! reached every tenant; then the walk serves such tenants round-robin. So a tenant with thousands of endpoints delays another
-//! one by a single step.
+//! The walk reads endpoints in the order of tenant and endpoint id. If one tenant fills a whole step, its other endpoints wait
+//! until the walk has reached every tenant. Then the walk serves these tenants round-robin. So a tenant with thousands of
+//! endpoints delays each other tenant by a single step.
 
 use std::collections::VecDeque;
 
@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 use crate::store::queue::lanes::{LaneCursor, WaitingLane};
 
-/// Endpoints of the first step of each tenant: few, so that the walk reaches the last tenant soon.
+/// The most endpoints that a tenant's first step reads: few, so that the walk reaches the last tenant soon.
 const FIRST_STEP: usize = 32;
-/// Endpoints of the largest step. Each step of a tenant is twice as large as the one before, so that the last one reads few
-/// endpoints of the tenants behind it.
+/// The most endpoints that any step reads. Each step of a tenant is twice as large as the tenant's previous step, so that the
+/// last step reads few endpoints of the tenants after it.
 const LARGEST_STEP: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The next tenants begin behind it; `None`: the walk has reached every tenant.
+    /// The walk looks for the next tenant after this key. `None` if the walk has reached every tenant.
     tenants: Option<LaneCursor>,
-    /// Tenants with further endpoints: where these begin, and how many the next step reads.
+    /// For each tenant with unread endpoints: the last endpoint that was read, and how many endpoints the next step reads.
     rest: VecDeque<(LaneCursor, usize)>,
 }
 
@@ -31,7 +31,7 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// Where the next step begins.
+    /// The key after which the next step begins.
     pub(super) fn next(&self) -> LaneCursor {
         self.tenants.as_ref().or(self.rest.front().map(|(from, _)| from)).cloned().unwrap_or_default()
     }
@@ -44,14 +44,14 @@ impl Walk {
         }
     }
 
-    /// The step found these endpoints, in key order.
+    /// Notes that the step found these endpoints, in key order.
     pub(super) fn found(&mut self, found: &[WaitingLane]) {
         let limit = self.limit();
         self.advance(found, limit);
     }
 
     fn advance(&mut self, found: &[WaitingLane], limit: usize) {
-        // There may be more endpoints behind a full step.
+        // If the step is full, more endpoints may follow.
         let last = found.last().filter(|_| found.len() >= limit).map(WaitingLane::key);
         let first_tenant = found.first().map(|lane| lane.key().tenant_id);
         let mut only_tenant = last.clone().filter(|last| Some(&last.tenant_id) == first_tenant.as_ref());
@@ -59,7 +59,7 @@ impl Walk {
             let behind_tenant = only_tenant.clone().map(|last| LaneCursor { endpoint_id: Uuid::max(), ..last });
             self.tenants = behind_tenant.or(last);
         } else {
-            // What a step finds behind its tenant, the first steps of other tenants have found.
+            // The step may also find endpoints of later tenants. The first steps of those tenants have found them before.
             let tenant = self.rest.pop_front().map(|(from, _)| from.tenant_id);
             only_tenant = only_tenant.filter(|last| Some(&last.tenant_id) == tenant.as_ref());
         }
@@ -91,14 +91,14 @@ mod tests {
         }
     }
 
-    /// Up to `limit` lanes behind the cursor, as the database returns them.
+    /// Simulates the database: returns up to `limit` lanes after the cursor.
     fn behind(ready: &[WaitingLane], from: &LaneCursor, limit: usize) -> Vec<WaitingLane> {
         ready.iter().filter(|lane| lane.key() > *from).take(limit).cloned().collect()
     }
 
     proptest! {
         #[test]
-        fn finds_every_lane_and_each_tenant_after_at_most_a_step_of_every_earlier_one(
+        fn finds_every_lane_and_reaches_a_tenant_after_one_step_per_earlier_tenant(
             ready in prop::collection::btree_set((0..6_u8, 0..60_u128), 0..150), limit in 1..20_usize,
         ) {
             let mut ready: Vec<WaitingLane> = ready.iter().map(|(tenant, number)| lane(*tenant, *number)).collect();
@@ -111,7 +111,7 @@ mod tests {
                 steps += 1;
                 let all: BTreeSet<_> = ready.iter().map(|lane| lane.key().tenant_id).collect();
                 let seen: BTreeSet<_> = found.iter().map(|key| key.tenant_id.clone()).collect();
-                // A step ends within a tenant, or after as many lanes as it may have.
+                // Each step reaches a new tenant, or reads `limit` lanes.
                 prop_assert!(seen.len() == all.len() || seen.len() * 2 + 1 >= steps, "{} after {steps} steps", seen.len());
                 prop_assert!(steps <= 2 * ready.len() + 2);
             }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_with_many_endpoints_costs_another_one_a_single_step() {
+    fn a_tenant_with_many_endpoints_delays_other_tenants_by_a_single_step() {
         let ready: Vec<WaitingLane> =
             (0..1_000).map(|number| lane(0, number)).chain([lane(1, 0), lane(2, 0)]).collect();
         let mut walk = Walk::default();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn many_tenants_with_some_endpoints_cost_a_few_times_their_endpoints() {
+    fn a_walk_reads_each_endpoint_at_most_three_times_on_average() {
         let lanes_of = |tenant| (0..40).map(move |number| lane(tenant, number));
         let mut ready: Vec<WaitingLane> = (0..50).flat_map(lanes_of).collect();
         ready.sort_by_key(WaitingLane::key);

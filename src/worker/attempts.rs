@@ -1,5 +1,5 @@
-//! Runs one attempt per claimed delivery; the queue records the end of each. Attempts share tasks, but a panic or a wait of one
-//! does not affect others.
+//! Runs one attempt per claimed delivery; the queue records its outcome. Several attempts share a task, but an attempt that
+//! waits or panics does not affect the others.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -17,7 +17,7 @@ use tower::Service;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::queue::Claimed;
 
-/// Attempts per task: to spawn and wake one task for each attempt costs more than to poll all of them together.
+/// Attempts per task. One task per attempt would cost more, because each task must be spawned and woken.
 const GROUP: usize = 32;
 
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub enum AttemptResult {
     NotStarted,
 }
 
-/// The service that an apalis worker calls with the deliveries of a claim. It starts an attempt for each and is ready for the
-/// next claim at once. The queue's permits bound how many run.
+/// The service that an apalis worker calls with the deliveries of a claim. It starts one attempt per delivery and is ready for
+/// the next claim at once. The queue's permits bound the number of running attempts.
 #[derive(Debug, Clone)]
 pub struct Attempts<F> {
     attempt: F,
@@ -38,7 +38,7 @@ pub struct Attempts<F> {
 }
 
 impl<F> Attempts<F> {
-    /// Attempts run on `tasks`; `abort` ends running attempts as interrupted.
+    /// Attempts run on `tasks`. Canceling `abort` ends running attempts with the outcome `interrupted`.
     pub fn new(attempt: F, tasks: TaskTracker, abort: CancellationToken) -> Self {
         Self { attempt, tasks, abort }
     }
@@ -61,7 +61,7 @@ where
         fail::fail_point!("pool::call");
         let mut claimed = task.args.into_iter();
         while claimed.len() > 0 {
-            // A claimed delivery that an abort or a panic drops records itself as interrupted.
+            // If an abort or a panic drops a claimed delivery, the drop records it as interrupted.
             let attempt = |claimed| AssertUnwindSafe(run(claimed, self.attempt.clone())).catch_unwind();
             let group: FuturesUnordered<_> = claimed.by_ref().take(GROUP).map(attempt).collect();
             self.tasks.spawn(all(group).with_cancellation_token_owned(self.abort.clone()));
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// The delivery, if it must still be sent; otherwise its outcome.
+/// Returns the delivery if it must still be sent, otherwise its outcome.
 fn sendable(claimed: &Claimed) -> Result<Delivery, Attempt> {
     let delivery = claimed.delivery().map_err(|why| Attempt::not_sent(Outcome::Canceled, Some(why.to_string())))?;
     if delivery.expires_at <= delivery.claimed_at {

@@ -1,12 +1,12 @@
-//! Attempts of the browser push channel: finds and decrypts the subscription, passes it to the channel, and updates it by the
-//! response of its push service.
+//! Attempts of the browser push channel. An attempt finds and decrypts the subscription, passes it to the channel, and updates it
+//! according to the push service's response.
 //!
-//! A delivery carries the version that its subscription had at the claim. A subscription that moves to another user gets a new
+//! Each delivery has the version that its subscription had at the claim. A subscription that moves to another user gets a new
 //! id, so no delivery of the old user reaches the new one.
 //!
-//! Deliveries that are due while a subscription or its push service is paused end as throttled, without being sent. The queue
-//! knows endpoints but not push services, so it would claim a released delivery again at once. A waiting delivery would hold a
-//! permit. And a notification that is minutes late is useless.
+//! While a subscription or its push service is paused, its deliveries end as throttled, without being sent. The queue does not
+//! know push services, so it would claim a released delivery again at once. A waiting delivery would hold a permit, and a
+//! notification that is minutes late is useless.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,11 +29,11 @@ use crate::store::push_subscriptions::{self, DisabledReason, StoredSubscription}
 use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 use crate::telemetry::metrics::{Metrics, RemovalReason};
 
-/// Subscriptions kept in memory.
+/// The most decrypted subscriptions that are kept in memory.
 const KEPT_SUBSCRIPTIONS: u64 = 10_000;
-/// Decrypted subscriptions are dropped after this time without use.
+/// How long an unused decrypted subscription is kept in memory.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
-/// How often subscriptions are counted.
+/// How often the subscriptions in the database are counted for the metric.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// The sender of browser pushes.
@@ -51,7 +51,7 @@ pub struct BrowserPush {
 #[derive(Debug, Clone)]
 enum Found {
     Ready(Arc<Known>),
-    /// Removed or disabled since the claim.
+    /// The subscription was removed or disabled after the claim.
     Gone,
     /// The stored subscription cannot be used.
     Unusable(&'static str),
@@ -60,7 +60,7 @@ enum Found {
 #[derive(Debug)]
 struct Known {
     recipient: Arc<Recipient>,
-    /// True if its push service has accepted a message for it.
+    /// True if the push service has accepted a message for this subscription.
     was_accepted: AtomicBool,
     paused_until: Option<Instant>,
 }
@@ -86,7 +86,7 @@ impl BrowserPush {
         let key = (delivery.endpoint_id, version);
         let found = match self.recipients.get(&key).await {
             Some(found) => Ok(found),
-            // Boxed: nearly every attempt finds its subscription in memory, and must not reserve memory for a look-up.
+            // Boxed, so that the many attempts that find their subscription in memory do not reserve memory for a look-up.
             None => Box::pin(self.recipients.try_get_with(key, self.find(&delivery))).await,
         };
         match found {
@@ -133,7 +133,7 @@ impl BrowserPush {
         is_paused.then_some("The push service refused several users; it is paused, and the message was not sent.")
     }
 
-    /// Updates the subscription by the response of its push service.
+    /// Updates the subscription according to the push service's response.
     async fn follow(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, sent: &Sent) {
         match sent.attempt.outcome {
             Outcome::Gone => self.gone(key).await,
@@ -150,30 +150,30 @@ impl BrowserPush {
         }
     }
 
-    /// Stores that the push service accepted a message; once for each subscription.
+    /// Stores, once for each subscription, that the push service accepted a message.
     async fn accepted(&self, tenant: &TenantId, (endpoint, version): (EndpointId, i32), known: &Known) {
         match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
-            // The next accepted message stores it.
+            // The next accepted message repeats this statement.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not mark a subscription as accepted"),
         }
     }
 
-    /// Earlier claimed deliveries see the pause in memory; later ones have another version and read it from the database.
+    /// Deliveries that are already claimed see the pause in memory. Later deliveries read it from the database.
     async fn pause(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, pause: Duration) {
         let (endpoint, version) = key;
         self.recipients.insert(key, Found::Ready(Arc::new(known.paused(pause)))).await;
         if let Err(error) = with_timeout(push_pauses::pause(&self.db, tenant, endpoint, version, pause)).await {
-            // This process knows of the pause; other processes learn of it when the push service refuses a message of theirs.
+            // This process keeps the pause in memory. Another process pauses when the push service refuses one of its messages.
             tracing::warn!(%error, endpoint = %endpoint, "could not store the pause of a push subscription");
         }
     }
 
-    /// The transaction that records the outcome deletes the row; other deliveries for it are not sent any more.
+    /// Stops sending to this subscription. The transaction that records the outcome deletes its row.
     async fn gone(&self, key: (EndpointId, i32)) {
         let was_there = matches!(self.recipients.remove(&key).await, Some(Found::Ready(_)));
         self.recipients.insert(key, Found::Gone).await;
-        // Counted once, however many messages were in flight.
+        // Counts a subscription once, even if several of its messages were in flight.
         if was_there {
             self.metrics.push_subscription_removed(RemovalReason::Gone);
         }
@@ -184,7 +184,7 @@ impl BrowserPush {
         let reason = DisabledReason::VapidKeyMismatch;
         match with_timeout(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
-            // The push service will refuse the next message in the same way.
+            // The push service will refuse the next message too, which repeats this statement.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not disable a push subscription"),
         }
     }

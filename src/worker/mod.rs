@@ -1,7 +1,7 @@
-//! The worker pools: apalis drives one per channel over the queue's claimed deliveries.
+//! The worker pools. Each channel has an apalis worker that attempts the queue's claimed deliveries.
 //!
-//! apalis provides the worker, its data and the monitor. The queue limits attempts before a delivery comes here, because the
-//! limits of apalis would stop a whole pool for one endpoint.
+//! apalis provides the worker, its data and the monitor. The queue limits attempts before it passes deliveries to a pool, because
+//! with the limits of apalis one endpoint could stop a whole pool.
 
 mod attempts;
 mod browser_push;
@@ -34,8 +34,8 @@ pub struct Pool<F> {
     pub attempts: Attempts<F>,
 }
 
-/// The pools of this process. Each has its own monitor, because apalis' monitor ends only when its last worker has ended, which
-/// would hide the failure of one pool.
+/// The pools of this process. Each pool has its own monitor. A shared monitor would end only after its last worker, which would
+/// hide the failure of one pool.
 #[derive(Default)]
 pub struct Workers {
     monitors: Vec<Monitor>,
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// Adds a pool. Its worker has the channel's name.
+    /// Adds a pool. The pool's worker has the name of its channel.
     #[must_use]
     pub fn with<F, Fut>(mut self, pool: Pool<F>) -> Self
     where
@@ -62,8 +62,8 @@ impl Workers {
         self
     }
 
-    /// Runs the pools until the end of the stage, which must come after the queue is drained: deliveries still in the pipes are
-    /// then dropped and so recorded as interrupted.
+    /// Runs the pools until the stage ends. The stage must end after the queue is drained, because deliveries that the pools have
+    /// not started are then dropped and recorded as interrupted.
     pub fn start(self, stage: &Stage) {
         for monitor in self.monitors {
             stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));
@@ -71,14 +71,14 @@ impl Workers {
     }
 }
 
-/// Runs the worker of a monitor until `stop`. Returns earlier only if the worker failed: apalis catches its panics.
+/// Runs the worker of a monitor until `stop`. Returns earlier only if the worker failed, because apalis catches its panics.
 async fn run(monitor: Monitor, stop: CancellationToken) {
     let context = monitor.context();
     let mut running = std::pin::pin!(monitor.run());
     let ended = tokio::select! {
         ended = &mut running => ended,
         () = stop.cancelled() => {
-            // An error means that the worker has ended already.
+            // `shutdown` only fails if the worker has already ended.
             drop(context.shutdown());
             running.await
         }

@@ -1,4 +1,4 @@
-//! The push services that are paused for a tenant. A process reads them every two seconds for all deliveries, not for each one.
+//! The push services that are paused for a tenant. Each process reads all pauses every two seconds, not once per delivery.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,10 +11,10 @@ use crate::domain::names::TenantId;
 use crate::store::push_pauses::{PausedService, paused_services};
 use crate::store::{Db, with_timeout};
 
-/// How often the pauses are read: messages may still go to a paused push service for this long.
+/// How often a process reads the pauses. It may still send messages to a paused push service for this long.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// The end of each pause of a tenant, by the host of the push service.
+/// A tenant's pauses: the end of each pause, by the host name of the push service.
 type Hosts = HashMap<String, Instant>;
 
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl PausedServices {
     }
 }
 
-/// Reads the pauses until `stop`. While the database does not respond, the known ones stay in force until they end.
+/// Reads the pauses until `stop`. While the database does not respond, the known pauses stay in force until they end.
 pub async fn read_push_pauses(db: Db, services: Arc<PausedServices>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match with_timeout(paused_services(&db, None)).await {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_applies_to_one_tenant_and_one_push_service_and_ends() {
+    fn a_pause_ends_and_applies_to_one_tenant_and_one_push_service_only() {
         let (services, now) = (PausedServices::default(), Instant::now());
         let [acme, other] = ["acme", "other"].map(|name| TenantId::parse(name).unwrap());
         let left = Duration::from_secs(7);

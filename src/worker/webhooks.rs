@@ -1,6 +1,6 @@
-//! Attempts of the webhook channel: finds and decrypts the endpoint's settings, and passes them with the delivery to the channel.
+//! Attempts of the webhook channel. An attempt finds and decrypts the endpoint's settings and passes them to the channel.
 //!
-//! A delivery carries the version that its endpoint had at the claim. Settings are cached by version, so a change takes effect
+//! Each delivery has the version that its endpoint had at the claim. Settings are cached by version, so a change takes effect
 //! with the next claim, on every node.
 
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::secrets::Keyring;
 use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
 use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 
-/// Endpoints whose settings are kept in memory.
+/// The most endpoints whose decrypted settings are kept in memory.
 const KEPT_ENDPOINTS: u64 = 10_000;
-/// Decrypted settings are dropped after this time without use.
+/// How long unused decrypted settings are kept in memory.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
 
 /// The sender of webhooks.
@@ -38,7 +38,7 @@ pub struct Webhooks {
 #[derive(Debug, Clone)]
 enum Found {
     Ready(Arc<Endpoint>, Option<DateTime<Utc>>),
-    /// Deleted or paused since the claim.
+    /// The endpoint was deleted or paused after the claim.
     Gone,
     /// The stored settings cannot be used.
     Unusable(&'static str),
@@ -72,13 +72,13 @@ impl Webhooks {
         let key = (delivery.endpoint_id, version);
         match self.endpoints.get(&key).await {
             Some(Found::Ready(_, Some(until))) if now >= until => {
-                // The grace period of a signing secret has ended.
+                // The settings contain a signing secret whose grace period has ended.
                 self.endpoints.invalidate(&key).await;
             }
             Some(found) => return Ok(found),
             None => {}
         }
-        // Boxed: nearly every attempt finds its endpoint in memory, and must not reserve memory for a look-up.
+        // Boxed, so that the many attempts that find their endpoint in memory do not reserve memory for a look-up.
         Box::pin(self.endpoints.try_get_with(key, self.find(delivery, now))).await
     }
 

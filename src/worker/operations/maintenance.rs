@@ -1,4 +1,4 @@
-//! Maintenance: creates partitions ahead, and removes expired data and data that is unused for long.
+//! Maintenance creates partitions in advance, and removes expired data and data that has not been used for long.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::store::{
 };
 use crate::telemetry::metrics::RemovalReason;
 
-/// For push configs; each agent also has a maximum number.
+/// How long changes of push configs are kept. The number of changes per agent is limited too.
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
-/// The limit on endpoint tests counts them per minute.
+/// How long endpoint tests are kept: longer than the minute that the rate limit counts.
 const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
-/// For operators who investigate; replays are kept as long as their deliveries.
+/// How long ended operations are kept, for operators who investigate. Replays are kept as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
-/// A browser registers its subscription again whenever its user opens the portal.
+/// How long a subscription is kept after its browser last registered it, which happens whenever the user opens the portal.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
-/// Rows per statement, so that locks and replication lag stay short.
+/// The most rows that one statement removes, so that locks and replication lag stay short.
 const ROWS_PER_STEP: i64 = 5_000;
 
-/// Repeats a statement until it finds fewer rows than its limit; returns the total. A statement that waits for a lock fails after
-/// ten seconds, so that the next steps run.
+/// Repeats a statement until it finds fewer rows than its limit. Returns the total number of rows. A statement that waits for a
+/// lock fails after ten seconds, so that the next steps run.
 async fn in_steps<F>(step: impl Fn() -> F) -> Result<u64, sqlx::Error>
 where
     F: Future<Output = Result<u64, sqlx::Error>>,
@@ -60,8 +60,8 @@ impl Operations {
         steps.finish()
     }
 
-    /// Removes partitions one at a time, each in its own transaction. If a long transaction blocks one, the other partitions of
-    /// its table are skipped until the next run, because PostgreSQL allows only one pending detach per table.
+    /// Removes partitions one at a time, each in its own transaction. If a long transaction blocks the removal, the other
+    /// partitions of the table are skipped until the next run, because PostgreSQL allows only one pending detach per table.
     async fn remove_expired_partitions(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
         let mut waiting_parents = Vec::new();
@@ -86,7 +86,7 @@ impl Operations {
         steps.finish()
     }
 
-    /// Reports tables that an operator detached: retention drops only what it detached itself.
+    /// Reports partitions that an operator detached. Retention only drops partitions that it has detached itself.
     async fn report_detached_tables(&self) -> Result<(), Failure> {
         let tables = partitions::detached_by_hand(&self.db).await?;
         if !tables.is_empty() {

@@ -1,8 +1,8 @@
-//! Operations: scheduled or requested work other than deliveries.
+//! Operations: maintenance on a schedule, and replays on request.
 //!
-//! A row of the table `operations` records its holder and its progress. The key of the row ensures that one process runs a tick;
-//! another takes it over when the holder's lease expires. So every step of an operation must be repeatable. As for deliveries,
-//! apalis provides the worker and the monitor and sees no database errors.
+//! A row of the table `operations` records the holder and the progress of an operation. Its unique key ensures that only one
+//! process runs a tick. Another process takes the operation over when the holder's lease expires, so every step must be
+//! repeatable. As for deliveries, apalis provides the worker and the monitor and sees no database errors.
 
 mod maintenance;
 mod poller;
@@ -29,23 +29,23 @@ use crate::store::operations::{self, Origin};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
 
-/// Name of the worker; operations are stored under the names of [`OperationKind`].
+/// The name of the apalis worker that runs operations of every [`OperationKind`].
 const NAME: &str = "operations";
 
 /// How operations run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The schedule of each kind; a kind may have none.
+    /// The schedule of each kind of operation. A kind without a schedule does not run.
     pub schedules: Vec<(OperationKind, Schedule)>,
-    /// How long a holder keeps an operation without renewing its lease.
+    /// After this time without renewal, a process loses the operation that it runs.
     pub lease: Duration,
-    /// Number of days for which events and deliveries are kept.
+    /// The number of days for which events and deliveries are kept.
     pub retention_days: u32,
-    /// How long a replayed delivery may wait.
+    /// A replayed delivery expires after this time.
     pub replay_expires: Duration,
 }
 
-/// What operations work with. Clones share it.
+/// Runs operations. Clones share the database pool, keyring, settings and metrics.
 #[derive(Debug, Clone)]
 pub struct Operations {
     pub db: Db,
@@ -55,7 +55,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Runs due operations until the stage ends. Then it releases running operations, and another process continues them.
+    /// Runs due operations until the stage ends. Running operations are then released, and another process continues them.
     pub fn start(self, stage: &Stage) {
         let (poller, due) = OperationPoller::new(self.db.clone(), Arc::clone(&self.settings));
         let runner = Runner::new(self, stage.clone());
@@ -65,7 +65,7 @@ impl Operations {
         stage.spawn(TaskName::OperationWorker, |stop| super::run(monitor, stop));
     }
 
-    /// Runs the operations that are due now, one after another, until none is left or `stop`. Returns how many it ran.
+    /// Runs the due operations one after another, until no operation is due or `stop`. Returns the number of operations.
     pub async fn run_due(&self, stop: &CancellationToken) -> Result<u32, sqlx::Error> {
         let mut ran = 0;
         while !stop.is_cancelled() {
@@ -82,7 +82,7 @@ impl Operations {
         Ok(ran)
     }
 
-    /// The first day that is kept at `now`.
+    /// The first day whose events and deliveries are kept at `now`.
     fn first_kept_day(&self, now: DateTime<Utc>) -> NaiveDate {
         now.date_naive() - Days::new(u64::from(self.settings.retention_days))
     }

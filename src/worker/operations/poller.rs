@@ -1,4 +1,4 @@
-//! The operation poller: inserts the ticks of the schedules, and leases due operations. A database outage only delays it.
+//! The operation poller inserts the ticks of the schedules and leases due operations. A database outage only delays it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
-/// Concurrent operations per process: one of each schedule, and one replay. No schedule waits for another one or for a replay,
-/// because a delay could leave the tables without partitions.
+/// The most concurrent operations per process: one per schedule, and one replay. No schedule waits for another schedule or for a
+/// replay, because a delay of maintenance could leave the tables without partitions.
 const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len() - 1), (Origin::Request, 1)];
-/// How often to poll: schedules have a resolution of seconds.
+/// How often to poll. Schedules have a resolution of one second.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// An operation that this process has leased, with the permit to run it.
 #[derive(Debug)]
 pub(super) struct LeasedOperation {
     pub(super) operation: HeldOperation,
-    /// New for each lease, so that a process is fenced from an earlier lease of its own.
+    /// A new id for each lease, so that a process cannot act with an earlier lease of its own.
     pub(super) holder: WorkerId,
     pub(super) _permit: OwnedSemaphorePermit,
 }
@@ -38,7 +38,7 @@ pub(super) struct OperationPoller {
     sender: mpsc::UnboundedSender<LeasedOperation>,
 }
 
-/// The last tick of each kind that is known to be in the table.
+/// For each kind of scheduled operation, the last tick that this process has inserted.
 type Entered = HashMap<OperationKind, DateTime<Utc>>;
 
 impl OperationPoller {
@@ -49,12 +49,12 @@ impl OperationPoller {
     }
 
     /// Polls until `stop`.
-    #[expect(clippy::disallowed_methods, reason = "the worker's schedules are where time comes from")]
+    #[expect(clippy::disallowed_methods, reason = "the poller reads the clock for the schedules")]
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut entered = Entered::new();
         while !stop.is_cancelled() {
             match self.round(&mut entered, Utc::now()).await {
-                // More operations may be due.
+                // Polls again at once, because more operations may be due.
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "could not lease due operations"),
@@ -66,7 +66,7 @@ impl OperationPoller {
         }
     }
 
-    /// Returns true if it leased an operation.
+    /// Inserts due ticks and leases due operations. Returns true if it leased an operation.
     async fn round(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
         self.enter_ticks(entered, now).await?;
         let mut is_taken = false;
@@ -78,15 +78,15 @@ impl OperationPoller {
             else {
                 continue;
             };
-            // An error means that the process stops: the lease expires.
+            // `send` only fails while the process stops. The lease then expires.
             drop(self.sender.send(LeasedOperation { operation, holder, _permit: permit }));
             is_taken = true;
         }
         Ok(is_taken)
     }
 
-    /// Inserts only the latest tick of each schedule: one run makes up for all ticks that were missed while no process ran. A
-    /// tick that the database refuses does not delay other kinds.
+    /// Inserts only the latest tick of each schedule, because one run replaces all ticks that were missed while no process ran. A
+    /// tick that the database refuses does not delay the ticks of other schedules.
     async fn enter_ticks(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         for (kind, schedule) in &self.settings.schedules {
             let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind).is_none_or(|last| last < tick))

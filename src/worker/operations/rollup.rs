@@ -1,17 +1,17 @@
-//! The rollup: counts batches of outcomes in bounded steps until none is left.
+//! The rollup counts batches of outcomes in bounded steps, until all batches are counted.
 
 use super::Operations;
 use super::runner::Failure;
 use super::steps::Steps;
 use crate::store::{stats, with_timeout};
 
-/// Outcomes that one step counts: a transaction of about 100 ms.
+/// About how many outcomes one step counts, in a transaction of about 100 ms.
 const DELIVERIES_PER_STEP: u32 = 10_000;
 
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
-        // Without this index the rollup reads more pages, with the same result.
+        // Summarizing only makes the rollup read fewer pages. If it fails, the counts are the same.
         steps.record("summarize_batches", with_timeout(stats::summarize(&self.db)).await);
         steps.record("roll_up", self.count_batches().await);
         steps.finish()

@@ -1,4 +1,4 @@
-//! The runner: performs a leased operation in a task, renews its lease, and records its result.
+//! The runner performs a leased operation in a task, renews its lease, and records its result.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -19,7 +19,7 @@ use crate::store::{SealedError, operations};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::OperationResult;
 
-/// Deliveries that one step of a replay examines.
+/// The most deliveries that one step of a replay examines.
 const REPLAY_ROWS: i32 = 500;
 
 /// Why an operation did not complete.
@@ -37,20 +37,20 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The text that users may read.
+    /// The reason that is shown to users.
     fn note(&self) -> &'static str {
         match self {
             Self::Database(_) | Self::Sealed(SealedError::Database(_)) => {
                 "The database did not respond, or refused a statement."
             }
             Self::Sealed(SealedError::Unopened { .. }) => "A stored value cannot be decrypted.",
-            Self::Lost => "Another worker has taken it over.",
-            Self::Exhausted => "Each worker that started it died or lost its lease.",
+            Self::Lost => "Another process has taken over the operation.",
+            Self::Exhausted => "Every process that ran the operation died or lost its lease.",
         }
     }
 }
 
-/// The service that the apalis worker calls. The poller's permits bound how many run.
+/// The service that the apalis worker calls with a leased operation. The poller's permits bound the number of running operations.
 #[derive(Debug, Clone)]
 pub(super) struct Runner {
     operations: Operations,
@@ -74,7 +74,7 @@ impl Service<Task<LeasedOperation>> for Runner {
 
     fn call(&mut self, task: Task<LeasedOperation>) -> Self::Future {
         let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
-        // A panic ends only this run: its permit is released, its lease expires, and a worker repeats it.
+        // A panic ends only this run. Its permit is released, its lease expires, and a process repeats the operation.
         self.stage.tasks.spawn(async move {
             let leased = task.args;
             operations.run(leased.operation, leased.holder, &stop).await;
@@ -91,7 +91,7 @@ enum RunResult {
 
 impl Operations {
     pub(super) async fn run(&self, operation: HeldOperation, holder: WorkerId, stop: &CancellationToken) {
-        // If this is dropped during a step, the result of the step is unknown; every step can be repeated.
+        // A stop may drop `perform` during a step, whose result is then unknown. Every step can be repeated.
         let result = tokio::select! {
             performed = self.perform(operation, holder) => performed.map_or_else(RunResult::Failed, |()| RunResult::Done),
             () = self.lost(operation, holder) => RunResult::Failed(Failure::Lost),
@@ -111,7 +111,7 @@ impl Operations {
 
     async fn perform(&self, operation: HeldOperation, holder: WorkerId) -> Result<(), Failure> {
         if operation.attempts > MAX_ATTEMPTS {
-            // An operation that kills its holders must not be retried forever.
+            // An operation that crashes every process that runs it must not be retried forever.
             return Err(Failure::Exhausted);
         }
         match operation.kind {
@@ -135,7 +135,7 @@ impl Operations {
         }
     }
 
-    /// Renews the lease; returns when it is lost, or its state is unknown.
+    /// Renews the lease. Returns when the lease is lost, or when it may have expired.
     async fn lost(&self, operation: HeldOperation, holder: WorkerId) {
         let lease = self.settings.lease;
         let mut held_at = Instant::now();

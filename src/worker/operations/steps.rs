@@ -1,4 +1,4 @@
-//! Independent steps of an operation: each one runs even if earlier steps failed.
+//! Independent steps of an operation: each step runs even if earlier steps failed.
 
 use super::runner::Failure;
 
@@ -9,7 +9,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Records the result of a step and logs its error; `None` if the step failed.
+    /// Records the result of a step. If the step failed, logs its error and returns `None`.
     pub(super) fn record<T>(&mut self, step: &'static str, result: Result<T, impl Into<Failure>>) -> Option<T> {
         result
             .map_err(|error| {
