@@ -1,8 +1,8 @@
-//! Which addresses a message may go to: the public internet, and the networks that the operator allows.
+//! Decides which addresses a message may go to: the public internet, and the networks that the operator allows.
 //!
-//! Pure rules over addresses: no DNS, no connections. The ranges come from the IANA special-purpose registries (RFC 6890
-//! and its successors), including every form that embeds an IPv4 address, and from the internal networks of cloud
-//! providers.
+//! The rules only compare addresses; they use no DNS and open no connection. The forbidden ranges come from the IANA
+//! special-purpose registries (RFC 6890 and its successors), including every form that embeds an IPv4 address, and from the
+//! internal networks of cloud providers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,7 +26,7 @@ const fn v6_host(groups: [u16; 3], last: [u16; 2]) -> Ipv6Net {
 const FORBIDDEN_V4: [Ipv4Net; 22] = [
     v4(0, 0, 0, 0, 8),       // this network
     v4(10, 0, 0, 0, 8),      // private
-    v4(100, 64, 0, 0, 10),   // carrier-grade NAT, also Alibaba Cloud's services
+    v4(100, 64, 0, 0, 10),   // carrier-grade NAT and Alibaba Cloud's services
     v4(127, 0, 0, 0, 8),     // loopback
     v4(161, 26, 0, 0, 16),   // IBM Cloud's services
     v4(166, 8, 0, 0, 14),    // IBM Cloud's services
@@ -41,11 +41,11 @@ const FORBIDDEN_V4: [Ipv4Net; 22] = [
     v4(192, 175, 48, 0, 24), // AS112
     v4(198, 18, 0, 0, 15),   // benchmarking
     v4(198, 51, 100, 0, 24), // documentation
-    v4(199, 36, 153, 4, 30), // Google APIs, as restricted to a customer's network
-    v4(199, 36, 153, 8, 30), // Google APIs, as private to a customer's network
+    v4(199, 36, 153, 4, 30), // Google APIs: restricted.googleapis.com
+    v4(199, 36, 153, 8, 30), // Google APIs: private.googleapis.com
     v4(203, 0, 113, 0, 24),  // documentation
     v4(224, 0, 0, 0, 4),     // multicast
-    v4(240, 0, 0, 0, 4),     // reserved, and broadcast
+    v4(240, 0, 0, 0, 4),     // reserved and broadcast
 ];
 
 /// The only part of IPv6 that is allocated for the public internet.
@@ -55,14 +55,14 @@ const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
 const FORBIDDEN_V6: [Ipv6Net; 7] = [
     v6([0x2001, 0, 0, 0], 23),             // protocol assignments, including Teredo and ORCHIDv2
     v6([0x2001, 0xdb8, 0, 0], 32),         // documentation
-    v6([0x2002, 0, 0, 0], 16),             // 6to4: any IPv4 address inside
-    v6([0x2600, 0x2d00, 0x2, 0x1000], 64), // Google APIs, as restricted to a customer's network
-    v6([0x2600, 0x2d00, 0x2, 0x2000], 64), // Google APIs, as private to a customer's network
+    v6([0x2002, 0, 0, 0], 16),             // 6to4, which embeds any IPv4 address
+    v6([0x2600, 0x2d00, 0x2, 0x1000], 64), // Google APIs: restricted.googleapis.com
+    v6([0x2600, 0x2d00, 0x2, 0x2000], 64), // Google APIs: private.googleapis.com
     v6([0x2620, 0x4f, 0x8000, 0], 48),     // AS112
     v6([0x3fff, 0, 0, 0], 20),             // documentation
 ];
 
-/// Addresses where cloud providers serve a machine's credentials and metadata: no setting allows these.
+/// Addresses where cloud providers serve the credentials and metadata of a virtual machine. No setting allows them.
 const METADATA_V4: [Ipv4Net; 8] = [
     v4(100, 100, 100, 200, 32), // Alibaba Cloud
     v4(168, 63, 129, 16, 32),   // Azure's platform, including the guest agent's secrets
@@ -74,7 +74,7 @@ const METADATA_V4: [Ipv4Net; 8] = [
     v4(192, 0, 0, 192, 32),     // Oracle Cloud, formerly
 ];
 
-/// The same for IPv6.
+/// IPv6 addresses where cloud providers serve the credentials and metadata of a virtual machine.
 const METADATA_V6: [Ipv6Net; 6] = [
     v6_host([0xfd00, 0x42, 0], [0, 0x42]),     // Scaleway
     v6_host([0xfd00, 0xec2, 0], [0, 0x23]),    // pods at AWS (EKS)
@@ -84,10 +84,10 @@ const METADATA_V6: [Ipv6Net; 6] = [
     v6_host([0xfe80, 0, 0], [0xa9fe, 0xa9fe]), // OpenStack
 ];
 
-/// RFC 6052: the last four bytes are the IPv4 address.
+/// The prefix of RFC 6052. The last four bytes of such an IPv6 address are an IPv4 address.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0], 96);
 
-/// Decides whether an address may be reached.
+/// Decides whether a message may go to an address.
 #[derive(Debug, Clone, Default)]
 pub struct AddressRules {
     allowed_networks: Vec<IpNet>,
@@ -100,8 +100,8 @@ impl AddressRules {
         Self { allowed_networks, denied_networks }
     }
 
-    /// True if a message may go to this address. An IPv6 address that networks translate to an IPv4 address (IPv4-mapped,
-    /// NAT64) is judged by that IPv4 address; a network may be given in either form.
+    /// True if a message may go to this address. If networks translate an IPv6 address to IPv4 (IPv4-mapped, NAT64), the IPv4
+    /// address decides. The settings may list a network in either form.
     pub fn allow(&self, address: IpAddr) -> bool {
         let inside = embedded_v4(address).map(IpAddr::V4);
         let is_in = |networks: &[IpNet]| {
@@ -112,7 +112,7 @@ impl AddressRules {
     }
 }
 
-/// The IPv4 address that networks translate this one to.
+/// The IPv4 address to which networks translate this IPv6 address.
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;

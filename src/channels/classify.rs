@@ -1,7 +1,7 @@
 //! Maps a failed request to an outcome and a note.
 //!
-//! Uses the types in the chain of causes, never an error's text. The notes for customers are here; they contain no address,
-//! no URL and no text from the other side.
+//! Uses the types in the error's chain of causes, never its text. Also defines the notes for customers; a note contains no
+//! address, no URL and no text that the endpoint sent.
 
 use std::error::Error;
 use std::io;
@@ -13,16 +13,17 @@ use super::guard::Forbidden;
 use super::resolver::ResolveError;
 use crate::domain::delivery::Outcome;
 
-/// Why a request has no complete response. Each failure has one outcome and one note for the record.
+/// Why a request has no complete response. Each failure maps to one outcome and one note in the delivery record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     UnusableUrl,
-    /// Ids and names are visible ASCII by their types, so this does not happen. A message without its headers is not sent.
+    /// Does not happen, because the types of ids and names allow only visible ASCII. A message without its headers is not sent.
     UnwritableHeaders,
-    /// The host's name has no address, or a forbidden one: a tenant must not learn which internal names exist.
+    /// The host name has no address or a forbidden address. Both are one failure, so that a tenant does not learn which
+    /// internal names exist.
     Unresolved,
     LookupTimedOut,
-    /// The URL's host is an address that is not allowed.
+    /// The host in the URL is a literal address that is not allowed.
     BlockedAddress,
     ConnectionFailed,
     ConnectionRefused,
@@ -41,7 +42,7 @@ pub(super) enum Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsFault {
-    /// The certificate's expiry in seconds since 1970, if known.
+    /// When the certificate expired, in seconds since 1970, if known.
     Expired(Option<u64>),
     NotYetValid,
     OtherName,
@@ -136,21 +137,21 @@ pub(super) fn failure(error: &(dyn Error + 'static)) -> Failure {
     causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed)
 }
 
-/// True if the other side has certainly not processed the request. Sending it again is then not a second attempt.
+/// True if the endpoint has certainly not processed the request, so that sending the request again is not a second attempt.
 pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<h2::Error>().is_some_and(was_refused)
-            // The connection ended before it sent any byte of the request.
+            // The connection ended before the client sent any byte of the request.
             || cause.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
     })
 }
 
-/// The guarantees of HTTP/2 (RFC 9113, section 8.7).
+/// True if HTTP/2 guarantees that the peer did not process the request (RFC 9113, section 8.7).
 ///
-/// h2 fails a stream with the peer's GOAWAY only if the stream is above the last one that the peer names, or if it was
-/// not started when the frame arrived. (Between these two there is a window of a few instructions in which the headers may
-/// have been sent; the body never has, and without it there is no event to process.) A stream that the peer may have
-/// processed ends with an I/O error instead.
+/// After a GOAWAY frame, h2 fails a stream in this way only if its id is above the last id that the peer names, or if the
+/// stream was not started when the frame arrived. (In a window of a few instructions, the headers of such a stream may have
+/// been sent. The body has not, and without a body there is no event to process.) A stream that the peer may have processed
+/// ends with an I/O error instead.
 fn was_refused(error: &h2::Error) -> bool {
     let refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused_stream)
@@ -158,7 +159,7 @@ fn was_refused(error: &h2::Error) -> bool {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        // `source` of an I/O error skips the wrapped error.
+        // `source` of an I/O error skips the error that it wraps.
         Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
         None => error.source(),
     })
@@ -207,7 +208,7 @@ fn io(error: &io::Error) -> Failure {
             Failure::ConnectionReset
         }
         io::ErrorKind::UnexpectedEof => Failure::ConnectionClosed,
-        // hyper reports invalid chunks of a body this way.
+        // hyper reports invalid chunks of a response body with these kinds.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::NotHttp,
         io::ErrorKind::TimedOut => Failure::ConnectionTimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,

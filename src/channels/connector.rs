@@ -1,4 +1,4 @@
-//! Opens connections: only to checked addresses, with TLS if the URL uses https.
+//! Opens connections only to checked addresses. Uses TLS if the URL has the scheme https.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,12 +23,12 @@ pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// A connection to open.
 pub(super) struct Dial {
     pub(super) uri: Uri,
-    /// The look-up of the name counts towards this tenant's limit.
+    /// The tenant whose limit counts the look-up of the host name.
     pub(super) tenant: TenantId,
 }
 
-/// Opens connections to the addresses that resolver `R` returns; the caller checks literal addresses. Offers HTTP/2 and
-/// HTTP/1.1. The TLS handshake has no deadline here: the caller drops the future at its deadline.
+/// Opens connections to the addresses that resolver `R` returns. The caller must check literal addresses. TLS offers HTTP/2
+/// and HTTP/1.1. The handshake has no deadline of its own: the caller drops the future when the attempt's deadline expires.
 #[derive(Clone)]
 pub(super) struct Connector<R> {
     resolver: R,
@@ -55,9 +55,10 @@ impl<R: ForTenant> Service<Dial> for Connector<R> {
         let mut tcp = HttpConnector::new_with_resolver(self.resolver.for_tenant(&dial.tenant));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided by the number of a name's addresses: if one does not respond, the longest deadline leaves time for the next.
+        // The connector divides this timeout by the number of addresses. If one address does not respond, time remains for
+        // the next.
         tcp.set_connect_timeout(Some(MAX_TIMEOUT));
-        // For connections that attempts share: dropping one attempt does not close them.
+        // Closes an HTTP/2 connection to a dead host. Attempts share that connection, so dropping one attempt does not close it.
         tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
         HttpsConnector::from((tcp, Arc::clone(&self.tls))).call(dial.uri)
     }

@@ -1,4 +1,4 @@
-//! Checks every address that a message could go to, and logs and counts each that it blocks.
+//! Checks every address that a message could go to. Logs and counts each blocked address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::address::AddressRules;
 use crate::telemetry::metrics::{BlockReason, Metrics};
 
-/// The address is for the operator's log, not for the customer.
+/// A blocked address. It appears only in the operator's log, never in a message to the customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the host has the address {0}, which is not allowed")]
 pub(super) struct Forbidden(IpAddr);
@@ -23,8 +23,8 @@ impl Guard {
         Self { rules, metrics }
     }
 
-    /// For hosts that are addresses: the connector does not resolve those. The URL parser has normalized every
-    /// notation (`0x7f.1`, `2130706433`, ...).
+    /// Checks a URL whose host is a literal address, because the connector does not resolve such hosts. The URL parser has
+    /// normalized every notation (`0x7f.1`, `2130706433`, ...).
     pub(super) fn judge_literal(&self, url: &Url) -> Result<(), Forbidden> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -34,12 +34,12 @@ impl Guard {
         self.judge(url.host_str(), &[address], BlockReason::Literal)
     }
 
-    /// One forbidden address blocks the name, because the name server chooses the order of addresses.
+    /// Checks the addresses of a host name. One forbidden address blocks the name, because the name server chooses their order.
     pub(super) fn judge_resolved(&self, host: &str, addresses: &[IpAddr]) -> Result<(), Forbidden> {
         self.judge(Some(host), addresses, BlockReason::Resolved)
     }
 
-    /// A second check after connecting. It should never fail; if it does, the metric shows it.
+    /// Checks the peer's address again after connecting. This check should never fail; if it does, the metric shows it.
     pub(super) fn judge_peer(&self, url: &Url, peer: Option<SocketAddr>) -> Result<(), Forbidden> {
         peer.map_or(Ok(()), |peer| self.judge(url.host_str(), &[peer.ip()], BlockReason::Peer))
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_blocked_addresses_by_where_they_were_found() {
+    fn counts_blocked_addresses_by_reason() {
         let metrics = Metrics::new("1", "a");
         let guard = Guard::new(AddressRules::new(vec!["127.0.0.1/32".parse().unwrap()], Vec::new()), metrics.clone());
         let url = |text| Url::parse(text).unwrap();

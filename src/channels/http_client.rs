@@ -1,6 +1,7 @@
-//! The HTTP client of all channels: it checks where a message may go, and sends it once.
+//! The HTTP client of all channels: it checks where a message may go, and makes one attempt to send it.
 //!
-//! - Every address is checked: of names by the resolver, of literals here; the peer's address again when it responds.
+//! - The resolver checks the addresses of host names. This module checks literal addresses, and after the connection opens
+//!   the peer's address.
 //! - One deadline covers DNS, connection, TLS, headers and body.
 //! - A request that the endpoint may have processed is never sent again: no redirects, no retries by the library. A request
 //!   that was certainly not processed is sent once more on a new connection, within the same deadline. (If a pooled
@@ -31,46 +32,47 @@ use super::{Settings, Target};
 use crate::domain::names::TenantId;
 use crate::telemetry::metrics::Metrics;
 
-/// How much of a response's body is read. If a body is longer, its connection is closed.
+/// How many bytes of a response body are read. If a body is longer, the client closes the connection.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
 
-/// Idle connections per host: as many as attempts by default. With fewer, each peak would reopen connections.
+/// Maximum number of idle connections per host, equal to the default number of concurrent attempts. With fewer, each load
+/// peak would open new connections.
 const MAX_IDLE_PER_HOST: usize = 1_000;
 
-/// The client could not be built; only at start.
+/// The client could not be built. Happens only at start.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS could not be set up, or a certificate authority in the settings is not valid")]
 pub struct BuildError(#[from] rustls::Error);
 
-/// A complete response, or its beginning.
+/// A response with its complete body, or with the beginning of a long body.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// At most [`MAX_ANSWER_BYTES`].
     pub(super) body: Vec<u8>,
-    /// True if the body was longer.
+    /// True if the response body was longer than the limit.
     pub(super) truncated: bool,
 }
 
 /// One message.
 pub(super) struct Post<'a> {
     pub(super) to: &'a Target,
-    /// Writes the headers; every call returns the same ones.
+    /// Creates the headers; every call returns the same headers.
     pub(super) headers: &'a (dyn Fn() -> Result<HeaderMap, InvalidHeaderValue> + Sync),
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
 }
 
-/// An attempt without a complete response.
+/// Why a request has no complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExchangeFailure {
-    /// Set if the head of the response arrived.
+    /// The status, if the head of the response arrived.
     pub(super) status: Option<StatusCode>,
     pub(super) failure: Failure,
 }
 
-/// Cheap to clone; clones share their connections.
+/// Sends requests. Cheap to clone; all clones share the connections.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Shared>);
 
@@ -83,7 +85,7 @@ impl std::fmt::Debug for HttpClient {
 struct Shared {
     connections: Connections<Connector<GuardedResolver>, Tcp>,
     resolver: GuardedResolver,
-    /// To build clients for a single request.
+    /// Kept to build clients that send a single request.
     settings: Settings,
     tls: ClientConfig,
 }
@@ -115,8 +117,8 @@ impl HttpClient {
         self.0.settings.default_timeout
     }
 
-    /// Checks that the tenant's messages may go to the URL's host as it resolves now. Sends nothing. Every send checks the
-    /// host again.
+    /// Resolves the URL's host and checks that the tenant's messages may go there. Sends nothing. Every send checks the host
+    /// again.
     pub async fn vet(&self, url: &Url, tenant: &TenantId) -> Result<(), VetError> {
         let resolver = &self.0.resolver;
         let name = match url.host() {
@@ -133,16 +135,16 @@ impl HttpClient {
         }
     }
 
-    /// Sends the message once and reads the response. Dropping the future closes the connection (HTTP/1.1) or resets the
-    /// stream (HTTP/2); the message may have been processed by then.
+    /// Sends the message and reads the response. Dropping the future closes the connection (HTTP/1.1) or resets the stream
+    /// (HTTP/2); the endpoint may have processed the message by then.
     pub(super) async fn post(&self, post: &Post<'_>) -> Result<Answer, ExchangeFailure> {
         let destination = post.destination().map_err(|failure| ExchangeFailure { status: None, failure })?;
-        // Pinned here: moving a future into another doubles its memory, and thousands wait at once.
+        // Pinned here, because moving a future into another future doubles its memory, and thousands of attempts wait at once.
         self.guarded(post, pin!(self.exchange(destination, post))).await
     }
 
-    /// The rules of every request, whichever client sends it: `exchange` starts only if the URL is allowed, and the
-    /// deadline covers it and reading the response.
+    /// Applies the rules that hold for every request. `exchange` starts only if the URL is allowed. One deadline covers
+    /// `exchange` and reading the response.
     pub(super) async fn guarded<S: Stream>(
         &self,
         post: &Post<'_>,
@@ -154,21 +156,21 @@ impl HttpClient {
         }
         let guard = self.0.resolver.guard();
         guard.judge_literal(post.to.url()).map_err(Failure::from).map_err(before_answer)?;
-        // One timer for both steps: the runtime registers it once.
+        // One timer serves both steps, so that the runtime registers it only once.
         let mut deadline = pin!(tokio::time::sleep(post.timeout));
         let PendingResponse { response, peer } =
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         guard.judge_peer(post.to.url(), peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        // Boxed: thousands of requests wait for their response and should not hold the memory for reading it.
+        // Boxed, because thousands of requests wait for their responses and should not keep the memory that reading needs.
         within(deadline, Failure::UnfinishedAnswer, Box::pin(read(response)))
             .await
             .map_err(|failure| ExchangeFailure { status: Some(status), failure })
     }
 
-    /// Sends the request, and once more if it was certainly not processed. (Known gap: if an HTTP/2 connection ends at the
-    /// instant in which hyper receives the request, hyper may forget the request, which then times out unsent:
-    /// <https://github.com/hyperium/hyper/issues/4122>. Remove this note with its fix.)
+    /// Sends the request. Sends it once more if the endpoint has certainly not processed it. (Known gap: if an HTTP/2
+    /// connection ends just when hyper receives the request, hyper may lose the request, which then times out without being
+    /// sent: <https://github.com/hyperium/hyper/issues/4122>. Remove this note when hyper has a fix.)
     async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<PendingResponse<'_, Tcp>, ExchangeError> {
         let write = || post.message();
         match self.0.connections.request(to, &write).await {
@@ -185,7 +187,7 @@ impl Post<'_> {
         self.to.destination().ok_or(Failure::UnusableUrl)
     }
 
-    /// The message without a URI.
+    /// The request to send, without a URI.
     pub(super) fn message(&self) -> Result<Message, ExchangeError> {
         let mut message = Message::new(Full::new(self.body.clone()));
         *message.method_mut() = Method::POST;
@@ -205,7 +207,7 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = step => done.map_err(|error| {
-            // The client's errors contain no URL, which may contain a token.
+            // Safe to log: the errors contain no URL, which may contain a token.
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::debug!(error, "A request failed before a complete response arrived");
             classify::failure(error)
@@ -214,8 +216,8 @@ async fn within<T>(
     }
 }
 
-/// Reads the body up to its limit. A complete read returns the connection to the pool; for a longer body, the connection
-/// is closed with the rest unread.
+/// Reads the response body up to its limit. If the body ends within the limit, the connection returns to the pool. If the
+/// body is longer, the connection is closed and the rest stays unread.
 async fn read<S: Stream>(response: Response<AnswerBody<'_, S>>) -> Result<Answer, ExchangeError> {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();

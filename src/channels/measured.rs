@@ -1,7 +1,7 @@
-//! One request with timed steps, for users who test an endpoint.
+//! Sends one request and measures each step, for users who test an endpoint.
 //!
-//! It obeys the rules of every request ([`HttpClient::guarded`]), but uses a new client and so a new connection: DNS,
-//! connection and TLS always take place and are measured. Requests of deliveries are not timed.
+//! The request obeys the same rules as every request ([`HttpClient::guarded`]), but always opens a new connection, so that
+//! DNS, TCP and TLS take place and can be measured. Requests of deliveries are not measured.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,15 +24,15 @@ use super::http_client::{Answer, ExchangeFailure, Post};
 use super::resolver::{Addresses, ForTenant, GuardedResolver, ResolveError, TenantResolver};
 use crate::domain::names::TenantId;
 
-/// How long each step took. `None`: it was not needed, or did not finish.
+/// How long each step took; `None` if the step was not needed or did not finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
     pub tls: Option<Duration>,
-    /// From the connection to the head of the response.
+    /// From the open connection to the head of the response.
     pub first_byte: Option<Duration>,
-    /// From the start to the end of the response or the failure.
+    /// From the start of the request to the end of the response or to the failure.
     pub total: Duration,
 }
 
@@ -45,14 +45,14 @@ pub(super) enum Step {
     Answer,
 }
 
-/// A request with its times.
+/// The result of a request with the duration of each step.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) result: Result<Answer, ExchangeFailure>,
-    /// The response's headers; empty without a response.
+    /// The headers of the response; empty if no response arrived.
     pub(super) headers: HeaderMap,
     pub(super) timings: Timings,
-    /// The last step that was started.
+    /// The last step that the request started.
     pub(super) step: Step,
 }
 
@@ -84,8 +84,7 @@ impl HttpClient {
         Measured { result, headers, timings, step }
     }
 
-    /// A client for one request, on a new connection without TLS session resumption; `stopwatch` records each of its
-    /// steps.
+    /// A client for one request, on a new connection without TLS session resumption; `stopwatch` records each of its steps.
     fn of_one_request(
         &self,
         stopwatch: &Stopwatch,
@@ -97,7 +96,7 @@ impl HttpClient {
     }
 }
 
-/// Records when the steps of one request happen. Clones share their records.
+/// Records when each step of one request happens. All clones write to the same record.
 #[derive(Debug, Clone)]
 struct Stopwatch {
     started: Instant,
@@ -119,7 +118,7 @@ impl Stopwatch {
         Self { started: Instant::now(), marks: Arc::default() }
     }
 
-    /// Only the first call counts.
+    /// Records the current time for a step. Only the first call for each step counts.
     fn note(&self, mark: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         mark(&mut marks).get_or_insert_with(Instant::now);
@@ -191,7 +190,7 @@ impl Service<Name> for TimedResolver<TenantResolver> {
     }
 }
 
-/// Wraps the connector, which returns a connection after its TLS handshake.
+/// Wraps the connector and records the end of the TLS handshake, when the connector returns the connection.
 #[derive(Debug, Clone)]
 struct TimedConnector<S> {
     inner: S,
@@ -222,8 +221,8 @@ where
     }
 }
 
-/// A TLS session cache that stays empty. rustls queries it at the start of each handshake, which marks the time between
-/// TCP and TLS that the connector does not expose.
+/// A TLS session cache that stays empty. rustls queries the cache at the start of each handshake. The query marks the end of
+/// the TCP connect, which the connector does not report.
 impl ClientSessionStore for Stopwatch {
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         self.note(|marks| &mut marks.handshaking);

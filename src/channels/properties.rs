@@ -1,6 +1,6 @@
-//! Properties of every URL and address; `crate::fuzzing` runs them.
+//! Properties of every URL and address. `crate::fuzzing` runs them.
 //!
-//! They check the address rules against the standard library's knowledge of private ranges.
+//! The properties compare the address rules with the private ranges that the standard library knows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
@@ -17,10 +17,10 @@ use crate::domain::push_hosts::PushHosts;
 use crate::domain::webhook_url::{MAX_URL_BYTES, WebhookUrl};
 use crate::telemetry::metrics::Metrics;
 
-/// Resolves no names: only literal addresses are judged here.
+/// A client that resolves no host names, because these properties check only literal addresses.
 static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| client(Vec::new()));
 
-/// A client for the properties that may also reach these networks.
+/// A client that may also reach `allowed_networks`.
 pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
     let settings = Settings {
         allowed_networks,
@@ -36,7 +36,7 @@ pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
         .unwrap_or_else(|error| panic!("no client: {error}"))
 }
 
-/// Parses the text as a webhook URL and judges it.
+/// Parses the text as a webhook URL and checks the client's decision about it.
 pub fn url(text: &str) {
     for allow_http in [false, true] {
         let Ok(url) = WebhookUrl::parse(text, allow_http) else { continue };
@@ -51,7 +51,7 @@ pub fn url(text: &str) {
         assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "Debug hides the path");
         assert_guarded(parts);
     }
-    // Nor may a browser's subscription bypass the list.
+    // A browser's subscription is accepted only for a host of a known vendor.
     if let Ok(url) = Url::parse(text) {
         let vendors = PushHosts::new(Vec::new(), true);
         assert!(!vendors.allow(&url) || matches!(url.host(), Some(Host::Domain(name)) if is_vendor(name)), "{url}");
@@ -64,7 +64,8 @@ fn is_vendor(name: &str) -> bool {
         .any(|end| name.ends_with(end))
 }
 
-/// A literal is judged by its address; a name must not be one that the system would parse as an address.
+/// Checks that the address rules decide about a literal host, and that the operating system would not parse a host name as an
+/// address.
 fn assert_guarded(url: &Url) {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -82,7 +83,7 @@ fn assert_guarded(url: &Url) {
     assert!(!(allowed && is_known_private(address)), "{url} is allowed");
 }
 
-/// The notations that `inet_aton` accepts: one to four numbers, decimal, octal or hexadecimal.
+/// True for the notations that `inet_aton` accepts: one to four numbers that are decimal, octal or hexadecimal.
 fn is_numeric(name: &str) -> bool {
     let is_number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
         Some(digits) => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
@@ -91,7 +92,8 @@ fn is_numeric(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || (name.split('.').count() <= 4 && name.split('.').all(is_number))
 }
 
-/// Reads the bytes as an IPv6 address, its last four as an IPv4 address, and one as the size of an allowed network.
+/// Reads the first 16 bytes as an IPv6 address, the last four of them as an IPv4 address, and the next byte as the prefix
+/// length of an allowed network.
 pub fn address(input: &[u8]) {
     let Some((bytes, rest)) = input.split_first_chunk::<16>() else { return };
     let [.., a, b, c, d] = *bytes;
@@ -116,7 +118,7 @@ fn nat64(inside: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
 }
 
-/// The addresses that no setting allows.
+/// True for the metadata addresses, which no setting allows.
 fn serves_metadata(address: Ipv4Addr) -> bool {
     matches!(
         address.octets(),

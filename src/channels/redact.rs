@@ -14,16 +14,17 @@ use zeroize::Zeroizing;
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
-/// How many bytes of a secret are searched for. This bounds the automaton, and no common credential has a longer guessable
-/// beginning. A match redacts as many bytes as the secret has.
+/// How many bytes of a secret the automaton searches for. The limit bounds the automaton's size, and no common credential has
+/// a longer guessable beginning. A match redacts as many bytes as the whole secret has.
 const MAX_PATTERN_BYTES: usize = 64;
 
-/// Built once for an endpoint's settings. Finds texts only in the given forms.
+/// Removes the secrets of one endpoint's settings from text. Finds a secret only in the given forms.
 #[derive(Clone)]
 pub struct Redactor {
     /// Sorted, without duplicates.
     patterns: Vec<Pattern>,
-    /// Built for the first response that is long enough to contain a secret: most are not. `None` inside: building failed.
+    /// Built for the first response that is long enough to contain a secret, because most are too short. Contains `None` if
+    /// building failed.
     automaton: OnceLock<Option<NFA>>,
     mark: &'static str,
 }
@@ -43,7 +44,7 @@ impl Pattern {
 }
 
 impl Redactor {
-    /// `mark` replaces each secret.
+    /// Creates a redactor that replaces each secret by `mark`.
     pub(super) fn new(mark: &'static str, secrets: impl IntoIterator<Item = SecretText>) -> Self {
         let secrets = secrets.into_iter().filter(|secret| !secret.expose().is_empty());
         let mut patterns: Vec<_> = secrets.map(|secret| Pattern::new(&secret)).collect();
@@ -53,14 +54,15 @@ impl Redactor {
         Self { patterns, automaton: OnceLock::new(), mark }
     }
 
-    /// The beginning of the response's body as text that any database stores, and whether the body was longer. Redacts
-    /// before it cuts, because half a secret would not be found. `None` for a redirect, whose body repeats its target.
+    /// The beginning of the response body, as text that any database can store, and whether the body was longer. Redacts
+    /// before it shortens the text, because half a secret would not be found. Returns `None` for a redirect, because the body
+    /// repeats the redirect's target.
     pub(super) fn readable(&self, answer: &Answer, max_bytes: usize) -> Option<(String, bool)> {
         if answer.status.is_redirection() {
             return None;
         }
         let mut body = answer.body.as_slice();
-        // A character that the client's limit has cut is left out; it is not invalid.
+        // If the read limit split a character, drop the bytes of that character. They are not invalid UTF-8.
         if answer.truncated
             && let Some(last) = body.utf8_chunks().last().filter(|last| is_unfinished(last.invalid()))
         {
@@ -78,7 +80,8 @@ impl Redactor {
         self.without(text, None)
     }
 
-    /// A secret that the end of the text has cut. If it is longer than a pattern, it is found as a complete one.
+    /// The range of a secret that the end of the text cuts. A secret whose first [`MAX_PATTERN_BYTES`] are in the text needs
+    /// no such search, because it matches as a complete secret.
     fn unfinished(&self, text: &str) -> Option<Range<usize>> {
         let longest = text.len().min(MAX_PATTERN_BYTES);
         let mut starts = text.len() - longest..text.len();
@@ -90,7 +93,7 @@ impl Redactor {
         self.patterns.get(at).is_some_and(|pattern| pattern.beginning.starts_with(bytes))
     }
 
-    /// Where secrets are in the text: one pass, at most one match for each byte, not sorted by start.
+    /// The byte ranges of all secrets in the text. Searches in one pass. Returns at most one match per byte, not sorted by start.
     pub(super) fn places(&self, text: &str) -> Vec<Range<usize>> {
         if self.patterns.iter().all(|pattern| pattern.beginning.len() > text.len()) {
             return Vec::new();
@@ -102,8 +105,8 @@ impl Redactor {
         for (at, byte) in text.bytes().enumerate() {
             state = automaton.next_state(Anchored::No, state, byte);
             if automaton.is_match(state) {
-                // The first match is the longest that ends here. No other extends further: only patterns of the greatest length
-                // are beginnings.
+                // The first match is the longest that ends at this byte. No other match redacts further, because only a
+                // pattern of the maximum length can be the beginning of a longer secret.
                 let pattern = &self.patterns[automaton.match_pattern(state, 0).as_usize()];
                 let start = at + 1 - pattern.beginning.len();
                 let end = text.ceil_char_boundary(text.len().min(start + pattern.bytes));
@@ -113,7 +116,7 @@ impl Redactor {
         places
     }
 
-    /// Sparse if possible, because thousands of endpoints have one.
+    /// The automaton. It is sparse where possible to save memory, because thousands of endpoints have one.
     pub(super) fn automaton(&self) -> Option<&NFA> {
         let build = || {
             let beginnings = self.patterns.iter().map(|pattern| &*pattern.beginning);
@@ -122,7 +125,8 @@ impl Redactor {
         self.automaton.get_or_init(build).as_ref()
     }
 
-    /// Finds all matches before it replaces any: secrets may overlap, and may be part of the mark.
+    /// Replaces all secrets. Finds every match before the first replacement, because secrets may overlap and may be a part of
+    /// the mark.
     fn without(&self, text: String, unfinished: Option<Range<usize>>) -> String {
         let mut places = self.places(&text);
         places.extend(unfinished);
@@ -144,14 +148,14 @@ impl Redactor {
     }
 }
 
-/// The automaton's `Debug` would show the patterns.
+/// Shows no pattern. The `Debug` output of the automaton would show the patterns.
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redactor").field("patterns", &self.patterns.len()).finish_non_exhaustive()
     }
 }
 
-/// True if the bytes are the beginning of a longer character.
+/// True if the bytes are the beginning of an incomplete UTF-8 character.
 fn is_unfinished(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
@@ -180,7 +184,7 @@ mod tests {
             (&["abcd", "cdef"][..], "-abcdef-", "-[redacted]-"),
             (&["abcdef", "cd"], "abcdef cd", "[redacted] [redacted]"),
             (&["ab", "cd"], "abcd", "[redacted][redacted]"),
-            // A secret that is part of the mark leaves the marks of other secrets unchanged.
+            // The secrets "e", "d" and "red" occur in the mark, which stays unchanged.
             (&["e", "d", "red"], "the end", "th[redacted] [redacted]n[redacted]"),
             (&["ü"], "für", "f[redacted]r"),
             (&["", "x"], "", ""),
@@ -191,12 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_text_without_nul() {
+    fn a_shown_body_contains_no_nul_character() {
         assert_eq!(shown(&redactor(&[]), b"a\0b\xffc", false), "a\u{fffd}b\u{fffd}c");
     }
 
     #[test]
-    fn cuts_a_body_between_characters_and_after_redaction() {
+    fn redacts_a_body_before_it_cuts_the_body_between_characters() {
         let body = |text: &str| answer(format!("{}{text}", "a".repeat(1_023)).as_bytes(), false);
         let none = redactor(&[]);
         assert_eq!(none.readable(&body("é and more"), 1_024), Some(("a".repeat(1_023), true)));
@@ -208,19 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_a_secret_that_the_clients_limit_has_cut() {
+    fn removes_a_secret_that_the_read_limit_cut() {
         let secret = redactor(&["hunter2-hunter2-é"]);
         for end in [&b"h"[..], b"hunter2", b"hunter2-hunter2-", b"hunter2-hunter2-\xc3"] {
             assert_eq!(shown(&secret, &[b"key=", end].concat(), true), "key=[redacted]", "{end:?}");
         }
         assert_eq!(shown(&secret, b"key=hunter2", false), "key=hunter2");
         assert_eq!(shown(&redactor(&[]), b"a\xc3", true), "a");
-        // A complete body with this end is shown unchanged.
+        // If the body is complete, the invalid byte at the end is shown as a replacement character.
         assert_eq!(shown(&redactor(&[]), b"a\xc3", false), "a\u{fffd}");
     }
 
     #[test]
-    fn keeps_nothing_of_a_redirects_body() {
+    fn does_not_show_the_body_of_a_redirect() {
         let answer = Answer { status: StatusCode::FOUND, ..answer(b"<a href=\"https://x/?token=1\">", false) };
         assert_eq!(redactor(&[]).readable(&answer, 1_024), None);
     }

@@ -1,4 +1,4 @@
-//! Compares redaction with a plain search for each secret, and checks its maximum cost.
+//! Compares redaction with a plain search for each secret, and checks the maximum cost of redaction.
 
 use std::ops::Range;
 
@@ -10,14 +10,15 @@ use sha2::{Digest as _, Sha256};
 use super::Redactor;
 use crate::domain::secret_text::SecretText;
 
-/// The largest automaton of one endpoint, in bytes. The largest settings have 20 headers, and each has six texts to search for.
+/// The maximum size of one endpoint's automaton in bytes. An endpoint has at most 20 headers, and each header has six forms
+/// to search for.
 const MAX_AUTOMATON_BYTES: usize = 256 * 1024;
 
 fn redactor(secrets: &[String]) -> Redactor {
     Redactor::new("*", secrets.iter().map(SecretText::new))
 }
 
-/// Every occurrence of every secret, by comparing at each position.
+/// Finds every occurrence of every secret by comparing the secret at each position.
 fn plain_search(secrets: &[String], text: &str) -> Vec<Range<usize>> {
     let places = |secret: &String| {
         let is_at = |at: &usize| text.as_bytes()[*at..].starts_with(secret.as_bytes());
@@ -60,8 +61,8 @@ proptest! {
 }
 
 #[test]
-fn the_answer_bounds_the_cost_whatever_the_secrets() {
-    // Each matches the response nearly everywhere, in the forms in which headers are searched for.
+fn the_length_of_the_response_bounds_the_number_of_matches() {
+    // Each secret matches at nearly every byte of the response. Headers are searched for in six forms.
     let filler = |number: u8| format!("{}{}", char::from(b'a' + number), "a".repeat(4_093));
     let forms = |number| {
         ["", "Bearer "].map(|scheme| ["/", "\\/", "\"/"].map(|end| format!("{scheme}{}{end}", filler(number))))

@@ -9,9 +9,9 @@ use url::{Position, Url};
 
 use crate::domain::names::TenantId;
 
-/// Cheap to clone, except for the URL's text.
+/// A parsed URL. Cloning is cheap, except for the URL's text.
 ///
-/// `Debug` shows only the origin: paths and queries of webhooks often contain a token.
+/// `Debug` shows only the origin, because paths and queries of webhooks often contain a token.
 #[derive(Clone)]
 pub struct Target {
     url: Url,
@@ -21,12 +21,12 @@ pub struct Target {
 /// The destination of a request.
 #[derive(Clone)]
 pub(super) struct Destination {
-    /// For HTTP/2.
+    /// The URI for HTTP/2.
     pub(super) absolute: Uri,
-    /// For HTTP/1.1 (RFC 9112, section 3.2.1): the path in the request line, the host in its header.
+    /// The URI for HTTP/1.1 (RFC 9112, section 3.2.1): only the path, because the header `Host` names the host.
     pub(super) path: Uri,
     pub(super) host: HeaderValue,
-    /// Scheme, host and port: requests with the same origin can share connections.
+    /// Scheme, host and port. Requests to the same origin can share connections.
     pub(super) origin: Arc<str>,
     pub(super) tenant: TenantId,
 }
@@ -50,7 +50,7 @@ impl Destination {
     fn of(url: &Url, tenant: TenantId) -> Option<Self> {
         let absolute = Uri::try_from(url.as_str()).ok()?;
         let path = absolute.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        // The URL parser removes a default port.
+        // Without the port if it is the scheme's default, because the URL parser removes a default port.
         let host = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
         absolute.scheme()?;
         Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute, tenant })

@@ -1,26 +1,26 @@
-//! The place that a sealed value belongs to. It is authenticated but not stored: sealed bytes that are copied to another
-//! tenant, agent or header cannot be decrypted there.
+//! Associated data of a sealed value: the tenant, agent, header or subscription that the value belongs to. It is
+//! authenticated but not stored. So sealed bytes that are copied to another tenant, agent or header cannot be decrypted there.
 
 use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 
-/// The place of a sealed value, as unique bytes.
+/// The associated data of one sealed value, encoded as unique bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociatedData(Vec<u8>);
 
 impl AssociatedData {
-    /// A header value of an agent's push config. Header names are case-insensitive.
+    /// For a header value of an agent's push config. Header names are case-insensitive.
     pub fn header_value(tenant: &TenantId, agent: &AgentId, name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         Self::of("header_value", &[tenant.as_str().as_bytes(), agent.as_str().as_bytes(), name.as_bytes()])
     }
 
-    /// A signing secret of a webhook, by the secret's id.
+    /// For a signing secret of a webhook. `id` is the id of the secret.
     pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: SigningSecretId) -> Self {
         Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.uuid().as_bytes()])
     }
 
-    /// A browser's push subscription, by the subscription's id.
+    /// For a browser's push subscription. `endpoint` is the id of the subscription.
     pub fn push_subscription(tenant: &TenantId, user: &UserId, endpoint: EndpointId) -> Self {
         Self::of(
             "push_subscription",
@@ -32,7 +32,7 @@ impl AssociatedData {
         &self.0
     }
 
-    /// The length before each part makes the bytes unique.
+    /// Encodes the length before each part, so that different parts never give the same bytes.
     fn of(purpose: &str, parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::new();
         for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_join_to_the_same_text_are_different_places() {
+    fn parts_that_join_to_the_same_text_give_different_bytes() {
         let place = |tenant: &str, agent: &str, name: &str| {
             AssociatedData::header_value(&TenantId::parse(tenant).unwrap(), &AgentId::parse(agent).unwrap(), name)
         };
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_parts_with_another_purpose_are_another_place() {
+    fn the_same_parts_give_different_bytes_for_another_purpose() {
         let parts: [&[u8]; 1] = [b"x"];
         assert_ne!(AssociatedData::of("header_value", &parts), AssociatedData::of("signing_secret", &parts));
     }

@@ -1,5 +1,6 @@
-//! The keyring: XChaCha20-Poly1305 keys by id. The first one encrypts and all decrypt, so that a key can be replaced
-//! without downtime. Sealed bytes: version (1), length of the key's id (1), the id, nonce (24), ciphertext and tag (16).
+//! The keyring: XChaCha20-Poly1305 keys, each with an id. The first key encrypts and all keys decrypt, so that a key can be
+//! replaced without downtime. Layout of sealed bytes, with lengths: version (1), length of the key id (1), key id, nonce
+//! (24), ciphertext and tag (16).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,24 +19,24 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const MAX_KEY_ID_BYTES: usize = 32;
-/// The id of a generated key.
+/// The id of a key that the service generates.
 const GENERATED_KEY_ID: &str = "local";
 
-/// Keys come from many tools; some omit the padding.
+/// Accepts base64 with and without padding, because keys come from many tools and some omit the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
-/// Why a text is not a keyring. Errors name an entry by its number from 1: with a misplaced colon, its id could be part of
-/// a key.
+/// Why a text is not a valid keyring. An error names an entry by its number, counted from 1. It does not name the id, because
+/// after a misplaced colon the id could be a part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     #[error("must name at least one key, as `id:base64`")]
     Empty,
     #[error("entry {0} is not of the form `id:base64`")]
     NoColon(usize),
-    #[error("entry {0} has an id other than 1 to {MAX_KEY_ID_BYTES} of a-z, 0-9 and `-`")]
+    #[error("entry {0} has an id that is not 1 to {MAX_KEY_ID_BYTES} characters of a-z, 0-9 and `-`")]
     Id(usize),
     #[error("entry {0} has a key that is not base64")]
     Base64(usize),
@@ -52,11 +53,11 @@ pub enum OpenError {
     Malformed,
     #[error("the keyring has no key `{0}`")]
     MissingKey(String),
-    #[error("the sealed bytes were changed, belong to another place, or were sealed with another key of the same id")]
+    #[error("the sealed bytes were changed, belong to another value, or were sealed with another key of the same id")]
     Forged,
 }
 
-/// The keys of a deployment.
+/// The encryption keys of a deployment.
 pub struct Keyring {
     active: Key,
     retired: Vec<Key>,
@@ -68,7 +69,7 @@ struct Key {
 }
 
 impl Keyring {
-    /// Parses `id:base64,id2:base64`: keys of 32 bytes, the active one first.
+    /// Parses `id:base64,id2:base64`. Each key has 32 bytes. The first key is the active one.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut ids = HashSet::new();
         let mut keys = Vec::new();
@@ -84,8 +85,8 @@ impl Keyring {
         Ok(Self { active, retired: keys.collect() })
     }
 
-    /// A keyring of one new random key, and its text for `parse`. Keep the text as secret as the values that it
-    /// protects.
+    /// Generates a keyring with one random key, and its text for `parse`. Keep the text as secret as the values that the
+    /// keyring protects.
     pub fn generate() -> (Self, String) {
         let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::generate());
         let key = Key::new(GENERATED_KEY_ID.to_owned(), &bytes);
@@ -93,8 +94,8 @@ impl Keyring {
         (Self { active: key, retired: Vec::new() }, text)
     }
 
-    /// Encrypts `plaintext` for the place `aad` with the active key and a random nonce, whose 24 bytes never repeat by
-    /// chance.
+    /// Encrypts `plaintext` with the active key, for the associated data `aad`. The random nonce of 24 bytes is long enough
+    /// that it never repeats by chance.
     pub fn seal(&self, plaintext: &[u8], aad: &AssociatedData) -> Vec<u8> {
         let Key { id, cipher } = &self.active;
         let nonce = XNonce::generate();
@@ -103,7 +104,7 @@ impl Keyring {
         };
         let mut sealed = Vec::with_capacity(2 + id.len() + nonce.len() + ciphertext.len());
         sealed.push(VERSION);
-        // An id is at most 32 bytes long, so that its length is one byte.
+        // A key id has at most 32 bytes, so its length fits into one byte.
         sealed.extend(id.len().to_le_bytes().first());
         sealed.extend_from_slice(id.as_bytes());
         sealed.extend_from_slice(&nonce);
@@ -111,12 +112,12 @@ impl Keyring {
         sealed
     }
 
-    /// The id of the key that encrypts.
+    /// The id of the active key, which encrypts.
     pub fn active_id(&self) -> &str {
         &self.active.id
     }
 
-    /// The ids of all keys, the active one first.
+    /// The ids of all keys, the active key first.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.active).chain(&self.retired).map(|key| key.id.as_str())
     }
@@ -126,12 +127,12 @@ impl Keyring {
         Sealed::split(sealed).is_some_and(|sealed| sealed.key_id == self.active.id)
     }
 
-    /// Encrypts with the active key what was sealed for the same place.
+    /// Decrypts sealed bytes and encrypts the value again with the active key, for the same associated data.
     pub fn reseal(&self, sealed: &[u8], aad: &AssociatedData) -> Result<Vec<u8>, OpenError> {
         Ok(self.seal(&self.open(sealed, aad)?, aad))
     }
 
-    /// Decrypts what `seal` returned for the same place.
+    /// Decrypts bytes that `seal` returned for the same associated data.
     pub fn open(&self, sealed: &[u8], aad: &AssociatedData) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let Sealed { key_id, nonce, ciphertext } = Sealed::split(sealed).ok_or(OpenError::Malformed)?;
         let key = std::iter::once(&self.active)
@@ -162,7 +163,7 @@ impl Key {
     }
 }
 
-/// Shows ids but no keys.
+/// Shows the ids of the keys but no keys.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let retired: Vec<_> = self.retired.iter().map(|key| &key.id).collect();
@@ -182,7 +183,7 @@ struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// `None` if `seal` did not write these bytes.
+    /// Splits sealed bytes. Returns `None` if `seal` cannot have written them.
     fn split(sealed: &'a [u8]) -> Option<Self> {
         let (&version, rest) = sealed.split_first()?;
         let (&id_length, rest) = rest.split_first()?;

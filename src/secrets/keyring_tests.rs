@@ -1,4 +1,4 @@
-//! What the keyring encrypts, and what it refuses to decrypt.
+//! Tests which values the keyring encrypts, and which sealed bytes it refuses to decrypt.
 
 use super::{AssociatedData, Keyring, KeyringError, OpenError};
 use crate::domain::names::{AgentId, TenantId};
@@ -49,13 +49,13 @@ fn resealed_bytes_open_with_the_active_key_alone() {
 }
 
 #[test]
-fn another_place_does_not_open() {
+fn sealed_bytes_do_not_open_with_other_associated_data() {
     let sealed = keyring(&[NEW]).seal(b"x", &place("a"));
     assert_eq!(keyring(&[NEW]).open(&sealed, &place("b")), Err(OpenError::Forged));
 }
 
 #[test]
-fn another_key_of_the_same_id_does_not_open() {
+fn sealed_bytes_do_not_open_with_another_key_of_the_same_id() {
     let sealed = Keyring::generate().0.seal(b"x", &place("a"));
     assert_eq!(Keyring::generate().0.open(&sealed, &place("a")), Err(OpenError::Forged));
 }
@@ -110,7 +110,7 @@ fn rejects_an_invalid_keyring_without_showing_a_key() {
 }
 
 #[test]
-fn accepts_space_around_entries_and_missing_padding() {
+fn parses_entries_with_surrounding_space_and_without_padding() {
     assert!(Keyring::parse(&format!(" {NEW} ,\n{} ", OLD.trim_end_matches('='))).is_ok());
 }
 

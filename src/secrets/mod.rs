@@ -1,6 +1,6 @@
-//! Secrets at rest: the keyring encrypts the secrets that customers store in the service.
+//! Encryption of stored secrets: the keyring encrypts the secrets that customers store in the service.
 //!
-//! Imports only the domain's names. It does not know where sealed bytes are stored or where the keyring's text comes from.
+//! Imports only the names of the domain. Does not know where sealed bytes are stored or where the keyring's text comes from.
 
 mod associated_data;
 mod keyring;

@@ -1,4 +1,4 @@
-//! Key pairs of browser push (RFC 8292): P-256, as base64url without padding.
+//! Generates VAPID key pairs for browser push (RFC 8292): P-256 keys as base64url without padding.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,15 +6,15 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-/// The position of the private scalar in ring's PKCS#8 (RFC 5958) with an `ECPrivateKey` (RFC 5915), whose earlier
-/// fields have fixed lengths.
+/// The byte range of the private scalar in ring's PKCS#8 document (RFC 5958), which contains an `ECPrivateKey` (RFC 5915).
+/// All fields before the scalar have fixed lengths.
 const PRIVATE_KEY: std::ops::Range<usize> = 36..68;
 
 #[derive(Debug)]
 pub struct VapidKeyPair {
-    /// The scalar, 32 bytes. A secret.
+    /// The private scalar, 32 bytes. Keep it secret.
     pub private_key: Zeroizing<String>,
-    /// The uncompressed point, 65 bytes, which browsers subscribe with.
+    /// The uncompressed public point, 65 bytes. Browsers subscribe with it.
     pub public_key: String,
 }
 
@@ -32,7 +32,7 @@ impl VapidKeyPair {
             EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(|_rejected| VapidKeyError)?;
         let public = pair.public_key().as_ref();
         let private = document.as_ref().get(PRIVATE_KEY).ok_or(VapidKeyError)?;
-        // Proves that the two keys belong together.
+        // Checks that the private key belongs to the public key.
         EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public, &random)
             .map_err(|_rejected| VapidKeyError)?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Accepts events: one database function stores them, fans them out and makes their deliveries ready, in one transaction.
+//! Accepts events. One database function stores the events, fans them out and makes their deliveries ready, in one transaction.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::domain::trace::Trace;
 /// The result of accepting events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// One per event, in their order.
+    /// One result per event, in the order of the events.
     pub answers: Vec<Acceptance>,
-    /// The deliveries that are ready now, with the position where a claimer finds them.
+    /// The new ready deliveries, each with the position where a claimer finds it.
     pub ready: Vec<ReadyDelivery>,
 }
 
@@ -29,12 +29,12 @@ pub enum Acceptance {
         id: EventId,
         deliveries: u16,
     },
-    /// The same idempotency key and body were accepted before; these values are from the first acceptance.
+    /// An event with this idempotency key and body was accepted before. The values are from the first acceptance.
     Duplicate {
         id: EventId,
         deliveries: u16,
     },
-    /// The idempotency key belongs to another body; nothing was accepted.
+    /// An event with this idempotency key but another body was accepted before. Nothing was accepted now.
     Conflict,
 }
 
@@ -47,12 +47,13 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// How long events of one caller wait for a lock: longer than a usual transaction of a SQL caller, but short for the caller of
-/// the API.
+/// How long the events of one caller wait for a lock: longer than a usual transaction of a SQL caller, but short for a caller
+/// of the API.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Accepts all `events` or none, in their order. Idempotent only with idempotency keys. If another open transaction holds a key
-/// or a session for longer than `lock_timeout`, returns an error ([`is_lock_timeout`]) and accepts nothing.
+/// Accepts all `events`, in their order, or accepts none. Only events with idempotency keys are safe to repeat. If another
+/// open transaction holds a key or a session for longer than `lock_timeout`, returns an error ([`is_lock_timeout`]) and
+/// accepts nothing.
 pub async fn accept(
     db: &Db,
     events: &[&NewEvent],
@@ -106,7 +107,8 @@ pub fn is_lock_timeout(error: &Error) -> bool {
     sqlstate(error).is_some_and(|code| code == "55P03")
 }
 
-/// The type `flametree.accepted`: one array item per event; in the last three arrays, one per browser delivery.
+/// The type `flametree.accepted`. Its arrays have one item per event, except the last three, which have one item per browser
+/// delivery.
 struct AcceptedRow {
     results: Vec<String>,
     event_ids: Vec<Uuid>,
@@ -157,7 +159,7 @@ impl AcceptedRow {
     }
 }
 
-/// Most events have no trace: if none has, the list is empty.
+/// The traces of the events. If no event has a trace, the list is empty, because most events have none.
 fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
     if events.iter().all(|event| event.trace.is_none()) {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Lists the agents of a tenant that have a push config. Reads no secret, so that it needs no key.
+//! Lists the agents of a tenant that have a push config. Reads no secret, so it needs no keyring.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -10,19 +10,19 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::page::{NameCursor, PageRows};
 use crate::domain::push_config::DisabledReason;
 
-/// An agent and its settings.
+/// An agent and its push config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedAgent {
     pub agent_id: AgentId,
     pub enabled: bool,
-    /// Why the service disabled it; `None`: it did not.
+    /// Why the service disabled the push config; `None` if the service did not disable it.
     pub disabled_reason: Option<DisabledReason>,
     pub url: Option<String>,
     pub events: Vec<WebhookEvent>,
     pub updated_at: DateTime<Utc>,
 }
 
-/// The agents after the cursor, by name, and the next cursor.
+/// A page of agents after the cursor, sorted by name, and the cursor of the next page.
 pub async fn list(
     db: &Db,
     tenant: &TenantId,

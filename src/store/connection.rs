@@ -1,7 +1,7 @@
 //! Connection pools.
 //!
-//! The whole store works through a transaction pooler: it uses no session state (except [`notice_lost_client`], which may
-//! persist), and keeps `extra_float_digits` out of the startup parameters, because pgbouncer rejects it.
+//! All queries work through a transaction pooler. They use no session state (except [`notice_lost_client`], whose setting may
+//! persist). The startup parameters do not contain `extra_float_digits`, because pgbouncer rejects it.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection};
 use super::Db;
 use super::failure::{FailureKind, failure_kind};
 
-/// How long a caller waits for a connection: longer than a burst, shorter than a client's timeout.
+/// How long a caller waits for a connection: longer than a burst of requests lasts, shorter than a client's timeout.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections that are unused for this long are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
-/// A connection that was unused for this long is tested before use: the server may have closed it. A busy one is not, because
-/// that would add a round trip to each statement.
+/// A connection that was unused for this long is tested before use, because the server may have closed it. A busy connection
+/// is not tested, because a test would add a round trip to each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
-/// The timeout of statements without another limit: without it, a statement to a vanished host would wait for TCP to give up,
-/// after a quarter of an hour.
+/// The timeout of statements without another limit. Without it, a statement to a vanished host would wait for the TCP timeout
+/// of about 15 minutes.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
-/// Runs a statement, or a few, with a timeout. On timeout the outcome is unknown.
+/// Runs one or more statements with a timeout. After a timeout, the outcome of the statements is unknown.
 pub async fn with_timeout<T, E: From<sqlx::Error>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(STATEMENT_TIMEOUT, statement).await.unwrap_or_else(|_elapsed| Err(timed_out().into()))
 }
@@ -36,7 +36,7 @@ fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "the database did not respond in time"))
 }
 
-/// A pool that connects on first use, so that an unavailable database only causes a delay.
+/// A pool that connects on first use, so that the process starts even if the database is unavailable.
 pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
     let options = options
         .application_name(name)
@@ -54,7 +54,7 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .connect_lazy_with(options)
 }
 
-/// If this fails, the pool takes another connection.
+/// Tests a connection before use. If the test fails, the pool takes another connection.
 async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
     if idle >= ASK_AFTER {
         connection.ping().await?;
@@ -62,9 +62,9 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
     Ok(true)
 }
 
-/// Tests a connection that is returned to the pool. sqlx 0.9 does the same afterwards, because a statement may have been canceled
-/// while it ran. But sqlx waits without a limit and keeps the connection's place in the pool. Remove this when sqlx has a
-/// timeout.
+/// Tests a connection that returns to the pool. sqlx 0.9 does the same afterwards, because a statement may have been canceled
+/// while it ran. But sqlx waits without a timeout, and meanwhile the pool has one connection less. Remove this when sqlx has
+/// a timeout.
 async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     with_timeout(connection.ping()).await.map(|()| true)
 }
@@ -74,25 +74,25 @@ async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     notice_lost_client(connection).await
 }
 
-/// Makes the server end a statement within five seconds after its client has gone. Otherwise a statement that waits for a lock
-/// occupies a backend of the server until the lock is released, even after this process gave up.
+/// Makes the server end a statement within five seconds after its client has disconnected. Otherwise a statement that waits
+/// for a lock occupies a backend of the server until the lock is released, even if this process no longer waits.
 ///
-/// Behind a pooler this may apply to another session than the later statements, and persist there. That is harmless, because it
-/// changes nothing for a client that is connected.
+/// Behind a pooler, the setting may apply to a session that later serves other clients, and persist there. That is harmless,
+/// because the setting does not affect connected clients.
 async fn notice_lost_client(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let set = sqlx::query_scalar!(
         r#"-- connection::notice_lost_client
         SELECT set_config('client_connection_check_interval', '5s', false) AS "interval!""#
     );
     match set.fetch_one(connection).await {
-        // The server's system cannot check it. All statements of the queue have a lock_timeout anyway.
+        // The server's operating system cannot detect a lost client. Statements of the queue also have a `lock_timeout`.
         Err(error) if failure_kind(&error) == FailureKind::Refusal => Ok(()),
         answer => answer.map(drop),
     }
 }
 
-/// Keeps connections that cannot write out of the pool. A session that began while the database was read-only stays read-only,
-/// even if the database accepts writes again. So the pool reconnects until it gets one that can write.
+/// Keeps read-only connections out of the pool. A session that began while the database was read-only stays read-only, even
+/// after the database accepts writes again. So the pool reconnects until it gets a connection that can write.
 async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     if is_read_only(connection).await? {
         return Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::ReadOnlyFilesystem, "the database is read-only")));
@@ -100,7 +100,8 @@ async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// True if the database is read-only now, as a standby is. A pooler may have assigned another session since the connection began.
+/// True if the database is read-only now, for example a standby. Behind a pooler, the connection may use another session than
+/// before.
 pub async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- connection::is_read_only

@@ -16,7 +16,7 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId, lower_bound};
 use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 
-/// How many delivery records a page reads, however few match the filter: it bounds the work of one request.
+/// Maximum number of delivery records that a page reads, even if few of them match the filter. It bounds the work of one request.
 pub const MAX_SCANNED_ROWS: u16 = 10_000;
 
 struct DeliveryRow {
@@ -109,8 +109,8 @@ fn unknown(what: &str, name: &str) -> Error {
     Error::Decode(format!("a delivery has the unknown {what} {name}").into())
 }
 
-/// The newest deliveries of a tenant that match the filter, after the cursor. Reads at most `MAX_SCANNED_ROWS`; the page may then
-/// be short or empty and still have a cursor.
+/// Lists the newest deliveries of a tenant that match the filter, after the cursor. Reads at most `MAX_SCANNED_ROWS` rows, so
+/// a page may be short or empty and still have a cursor.
 ///
 /// `OFFSET 0` keeps the planner from turning the lookup of events by key into a join that reads a whole day of events.
 pub async fn list(
@@ -169,8 +169,8 @@ pub async fn list(
     page(rows, usize::from(page_rows.get()))
 }
 
-/// Builds a page from the rows found. One row more than the page size shows that more follow, and so does the last row that may
-/// be read, whether it matches or not.
+/// Builds a page from the rows found. A further page exists if there is one row more than the page size, or if the last row
+/// that a page may read was reached, whether it matches or not.
 fn page(rows: Vec<ListRow>, page_rows: usize) -> Result<Page<ListedDelivery>, Error> {
     let goes_on = rows.len() > page_rows || rows.last().is_some_and(|row| row.is_last_scanned);
     let mut page = Page { rows: Vec::with_capacity(page_rows.min(rows.len())), next: None };
@@ -183,7 +183,7 @@ fn page(rows: Vec<ListRow>, page_rows: usize) -> Result<Page<ListedDelivery>, Er
     Ok(page)
 }
 
-/// A delivery of the tenant that has an outcome.
+/// A delivery of the tenant, if it has an outcome.
 pub async fn find(db: &Db, tenant: &TenantId, id: DeliveryId) -> Result<Option<FinishedDelivery>, Error> {
     sqlx::query_as!(
         DeliveryRow,
@@ -201,7 +201,7 @@ pub async fn find(db: &Db, tenant: &TenantId, id: DeliveryId) -> Result<Option<F
     .transpose()
 }
 
-/// The first deliveries (no replays) of an event that have an outcome, by number.
+/// The deliveries of an event that have an outcome, without replays, sorted by number.
 pub async fn of_event(db: &Db, tenant: &TenantId, event: EventId) -> Result<Vec<FinishedDelivery>, Error> {
     let rows = sqlx::query_as!(
         DeliveryRow,
@@ -220,7 +220,7 @@ pub async fn of_event(db: &Db, tenant: &TenantId, event: EventId) -> Result<Vec<
     rows.into_iter().map(FinishedDelivery::try_from).collect()
 }
 
-/// The current webhook of a delivery; `None`: deleted meanwhile, or not a webhook.
+/// The current webhook of a delivery's endpoint; `None` if the webhook was deleted or the endpoint is a browser.
 pub async fn webhook_target(db: &Db, tenant: &TenantId, endpoint: EndpointId) -> Result<Option<WebhookTarget>, Error> {
     sqlx::query_as!(
         WebhookTarget,

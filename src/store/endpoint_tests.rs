@@ -7,11 +7,11 @@ use sqlx::Error;
 use super::Db;
 use crate::domain::names::{AgentId, TenantId};
 
-/// Maximum number of test events per agent and minute.
+/// Maximum number of test events per agent in one minute.
 pub const MAX_PER_MINUTE: usize = 10;
 
-/// Counts a test event before it is sent. `Some`: the limit of the last minute is reached, nothing was counted, and the next test
-/// may be sent after this time.
+/// Counts a test event before it is sent. If the agent has reached the limit, counts nothing and returns the time until the
+/// next test event may be sent.
 pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Duration>, Error> {
     let row = sqlx::query!(
         r#"-- endpoint_tests::count
@@ -41,8 +41,8 @@ pub async fn count(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option
     Ok((!row.counted).then(|| wait.unwrap_or_default()))
 }
 
-/// Deletes up to `limit` agents whose last test event is older than `age`; returns how many. Call it until it returns less than
-/// `limit`.
+/// Deletes the rows of up to `limit` agents whose last test event is older than `age`. Returns the number of deleted rows; if
+/// it is `limit`, call again.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- endpoint_tests::forget

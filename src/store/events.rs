@@ -7,14 +7,14 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 
-/// An event and the number of its deliveries, including replays.
+/// An event and the number of its deliveries, including its replays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FannedOutEvent {
     pub event: StoredEvent,
     pub deliveries: u16,
 }
 
-/// An event of the tenant; `None` if it does not exist, or retention has removed it.
+/// An event of the tenant; `None` if it does not exist or retention has removed it.
 pub async fn find(db: &Db, tenant: &TenantId, id: EventId) -> Result<Option<FannedOutEvent>, Error> {
     let row = sqlx::query!(
         r#"-- events::find

@@ -1,7 +1,7 @@
-//! Classifies errors of statements: the database is unavailable, it was busy with others, or it does not accept some of the rows.
+//! Classifies statement errors: the database is unavailable, a conflict with other transactions, a timeout, or rejected rows.
 //!
-//! After an outage or a conflict the caller repeats the statement. After a time limit or a refusal, a repetition would delay the
-//! rows that are not the cause: the caller tries parts of them, and sets aside the parts that fail.
+//! After an outage or a conflict, the caller repeats the statement. After a time limit or a refusal, repeating the whole
+//! statement would delay valid rows: the caller retries with fewer rows at a time and sets aside the rows that fail.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,16 @@ use sqlx::Error;
 pub enum FailureKind {
     /// The database cannot be reached, is stopping, or lacks resources. The statement is not the cause.
     Outage,
-    /// Another transaction changed the same rows at the same time and won. The same statement may succeed the next time.
+    /// Another transaction changed the same rows first. The statement may succeed when it is repeated.
     Conflict,
-    /// A lock was not granted in time, or the statement exceeded its timeout. Other rows may not need that lock.
+    /// A lock was not granted in time, or the statement exceeded its timeout. Statements with other rows may not need that lock.
     TimeLimit,
-    /// The database responded that it does not accept these values or cannot read this row.
+    /// The database rejected the values or could not read a row.
     Refusal,
 }
 
 impl FailureKind {
-    /// True if the statement may succeed with other or fewer rows.
+    /// True if the statement may succeed with other rows or with fewer rows.
     pub fn concerns_rows(self) -> bool {
         matches!(self, Self::TimeLimit | Self::Refusal)
     }
@@ -38,30 +38,30 @@ pub fn failure_kind(error: &Error) -> FailureKind {
         | Error::PoolClosed
         | Error::WorkerCrashed
         | Error::BeginFailed => FailureKind::Outage,
-        // Errors of later sqlx versions count as refusals, because set-aside rows are retried too.
+        // Errors that a later sqlx version adds count as refusals, because rows that are set aside are retried too.
         _ => sqlstate(error).map_or(FailureKind::Refusal, |code| kind_of_code(&code)),
     }
 }
 
-/// Uses the classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// Uses the error classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind_of_code(code: &str) -> FailureKind {
     match (code.get(..2).unwrap_or(code), code) {
-        // Transactions that were rolled back in favor of others.
+        // The server rolled back this transaction so that other transactions could continue.
         (_, "40001" | "40P01") => FailureKind::Conflict,
-        // `lock_timeout`; `statement_timeout`, or a user who canceled the statement.
+        // A `lock_timeout`, or a `statement_timeout`, or an operator canceled the statement.
         (_, "55P03" | "57014") => FailureKind::TimeLimit,
-        // Connections, credentials, resources, the operator, the system; a standby; timeouts that end a session.
+        // Errors of connections, credentials, resources, operator actions and the system; a read-only standby; session timeouts.
         ("08" | "28" | "53" | "57" | "58", _) | (_, "3D000" | "25006" | "25P03" | "25P04") => FailureKind::Outage,
         _ => FailureKind::Refusal,
     }
 }
 
-/// The SQLSTATE of the database's response, if there was one.
+/// The SQLSTATE, if the database returned an error response.
 pub fn sqlstate(error: &Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code)
 }
 
-/// True if a stored value is damaged or unknown to this release, so that every read will fail.
+/// True if a stored value is damaged or has a form that this release does not know, so that every read fails.
 pub fn is_of_what_is_stored(error: &Error) -> bool {
     let is_damaged = |code: Cow<'_, str>| code.starts_with("22") || code == "XX001" || code == "XX002";
     matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) || sqlstate(error).is_some_and(is_damaged)
@@ -77,7 +77,7 @@ mod tests {
     use super::FailureKind::{Conflict, Outage, Refusal, TimeLimit};
     use super::*;
 
-    /// A response of the database with this SQLSTATE.
+    /// An error response of the database with this SQLSTATE.
     #[derive(Debug, thiserror::Error)]
     #[error("the database responded with {0}")]
     struct Answered(&'static str);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_damaged_and_unknown_values_count_as_stored_errors() {
+    fn only_damaged_and_unknown_values_are_errors_of_stored_values() {
         for error in [Error::Decode("no number".into()), answered("22P02"), answered("XX001"), answered("XX002")] {
             assert!(is_of_what_is_stored(&error), "{error:?}");
         }

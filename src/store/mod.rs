@@ -1,6 +1,6 @@
-//! The only place for SQL: one file per table, and the protocol of the queue in `queue`. It converts rows to domain types.
+//! The only module with SQL: one file per table, and `queue` for the protocol of the queue. Converts rows to domain types.
 //!
-//! A function with `&Db` is independent; one with `&mut Tx` is atomic with the caller's other changes.
+//! A function that takes `&Db` uses its own transactions. A function that takes `&mut Tx` runs in the caller's transaction.
 
 pub mod accept;
 pub mod agents;
@@ -41,7 +41,7 @@ pub type Db = sqlx::PgPool;
 /// A caller's transaction.
 pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// SQLSTATE of a statement that timed out on a lock.
+/// SQLSTATE of a statement that did not get a lock in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// True if the database refused a statement with this SQLSTATE.

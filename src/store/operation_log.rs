@@ -1,4 +1,4 @@
-//! The table `operations` for users: requests replays; lists, finds and cancels operations.
+//! The table `operations`, as users see it: they request replays, and list, inspect and cancel operations.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -12,22 +12,22 @@ use crate::domain::operation::{NewReplay, Operation, OperationKind, OperationSta
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::replay::ReplayRequest;
 
-/// Maximum number of waiting replays per tenant. Each may create 100,000 deliveries.
+/// Maximum number of waiting replays per tenant. Each replay may create 100,000 deliveries.
 pub const MAX_WAITING_REPLAYS: i64 = 20;
 
 /// The result of a request for a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
     New(OperationId),
-    /// The same request was made before, with the same key.
+    /// The tenant sent the same request with the same idempotency key before.
     Repeated(OperationId),
-    /// The key belongs to another request.
+    /// The tenant used the idempotency key for another request before.
     OtherRequest,
     /// The tenant has [`MAX_WAITING_REPLAYS`] waiting replays.
     TooMany,
 }
 
-/// Inserts a replay. Concurrent requests may exceed the limit by at most their number.
+/// Inserts a replay. Concurrent requests may together exceed the limit, by at most one replay each.
 pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
     let id = Uuid::now_v7();
@@ -72,7 +72,7 @@ pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     })
 }
 
-/// Cancels an operation of the tenant, unless it has ended.
+/// Cancels an operation of the tenant, unless the operation has already ended.
 pub async fn cancel(db: &Db, tenant: &TenantId, id: OperationId) -> Result<(), Error> {
     sqlx::query!(
         "-- operations::cancel
@@ -106,7 +106,7 @@ struct Row {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// The operations of the tenant, or of the schedules, newest first, after the cursor.
+/// Lists the operations of `tenant`, or those of the schedules if it is `None`, newest first, after the cursor.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,
@@ -131,7 +131,7 @@ pub async fn list(
     Page::of(rows, page_rows, |row| Cursor::behind(row.id), Operation::try_from)
 }
 
-/// An operation of the tenant, or of the schedules.
+/// An operation of `tenant`, or of a schedule if `tenant` is `None`.
 pub async fn find(db: &Db, tenant: Option<&TenantId>, id: OperationId) -> Result<Option<Operation>, Error> {
     sqlx::query_as!(
         Row,

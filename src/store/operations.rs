@@ -1,6 +1,6 @@
-//! The table `operations`: schedules and users insert rows, and one worker at a time holds each.
+//! The table `operations`. Schedules and users insert operations. One worker at a time holds an operation.
 //!
-//! Each write of a holder checks its id. If no row matches, another process holds the operation, or a user canceled it.
+//! Each write of a worker checks that it still holds the operation. If not, another worker holds it or a user canceled it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Db;
 use crate::domain::ids::{OperationId, WorkerId};
 use crate::domain::operation::{HeldOperation, OperationKind, OperationState};
 
-/// The constraints that serialize the ticks of one kind, and the replays of one tenant.
+/// The constraints that allow only one running tick per schedule and one running replay per tenant.
 const ONE_AT_A_TIME: [&str; 2] = ["operations_one_of_a_schedule", "operations_one_of_a_tenant"];
 
 /// The source of operations.
@@ -22,7 +22,7 @@ pub enum Origin {
     Request,
 }
 
-/// Inserts a tick; false if it already exists.
+/// Inserts a tick of a schedule. Returns false if the tick already exists.
 pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- operations::enter_tick
@@ -38,8 +38,9 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
     Ok(result.rows_affected() == 1)
 }
 
-/// Leases one due operation of this origin: a waiting one, or one whose lease has expired. Skips a waiting one while another tick
-/// of its kind, or another replay of its tenant, runs. `None`: no operation of a kind known to this release is due.
+/// Leases one due operation of this origin: a waiting operation, or one whose lease has expired. Skips a waiting operation
+/// while another tick of its schedule or another replay of its tenant runs. Returns `None` if no operation is due that this
+/// release can run.
 pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take
@@ -73,7 +74,7 @@ pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) ->
     .fetch_optional(db)
     .await;
     let row = match row {
-        // Another process leased one at the same time.
+        // Another process leased an operation of the same schedule or tenant at the same time.
         Err(Error::Database(error)) if error.constraint().is_some_and(|name| ONE_AT_A_TIME.contains(&name)) => {
             return Ok(None);
         }
@@ -90,7 +91,7 @@ pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) ->
     .transpose()
 }
 
-/// Extends the holder's lease; false if it does not hold the operation any more.
+/// Extends the lease of the holder. Returns false if the holder no longer holds the operation.
 pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- operations::prolong
@@ -106,7 +107,7 @@ pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends the operation; false if the holder has lost it.
+/// Ends the operation. Returns false if the holder no longer holds the operation.
 pub async fn end(
     db: &Db,
     id: OperationId,
@@ -129,7 +130,8 @@ pub async fn end(
     Ok(result.rows_affected() == 1)
 }
 
-/// Releases the operation as started `attempts` times, to be leased again after `pause`; false if the holder has lost it.
+/// Releases the operation with `attempts` as its number of starts. A worker can lease it again after `pause`. Returns false
+/// if the holder no longer holds the operation.
 pub async fn release(
     db: &Db,
     id: OperationId,
@@ -155,8 +157,8 @@ pub async fn release(
     Ok(result.rows_affected() == 1)
 }
 
-/// Deletes up to `limit` ended operations older than `age`; returns how many. Keeps the last tick of each schedule, so that a new
-/// process knows it.
+/// Deletes up to `limit` ended operations older than `age` and returns how many. Keeps the last tick of each schedule,
+/// because a new process needs to know the tick.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- operations::forget
@@ -176,19 +178,18 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// The health of a kind of operations.
+/// The health of one kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub kind: OperationKind,
-    /// For a schedule: failed attempts since the last success of its kind. For replays: the failed attempts of the replay that
-    /// has the most.
+    /// For a schedule, the failed attempts since its last success. For replays, the most failed attempts of a single replay.
     pub failed_attempts: i64,
-    /// How long a tick has been due without a success of its kind; zero if every tick is done.
+    /// How long the oldest tick since the last success has been due; zero if every tick has succeeded.
     pub overdue: Duration,
 }
 
-/// The health of each kind. Ticks of a schedule do the same work, so the success of one resets both numbers. Each replay counts
-/// until it succeeds, is canceled, or failed more than a day ago.
+/// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets both numbers. A
+/// replay counts until it succeeds, is canceled, or failed more than a day ago.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health

@@ -1,4 +1,5 @@
-//! Partitions of events, deliveries and idempotency keys: created in advance, detached and dropped after they expire.
+//! Partitions of events, deliveries and idempotency keys. They are created in advance, and detached and dropped after they
+//! expire.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use tokio::time::timeout;
 
 use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// How long a detach waits for earlier transactions on the table: longer than a caller's transaction, shorter than the interval
-/// of retention.
+/// How long a detach waits for transactions that use the table: longer than a caller's transaction, shorter than the interval
+/// between runs of retention.
 const DETACH_TIMEOUT: Duration = Duration::from_mins(1);
-/// Locks on a parent are held for milliseconds, except by a waiting detach.
+/// A few attempts suffice, because locks on a parent table are held for milliseconds, except by a waiting detach.
 const PREPARE_ATTEMPTS: u32 = 5;
 
-/// Creates the partitions that accepting and recording need from today (by the database's clock) and for the next two days.
-/// Returns how many it created. Safe to repeat, and to run in several processes concurrently.
+/// Creates the partitions for today (by the database's clock) and the next two days, and returns how many. Safe to repeat,
+/// and to run in several processes concurrently.
 pub async fn prepare(db: &Db, days_kept: u32) -> Result<u32, Error> {
     let mut attempt = 1;
     loop {
@@ -39,7 +40,7 @@ pub struct Expired {
 }
 
 impl Expired {
-    /// Its parent table; `None`: it is detached.
+    /// The parent table; `None` if the partition is detached.
     pub fn parent(&self) -> Option<&str> {
         match &self.state {
             State::Attached { parent } | State::Detaching { parent } => Some(parent),
@@ -53,15 +54,15 @@ enum State {
     Attached {
         parent: String,
     },
-    /// An earlier detach was interrupted.
+    /// An earlier detach of the partition was interrupted.
     Detaching {
         parent: String,
     },
     Detached,
 }
 
-/// The partitions that expired `days_kept` days after their last id, and unused partitions of idempotency keys, in the order of
-/// removal. Excludes partitions that an unfinished delivery needs.
+/// Lists the partitions whose last id is older than `days_kept` days, and unused partitions of idempotency keys, in the order
+/// of removal. Excludes partitions that an unfinished delivery needs.
 pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
     let rows = sqlx::query!(
         r#"-- partitions::expired
@@ -84,7 +85,7 @@ pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
 }
 
 /// Detaches an expired partition without blocking readers or writers of the table, and drops it. Returns false if a long
-/// transaction blocked the detach for a minute: the next call continues from there.
+/// transaction blocked the detach for a minute. The next call continues the detach.
 pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
     let name = &expired.name;
     let statement = match &expired.state {
@@ -97,7 +98,7 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
         }
         State::Detached => return drop_detached(db, name).await,
     };
-    // A separate query outside of any transaction, as PostgreSQL requires.
+    // PostgreSQL requires that this statement runs alone, outside of any transaction.
     let detach = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db);
     if let Ok(detached) = timeout(DETACH_TIMEOUT, detach).await {
         detached?;
@@ -107,7 +108,8 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Notes the partition before its removal. Only noted tables are dropped: a partition that an operator detached stays.
+/// Records the partition before its removal. Retention drops only recorded tables, so it keeps a partition that an operator
+/// detached.
 async fn note(db: &Db, name: &str) -> Result<(), Error> {
     let noted = sqlx::query!(
         "-- partitions::note\nINSERT INTO flametree.partitions_to_drop (name) VALUES ($1) ON CONFLICT DO NOTHING",
@@ -117,7 +119,7 @@ async fn note(db: &Db, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns false if the table is locked, for example by a vacuum.
+/// Drops a detached partition. Returns false if the table is locked, for example by a vacuum.
 async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
     let dropped = sqlx::query!("-- partitions::drop\nSELECT flametree.drop_detached_partition($1)", name);
     match dropped.execute(db).await {
@@ -127,7 +129,7 @@ async fn drop_detached(db: &Db, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// Cancels the statement in any session: behind a pooler, the client does not know which session runs it.
+/// Cancels the statement by its text in any session, because behind a pooler the client does not know which session runs it.
 async fn cancel(db: &Db, statement: &str) -> Result<(), Error> {
     let canceled = sqlx::query!(
         r#"-- partitions::cancel
@@ -153,12 +155,12 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
     with_timeout(names.fetch_all(db)).await
 }
 
-/// The time span of the partitions.
+/// The time span that the partitions cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The time until which every table has partitions without a gap.
+    /// Until this time, every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
-    /// The time when the oldest partition of events and deliveries expires.
+    /// When the oldest partition of events and deliveries expires.
     pub removal_due: Option<DateTime<Utc>>,
 }
 

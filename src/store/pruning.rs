@@ -1,4 +1,4 @@
-//! Deletes rows that are unused for long, in small steps: sessions and push subscriptions.
+//! Removes sessions and push subscriptions that have been unused for long, in small steps.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use sqlx::Error;
 
 use super::Db;
 
-/// Removes up to `limit` sessions without an event for `age` from the operator workspace; returns how many.
+/// Removes up to `limit` sessions whose last event is older than `age` from the operator workspace, and returns how many.
 pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- sessions::leave_workspace
@@ -29,7 +29,7 @@ pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, 
     Ok(result.rows_affected())
 }
 
-/// Deletes up to `limit` sessions outside of the workspace without an event for `age`; returns how many.
+/// Deletes up to `limit` sessions outside of the operator workspace whose last event is older than `age`, and returns how many.
 pub async fn forget_sessions(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- sessions::forget
@@ -51,7 +51,7 @@ pub async fn forget_sessions(db: &Db, age: Duration, limit: i64) -> Result<u64, 
     Ok(result.rows_affected())
 }
 
-/// Deletes up to `limit` push subscriptions that no browser has used for `age`; returns how many.
+/// Deletes up to `limit` push subscriptions that no browser has used for longer than `age`, and returns how many.
 pub async fn forget_subscriptions(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::forget

@@ -1,4 +1,5 @@
-//! The table `push_config_changes`: who changed which fields, recorded in the transaction of the change. Contains no values.
+//! The table `push_config_changes`: who changed which fields of a push config. It contains no values. The transaction of a
+//! change inserts the row.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
 
-/// Records a change that `tx` makes. A trigger records the changes that the service makes.
+/// Records a change that the caller makes in `tx`. A trigger records the changes that the service makes.
 pub async fn record(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -33,7 +34,7 @@ pub async fn record(
     .map(|_| ())
 }
 
-/// Changes of an agent's config, newest first, after the cursor.
+/// Lists the changes of an agent's push config, newest first, after the cursor.
 pub async fn list(
     db: &Db,
     tenant: &TenantId,
@@ -70,7 +71,7 @@ pub async fn list(
     )
 }
 
-/// Deletes up to `limit` changes older than `age`; returns how many. Call it until it returns less than `limit`.
+/// Deletes up to `limit` changes older than `age` and returns how many. If it returns `limit`, call again.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_config_history::forget
@@ -90,12 +91,12 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Encodes a position, which is a number, as an opaque cursor.
+/// Encodes a change's position, which is a number, as an opaque cursor.
 fn cursor(position: i64) -> Cursor {
     Cursor::behind(Uuid::from_u128(position.unsigned_abs().into()))
 }
 
-/// A cursor of another list may be larger than any position: the list then starts at its first row.
+/// Decodes a cursor. The cursor of another list may be larger than any position; the list then starts at its first row.
 fn position(cursor: Cursor) -> i64 {
     i64::try_from(cursor.id().as_u128()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! The table `push_configs`.
 //!
-//! Each write except a removal names the revision that it replaces. If that is not the current one, nothing is written. The first
-//! writer wins, and no change is overwritten unseen.
+//! Each write except a removal names the revision that it replaces. If another write has replaced that revision, nothing is
+//! written. So the first writer wins, and no change is overwritten unseen.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::domain::push_config::{DisabledReason, PushConfig};
 use crate::domain::webhook_url::WebhookUrl;
 use crate::secrets::Keyring;
 
-/// One state of an agent's config. It is unique, even after a removal.
+/// One revision of an agent's push config. A revision is unique, even after the config is removed and created again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// Constant while the config exists; a config that is created again is another endpoint.
+    /// Constant while the config exists. A config that is created again has a new endpoint id.
     pub endpoint_id: EndpointId,
-    /// Counts changes of the config and of its signing secrets, from 1.
+    /// The number of changes of the config and of its signing secrets, counted from 1.
     pub version: i32,
 }
 
@@ -33,7 +33,7 @@ pub struct StoredPushConfig {
     pub config: PushConfig,
 }
 
-/// The config of an agent; `None`: it has none.
+/// The push config of an agent; `None` if the agent has no config.
 pub async fn read(
     db: &Db,
     keyring: &Keyring,
@@ -67,7 +67,8 @@ pub async fn read(
     Ok(Some(StoredPushConfig { revision: Revision { endpoint_id, version: row.version }, config }))
 }
 
-/// Stores the first config of an agent with a new endpoint id. `None`: the agent already has one; nothing is written.
+/// Stores the first push config of an agent with a new endpoint id. Returns `None` and writes nothing if the agent already
+/// has a config.
 pub async fn create(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -101,7 +102,7 @@ pub async fn create(
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Replaces the config of `revision`. `None`: it is not the current revision; nothing is written.
+/// Replaces the push config at `revision`. Returns `None` and writes nothing if it is not the current revision.
 pub async fn update(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -141,8 +142,8 @@ pub async fn update(
     Ok(row.map(|row| Revision { endpoint_id: revision.endpoint_id, version: row.version }))
 }
 
-/// Makes a new version of the unchanged config, for a change of its signing secrets; `None`: there is no config. No other change
-/// of the config happens until the transaction ends.
+/// Raises the version of the unchanged push config, because its signing secrets change. Returns `None` if the agent has no
+/// config. Until the transaction ends, no other transaction can change the config.
 pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Option<Revision>, Error> {
     let row = sqlx::query!(
         "-- push_configs::renew
@@ -159,7 +160,7 @@ pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Op
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Removes the config and its signing secrets in any version; `false`: it does not exist.
+/// Removes the push config and its signing secrets at any version. Returns `false` if the agent has no config.
 pub async fn delete(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<bool, Error> {
     let deleted = sqlx::query!(
         "-- push_configs::delete
@@ -174,7 +175,7 @@ pub async fn delete(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<b
     Ok(deleted.rows_affected() == 1)
 }
 
-/// The current revision of an agent's config, read without a key; `None`: there is no config.
+/// The current revision of an agent's push config, read without a keyring; `None` if the agent has no config.
 pub async fn revision(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Revision>, Error> {
     let row = sqlx::query!(
         "-- push_configs::revision
@@ -190,7 +191,7 @@ pub async fn revision(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Opt
     Ok(row.map(|row| Revision { endpoint_id: EndpointId::from_uuid(row.endpoint_id), version: row.version }))
 }
 
-/// Removes the config of `revision` and its signing secrets; `false`: it is not the current revision.
+/// Removes the push config at `revision` and its signing secrets. Returns `false` if it is not the current revision.
 pub async fn delete_revision(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -226,7 +227,7 @@ pub(super) fn stored_timeout(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::from(timeout_ms.unsigned_abs()))
 }
 
-/// Accepts plain http in any case: the sender enforces the current rules, and readers must see the URL.
+/// Parses a stored URL. Always accepts plain http, because the sender enforces the current rules and readers must see the URL.
 pub(super) fn stored_url(text: &str) -> Result<WebhookUrl, Error> {
     WebhookUrl::parse(text, true).map_err(|error| Error::Decode(format!("a stored URL {error}").into()))
 }

@@ -1,8 +1,8 @@
-//! Pauses of browser push, stored in the rows of subscriptions, so that they apply in every process.
+//! Pauses of browser push. They are stored in the rows of `push_subscriptions`, so that they apply in every process.
 //!
-//! A pause applies to one subscription. A push service is paused for a tenant while several of its users have paused
-//! subscriptions there that the service had accepted before. Without that condition, any user could cause the pause with a
-//! subscription that is refused. Other tenants are never affected.
+//! A pause applies to one subscription. A whole push service is paused for a tenant while three users of the tenant have
+//! paused subscriptions at the service, if it had accepted messages for these subscriptions before. Without that condition,
+//! any user could pause the service with an invalid subscription. Other tenants are never affected.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::domain::names::TenantId;
 pub struct PausedService {
     pub tenant: TenantId,
     pub host: String,
-    /// The rest of the pause.
+    /// How long the pause still lasts.
     pub left: Duration,
 }
 
-/// Pauses a subscription; a later pause never shortens an earlier one. Returns false if the subscription was removed or changed
-/// meanwhile, or another message has paused it.
+/// Pauses a subscription. Never shortens an earlier pause. Returns false if the subscription was removed or changed
+/// meanwhile, or if another message has already paused it.
 ///
-/// Raises the version, so that each process reads the row again for the next delivery.
+/// Raises the version of the row, so that each process reads the row again for the next delivery.
 pub async fn pause(
     db: &Db,
     tenant: &TenantId,
@@ -63,8 +63,8 @@ pub async fn note_accepted(db: &Db, tenant: &TenantId, id: EndpointId, version: 
     Ok(())
 }
 
-/// The paused push services, of all tenants or of one: those where three users of a tenant have paused subscriptions that were
-/// accepted before. The pause lasts until fewer than three have.
+/// The paused push services of one tenant, or of all tenants. A service is paused while at least three users of a tenant have
+/// paused subscriptions for which the service had accepted messages before.
 pub async fn paused_services(db: &Db, tenant: Option<&TenantId>) -> Result<Vec<PausedService>, Error> {
     let rows = sqlx::query!(
         r#"-- push_pauses::paused_services

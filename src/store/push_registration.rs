@@ -1,7 +1,8 @@
-//! Registers browsers' subscriptions in `push_subscriptions`: one row per endpoint, owned by the signed-in user.
+//! Registers browsers' push subscriptions in `push_subscriptions`. Each endpoint has one row, which belongs to the signed-in
+//! user.
 //!
-//! An endpoint alone proves nothing, because its push service and proxies know it. A row moves to another user only with the
-//! `auth` secret of its registration, which only the browser and this service know.
+//! Knowing an endpoint proves nothing, because the push service and proxies also know it. A row moves to another user only
+//! with the `auth` secret of the subscription, which only the browser and this service know.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -14,18 +15,18 @@ use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::{MAX_PER_PERSON, NewSubscription};
 use crate::secrets::Keyring;
 
-/// Attempts while other requests register the same endpoint at the same time.
+/// Maximum number of attempts while other requests register the same endpoint.
 const ATTEMPTS: usize = 5;
 
 /// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     pub subscription: ListedSubscription,
-    /// True if the user did not have the subscription before.
+    /// True if the subscription is new for this user.
     pub is_new: bool,
-    /// True if it was taken over from another user.
+    /// True if the subscription belonged to another user before.
     pub moved: bool,
-    /// The number of the user's subscriptions removed because there were too many.
+    /// The number of the user's subscriptions that were removed because the user had too many.
     pub evicted: u64,
 }
 
@@ -34,7 +35,7 @@ pub struct Registered {
 pub enum RegistrationError {
     #[error(transparent)]
     Sealed(#[from] SealedError),
-    /// Another user has the endpoint, with another secret or one that cannot be decrypted.
+    /// Another user has registered the endpoint with another secret, or with a secret that cannot be decrypted.
     #[error("another user has registered this endpoint with another secret")]
     OwnedByOther,
 }
@@ -45,7 +46,7 @@ impl From<Error> for RegistrationError {
     }
 }
 
-/// The owner of the subscription, and the VAPID key of a new one.
+/// The user who owns the subscription, and the VAPID key to store with a new subscription.
 #[derive(Debug, Clone, Copy)]
 pub struct Registrant<'a> {
     pub tenant: &'a TenantId,
@@ -53,11 +54,11 @@ pub struct Registrant<'a> {
     pub vapid_key_id: &'a str,
 }
 
-/// Registers a subscription, or updates when it was last seen.
+/// Registers a subscription. If the user already has it, updates the time when it was last seen.
 ///
-/// A row of the same user keeps its id. It also keeps its VAPID key, unless it was disabled: then the current key is tried. A row
-/// of another user with the same secret is removed, in any tenant: the browser now belongs to this user, and deliveries that wait
-/// for the other user must not reach it.
+/// An existing row of the user keeps its id. It also keeps its VAPID key, unless the row was disabled: then it gets the
+/// current key. If another user in any tenant has a row with the same secret, that row is removed: the browser now belongs to
+/// this user, and waiting deliveries for the other user must not reach it.
 pub async fn register(
     db: &Db,
     keyring: &Keyring,
@@ -82,8 +83,8 @@ pub async fn register(
     Err(Error::Protocol("too many concurrent registrations of one endpoint".to_owned()).into())
 }
 
-/// Serializes the registrations of a user; otherwise two could each find space for one more. The lock ends with the transaction,
-/// so that it works through a pooler.
+/// Serializes the registrations of a user. Otherwise two concurrent registrations could together exceed the user's limit. The
+/// lock ends with the transaction, so that it works through a pooler.
 pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
     sqlx::query!(
         "-- push_registration::lock_person
@@ -96,7 +97,7 @@ pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -
     .map(|_| ())
 }
 
-/// Updates the user's existing row of this endpoint; `None`: it does not exist.
+/// Updates the user's existing row for this endpoint. Returns `None` if there is no such row.
 async fn renew(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -118,7 +119,7 @@ async fn renew(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let id = EndpointId::from_uuid(row.id);
-    // A value that cannot be decrypted, because its key was lost, is replaced.
+    // If the stored value cannot be decrypted, because its key was lost, the new value replaces it.
     let is_same =
         open_subscription(keyring, tenant, user, id, &row.ciphertext).is_ok_and(|stored| stored == new.subscription);
     let ciphertext = (!is_same).then(|| seal_subscription(keyring, tenant, user, id, &new.subscription));
@@ -147,8 +148,8 @@ async fn renew(
     Ok(Some(renewed.into()))
 }
 
-/// Removes another user's row of the endpoint if the secrets match, and returns its VAPID key if it was active. The outer `None`
-/// means that no row exists.
+/// If the secrets match, removes another user's row for the endpoint, and returns the row's VAPID key if the row was active.
+/// The outer `None` means that there is no such row.
 async fn take_over(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -184,7 +185,7 @@ async fn take_over(
     Ok(Some(row.active.then_some(row.vapid_key_id)))
 }
 
-/// Inserts a row, and returns whether it replaced another user's; `None`: another registration was faster.
+/// Inserts a row, and returns whether it replaced another user's row. Returns `None` if a concurrent registration was first.
 async fn insert(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -194,7 +195,7 @@ async fn insert(
     let endpoint = &new.subscription.endpoint;
     let hash = endpoint.hash();
     let taken = take_over(tx, keyring, new).await?;
-    // The browser did not subscribe again, so its subscription still uses the key that worked.
+    // The browser did not subscribe again, so its subscription still needs the VAPID key of the removed row.
     let proven_key = taken.as_ref().and_then(Option::as_deref);
     let id = EndpointId::from_uuid(Uuid::now_v7());
     let inserted = sqlx::query_as!(
@@ -219,7 +220,7 @@ async fn insert(
     Ok(inserted.map(|row| (row.into(), taken.is_some())))
 }
 
-/// Removes the user's subscriptions over the limit, starting with those unseen longest.
+/// Removes the user's subscriptions over the limit, those that were seen longest ago first.
 async fn evict(tx: &mut Tx, registrant: Registrant<'_>) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_registration::evict

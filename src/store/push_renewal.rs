@@ -1,4 +1,4 @@
-//! Moves a browser's row to its new subscription after its push service expired the old one.
+//! Replaces a browser's push subscription after its push service has expired it.
 
 use sqlx::Error;
 
@@ -11,7 +11,7 @@ use crate::domain::push_renewal::Renewal;
 use crate::domain::push_subscription::PushSubscription;
 use crate::secrets::Keyring;
 
-/// A row found by its endpoint.
+/// A row of `push_subscriptions` that was found by its endpoint.
 struct Found {
     tenant: TenantId,
     user: UserId,
@@ -19,15 +19,15 @@ struct Found {
     version: i32,
 }
 
-/// Replaces the subscription of the row; false if there is no such row, or it has another secret.
+/// Replaces the old subscription in its row. Returns false if no row has its endpoint, or if the secrets differ.
 ///
-/// Searches all tenants: the endpoint, a random capability, is unique across them, and together with the secret it is all that a
-/// browser can present without a page. The owner stays the same, and the row does not count as seen, because no user has signed
-/// in. If a page was faster and has registered the new subscription, the old row is only removed.
+/// Searches all tenants. The endpoint is random and unique across tenants; the endpoint and the secret are all that a browser
+/// can present without an open page. The owner stays the same. The row does not count as seen, because no user has signed in.
+/// If a page has already registered the new subscription, the old row is only removed.
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
     let mut tx = db.begin().await?;
-    // Serialized with registrations of the same user, so that a browser never has two rows.
+    // Use the lock of the user's registrations, so that a browser never has two rows.
     lock_person(&mut tx, &found.tenant, &found.user).await?;
     let done = if is_registered(&mut tx, &renewal.new).await? {
         remove(&mut tx, &found).await?
@@ -71,7 +71,7 @@ async fn is_registered(tx: &mut Tx, new: &PushSubscription) -> Result<bool, Erro
     Ok(row.is_some())
 }
 
-/// Returns false if it was removed or changed meanwhile.
+/// Replaces the subscription of the row. Returns false if the row was removed or changed meanwhile.
 async fn replace(tx: &mut Tx, keyring: &Keyring, found: &Found, new: &PushSubscription) -> Result<bool, Error> {
     let Found { tenant, user, id, version } = found;
     let hash = new.endpoint.hash();

@@ -1,4 +1,4 @@
-//! The table `push_subscriptions`: one row per browser, whichever user is signed in.
+//! The table `push_subscriptions`: one row per browser, owned by the user who registered the browser last.
 
 use std::time::Duration;
 
@@ -28,22 +28,22 @@ impl DisabledReason {
     }
 }
 
-/// A subscription without its secrets.
+/// A push subscription without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedSubscription {
     pub id: PushSubscriptionId,
-    /// The host of the endpoint.
+    /// The host of the endpoint URL.
     pub host: String,
-    /// Lets a page recognize its browser.
+    /// The hash of the endpoint, by which a page recognizes its own browser.
     pub endpoint_hash: Vec<u8>,
     pub label: Option<String>,
-    /// Why it is disabled; `None`: it is active.
+    /// Why the subscription is disabled; `None` if it is active.
     pub disabled_reason: Option<String>,
     pub created_at: DateTime<Utc>,
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// The data that a sender needs. Valid while the row has this version.
+/// The data of a subscription that a sender needs. It is valid while the row has this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSubscription {
     pub id: EndpointId,
@@ -52,9 +52,9 @@ pub struct StoredSubscription {
     pub active: bool,
     pub subscription: PushSubscription,
     pub vapid_key_id: String,
-    /// True if its push service has accepted a message for it.
+    /// True if the push service has accepted a message for the subscription.
     pub was_accepted: bool,
-    /// The rest of its pause; `None`: it is not paused.
+    /// How long the subscription is still paused; `None` if it is not paused.
     pub pause_left: Option<Duration>,
 }
 
@@ -76,7 +76,7 @@ impl From<ListedRow> for ListedSubscription {
     }
 }
 
-/// A user's subscriptions, last seen first; at most as many as a user may have.
+/// Lists a user's subscriptions, last seen first. A user has a limited number, so all fit into one list.
 pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<ListedSubscription>, Error> {
     let rows = sqlx::query_as!(
         ListedRow,
@@ -93,7 +93,7 @@ pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<Liste
     Ok(rows.into_iter().map(ListedSubscription::from).collect())
 }
 
-/// The subscription with this endpoint, of this `user` if one is given; `None`: it does not exist.
+/// The subscription with this endpoint id, and of this `user` if it is `Some`. Returns `None` if it does not exist.
 pub async fn find(
     db: &Db,
     keyring: &Keyring,
@@ -124,12 +124,12 @@ pub async fn find(
         subscription,
         vapid_key_id: row.vapid_key_id,
         was_accepted: row.was_accepted,
-        // A negative rest means that the pause is over.
+        // A negative value means that the pause is over.
         pause_left: row.pause_left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
     }))
 }
 
-/// Removes a user's subscription; false if it does not exist.
+/// Removes a user's subscription. Returns false if it does not exist.
 pub async fn remove(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::remove
@@ -144,9 +144,10 @@ pub async fn remove(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscript
     Ok(result.rows_affected() == 1)
 }
 
-/// Removes a subscription that its push service reported as gone; false if it was removed or changed meanwhile.
+/// Removes a subscription that its push service reported as gone. Returns false if the row was removed or changed meanwhile.
 ///
-/// For messages that are not deliveries: for a delivery, `finish_deliveries` does this in the transaction of its outcome.
+/// Only for messages that are not deliveries. For a delivery, `finish_deliveries` removes the row in the transaction that
+/// records the outcome.
 pub async fn remove_gone(db: &Db, tenant: &TenantId, id: EndpointId, version: i32) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::remove_gone
@@ -161,7 +162,7 @@ pub async fn remove_gone(db: &Db, tenant: &TenantId, id: EndpointId, version: i3
     Ok(result.rows_affected() == 1)
 }
 
-/// Disables a subscription without removing it; false if it was removed or changed meanwhile, or is disabled already.
+/// Disables a subscription but keeps its row. Returns false if the row was removed or changed meanwhile, or is already disabled.
 pub async fn disable(
     db: &Db,
     tenant: &TenantId,
@@ -184,7 +185,7 @@ pub async fn disable(
     Ok(result.rows_affected() == 1)
 }
 
-/// Records a test message before it is sent; false if the last one was less than five seconds ago.
+/// Records a test message before it is sent. Returns false if the last test message was less than five seconds ago.
 pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscriptionId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- push_subscriptions::note_test
@@ -201,7 +202,7 @@ pub async fn note_test(db: &Db, tenant: &TenantId, user: &UserId, id: PushSubscr
     Ok(result.rows_affected() == 1)
 }
 
-/// The number of active subscriptions of all tenants.
+/// The number of active subscriptions across all tenants.
 pub async fn count_active(db: &Db) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- push_subscriptions::count_active
@@ -211,7 +212,7 @@ pub async fn count_active(db: &Db) -> Result<i64, Error> {
     .await
 }
 
-/// The VAPID keys of active subscriptions, with the number of subscriptions each.
+/// The ids of the VAPID keys of active subscriptions, each with its number of subscriptions.
 pub async fn vapid_keys_in_use(db: &Db) -> Result<Vec<(String, i64)>, Error> {
     let rows = sqlx::query!(
         r#"-- push_subscriptions::vapid_keys_in_use

@@ -11,23 +11,23 @@ use crate::domain::ids::{DeliveryId, OperationId, WorkerId, lower_bound};
 use crate::domain::names::TenantId;
 use crate::domain::replay::Replayed;
 
-/// The index that ties a tenant's idempotency key to one replay.
+/// The unique index that allows a tenant one replay per idempotency key.
 const ONCE_PER_KEY: &str = "replays_once_per_key";
 
 /// The limits of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Events with smaller ids are not replayed: retention may drop their partition before the replay has ended.
+    /// Events with smaller ids are not replayed, because retention may drop their partition before the replay has ended.
     pub oldest: Uuid,
-    /// How long a new delivery may wait.
+    /// How long a new delivery may wait before it expires.
     pub expires: Duration,
 }
 
 impl Bounds {
-    /// The limits at `now`: replays need events whose partition is kept longer than a new delivery may wait.
+    /// The limits at `now`. A partition must be kept for longer than a new delivery may wait, or its events are not replayed.
     pub fn new(retention_days: u32, expires: Duration, now: DateTime<Utc>) -> Self {
         const DAY: Duration = Duration::from_hours(24);
-        // Of the days kept, one is for the wait, one for the rest of today, and one for differing clocks.
+        // Three of the days are reserved: one for the wait, one for the rest of today, and one for clock differences.
         let days = Days::new(u64::from(retention_days).saturating_sub(3));
         Self { oldest: lower_bound(now - days), expires: expires.min(DAY) }
     }
@@ -37,7 +37,8 @@ impl Bounds {
     }
 }
 
-/// Creates a new delivery for the event of a finished one, atomically. A repeat with the same `key` creates no other one.
+/// Atomically creates a new delivery of a finished delivery's event. A repeated call with the same `key` creates no second
+/// delivery.
 pub async fn replay(
     db: &Db,
     tenant: &TenantId,
@@ -60,7 +61,7 @@ pub async fn replay(
     .fetch_one(db)
     .await;
     let row = match row {
-        // A concurrent request for another event with the same key was first.
+        // A concurrent request used the same key for another event first.
         Err(Error::Database(error)) if error.constraint() == Some(ONCE_PER_KEY) => return Ok(Replayed::OtherRequest),
         row => row?,
     };
@@ -77,16 +78,16 @@ pub async fn replay(
     }
 }
 
-/// The state after a step of a replay operation.
+/// The progress of a replay operation after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     More,
     Done,
-    /// Another process holds the operation, or it was canceled.
+    /// Another process holds the operation, or a user canceled it.
     Lost,
 }
 
-/// Examines the next `rows` deliveries of a replay operation and replays those that match, atomically.
+/// Examines the next `rows` deliveries of a replay operation and replays the matching ones, in one transaction.
 pub async fn step(db: &Db, operation: OperationId, holder: WorkerId, rows: i32, bounds: Bounds) -> Result<Step, Error> {
     let left = sqlx::query_scalar!(
         r#"-- replays::step

@@ -1,7 +1,8 @@
-//! Sealed values and their keys: reports the keys in use, and re-encrypts values with the active key during normal operation.
+//! Rotates the keys of sealed values: reports the keys in use, and re-encrypts values with the active key during normal
+//! operation.
 //!
-//! A value is replaced only if it has not changed since it was opened. A concurrent change has its own key, and the next pass
-//! checks it. Versions stay, because the plaintext does not change.
+//! A value is replaced only if it has not changed since it was decrypted. A value that was changed concurrently has its own
+//! key, and the next pass checks it. Re-encryption does not raise versions, because the plaintext stays the same.
 
 use sqlx::Error;
 use sqlx::postgres::PgQueryResult;
@@ -12,20 +13,20 @@ use crate::domain::ids::{EndpointId, SigningSecretId};
 use crate::domain::names::{AgentId, TenantId, UserId};
 use crate::secrets::{AssociatedData, Keyring, OpenError};
 
-/// Rows per read.
+/// How many rows one statement reads.
 const ROWS: i64 = 200;
 
-/// The values of one kind that one key has sealed.
+/// How many stored values of one type a key has sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUse {
-    /// `None`: the bytes have no known format.
+    /// `None` if the sealed bytes have an unknown format.
     pub key_id: Option<String>,
-    /// As text, for example "signing secrets".
+    /// The type of the values in words, for example "signing secrets".
     pub what: String,
     pub values: u64,
 }
 
-/// The keys that have sealed stored values. Reads every row with such values.
+/// Lists the keys that have sealed stored values. Reads every row that contains a sealed value.
 pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
     let rows = sqlx::query!(
         r#"-- rotation::keys_in_use
@@ -50,8 +51,8 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids of keys in the keyring that cannot open values sealed under their id, because another key had this id. Opens one
-/// signing secret for each.
+/// The ids under which the keyring has a different key than the one that sealed the stored values. Tries to open one signing
+/// secret for each id.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(
         r#"-- rotation::mistaken_keys
@@ -72,9 +73,9 @@ pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Er
     Ok(mistaken.collect())
 }
 
-/// Re-encrypts values with the active key; returns how many. A value that cannot be opened, and a row that the database refuses
-/// to replace, stay unchanged and do not prevent others from being re-encrypted: the first such error is returned after all
-/// values were tried. A statement that waits for a lock fails after ten seconds, which ends the pass over the values of its kind.
+/// Re-encrypts values with the active key and returns how many. If a value cannot be opened, or the database refuses to
+/// replace a row, that value stays unchanged and the pass continues; the first such error is returned after all values were
+/// tried. A statement that waits ten seconds for a lock fails and ends the pass over the values of that type.
 pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
     let mut pass = Pass { db, keyring, values: 0, first_error: None };
     for result in [pass.header_values().await, pass.signing_secrets().await, pass.push_subscriptions().await] {
@@ -83,7 +84,7 @@ pub async fn reencrypt(db: &Db, keyring: &Keyring) -> Result<u64, SealedError> {
     pass.first_error.map_or(Ok(pass.values), Err)
 }
 
-/// One pass over all sealed values.
+/// One pass that re-encrypts all sealed values.
 struct Pass<'a> {
     db: &'a Db,
     keyring: &'a Keyring,
@@ -109,7 +110,8 @@ impl Pass<'_> {
         self.first_error.get_or_insert(error.into());
     }
 
-    /// Counts the values of a replaced row. After a refusal the next row is tried; without a response it is not.
+    /// Counts the values of a replaced row. If the database refused the row, the pass continues; if it did not respond, the
+    /// pass ends.
     fn replaced(&mut self, values: usize, result: Result<PgQueryResult, Error>) -> Result<(), Error> {
         match result {
             Ok(done) => self.values += done.rows_affected() * values as u64,

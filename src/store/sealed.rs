@@ -1,4 +1,5 @@
-//! Sealed values in rows (header values, signing secrets and push subscriptions), opened and sealed at the boundary of the store.
+//! Opens and seals the values of rows (header values, signing secrets and push subscriptions) when the store reads and writes
+//! them.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -10,17 +11,17 @@ use crate::domain::push_subscription::PushSubscription;
 use crate::domain::secret_text::SecretText;
 use crate::secrets::{AssociatedData, Keyring, OpenError};
 
-/// Why rows with sealed values were not read.
+/// Why rows that contain sealed values could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SealedError {
     #[error(transparent)]
     Database(#[from] Error),
-    /// The keyring lacks a key, or the bytes were changed.
+    /// The keyring lacks the key of a sealed value, or the sealed bytes were changed.
     #[error("cannot open a sealed value of the endpoint {endpoint_id}: {source}")]
     Unopened { endpoint_id: EndpointId, source: OpenError },
 }
 
-/// Headers as the columns of `push_configs`.
+/// Configured headers in the form of the columns of `push_configs`.
 pub(super) struct HeaderColumns {
     pub(super) names: Vec<String>,
     pub(super) values: Vec<Vec<u8>>,
@@ -28,7 +29,7 @@ pub(super) struct HeaderColumns {
 }
 
 impl HeaderColumns {
-    /// Seals every value, including plain ones; only secret ones are never shown.
+    /// Seals every header value. Values that are not secret are sealed too, but the API shows them.
     pub(super) fn seal(keyring: &Keyring, tenant: &TenantId, agent: &AgentId, headers: &[Header]) -> Self {
         let seal = |header: &Header| {
             let place = AssociatedData::header_value(tenant, agent, header.name.as_str());
@@ -71,7 +72,7 @@ pub(super) fn open_signing_secret(
     open_text(keyring, sealed, &place, endpoint_id)
 }
 
-/// A browser's subscription in the form of its column.
+/// Seals a browser's subscription for its column.
 pub(super) fn seal_subscription(
     keyring: &Keyring,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! The table `signing_secrets`. Uses the database's clock, so that all nodes agree when a secret expires.
+//! The table `signing_secrets`. The database's clock decides when a secret expires, so that all nodes agree.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::secret_text::SecretText;
 use crate::secrets::{AssociatedData, Keyring};
 
-/// The public data of a signing secret.
+/// A signing secret without its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningSecretInfo {
     pub id: SigningSecretId,
     pub created_at: DateTime<Utc>,
-    /// When it expires; `None`: it is the current one.
+    /// When the secret expires; `None` for the current secret.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Makes `secret` the current one of an endpoint. The previous one must be retired first.
+/// Makes `secret` the current secret of an endpoint. The caller must retire the previous secret first.
 pub async fn create(
     tx: &mut Tx,
     keyring: &Keyring,
@@ -46,9 +46,9 @@ pub async fn create(
     Ok(SigningSecretInfo { id, created_at: row.created_at, expires_at: None })
 }
 
-/// Expires every secret of an endpoint after at most `grace`, deletes the expired ones, and returns how many still sign.
+/// Limits the remaining life of an endpoint's secrets to `grace`, deletes expired secrets, and returns how many still sign.
 pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace: Duration) -> Result<usize, Error> {
-    // LEAST ignores NULL, which marks the current secret.
+    // `LEAST` ignores NULL, the expiry of the current secret.
     sqlx::query!(
         "-- signing_secrets::retire
         UPDATE flametree.signing_secrets
@@ -86,7 +86,7 @@ pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace:
     Ok(usize::try_from(row.count).unwrap_or(usize::MAX))
 }
 
-/// The valid secrets of an agent, the current one first; `None`: the agent has no config.
+/// The valid secrets of an agent, the current secret first; `None` if the agent has no push config.
 pub async fn list(db: &Db, tenant: &TenantId, agent: &AgentId) -> Result<Option<Vec<SigningSecretInfo>>, Error> {
     let rows = sqlx::query!(
         r#"-- signing_secrets::list

@@ -1,4 +1,4 @@
-//! Counts of deliveries: reads the rollups and the deliveries not counted yet.
+//! Delivery counts for statistics, from the rollups and from the deliveries that are not rolled up yet.
 
 use chrono::NaiveDate;
 use sqlx::Error;
@@ -9,16 +9,16 @@ use crate::domain::endpoint::Channel;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::stats::{Count, Range};
 
-/// The result of a step of the rollup.
+/// The result of one rollup step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollUpStep {
-    /// True if there may be more to count.
+    /// True if deliveries may remain that are not rolled up.
     pub is_behind: bool,
-    /// The number of changed spans.
+    /// The number of rows of `delivery_rollups` that changed.
     pub spans: u64,
 }
 
-/// Counts the oldest uncounted batches, about `deliveries` outcomes, atomically.
+/// Atomically rolls up the oldest batches that are not counted yet, about `deliveries` outcomes.
 pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     let row = sqlx::query!(
         r#"-- stats::roll_up
@@ -30,13 +30,13 @@ pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     Ok(RollUpStep { is_behind: row.is_behind, spans: row.spans.unsigned_abs() })
 }
 
-/// Adds new pages to the index that `roll_up` and `read` use to find batches. Cheap without new pages.
+/// Adds new pages of the table to the index that `roll_up` and `read` use to find batches. Fast if there are no new pages.
 pub async fn summarize(db: &Db) -> Result<(), Error> {
     sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_batches()").execute(db).await?;
     Ok(())
 }
 
-/// An agent's finished deliveries in the range by outcome and bucket, including those not rolled up yet.
+/// Counts an agent's finished deliveries in the range by outcome and bucket, including those that are not rolled up yet.
 pub async fn read(
     db: &Db,
     tenant: &TenantId,
@@ -75,7 +75,7 @@ pub async fn read(
         .collect()
 }
 
-/// Deletes up to `limit` counts of the days before `before`; returns how many.
+/// Deletes up to `limit` counts of days earlier than `before` and returns how many.
 pub async fn forget(db: &Db, before: NaiveDate, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- stats::forget

@@ -11,8 +11,8 @@ use crate::domain::role::Role;
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::workspace::Watcher;
 
-/// Stores a ticket for `life`, but not longer than its watcher may watch, and returns its expiry. Deletes up to two expired
-/// tickets for each new one, so that the table stays small.
+/// Stores a ticket and returns its expiry. The ticket is valid for `life`, but not after its watcher's access ends. Each new
+/// ticket also deletes up to two expired tickets, so that the table stays small.
 pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Duration) -> Result<DateTime<Utc>, Error> {
     let hash = ticket.hash();
     sqlx::query_scalar!(
@@ -38,7 +38,7 @@ pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Dur
     .await
 }
 
-/// Redeems a ticket; `None`: it is unknown, used or expired. Only the first caller gets it.
+/// Redeems a ticket for its first caller. Returns `None` if the ticket is unknown, used or expired.
 pub async fn redeem(db: &Db, ticket: &TicketSecret) -> Result<Option<Watcher>, Error> {
     let hash = ticket.hash();
     let row = sqlx::query!(

@@ -23,7 +23,7 @@ pub enum CreateTokenError {
     Database(#[from] Error),
 }
 
-/// Creates a token; its text is only in the result.
+/// Creates a token. The token's text is only in the result, because the table stores a hash.
 pub async fn create(db: &Db, new: &NewToken) -> Result<(TokenId, TokenSecret), CreateTokenError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(CreateTokenError::Random)?;
@@ -79,7 +79,7 @@ impl TryFrom<TokenRow> for Token {
     }
 }
 
-/// The token with this hash, valid or not.
+/// The token with this hash, even if it is revoked or expired.
 pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     sqlx::query_as!(
         TokenRow,
@@ -95,7 +95,7 @@ pub async fn find(db: &Db, hash: &SecretHash) -> Result<Option<Token>, Error> {
     .transpose()
 }
 
-/// Records that the token was used, at most once a minute over all processes.
+/// Records that the token was used. Writes at most once a minute across all processes.
 pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     sqlx::query!(
         "-- tokens::record_use
@@ -110,7 +110,8 @@ pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// Tokens, newest first, after the cursor. `tenant` filters them; `None` lists those of every tenant and those for all tenants.
+/// Lists tokens, newest first, after the cursor. A `tenant` limits the list to that tenant's tokens. `None` lists the tokens
+/// of every tenant and the tokens for all tenants.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,
@@ -134,7 +135,8 @@ pub async fn list(
     Page::of(rows, page_rows, |row| Cursor::behind(row.id), Token::try_from)
 }
 
-/// Revokes a token; false if it does not exist in the scope (`tenant` as for `list`). Idempotent: keeps the first time.
+/// Revokes a token. Returns false if `list` with this `tenant` does not contain the token. A repeated call keeps the time of
+/// the first revocation.
 pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
     sqlx::query!(
         "-- tokens::revoke
@@ -149,7 +151,7 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     .map(|done| done.rows_affected() == 1)
 }
 
-/// The ids of those tokens that exist and are neither revoked nor expired.
+/// Of these tokens, the ids of those that exist and are neither revoked nor expired.
 pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let valid = sqlx::query_scalar!(

@@ -1,4 +1,4 @@
-//! Reads the data of a push config and its signing secrets that a sender needs, in one round trip.
+//! Reads everything that a webhook sender needs, the push config and its signing secrets, in one round trip.
 
 use std::time::Duration;
 
@@ -14,31 +14,31 @@ use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::secrets::Keyring;
 
-/// An agent's webhook with its secrets. Valid while the config has this version; signing secrets also expire by the clock.
+/// An agent's webhook with its signing secrets. Valid while the push config has this version; secrets also expire by the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWebhook {
     pub version: i32,
     pub enabled: bool,
     pub url: Option<WebhookUrl>,
     pub headers: Vec<Header>,
-    /// Valid when they were read, the current one first, then from newest to oldest.
+    /// The secrets that were valid when they were read: the current secret first, then from newest to oldest.
     pub secrets: Vec<StoredSigningSecret>,
-    /// `None`: the deployment's default.
+    /// `None` for the default timeout of the deployment.
     pub timeout: Option<Duration>,
     /// True if messages are signed.
     pub signing: bool,
 }
 
-/// A signing secret: `whsec_` and base64.
+/// A signing secret as text: `whsec_` and base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSigningSecret {
     pub secret: SecretText,
-    /// When it expires; `None`: it is the current one.
+    /// When the secret expires; `None` for the current secret.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl StoredWebhook {
-    /// The secrets that sign a message at `now`, the current one first. Empty if messages are not signed.
+    /// The secrets that sign a message at `now`, the current secret first. Empty if messages are not signed.
     pub fn live_secrets(&self, now: DateTime<Utc>) -> impl Iterator<Item = &SecretText> {
         self.secrets
             .iter()
@@ -47,7 +47,7 @@ impl StoredWebhook {
     }
 }
 
-/// The webhook of an endpoint; `None`: its config was removed.
+/// The webhook of an endpoint; `None` if its push config was removed.
 pub async fn webhook_endpoint(
     db: &Db,
     keyring: &Keyring,

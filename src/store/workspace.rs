@@ -1,4 +1,4 @@
-//! Reads the table `sessions` as the operator workspace. Only `accept` inserts rows.
+//! The operator workspace, read from the table `sessions`. Only `accept` inserts rows.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use super::Db;
 use crate::domain::names::{AgentId, SessionId, TenantId, UserId};
 use crate::domain::workspace::{ActiveConversation, ActiveConversations, MAX_LISTED};
 
-/// A snapshot of the database, as `pg_snapshot` prints it. Valid on one server and its standbys.
+/// A transaction snapshot in the text form of `pg_snapshot`. Valid on one server and its standbys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(String);
 
-/// The changes, and the snapshot to continue from.
+/// The tenants with changes, and the snapshot from which to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     pub tenants: Vec<TenantId>,
     pub until: Snapshot,
 }
 
-/// The tenants whose workspace may have changed since the snapshot; with `None`, only returns the current snapshot. Never misses
-/// a change, however late its transaction commits.
+/// The tenants whose workspace may have changed since the snapshot; if it is `None`, only the current snapshot. Never misses
+/// a change, even if a transaction commits late.
 pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error> {
     let row = sqlx::query!(
         r#"-- workspace::changes
@@ -35,7 +35,7 @@ pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error
     Ok(Changes { tenants, until: Snapshot(row.until) })
 }
 
-/// The workspaces of these tenants in one snapshot.
+/// The workspaces of these tenants, read in one snapshot.
 pub async fn active(db: &Db, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
     let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
     let rows = sqlx::query!(
@@ -77,7 +77,7 @@ fn listed(
     conversations.collect()
 }
 
-/// The number of conversations in the workspaces of all tenants.
+/// The number of conversations in the workspaces of all tenants together.
 pub async fn count_of_all(db: &Db) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- workspace::count_of_all

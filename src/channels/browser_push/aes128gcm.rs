@@ -1,8 +1,8 @@
-//! The content coding `aes128gcm` of a push message: RFC 8291 over RFC 8188, in one record.
+//! Encrypts a push message with the content coding `aes128gcm` (RFC 8291, based on RFC 8188) in one record.
 //!
-//! Uses ring, which also checks the browser's key at registration. The `web-push` crate is used only to sign: it encrypts with
-//! OpenSSL 3, which converts each key twice and checks the browser's key with another multiplication, and so takes three
-//! times as long.
+//! Encrypts with ring, which also checks the browser's key at registration. The `web-push` crate only signs tokens. Its
+//! encryption is three times slower, because OpenSSL 3 converts each key twice and checks the browser's key with an extra
+//! multiplication.
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -14,16 +14,17 @@ use zeroize::Zeroizing;
 use crate::domain::push_subscription::{BrowserKeys, PublicPoint};
 
 pub(super) const NAME: &str = "aes128gcm";
-/// Every push service accepts bodies of this size (RFC 8030, 7.2); the one record is no longer.
+/// Maximum size of a message body in bytes. Every push service accepts it (RFC 8030, 7.2).
 const RECORD_BYTES: u32 = 4096;
-/// Texts are padded to a multiple of this, so that a body's length reveals less.
+/// Texts are padded to a multiple of 128 bytes, so that the length of a body reveals less.
 const BLOCK_BYTES: usize = 128;
-/// Ends the text in the last record; zeros follow (RFC 8188, 2).
+/// The delimiter after the text in the last record. Zero bytes follow as padding (RFC 8188, 2).
 const LAST_RECORD: u8 = 2;
 const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
-/// Salt, record size, length of the key id and the key id, which is the sender's public key (RFC 8291, 4).
+/// The header consists of the salt, the record size, the length of the key id, and the key id, which is the sender's public
+/// key (RFC 8291, 4).
 const HEADER_BYTES: usize = SALT_BYTES + 4 + 1 + POINT_BYTES as usize;
 const POINT_BYTES: u8 = 65;
 
@@ -38,13 +39,13 @@ impl From<Unspecified> for EncryptionError {
     }
 }
 
-/// True if the point is on the curve, so that a secret can be agreed on with the owner of the key.
+/// True if the point is on the curve P-256, so that it can be used for key agreement.
 pub fn is_public_key(point: &PublicPoint) -> bool {
     let Ok(own) = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()) else { return false };
     agree_ephemeral(own, &UnparsedPublicKey::new(&ECDH_P256, point), |_secret| ()).is_ok()
 }
 
-/// The body of a message that only the browser with these keys can read. Each has a new key pair and salt.
+/// Encrypts a text that only the browser with these keys can decrypt. Each call uses a new key pair and salt.
 pub(super) fn encrypt(browser: &BrowserKeys, text: &[u8]) -> Result<Vec<u8>, EncryptionError> {
     let random = SystemRandom::new();
     let own = EphemeralPrivateKey::generate(&ECDH_P256, &random)?;
@@ -55,7 +56,7 @@ pub(super) fn encrypt(browser: &BrowserKeys, text: &[u8]) -> Result<Vec<u8>, Enc
     agree_ephemeral(own, &theirs, |secret| seal(secret, &sender, browser, salt, text))?
 }
 
-/// The steps after the key agreement, which are deterministic.
+/// Derives the content key and encrypts. The result depends only on the arguments.
 fn seal(
     secret: &[u8],
     sender: &PublicPoint,
@@ -74,7 +75,7 @@ fn seal(
         .extract(secret)
         .expand(&[b"WebPush: info\0", &browser.p256dh, sender], HKDF_SHA256)?
         .fill(&mut *keying)?;
-    // RFC 8188, 2.2 and 2.3; the first record's number is zero, which leaves the nonce unchanged.
+    // RFC 8188, 2.2 and 2.3. The number of the first record is zero, so the nonce is used unchanged.
     let key = Salt::new(HKDF_SHA256, &salt).extract(&*keying);
     let mut nonce = [0; NONCE_BYTES];
     key.expand(&[b"Content-Encoding: nonce\0"], NonceBytes)?.fill(&mut nonce)?;
@@ -115,7 +116,7 @@ mod tests {
         URL_SAFE_NO_PAD.decode(text).unwrap().try_into().unwrap()
     }
 
-    /// RFC 8291, appendix A: the browser's private key, and its public half.
+    /// The browser's private key and public key from RFC 8291, appendix A.
     const BROWSER: [&str; 2] = [
         "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94",
         "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
@@ -126,9 +127,10 @@ mod tests {
         (EcKeyComponents::new(bytes::<32>(BROWSER[0]).to_vec(), keys.p256dh.to_vec()), keys)
     }
 
-    /// The standard's message has no padding, so the tag differs, because it covers the padding; the rest is equal.
+    /// The example of RFC 8291 has no padding. The tag covers the padding, so only the padding and the tag differ from the
+    /// example.
     #[test]
-    fn encrypts_the_standards_message_as_published() {
+    fn encrypts_the_example_of_rfc_8291() {
         let (key, browser) = browser();
         let sender = bytes("BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8");
         let secret: [u8; 32] = bytes("kyrL1jIIOHEzg3sM2ZWRHDRB62YACZhhSlknJ672kSs");
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn only_its_browser_reads_a_message_and_padding_hides_its_length() {
+    fn only_the_recipient_decrypts_a_message_and_padding_hides_its_length() {
         let (key, browser) = browser();
         for (length, blocks) in [(1, 1), (127, 1), (128, 2), (MAX_JSON_BYTES, 22), (3_967, 31)] {
             let text = vec![b'x'; length];
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_text_for_two_records_and_a_browser_without_a_valid_key() {
+    fn rejects_a_text_over_one_record_and_an_invalid_browser_key() {
         let (_, mut browser) = browser();
         assert_eq!(encrypt(&browser, &[b'x'; 3_968]), Err(EncryptionError));
         browser.p256dh[64] ^= 1;

@@ -1,4 +1,4 @@
-//! The meaning of push service responses (RFC 8030, RFC 8292, and vendors' own codes).
+//! Interprets the responses of push services (RFC 8030, RFC 8292, and codes of vendors).
 
 use std::time::Duration;
 
@@ -8,17 +8,19 @@ use http::{HeaderMap, StatusCode};
 
 use crate::domain::delivery::Outcome;
 
-/// Used if a service asks for a pause without a length.
+/// The pause if a push service asks for a pause without a duration.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// Pause of a subscription after a service rejects our token (401, 403): the first message after it is a probe.
+/// How long a subscription pauses after a push service rejects our token (401, 403). The first message after the pause is a
+/// probe.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
-/// Longest pause that a service can ask for; if it needs longer, it asks again.
+/// The longest pause that a push service can ask for. A service that needs a longer pause can ask again.
 const MAX_PAUSE: Duration = Duration::from_mins(15);
 
 /// Windows' push service sends 406 instead of 429.
 const WINDOWS: &str = ".notify.windows.com";
 
-/// How vendors report that the browser subscribed with another VAPID key; none has a code for only this.
+/// The texts by which vendors report that the browser subscribed with another VAPID key. No vendor has a status code for this
+/// error alone.
 const KEY_MISMATCHES: [&str; 5] = [
     // Mozilla, 401.
     "vapid public key mismatch",
@@ -32,17 +34,17 @@ const KEY_MISMATCHES: [&str; 5] = [
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The service has the message and will try to deliver it.
+    /// The push service has accepted the message and will try to deliver it.
     Accepted,
     Gone,
     TooLarge,
-    /// Do not send to this subscription for this long.
+    /// The push service accepts no message for this subscription until the pause is over.
     Throttled(Duration),
     /// The browser has subscribed with another VAPID key.
     KeyMismatch,
-    /// The service rejects our token (401, 403) and would also reject the next message.
+    /// The push service rejects our token (401, 403) and would also reject the next message.
     NotBelieved,
-    /// The service rejects the message or its URL (400). The subscriber may have made that up, so this pauses nothing.
+    /// The push service rejects the message or the URL (400). The subscriber may have invented the URL, so nothing is paused.
     Malformed,
     Redirect,
     Other,
@@ -76,7 +78,7 @@ impl Meaning {
         }
     }
 
-    /// Send nothing to the subscription for this long; `None`: the response asks for no pause.
+    /// How long to send nothing to the subscription; `None` if the response asks for no pause.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Throttled(pause) => Some(pause),
@@ -91,7 +93,7 @@ impl Meaning {
         }
     }
 
-    /// Shown with the response to users who inspect the delivery.
+    /// The explanation that users see with the response when they inspect the delivery.
     pub(super) const fn note(self) -> Option<&'static str> {
         match self {
             Self::KeyMismatch => Some("The browser subscribed with another VAPID key; it must subscribe again."),
@@ -107,7 +109,7 @@ fn names_a_key_mismatch(body: &[u8]) -> bool {
     KEY_MISMATCHES.iter().any(|words| body.contains(words))
 }
 
-/// The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3), within bounds.
+/// The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3): from 1 s to [`MAX_PAUSE`].
 fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
     let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = asked.and_then(|text| match text.parse::<u64>() {
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_follows_retry_after_within_bounds() {
+    fn retry_after_determines_the_pause_within_bounds() {
         let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
         for (value, seconds) in [
             ("7", 7),

@@ -1,7 +1,7 @@
 //! Encrypts and signs messages for browsers.
 //!
-//! A message takes about 0.1 ms of CPU time, which must not delay the threads that
-//! wait for sockets. So a pool of threads, one per core, encrypts messages in batches.
+//! Encrypting a message takes about 0.1 ms of CPU time, which must not block the threads that wait for sockets. So a pool
+//! with one thread per core encrypts messages in batches.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ pub(super) struct PushMessage {
 /// An encrypted message with its VAPID token.
 pub struct EncryptedMessage {
     pub(super) body: Bytes,
-    /// The value of `Authorization`.
+    /// The value of the header `Authorization`.
     pub(super) authorization: Arc<str>,
     pub(super) ttl_seconds: u32,
     pub(super) topic: Option<String>,
@@ -49,14 +49,14 @@ pub(super) fn encrypt(keys: &VapidKeys, message: PushMessage) -> Result<Encrypte
     Ok(EncryptedMessage { body: body.into(), authorization, ttl_seconds, topic })
 }
 
-/// The queue of messages and the threads that encrypt them. It holds at most one message per attempt.
+/// The queue of messages and the threads that encrypt them. The queue holds at most one message per attempt.
 pub(super) struct EncryptionPool {
     keys: VapidKeys,
     max_threads: usize,
     queued: Mutex<Queued>,
 }
 
-/// A message, and the channel for its encrypted form.
+/// A message, and the sender that returns the encrypted message.
 type Job = (PushMessage, oneshot::Sender<Result<EncryptedMessage, EncryptError>>);
 
 #[derive(Default)]
@@ -93,7 +93,7 @@ impl EncryptionPool {
         };
         if needs_thread {
             let encryption_pool = Arc::clone(self);
-            // It ends when the queue is empty; callers wait for their own message.
+            // Not awaited: the thread ends when the queue is empty, and each caller waits for its own message.
             drop(tokio::task::spawn_blocking(move || encryption_pool.work()));
         }
         answer.await.unwrap_or(Err(EncryptError))
@@ -103,13 +103,14 @@ impl EncryptionPool {
         let _guard = ThreadGuard(self);
         while let Some(batch) = self.take() {
             for (message, encrypted) in batch.into_iter().filter(|(_, encrypted)| !encrypted.is_closed()) {
-                // It fails only if the caller has gone.
+                // Sending fails only if the caller no longer waits.
                 drop(encrypted.send(encrypt(&self.keys, message)));
             }
         }
     }
 
-    /// `None`: the queue is empty. The thread count is reduced under the same lock, so that the next caller starts a thread.
+    /// Takes a batch from the queue. If the queue is empty, returns `None` and reduces the thread count under the same lock,
+    /// so that the next caller starts a thread.
     fn take(&self) -> Option<Vec<Job>> {
         let mut queued = self.queued();
         let count = queued.jobs.len().min(BATCH);
@@ -121,7 +122,7 @@ impl EncryptionPool {
     }
 
     fn queued(&self) -> MutexGuard<'_, Queued> {
-        // A panic leaves the messages complete.
+        // A panic leaves the queue consistent, so a poisoned lock can be used.
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The browser push channel: an encrypted message to one browser, through the push service of its vendor.
+//! The browser push channel: sends an encrypted message to one browser through the push service of the browser's vendor.
 //!
 //! One call is one attempt. When a push service rejects a message or asks for a pause, the attempt reports how long to pause
 //! the subscription; the caller stores the pause, because it applies to all processes.
@@ -38,7 +38,7 @@ use crate::domain::push_hosts::PushHosts;
 use crate::domain::push_subscription::PushSubscription;
 use crate::telemetry::metrics::{Metrics, RefusalReason};
 
-/// A test message that users send to themselves is useless later.
+/// How long a push service keeps a test message for an offline browser. Users send it to themselves and expect it at once.
 const TEST_TTL: Duration = Duration::from_mins(1);
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
@@ -50,7 +50,8 @@ const TOPIC: HeaderName = HeaderName::from_static("topic");
 pub struct Settings {
     pub keys: VapidKeys,
     pub hosts: PushHosts,
-    /// How long a push service keeps a message for an offline browser; never zero, because some services then drop it at once.
+    /// How long a push service keeps a message for an offline browser. Never zero, because some push services would then drop
+    /// the message at once.
     pub ttl: Duration,
 }
 
@@ -63,7 +64,7 @@ pub struct Recipient {
     target: Target,
 }
 
-/// Shows the endpoint as logs name it.
+/// Shows the endpoint in the form that logs use.
 impl std::fmt::Debug for Recipient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Recipient({})", self.subscription.endpoint)
@@ -86,9 +87,9 @@ impl Recipient {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     pub attempt: Attempt,
-    /// The browser subscribed with another VAPID key: no message can reach it any more.
+    /// True if the browser subscribed with another VAPID key, so that no message can reach it any more.
     pub key_mismatch: bool,
-    /// Send nothing to the subscription for this long; `None`: the push service asks for no pause.
+    /// How long to send nothing to the subscription; `None` if the push service asks for no pause.
     pub pause: Option<Duration>,
 }
 
@@ -99,7 +100,7 @@ impl Sent {
     }
 }
 
-/// Sends to browsers. Cheap to clone; clones share tokens.
+/// Sends messages to browsers. Cheap to clone; all clones share the cached tokens.
 #[derive(Debug, Clone)]
 pub struct PushSender(Arc<Shared>);
 
@@ -152,7 +153,7 @@ impl PushSender {
         sent
     }
 
-    /// The encrypted message, or the attempt that records why it cannot be sent. Sends nothing.
+    /// Encrypts the message. If that is not possible, returns the attempt that records why. Sends nothing.
     pub async fn encrypt(
         &self,
         recipient: &Arc<Recipient>,
@@ -211,7 +212,7 @@ impl PushSender {
         Sent { attempt, key_mismatch: meaning == Meaning::KeyMismatch, pause: meaning.pause() }
     }
 
-    /// Counts and logs a rejection, and removes a rejected token from the cache.
+    /// Counts and logs a rejection. If the push service rejected a token, removes the token from the cache.
     fn learn(&self, recipient: &Recipient, meaning: Meaning) {
         let endpoint = &recipient.subscription.endpoint;
         let metrics = &self.0.metrics;

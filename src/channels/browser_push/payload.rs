@@ -9,7 +9,7 @@ use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{SessionId, TenantId, UserId};
 
-/// Longest JSON, in bytes. RFC 8291 allows 3,993; the bridge to Firefox for Android rejects more than 2,815.
+/// Maximum size of the JSON in bytes. RFC 8291 allows 3,993, but the bridge to Firefox for Android rejects more than 2,815.
 pub const MAX_JSON_BYTES: usize = 2_800;
 
 const ELLIPSIS: &str = "…";
@@ -47,7 +47,7 @@ struct PayloadJson<'a> {
 }
 
 impl Notice {
-    /// The notification for an event; `None` if the event has none.
+    /// The notification for an event; `None` if events of this type do not notify users.
     pub fn of(event: &StoredEvent) -> Option<Self> {
         let (kind, body) = match event.event_type {
             EventType::SessionAssigned => (Kind::SessionAssigned, "You have new session assigned.".to_owned()),
@@ -72,7 +72,7 @@ impl Notice {
         self.kind == Kind::Test
     }
 
-    /// The JSON, with the text shortened to fit.
+    /// The notification as JSON. The text is shortened so that the JSON fits [`MAX_JSON_BYTES`].
     pub(super) fn json(&self, sent_at: DateTime<Utc>) -> Vec<u8> {
         let whole = self.write(&self.body, sent_at);
         if whole.len() <= MAX_JSON_BYTES {
@@ -83,8 +83,8 @@ impl Notice {
         self.write(&format!("{kept}{ELLIPSIS}"), sent_at)
     }
 
-    /// By topic, a push service replaces a waiting message with a newer one: a user who opens a laptop again needs only the
-    /// newest per session. Letters and digits only, because some services accept nothing else.
+    /// The topic of the message. A push service replaces a waiting message by a newer message with the same topic, so a user
+    /// who opens a laptop sees only the newest notification per session. Some push services accept only letters and digits.
     pub(super) fn topic(&self, tenant: &TenantId, user: &UserId) -> Option<String> {
         let (session, _) = self.about.as_ref().filter(|_| self.kind == Kind::UserMessage)?;
         let mut hash = Sha256::new();
@@ -113,13 +113,13 @@ impl Notice {
             event_id: self.about.as_ref().map(|(_, event)| *event),
             sent_at: sent_at.to_rfc3339_opts(SecondsFormat::Millis, true),
         };
-        // Only texts and numbers: this cannot fail, and an empty message is not sent.
+        // Numbers and strings always serialize, so this cannot fail. An empty message would not be sent.
         serde_json::to_vec(&payload).unwrap_or_default()
     }
 }
 
-/// The beginning of a text that takes at most `budget` bytes inside a JSON string. Does not end with a character that
-/// joins the next one.
+/// The longest beginning of a text that takes at most `budget` bytes inside a JSON string. Does not end with a character that
+/// joins the next character.
 fn cut(text: &str, budget: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(at, character)| {
@@ -129,7 +129,7 @@ fn cut(text: &str, budget: usize) -> &str {
     text[..end.unwrap_or(text.len())].trim_end_matches(binds)
 }
 
-/// As `serde_json` escapes them.
+/// The number of bytes of a character after `serde_json` escaped it.
 fn json_bytes(character: char) -> usize {
     match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_belongs_to_one_user_and_one_session() {
+    fn each_user_and_session_has_its_own_topic() {
         let (acme, other) = (TenantId::from_stored("acme".into()), TenantId::from_stored("other".into()));
         let (one, two) = (UserId::from_stored("user-1".into()), UserId::from_stored("user-2".into()));
         let topic = message("a").topic(&acme, &one).unwrap();

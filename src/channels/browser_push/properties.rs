@@ -1,4 +1,4 @@
-//! Properties of every subscription and of every response of a push service; `crate::fuzzing` runs them.
+//! Properties of every subscription and of every response of a push service. `crate::fuzzing` runs them.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -27,7 +27,7 @@ static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
     VapidKeys::new(key, Vec::new(), "mailto:ops@example.com".to_owned())
 });
 
-/// Each part of its endpoint is recognizable in other text.
+/// A subscription whose endpoint has no part that occurs in other text by chance.
 static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     // The base point of P-256.
     let point = "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
@@ -37,7 +37,7 @@ static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     NewSubscription::parse(body, &hosts, is_public_key).unwrap_or_else(|faults| panic!("{faults:?}")).subscription
 });
 
-/// Parses the bytes as a browser's subscription.
+/// Parses the bytes as a browser's subscription and checks what it accepts.
 pub fn subscription(input: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
     let hosts = PushHosts::new(Vec::new(), false);
@@ -58,7 +58,7 @@ pub fn subscription(input: &[u8]) {
     }
 }
 
-/// Every accepted subscription can receive a message.
+/// Checks that a message can be encrypted for every accepted subscription.
 fn assert_encrypted_for(subscription: PushSubscription) {
     let names = (TenantId::from_stored("acme".to_owned()), UserId::from_stored("user-7".to_owned()));
     let recipient = Recipient::new(names.0, names.1, subscription, KEYS.current().id().to_owned());
@@ -74,7 +74,8 @@ fn assert_encrypted_for(subscription: PushSubscription) {
     assert!(super::headers(&encrypted).is_ok() && !encrypted.body.is_empty());
 }
 
-/// Two bytes are the status and one selects the host; then come the value of `Retry-After`, a zero byte, and the body.
+/// Interprets the input as a response: two bytes are the status, one byte selects the host, then follow the value of
+/// `Retry-After`, a zero byte, and the body.
 pub fn answer(input: &[u8]) {
     let Some(([high, low, host], rest)) = input.split_first_chunk::<3>() else { return };
     let Ok(status) = StatusCode::from_u16(100 + u16::from_be_bytes([*high, *low]) % 900) else { return };

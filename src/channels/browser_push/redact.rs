@@ -1,11 +1,11 @@
-//! Removes the endpoint and our token from responses: a service may echo them, and responses are stored and shown.
+//! Removes the endpoint and our token from responses, because a push service may echo them, and responses are stored and shown.
 
 use crate::channels::Redactor;
 use crate::domain::push_subscription::PushSubscription;
 use crate::domain::secret_text::SecretText;
 
 const REDACTED: &str = "[redacted]";
-/// Shorter parts of a path are common words, not secrets.
+/// Path segments with fewer bytes are common words, not secrets.
 const SHORTEST: usize = 8;
 
 /// Finds every part of the endpoint that identifies the browser, and the secret parts of the token in `Authorization`.
@@ -30,7 +30,7 @@ mod tests {
     use crate::domain::push_subscription::BrowserKeys;
 
     #[test]
-    fn removes_every_part_of_an_endpoint_and_the_token() {
+    fn removes_the_token_and_every_part_of_an_endpoint() {
         let hosts = PushHosts::new(Vec::new(), false);
         let text = "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHsecret?token=aB%2fsecret2";
         let keys = BrowserKeys { p256dh: [4; 65], auth: Zeroizing::new([1; 16]) };

@@ -1,4 +1,5 @@
-//! VAPID (RFC 8292): identifies this deployment to push services. A token is signed for an origin, not for a message.
+//! VAPID (RFC 8292) identifies this deployment to push services by a signed token. A token is valid for an origin, not for
+//! one message.
 //!
 //! Signing costs far more than encrypting a message, so one token serves all endpoints of its origin for hours.
 
@@ -16,13 +17,13 @@ use web_push::{PartialVapidSignatureBuilder, SubscriptionInfo, VapidSignatureBui
 
 use crate::domain::push_endpoint::PushEndpoint;
 
-/// How long a token is valid; services reject more than 24 h.
+/// How long a token is valid. Push services reject tokens that are valid for more than 24 h.
 const LIFE: TimeDelta = TimeDelta::hours(12);
-/// A token with less validity than this is replaced, long before a wrong clock could matter.
+/// A token that is valid for less than 6 h is replaced, so that a wrong clock does not make it invalid.
 const RENEW_BELOW: TimeDelta = TimeDelta::hours(6);
-/// Cached tokens. There are five vendors; one of them has an unlimited number of hosts.
+/// Maximum number of cached tokens. There are five vendors, but one of them has an unlimited number of hosts.
 const MAX_TOKENS: usize = 1_000;
-/// Bytes of a P-256 private key.
+/// Size of a P-256 private key in bytes.
 const SCALAR_BYTES: usize = 32;
 
 /// Why a text is not a private key.
@@ -39,7 +40,8 @@ pub enum VapidKeyError {
 #[error("a VAPID token could not be signed")]
 pub(super) struct SigningError;
 
-/// A key pair. Secret: `Debug` shows only its id. A clone derives the public key again, which takes as long as a message.
+/// A VAPID key pair. `Debug` shows only the id of the key. Cloning derives the public key again, which takes as long as
+/// encrypting a message.
 #[derive(Clone)]
 pub struct VapidKey {
     id: String,
@@ -54,19 +56,19 @@ impl fmt::Debug for VapidKey {
 }
 
 impl VapidKey {
-    /// The 32 bytes of the private key as base64url, padded or not.
+    /// Parses the 32 bytes of a private key from base64url, with or without padding.
     pub fn from_base64(text: &str) -> Result<Self, VapidKeyError> {
         let text = text.trim_end_matches('=');
-        // The crate panics at other lengths.
+        // The `web-push` crate panics if the key does not have 32 bytes.
         if URL_SAFE_NO_PAD.decode(text).is_ok_and(|scalar| scalar.len() != SCALAR_BYTES) {
             return Err(VapidKeyError::Base64);
         }
         VapidSignatureBuilder::from_base64_no_sub(text).map(Self::new).map_err(|_invalid| VapidKeyError::Base64)
     }
 
-    /// SEC1 (`BEGIN EC PRIVATE KEY`) or PKCS#8 (`BEGIN PRIVATE KEY`).
+    /// Parses a private key in PEM form: SEC1 (`BEGIN EC PRIVATE KEY`) or PKCS#8 (`BEGIN PRIVATE KEY`).
     pub fn from_pem(pem: &str) -> Result<Self, VapidKeyError> {
-        // As above, for a key of a longer curve.
+        // The `web-push` crate also panics on the key of a longer curve.
         if PrivateSec1KeyDer::from_pem_slice(pem.as_bytes()).is_ok_and(|key| !is_p256(key.secret_sec1_der())) {
             return Err(VapidKeyError::Pem);
         }
@@ -80,7 +82,7 @@ impl VapidKey {
         Self { id, public_key: URL_SAFE_NO_PAD.encode(point), signer }
     }
 
-    /// Subscriptions store this id: 16 hex digits of the public key's hash.
+    /// The id of the key, which subscriptions store: the first 16 hex digits of the public key's hash.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -91,13 +93,13 @@ impl VapidKey {
     }
 }
 
-/// True if an `ECPrivateKey` (RFC 5915, 3) holds a private key of P-256's length: version 1, then the octets.
+/// True if an `ECPrivateKey` (RFC 5915, 3) starts with version 1 and a private key of 32 bytes, the length in P-256.
 fn is_p256(der: &[u8]) -> bool {
     let version_and_length = [2, 1, 1, 4, 32];
     der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)
 }
 
-/// The keys of a deployment, and the tokens that they signed.
+/// The VAPID keys of a deployment, and the cached tokens that they signed.
 pub struct VapidKeys {
     current: VapidKey,
     retired: Vec<VapidKey>,
@@ -117,8 +119,8 @@ impl fmt::Debug for VapidKeys {
 }
 
 impl VapidKeys {
-    /// New subscriptions use `current`; `retired` keys still sign for subscriptions made with them. `subject` is the
-    /// operator's contact for push services: a `mailto:` or an `https:` URI.
+    /// New subscriptions use the `current` key. The `retired` keys still sign for the subscriptions that browsers made with
+    /// them. `subject` is the operator's contact for push services: a `mailto:` or an `https:` URI.
     pub fn new(current: VapidKey, retired: Vec<VapidKey>, subject: String) -> Self {
         Self { current, retired, subject, tokens: Mutex::default() }
     }
@@ -131,8 +133,8 @@ impl VapidKeys {
         std::iter::once(&self.current).chain(&self.retired).find(|key| key.id == id)
     }
 
-    /// The value of `Authorization` for the endpoint's origin (RFC 8292, 3): the public key, and a token, cached or newly
-    /// signed. Signing takes up to half a millisecond.
+    /// The value of the header `Authorization` for the endpoint's origin (RFC 8292, 3): a token and the public key. The token
+    /// comes from the cache or is newly signed. Signing takes up to 0.5 ms.
     pub(super) fn authorization(
         &self,
         key: &VapidKey,
@@ -145,10 +147,10 @@ impl VapidKeys {
             return Ok(Arc::clone(&token.authorization));
         }
         let expires_at = now + LIFE;
-        // The crate reads only the endpoint of a subscription, for the audience below.
+        // The `web-push` crate reads only the endpoint, to derive the audience, which is replaced below.
         let info = SubscriptionInfo::new(origin.as_str(), "", "");
         let mut builder = key.signer.clone().add_sub_info(&info);
-        // The crate's default audience lacks the port, and its default subject is another address.
+        // The default audience of the `web-push` crate lacks the port, and its default subject is not our contact.
         builder.add_claim("aud", origin);
         builder.add_claim("sub", self.subject.as_str());
         builder.add_claim("exp", expires_at.timestamp());
@@ -162,13 +164,13 @@ impl VapidKeys {
         Ok(authorization)
     }
 
-    /// Removes a token that its origin rejected; the next message gets a new one.
+    /// Removes a token that a push service rejected. The next message gets a new token.
     pub(super) fn forget(&self, key: &VapidKey, endpoint: &PushEndpoint) {
         self.tokens().remove(&(key.id.clone(), endpoint.origin()));
     }
 
     fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Token>> {
-        // A panic leaves the tokens complete.
+        // A panic leaves the cache consistent, so a poisoned lock can be used.
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
     use crate::domain::push_hosts::{PushHost, PushHosts};
 
-    /// A pair made by another implementation.
+    /// A key pair that another implementation generated.
     const PUBLIC: &str = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4";
     const PRIVATE: &str = "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY";
 
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_a_public_key_and_an_id() {
+    fn derives_the_public_key_and_the_id_of_a_key() {
         let key = VapidKey::from_base64(&format!("{PRIVATE}=")).unwrap();
         assert_eq!(key.public_key(), PUBLIC);
         assert_eq!(key.id().len(), 16);
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_serves_its_origin_until_six_hours_before_it_expires() {
+    fn a_token_is_reused_until_six_hours_before_it_expires() {
         let keys = keys();
         let first = token(&keys, "https://fcm.googleapis.com/wp/a", at(0));
         assert_eq!(token(&keys, "https://fcm.googleapis.com/wp/b", at(6)), first);

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 connection without a task: it is polled only while a request waits for its response.
+//! An HTTP/1.1 connection without its own task. A request polls it while it waits for the response.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use hyper::client::conn::http1;
 
 use super::Stream;
 
-/// The longest accepted response head, in bytes, as in Node: a longer one counts as invalid HTTP. Also the most that one
-/// read of a body takes.
+/// The longest accepted response head in bytes, as in Node. A longer head counts as invalid HTTP. Also the maximum size of
+/// one read of a response body.
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(super) struct Http1<S: Stream> {
@@ -30,19 +30,19 @@ impl<S: Stream> Http1<S> {
         Ok(Box::new(Self { requests, driver, ended: false, origin, peer }))
     }
 
-    /// Writes the request and reads the response as far as possible now. Wakes `context` when more is possible. Returns
-    /// true if the connection has ended; the request's future or the response body reports the reason.
+    /// Writes the request and reads the response without blocking. Wakes `context` when more is possible. Returns true if the
+    /// connection has ended; the request's future or the response body then reports the reason.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) -> bool {
         self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
         self.ended
     }
 
-    /// True if it can accept a request, as far as known on this side.
+    /// True if the connection can accept a request, as far as this side knows.
     pub(super) fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
         !self.drive(context) && self.requests.is_ready()
     }
 
-    /// True if it can be pooled for another request. A pooled connection wakes no task.
+    /// True if the connection can be pooled for another request. A pooled connection wakes no task.
     pub(super) fn rests(&mut self) -> bool {
         self.is_ready(&mut Context::from_waker(Waker::noop()))
     }

@@ -1,8 +1,8 @@
-//! Connections that outlive their request.
+//! Connections that can serve more than one request.
 //!
-//! An HTTP/1.1 connection serves one request at a time, and that request polls it ([`http1`]): no task, no channel and no
-//! wake-up of another thread is between an attempt and its socket. Requests share an HTTP/2 connection, which has a task.
-//! ALPN selects the protocol when a connection opens.
+//! An HTTP/1.1 connection serves one request at a time, and the request polls the connection ([`http1`]). So an attempt uses
+//! its socket directly, without a task, a channel or the wake-up of another thread. An HTTP/2 connection has a task, and many
+//! requests share it. ALPN selects the protocol when a connection opens.
 
 mod http1;
 mod pool;
@@ -32,30 +32,30 @@ use super::MAX_TIMEOUT;
 use super::connector::Dial;
 use super::target::Destination;
 
-/// Receive windows of HTTP/2, in bytes: a stream needs at most the part of a body that is read, a connection
+/// Receive windows of HTTP/2 in bytes. A stream needs only the part of the response body that the client reads. A connection
 /// serves many streams.
 const HTTP2_STREAM_WINDOW: u32 = 16 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Pings detect an HTTP/2 connection whose host no longer responds. It is closed after the longest deadline, so that no
-/// attempt fails early because of it.
+/// Pings detect an HTTP/2 connection whose host no longer responds. The connection is closed only after the longest deadline,
+/// so that no attempt fails early.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a request failed; [`classify`](super::classify) maps it to an outcome.
 pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The request of every channel, without a URI and `Host`.
+/// The request that every channel sends, without a URI and without the header `Host`.
 pub(super) type Message = Request<Full<Bytes>>;
 
-/// Writes a message; every call returns the same one. Called when a connection accepts it and not stored, because thousands
-/// of requests wait for their responses at once.
+/// Creates the message; every call returns the same message. A connection calls it when it accepts the request. The message
+/// is not stored, because thousands of requests wait for their responses at once.
 pub(super) type Writer<'a> = &'a (dyn Fn() -> Result<Message, ExchangeError> + Sync);
 
 pub(super) trait Stream: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static {}
 
 impl<S: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static> Stream for S {}
 
-/// Connections over streams `S`, which `C` opens.
+/// A pool of connections over streams `S`, which the connector `C` opens.
 pub(super) struct Connections<C, S: Stream> {
     connector: C,
     pool: Pool<S>,
@@ -64,11 +64,11 @@ pub(super) struct Connections<C, S: Stream> {
 /// A response whose head has arrived and whose body is still to be read.
 pub(super) struct PendingResponse<'a, S: Stream> {
     pub(super) response: Response<AnswerBody<'a, S>>,
-    /// The address of the other side.
+    /// The address of the endpoint.
     pub(super) peer: Option<SocketAddr>,
 }
 
-/// The body of a response. Reading it completely returns its connection to the pool; dropping it earlier closes the
+/// The body of a response. Reading the whole body returns the connection to the pool. Dropping the body earlier closes the
 /// connection (HTTP/1.1) or resets the stream (HTTP/2).
 pub(super) struct AnswerBody<'a, S: Stream> {
     incoming: Incoming,
@@ -77,7 +77,7 @@ pub(super) struct AnswerBody<'a, S: Stream> {
     pool: &'a Pool<S>,
 }
 
-/// The result of a request: the response with its head.
+/// The result of a request: the head of the response, or the error.
 type Head = Result<Response<Incoming>, TrySendError<Message>>;
 
 /// A message that a connection has accepted.
@@ -90,7 +90,7 @@ struct Sent<S: Stream> {
 /// The request failed before a response arrived.
 struct Failed {
     error: ExchangeError,
-    /// True if no byte of the request was written.
+    /// True if no byte of the request was written to the socket.
     unsent: bool,
 }
 
@@ -105,8 +105,8 @@ where
         Self { connector, pool: Pool::new(max_idle) }
     }
 
-    /// Sends a message on a pooled connection, else on a new one. Skips a pooled connection that closed before anything was
-    /// written to it. Dropping the future aborts the request, as dropping the response does.
+    /// Sends a message on a pooled connection, or on a new one. If a pooled connection closed before any byte was written to
+    /// it, tries the next connection. Dropping the future or the response aborts the request.
     pub(super) async fn request(
         &self,
         to: &Destination,
@@ -117,7 +117,7 @@ where
             match self.send(kept, to, write).await {
                 Ok(pending) => return Ok(pending),
                 Err(Failed { error, unsent: false }) => return Err(error),
-                // The pool may offer the same connection again.
+                // Do not retry on a pooled connection: the pool may return the same shared connection again.
                 Err(_unsent) if is_shared => break,
                 Err(_unsent) => {}
             }
@@ -131,7 +131,8 @@ where
         to: &Destination,
         write: Writer<'_>,
     ) -> Result<PendingResponse<'_, S>, ExchangeError> {
-        // Boxed: thousands of requests wait for their response and should not hold the memory for opening a connection.
+        // Boxed, because thousands of requests wait for their responses and should not keep the memory that opening a
+        // connection needs.
         let opened = Box::pin(self.open(to)).await?;
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
@@ -171,7 +172,7 @@ where
             .keep_alive_timeout(MAX_TIMEOUT)
             .handshake(stream)
             .await?;
-        // Not awaited: it ends when no request uses the connection and the pool has dropped it.
+        // Not awaited: the task ends when no request uses the connection and the pool has dropped the connection.
         TokioExecutor::new().execute(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "An HTTP/2 connection ended with an error");
@@ -201,11 +202,12 @@ impl<S: Stream> Sent<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<Incoming>, Failed>> {
-        // The connection first: it completes the response.
+        // Poll the connection first, because polling it completes the response.
         let ended = self.connection.as_mut().is_some_and(|connection| connection.drive(context));
         match self.answer.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(answer.map_err(Failed::from)),
-            // Hyper forgot the message, whether it wrote any of it or not (https://github.com/hyperium/hyper/issues/4122).
+            // hyper lost the message and does not report whether it wrote a part of it
+            // (https://github.com/hyperium/hyper/issues/4122).
             Poll::Pending if ended => {
                 let closed: ExchangeError = io::Error::from(io::ErrorKind::UnexpectedEof).into();
                 Poll::Ready(Err(closed.into()))
@@ -237,7 +239,7 @@ impl<S: Stream> Body for AnswerBody<'_, S> {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if !self.incoming.is_end_stream() {
             if let Some(connection) = &mut self.connection {
-                // The body reports why it ended.
+                // The result is not needed: the response body reports why the connection ended.
                 connection.drive(context);
             }
             let frame = Pin::new(&mut self.incoming).poll_frame(context);

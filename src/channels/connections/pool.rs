@@ -1,4 +1,4 @@
-//! Pools idle connections for some seconds.
+//! Pools idle connections for four seconds.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,16 +16,16 @@ use tokio::time::Instant;
 use super::Stream;
 use super::http1::Http1;
 
-/// How long an idle connection stays open. Common servers close after 5 s (Node). Closing earlier avoids a race: a
-/// server that closes just as a request is sent would waste its only attempt.
+/// How long an idle connection stays open. Common servers close idle connections after 5 s (Node). We close earlier, because
+/// a server that closes the connection just when a request is sent would make the only attempt fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often the pool is swept: a connection that the other side closed stays open here for at most this long.
+/// How often the pool is swept. A connection that the server has closed stays open here for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) struct Pool<S: Stream>(Arc<Shared<S>>);
 
-/// A connection that can send a request.
+/// A pooled connection that can send a request.
 pub(super) enum PooledConnection<S: Stream> {
     Http1(Box<Http1<S>>),
     Http2(Http2),
@@ -50,7 +50,7 @@ struct Hosts<S: Stream> {
 }
 
 struct Host<S: Stream> {
-    /// The longest idle first.
+    /// Sorted by idle time, the longest idle connection first.
     idle: Vec<Idle<S>>,
     shared: Option<Http2>,
 }
@@ -72,7 +72,8 @@ impl<S: Stream> Pool<S> {
         Self(Arc::new(Shared { max_idle, hosts: Mutex::new(hosts) }))
     }
 
-    /// The connection that was used last, unless it is known to be closed. `context` is woken when its state changes.
+    /// Takes the most recently used connection that is not known to be closed. The connection wakes `context` when its state
+    /// changes.
     pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
             let mut kept = self.0.hosts().take(origin)?;
@@ -86,7 +87,7 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Pools a connection whose response has been read completely, if it is reusable.
+    /// Returns a connection to the pool after its response has been read completely, if the connection is reusable.
     pub(super) fn park(&self, mut connection: Box<Http1<S>>) {
         if self.0.max_idle == 0 || !connection.rests() {
             return;
@@ -99,7 +100,7 @@ impl<S: Stream> Pool<S> {
         self.have_swept(hosts);
     }
 
-    /// Makes the connection available to other requests, unless the host already has one.
+    /// Makes an HTTP/2 connection available to other requests, unless the pool already has one for this origin.
     pub(super) fn share(&self, origin: &Arc<str>, connection: &Http2) {
         if self.0.max_idle == 0 {
             return;
@@ -114,7 +115,7 @@ impl<S: Stream> Pool<S> {
 
     fn have_swept(&self, mut hosts: MutexGuard<'_, Hosts<S>>) {
         if !std::mem::replace(&mut hosts.swept, true) {
-            // Not awaited: the task ends with the pool.
+            // Not awaited: the task ends when the pool is dropped.
             TokioExecutor::new().execute(sweep(Arc::downgrade(&self.0)));
         }
     }
@@ -130,7 +131,7 @@ async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
         hosts.swept = !hosts.by_origin.is_empty();
         let done = !hosts.swept;
         drop(hosts);
-        // Closed after the lock is released.
+        // Close the connections only after the lock is released.
         drop(ended);
         if done {
             return;

@@ -1,4 +1,4 @@
-//! Limits concurrent look-ups: in total, and per tenant, so that one tenant's unanswered names do not delay other tenants.
+//! Limits concurrent look-ups in total and per tenant, so that unanswered look-ups of one tenant do not delay other tenants.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,7 +9,7 @@ use crate::domain::names::TenantId;
 
 /// Limits of concurrent look-ups. The API and the workers have separate limits, so that neither waits for the other.
 ///
-/// A name without an answer holds its permit for four seconds and up to six sockets, so the totals are small.
+/// An unanswered look-up holds its permit for four seconds and uses up to six sockets, so the total limits are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupLimits {
     pub total: usize,
@@ -17,21 +17,21 @@ pub struct LookupLimits {
 }
 
 impl LookupLimits {
-    /// For deliveries. Each tenant gets an eighth, so only eight tenants with unanswered names use up all permits. If name
-    /// servers answer within 50 ms, an eighth is 600 names per second.
+    /// The limits for deliveries. A tenant gets an eighth of the permits, so eight tenants with unanswered look-ups can use
+    /// up all permits. If name servers respond within 50 ms, an eighth is enough for 600 names per second.
     pub const WORKERS: Self = Self { total: 256, per_tenant: 32 };
-    /// For URL checks when a config is saved, and for endpoint tests. Users cause both, so a few suffice.
+    /// The limits for endpoint tests and for URL checks when a push config is saved. Users start both, so few permits suffice.
     pub const API: Self = Self { total: 64, per_tenant: 8 };
 }
 
 pub(super) struct Budget {
     per_tenant: usize,
     all: Arc<Semaphore>,
-    /// Tenants whose look-ups run or wait.
+    /// The semaphores of tenants whose look-ups run or wait.
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
-/// Held by a look-up while it runs.
+/// A permit for one look-up, which holds it while it runs.
 pub(super) struct Permit {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
@@ -43,8 +43,8 @@ impl Budget {
         Self { per_tenant, all: Arc::new(Semaphore::new(total)), tenants: Mutex::default() }
     }
 
-    /// Waits for a permit: first the tenant's, then the shared one. Never `None` while the budget lives, because its
-    /// semaphores are not closed. Cancel-safe.
+    /// Waits for a permit of the tenant, then for a shared permit. Returns `None` only if a semaphore is closed, which does
+    /// not happen. Cancel-safe.
     pub(super) async fn permit(&self, tenant: &TenantId) -> Option<Permit> {
         let of_tenant = self.of(tenant).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;

@@ -1,10 +1,10 @@
-//! Resolves host names, and returns addresses only if all addresses of the name are allowed.
+//! Resolves host names. Returns the addresses of a name only if all of them are allowed.
 //!
-//! The HTTP client connects only to the returned addresses. A second look-up between check and connection would let a
-//! name server return another address (DNS rebinding). Knows nothing of HTTP.
+//! The HTTP client connects only to the returned addresses. A second look-up between the check and the connection would let a
+//! name server return another address (DNS rebinding). This module does not depend on HTTP.
 //!
-//! A look-up ends within its deadline and counts towards a total limit and its tenant's limit ([`LookupLimits`]). Answers
-//! and failures are cached briefly, and checked again at each use.
+//! A look-up has a deadline and counts towards a total limit and the tenant's limit ([`LookupLimits`]). Answers and failures
+//! are cached briefly. Cached addresses are checked again at each use.
 
 mod budget;
 mod name_servers;
@@ -32,19 +32,19 @@ use self::budget::Permit;
 use super::guard::{Forbidden, Guard};
 use crate::domain::names::TenantId;
 
-/// Deadline of a look-up: shorter than an attempt's default deadline, so that attempts report what failed.
+/// Deadline of a look-up: shorter than the default deadline of an attempt, so that the attempt can report that DNS failed.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long an answer is cached at most, whatever its TTL: a changed address applies within this time.
+/// Maximum time that an answer is cached, even if its TTL is longer. A changed address applies within this time.
 const MAX_FRESH: Duration = Duration::from_secs(30);
 
-/// How long a failure is cached: many deliveries to a broken name cause one query, and a repaired name soon works again.
+/// How long a failure is cached. Many deliveries to a broken name cause one query, and a repaired name soon works again.
 const FAILURE_FRESH: Duration = Duration::from_secs(2);
 
-/// Cached names, some hundred bytes each.
+/// Maximum number of cached names. Each takes a few hundred bytes.
 const KEPT_NAMES: u64 = 10_000;
 
-/// Addresses used per name; a connection tries them one after another within seconds.
+/// Maximum number of addresses used per name. A connection attempt tries the addresses one after another within seconds.
 const MAX_ADDRESSES: usize = 32;
 
 /// Looks up the addresses of a host name. Uses name servers, except in tests.
@@ -85,12 +85,12 @@ impl From<LookupError> for ResolveError {
     }
 }
 
-/// Why a URL to be saved is not reachable now.
+/// Why a URL cannot be saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VetError {
     #[error("the host is an address that this service does not send to")]
     BlockedAddress,
-    /// Also if the name resolves to such an address: a tenant must not learn which internal names exist.
+    /// Also used if the name resolves to a forbidden address, so that a tenant does not learn which internal names exist.
     #[error("the host name does not resolve to an address that this service sends to")]
     Unresolved,
     #[error("the host name did not resolve in time")]
@@ -99,7 +99,7 @@ pub enum VetError {
 
 type Answer = Result<Arc<[IpAddr]>, LookupError>;
 
-/// Cheap to clone; clones share their look-ups.
+/// Resolves names and checks their addresses. Cheap to clone; all clones share cached answers and running look-ups.
 #[derive(Clone)]
 pub(super) struct GuardedResolver(Arc<Shared>);
 
@@ -108,7 +108,7 @@ struct Shared {
     guard: Guard,
     budget: Budget,
     kept: Cache<String, Kept>,
-    /// Running look-ups by name: all requests for a name share one look-up.
+    /// The running look-ups by name. All requests for the same name share one look-up.
     running: Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>,
 }
 
@@ -127,7 +127,7 @@ impl Expiry<String, Kept> for ByFreshness {
     }
 }
 
-/// Resolves by these name servers; if empty, by those of the system.
+/// Resolves with these name servers; if the list is empty, with those of the operating system.
 pub(super) fn by_name_servers(servers: &[SocketAddr]) -> Lookup {
     name_servers::lookup(servers)
 }
@@ -139,7 +139,7 @@ impl GuardedResolver {
         Self(Arc::new(Shared { lookup, guard, budget, kept, running }))
     }
 
-    /// The allowed addresses of a name. Cancel-safe: the look-up itself continues and keeps its permit until it ends.
+    /// The addresses of a name, if all are allowed. Cancel-safe: the look-up continues and keeps its permit until it ends.
     pub(super) async fn addresses(&self, host: &str, tenant: &TenantId) -> Result<Arc<[IpAddr]>, ResolveError> {
         let addresses = match self.0.kept.get(host).await {
             Some(kept) => kept.answer?,
@@ -172,7 +172,7 @@ impl GuardedResolver {
     async fn begin(&self, host: &str, tenant: &TenantId) -> Result<watch::Receiver<Option<Answer>>, LookupError> {
         let permit = self.0.budget.permit(tenant).await.ok_or(LookupError::Unresolved)?;
         let mut running = self.0.running();
-        // Another delivery may have started while this one waited for its permit.
+        // Another caller may have started a look-up of this name while this caller waited for a permit.
         if let Some(answer) = running.get(host) {
             return Ok(answer.clone());
         }
@@ -212,7 +212,7 @@ struct RunningLookup {
     host: String,
     answer: Option<Answer>,
     sender: watch::Sender<Option<Answer>>,
-    /// Held by the look-up and not by its callers: when callers time out, no more look-ups may start.
+    /// The look-up holds the permit, not its callers, so that callers that time out do not free a permit for more look-ups.
     _permit: Permit,
 }
 
@@ -223,15 +223,15 @@ impl RunningLookup {
 }
 
 impl Drop for RunningLookup {
-    /// Runs even if the look-up panics. Removes the look-up from the map before it sends the answer: a later caller uses
-    /// the cached answer, or looks the name up again.
+    /// Runs even if the look-up panics. Removes the look-up from the map before it sends the answer. A later caller uses the
+    /// cached answer or starts a new look-up.
     fn drop(&mut self) {
         self.shared.running().remove(&self.host);
         self.sender.send_replace(self.answer.take());
     }
 }
 
-/// Addresses to connect to, in order. Port 0 means the URL's port.
+/// The addresses to connect to, in order. Port 0 means the port of the URL.
 pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
 
 /// Creates resolvers for the connections of one tenant.

@@ -1,7 +1,7 @@
-//! Resolves names by `/etc/hosts`, then by name servers: those of the settings, or those of `/etc/resolv.conf`.
+//! Resolves names with `/etc/hosts`, then with name servers from the settings or from `/etc/resolv.conf`.
 //!
-//! Names are absolute: search domains are ignored, and a name of one label is never sent to a name server, because both
-//! would resolve names in the operator's network. This module knows no tenants and no address rules.
+//! Names are absolute. Search domains are ignored, and a name with only one label is never sent to a name server, because
+//! both would find names of the operator's internal network. This module knows neither tenants nor address rules.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +22,21 @@ use super::{Found, Lookup, LookupError};
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
-/// How long one name server may take, including repeated packets, before the next one is queried. Two fit into the deadline
-/// of a look-up.
+/// How long to wait for one name server, including retransmitted packets, before the next is queried. The deadline of a
+/// look-up leaves time for two name servers.
 const SERVER_DEADLINE: Duration = Duration::from_millis(1_900);
 
-/// Further name servers to query after the first, or further queries to the only one.
+/// How many more name servers are queried after the first; if there is only one, how often its query is repeated.
 const RETRIES: usize = 1;
 
-/// Concurrent queries on one TCP connection to a name server, for large answers: more than there are look-ups.
+/// Maximum number of concurrent queries on one TCP connection to a name server, which large answers use. Higher than the
+/// limit of look-ups.
 const MAX_QUERIES_BY_TCP: usize = 1_024;
 
-/// How often the two files are checked: changes apply after this time, without a restart.
+/// How often `/etc/hosts` and `/etc/resolv.conf` are checked. Changes apply within this time, without a restart.
 const CHECK_FILES_EVERY: Duration = Duration::from_secs(5);
 
-/// Resolves names by the settings' name servers; if empty, by those of the system.
+/// Resolves with the name servers of the settings; if the list is empty, with those of the operating system.
 pub(super) fn lookup(servers: &[SocketAddr]) -> Lookup {
     let servers = Arc::new(NameServers::new(servers.to_vec()));
     Arc::new(move |host| {
@@ -45,14 +46,14 @@ pub(super) fn lookup(servers: &[SocketAddr]) -> Lookup {
 }
 
 struct NameServers {
-    /// The name servers in the settings.
+    /// The name servers from the settings.
     own: Vec<SocketAddr>,
     loaded: Mutex<Loaded>,
 }
 
-/// The contents of the files.
+/// The contents of `/etc/hosts` and `/etc/resolv.conf`.
 struct Loaded {
-    /// `None`: there are no name servers.
+    /// `None` if there are no name servers.
     resolver: Option<TokioResolver>,
     hosts: Arc<Hosts>,
     changed: [Option<SystemTime>; 2],
@@ -71,10 +72,10 @@ impl NameServers {
         let (hosts, resolver) = self.current();
         let addresses = in_hosts(&hosts, &name);
         if !addresses.is_empty() {
-            // The file may change at any time.
+            // Not cached, because `/etc/hosts` may change at any time.
             return Ok(Found { addresses, fresh_for: Duration::ZERO });
         }
-        // The library answers `localhost` itself (RFC 6761).
+        // The resolver library resolves `localhost` without a query (RFC 6761).
         if name.num_labels() < 2 && !name.is_localhost() {
             return Err(unresolved(host, &"it has only one label"));
         }
@@ -125,10 +126,10 @@ fn resolver(own: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     let mut options = ResolverOpts::default();
     options.timeout = SERVER_DEADLINE;
     options.attempts = RETRIES;
-    // The caller caches answers, with a limit.
+    // Disabled, because the caller caches answers with a size limit.
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
-    // One server at a time: an unanswered query costs fewer sockets.
+    // Query one name server at a time, so that an unanswered query uses fewer sockets.
     options.num_concurrent_reqs = 1;
     options.max_active_requests = MAX_QUERIES_BY_TCP;
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
@@ -151,7 +152,7 @@ fn in_hosts(hosts: &Hosts, name: &Name) -> Vec<IpAddr> {
         .collect()
 }
 
-/// When each file last changed; `None` if it cannot be read.
+/// When `/etc/resolv.conf` and `/etc/hosts` last changed; `None` for a file that cannot be read.
 fn changed() -> [Option<SystemTime>; 2] {
     [RESOLV_CONF, HOSTS].map(|file| std::fs::metadata(file).and_then(|file| file.modified()).ok())
 }

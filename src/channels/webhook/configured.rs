@@ -4,8 +4,8 @@ use http::HeaderMap;
 
 use crate::domain::push_config::Header;
 
-/// The headers, their values marked sensitive. `None` if HTTP cannot carry a name or value, although it was checked when
-/// it was stored.
+/// Converts the headers and marks their values as sensitive. Returns `None` if HTTP does not allow a name or value, although
+/// both were checked before they were stored.
 pub fn configured_headers(configured: &[Header]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(configured.len());
     for header in configured {

@@ -1,6 +1,6 @@
 //! Explains the result of a test event, and how to fix the endpoint.
 //!
-//! Pure. A hint never contains an address or a secret, and only the origin of a redirect's target.
+//! Has no side effects. A hint never contains an address, a secret, or more than the origin of a redirect's target.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::diagnosis_code::DiagnosisCode;
 use crate::channels::classify::{Failure, TlsFault};
 use crate::channels::measured::Step;
 
-/// Endpoints that take longer are slow; the queue uses the same limit.
+/// Endpoints that take longer to respond are slow. The queue uses the same limit.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What happened, for programs and for readers.
+/// The result of a test event: a code for programs and a hint for users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     pub code: DiagnosisCode,
@@ -32,7 +32,7 @@ impl Diagnosis {
 pub(super) struct Answered<'a> {
     pub(super) status: StatusCode,
     pub(super) total: Duration,
-    /// The origin of a redirect's target, and whether it is also the endpoint's origin.
+    /// The origin of a redirect's target, and true if it is the same as the endpoint's origin.
     pub(super) target: Option<(&'a str, bool)>,
 }
 
@@ -111,7 +111,7 @@ fn redirect(status: u16, target: Option<(&str, bool)>) -> Diagnosis {
     Diagnosis::new(DiagnosisCode::Redirect, hint)
 }
 
-/// The diagnosis of an attempt without a complete response; `timeout` is its deadline.
+/// The diagnosis of an attempt without a complete response. `timeout` is the deadline of the attempt.
 pub(super) fn of_failure(failure: Failure, step: Step, timeout: Duration) -> Diagnosis {
     use DiagnosisCode as Code;
     let seconds = timeout.as_secs_f64();

@@ -1,10 +1,10 @@
-//! The names of diagnoses. They are public: do not remove one or change its meaning.
+//! The codes of diagnoses. They are public: do not remove a code or change its meaning.
 
 use serde::{Serialize, Serializer};
 
 macro_rules! codes {
     ($($name:ident = $text:literal,)+) => {
-        /// The kinds of diagnoses; a closed list.
+        /// The code of a diagnosis. No other codes exist.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum DiagnosisCode {
             $($name,)+
@@ -13,7 +13,7 @@ macro_rules! codes {
         impl DiagnosisCode {
             pub const ALL: [Self; [$($text,)+].len()] = [$(Self::$name,)+];
 
-            /// The name in the API.
+            /// The code as the API returns it.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+

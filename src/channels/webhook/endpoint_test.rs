@@ -1,6 +1,7 @@
 //! An endpoint test: sends one test event at once and reports every step to the endpoint's admin.
 //!
-//! It uses the same path and the same address rules as a delivery. Only a test is timed, and a test is not recorded.
+//! A test sends the event like a delivery, with the same address rules. Only a test measures its steps, and a test is not
+//! recorded.
 
 use std::time::Duration;
 
@@ -18,41 +19,43 @@ use crate::channels::measured::Measured;
 use crate::channels::{HttpClient, MAX_TIMEOUT, Redactor, Timings};
 use crate::domain::delivery::{Delivery, Outcome};
 
-/// How much of a response's body is shown.
+/// How many bytes of a response body are shown.
 pub(super) const MAX_SHOWN_BYTES: usize = 4 * 1024;
 
-/// How many of a response's headers are shown, and how much of each.
+/// How many headers of a response are shown, and how many bytes of each value.
 pub(super) const MAX_SHOWN_HEADERS: usize = 64;
 pub(super) const MAX_SHOWN_VALUE_BYTES: usize = 1024;
 
-/// Headers whose values are URLs: only the origin is shown.
+/// Response headers whose values are URLs. Only the origin of the URL is shown.
 const TARGETS: [HeaderName; 2] = [LOCATION, CONTENT_LOCATION];
-/// Headers whose values are never shown: cookies are secrets, and `Refresh` is another form of redirect.
+/// Response headers whose values are never shown: cookies are secrets, and `Refresh` is another form of redirect.
 const HIDDEN: [HeaderName; 2] = [SET_COOKIE, REFRESH];
 
 /// A test event and its result.
 #[derive(Debug, Clone)]
 pub struct EndpointTest {
     pub outcome: Outcome,
-    /// The headers that were sent; configured ones are marked sensitive.
+    /// The headers of the request. The configured headers are marked as sensitive.
     pub headers: HeaderMap,
-    /// The bytes that were sent and signed.
+    /// The body of the request, as it was signed.
     pub body: Bytes,
-    /// `None`: the endpoint did not respond, or nothing was sent.
+    /// `None` if the endpoint did not respond or nothing was sent.
     pub response: Option<EndpointTestResponse>,
     pub timings: Timings,
     pub diagnosis: Diagnosis,
 }
 
-/// The response as far as it may be shown: only the origin of a redirect's target, and no secret that the endpoint echoed.
+/// The response without the parts that must not be shown: of a redirect's target only the origin, and no secret that the
+/// endpoint echoed.
 #[derive(Debug, Clone)]
 pub struct EndpointTestResponse {
     pub status: StatusCode,
-    /// Names and values, as text.
+    /// Names and values of the headers, as text.
     pub headers: Vec<(String, String)>,
-    /// The beginning, as text. `None` for a redirect, whose body repeats its target, and if no body arrived.
+    /// The beginning of the body, as text. `None` if no body arrived, and for a redirect, because its body repeats the
+    /// redirect's target.
     pub body: Option<String>,
-    /// True if the body was longer.
+    /// True if the body was longer than the part shown.
     pub truncated: bool,
 }
 
@@ -92,7 +95,7 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
     }
 }
 
-/// Ids and names are visible ASCII by their types, so this does not happen.
+/// The response as users see it; `None` if no response arrived.
 fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<EndpointTestResponse> {
     let (status, body, truncated) = match &measured.result {
         Ok(answer) => {
@@ -110,7 +113,7 @@ fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<Endpo
     Some(EndpointTestResponse { status, headers: headers.collect(), body, truncated })
 }
 
-/// The value of a response header without its secrets.
+/// The value of a response header as users see it.
 fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
     if HIDDEN.contains(name) {
         return REDACTED.to_owned();
@@ -121,7 +124,7 @@ fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The origin of a URL in a response, relative to the URL of the request.
+/// The origin of the URL in a response header. A relative URL is resolved against the URL of the request.
 fn origin(url: &Url, value: &HeaderValue) -> Option<String> {
     let target = url.join(str::from_utf8(value.as_bytes()).ok()?).ok()?;
     target.has_host().then(|| target.origin().ascii_serialization())

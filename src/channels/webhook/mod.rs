@@ -1,6 +1,6 @@
 //! The webhook channel: a signed POST to the URL of an agent's push config.
 //!
-//! One call is one attempt. This module does not decide when a delivery is due or what follows from its outcome.
+//! One call is one attempt. This module does not decide when a delivery is due or what happens after its outcome.
 
 mod configured;
 mod diagnosis;
@@ -33,7 +33,7 @@ use super::{HttpClient, MAX_TIMEOUT, Redactor, Target};
 use crate::domain::delivery::{Attempt, AttemptDetail, Delivery, Outcome};
 use crate::domain::trace::SpanId;
 
-/// How much of a response's body is kept.
+/// How many bytes of a response body are stored.
 pub(super) const MAX_EXCERPT_BYTES: usize = 1024;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -44,11 +44,12 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Capacity for our headers and the client's: host, accept and content-length. Exact, because one more doubles the
-/// map, by 1.2 KiB for each request that waits.
+/// Capacity for our own headers and for the headers that the client adds: host, accept and content-length. One more would
+/// double the map's size, by 1.2 KiB for each request that waits.
 const OWN_HEADERS: usize = 12;
 
-/// Headers that frame or route the message. The rules for push configs already reject them; here they are skipped.
+/// Headers that frame or route the message. Configured headers with these names are skipped, although the rules for push
+/// configs already reject them.
 const TRANSPORT_HEADERS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
 
@@ -56,11 +57,11 @@ const TRANSPORT_HEADERS: [&str; 8] =
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub target: Target,
-    /// The configured headers, their values marked sensitive.
+    /// The configured headers. Their values are marked as sensitive.
     pub headers: HeaderMap,
-    /// The valid ones, newest first; if empty, messages are not signed.
+    /// The valid signing secrets, newest first. If empty, messages are not signed.
     pub secrets: Vec<SigningSecret>,
-    /// The deadline of the whole attempt; capped at [`MAX_TIMEOUT`].
+    /// The deadline of the whole attempt, at most [`MAX_TIMEOUT`].
     pub timeout: Duration,
     /// Removes the secrets of these settings from responses.
     pub redactor: Redactor,
@@ -114,7 +115,7 @@ fn answered(endpoint: &Endpoint, answer: &Answer, duration: Duration) -> Attempt
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
 
-/// A request without a complete response.
+/// The attempt to record for a request without a complete response.
 pub(super) fn unanswered(failed: ExchangeFailure, duration: Duration) -> Attempt {
     Attempt {
         outcome: failed.failure.outcome(),
@@ -157,7 +158,7 @@ fn headers(
     Ok(headers)
 }
 
-/// Names that configured headers cannot use, even if the message lacks the header.
+/// True for names that configured headers cannot use, even if this message does not have the header.
 fn is_reserved(name: &HeaderName) -> bool {
     name == WEBHOOK_SIGNATURE || TRANSPORT_HEADERS.contains(&name.as_str())
 }

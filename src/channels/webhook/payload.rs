@@ -8,7 +8,7 @@ use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::StoredEvent;
 use crate::domain::names::CustomerId;
 
-/// The fields have the documented order. A field that the event lacks is `null`, so that all messages have the same fields.
+/// The fields are in the documented order. All messages have the same fields: a field without a value is `null`.
 #[derive(Serialize)]
 struct Payload<'a> {
     r#type: &'static str,
@@ -28,7 +28,7 @@ struct Data<'a> {
     metadata: &'a RawValue,
 }
 
-/// The message body for an event. The same event gives the same bytes.
+/// The message body for an event. The result is always the same bytes for the same event.
 pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
     let payload = Payload {
         r#type: event_name(event),
@@ -45,17 +45,17 @@ pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
         },
     };
     let mut body = Vec::with_capacity(512 + event.text.as_ref().map_or(0, String::len));
-    // Writing strings, options and raw JSON to memory cannot fail.
+    // Serializing strings, options and raw JSON to memory cannot fail.
     drop(serde_json::to_writer(&mut body, &payload));
     body
 }
 
-/// The name by which webhooks select the event. Events that no webhook selects have one too.
+/// The name by which a push config selects the event. Events that cannot be selected also have a name.
 pub(super) fn event_name(event: &StoredEvent) -> &'static str {
     event.event_type.webhook_event().map_or(event.event_type.as_str(), WebhookEvent::as_str)
 }
 
-/// Passed on as stored; ingest checked that it is an object.
+/// The metadata of the event, unchanged. The ingest path has checked that it is a JSON object.
 fn metadata(event: &StoredEvent) -> &RawValue {
     let empty = || serde_json::from_str("{}").unwrap_or(RawValue::NULL);
     event.metadata.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_else(empty)
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_human_agents_message_has_the_assistants_type_and_its_author() {
+    fn a_human_agent_message_has_the_type_of_an_assistant_message_and_an_author() {
         let text = text(&event(EventType::HumanAgentMessage), false);
         assert!(text.starts_with(r#"{"type":"ai_assistant_message","#), "{text}");
         assert!(text.contains(r#""author":"human_agent""#), "{text}");

@@ -5,14 +5,14 @@ use crate::channels::Redactor;
 use crate::domain::push_config::Header;
 use crate::domain::secret_text::SecretText;
 
-/// Replaces a secret.
+/// The text that replaces a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// A credential shorter than this is not searched for without its scheme (such as `Bearer`): it is too common.
+/// A credential with fewer bytes occurs in ordinary text, so it is only searched for together with its scheme (such as `Bearer`).
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
-/// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix;
-/// all of them also as JSON writes them. A secret that the endpoint has transformed otherwise is not found.
+/// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix.
+/// Also finds each of them in JSON encoding. Does not find a secret that the endpoint has transformed in another way.
 pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item = &'a SecretText>) -> Redactor {
     let secret_headers = headers.iter().filter(|header| header.value.is_secret());
     let values = secret_headers.flat_map(|header| {
@@ -27,7 +27,7 @@ pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item 
     Redactor::new(REDACTED, values.chain(keys).flatten().flat_map(forms))
 }
 
-/// As it is and as JSON writes it, with and without PHP's escaped slashes.
+/// The secret unchanged, in JSON encoding, and in JSON encoding with escaped slashes, as PHP writes it.
 fn forms(text: &str) -> [SecretText; 3] {
     let json = serde_json::Value::from(text).to_string();
     let json = &json[1..json.len() - 1];

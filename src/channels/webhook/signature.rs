@@ -10,21 +10,21 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-/// The prefix of a secret's text.
+/// The prefix of a secret in text form.
 pub(super) const PREFIX: &str = "whsec_";
 
-/// Bytes of a generated secret.
+/// Length of a generated secret in bytes.
 const SECRET_BYTES: usize = 32;
-/// Bytes that the specification allows for imported secrets.
+/// Allowed lengths of an imported secret in bytes, as in the specification.
 const SECRET_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Bytes of one signature in the header: `v1,`, the base64 of 32 bytes, and a space after all but the last.
+/// Length of one signature in the header: `v1,`, the base64 of 32 bytes, and a space unless it is the last signature.
 const SIGNATURE_BYTES: usize = 48;
 
 /// The block size of SHA-256, to which HMAC extends shorter keys with zeros.
 const BLOCK_BYTES: usize = 64;
 
-/// Why a text is not a signing secret. Never quotes the text.
+/// Why a text is not a valid signing secret. The error never contains the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     #[error("must begin with {PREFIX}")]
@@ -39,23 +39,23 @@ pub enum SecretError {
 #[error("the system's random source failed")]
 pub struct NoRandomness;
 
-/// A key that an endpoint and this service share. Zeroed when dropped; `Debug` does not show it.
+/// A key that an endpoint shares with this service. Its memory is zeroed on drop, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct SigningSecret {
     bytes: Zeroizing<Vec<u8>>,
-    /// The state of the HMAC after the key, computed once.
+    /// The HMAC after it has processed the key, computed once.
     mac: Hmac<Sha256>,
 }
 
 impl SigningSecret {
-    /// A new secret from the system's random source.
+    /// Generates a secret with the system's random source.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut bytes = Zeroizing::new(vec![0; SECRET_BYTES]);
         getrandom::fill(&mut bytes).map_err(|_unavailable| NoRandomness)?;
         Ok(Self::from_bytes(bytes))
     }
 
-    /// Reads `whsec_` and the base64 of 24 to 64 bytes.
+    /// Parses `whsec_` followed by the base64 of 24 to 64 bytes.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let encoded = text.strip_prefix(PREFIX).ok_or(SecretError::MissingPrefix)?;
         let bytes = STANDARD.decode(encoded).map(Zeroizing::new).map_err(|_position| SecretError::NotBase64)?;
@@ -73,7 +73,7 @@ impl SigningSecret {
         Self { bytes, mac }
     }
 
-    /// The text that is stored encrypted and shown to the integrator once.
+    /// The secret as text. It is stored encrypted and shown to the integrator once.
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(self.bytes.as_slice())))
     }
@@ -93,8 +93,8 @@ impl PartialEq for SigningSecret {
 
 impl Eq for SigningSecret {}
 
-/// The value of `webhook-signature`: one signature for each secret, so that the receiver needs only one of them during a
-/// rotation. `None` without secrets.
+/// The value of the header `webhook-signature`: one signature for each secret, so that a receiver needs only one of the
+/// secrets during a rotation. `None` without secrets.
 pub(super) fn signatures(secrets: &[SigningSecret], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
     let mut value = String::with_capacity((secrets.len() * SIGNATURE_BYTES).saturating_sub(1));
     for secret in secrets {

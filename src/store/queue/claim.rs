@@ -1,4 +1,4 @@
-//! Claims: the durable statement that deliveries count as started.
+//! Claims: the committed statements that deliveries count as started.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -11,12 +11,12 @@ use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId, WorkerId};
 use crate::domain::names::TenantId;
 use crate::store::{Db, FailureKind, failure_kind, has_code};
 
-/// How much to claim from one endpoint.
+/// How many deliveries to claim from one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneQuota {
     pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
-    /// Skips deliveries up to this position.
+    /// Skips the deliveries at and before this position.
     pub after: i64,
     pub quota: u32,
 }
@@ -37,10 +37,10 @@ pub struct ClaimedDelivery {
 /// Why a claimed delivery cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoEvent {
-    /// Retention has removed it.
+    /// Retention has removed the event.
     #[error("The event is no longer stored.")]
     Gone,
-    /// A process of a later release has accepted it.
+    /// A process of a later release has accepted the event.
     #[error("The worker that claimed it does not know the event's type.")]
     Unknown,
 }
@@ -48,13 +48,13 @@ pub enum NoEvent {
 /// Why a claim failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// The worker was fenced; it must register again.
+    /// The worker was fenced and must register again.
     #[error("the worker is fenced")]
     Fenced,
-    /// The database refused the claim: it has not happened.
+    /// The database refused the claim, so nothing was claimed.
     #[error("the claim was refused: {0}")]
     Refused(Error),
-    /// The claim may have happened: query its status with `resolve`.
+    /// The deliveries may have been claimed. Query the status of the claim with [`resolve`].
     #[error("the claim got no response: {0}")]
     Unknown(#[from] Error),
 }
@@ -62,7 +62,7 @@ pub enum ClaimError {
 /// SQLSTATE of a claim by a fenced worker.
 const FENCED: &str = "FT001";
 
-/// Claims up to each lane's quota in one statement; the result may be empty.
+/// Claims deliveries of each lane up to its quota, in one statement. The result may be empty.
 pub async fn claim(
     db: &Db,
     claim_id: ClaimId,
@@ -102,8 +102,8 @@ pub async fn claim(
     row.deliveries(channel).map_err(ClaimError::Unknown)
 }
 
-/// After a lost response: returns the deliveries of the claim if it happened. If not, returns none and prevents the claim,
-/// however late the lost statement arrives. Idempotent.
+/// Determines the outcome of a claim after a lost response. If the claim was committed, returns its deliveries. If not,
+/// returns none and prevents the claim, even if the lost statement arrives later. Idempotent.
 pub async fn resolve(
     db: &Db,
     claim_id: ClaimId,
@@ -133,8 +133,8 @@ fn claim_error(error: Error) -> ClaimError {
     if has_code(&error, FENCED) {
         return ClaimError::Fenced;
     }
-    // The statement is its own transaction, which an error response has rolled back. A response that cannot be decoded is
-    // different: that claim may have happened.
+    // If the database returned an error, it has rolled back the claim, because the statement is its own transaction. If a
+    // response cannot be decoded, the claim may have been committed.
     let is_answer = error.as_database_error().is_some();
     if is_answer && failure_kind(&error) == FailureKind::Refusal {
         ClaimError::Refused(error)

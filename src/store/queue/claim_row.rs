@@ -1,4 +1,4 @@
-//! A claim with its events, as returned by the database: one row of arrays.
+//! A claim with its events, as the database returns it: one row of arrays.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 use crate::domain::trace::Trace;
 
-/// The type `flametree.claimed`. All columns are NULL if nothing was claimed. The arrays from `lanes` on have one item per
-/// delivery; the fields of its event are NULL if the event is gone.
+/// The type `flametree.claimed`. All columns are NULL if nothing was claimed. The array `lanes` and all later arrays have one
+/// item per delivery. The items of the event's fields are NULL if the event no longer exists.
 #[derive(Debug)]
 pub(super) struct ClaimRow {
     pub(super) claimed_at: Option<DateTime<Utc>>,
@@ -59,7 +59,7 @@ impl ClaimRow {
             texts: column(self.texts),
             metadata: column(self.metadata),
         };
-        // The deliveries of one event share it.
+        // Deliveries of the same event share the parsed event.
         let mut events: HashMap<EventId, Result<Arc<StoredEvent>, NoEvent>> = HashMap::new();
         let one = |id: Uuid| {
             let id = DeliveryId::from_uuid(id);
@@ -95,7 +95,7 @@ impl ClaimRow {
     }
 }
 
-/// One endpoint of the claim.
+/// One lane of the claim.
 struct Lane {
     tenant_id: TenantId,
     endpoint_id: EndpointId,
@@ -130,7 +130,7 @@ struct EventColumns {
 }
 
 impl EventColumns {
-    /// The event of the next delivery.
+    /// Parses the event of the next delivery.
     fn next(&mut self, id: EventId, tenant_id: &TenantId) -> Result<Result<StoredEvent, NoEvent>, Error> {
         let (event_type, occurred_at) = (next(&mut self.types)?, next(&mut self.occurred)?);
         let (agent_id, session_id) = (next(&mut self.agents)?, next(&mut self.sessions)?);
@@ -164,7 +164,7 @@ fn column<T>(values: Option<Vec<T>>) -> IntoIter<T> {
     values.unwrap_or_default().into_iter()
 }
 
-/// An array that is too short must not silently lose a delivery.
+/// The next item of an array. Fails if the array is too short, so that no delivery is lost silently.
 fn next<T>(column: &mut IntoIter<T>) -> Result<T, Error> {
     column.next().ok_or_else(|| Error::Decode("the arrays of a claim differ in length".into()))
 }

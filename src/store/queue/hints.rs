@@ -1,13 +1,13 @@
-//! Hints from one process to the others that deliveries are ready, by notifications of PostgreSQL.
+//! Sends hints about ready deliveries to the other processes with PostgreSQL notifications.
 
 use sqlx::Error;
 
 use crate::store::Db;
 
-/// The channel of the notifications.
+/// The notification channel of hints.
 pub const READY_CHANNEL: &str = "flametree_ready";
 
-/// Sends a message of fewer than 8,000 bytes to all processes that listen. It is a transaction of its own, because a
+/// Sends a message of fewer than 8,000 bytes to all processes that listen. Runs in its own transaction, because a
 /// notification inside a transaction that accepts events would serialize the commits of the whole database.
 pub async fn notify(db: &Db, message: &str) -> Result<(), Error> {
     sqlx::query_scalar!(

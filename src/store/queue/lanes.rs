@@ -1,4 +1,4 @@
-//! Finds the endpoints that have ready deliveries.
+//! Finds the lanes that have ready deliveries.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::domain::ids::{DeliveryId, EndpointId};
 use crate::domain::names::TenantId;
 use crate::store::Db;
 
-/// An endpoint with ready deliveries, and the position of the first one.
+/// A lane with ready deliveries, and the position of its first ready delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingLane {
     pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
     pub first_position: i64,
-    /// How long its first delivery has waited, by the database's clock.
+    /// How long the first ready delivery has waited, by the database's clock.
     pub waited: Duration,
 }
 
@@ -27,7 +27,7 @@ impl WaitingLane {
     }
 }
 
-/// A position in the order of endpoints, which is the order of the database's keys.
+/// A point in the order of lanes, which is the key order in the database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct LaneCursor {
     pub tenant_id: String,
@@ -40,16 +40,16 @@ impl LaneCursor {
     }
 }
 
-/// Where a tail scan searches: the endpoint's deliveries behind a position, and the endpoints before the next place.
+/// What a tail scan searches: one lane's deliveries behind a position, and the gap between this lane and the next place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub key: LaneCursor,
-    /// `None`: neither; the place only ends the gap of the previous one.
+    /// The position in the lane. `None` searches neither the lane nor the gap; the place then only ends the previous gap.
     pub after: Option<i64>,
 }
 
-/// Up to `limit` endpoints of `channel` with ready deliveries, in key order after `cursor`. Uses one index probe each; dead rows
-/// that an old snapshot still keeps are scanned again.
+/// Finds up to `limit` lanes of `channel` with ready deliveries, in key order after `cursor`. Each lane costs one index
+/// probe. Dead rows that an old snapshot still needs are scanned again in each call.
 pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32) -> Result<Vec<WaitingLane>, Error> {
     let rows = sqlx::query_as!(
         WaitingRow,
@@ -67,9 +67,9 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     Ok(rows.into_iter().map(WaitingLane::from).collect())
 }
 
-/// Endpoints of `channel` with ready deliveries at `places`, which are in key order: behind each position, and the first ones of
-/// each gap. The gap behind the last place extends to the last endpoint. Does not read rows before the positions, most of which
-/// are dead.
+/// Finds lanes of `channel` with ready deliveries: behind the position of each of the `places`, which are in key order, and
+/// at the start of each gap. The gap behind the last place has no end. Does not read rows before the positions, because most
+/// of them are dead.
 pub async fn tail_scan(db: &Db, channel: Channel, places: &[Place]) -> Result<Vec<WaitingLane>, Error> {
     let tenants: Vec<&str> = places.iter().map(|place| place.key.tenant_id.as_str()).collect();
     let endpoints: Vec<Uuid> = places.iter().map(|place| place.key.endpoint_id).collect();
@@ -122,8 +122,8 @@ pub async fn writing_transactions(db: &Db) -> Result<Vec<i64>, Error> {
     .await
 }
 
-/// Estimates the ready deliveries from the database's statistics: correct within a second or so, but after a crash of the server
-/// only after the next vacuum. Never counts rows.
+/// Estimates the number of ready deliveries from the database's statistics, without counting rows. The statistics are about a
+/// second old. After a crash of the server they are wrong until the next vacuum.
 pub async fn ready_estimate(db: &Db, channel: Channel) -> Result<i64, Error> {
     sqlx::query_scalar!(
         r#"-- queue::ready_estimate

@@ -1,4 +1,5 @@
-//! Leases for work that only one process does at a time, by the database's clock. Session locks would not work through a pooler.
+//! Leases for work that only one process may do at a time, by the database's clock. Session locks would not work through a
+//! pooler.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use sqlx::Error;
 use crate::domain::ids::WorkerId;
 use crate::store::Db;
 
-/// Takes the lease `name` for `holder`, or extends it; false while another process holds it. Safe to repeat.
+/// Takes or extends the lease `name` for `holder`. Returns false while another process holds it. Safe to repeat.
 pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Result<bool, Error> {
     let taken = sqlx::query_scalar!(
         r#"-- leases::take
@@ -25,7 +26,7 @@ pub async fn take(db: &Db, name: &str, holder: WorkerId, length: Duration) -> Re
     Ok(taken.unwrap_or(false))
 }
 
-/// Releases the lease, so that another process need not wait for its expiry. Does nothing if it is not held.
+/// Releases the lease, so that another process need not wait until it expires. Does nothing if `holder` does not hold the lease.
 pub async fn release(db: &Db, name: &str, holder: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- leases::give_up

@@ -1,4 +1,4 @@
-//! The protocol of the queue: each function calls one database function of `migrations/functions/queue_*.sql`, in one
+//! The protocol of the queue. Each function calls one database function of `migrations/functions/queue_*.sql`, in one
 //! transaction.
 
 pub mod claim;

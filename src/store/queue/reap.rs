@@ -1,4 +1,4 @@
-//! Records claimed deliveries of dead workers as `interrupted`.
+//! Records the claimed deliveries of dead workers as `interrupted`.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -7,9 +7,9 @@ use crate::domain::endpoint::Channel;
 use crate::domain::ids::ClaimId;
 use crate::store::Db;
 
-/// Reaps up to `limit` claims of fenced workers, except those in `except`. Returns the channel of each claim with its number of
-/// interrupted deliveries. Existing outcomes stay. Skips claims that another transaction has locked. Call it until it returns
-/// nothing.
+/// Reaps up to `limit` claims of fenced workers, except those in `except`. Returns each claim's channel and its number of
+/// interrupted deliveries. Outcomes that already exist stay. Skips claims that another transaction has locked. Call it until
+/// it returns nothing.
 pub async fn reap(db: &Db, limit: i32, except: &[ClaimId]) -> Result<Vec<(Channel, u64)>, Error> {
     let except: Vec<Uuid> = except.iter().map(|claim| claim.uuid()).collect();
     let rows = sqlx::query_as!(
@@ -37,7 +37,8 @@ pub async fn reap_claim(db: &Db, claim: ClaimId) -> Result<Vec<(Channel, u64)>, 
     Ok(rows.into_iter().filter_map(Reaped::into_pair).collect())
 }
 
-/// Up to `limit` claims of fenced workers, except those in `except`: the claims of [`reap`], to record them one by one.
+/// Lists up to `limit` claims of fenced workers, except those in `except`: the claims that [`reap`] would take. The caller
+/// reaps them one by one.
 pub async fn dead_claims(db: &Db, limit: i64, except: &[ClaimId]) -> Result<Vec<(ClaimId, Channel)>, Error> {
     let except: Vec<Uuid> = except.iter().map(|claim| claim.uuid()).collect();
     let rows = sqlx::query!(

@@ -1,4 +1,4 @@
-//! Workers: registration, heartbeat, fencing. A restart registers a new worker.
+//! Registers and fences workers, and records their heartbeats. A restart registers a new worker.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use sqlx::Error;
 use crate::domain::ids::WorkerId;
 use crate::store::Db;
 
-/// A worker that is not fenced, with its last heartbeat by the database's clock.
+/// A worker that is not fenced, with the time of its last heartbeat by the database's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenWorker {
     pub id: WorkerId,
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Registers a worker. `description` is for operators: host and process.
+/// Registers a worker. `description` tells operators the host and the process.
 pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::register
@@ -30,7 +30,7 @@ pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Sends a heartbeat; false if the worker was fenced and must register again.
+/// Records a heartbeat. Returns false if the worker was fenced and must register again.
 pub async fn heartbeat(db: &Db, id: WorkerId) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::heartbeat
@@ -55,7 +55,7 @@ pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
         .collect())
 }
 
-/// Fences a worker without a new heartbeat since; false if it had one.
+/// Fences a worker if it has sent no heartbeat since it was read. Returns false if it has.
 pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::fence
@@ -69,8 +69,8 @@ pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     Ok(result.rows_affected() == 1)
 }
 
-/// Fences every worker and ends every lease, so that the claims are reaped at once. The caller must know that no other process
-/// uses this database.
+/// Fences all workers and ends all leases, so that the claims can be reaped at once. The caller must know that no other
+/// process uses this database.
 pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     let fenced = sqlx::query_scalar!(
         r#"-- workers::fence_all
@@ -86,8 +86,8 @@ pub async fn fence_all(db: &Db) -> Result<u64, Error> {
     Ok(fenced.unsigned_abs())
 }
 
-/// Fences workers that only claims mention, by inserting their rows. Workers with claims are never deleted, so this is for rows
-/// that were restored or removed manually. Reads all of `claims`.
+/// Inserts fenced workers for claims whose worker has no row. The service never deletes workers with claims, so this repairs
+/// rows that were restored or removed manually. Reads the whole table `claims`.
 pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::fence_unknown
@@ -102,7 +102,7 @@ pub async fn fence_unknown(db: &Db) -> Result<u64, Error> {
     Ok(result.rows_affected())
 }
 
-/// Deregisters a worker that stops in order. The reaper handles any claims that it leaves.
+/// Deregisters a worker at an orderly shutdown. The reaper handles any claims that the worker leaves.
 pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::end
@@ -114,7 +114,7 @@ pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes workers that were fenced longer ago than `age` and have no claims.
+/// Deletes workers that were fenced more than `age` ago and have no claims.
 pub async fn forget(db: &Db, age: Duration) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::forget

@@ -1,15 +1,15 @@
-//! The functions of the schema: one versioned set, installed as a whole.
+//! The functions of the schema. They have a common version and are installed together.
 
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::store::{Db, Tx};
 
-/// The number of this set of functions. Increase it with the first change after a release or pre-release, so that `migrate` of an
-/// older build keeps the new functions. `make compatibility` fails if it was not increased.
+/// The number of this set of functions within a release. Increase it with the first change after a release or pre-release, so
+/// that `migrate` of an older build keeps the newer functions. `make compatibility` fails if it was not increased.
 const SET: i32 = 1;
 
-/// The sources of the functions, in any order.
+/// The SQL sources of the functions, in any order.
 pub(super) const SOURCES: [&str; 12] = [
     include_str!("../../../migrations/functions/accept.sql"),
     include_str!("../../../migrations/functions/enqueue_event.sql"),
@@ -25,8 +25,8 @@ pub(super) const SOURCES: [&str; 12] = [
     include_str!("../../../migrations/functions/workspace.sql"),
 ];
 
-/// The version of this build's functions: its release, then the number of the set, which distinguishes builds of one release,
-/// such as pre-releases. Versions compare element by element.
+/// The version of this build's functions: the release, then [`SET`], which distinguishes builds of one release, such as
+/// pre-releases. Versions are compared element by element.
 pub(super) fn version() -> Vec<i32> {
     let release = env!("CARGO_PKG_VERSION").split(['.', '-', '+']).take(3).filter_map(|part| part.parse().ok());
     release.chain([SET]).collect()
@@ -40,10 +40,10 @@ pub(super) fn hash() -> Vec<u8> {
     hasher.finalize().to_vec()
 }
 
-/// Replaces all functions in one transaction, unless those of a later version are installed.
+/// Replaces all functions in one transaction, unless functions of a later version are installed.
 pub(super) async fn install(db: &Db) -> Result<(), Error> {
     let mut tx: Tx = db.begin().await?;
-    // As in a migration: a statement that waits longer is retried.
+    // The limit of migrations. The caller retries a statement that waits longer for a lock.
     sqlx::raw_sql("SET LOCAL lock_timeout = '2s'").execute(&mut *tx).await?;
     let installed =
         sqlx::query!("-- schema::installed_functions\nSELECT version, sha256 FROM flametree.function_sources")
@@ -59,7 +59,7 @@ pub(super) async fn install(db: &Db) -> Result<(), Error> {
             return Ok(());
         }
     }
-    // Functions of language SQL are checked when they are created, but the functions that they call may come later.
+    // PostgreSQL checks functions of language SQL when they are created, but they may call functions that are created later.
     sqlx::raw_sql("SET LOCAL check_function_bodies = off").execute(&mut *tx).await?;
     for source in SOURCES {
         sqlx::raw_sql(source).execute(&mut *tx).await?;
@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn later_releases_and_later_sets_compare_as_later() {
+    fn later_releases_and_function_sets_have_higher_versions() {
         assert_eq!(version().len(), 4);
-        assert!(version() > version()[..3].to_vec(), "builds without a number of the set are earlier");
+        assert!(version() > version()[..3].to_vec(), "builds without a set number have a lower version");
         assert!(vec![0, 10, 0, 1] > vec![0, 9, 7, 5]);
         assert!(vec![0, 9, 7, 10] > vec![0, 9, 7, 9]);
     }

@@ -1,4 +1,5 @@
-//! Drops indexes left by an interrupted `CREATE INDEX CONCURRENTLY`: `IF NOT EXISTS` would count them as built.
+//! Drops the invalid indexes that an interrupted `CREATE INDEX CONCURRENTLY` leaves. Otherwise `IF NOT EXISTS` would skip
+//! building them.
 
 use sqlx::AssertSqlSafe;
 use sqlx::migrate::{Migrate as _, Migrator};
@@ -6,10 +7,10 @@ use sqlx::migrate::{Migrate as _, Migrator};
 use super::{APPLIED, Error};
 use crate::store::Db;
 
-/// The start of the statement; a server's list of sessions shows it with the index's name.
+/// The beginning of the statement. It is followed by the index name, as `pg_stat_activity` shows it.
 pub(super) const DROP: &str = "DROP INDEX CONCURRENTLY IF EXISTS flametree.";
 
-/// Drops the invalid indexes of pending migrations, so that these build them again.
+/// Drops the invalid indexes of pending migrations, so that the migrations build the indexes again.
 pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     let pending = pending(migrator, db).await?;
     if pending.is_empty() {
@@ -28,7 +29,7 @@ pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Err
     .fetch_all(db)
     .await?;
     for name in invalid {
-        // A separate query outside of any transaction, as PostgreSQL requires.
+        // PostgreSQL requires that this statement runs alone, outside of any transaction.
         sqlx::raw_sql(AssertSqlSafe(format!("{DROP}{name}"))).execute(db).await?;
         tracing::warn!(
             index = name,
@@ -38,7 +39,7 @@ pub(super) async fn drop_invalid(migrator: &Migrator, db: &Db) -> Result<(), Err
     Ok(())
 }
 
-/// The texts of pending migrations that run outside of transactions.
+/// The SQL of the pending migrations that run outside of transactions.
 async fn pending(migrator: &Migrator, db: &Db) -> Result<Vec<String>, Error> {
     let mut connection = db.acquire().await?;
     let exists = sqlx::query_scalar!(

@@ -1,6 +1,6 @@
-//! The schema: numbered migrations, and its functions, which are installed as a whole after the migrations.
+//! The schema: numbered migrations, and database functions that are all installed together after the migrations.
 //!
-//! Both work through a transaction pooler: locks and settings belong to a transaction.
+//! Migrations and functions install through a transaction pooler, because all locks and settings belong to a transaction.
 
 mod functions;
 mod indexes;
@@ -19,9 +19,10 @@ use super::Db;
 
 /// The migrations, compiled in.
 ///
-/// The table of applied versions is named with its schema. Without the schema, the first migration would change where the second
-/// run looks: for a user named like our schema, `flametree` comes before `public`, and every migration would run again. sqlx's
-/// own lock belongs to a session, so a transaction pooler would leave it on a connection of another client.
+/// The name of the table of applied migrations includes the schema. Otherwise, for a user who is named like our schema, the
+/// second run would look for the table in `flametree`, which the first run created, instead of `public`, and every migration
+/// would run again. sqlx's own lock is off. It belongs to a session, so a transaction pooler would leave it on a connection
+/// of another client.
 static MIGRATOR: Migrator = Migrator {
     table_name: Cow::Borrowed(APPLIED),
     create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
@@ -30,12 +31,12 @@ static MIGRATOR: Migrator = Migrator {
 };
 const APPLIED: &str = "flametree._sqlx_migrations";
 
-/// How long one step of `migrate` waits for other sessions before it fails.
+/// How long one step of `migrate` waits for locks of other sessions before it fails.
 pub const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
-/// Any number that no other program locks in the same database.
+/// The key of the advisory lock: a number that no other program locks in the same database.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 
-/// Why the schema was not migrated.
+/// Why the schema could not be migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the migration waited {} s for other sessions: {holders}", waited.as_secs())]
@@ -53,23 +54,23 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// Migrates the schema to this build's version. Waits for another process that does the same. Needs two connections of the pool,
-/// and opens another one to watch for blocked statements.
+/// Migrates the schema to this build's version. If another process migrates, waits for it. Needs two connections of the pool,
+/// and opens a third connection to watch for blocked statements.
 ///
-/// A statement of a migration waits only briefly for a lock, because every query behind it waits too; then the migration is
-/// retried. A concurrent index build may wait longer, because it blocks no query. Both wait for at most `patience`, and the log
-/// names the sessions that block them.
+/// A statement of a migration waits only briefly for a lock, because every query behind it also waits. Then the migration is
+/// retried. A concurrent index build may wait longer, because it blocks no query. Either waits for at most `patience`, and
+/// the log names the sessions that block it.
 pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
-    // Boxed: a large future, which would occupy memory in each start of a process.
+    // Boxed, because the future is large and would otherwise occupy memory in every process.
     Box::pin(migrate_by(&MIGRATOR, db, patience)).await
 }
 
-/// Also applies migrations that follow this build's: for tests of possible later migrations.
+/// Migrates with `migrator`, which may have more migrations than this build. Tests use it for possible later migrations.
 pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Result<(), Error> {
     let mut lock = db.begin().await?;
     let locking = sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK);
     timeout(patience, locking.execute(&mut *lock)).await.map_err(|_elapsed| Error::Busy { waited: patience })??;
-    // This transaction only holds the lock while other transactions run the migrations, which takes minutes if a table is large.
+    // This transaction only holds the lock. Other transactions run the migrations, which takes minutes if a table is large.
     sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *lock).await?;
     let texts = migrator.iter().map(|migration| migration.sql.as_str().to_owned());
     let mut watch = Watch::new(db, patience, texts.chain([indexes::DROP.to_owned()]).collect());
@@ -93,7 +94,7 @@ async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     }
 }
 
-/// True if the schema has this build's migrations, and functions of its version or a later one. Read-only.
+/// True if the schema has all migrations of this build, and the functions of this build or of a later version. Read-only.
 pub async fn is_current(db: &Db) -> Result<bool, Error> {
     let mut connection = db.acquire().await?;
     let exists = sqlx::query_scalar!(
@@ -115,7 +116,7 @@ pub async fn is_current(db: &Db) -> Result<bool, Error> {
     Ok(installed.is_some_and(|version| version >= functions::version()))
 }
 
-/// A digest of the migrations and functions: builds with equal digests create the same schema.
+/// A digest of the migrations and functions. Builds with equal digests create the same schema.
 pub fn digest() -> String {
     let mut hasher = Sha256::new();
     for migration in MIGRATOR.iter() {
@@ -131,7 +132,7 @@ pub fn migrations() -> usize {
     MIGRATOR.iter().count()
 }
 
-/// This build's migrations followed by `later`, with the same settings.
+/// A migrator with this build's settings that runs this build's migrations and then the `later` ones.
 pub fn followed_by(later: &Migrator) -> Migrator {
     let migrations: Vec<_> = MIGRATOR.iter().chain(later.iter()).cloned().collect();
     Migrator {
@@ -144,7 +145,7 @@ pub fn followed_by(later: &Migrator) -> Migrator {
     }
 }
 
-/// Builds before 0.1.0 had more migrations, and other first ones.
+/// True if a build before 0.1.0 created the schema. Those builds had other migrations.
 async fn is_before_first_release(db: &Db) -> Result<bool, Error> {
     let exists = sqlx::query_scalar!(
         r#"-- schema::is_before_first_release

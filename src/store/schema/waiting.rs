@@ -1,4 +1,4 @@
-//! Waits for other sessions during schema changes, with reports, retries and a limit.
+//! Lets schema changes wait for locks of other sessions, with retries, reports and a time limit.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use tokio::time::timeout;
 use super::Error;
 use crate::store::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// Pause between two attempts: queries that queued behind the waiting statement run meanwhile.
+/// Pause between two attempts. Meanwhile, the queries run that waited behind the migration's statement.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
-/// Interval of checks on a running statement: several within the shortest lock timeout.
+/// How often a running statement is checked: several times within the shortest lock timeout.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// Interval of reports on the same wait: ten minutes make sixty lines.
+/// How often a wait is logged again. A wait of ten minutes logs sixty lines.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Retries attempts that get no lock, reports the sessions that block them, and ends them at a limit.
+/// Retries a schema change that does not get a lock, logs the sessions that block it, and fails after a time limit.
 pub(super) struct Watch<'a> {
     db: &'a Db,
-    /// How long one step may wait.
+    /// How long one step may wait for locks.
     patience: Duration,
-    /// The watched statements or their beginnings: the server's list of sessions shows only the first bytes of each.
+    /// The texts of the statements to watch, or their beginnings, because `pg_stat_activity` shows only the first bytes of each.
     texts: Vec<String>,
-    /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build would
-    /// wait for it.
+    /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build
+    /// would wait for that transaction.
     connection: Option<PgConnection>,
-    /// The sessions that a check found blocking the statement, most recently.
+    /// The sessions that blocked the statement at the last check that found it blocked.
     holders: Option<String>,
     reported: Option<Instant>,
 }
 
-/// A statement that waits.
+/// A statement that waits for a lock.
 struct Waiting {
     pid: i32,
     holders: String,
@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
         Self { db, patience, texts, connection: None, holders: None, reported: None }
     }
 
-    /// Repeats the attempt while it fails because a lock was not granted.
+    /// Repeats `attempt` until it does not fail because of a lock that was not granted.
     pub(super) async fn repeat<F>(&mut self, attempt: impl Fn() -> F) -> Result<(), Error>
     where
         F: Future<Output = Result<(), Error>>,
@@ -53,7 +53,8 @@ impl<'a> Watch<'a> {
                 Err(error) if is_lock_timeout(&error) => error,
                 ended => return ended,
             };
-            // Counted for each migration, because earlier ones may have run for hours without waiting.
+            // The waiting time starts again with each migration, because earlier migrations may have run for hours without
+            // waiting.
             let step = migration(&error);
             let since = match waiting {
                 Some((last, since)) if last == step => since,
@@ -73,7 +74,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Runs one attempt. Cancels its statement if it has waited too long without a pause.
+    /// Runs one attempt. Cancels its statement if the statement has been blocked for too long without interruption.
     async fn observe(&mut self, mut attempt: Pin<Box<impl Future<Output = Result<(), Error>>>>) -> Result<(), Error> {
         let mut since = None;
         let mut canceled = None;
@@ -105,7 +106,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Checks what blocks the statement. If that fails, the next check opens another connection.
+    /// Checks which sessions block the statement. If the check fails, the next check opens another connection.
     async fn look_again(&mut self) -> Option<Waiting> {
         with_timeout(self.look()).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not check what the migration waits for");
@@ -121,7 +122,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The watched statement that waits now, in any session: behind a pooler the client does not know which session runs it.
+    /// The watched statement that waits now, in any session, because behind a pooler the client does not know which session
+    /// runs it.
     async fn look(&mut self) -> Result<Option<Waiting>, sqlx::Error> {
         let texts = self.texts.clone();
         let connection = self.connection().await?;
@@ -150,7 +152,7 @@ impl<'a> Watch<'a> {
         .await
     }
 
-    /// Cancels the statement of the session if it still waits.
+    /// Cancels the statement of the session if the statement still waits.
     async fn cancel(&mut self, pid: i32) -> Result<(), sqlx::Error> {
         let canceled = sqlx::query!(
             r#"-- schema::cancel
@@ -163,7 +165,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The number of the migration that failed, if one did.
+/// The number of the migration that failed, if the error is from a migration.
 fn migration(error: &Error) -> Option<i64> {
     match error {
         Error::Migration(MigrateError::ExecuteMigration(_, version)) => Some(*version),
@@ -179,7 +181,7 @@ fn is_lock_timeout(error: &Error) -> bool {
     }
 }
 
-/// The sessions that hold locks on the schema's tables, the oldest transaction first, for operators.
+/// The sessions that hold locks on the schema's tables, oldest transaction first, as text for operators.
 async fn holders(db: &Db) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- schema::holders

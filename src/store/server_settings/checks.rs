@@ -1,20 +1,20 @@
-//! The checked settings, each with its verdict, reason and remedy: one entry of [`CHECKS`] per setting.
+//! The settings to check, each with its verdict, reason and remedy: one entry of [`CHECKS`] per setting.
 //!
-//! docs/operating.md explains them in a table; a test compares the two.
+//! docs/operating.md explains the settings in a table. A test compares the table with [`CHECKS`].
 
 use std::str::FromStr;
 
 use super::{Finding, Value, Verdict};
 use crate::store::connection::STATEMENT_TIMEOUT;
 
-/// PostgreSQL's default, which all tests use.
+/// PostgreSQL's default for `max_locks_per_transaction`. All tests use it.
 const DEFAULT_MAX_LOCKS: u32 = 64;
-/// The oldest major version whose SQL the schema can use.
+/// The oldest major version that supports the SQL of the schema.
 const OLDEST_VERSION: u32 = 15;
 /// The newest major version that was released before this build.
 const NEWEST_VERSION: u32 = 18;
 
-/// Without these, a migration fails.
+/// A migration fails if one of these settings has a wrong value.
 pub(super) const NEEDED_BY_MIGRATIONS: [&str; 2] = ["server_version", "server_encoding"];
 
 const CANCELS_OUTCOMES: &str = "the service waits 10 s for outcomes to be recorded; a batch that needs longer than this \
@@ -22,7 +22,7 @@ const CANCELS_OUTCOMES: &str = "the service waits 10 s for outcomes to be record
 
 pub(super) struct Check {
     pub(super) setting: &'static str,
-    /// Judges the value without its unit; timeouts are in milliseconds.
+    /// Gives the verdict on a value without its unit. Timeouts are in milliseconds.
     judge: fn(&str) -> Verdict,
     reason: &'static str,
     remedy: Remedy,
@@ -30,11 +30,11 @@ pub(super) struct Check {
 
 /// How to correct a setting.
 enum Remedy {
-    /// As a default of our role's sessions, which the role may set.
+    /// Set the default for sessions of our role. The role itself may set it.
     OfRole(&'static str),
-    /// As a server setting that takes effect after a reload.
+    /// Set it for the server. The value takes effect after a reload.
     OfServer(&'static str),
-    /// As a server setting that takes effect after a restart.
+    /// Set it for the server. The value takes effect after a restart.
     OfServerStart(&'static str),
     Text(&'static str),
 }
@@ -105,7 +105,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         setting: "idle_in_transaction_session_timeout",
         judge: |value| warned_unless(is_long_enough(value)),
-        reason: "a process that gets no processor for so long loses its transactions and repeats them",
+        reason: "a process that gets no CPU time for longer than this loses its transactions and repeats them",
         remedy: Remedy::OfRole("1min"),
     },
     Check {
@@ -138,7 +138,7 @@ impl Check {
         let setting = self.setting;
         match (&self.remedy, source.as_str()) {
             (Remedy::Text(text), _) => (*text).to_owned(),
-            // These two sources override the statements below.
+            // Values from the client and from the command line override the statements below.
             (_, "client") => "remove it from the options in DATABASE_URL or PGOPTIONS".to_owned(),
             (_, "command line") => "remove it from PostgreSQL's command line and restart PostgreSQL".to_owned(),
             (Remedy::OfRole(right), _) => format!(
@@ -167,7 +167,7 @@ fn major_version(value: &str) -> u32 {
     number(value.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default())
 }
 
-/// A timeout of 0 means no timeout.
+/// True if the timeout is long enough. A timeout of 0 means no timeout.
 fn is_long_enough(milliseconds: &str) -> bool {
     let milliseconds: u128 = number(milliseconds);
     milliseconds == 0 || milliseconds >= STATEMENT_TIMEOUT.as_millis()
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn values_get_the_verdict_that_the_guarantees_require() {
+    fn each_value_gets_the_verdict_that_the_guarantees_require() {
         use Verdict::{Ok, Refused, Warning};
         for (setting, expected) in [
             ("server_version", vec![("9.6.24", Refused), ("14.19 (Debian 14.19-1)", Refused), ("15.18", Ok)]),

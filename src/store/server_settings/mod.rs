@@ -1,4 +1,4 @@
-//! Reads and checks the PostgreSQL settings on which the guarantees depend, in a session like those of the service.
+//! Reads and checks the PostgreSQL settings on which the guarantees depend. Uses the same kind of session as the service.
 
 mod checks;
 
@@ -9,32 +9,32 @@ use sqlx::PgConnection;
 
 use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
 
-/// Far more than the clock difference of two machines that use NTP, and far less than the 5 minutes after which receivers reject
-/// a signature.
+/// The largest tolerated clock difference: far more than between two machines that use NTP, and far less than the 5 minutes
+/// after which receivers reject a signature.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
 
-/// The verdict on a value.
+/// The verdict on the value of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Ok,
-    /// Every guarantee holds, but with a risk or a cost that the operator should know.
+    /// Every guarantee holds, but the value has a risk or a cost that the operator should know.
     Warning,
-    /// A guarantee does not hold.
+    /// A guarantee does not hold with this value.
     Refused,
 }
 
-/// A setting and its verdict.
+/// A setting with its value and its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub setting: &'static str,
-    /// With its unit.
+    /// The value with its unit.
     pub value: String,
-    /// The source of the value, such as `default`, `database`, `user` or `client`; `None`: it is not a PostgreSQL setting.
+    /// The source of the value, such as `default`, `database`, `user` or `client`; `None` if it is not a PostgreSQL setting.
     pub source: Option<String>,
     pub verdict: Verdict,
-    /// The effect of a value that is not `Ok`.
+    /// The effect of a value whose verdict is not `Ok`.
     pub reason: &'static str,
-    /// How to correct it.
+    /// How to correct the setting.
     pub remedy: String,
 }
 
@@ -52,11 +52,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The settings of one session.
+/// The PostgreSQL settings of one session.
 #[derive(Debug)]
 pub struct ServerSettings {
     values: Vec<Value>,
-    /// How far this process's clock is ahead of the database's.
+    /// How far this process's clock is ahead of the database's clock.
     clock_difference: TimeDelta,
 }
 
@@ -64,20 +64,20 @@ pub struct ServerSettings {
 #[derive(Debug)]
 struct Value {
     name: String,
-    /// Without its unit.
+    /// The value without its unit.
     raw: String,
-    /// With its unit.
+    /// The value with its unit.
     shown: String,
     source: String,
     /// The role and the database of the session, quoted for SQL.
     role: String,
     database: String,
-    /// When the database read the setting.
+    /// The database's clock when it read the settings.
     read_at: DateTime<Utc>,
 }
 
 impl ServerSettings {
-    /// Reads everything in one statement: behind a pooler the next one may use another session.
+    /// Reads all settings in one statement, because behind a pooler the next statement may use another session.
     pub async fn read(connection: &mut PgConnection, now: impl Fn() -> DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let names: Vec<_> = CHECKS.iter().map(|check| check.setting.to_owned()).collect();
         let before = now();
@@ -97,14 +97,15 @@ impl ServerSettings {
         Ok(Self { values, clock_difference: clock_difference.unwrap_or_default() })
     }
 
-    /// All findings; the clock comes last. Skips settings that this version of PostgreSQL does not have.
+    /// All findings, with the clock last. Skips settings that this version of PostgreSQL does not have.
     pub fn findings(&self) -> Vec<Finding> {
         let of =
             |check: &Check| self.values.iter().find(|value| value.name == check.setting).map(|value| check.find(value));
         CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
     }
 
-    /// Only the findings that matter for migrations. The role that migrates may have its own session settings.
+    /// Only the findings that matter for migrations. Other settings do not matter, because the role that migrates may have
+    /// its own session settings.
     pub fn findings_before_migration(&self) -> Vec<Finding> {
         let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);
         self.findings().into_iter().filter(is_needed).collect()
@@ -124,8 +125,8 @@ impl ServerSettings {
     }
 }
 
-/// The least difference by which the process is ahead. If the clocks agree, the database read its clock between the two times of
-/// the process, however slow the network was.
+/// The minimum by which the process's clock is ahead. If the clocks agree, the database's time is between the process's times
+/// before and after the query, even if the network was slow.
 fn clock_difference(before: DateTime<Utc>, database: DateTime<Utc>, after: DateTime<Utc>) -> TimeDelta {
     if database < before {
         before - database
@@ -147,7 +148,7 @@ mod tests {
             (0, 0, 0, 0),
             (0, 1, 30, 0),
             (0, 29, 30, 0),
-            // The process is ahead, then behind.
+            // The process's clock is ahead in the first case and behind in the second.
             (60, 0, 90, 60),
             (0, 90, 30, -60),
         ] {

@@ -1,4 +1,4 @@
-//! Arbitrary responses of an endpoint, byte for byte over a real connection: to a delivery, and to a test event.
+//! Sends arbitrary response bytes of an endpoint over a real connection, once for a delivery and once for an endpoint test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ const SECRET: &str = "hunter2-hunter2";
 /// The endpoint's next response.
 static ANSWER: Mutex<Bytes> = Mutex::new(Bytes::new());
 
-/// One service and one endpoint for all responses, which are tested one after another.
+/// One client and one endpoint for all responses, which are tested one after another.
 static SCENE: LazyLock<Mutex<Scene>> = LazyLock::new(|| Mutex::new(Scene::new()));
 
 struct Scene {
@@ -80,7 +80,7 @@ fn serve() -> SocketAddr {
 fn exchange(mut connection: TcpStream, answer: &[u8]) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
-    // The end of a message without metadata.
+    // The request ends with the empty metadata object.
     while !request.ends_with(b"{}}}") {
         match connection.read(&mut buffer)? {
             0 => return Ok(()),
@@ -90,12 +90,12 @@ fn exchange(mut connection: TcpStream, answer: &[u8]) -> std::io::Result<()> {
     connection.write_all(answer)
 }
 
-/// A failed property leaves nothing half done.
+/// A panic in a property leaves the data consistent, so a poisoned lock can be used.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets the endpoint respond with these bytes.
+/// Sends a delivery and an endpoint test to an endpoint that responds with these bytes.
 pub fn answer(input: &[u8]) {
     let scene = locked(&SCENE);
     let Scene { runtime, client, endpoint, delivery } = &*scene;
@@ -104,14 +104,15 @@ pub fn answer(input: &[u8]) {
     assert_recorded(&attempt);
     let test = runtime.block_on(test_endpoint(client, endpoint, delivery, DateTime::UNIX_EPOCH));
     assert_shown(&test);
-    // A delivery may fail because the connection of the previous response was closed; a test opens a new one.
+    // A delivery can fail because the endpoint closed the pooled connection after the previous response. A test always opens
+    // a new connection.
     if attempt.outcome != Outcome::ConnectError {
         assert_eq!(test.outcome, attempt.outcome, "a test has the outcome of a delivery");
     }
 }
 
-/// The outcome follows from the status, and the excerpt is bounded text that any database stores, without the secrets that
-/// were sent.
+/// Checks that the status determines the outcome, and that the stored excerpt is short, fits any database, and contains no
+/// secret of the request.
 fn assert_recorded(attempt: &Attempt) {
     let Attempt { outcome, http_status, detail, .. } = attempt;
     let of_status = http_status.map(|status| match status {
@@ -138,7 +139,7 @@ fn assert_recorded(attempt: &Attempt) {
     }
 }
 
-/// The shown response is bounded and contains no secret that was sent.
+/// Checks that the shown response is bounded and contains no secret of the request.
 fn assert_shown(test: &EndpointTest) {
     assert!(!test.diagnosis.hint.is_empty() && !test.diagnosis.hint.contains(SECRET));
     let delivered = [DiagnosisCode::Delivered, DiagnosisCode::Slow].contains(&test.diagnosis.code);

@@ -1,4 +1,4 @@
-//! Messages about accepted events, with the headers of accepted configs.
+//! Properties of messages about accepted events, with the headers of accepted push configs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::push_config::Header;
 
-/// A delivery of the event, as if it had been accepted.
+/// A delivery of the event, as if the service had accepted the event.
 pub(super) fn delivery(event: NewEvent) -> Delivery {
     let id = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
     let trace = event.trace.map(Arc::new);
@@ -48,13 +48,13 @@ pub(super) fn delivery(event: NewEvent) -> Delivery {
     }
 }
 
-/// An event with its required fields only.
+/// An event that has only the required fields.
 pub(super) fn plain_event() -> NewEvent {
     let body = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "text": "hi", "tenant_id": "acme"});
     NewEvent::parse(body, None, "").unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-/// The message about an accepted event is JSON with the event's values.
+/// Checks that the message about an accepted event is JSON and contains the event's values.
 pub fn message(event: NewEvent) {
     let delivery = delivery(event);
     for test in [false, true] {
@@ -70,8 +70,8 @@ pub fn message(event: NewEvent) {
     }
 }
 
-/// The headers of an accepted config are valid HTTP and are each sent once, as entered. None replaces one of our headers
-/// or frames the message.
+/// Checks that the headers of an accepted push config are valid HTTP, and that each is sent once and unchanged. No configured
+/// header replaces one of our headers or frames the message.
 pub fn sent_headers(configured: &[Header]) {
     let Some(map) = configured_headers(configured) else { panic!("{configured:?} cannot be sent") };
     assert_eq!(map.len(), configured.len());

@@ -1,4 +1,4 @@
-//! Properties of every message and of every response of an endpoint; `crate::fuzzing` runs them.
+//! Properties of every message and of every response of an endpoint. `crate::fuzzing` runs them.
 
 mod answers;
 mod messages;
