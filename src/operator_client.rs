@@ -1,8 +1,8 @@
-//! The HTTP client for URLs in the settings: the identity provider's keys, the trace collector.
+//! The HTTP client for URLs from the settings: those of the identity provider's keys and of the trace collector.
 //!
-//! These URLs may be in a private network. The channels' client for tenants' URLs would block them, and allowing that
-//! network there would also allow it for webhooks. This client is safe because it sends to one URL only: no redirects, no
-//! proxy, one deadline.
+//! These URLs may be in a private network. The client for tenants' URLs blocks private networks, and an exception in that
+//! client would also apply to webhooks. The client of this module follows no redirects and uses no proxy, so it sends only
+//! to the configured URL.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::tls;
 
 const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSION"));
 
-/// `extra_roots` are trusted in addition to the public certificate authorities; `deadline` covers a whole exchange.
-#[expect(clippy::disallowed_methods, reason = "the channels' client is for tenants' URLs; see above")]
+/// Trusts `extra_roots` in addition to the public certificate authorities. `deadline` includes DNS and the whole response.
+#[expect(clippy::disallowed_methods, reason = "the channels' client, for tenants' URLs, blocks private networks")]
 pub fn builder(extra_roots: &[CertificateDer<'static>], deadline: Duration) -> Result<ClientBuilder, rustls::Error> {
     Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(tls::client_config(extra_roots)?)

@@ -1,16 +1,16 @@
-//! TLS for outgoing connections: the trusted authorities and the cryptography.
+//! TLS for outgoing connections: the trusted certificate authorities and the crypto provider.
 
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// True if this is a certificate of an authority.
+/// True if the certificate can be a trusted root.
 pub fn is_root(certificate: &CertificateDer<'static>) -> bool {
     RootCertStore::empty().add(certificate.clone()).is_ok()
 }
 
-/// Trusts the public certificate authorities and `extra_roots`; fails if one of these is not a certificate of an authority.
+/// Trusts the public certificate authorities and `extra_roots`. Fails if an extra root cannot be a trusted root.
 pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for root in extra_roots {

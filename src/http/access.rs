@@ -13,14 +13,14 @@ use crate::domain::role::{Permission, Role};
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// No credential: there is nothing to protect.
+    /// Needs no credential, because there is nothing to protect.
     Anyone,
     /// Any valid token, whatever its role.
     AnyRole,
     With(Permission),
     /// A caller with the permission, or with a ticket made for such a caller.
     ByTicket(Permission),
-    /// A caller that proves a secret in the body, such as a browser's service worker while no user is signed in.
+    /// A caller that sends a secret in the body, such as a browser's service worker while no user is signed in.
     BySecret,
 }
 
@@ -34,9 +34,9 @@ const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
 const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
 const ROTATE: &str = "/v1/agents/{agent_id}/push-config/signing-secret/rotate";
 
-/// Method, template of the path, access.
+/// The method, path template and access rule of each route.
 const ROUTES: &[(&str, &str, Access)] = &[
-    // Busiest routes first: lookups scan from the top.
+    // The busiest routes come first, because a lookup scans the table from the top.
     ("POST", "/v1/events", With(PostEvents)),
     ("POST", "/v1/events/batch", With(PostEvents)),
     ("GET", "/v1/events/{id}", With(ReadDeliveries)),
@@ -91,7 +91,7 @@ pub fn of(method: &str, template: &str) -> Option<Access> {
     line.map(|(_, _, access)| *access)
 }
 
-/// The whole table: method, template of the path, access.
+/// All routes: method, path template and access rule.
 pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
     ROUTES
 }
@@ -111,7 +111,7 @@ pub(super) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
     if access.allows(role) { Ok(()) } else { Err(forbidden(role)) }
 }
 
-/// Does the same for a ticket that was made for this role.
+/// Returns 403 unless a ticket for this role may open the requested route.
 pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
     match of_request(parts)? {
         ByTicket(permission) if role.may(permission) => Ok(()),
@@ -121,7 +121,7 @@ pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
 
 fn of_request(parts: &Parts) -> Result<Access, Problem> {
     let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // Routes answer HEAD like GET, without a body.
+    // Routes handle HEAD like GET, but send no body.
     let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
     of(method, template).ok_or_else(|| {
         tracing::error!(http.method = method, http.route = template, "a route is missing from the access table");
@@ -133,7 +133,7 @@ fn forbidden(role: Role) -> Problem {
     Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not use this route", role.as_str()))
 }
 
-/// Documents in an operation who may use it: the roles as required scopes (OpenAPI 3.1, Security Requirement Object) and as text.
+/// Documents which roles may use an operation: as required scopes (OpenAPI 3.1, Security Requirement Object) and as text.
 pub(super) fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
         Anyone | BySecret => {

@@ -25,7 +25,7 @@ pub(super) struct AgentView {
     enabled: bool,
     /// Why the service disabled the config; null if it did not.
     disabled_reason: Option<DisabledReason>,
-    /// Without its query for roles that may not change the config.
+    /// The URL. Roles that may not change the config get it without its query.
     url: Option<String>,
     events: Vec<WebhookEvent>,
     updated_at: DateTime<Utc>,
@@ -47,7 +47,7 @@ impl AgentView {
     }
 }
 
-/// Lists the agents that have a push config, by name. The platform manages agents, so agents without a config are unknown here.
+/// Lists the agents that have a push config, by name. The platform manages agents, so this service knows no other agents.
 #[utoipa::path(
     get,
     path = "/v1/agents",

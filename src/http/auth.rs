@@ -73,7 +73,7 @@ impl Caller {
         }
     }
 
-    /// When the caller's credential expires; `None`: only when it is revoked.
+    /// When the caller's credential expires; `None` if it is valid until it is revoked.
     pub fn valid_until(&self) -> Option<DateTime<Utc>> {
         match &self.identity {
             Identity::Token(token) => token.expires_at,
@@ -111,7 +111,7 @@ impl FromRequestParts<ApiState> for Caller {
         let peer = parts.extensions.get::<Peer>().copied().unwrap_or(NO_PEER);
         let identity = match TokenSecret::parse(credential) {
             Some(secret) => Identity::Token(service(state, peer, &secret).await?),
-            // A wrong checksum needs no database lookup, so it does not count as a wrong credential.
+            // A token with a wrong checksum needs no database lookup, so it does not count as a wrong credential.
             None if TokenSecret::is_of_kind(credential) => return Err(unauthorized()),
             None => Identity::Person(person(state, peer, credential).await?),
         };

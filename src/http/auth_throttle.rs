@@ -1,7 +1,7 @@
 //! Counts wrong credentials per client address, so that guessing neither succeeds nor overloads the database.
 //!
-//! An address over the limit gets 429 for wrong credentials. Valid ones still work, because users behind a proxy or NAT share an
-//! address. Lookups of unknown tokens from such addresses share a small quota.
+//! An address over the limit gets 429 for wrong credentials. Valid credentials still work, because users behind a proxy or NAT
+//! share an address. Lookups of unknown tokens from addresses over the limit share a small quota.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::problem::{Problem, ProblemCode};
 
-/// Counting period, starting at the first wrong credential.
+/// The counting period. It starts at the first wrong credential.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How many addresses are counted separately; further ones share one counter, so that memory stays bounded.
+/// Maximum number of addresses with their own counter. Further addresses share one counter, so that memory stays bounded.
 const ADDRESSES: usize = 10_000;
 const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -21,7 +21,7 @@ const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl Peer {
-    /// The unit to count: an IPv4 address, or the /64 network of an IPv6 address, because one customer usually has all of it.
+    /// The counted address: an IPv4 address, or the /64 network of an IPv6 address, because one customer usually has a whole /64.
     pub(super) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
@@ -46,7 +46,7 @@ struct Window {
 }
 
 impl AuthThrottle {
-    /// `most` is the number of wrong credentials per address and period before 429.
+    /// After `most` wrong credentials in a period, an address gets 429.
     pub(super) fn new(most: u32) -> Self {
         Self { most, window: Mutex::new(None) }
     }

@@ -1,4 +1,4 @@
-//! Request bodies: declared as JSON, limited in size and in arrival time.
+//! Reads request bodies. Checks the media type, and limits the size and the arrival time.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
@@ -11,17 +11,18 @@ use tokio::time::timeout;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
-/// How much of an oversized body is read and discarded, so that a client that writes before it reads gets the response instead of
-/// a connection reset.
+/// How many bytes of an oversized body are read and discarded, so that a client that sends all of it before reading gets the
+/// response instead of a connection reset.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Largest body other than events and batches. A push config may have 83 KiB of headers, and JSON escapes can double their size.
+/// Maximum size of other bodies than events and batches. A push config may have 83 KiB of headers, and JSON escapes can double
+/// their size.
 const MAX_JSON_BYTES: usize = 256 * 1024;
 
 const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// A JSON body, not validated yet: the domain's parsers report all its faults.
+/// A JSON body that is not validated yet. The domain's parsers report all its faults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonBody(pub Value);
 
@@ -34,7 +35,7 @@ impl FromRequest<ApiState> for JsonBody {
     }
 }
 
-/// A JSON Merge Patch (RFC 7396), declared as such or as JSON; not validated yet.
+/// A JSON Merge Patch (RFC 7396) that is not validated yet. The media type may also be plain JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergePatchBody(pub Value);
 
@@ -48,7 +49,7 @@ impl FromRequest<ApiState> for MergePatchBody {
     }
 }
 
-/// Reads a body that is declared as JSON; otherwise returns 415, 413 or 408.
+/// Reads a JSON body. Returns 415 for another media type, 413 if the body is too large, and 408 if it arrives too late.
 pub(super) async fn read_json(request: Request, state: &ApiState, limit: usize) -> Result<Bytes, Problem> {
     read(request, state, limit, &[JSON]).await
 }
@@ -66,7 +67,7 @@ fn too_slow(detail: &str) -> Problem {
     Problem::new(ProblemCode::RequestTimeout).detail(detail).retry_after(RETRY_SOON)
 }
 
-/// Returns 400 with the position of a syntax error.
+/// Parses JSON. Returns 400 with the position of a syntax error.
 pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         // Report only the position: serde's message can quote the input.

@@ -1,8 +1,8 @@
 //! The client address of a request: the connection's peer, or the address that a trusted proxy reports.
 //!
-//! Each proxy appends the address that connected to it, so only the end of the list is reliable: everything before the last
-//! untrusted address may be forged. Libraries for this also accept `X-Real-IP`, which clients can send through most proxies. So
-//! this is a strict parser of the two lists.
+//! Each proxy appends the address that connected to it. So only the end of the list is reliable: the client may have forged
+//! everything before the last address that is not a trusted proxy. Existing libraries also accept `X-Real-IP`, which clients can
+//! send through most proxies. This parser accepts only `Forwarded` and `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The last address that is not a trusted proxy; the peer's if the two headers disagree, because the proxy sets only one and the
-/// client may have sent the other.
+/// The last address that is not a trusted proxy. If `Forwarded` and `X-Forwarded-For` disagree, returns the peer's address: the
+/// proxy sets only one of them, and the client may have sent the other.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_trusted(peer, trusted) {
@@ -33,7 +33,7 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// All lines of a header as one list (RFC 9110, section 5.3). A line that is not text becomes an element without an address.
+/// Joins all lines of a header to one list (RFC 9110, 5.3). A line that is not text becomes an element without an address.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect();
     (!lines.is_empty()).then(|| lines.join(","))
@@ -52,7 +52,7 @@ fn last_client(peer: IpAddr, list: Vec<&str>, trusted: &[IpNet], address: fn(&st
     proxy
 }
 
-/// The elements of a list. A list that ends inside quotes is rejected: the client may have opened them before the proxy's part.
+/// The elements of a list. A list that ends inside quotes is rejected, because the client may have opened the quote.
 fn elements(list: &str) -> Vec<&str> {
     split_unquoted(list, b',').unwrap_or_else(|| vec![list])
 }
@@ -88,7 +88,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(value)
 }
 
-/// An address with or without a port; IPv6 also in brackets. Names such as `unknown` and `_hidden` are not addresses.
+/// Parses an address with or without a port. IPv6 may be in brackets. Names such as `unknown` and `_hidden` are not addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().filter(IpAddr::is_ipv6);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -151,7 +151,7 @@ mod tests {
             ("for=203.0.113.9;for=198.51.100.7", PROXY),
             ("for=\"203.0.113.9", PROXY),
             ("by=203.0.113.9", PROXY),
-            // A quote opened by the client swallows the proxy's part, so the list is rejected.
+            // The client's open quote would include the proxy's element, so the list is rejected.
             ("for=\"198.51.100.7, for=203.0.113.9", PROXY),
             ("for=198.51.100.7;x=\", for=203.0.113.9", PROXY),
             ("for=198.51.100.7;x=\", for=\"203.0.113.9:80\"", PROXY),

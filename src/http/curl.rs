@@ -9,13 +9,13 @@ pub(super) enum CurlHeader<'a> {
         name: &'a str,
         value: &'a str,
     },
-    /// Its value is a shell variable.
+    /// The header's value is a shell variable.
     Secret {
         name: &'a str,
     },
 }
 
-/// The command, one line per argument. The shell aborts if a variable is not set, before anything is sent.
+/// The command, one line per argument. If a variable is not set, the shell aborts before it sends the request.
 pub(super) fn curl(url: &str, headers: &[CurlHeader<'_>], body: &str, timeout_seconds: f64) -> String {
     // --globoff: brackets in a URL are literal.
     let mut lines =
@@ -35,13 +35,13 @@ pub(super) fn curl(url: &str, headers: &[CurlHeader<'_>], body: &str, timeout_se
     lines.join(" \\\n  ")
 }
 
-/// One shell word: single quotes protect everything but the quote itself.
+/// Quotes a text as one shell word. Single quotes protect every character except the single quote.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `SECRET_AUTHORIZATION`: the prefix avoids clashes with variables such as `PATH`. A number distinguishes names that differ only
-/// in punctuation.
+/// The variable for a header, such as `SECRET_AUTHORIZATION`. The prefix avoids clashes with variables such as `PATH`. A number
+/// distinguishes header names that differ only in punctuation.
 fn variable(name: &str, taken: &mut HashSet<String>) -> String {
     let upper = name
         .chars()

@@ -1,4 +1,4 @@
-//! Reads deliveries: the list, one with its request and response, and an event with all its deliveries.
+//! Lists deliveries, and returns one delivery with its request and response, or one event with all its deliveries.
 
 use axum::Json;
 use axum::extract::State;
@@ -29,7 +29,7 @@ use crate::store::{deliveries, events};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeliveryPage {
     data: Vec<DeliveryView>,
-    /// Cursor of the next page; null on the last page. Any other page may have few rows or none.
+    /// Cursor of the next page; null on the last page. Earlier pages may have fewer rows than `limit`, or none.
     next_cursor: Option<String>,
 }
 
@@ -141,7 +141,7 @@ async fn finished(
     })
 }
 
-/// An unfinished delivery has no delivery record; its event shows that it exists.
+/// An unfinished delivery has no delivery record. The delivery count of its event shows that it exists.
 async fn unfinished(state: &ApiState, tenant: &TenantId, id: DeliveryId) -> Result<DeliveryDetailView, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let found = found.filter(|found| (1..=found.deliveries).contains(&id.ordinal()));
@@ -217,7 +217,7 @@ pub(super) async fn get_event(
     }))
 }
 
-/// All deliveries of an event by number; `finished` is in the same order.
+/// All deliveries of an event, ordered by number. `finished` must be ordered by number, too.
 fn in_order(event: &StoredEvent, count: u16, finished: &[FinishedDelivery]) -> Vec<DeliveryView> {
     let mut finished = finished.iter().peekable();
     let mut view = |ordinal| {

@@ -21,7 +21,7 @@ pub(super) struct DeliveryView {
     event_type: Option<EventType>,
     agent_id: Option<String>,
     session_id: Option<String>,
-    /// Null until the delivery has an outcome, like all fields below.
+    /// Null until the delivery has an outcome, like all fields below except `accepted_at`.
     channel: Option<Channel>,
     endpoint_id: Option<EndpointId>,
     /// Null while the delivery is unfinished.
@@ -86,7 +86,7 @@ pub(super) struct DeliveryDetailView {
     pub(super) delivery: DeliveryView,
     /// The reason for a failure, as text.
     pub(super) note: Option<String>,
-    /// Null if unknown: for browser push, or after the webhook was deleted.
+    /// Null for browser push, and after the webhook was deleted.
     pub(super) request: Option<RequestView>,
     /// Null if there was no response.
     pub(super) response: Option<ResponseView>,
@@ -97,11 +97,11 @@ pub(super) struct DeliveryDetailView {
 pub(super) struct RequestView {
     #[schema(value_type = String, example = "POST")]
     method: &'static str,
-    /// The current URL, without its query.
+    /// The URL that is configured now, without its query.
     url: Option<String>,
     /// The names of the currently configured headers.
     header_names: Vec<String>,
-    /// Whether the settings are still those of the attempt.
+    /// Whether the settings are unchanged since the attempt.
     settings_unchanged: bool,
     /// The bytes that were sent, as text; null for callers who may not see messages.
     body: Option<String>,
@@ -114,7 +114,7 @@ pub(super) struct ResponseView {
     /// The start of the body, without the endpoint's secrets; null if it was empty, for a redirect, and for callers who may not
     /// see messages.
     pub(super) body: Option<String>,
-    /// Whether the body was longer.
+    /// Whether the response had a longer body.
     pub(super) truncated: bool,
 }
 
@@ -145,7 +145,7 @@ pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
     String::from_utf8(webhook::payload(event, false)).ok()
 }
 
-/// Rounded to microseconds, as stored, to hide floating-point noise.
+/// The duration in milliseconds. Rounds to microseconds, as the database does, to hide floating-point noise.
 pub(super) fn milliseconds(duration: std::time::Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1_000.0
 }

@@ -10,7 +10,7 @@ use utoipa_swagger_ui::Config;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 
-/// Allows no other origin and no inline script. Swagger UI sets styles on elements and draws with data URLs.
+/// Allows no other origin and no inline script. Swagger UI needs inline styles and images in data URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -28,7 +28,7 @@ pub(super) async fn docs() -> Redirect {
     responses((status = 200, description = "The file", content(
         (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
-    // By default Swagger UI sends the document to its vendor's validator.
+    // Without this setting, Swagger UI sends the document to its vendor's validator.
     let config = Config::from("/v1/openapi.json").validator_url("none");
     let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {
         tracing::error!(%error, "could not serve the documentation");

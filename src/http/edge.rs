@@ -1,4 +1,4 @@
-//! Middleware for every request: its id, span and metrics, a timeout, and a response instead of a panic.
+//! Middleware for every request: sets its id, records a span and metrics, limits its time, and turns a panic into a response.
 
 use std::any::Any;
 use std::time::Instant;
@@ -51,7 +51,7 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     response
 }
 
-/// Rejects a request before a handler sees it.
+/// Rejects a request with an oversized head or, in a demonstration, for another host.
 fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     if head_bytes(request) > state.settings.head_bytes {
         let detail = format!("the path and the headers may have at most {} bytes in total", state.settings.head_bytes);
@@ -67,7 +67,7 @@ fn head_bytes(request: &Request) -> usize {
     target + headers.sum::<usize>()
 }
 
-/// Responds to connections over the limit.
+/// Responds with 503 to a request on a connection over the limit.
 pub(super) async fn too_many_connections(request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let problem = Problem::new(ProblemCode::Overloaded).detail("too many connections").retry_after(RETRY_SOON);
@@ -76,12 +76,12 @@ pub(super) async fn too_many_connections(request: Request) -> Response {
     response
 }
 
-/// A handler timed out: its changes may have been committed.
+/// The response if a handler timed out. The handler may have committed its changes.
 fn too_slow() -> Problem {
     Problem::unavailable().detail("the request took too long; its changes may have been made")
 }
 
-/// Adds the request id to the header and to a problem document, and marks the response as private to this client.
+/// Adds the request id to the response header and to a problem document. By default, forbids caching of the response.
 fn name_request(response: &mut Response, id: RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.document(Some(id.as_str()));
@@ -92,7 +92,7 @@ fn name_request(response: &mut Response, id: RequestId) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// Success and client errors are logged at debug level only.
+/// Logs successes and client errors at debug level only.
 fn log(status: StatusCode, duration_us: u128) {
     let status = status.as_u16();
     if status >= 500 {
@@ -103,7 +103,7 @@ fn log(status: StatusCode, duration_us: u128) {
 }
 
 /// A panic is an internal error: it is logged here, and the client gets 500 without details.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that CatchPanicLayer calls")]
+#[expect(clippy::needless_pass_by_value, reason = "CatchPanicLayer requires this function signature")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!(panic = panic_message(&*panic), "a handler panicked");
     Problem::new(ProblemCode::Internal).into_response()

@@ -21,13 +21,13 @@ pub(super) struct EndpointTestView {
     response: Option<TestResponseView>,
     timing_ms: TimingView,
     diagnosis: DiagnosisView,
-    /// The secret that was made for this test and signed it, because the draft's origin differs from the saved config's. Absent
-    /// if the stored secrets signed it, or if it was not signed.
+    /// The secret that was created for this test and signed the message, because the draft's origin differs from the saved
+    /// config's origin. Absent if the stored secrets signed the message, or if it was not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
-    /// The same request as a shell command. Secret headers are variables: `$SECRET_` and the header's name. A signature is valid
-    /// for a few minutes.
+    /// The same request as a shell command. The value of a secret header is a variable: `$SECRET_` and the header's name. A
+    /// signature is valid for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
     curl: String,
 }
@@ -56,7 +56,7 @@ pub(super) struct TestResponseView {
     headers: Vec<TestAnswerHeaderView>,
     /// The first 4 KiB; null for a redirect, and if no body arrived.
     body: Option<String>,
-    /// Whether the body was longer.
+    /// Whether the response had a longer body.
     truncated: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct TestAnswerHeaderView {
     value: String,
 }
 
-/// The duration of each step in milliseconds; null if it was not needed or did not finish.
+/// The duration of each step in milliseconds; null if the step was not needed or did not finish.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TimingView {
     /// The DNS lookup.

@@ -41,7 +41,7 @@ use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
 
-/// Concurrent test events in this process, each for at most ten seconds; a tenant may use as many places as are free.
+/// Maximum number of concurrent tests in this process. A test takes at most ten seconds. A tenant may use as many as are free.
 pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
 
 /// The test message contains characters that receivers often handle wrongly.
@@ -56,13 +56,13 @@ const TEXT: &str =
 pub(super) struct EndpointTestRequest {
     /// The event type; the config need not select it.
     event: WebhookEvent,
-    /// A config to test instead of the saved one; the rules for saving apply. A secret header without `value` uses the stored
-    /// value, unless the URL's origin differs. Then a new secret also signs the test.
+    /// A draft to test instead of the saved config; the rules for saving apply. A secret header without `value` uses the stored
+    /// value, unless the URL has another origin than the saved URL. In that case, a new secret signs the test.
     config: Option<PushConfigDraft>,
 }
 
 /// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even a
-/// disabled one. At most 10 tests per agent and minute. Stores nothing, and a 410 does not disable the config. Returns 404 if no
+/// disabled config. 10 tests per agent and minute. Stores nothing, and a 410 does not disable the config. Returns 404 if no
 /// config is saved and none was sent, and 409 if the saved config has no URL.
 #[utoipa::path(
     post,
@@ -120,7 +120,7 @@ pub(super) async fn test(
 struct Asked {
     event: WebhookEvent,
     config: PushConfig,
-    /// Whether the config is a draft whose origin differs from the saved one's.
+    /// Whether the config is a draft whose origin differs from the saved config's origin.
     new_origin: bool,
 }
 
@@ -147,7 +147,8 @@ fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<Asked
     Ok(Asked { event, config, new_origin })
 }
 
-/// Validates a draft by the rules for saving. Returns whether its origin differs; faults get the prefix `/config`.
+/// Validates a draft by the rules for saving. Also returns whether its origin differs from the saved config's origin. The
+/// pointers of faults get the prefix `/config`.
 fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(PushConfig, bool), Vec<Fault>> {
     let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
         faults
@@ -161,8 +162,8 @@ fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Resu
     Ok((change.config, change.new_origin))
 }
 
-/// Where and how to send. A draft of an agent without a config has no signing secret. For another origin, `own_secret` replaces
-/// the stored secrets: otherwise the receiver could replay the message to the saved URL.
+/// The endpoint to test. A draft for an agent without a config has no signing secret. For another origin, `own_secret` replaces
+/// the stored secrets, because otherwise the receiver could replay the signed message to the saved URL.
 async fn endpoint(
     state: &ApiState,
     tenant: &TenantId,
@@ -196,7 +197,7 @@ async fn endpoint(
     })
 }
 
-/// A delivery that is not in the queue, for an event that was never posted.
+/// A delivery of a test event. Neither the delivery nor the event is in the database.
 fn delivery(
     event: WebhookEvent,
     tenant: &TenantId,

@@ -29,7 +29,7 @@ use crate::telemetry::traces::RequestTrace;
 
 /// Events of one request.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: the handler reads the list piece by piece, to find every fault")]
+#[expect(dead_code, reason = "documents the body; the handler reads event by event to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": [
     {"type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "text": "Where is my order?"},
@@ -59,7 +59,7 @@ pub(super) struct BatchResult {
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
-    /// When to post it again, if its tenant exceeds its rate.
+    /// Seconds to wait before posting the event again, if its tenant exceeds its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -71,9 +71,9 @@ pub(super) struct BatchResult {
 #[expect(dead_code, reason = "documents an `AcceptedEvent` whose fields are absent for rejected events")]
 struct AcceptedInBatch {
     id: Option<EventId>,
-    /// Whether it was accepted before with the same idempotency key.
+    /// Whether the event was accepted before with the same idempotency key.
     duplicate: Option<bool>,
-    /// The number of deliveries created for it.
+    /// The number of deliveries created for the event.
     deliveries: Option<u16>,
 }
 
@@ -152,7 +152,7 @@ async fn accept(
     Ok(results.collect())
 }
 
-/// Rejects all events of each tenant that exceeds its rate; rejects the whole request if that leaves no event.
+/// Rejects all events of each tenant that exceeds its rate. If no other event is left, rejects the whole request.
 fn within_rates(
     state: &ApiState,
     parsed: Vec<Result<NewEvent, Problem>>,

@@ -25,7 +25,7 @@ pub(super) struct EventTypeView {
     /// JSON Schema of the event as it is posted.
     #[schema(value_type = Object)]
     schema: Value,
-    /// An event as it is posted.
+    /// An example of the event as it is posted.
     #[schema(value_type = Object)]
     example: Value,
     /// The message that webhooks receive; null if webhooks do not receive this event.
@@ -77,7 +77,7 @@ fn view(name: EventType) -> EventTypeView {
             schema: message_schema(event),
             example: message_example(&example),
         }),
-        // Strings, numbers and one plain map: serialization cannot fail.
+        // An event has only strings, numbers and one map, so serialization cannot fail.
         example: serde_json::to_value(&example).unwrap_or_default(),
     }
 }
@@ -163,7 +163,7 @@ fn standalone(mut schema: Value) -> Value {
     schema
 }
 
-/// The example as webhooks receive it, built by the code that sends it.
+/// The message that webhooks receive for the example, built by the code that builds real messages.
 fn message_example(example: &PostedEvent) -> Value {
     let event = StoredEvent {
         id: EventId::from_uuid(uuid::Uuid::from_u128(0x019b_76da_a07b_7000_8000_0000_0000_0000)),

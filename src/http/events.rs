@@ -43,7 +43,7 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) customer_id: Option<&'static str>,
-    /// When it happened; default: when it is accepted.
+    /// When the event happened. Default: when the service accepts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The message; required for the three message types.
@@ -58,15 +58,16 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Value>,
-    /// A repeated key and body return the event accepted before. Also as the header `Idempotency-Key`. Kept for at least a day.
+    /// A request that repeats the key and the body returns the event accepted before. The key may also be in the header
+    /// `Idempotency-Key`. It is kept for at least a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) idempotency_key: Option<&'static str>,
-    /// How long its deliveries may wait to be sent.
+    /// How long the event's deliveries may wait to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 604_800)]
     pub(super) expires_in_seconds: Option<u32>,
-    /// Required with a token for all tenants unless `?tenant_id=` names one; otherwise rejected.
+    /// Required with a token for all tenants, unless `?tenant_id=` names the tenant. Not allowed with other tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) tenant_id: Option<&'static str>,
@@ -76,14 +77,14 @@ pub(super) struct PostedEvent {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
     id: EventId,
-    /// Whether it was accepted before with the same idempotency key.
+    /// Whether the event was accepted before with the same idempotency key.
     duplicate: bool,
-    /// The number of deliveries created for it.
+    /// The number of deliveries created for the event.
     deliveries: u16,
 }
 
-/// Accepts an event. 202 means that it is stored and that each of its deliveries will end in exactly one outcome. Returns 429 if
-/// its tenant exceeds its rate, and 503 `overloaded` if too many of its tenant's events are waiting. Returns 503 `unavailable`
+/// Accepts an event. 202 means that the event is stored and that each of its deliveries will get exactly one outcome. Returns 429
+/// if the tenant exceeds its rate, and 503 `overloaded` if too many events of the tenant are waiting. Returns 503 `unavailable`
 /// after half a second while an open SQL transaction locks the session or the idempotency key. Retry after `Retry-After` seconds.
 #[utoipa::path(
     post,
@@ -160,7 +161,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     })
 }
 
-/// Copies the header's key into the body, where the event's rules validate it. The body may repeat it, but not contradict it.
+/// Copies the key from the header to the body, where the event's rules validate it. The body may have the same key, but no other.
 fn take_over_key(body: &mut Value, key: String) -> Option<Fault> {
     let fields = body.as_object_mut()?;
     match fields.get("idempotency_key") {

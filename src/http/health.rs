@@ -15,9 +15,9 @@ use super::state::ApiState;
 use crate::store::{Db, connection, schema};
 use crate::supervision::{Stage, TaskFailure};
 
-/// How long a result is reused, so that unauthenticated requests cannot overload the database.
+/// How long the result of a check is reused, so that unauthenticated requests cannot overload the database.
 const FRESH_FOR: Duration = Duration::from_millis(500);
-/// A database that takes longer counts as unavailable.
+/// A database that takes longer to respond counts as unavailable.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The health of the service.
@@ -83,15 +83,15 @@ async fn ask(db: &Db) -> Result<Result<(), Unready>, schema::Error> {
     Ok(if is_read_only { Err(Unready::ReadOnly) } else { Ok(()) })
 }
 
-/// Returns 500 from the failure of a background task until the process exits. Does not check the database, because a restart
-/// would not repair that.
+/// Returns 500 after a background task has failed, until the process exits. Does not check the database, because a restart would
+/// not repair it.
 #[utoipa::path(get, path = "/livez", tag = "Service",
     responses((status = 200, description = "Alive", body = HealthDocument)))]
 pub(super) async fn livez(State(state): State<ApiState>) -> Response {
     liveness(&state.stage)
 }
 
-/// The same for any listener of the process. Names the task but not its panic, because this needs no token.
+/// The response of `/livez` on both listeners. Names the failed task, but not its panic message, because it needs no token.
 pub(super) fn liveness(stage: &Stage) -> Response {
     match stage.failure() {
         None => Json(HealthDocument { status: Health::Ok }).into_response(),

@@ -17,7 +17,7 @@ use crate::domain::role::{Permission, Role};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeView {
     role: Role,
-    /// Null for a token for all tenants if the request names none.
+    /// Null for a token for all tenants if the request names no tenant.
     tenant_id: Option<String>,
     /// The user's claim `sub`; null for a service with an API token.
     user_id: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct MeView {
     permissions: Vec<Permission>,
     /// Whether the deployment supports browser push.
     browser_push: bool,
-    /// When the caller's token expires; null: it does not.
+    /// When the caller's token expires; null if it does not expire.
     valid_until: Option<DateTime<Utc>>,
 }
 

@@ -85,9 +85,9 @@ pub struct Settings {
     pub batch_body_bytes: usize,
     /// Maximum number of events in a batch.
     pub batch_events: usize,
-    /// Maximum number of events per second and tenant; `None`: no limit.
+    /// Maximum number of events per second and tenant; `None` sets no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
-    /// Wrong credentials per address in ten seconds before the response is 429.
+    /// Maximum number of wrong credentials per address in ten seconds. After that, the response is 429.
     pub wrong_credentials: u32,
     /// Proxies whose reports of client addresses are trusted.
     pub trusted_proxies: Arc<[IpNet]>,
@@ -95,7 +95,7 @@ pub struct Settings {
     pub head_bytes: usize,
     /// Days to keep events and deliveries.
     pub retention_days: u32,
-    /// How long a replayed delivery may wait.
+    /// How long a replayed delivery may wait to be sent.
     pub replay_expires: Duration,
     /// Timeout for the head of a request to arrive, and for idle connections.
     pub head_timeout: Duration,
@@ -107,13 +107,13 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Timeout for open requests when the process stops.
     pub drain_timeout: Duration,
-    /// Maximum number of connections; some more are served with 503.
+    /// Maximum number of connections. Some connections over the limit get 503.
     pub max_connections: usize,
     /// Users that the portal's sign-in page offers, as JSON; `Some` only in a demonstration.
     pub sign_in_choices: Option<String>,
-    /// The hosts, with ports, that requests may name; empty: any. Set only in a demonstration.
+    /// The hosts, with ports, that requests may name. If empty, requests may name any host. Set only in a demonstration.
     pub own_hosts: Arc<[String]>,
-    /// The origin under which callers reach the API; `None`: the document does not name it.
+    /// The origin under which callers reach the API; `None` leaves it out of the OpenAPI document.
     pub public_url: Option<Url>,
     /// The limits of operator workspace streams; each stream is a connection.
     pub workspace: workspace::Settings,
@@ -150,7 +150,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }
 
-/// The routes of a deployment without browser push: without the unauthenticated ones too.
+/// The routes of a deployment without browser push: all except the renewal of subscriptions, which needs no token.
 fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))
@@ -220,7 +220,7 @@ pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
 pub fn openapi_json(public_url: Option<&Url>) -> String {
     let mut document = routes().into_openapi();
     openapi::complete(&mut document, public_url);
-    // All keys are strings, so serialization cannot fail; tests read the document.
+    // All keys of the document are strings, so serialization cannot fail.
     document.to_pretty_json().unwrap_or_default()
 }
 

@@ -29,10 +29,10 @@ pub(super) struct OperationView {
     id: OperationId,
     kind: OperationKind,
     state: OperationState,
-    /// The tick of its schedule; null for a request.
+    /// The tick of the operation's schedule; null for a request.
     scheduled_for: Option<DateTime<Utc>>,
     agent_id: Option<String>,
-    /// How often it was started.
+    /// How many times the operation was started.
     attempts: u32,
     /// The last error, as text.
     note: Option<String>,
@@ -55,12 +55,12 @@ pub(super) struct ReplayView {
     examined: u64,
     /// Examined deliveries that belong to the agent's webhook, have a requested outcome and were not replayed since.
     matched: u64,
-    /// Matched deliveries that were not replayed: a replay is in flight, the current settings do not select the event, or it is
-    /// too old.
+    /// Matched deliveries that were not replayed: another replay of the event is in flight, the current settings do not select
+    /// the event, or the event is too old.
     skipped: u64,
-    /// New deliveries. In a dry run 0; `matched` minus `skipped` estimates them.
+    /// The number of new deliveries. In a dry run it is 0, and `matched` minus `skipped` is an estimate.
     replayed: u64,
-    /// The part of the time range examined so far: 0 to 1.
+    /// The fraction of the time range examined so far, from 0 to 1.
     progress: f64,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct OperationPage {
     next_cursor: Option<String>,
 }
 
-/// Lists the tenant's operations, newest first. A token for all tenants that names none sees the scheduled ones.
+/// Lists the tenant's operations, newest first. A token for all tenants that names no tenant lists the scheduled operations.
 #[utoipa::path(
     get,
     path = "/v1/operations",
@@ -173,8 +173,8 @@ pub(super) async fn read(
     found(&state, caller.tenant(), name.id()?).await.map(|operation| Json(operation.into()))
 }
 
-/// Cancels an unfinished operation: finished replays remain, and no more follow. Safe to repeat. Returns 409 if the operation has
-/// ended otherwise.
+/// Cancels an unfinished operation. Replays that it has already created remain. Safe to repeat. Returns 409 if the operation has
+/// succeeded or failed.
 ///
 /// Not a DELETE, because the operation remains readable.
 #[utoipa::path(
@@ -212,7 +212,7 @@ async fn found(state: &ApiState, tenant: Option<&TenantId>, id: OperationId) -> 
     operation.ok_or_else(|| Problem::new(ProblemCode::NotFound))
 }
 
-/// The response for a created operation: 202, or 200 if its key was used before.
+/// The response for a created operation: 202, or 200 if its idempotency key was used before.
 pub(super) async fn entered(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,7 +1,8 @@
-//! In a demonstration, accepts requests to its host only; only its own pages and non-browser programs get the sign-in tokens.
+//! In a demonstration, accepts only requests to the demonstration's host. Returns the sign-in tokens only to the demonstration's
+//! pages and to programs other than browsers.
 //!
-//! Anyone can point a host name to 127.0.0.1 (DNS rebinding). A page from that host then has the same origin as the demonstration
-//! and could read the tokens, but its requests still carry that name in `Host`.
+//! An attacker can point a host name to 127.0.0.1 (DNS rebinding). The attacker's page then has the same origin as the
+//! demonstration and could read the tokens, but its requests still have the attacker's host name in `Host`.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -21,7 +22,7 @@ pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Proble
     Err(Problem::new(ProblemCode::NotFound).detail(format!("this demonstration is only at {}", own.join(" and "))))
 }
 
-/// The only host that the request names, in the header or as `:authority` in HTTP/2.
+/// The host that the request names, if it names only one: in the header `Host`, or as `:authority` in HTTP/2.
 fn host(request: &Request) -> Option<&str> {
     let mut headers = request.headers().get_all(HOST).iter();
     match (headers.next(), headers.next()) {

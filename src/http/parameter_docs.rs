@@ -5,9 +5,9 @@ use utoipa::IntoParams;
 /// The agent in a path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "documentation: `AgentPath` reads it")]
+#[expect(dead_code, reason = "documents the parameter, which `AgentPath` reads")]
 pub(super) struct OfAgent {
-    /// The platform's name of the agent.
+    /// The platform's name for the agent.
     #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "agent-1")]
     agent_id: String,
 }
@@ -15,7 +15,7 @@ pub(super) struct OfAgent {
 /// The user in a path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "documentation: `user_browsers` reads it")]
+#[expect(dead_code, reason = "documents the parameter, which `user_browsers` reads")]
 pub(super) struct OfUser {
     /// The claim `sub` of the user's JWTs.
     #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "dana")]
@@ -25,9 +25,9 @@ pub(super) struct OfUser {
 /// The tenant, for callers with a token for all tenants.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "documentation: `Caller` reads it")]
+#[expect(dead_code, reason = "documents the parameter, which `Caller` reads")]
 pub(super) struct OfTenant {
-    /// Only with a token for all tenants.
+    /// Allowed only with a token for all tenants.
     #[param(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$", example = "acme")]
     tenant_id: Option<String>,
 }
@@ -35,7 +35,7 @@ pub(super) struct OfTenant {
 /// One page of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "documentation: `Parameters` reads them")]
+#[expect(dead_code, reason = "documents the parameters, which `Parameters` reads")]
 pub(super) struct OfPage {
     /// Maximum number of rows.
     #[param(minimum = 1, maximum = 250, default = 50, example = 50)]
@@ -48,10 +48,10 @@ pub(super) struct OfPage {
 /// The state that a change expects.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "documentation: `IfMatch` reads it")]
+#[expect(dead_code, reason = "documents the header, which `IfMatch` reads")]
 pub(super) struct OfState {
-    /// The `ETag` of a read: the change is rejected if the state is different now. `*`: only if it is set; `"unset"`, the tag of
-    /// the unset state: only if it is not.
+    /// The `ETag` of a read. The change is rejected if the config has changed since. `*` requires that the config is set;
+    /// `"unset"`, the tag of an unset config, requires that it is not.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }
@@ -59,9 +59,9 @@ pub(super) struct OfState {
 /// The key that makes a request safe to repeat.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "documentation: `events::idempotency_key` reads it")]
+#[expect(dead_code, reason = "documents the header, which `events::idempotency_key` reads")]
 pub(super) struct OfRepetition {
-    /// A repeated key and request return the first result; nothing is done twice.
+    /// A request that repeats the key and the content returns the first result and has no other effect.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,

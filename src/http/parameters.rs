@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::timestamp;
 
-/// The remaining parameters: take them, then `finish`. Excludes the tenant parameter, which `Caller` reads.
+/// The parameters that are not taken yet. Call `finish` after the last one. Excludes the tenant parameter, which `Caller` reads.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     values: Vec<(String, String)>,
@@ -26,7 +26,7 @@ impl Parameters {
         Self { values: pairs.filter(|(name, _)| name != TENANT_PARAMETER).collect(), faults: Vec::new() }
     }
 
-    /// Takes a parameter; a repeated one is a fault.
+    /// Takes a parameter. A repeated parameter is a fault.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.values.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.values.remove(index);
@@ -50,7 +50,7 @@ impl Parameters {
         }
     }
 
-    /// Takes one name of a closed list.
+    /// Takes a parameter whose value must be one of a closed list of names.
     pub fn one_of<T: Copy, const N: usize>(
         &mut self,
         name: &str,
@@ -64,7 +64,7 @@ impl Parameters {
         })
     }
 
-    /// Takes a time.
+    /// Takes a parameter whose value must be a time.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
         self.parsed(name, |text| timestamp::parse(&text))
     }

@@ -1,5 +1,5 @@
-//! Serves the portal's files from the binary, without authentication. Its pages get their data from the API with the user's
-//! token.
+//! Serves the portal's files from the binary, without authentication. The portal's pages get their data from the API with the
+//! user's token.
 
 use axum::extract::{Path, State};
 use axum::http::header::{
@@ -81,8 +81,8 @@ fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response,
     let headers = response.headers_mut();
     // Quotes and hexadecimal digits are always valid in a header value.
     headers.extend(HeaderValue::from_str(&etag).map(|etag| (ETAG, etag)));
-    // Browsers revalidate every time and get 304 if nothing has changed: updates apply at once, and files of different versions
-    // do not mix for long.
+    // Browsers revalidate a file on each use and get 304 if it has not changed. So updates apply at once, and files of different
+    // versions do not mix for long.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(portal::CONTENT_SECURITY_POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -94,7 +94,7 @@ fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response,
     Ok(response)
 }
 
-/// Whether `If-None-Match` contains the tag; weak comparison, as for GET (RFC 9110, 13.1.2).
+/// Whether `If-None-Match` contains the tag. The comparison is weak, as GET requires (RFC 9110, 13.1.2).
 fn names(if_none_match: &HeaderValue, etag: &str) -> bool {
     let tags = if_none_match.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)

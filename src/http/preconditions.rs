@@ -18,7 +18,7 @@ impl EntityTag {
     /// The tag of an unset config. With it, a client can create a config only if none exists.
     const UNSET: &str = "\"unset\"";
 
-    /// The version and enough random bits of the endpoint id, so that a recreated config has different tags.
+    /// The tag has the version and enough random bits of the endpoint id, so that a recreated config has different tags.
     pub(super) fn of(revision: Option<Revision>) -> Self {
         let Some(Revision { endpoint_id, version }) = revision else { return Self(Self::UNSET.to_owned()) };
         let (_, random) = endpoint_id.uuid().as_u64_pair();
@@ -36,9 +36,9 @@ impl EntityTag {
 pub(super) enum IfMatch {
     /// No condition.
     Absent,
-    /// `*`: something must be set.
+    /// `*`: the config must be set.
     Anything,
-    /// The state must have one of these tags. Anything but a strong tag matches no state.
+    /// The config must have one of these tags. A weak or malformed tag never matches.
     Tags(Vec<String>),
 }
 
@@ -53,7 +53,7 @@ impl IfMatch {
         if holds { Ok(()) } else { Err(Problem::new(ProblemCode::PreconditionFailed)) }
     }
 
-    /// The response if another request changed the state between reading and writing: 412 if the client named a state, else 409.
+    /// The response if another request changed the config after this request had read it: 412 with `If-Match`, else 409.
     pub(super) fn overtaken(&self) -> Problem {
         match self {
             Self::Absent => Problem::new(ProblemCode::Conflict).detail("another request changed it at the same time"),

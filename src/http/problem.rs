@@ -1,6 +1,6 @@
 //! Error responses: RFC 9457 documents with a closed list of codes.
 //!
-//! Internal errors are logged here once; clients get no details. `edge.rs` adds the request id, which only it knows.
+//! This module logs internal errors, whose details clients do not get. `edge.rs` adds the request id.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::domain::fault::Fault;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// `Retry-After` for failures that usually pass within moments.
+/// `Retry-After` for failures that usually end within a second.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// Error codes: a closed list that clients may match on.
@@ -26,11 +26,11 @@ pub enum ProblemCode {
     InvalidJson,
     /// No bearer token, or one that is unknown, expired or revoked.
     Unauthorized,
-    /// The role of the caller does not allow this.
+    /// The role of the caller does not allow the request.
     Forbidden,
     /// The token is valid for all tenants and the request does not name one.
     TenantRequired,
-    /// Does not exist, or belongs to another tenant.
+    /// The resource does not exist, or belongs to another tenant.
     NotFound,
     /// The deployment has no keys for browser push.
     BrowserPushNotConfigured,
@@ -52,7 +52,7 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The content is invalid; `errors` lists every fault.
     Invalid,
-    /// The URL has another origin, and headers keep secrets that were meant for the old one; `errors` lists them.
+    /// The URL has a new origin, so secret headers need their values again; `errors` lists the headers.
     SecretReentryRequired,
     /// Too many requests in this period.
     RateLimited,
@@ -110,7 +110,7 @@ impl ProblemCode {
         }
     }
 
-    /// The same for every occurrence of a code, as RFC 9457 requires.
+    /// The title is the same for every occurrence of a code, as RFC 9457 requires.
     pub const fn title(self) -> &'static str {
         match self {
             Self::InvalidJson => "The body is not JSON",
@@ -169,7 +169,7 @@ pub struct ProblemDocument<'a> {
     /// The response's `X-Request-Id`; include it in support requests.
     #[schema(value_type = Option<String>)]
     request_id: Option<&'a str>,
-    /// Every fault of the content; at most 20 for unknown fields. Empty for other errors.
+    /// Every fault of the content, but at most 20 unknown fields. Empty for other errors.
     #[schema(value_type = Vec<Fault>)]
     errors: &'a [Fault],
 }
@@ -196,7 +196,7 @@ impl Problem {
         self
     }
 
-    /// When to retry; sent in whole seconds, rounded up, at least one.
+    /// Sets `Retry-After`: whole seconds, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -222,7 +222,7 @@ impl Problem {
 
     /// The document, with the request id if known.
     pub(super) fn document(&self, request_id: Option<&str>) -> Body {
-        // Strings and numbers: serialization cannot fail.
+        // A problem has only strings and numbers, so serialization cannot fail.
         Body::from(serde_json::to_vec(&self.written(request_id)).unwrap_or_default())
     }
 
@@ -276,7 +276,7 @@ impl From<sqlx::Error> for Problem {
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-        // SQLSTATE classes: connection exceptions, out of resources, operator intervention; and a standby (25006).
+        // SQLSTATE classes for connection exceptions, lack of resources and operator intervention. 25006 means a standby.
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"),

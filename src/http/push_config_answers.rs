@@ -22,18 +22,18 @@ use crate::store::signing_secrets::SigningSecretInfo;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigDocument {
     enabled: bool,
-    /// Without its query for roles that may not change the config, because queries often contain a token.
+    /// The URL. Roles that may not change the config get it without its query, which often contains a token.
     url: Option<String>,
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
     #[serde(flatten)]
     #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
-    /// Only in responses to changes: problems that prevent sending, and values that others can read.
+    /// Problems that prevent sending, and credentials that others can read. Only in responses to changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// Only in the response that created it: to the first save, and to a change of the URL's origin. Store it; it is never shown
-    /// again.
+    /// The new signing secret. Only in the response to the first save, and to a change of the URL's origin. Store the secret; it
+    /// is never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
@@ -42,7 +42,7 @@ pub(super) struct PushConfigDocument {
 /// Additional fields of a config that is set.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FurtherSettings {
-    /// Timeout of an attempt, 1000 to 10000; null: the deployment's default.
+    /// Timeout of an attempt, 1000 to 10000; null for the deployment's default.
     timeout_ms: Option<u64>,
     /// Whether messages are signed.
     #[schema(required = false)]
@@ -61,13 +61,13 @@ pub(super) struct FurtherSettings {
     "events": ["new_session_started", "user_message"],
 }))]
 pub(super) struct PushConfigDraft {
-    /// Requires a URL and at least one event.
+    /// True requires a URL and at least one event.
     #[schema(default = false)]
     enabled: Option<bool>,
     /// https, at most 2048 bytes, without user info and fragment.
     #[schema(format = "uri", min_length = 1, max_length = 2_048)]
     url: Option<String>,
-    /// Null: the deployment's default.
+    /// Null for the deployment's default.
     #[schema(minimum = 1_000, maximum = 10_000)]
     timeout_ms: Option<u64>,
     #[schema(default = true)]
@@ -92,10 +92,10 @@ pub(super) struct HeaderDraft {
     /// A token (RFC 9110), unique ignoring case; some names are reserved for the service.
     #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     name: String,
-    /// Visible ASCII, spaces and tabs. Without it, a secret header keeps the stored value.
+    /// Visible ASCII, spaces and tabs. If `value` is absent, a secret header keeps the stored value.
     #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
     value: Option<String>,
-    /// Always true for `authorization` and `cookie`. Default: as stored, else false.
+    /// Always true for `authorization` and `cookie`. Default: the stored setting, else false.
     secret: Option<bool>,
     /// Ignored.
     #[schema(value_type = Option<Value>)]
@@ -148,7 +148,7 @@ pub(super) struct SigningSecretsDocument {
 pub(super) struct SigningSecretDocument {
     id: SigningSecretId,
     created_at: DateTime<Utc>,
-    /// When it stops signing; null for the newest one.
+    /// When the secret stops signing; null for the newest secret.
     expires_at: Option<DateTime<Utc>>,
 }
 

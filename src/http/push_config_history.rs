@@ -23,7 +23,7 @@ pub(super) struct PushConfigChangeView {
     action: ChangeAction,
     /// The actor: a token's id (`tok_...`), or `user:` and the user's `sub`; null for the service.
     actor: Option<String>,
-    /// The names of what changed, never values: settings, `headers/` and a header's name, `signing_secret`.
+    /// The names of the changed fields, never their values: a setting, `headers/` and a header's name, or `signing_secret`.
     #[schema(example = json!(["url", "headers/Authorization"]))]
     fields: Vec<String>,
 }
@@ -43,8 +43,8 @@ pub(super) struct PushConfigHistoryPage {
     next_cursor: Option<String>,
 }
 
-/// Lists changes of an agent's push config, newest first, even after its removal. Keeps the newest 500 for 400 days. Returns 404
-/// if nothing is known about the agent.
+/// Lists changes of an agent's push config, newest first, even after its removal. Keeps the newest 500 changes for 400 days.
+/// Returns 404 if the agent has no config and no history.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/history",

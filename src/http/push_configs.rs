@@ -41,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AgentPath {
     }
 }
 
-/// Returns an agent's push config. For secrets it shows only that they are set.
+/// Returns an agent's push config. Shows whether a secret is set, but not its value.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config",
@@ -98,7 +98,7 @@ pub(super) async fn replace(
     change(&state, &caller, &agent, &if_match, Draft::Replacement(body)).await
 }
 
-/// Changes the push config with a JSON Merge Patch (RFC 7396) on the document that a read returns; replaces lists as a whole.
+/// Applies a JSON Merge Patch (RFC 7396) to the push config as a read returns it. Lists are replaced as a whole.
 #[utoipa::path(
     patch,
     path = "/v1/agents/{agent_id}/push-config",
@@ -194,7 +194,7 @@ async fn change(
     Ok(tagged(Some(revision), document))
 }
 
-/// Stores the first config of an agent and its signing secret; `None` if another request created one first.
+/// Stores the first config of an agent and its signing secret; `None` if another request created a config first.
 async fn create(
     state: &ApiState,
     tenant: &TenantId,
@@ -213,8 +213,8 @@ async fn create(
     Ok(Some((revision, Some(secret))))
 }
 
-/// Replaces the config of `replaced`; `None` if another request changed it first. The history omits changes without effect. A new
-/// origin gets a new signing secret: otherwise its receiver could replay messages to the old one.
+/// Replaces the config that has the revision `replaced`; `None` if another request changed it first. The history omits changes
+/// without effect. A new origin gets a new signing secret, so that its receiver cannot replay messages to the old origin.
 async fn update(
     state: &ApiState,
     tenant: &TenantId,
@@ -250,8 +250,8 @@ fn document(config: &PushConfig) -> PushConfigDocument {
     ReadablePushConfig::from(config).into()
 }
 
-/// Warnings about headers that look like credentials, and about the URL's host as it resolves now. The latter is not a fault,
-/// because the host may be set up later.
+/// Warnings about headers that look like credentials, and about the addresses that the URL's host has now. A wrong
+/// address is not a fault, because the host may be set up later.
 async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> Vec<WarningDocument> {
     let of_url = match &config.url {
         Some(url) => state.client.vet(url.as_url(), tenant).await.err(),
@@ -260,7 +260,7 @@ async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> V
     of_url.map(WarningDocument::from).into_iter().chain(WarningDocument::of_headers(&config.headers)).collect()
 }
 
-/// If only secrets are missing, a specific code lets a form ask for just those.
+/// If only secrets are missing, a specific code lets a form ask for only these secrets.
 pub(super) fn refused(faults: Vec<Fault>) -> Problem {
     let only_secrets = faults.iter().all(|fault| fault.code == FaultCode::SecretReentryRequired);
     let code = if only_secrets { ProblemCode::SecretReentryRequired } else { ProblemCode::Invalid };

@@ -1,6 +1,6 @@
-//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, perhaps with no
-//! page open and no valid token. The old subscription authenticates it: only the browser and this service know its secret; the
-//! push service knows just its endpoint.
+//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, even if no page
+//! is open and no token is valid. The old subscription authenticates the request, because only the browser and this service know
+//! its `auth` secret. The push service knows only the endpoint.
 
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
 use crate::store::{SealedError, push_renewal};
 
-/// Largest body, in bytes: two endpoints of 2 KiB, keys and labels.
+/// Maximum size of a body, in bytes: two endpoints of 2 KiB, keys and labels.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// Concurrent renewals in this process. They need no token, so this limits their bodies to 2 MiB in total.
+/// Maximum number of concurrent renewals in this process. They need no token, so this limits their bodies to 2 MiB in total.
 pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
 
-/// Both as `PushSubscription.toJSON()` returns them.
+/// The old and the new subscription, as `PushSubscription.toJSON()` returns them.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
+#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "old": {
@@ -46,14 +46,14 @@ pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
     },
 }))]
 pub(super) struct RenewalRequest {
-    /// As it was registered.
+    /// The subscription that was registered.
     old: SubscriptionRequest,
-    /// As it is now.
+    /// The browser's current subscription.
     new: SubscriptionRequest,
 }
 
-/// Replaces the subscription of a registered browser; its user stays the same. Needs no token: the old subscription with its
-/// secret authenticates the request. The path exists only if browser push is configured.
+/// Replaces the subscription of a registered browser, which keeps its user. Needs no token: the old subscription with its secret
+/// authenticates the request. The path exists only if browser push is configured.
 #[utoipa::path(
     post,
     path = "/v1/push/renewals",
@@ -70,7 +70,7 @@ pub(super) async fn renew(
     _: NoParameters,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    // Before reading the body, which may never arrive.
+    // Check before reading the body, which may never arrive.
     state.auth_throttle.check(peer, Instant::now())?;
     let _place = state.renewals.take(&peer.counted()).map_err(|reason| reason.problem("renewals"))?;
     let body = parse_json(&read_json(request, &state, MAX_BODY_BYTES).await?)?;

@@ -1,6 +1,6 @@
-//! The browsers in which a user is notified: pages register them; the user lists and removes them.
+//! The browsers in which a user gets notifications. Pages register them, and the user lists and removes them.
 //!
-//! Responses show only an endpoint's host and hash, because its full URL is enough to send to it.
+//! Responses show only an endpoint's host and hash, because the full URL is enough to send to the browser.
 
 use axum::Json;
 use axum::extract::State;
@@ -34,7 +34,7 @@ pub(super) struct VapidPublicKey {
 
 /// The browser's `PushSubscription.toJSON()` and a label.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: the domain reads field by field, to find every fault")]
+#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[expect(non_snake_case, reason = "the name that browsers use")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -75,9 +75,9 @@ pub(super) struct SubscriptionView {
     /// SHA-256 of the endpoint in hexadecimal, so that a page can recognize its browser.
     endpoint_sha256: String,
     label: Option<String>,
-    /// Whether notifications are sent to it.
+    /// Whether notifications are sent to the browser.
     active: bool,
-    /// Why none are sent. `vapid_key_mismatch`: the browser has subscribed with another key and must subscribe again.
+    /// Why no notifications are sent. `vapid_key_mismatch`: the browser has subscribed with another key and must subscribe again.
     disabled_reason: Option<String>,
     created_at: DateTime<Utc>,
     /// When the browser was last registered.
@@ -119,7 +119,7 @@ pub(super) fn sender(state: &ApiState) -> Result<&PushSender, Problem> {
     state.push.as_ref().ok_or_else(|| Problem::new(ProblemCode::BrowserPushNotConfigured))
 }
 
-/// Returns the public key that browsers subscribe with. After it has changed, they must subscribe again.
+/// Returns the public key that browsers subscribe with. After the key has changed, browsers must subscribe again.
 #[utoipa::path(
     get,
     path = "/v1/push/vapid-public-key",
@@ -140,8 +140,8 @@ pub(super) async fn vapid_public_key(
 
 /// Registers this browser for the calling user, or refreshes it; pages do this on every load. A browser that another user has
 /// registered moves to the caller if its `auth` secret is the same. Otherwise the response is 409, and the page must unsubscribe
-/// and subscribe again. Beyond 20 browsers, the one unseen longest is removed. The endpoint's host must be a push service that
-/// the deployment allows.
+/// and subscribe again. Of more than 20 browsers, the least recently registered is removed. The endpoint's host must be a push
+/// service that the deployment allows.
 #[utoipa::path(
     put,
     path = "/v1/me/push-subscriptions",
@@ -149,7 +149,7 @@ pub(super) async fn vapid_public_key(
     tag = "Browser push",
     request_body = SubscriptionRequest,
     responses(
-        (status = 200, description = "It was already registered for the user", body = SubscriptionView),
+        (status = 200, description = "The browser was already registered for the user", body = SubscriptionView),
         (status = 201, description = "Registered", body = SubscriptionView),
         NoBrowserPush,
         DoesNotFit,

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The result of the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushTestView {
-    /// `delivered`: the push service accepted it; it does not report whether the browser shows it.
+    /// `delivered` means that the push service accepted the notification. It does not report whether the browser shows it.
     #[schema(value_type = String, example = "delivered")]
     outcome: Outcome,
     /// The push service's status, if it responded.
@@ -54,8 +54,8 @@ impl From<Attempt> for PushTestView {
     }
 }
 
-/// Sends one test notification to one of the calling user's browsers; at most every five seconds. Removes a browser that no
-/// longer exists, and disables one that has subscribed with another key.
+/// Sends one test notification to one of the calling user's browsers, at most every five seconds. Removes the browser if it no
+/// longer exists, and disables it if it has subscribed with another key.
 #[utoipa::path(
     post,
     path = "/v1/me/push-subscriptions/{id}/test",

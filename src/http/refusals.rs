@@ -19,7 +19,7 @@ use super::access::Access;
 use super::problem::{PROBLEM_JSON, Problem, ProblemCode, RETRY_SOON};
 use crate::domain::fault::{Fault, FaultCode};
 
-/// Generates a documentation type for each refusal, and the list of all. The codes of a line share a status.
+/// Generates a documentation type for each refusal, and the list of all refusals. The codes in a line share a status.
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident: $($code:ident),+;)+) => {
         $(
@@ -42,39 +42,39 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// Every route with a body.
+    /// Returned by every route with a body.
     NotJson: InvalidJson;
-    /// Every route that needs a credential.
+    /// Returned by every route that needs a credential.
     NoCredential: Unauthorized;
-    /// Every route that is not open to all roles.
+    /// Returned by every route that is not open to all roles.
     NotAllowed: Forbidden, TenantRequired;
-    /// Every route whose path has parameters.
+    /// Returned by every route whose path has parameters.
     Missing: NotFound;
-    /// The routes of browser push.
+    /// Returned by the routes of browser push.
     NoBrowserPush: BrowserPushNotConfigured;
     MissingOrNoBrowserPush: NotFound, BrowserPushNotConfigured;
-    /// Every route with a body.
+    /// Returned by every route with a body.
     TooSlow: RequestTimeout;
     DoesNotFit: Conflict;
-    /// The replay of one delivery.
+    /// Returned by the replay of one delivery.
     DoesNotFitOrOtherRequest: Conflict, IdempotencyConflict;
     OtherBody: IdempotencyConflict;
     ChangedMeanwhile: PreconditionFailed;
-    /// Every route with a body.
+    /// Returned by every route with a body.
     TooLarge: PayloadTooLarge;
-    /// Every route with a body.
+    /// Returned by every route with a body.
     NotDeclaredAsJson: UnsupportedMediaType;
-    /// Every route that needs a credential: unknown parameters are rejected.
+    /// Returned by every route that needs a credential, because it rejects unknown parameters.
     BreaksRules: Invalid;
-    /// Routes that set a push config.
+    /// Returned by the routes that set a push config.
     BreaksRulesOrLacksSecrets: Invalid, SecretReentryRequired;
-    /// Every route that needs a credential.
+    /// Returned by every route that needs a credential.
     TooMany: RateLimited;
-    /// Every route.
+    /// Returned by every route.
     HeadTooLarge: HeadersTooLarge;
-    /// Every route.
+    /// Returned by every route.
     Failed: Internal;
-    /// Every route.
+    /// Returned by every route.
     NotNow: Unavailable, Overloaded;
 }
 
@@ -121,7 +121,7 @@ fn example(code: ProblemCode) -> Value {
     let faults = [(ProblemCode::Invalid, breaks_rules), (ProblemCode::SecretReentryRequired, lacks_secret)];
     let faults = faults.into_iter().filter(|(of, _)| *of == code).map(|(_, fault)| fault).collect();
     let problem = Problem::new(code).faults(faults);
-    // Strings and numbers: serialization cannot fail.
+    // A problem has only strings and numbers, so serialization cannot fail.
     serde_json::to_value(problem.written(Some("6f1c1e2a9d2f4d0f8a8b0c8e3f5b7a10"))).unwrap_or_default()
 }
 
@@ -132,7 +132,7 @@ pub(super) fn define(components: &mut Components) {
     }
 }
 
-/// Adds the common responses to a route, unless its handler documents that status.
+/// Adds the common responses to a route, except those whose status the handler documents.
 pub(super) fn add_shared(operation: &mut Operation, access: Access) {
     let is_for_strangers = access == Access::Anyone;
     let is_for_all_roles = is_for_strangers || matches!(access, Access::AnyRole | Access::BySecret);
@@ -168,7 +168,7 @@ pub(super) fn add_shared(operation: &mut Operation, access: Access) {
     }
 }
 
-/// Adds the header that every response has.
+/// Adds the header `X-Request-Id`, which every response has.
 fn named(response: Response) -> Response {
     let id = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
     let id = required(id.build(), "The id of this request; include it in support requests.", json!("6f1c1e2a9d2f4d0f"));
@@ -184,7 +184,7 @@ fn challenge() -> Header {
     required(Object::with_type(Type::String), "How to authenticate.", json!("Bearer"))
 }
 
-/// The builder lacks `required`; extensions are serialized like any other field.
+/// Sets `required` as an extension, because the builder has no method for it. Extensions are serialized like fields.
 fn required(schema: Object, description: &str, example: Value) -> Header {
     let required: Extensions = [("required", json!(true))].into_iter().collect();
     let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).example(Some(example));

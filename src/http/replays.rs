@@ -37,7 +37,7 @@ const RETRY_REPLAY: Duration = Duration::from_mins(1);
 /// Maximum length of an idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
 
-/// Replays a finished delivery: creates a delivery of the same event, with the same `webhook-id`, by the current settings.
+/// Replays a finished delivery: creates a delivery of the same event, with the same `webhook-id` and the current settings.
 /// Returns 409 if the delivery is in flight, if the current settings do not select the event, or if the event is too old.
 ///
 /// If the response is lost, repeat the request with the same `Idempotency-Key`: it returns the delivery that the first request
@@ -83,7 +83,7 @@ pub(super) async fn replay_delivery(
         Replayed::InFlight => return conflict("the delivery, or a replay of it, has no outcome yet"),
         Replayed::Unwanted => {
             return conflict(
-                "the current settings do not select it: no endpoint, disabled, or the event is not selected",
+                "the current settings do not select the event: the endpoint is missing, disabled, or not subscribed to it",
             );
         }
         Replayed::TooOld => return conflict("the event is too old: retention may remove it before the replay ends"),
@@ -95,7 +95,7 @@ pub(super) async fn replay_delivery(
     made(&state, tenant, replay, is_new).await
 }
 
-/// The new delivery: 202, or 200 with its current state if its key was used before.
+/// The new delivery: 202, or 200 with its current state if the idempotency key was used before.
 async fn made(state: &ApiState, tenant: &TenantId, id: DeliveryId, is_new: bool) -> Result<Response, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let event = found.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
@@ -110,7 +110,7 @@ async fn made(state: &ApiState, tenant: &TenantId, id: DeliveryId, is_new: bool)
     Ok(Json(view).into_response())
 }
 
-/// The fault of a key that is too long or empty.
+/// The fault of an idempotency key that is too long or empty.
 fn wrong_length(key: Option<&str>) -> Option<Fault> {
     let message = || format!("must have 1 to {MAX_KEY_CHARACTERS} characters");
     key.filter(|key| !(1..=MAX_KEY_CHARACTERS).contains(&key.len()))
@@ -119,7 +119,7 @@ fn wrong_length(key: Option<&str>) -> Option<Fault> {
 
 /// Which deliveries to replay.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
     "limit": 10_000, "dry_run": true}))]
@@ -135,7 +135,7 @@ pub(super) struct ReplayBody {
     /// Maximum number of deliveries.
     #[schema(minimum = 1, maximum = 100_000)]
     limit: Option<u32>,
-    /// Only count what would be replayed.
+    /// Only count the deliveries that would be replayed.
     dry_run: Option<bool>,
 }
 

@@ -13,7 +13,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's id if it is safe to repeat, else a new one.
+    /// The client's id if it is safe to repeat, else a new id.
     pub fn of(headers: &HeaderMap) -> Self {
         match headers.get(REQUEST_ID) {
             Some(value) if is_fit(value.as_bytes()) => Self(value.clone()),

@@ -16,7 +16,7 @@ use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Starts the trace of a request; its handler finds it with [`of`]. Probes, documentation and unknown routes have none.
+/// Starts the trace of a request; its handler gets it with [`of`]. Probes, documentation and unknown routes have no trace.
 pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
     if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
         return RequestTrace::default();
@@ -28,8 +28,8 @@ pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> Requ
     trace
 }
 
-/// Ends the trace. Requests without valid credentials are not recorded: strangers could set the sampled flag and fill the span
-/// queue.
+/// Ends the trace. Requests without valid credentials are not recorded, because anyone could set their sampled flag and fill the
+/// span queue.
 pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>) {
     if !matches!(answered.status, 401 | 429 | 431) {
         tracer.request_answered(trace, answered);
@@ -41,7 +41,7 @@ pub(super) fn of(request: &Request) -> RequestTrace {
     request.extensions().get().cloned().unwrap_or_default()
 }
 
-/// The caller's span. Several `traceparent` headers are ignored; `tracestate` may be split over several headers.
+/// The caller's span; `None` if there are several `traceparent` headers. `tracestate` may be split over several headers.
 fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
     let mut parents = headers.get_all(TRACEPARENT).iter();
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;

@@ -32,9 +32,9 @@ use super::{Settings, edge};
 
 /// Pause when the system has no more file descriptors, because retrying immediately would only spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Buffer for the head of a request, in bytes; twice the limit, so that most oversized requests get a proper error.
+/// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get a proper error.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
-/// How many connections over the limit get 503 at the same time; further ones wait in the kernel's queue.
+/// How many connections over the limit get 503 at the same time. Further connections wait in the kernel's queue.
 const REFUSED_AT_ONCE: usize = 64;
 
 /// Serves until `shutdown`. Then stops accepting, waits up to `settings.drain_timeout` for open requests, and aborts the rest.
@@ -82,9 +82,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
     tasks.shutdown().await;
 }
 
-/// Limits connections: an address may hold as many as are still free, a trusted proxy all of them.
+/// Limits connections. An address may hold as many connections as are still free; a trusted proxy may hold all of them.
 struct ConnectionLimit {
-    /// For connections that are served or refused.
+    /// Counts served connections and those that get 503.
     any: Arc<Semaphore>,
     served: Shares<IpAddr>,
     trusted_proxies: Arc<[IpNet]>,

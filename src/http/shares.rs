@@ -1,7 +1,7 @@
 //! Places for concurrent work, shared by keys such as tenants or addresses: a key may hold as many places as are free.
 //!
-//! One key alone gets half of the places, two get a third each, and so on, so a key without places always finds a free one. A
-//! semaphore per key would need a fixed quota and leave most places unused.
+//! A single key gets half of the places, two keys get a third each, and so on. So a key without places always finds a free place.
+//! A semaphore per key would need a fixed quota and leave most places unused.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -35,7 +35,7 @@ pub(super) enum NoPlace {
 }
 
 impl NoPlace {
-    /// 503 or 429; `things` names the limited work in the message.
+    /// Maps `Full` to 503 and `KeyHasEnough` to 429. `things` names the limited work in the message.
     pub(super) fn problem(self, things: &str) -> Problem {
         let (code, detail) = match self {
             Self::Full => (ProblemCode::Overloaded, format!("too many {things} are in progress")),
@@ -76,7 +76,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
     }
 
-    /// Takes a place for a key; it may hold as many as are free.
+    /// Takes a place for a key, which may hold as many places as are free.
     pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |free| free)
     }
@@ -108,7 +108,7 @@ impl<K: Eq + Hash> Shares<K> {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        // No code under the lock panics, and the counts would remain valid.
+        // A poisoned lock is harmless: no code panics while it holds the lock, and the counts are always valid.
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

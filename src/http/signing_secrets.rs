@@ -35,10 +35,7 @@ const MAX_LIVE_SECRETS: usize = 5;
 
 /// How to rotate a signing secret.
 #[derive(Debug, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "for the OpenAPI document only: the handler reads the body field by field to report every fault"
-)]
+#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"grace_seconds": 86_400}))]
 pub(super) struct Rotation {
@@ -68,7 +65,7 @@ pub(super) async fn list(
     Ok(Json(SigningSecretsDocument { secrets: secrets.into_iter().map(Into::into).collect() }))
 }
 
-/// Creates a new signing secret, shown only in this response. The old ones keep signing for `grace_seconds`.
+/// Creates a new signing secret, shown only in this response. The old secrets keep signing for `grace_seconds`.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/signing-secret/rotate",

@@ -39,16 +39,16 @@ pub struct Dependencies {
     pub push_config_rules: Rules,
     /// Sends to browsers; `None` if browser push is not configured.
     pub push: Option<PushSender>,
-    /// Verifies the tokens of portal users; `None` if the deployment has none.
+    /// Verifies the tokens of portal users; `None` if the deployment has no portal users.
     pub users: Option<Arc<UserAuthenticator>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
-    /// The process's stage: not ready as soon as it begins to stop. Also runs tasks that outlive a request.
+    /// Shows whether the process is stopping or a task has failed. Also runs tasks that outlive a request.
     pub stage: Stage,
 }
 
-/// Cheap to clone: axum clones it for each layer of each request.
+/// Cheap to clone, because axum clones it for each layer of each request.
 #[derive(Debug, Clone)]
 pub struct ApiState(Arc<Shared>);
 
@@ -78,9 +78,9 @@ pub struct Shared {
     pub(super) auth_throttle: AuthThrottle,
     pub(super) tenant_rates: TenantRates,
     pub(super) readiness: Readiness,
-    /// A place for each test event in progress, by tenant.
+    /// Limits concurrent tests of endpoints and browsers. The key is the tenant.
     pub(super) endpoint_tests: Shares<TenantId>,
-    /// A place for each browser renewal in progress, by client address.
+    /// Limits concurrent renewals of subscriptions. The key is the client address.
     pub(super) renewals: Shares<IpAddr>,
     pub(super) workspace: Workspace,
     pub(super) portal: Portal,

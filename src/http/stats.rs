@@ -25,9 +25,9 @@ use crate::store::stats;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StatsView {
     agent_id: String,
-    /// The start of the first minute.
+    /// The start of the first minute that is counted.
     from: DateTime<Utc>,
-    /// The end of the last minute.
+    /// The end of the last minute that is counted.
     to: DateTime<Utc>,
     /// Finished deliveries.
     total: u64,
@@ -36,10 +36,10 @@ pub(super) struct StatsView {
     duration_ms: DurationView,
 }
 
-/// Durations of attempts; null if nothing was sent.
+/// Durations of attempts. `p50` and `p95` are null if no request was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DurationView {
-    /// Deliveries for which something was sent.
+    /// The number of deliveries that sent a request.
     attempts: u64,
     p50: Option<f64>,
     p95: Option<f64>,
@@ -48,7 +48,7 @@ pub(super) struct DurationView {
     relative_error: f64,
 }
 
-/// Counts deliveries by outcome, with durations, for events accepted from `from` to `to`, to the minute. Excludes deliveries
+/// Counts deliveries by outcome, with durations, for events accepted in the minutes from `from` to `to`. Excludes deliveries
 /// without an outcome.
 #[utoipa::path(
     get,

@@ -12,13 +12,12 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
-/// The burst: this many seconds' worth of the rate. A service that could not reach this process can then send its backlog at
-/// once.
+/// The burst, in seconds of the rate. It lets a service that could not reach this process send its backlog at once.
 const SAVED_SECONDS: u32 = 10;
 /// Number of requests between clean-ups of tenants whose allowance is full again.
 const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
 
-/// Takes events off each tenant's allowance, which refills evenly.
+/// Gives each tenant an allowance of events (a token bucket), which refills evenly.
 #[derive(Debug)]
 pub(super) struct TenantRates(Option<Rates>);
 
@@ -29,8 +28,8 @@ struct Rates {
 }
 
 impl TenantRates {
-    /// `None`: no limit. Unused allowance accumulates for [`SAVED_SECONDS`], but always up to a whole batch, because a larger
-    /// batch could never be accepted.
+    /// `None` sets no limit. An allowance holds the events of [`SAVED_SECONDS`], but at least a full batch, because a batch
+    /// larger than the allowance could never be accepted.
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
@@ -44,7 +43,7 @@ impl TenantRates {
         self.0.is_some()
     }
 
-    /// Takes all of these events from the tenant's allowance, or returns 429 and takes none.
+    /// Takes `events` from the tenant's allowance, or returns 429 and takes none.
     pub(super) fn take(&self, tenant: &TenantId, events: u32) -> Result<(), Problem> {
         let (Some(rates), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
         let limiter = rates.of_those_who_post();

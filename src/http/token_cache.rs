@@ -1,7 +1,7 @@
-//! Caches tokens for a moment, so that a busy caller does not cost a statement per request.
+//! Caches tokens for one second, so that a busy caller does not cost a database statement per request.
 //!
-//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory or occupy more than a few pool
-//! connections, and only one if their addresses guess too often.
+//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory. Their lookups use at
+//! most a few pool connections, and only one connection for addresses with too many wrong credentials.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +16,18 @@ use crate::domain::random_secret::SecretHash;
 use crate::domain::token::Token;
 use crate::store::{Db, tokens, with_timeout};
 
-/// How long a database result is reused.
+/// How long a token from the database is reused.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the last use of a token is stored.
 const NOTE_USE_EVERY: Duration = Duration::from_mins(1);
-/// Maximum number of cached tokens; unknown ones are not cached.
+/// Maximum number of cached tokens. Unknown tokens are not cached.
 const CAPACITY: usize = 4_096;
 /// Maximum number of concurrent lookups in the database.
 const CONCURRENT_LOOKUPS: usize = 4;
-/// Maximum number of waiting lookups; further ones get 503 before the pool is exhausted.
+/// Maximum number of waiting lookups. Further lookups get 503, so that the pool is not exhausted.
 const WAITING_LOOKUPS: usize = 1_024;
-/// Maximum number of waiting lookups of unknown tokens from addresses with too many wrong credentials. They run one at a time. At
-/// a millisecond each, a valid token among them waits at most a quarter of a second.
+/// Maximum number of waiting lookups of unknown tokens from addresses with too many wrong credentials. These lookups run one at a
+/// time. At a millisecond each, a valid token among them waits at most a quarter of a second.
 const WAITING_DOUBTFUL_LOOKUPS: usize = 256;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct TokenCache {
     doubtful_lookups: Lookups,
 }
 
-/// Turns for database lookups, limited in running and in waiting ones.
+/// Limits the running and the waiting database lookups.
 #[derive(Debug)]
 struct Lookups {
     at_once: Semaphore,
@@ -61,8 +61,9 @@ impl TokenCache {
         }
     }
 
-    /// The token of a hash, valid or not; `None` if unknown. `doubt` is the error for an address with too many wrong credentials:
-    /// the unknown tokens of that address are looked up last, and if too many wait, the look-up fails with that error.
+    /// The token of a hash, valid or not; `None` if the hash is unknown. `doubt` is the error for an address with too many wrong
+    /// credentials. Unknown tokens of such addresses are looked up one at a time. If too many of these lookups wait, the lookup
+    /// fails with `doubt`.
     pub(super) async fn find(
         &self,
         db: &Db,
@@ -94,7 +95,7 @@ impl TokenCache {
         Ok(Some(token))
     }
 
-    /// A turn for a lookup that needs no valid credentials.
+    /// Waits until another lookup without valid credentials, such as that of a ticket, may run.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.lookups.turn().await
     }
@@ -127,7 +128,7 @@ impl TokenCache {
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Entry>> {
-        // No code under the lock panics, and the map would remain valid.
+        // A poisoned lock is harmless: no code panics while it holds the lock, and the map is always valid.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,7 +29,7 @@ const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
 /// The token to create.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: the handler reads field by field, to find every fault")]
+#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
 pub(super) struct TokenRequest {
@@ -48,9 +48,9 @@ pub(super) struct TokenView {
     id: TokenId,
     name: String,
     role: Role,
-    /// Null if it is valid for all tenants.
+    /// Null if the token is valid for all tenants.
     tenant_id: Option<String>,
-    /// Who created it: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
+    /// Who created the token: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
     created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
@@ -91,7 +91,8 @@ pub(super) struct TokenPage {
     next_cursor: Option<String>,
 }
 
-/// Creates a token for the caller's tenant, or for all tenants if the caller's token is valid for all and the request names none.
+/// Creates a token for the caller's tenant. If the caller's token is valid for all tenants and the request names no tenant, the
+/// new token is valid for all tenants, too.
 #[utoipa::path(
     post,
     path = "/v1/tokens",
@@ -140,8 +141,8 @@ fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToke
     }
 }
 
-/// Lists tokens, including revoked and expired ones; those of all tenants if the caller's token is valid for all and the request
-/// names none.
+/// Lists the tenant's tokens, including revoked and expired tokens. If the caller's token is valid for all tenants and the
+/// request names no tenant, lists the tokens of all tenants.
 #[utoipa::path(
     get,
     path = "/v1/tokens",
@@ -169,7 +170,7 @@ pub(super) async fn list_tokens(
     }))
 }
 
-/// Revokes a token: this process rejects it at once, others within a second. Repeating it has no effect.
+/// Revokes a token: this process rejects it at once, other processes within a second. Safe to repeat.
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",

@@ -1,8 +1,8 @@
-//! The labels of HTTP requests, which come from the router and the client.
+//! The metric labels of HTTP requests: the route template, the method and the status class.
 
 use super::labels::Labels;
 
-/// A route template, a method and the class of the response's status.
+/// The labels of one HTTP response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HttpAnswer<'a> {
     route: &'a str,
@@ -11,7 +11,7 @@ pub(super) struct HttpAnswer<'a> {
 }
 
 impl<'a> HttpAnswer<'a> {
-    /// `method` comes from the client: unknown methods become `other`.
+    /// A client may send any method, so unknown methods become `other`.
     pub(super) fn new(route: &'a str, method: &str, status: u16) -> Self {
         let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
         let method = methods.into_iter().find(|known| *known == method).unwrap_or("other");

@@ -1,7 +1,7 @@
-//! Counters, gauges and histograms over labels of closed types.
+//! Counters, gauges and histograms whose labels are closed enums.
 //!
-//! Thin wrappers around `prometheus`: every combination of labels exists at 0 from the start, so that an alert on a
-//! rate sees the first occurrence. Callers pass a `Duration`; metrics show seconds.
+//! Thin wrappers around `prometheus`. At the start they create a series with the value 0 for every combination of labels,
+//! so that an alert on a rate sees the first increment. Callers pass a `Duration`; the metric is in seconds.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -43,12 +43,12 @@ impl Gauge {
         Ok(Self(gauge))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64; counts here stay far below 2^53")]
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus values are f64; these counts stay far below 2^53")]
     pub(super) fn set<L: Labels>(&self, labels: L, value: i64) {
         self.0.with_label_values(labels.values().as_ref()).set(value as f64);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64; counts here stay far below 2^53")]
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus values are f64; these counts stay far below 2^53")]
     pub(super) fn change<L: Labels>(&self, labels: L, by: i64) {
         self.0.with_label_values(labels.values().as_ref()).add(by as f64);
     }
@@ -63,7 +63,7 @@ pub(super) trait Scale {
     const SECONDS: &'static [f64];
 }
 
-/// For actions that callers wait for: half a millisecond to the longest deadline of an attempt, 10 s.
+/// Buckets for actions that callers wait for: from 0.5 ms to 10 s, the longest timeout of an attempt.
 #[derive(Debug)]
 pub(super) struct Action;
 
@@ -73,7 +73,7 @@ impl Scale for Action {
     ];
 }
 
-/// For time in a queue: a millisecond to the longest wait of a delivery, 7 days.
+/// Buckets for time in a queue: from 1 ms to 7 days, the longest time that a delivery may wait.
 #[derive(Debug)]
 pub(super) struct Wait;
 

@@ -14,7 +14,7 @@ pub(super) trait Labels: Copy {
     /// The values in the order of `NAMES`.
     fn values(&self) -> impl AsRef<[&str]>;
 
-    /// Every combination, created at the start; empty only for labels from the router, which creates its own series.
+    /// All combinations of values; their series are created at the start. Empty for HTTP labels, whose series the router creates.
     fn all() -> Vec<Self>;
 }
 
@@ -109,7 +109,7 @@ impl Labels for (OperationKind, OperationResult) {
     }
 }
 
-/// An enum whose values are label values.
+/// Defines an enum whose variants are label values.
 macro_rules! label_values {
     ($(#[$doc:meta])* $visibility:vis enum $type:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -131,13 +131,13 @@ macro_rules! label_values {
 }
 
 label_values! {
-    /// The results of spans.
+    /// What happened to a span after it ended.
     pub enum SpanResult {
-        /// The collector accepted them.
+        /// The collector accepted the span.
         Exported = "exported",
-        /// The queue was full: the collector is too slow.
+        /// The export queue was full, because the collector is too slow.
         Dropped = "dropped",
-        /// The collector did not accept them.
+        /// The collector did not accept the span.
         Failed = "failed",
     }
 }
@@ -161,13 +161,13 @@ label_values! {
 }
 
 label_values! {
-    /// Where the guard found an address that the operator does not allow.
+    /// Where the service found an address that the operator does not allow.
     pub enum BlockReason {
-        /// In the URL itself.
+        /// The URL contains the address.
         Literal = "literal",
-        /// Among the addresses that the name resolved to.
+        /// The host name resolved to the address.
         Resolved = "resolved",
-        /// At the other end of the connection.
+        /// The connection's peer has the address.
         Peer = "peer",
     }
 }
@@ -175,15 +175,15 @@ label_values! {
 label_values! {
     /// Why a browser's push subscription was removed.
     pub enum RemovalReason {
-        /// The push service reported it as gone.
+        /// The push service reported that the subscription no longer exists.
         Gone = "gone",
-        /// The user had more than the limit; this one was unseen longest.
+        /// The user had too many subscriptions, and this was the least recently registered.
         Evicted = "evicted",
-        /// The user removed it.
+        /// The user or an admin removed the subscription.
         Deleted = "deleted",
-        /// No browser has shown it for a long time.
+        /// The browser has not registered the subscription again for a long time.
         Unseen = "unseen",
-        /// Another user signed in in that browser.
+        /// Another user signed in with the same browser.
         Moved = "moved",
     }
 }
@@ -192,13 +192,13 @@ label_values! {
     /// The result of an operation's run.
     pub enum OperationResult {
         Succeeded = "succeeded",
-        /// Its attempts are used up.
+        /// The last allowed attempt failed.
         Failed = "failed",
-        /// It failed and is retried.
+        /// The run failed and will be retried.
         Retried = "retried",
-        /// The process stops, and another one continues it.
+        /// The process stopped during the run, and another process continues the operation.
         HandedOver = "handed_over",
-        /// It was canceled, or another process holds it.
+        /// The operation was canceled, or another process has taken it over.
         Lost = "lost",
     }
 }
@@ -206,15 +206,15 @@ label_values! {
 label_values! {
     /// The step of a claim that the database rejects.
     pub enum ClaimStep {
-        /// To write it, or to read it back.
+        /// Writing the claim, or reading it back.
         Claim = "claim",
-        /// To record the started deliveries of a dead worker.
+        /// Recording the started deliveries of a dead worker as interrupted.
         Reap = "reap",
     }
 }
 
 label_values! {
-    /// The users of database connections.
+    /// The pools of database connections, named after their purpose.
     pub enum PoolName {
         Api = "api",
         Claims = "claims",
@@ -229,7 +229,7 @@ label_values! {
     pub enum RefusalReason {
         /// The browser subscribed with another VAPID key.
         KeyMismatch = "key_mismatch",
-        /// The service rejects our VAPID token.
+        /// The push service rejects the VAPID token.
         NotBelieved = "not_believed",
         /// The request is malformed.
         Malformed = "malformed",

@@ -1,4 +1,4 @@
-//! Logs: a sentence and fields, to standard error; text for a terminal, JSON lines for a collector.
+//! Writes logs to standard error: text for a terminal, JSON lines for a log collector.
 //!
 //! Standard output is reserved for the output of commands.
 

@@ -32,7 +32,7 @@ struct Inner {
 
 impl Metrics {
     /// Creates all series at 0. `revision` is the commit that the binary was built from.
-    #[expect(clippy::expect_used, reason = "names and labels are constants of this file; a unit test builds them all")]
+    #[expect(clippy::expect_used, reason = "names and labels are constants, and a unit test creates every metric")]
     pub fn new(version: &str, revision: &str) -> Self {
         let registry = Registry::new();
         let instruments = Instruments::register(&registry).expect("each metric has its own valid name");
@@ -77,7 +77,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Generates the struct of all instruments and the recording methods, from lines like functions:
+/// Generates the struct `Instruments` and the recording methods of `Metrics`. Each metric is written like a function:
 /// `/// HELP` then `fn method(arguments) { name: Instrument by Labels => operation(labels, value) }`.
 macro_rules! metrics {
     ($(
@@ -131,11 +131,11 @@ metrics! {
     pub fn delivery_recorded(channel: Channel, outcome: Outcome) {
         deliveries_total: Counter, by (Channel, Outcome) => add((channel, outcome), 1)
     }
-    /// Duration of attempts, from the first action to the end of the response.
+    /// Duration of attempts to send a delivery, until the end of the response.
     pub fn attempt_observed(channel: Channel, duration: Duration) {
         delivery_duration_seconds: Histogram<Action>, by Channel => observe(channel, duration)
     }
-    /// From an event's acceptance to the outcome of its delivery, except replays of webhooks.
+    /// Time from an event's acceptance to the outcome of its delivery. Excludes replays to webhooks.
     pub fn latency_observed(channel: Channel, duration: Duration) {
         delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
     }
@@ -144,7 +144,7 @@ metrics! {
     pub fn set_ready(channel: Channel, deliveries: i64) {
         queue_ready_deliveries: Gauge, by Channel => set(channel, deliveries)
     }
-    /// Age of the oldest ready delivery; 0 without one. Alert on this one.
+    /// Age of the oldest ready delivery; 0 if no delivery is ready. Alert on this metric.
     pub fn set_oldest_ready(channel: Channel, age: Duration) {
         queue_oldest_ready_seconds: Gauge, by Channel => set_duration(channel, age)
     }
@@ -152,7 +152,7 @@ metrics! {
     pub fn set_in_flight(channel: Channel, deliveries: i64) {
         deliveries_in_flight: Gauge, by Channel => set(channel, deliveries)
     }
-    /// Most attempts that this process may have in flight.
+    /// Maximum number of attempts that this process may have in flight.
     pub fn set_permits(channel: Channel, permits: i64) {
         delivery_permits: Gauge, by Channel => set(channel, permits)
     }
@@ -168,7 +168,7 @@ metrics! {
     pub fn deliveries_claimed(deliveries: u64) {
         claimed_deliveries_total: Counter, by () => add((), deliveries)
     }
-    /// Outcomes that arrived after the reaper had recorded the delivery as interrupted; `interrupted` stays.
+    /// Outcomes that arrived after the reaper had recorded `interrupted`, which remains the delivery's outcome.
     pub fn late_outcome() {
         late_outcomes_total: Counter, by () => add((), 1)
     }
@@ -181,11 +181,11 @@ metrics! {
     pub fn change_claims_set_aside(channel: Channel, step: ClaimStep, by: i64) {
         claims_set_aside: Gauge, by (Channel, ClaimStep) => change((channel, step), by)
     }
-    /// Endpoints whose attempts time out, or have had no response for a second.
+    /// Endpoints whose attempts time out or have waited for a response for more than a second.
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
     }
-    /// Blocked addresses: of messages, endpoint tests, and saved URLs; each is in the log.
+    /// Addresses that were blocked for a delivery, an endpoint test or a saved URL. The log has each address.
     pub fn address_blocked(reason: BlockReason) {
         blocked_addresses_total: Counter, by BlockReason => add(reason, 1)
     }
@@ -198,7 +198,7 @@ metrics! {
     pub fn push_subscription_removed(reason: RemovalReason) {
         push_subscriptions_removed_total: Counter, by RemovalReason => add(reason, 1)
     }
-    /// Messages that push services rejected as malformed or unauthorized. Alert on this one.
+    /// Messages that push services rejected as malformed or unauthorized. Alert on this metric.
     pub fn push_refused(reason: RefusalReason) {
         push_refusals_total: Counter, by RefusalReason => add(reason, 1)
     }
@@ -206,7 +206,7 @@ metrics! {
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
     }
-    /// Open streams of the operator workspace at this process.
+    /// Open streams of the operator workspace in this process.
     pub fn set_stream_clients(streams: i64) {
         workspace_stream_clients: Gauge, by () => set((), streams)
     }
@@ -215,15 +215,16 @@ metrics! {
     pub fn set_workers_alive(workers: i64) {
         workers_alive: Gauge, by () => set((), workers)
     }
-    /// Runs of operations that this process ended.
+    /// Runs of operations that ended in this process.
     pub fn operation_ended(kind: OperationKind, result: OperationResult) {
         operations_total: Counter, by (OperationKind, OperationResult) => add((kind, result), 1)
     }
-    /// Failed attempts since the last success of a schedule; for replays, the most of an unfinished one. Alert on this one.
+    /// Failed attempts of a schedule since its last success. For replays, the maximum of all unfinished replays. Alert on
+    /// this metric.
     pub fn set_operation_failed_attempts(kind: OperationKind, attempts: i64) {
         operation_failed_attempts: Gauge, by OperationKind => set(kind, attempts)
     }
-    /// How long a scheduled run has been due without a success; 0 if none is due. Alert on this one.
+    /// How long a scheduled run has been due without a success; 0 if no run is due. Alert on this metric.
     pub fn set_operation_overdue(kind: OperationKind, age: Duration) {
         operation_overdue_seconds: Gauge, by OperationKind => set_duration(kind, age)
     }
@@ -239,7 +240,7 @@ metrics! {
     fn set_pool_state(pool: PoolName, state: PoolState, connections: i64) {
         db_pool_connections: Gauge, by (PoolName, PoolState) => set((pool, state), connections)
     }
-    /// Most database connections that a pool may hold.
+    /// Maximum number of database connections that a pool may hold.
     pub fn set_pool_size(pool: PoolName, connections: i64) {
         db_pool_max_connections: Gauge, by PoolName => set(pool, connections)
     }
@@ -247,15 +248,15 @@ metrics! {
     pub fn set_partitions_end(time: DateTime<Utc>) {
         partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
-    /// When the oldest partition is due to be dropped. Long in the past: retention is late.
+    /// When the oldest partition is due to be dropped. If this is long in the past, retention is late.
     pub fn set_retention_due(time: DateTime<Utc>) {
         retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
-    /// Ended spans by result; none without a collector.
+    /// Ended spans by result; 0 without a collector.
     pub fn spans_ended(result: SpanResult, spans: u64) {
         trace_spans_total: Counter, by SpanResult => add(result, spans)
     }
-    /// Failed background tasks of this process, which stops at the first one. Alert on this one.
+    /// Failed background tasks of this process. The first failure stops the process. Alert on this metric.
     pub fn task_failed(task: TaskName) {
         task_failures_total: Counter, by TaskName => add(task, 1)
     }

@@ -1,6 +1,6 @@
 //! Observability: logs, metrics and traces.
 //!
-//! Imports only the domain. Other modules record here with typed functions. Labels never contain payload text, a key, a
+//! This module imports only `domain`. Other modules record here with typed functions. Labels never contain payload text, a key, a
 //! URL's query or an id.
 
 mod http_labels;

@@ -9,11 +9,11 @@ use super::LEEWAY_SECONDS;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::Role;
 
-/// Longest lifetime of a token, including the clock leeway. Tokens cannot be revoked, so a stolen one works until it expires;
-/// 24 hours cover a working day's session.
+/// Maximum lifetime of a user's token, including the clock leeway. It cannot be revoked, so a stolen token works until it
+/// expires. 24 hours are enough for a working day.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600 + LEEWAY_SECONDS);
 
-/// The claims in use; the validity claims are checked earlier.
+/// The claims that identify the user and limit the token's lifetime.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     /// Seconds since 1970, possibly with a fraction (RFC 7519, 2, `NumericDate`).
@@ -39,7 +39,7 @@ impl Claims {
     /// `now` in seconds since 1970.
     pub(super) fn person(self, now: u64) -> Result<Person, &'static str> {
         let now = Duration::from_secs(now).as_secs_f64();
-        // A token without `iat` was issued now at the latest.
+        // A token without `iat` is treated as issued now.
         let issued_at = self.iat.map_or(now, |iat| iat.min(now));
         if self.exp - issued_at > MAX_LIFETIME.as_secs_f64() {
             return Err("the token's lifetime is more than 24 hours");
@@ -52,7 +52,7 @@ impl Claims {
     }
 }
 
-/// A time too far away to be represented becomes the last one that can be.
+/// Converts a `NumericDate`. A date after the last possible `DateTime` becomes that `DateTime`.
 fn time(numeric_date: f64) -> Option<DateTime<Utc>> {
     if numeric_date.is_nan() || numeric_date < 0.0 {
         return None;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_numeric_date_is_a_time_however_distant() {
+    fn converts_numeric_dates_of_any_size() {
         let at = |seconds| time(seconds).map(|at| at.timestamp_millis());
         assert_eq!(at(1_767_225_600.5), Some(1_767_225_600_500));
         assert_eq!(time(1e300), Some(DateTime::<Utc>::MAX_UTC));

@@ -1,4 +1,4 @@
-//! Just enough DER (X.690) to extract a public key from its `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
+//! Parses just enough DER (X.690) to extract a public key from its `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
 
 use super::key::KeyError;
 
@@ -6,13 +6,13 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
-/// The complete algorithm identifiers of the supported keys: each has only one encoding.
+/// The algorithm identifiers of the supported keys. DER has only one encoding of each, so their bytes can be compared.
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 const P256: &[u8] =
     &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
-/// A public key as encoded in its DER.
+/// The bytes of a public key, as they are in the DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublicKey<'a> {
     Rsa {
@@ -28,7 +28,7 @@ pub(super) enum PublicKey<'a> {
 pub(super) fn public_key(der: &[u8]) -> Result<PublicKey<'_>, KeyError> {
     let info = whole(SEQUENCE, der)?;
     let (algorithm, rest) = value(SEQUENCE, info)?;
-    // The first byte is the number of unused bits at the end: 0 in keys.
+    // A bit string starts with the number of its unused bits, which is 0 in keys.
     let key = whole(BIT_STRING, rest)?.strip_prefix(&[0]).ok_or(KeyError::NotAKey)?;
     match algorithm {
         RSA => {

@@ -9,10 +9,10 @@ use url::Url;
 use super::key_set::{KeySet, KeySetError};
 use crate::operator_client;
 
-/// Longest response, in bytes. Sets with full certificate chains have about twenty thousand.
+/// Maximum size of a response, in bytes. A JWK Set with full certificate chains has about 20,000 bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// The client could not be built; only at start.
+/// The HTTP client could not be built. Happens only at the start of the process.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("TLS could not be set up, or a certificate authority in the settings is not valid")]

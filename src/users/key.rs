@@ -9,7 +9,7 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 
 use super::der::{self, PublicKey};
 
-/// Shortest secret, in bytes (RFC 7518, 3.2). A shorter one could be guessed from a single token.
+/// Minimum length of a secret, in bytes (RFC 7518, 3.2). A single token is enough to guess a shorter secret.
 pub const MIN_SECRET_BYTES: usize = 32;
 /// Sizes of an RSA modulus, in bytes: 2,048 to 8,192 bits.
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
@@ -32,7 +32,7 @@ pub enum KeyError {
     RsaSize,
 }
 
-/// A key and its one algorithm.
+/// A key and the only algorithm that it is used with.
 #[derive(Clone)]
 pub struct Key {
     algorithm: Algorithm,
@@ -40,7 +40,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A secret shared with the issuer: HS256.
+    /// A secret shared with the issuer selects HS256.
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret);
@@ -48,7 +48,7 @@ impl Key {
         Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
     }
 
-    /// A public key, `BEGIN PUBLIC KEY`: Ed25519 selects `EdDSA`, RSA selects RS256, P-256 selects ES256.
+    /// A public key in PEM form (`BEGIN PUBLIC KEY`). Ed25519 selects `EdDSA`, RSA selects RS256, P-256 selects ES256.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         let is_private =
@@ -66,7 +66,7 @@ impl Key {
         }
     }
 
-    /// A published key; `None` if it is not for a supported signature. Secrets are never accepted here.
+    /// A published key; `None` if it is not for a supported signature algorithm. Never accepts a secret.
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::key::Key;
 
-/// Most keys of a set: a provider uses one, and publishes a few others during a rotation.
+/// Maximum number of keys in a set. A provider uses one key, and publishes a few others during a rotation.
 const MAX_KEYS: usize = 100;
 
 /// Why a response is not a set of keys.
@@ -29,7 +29,7 @@ struct Document {
 }
 
 impl KeySet {
-    /// Ignores keys of other kinds, as RFC 7517, 5 requires.
+    /// Ignores keys of unsupported types, as RFC 7517, section 5, requires.
     pub(super) fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         let document: Document = serde_json::from_slice(json).map_err(|_error| KeySetError::NotASet)?;
         if document.keys.len() > MAX_KEYS {
@@ -43,7 +43,7 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
     }
 
-    /// The key with this id. A token without an id uses the only key; if there are several, the choice is ambiguous.
+    /// The key with this id. A token without a key id uses the only key of the set; if the set has several keys, returns `None`.
     pub(super) fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match (kid, self.0.as_slice()) {
             (Some(kid), keys) => keys.iter().find(|(name, _)| name.as_deref() == Some(kid)).map(|(_, key)| key),

@@ -1,8 +1,8 @@
 //! Portal users, authenticated by a JWT of their identity provider.
 //!
-//! The algorithm comes from the settings, never from the token: a secret selects HS256, a public key the algorithm
-//! of its type, and a JWKS the type of each key. After the signature, `exp`, `nbf`, issuer and audience are checked, the
-//! claims `sub`, `tenant_id` and `role` are used; all others are ignored. Knows no HTTP framework and no database.
+//! The key selects the algorithm, never the token: a secret selects HS256, and a public key selects the algorithm of its
+//! type. This module checks the signature, `exp`, `iat`, `nbf`, issuer and audience. Then it reads the claims `sub`,
+//! `tenant_id` and `role`, and ignores other claims. It knows no HTTP framework and no database.
 
 mod claims;
 mod der;
@@ -27,7 +27,7 @@ pub use self::published::Bounds;
 use self::published::{NoKey, PublishedKeys};
 use crate::supervision::Stage;
 
-/// Longest token, in bytes; identity providers stay far below it.
+/// Maximum length of a token, in bytes. Identity providers issue much shorter tokens.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The allowed difference between the clocks of the identity provider and of this machine, in seconds, for `exp` and `nbf`.
 pub const LEEWAY_SECONDS: u64 = 60;
@@ -36,9 +36,9 @@ pub const LEEWAY_SECONDS: u64 = 60;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: KeySource,
-    /// The required `iss`; `None`: any.
+    /// The required `iss`; `None` accepts any issuer.
     pub issuer: Option<String>,
-    /// A required entry of `aud`; `None`: tokens with `aud` are rejected.
+    /// A required entry of `aud`; `None` rejects tokens with `aud`.
     pub audience: Option<String>,
 }
 
@@ -62,7 +62,7 @@ pub enum Refusal {
     /// The token is not valid; the reason is only for the log.
     #[error("{0}")]
     Invalid(&'static str),
-    /// The token was valid: its bearer needs a new one.
+    /// The token has expired, so its bearer needs a new token.
     #[error("the token has expired")]
     Expired,
     /// The published keys are not available now, so the token cannot be checked.
@@ -85,7 +85,7 @@ enum Keys {
 }
 
 impl UserAuthenticator {
-    /// Starts a task of the stage that keeps published keys fresh. The first fetch may still be running.
+    /// Starts a task in `stage` that keeps published keys up to date. Does not wait for the first fetch.
     pub fn start(settings: Settings, stage: &Stage) -> Result<Self, BuildError> {
         signatures::use_ring();
         let rules = rules(&settings);
@@ -105,7 +105,7 @@ impl UserAuthenticator {
         }
         let header = decode_header(token).map_err(|error| refusal(error.kind()))?;
         if header.crit.is_some() {
-            // RFC 7515, 4.1.11: an unknown critical extension must be rejected, and none is known.
+            // RFC 7515, 4.1.11: tokens with an unknown critical extension must be rejected, and this service knows no extension.
             return Err(Refusal::Invalid("the token has critical extensions"));
         }
         match &self.keys {
@@ -146,7 +146,7 @@ fn rules(settings: &Settings) -> Validation {
     rules
 }
 
-/// The reason, without text from the library, which may contain a part of the token.
+/// The reason for the rejection. Omits the library's text, which may contain a part of the token.
 fn refusal(kind: &ErrorKind) -> Refusal {
     match kind {
         ErrorKind::ExpiredSignature => Refusal::Expired,

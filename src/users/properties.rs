@@ -1,4 +1,4 @@
-//! Properties of every token and of every published key; `crate::fuzzing` runs them.
+//! Properties that `crate::fuzzing` checks for every token and every published key.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ use crate::telemetry::metrics::Metrics;
 
 const SECRET: &str = "a secret of the properties, longer than 32 bytes";
 
-/// The expiry of good claims: in half a day. Seeds contain [`END_OF_SEEDS`] in its place.
+/// The `exp` of valid claims: 12 hours from now. The fuzzer's seeds contain [`END_OF_SEEDS`] instead.
 static END: LazyLock<String> = LazyLock::new(|| (get_current_timestamp() + 12 * 3_600).to_string());
 const END_OF_SEEDS: &str = "4102444800";
 
@@ -29,7 +29,7 @@ fn good_claims() -> String {
     format!(r#"{{"sub":"user-7","tenant_id":"acme","role":"operator","exp":{}}}"#, *END)
 }
 
-/// A signer, and users who accept its tokens.
+/// Signs tokens, and has a `UserAuthenticator` that accepts them.
 struct Issuer {
     header: &'static str,
     sign: fn(&[u8]) -> Vec<u8>,
@@ -83,13 +83,13 @@ impl Issuer {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode((self.sign)(message.as_bytes())))
     }
 
-    /// A key from the settings needs no waiting.
+    /// Identifies the user without waiting, because the key is in the settings.
     fn identify(&self, token: &str) -> Result<Person, Refusal> {
         self.users.identify(token).now_or_never().unwrap_or_else(|| panic!("{token} waits"))
     }
 }
 
-/// The bytes as a token; as the header, and as the claims, of a correctly signed token; and as a change to a valid one.
+/// Tests the bytes as a token, as the header and as the claims of a correctly signed token, and as a change to a valid token.
 pub fn token(input: &[u8]) {
     for issuer in &*ISSUERS {
         if let Ok(text) = str::from_utf8(input) {
@@ -113,7 +113,7 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// The token with one changed byte; the first bytes of `how` select the place and the change.
+/// The token with one changed byte. The first two bytes of `how` select the byte, and the third changes it.
 fn changed(token: &str, how: &[u8]) -> Option<String> {
     let &[high, low, bits, ..] = how else { return None };
     let mut bytes = token.as_bytes().to_vec();
@@ -122,7 +122,7 @@ fn changed(token: &str, how: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|changed| changed != token)
 }
 
-/// The user matches the claims, and the token has not expired.
+/// Asserts that the user matches the claims and that the token has not expired.
 fn assert_claimed(person: &Person, claims: &[u8]) {
     let claims: Value = serde_json::from_slice(claims).unwrap_or_default();
     let named = [("sub", person.user.as_str()), ("tenant_id", person.tenant.as_str()), ("role", person.role.as_str())];
@@ -135,7 +135,7 @@ fn assert_claimed(person: &Person, claims: &[u8]) {
     assert!(!ended, "{claims}");
 }
 
-/// The bytes as a JWK Set and as a PEM file.
+/// Tests the bytes as a JWK Set and as a PEM file.
 pub fn keys(input: &[u8]) {
     if let Ok(keys) = KeySet::parse(input) {
         let document: Value = serde_json::from_slice(input).unwrap_or_default();
@@ -157,7 +157,7 @@ pub fn keys(input: &[u8]) {
     read_der(input);
 }
 
-/// A published key is not a secret: with HS256, everyone could sign with it.
+/// Asserts that the key is not a secret, because everyone could sign HS256 tokens with a published secret.
 fn assert_public(key: &Key) {
     assert!([Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].contains(&key.algorithm()), "{key:?}");
 }

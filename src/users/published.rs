@@ -1,7 +1,7 @@
 //! Caches the keys that an identity provider publishes.
 //!
-//! One task fetches them: when they are no longer fresh, and when a token names an unknown key, which indicates a
-//! rotation. However many tokens do so, there is a pause between two fetches. While the provider does not
+//! One task fetches the keys: when they are no longer fresh, and when a token names an unknown key, which indicates a
+//! rotation. There is a pause between two fetches, however many tokens name unknown keys. While the provider does not
 //! respond, the old keys are used for a limited time.
 
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use super::key_set::KeySet;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// How much longer than the deadline of a fetch its callers wait.
+/// Callers wait this much longer than the deadline of a fetch.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How often to fetch, and how long to wait.
+/// How often keys are fetched, and how long they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// How long keys are used before they are fetched again.
     pub fresh_for: Duration,
     /// The minimum time between two fetches, however many tokens name unknown keys.
     pub pause: Duration,
-    /// How long keys are used if they cannot be renewed.
+    /// How long keys are used if they cannot be fetched again.
     pub keep_for: Duration,
     /// Deadline of a fetch, from DNS to the end of the response.
     pub deadline: Duration,
@@ -47,7 +47,7 @@ impl Default for Bounds {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoKey {
-    /// The provider does not publish it.
+    /// The provider does not publish the key.
     Unknown,
     /// The published keys cannot be fetched.
     Unavailable,
@@ -56,12 +56,12 @@ pub(super) enum NoKey {
 #[derive(Debug)]
 pub(super) struct PublishedKeys {
     known: watch::Receiver<Known>,
-    /// Capacity 1: a caller that finds it full waits for the same fetch.
+    /// Requests a fetch. The capacity is 1: if the channel is full, a fetch is already requested.
     wanted: mpsc::Sender<()>,
     bounds: Bounds,
 }
 
-/// The results of the last fetches.
+/// The published keys, with the times of the last successful fetch and of the last fetch.
 #[derive(Debug, Clone, Default)]
 struct Known {
     keys: Option<Arc<KeySet>>,
@@ -73,7 +73,7 @@ impl Known {
     fn find(&self, kid: Option<&str>, bounds: &Bounds) -> Result<Key, NoKey> {
         let kept = self.fetched_at.is_some_and(|at| at.elapsed() < bounds.keep_for);
         let keys = self.keys.as_ref().filter(|_| kept).ok_or(NoKey::Unavailable)?;
-        // An old set cannot show that a key does not exist.
+        // If the last fetch failed, the provider may have published the key since.
         let missing = if self.fetched_at == self.tried_at { NoKey::Unknown } else { NoKey::Unavailable };
         keys.find(kid).cloned().ok_or(missing)
     }
@@ -96,14 +96,14 @@ impl PublishedKeys {
         let (wanted, wishes) = mpsc::channel(1);
         let keeper = Keeper { fetcher, publish, wishes, bounds };
         stage.spawn(TaskName::PublishedKeys, |stop| async move {
-            // Drops the sender before the wait, so that callers learn at once that no fetch follows.
+            // This drops the sender `publish` before the wait below, so that callers learn at once that no fetch follows.
             let _stopped = stop.run_until_cancelled(keeper.keep()).await;
             stop.cancelled().await;
         });
         Ok(Self { known, wanted, bounds })
     }
 
-    /// The key with this id. If it is unknown, waits for one fetch, unless the last fetch is too recent.
+    /// The key with this id. If the id is unknown, waits for one fetch, unless the last fetch is too recent.
     pub(super) async fn find(&self, kid: Option<&str>) -> Result<Key, NoKey> {
         let mut known = self.known.clone();
         let (found, just_tried) = {
@@ -113,9 +113,9 @@ impl PublishedKeys {
         if found.is_ok() || just_tried {
             return found;
         }
-        // A full channel means that another caller has already requested a fetch.
+        // If the channel is full, another caller has already requested a fetch.
         self.wanted.try_send(()).ok();
-        // After the wait, use the keys known by then.
+        // Use the keys that are known after the wait, even if it timed out.
         drop(timeout(self.bounds.deadline + MARGIN, known.changed()).await);
         known.borrow().find(kid, &self.bounds)
     }
@@ -132,7 +132,7 @@ impl Keeper {
     async fn keep(mut self) {
         loop {
             let fetched = self.fetch().await;
-            // These requests are served by the fetch that just ended.
+            // The fetch that just ended has also served these requests.
             while self.wishes.try_recv().is_ok() {}
             sleep(self.bounds.pause).await;
             if fetched {

@@ -1,4 +1,4 @@
-//! JWT signatures by ring, which TLS also uses: the binary has only one cryptography library.
+//! Verifies JWT signatures with ring, which TLS also uses, so that the binary has only one cryptography library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -18,12 +18,12 @@ pub(super) fn use_ring() {
 }
 
 /// The service signs no tokens.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that the library calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "jsonwebtoken requires this function signature")]
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that the library calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "jsonwebtoken requires this function signature")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     match algorithm {
         Algorithm::HS256 | Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {

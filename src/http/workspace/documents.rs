@@ -16,7 +16,7 @@ use crate::domain::workspace::{ActiveConversation, ActiveConversations};
 pub(in crate::http) struct ActiveConversationsDocument {
     /// The number of all conversations, listed or not.
     count: u64,
-    /// The latest 100, latest first.
+    /// The latest 100 conversations, latest first.
     conversations: Vec<ConversationDocument>,
     /// When the workspace was read.
     as_of: DateTime<Utc>,
@@ -29,14 +29,14 @@ struct ConversationDocument {
     session_id: SessionId,
     #[schema(value_type = String)]
     agent_id: AgentId,
-    /// Null while it waits for an operator.
+    /// Null while the conversation waits for an operator.
     #[schema(value_type = Option<String>)]
     assignee_id: Option<UserId>,
-    /// The time of the event that put the conversation here: its transfer, or its assignment to the current user.
+    /// The time of the event that put the conversation into the workspace: its transfer, or its assignment to the current user.
     since: DateTime<Utc>,
 }
 
-/// The number of conversations: the data of the event `badge`.
+/// The data of the event `badge`: the number of conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct BadgeDocument {
     count: u64,
@@ -45,7 +45,7 @@ struct BadgeDocument {
 
 /// An event of the stream.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation: events are written as lines")]
+#[expect(dead_code, reason = "documents the stream, whose events are lines of text")]
 #[schema(example = json!({
     "event": "badge", "id": "5feceb66ffc86f38", "data": "{\"count\":3,\"as_of\":\"2026-01-01T00:00:00Z\"}",
 }))]
@@ -78,7 +78,7 @@ impl From<ActiveConversations> for ActiveConversationsDocument {
     }
 }
 
-/// A workspace as streams send it.
+/// The contents of a workspace, serialized for streams.
 #[derive(Debug)]
 pub(super) struct View {
     /// The `Last-Event-ID`: a hash of the contents. The same id means the same workspace in every process and after database
@@ -97,7 +97,7 @@ impl View {
     }
 }
 
-/// A 64-bit hash of everything but the time of reading.
+/// A 64-bit hash of the document without `as_of`.
 fn id(document: &ActiveConversationsDocument) -> String {
     let mut hash = Sha256::new();
     hash.update(json(&(document.count, &document.conversations)));
@@ -108,13 +108,13 @@ fn id(document: &ActiveConversationsDocument) -> String {
     })
 }
 
-/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>; our JSON contains no line breaks.
+/// Formats an event (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). The JSON contains no line breaks.
 fn event(name: &str, id: &str, data: &impl Serialize) -> Bytes {
     format!("event: {name}\nid: {id}\ndata: {}\n\n", json(data)).into()
 }
 
 fn json(value: &impl Serialize) -> String {
-    // Strings, numbers and times: serialization cannot fail.
+    // The documents have only strings, numbers and times, so serialization cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
-//! Watches workspaces for this process: one database poll for all streams, and the latest view of each tenant.
+//! Watches workspaces for this process. Polls the database once for all streams, and keeps the latest view of each tenant.
 //!
-//! Handlers of this process report changes at once; others are found by the next poll. After a database failure, and every 30 s,
-//! everything that is watched is read again, so that a missed change is repaired.
+//! Handlers of this process report changes at once. The next poll finds the changes of other processes. After a database failure,
+//! and every 30 s, the hub reads all watched workspaces again, so that a missed change is repaired.
 
 use std::collections::HashMap;
 use std::slice::from_ref;
@@ -19,19 +19,19 @@ use crate::domain::workspace::ActiveConversations;
 use crate::store::workspace::{self, Snapshot};
 use crate::store::{Db, FailureKind, failure_kind};
 
-/// Minimum pause between rounds; it limits how often a tenant with constant changes is read.
+/// Minimum pause between polls. It limits how often the workspace of a tenant with constant changes is read.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// Pause between rounds as a multiple of a round's duration, to limit the load on the database.
+/// The pause after a poll, as a multiple of the poll's duration, to limit the load on the database.
 const REST_FACTOR: u32 = 4;
 /// Pause between attempts while the database is unavailable.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// Timeout of a round: the connection to the database may be dead without an error.
+/// Timeout of a poll, because the connection to the database may be dead without an error.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum age of a view before it is read again.
 const READ_ANEW: Duration = Duration::from_secs(30);
 /// Tenants per statement.
 const TENANTS_AT_ONCE: usize = 100;
-/// How long the first watcher of a tenant waits for its view.
+/// How long the first stream of a tenant waits for the tenant's view.
 const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The latest view of a tenant, with notifications of new ones. Holds only one view, so that slow clients do not use more memory.
@@ -47,7 +47,7 @@ pub(super) struct Hub {
 #[derive(Debug)]
 struct Watched {
     views: watch::Sender<Option<Arc<View>>>,
-    /// Whether the next round must read it.
+    /// Whether the next poll must read the workspace.
     due: bool,
     read_at: Option<Instant>,
 }
@@ -105,7 +105,7 @@ impl Hub {
                 let poll = async {
                     match known {
                         Some(_) => sleep(poll_every.saturating_sub(rest)).await,
-                        // Without watchers there is nothing to poll.
+                        // Without streams there is no workspace to poll.
                         None if !failing => std::future::pending().await,
                         None => {}
                     }
@@ -119,7 +119,7 @@ impl Hub {
         }
     }
 
-    /// Finds the changes since `known` and reads them. Without `known`, everything may have changed.
+    /// Reads the workspaces that have changed since `known`. Without `known`, reads all watched workspaces.
     async fn round(&self, known: Option<Snapshot>) -> Result<Snapshot, Error> {
         let changes = workspace::changes(&self.db, known.as_ref()).await?;
         let due = self.take_due(known.is_none(), &changes.tenants);
@@ -135,7 +135,7 @@ impl Hub {
         Ok(changes.until)
     }
 
-    /// Reads the workspaces of these tenants. Skips one with a database error until it changes or its view is old.
+    /// Reads the workspaces of these tenants. Skips a workspace with a database error until it changes or its view is old.
     async fn read(&self, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
         match workspace::active(&self.db, tenants).await {
             Err(error) if failure_kind(&error) == FailureKind::Refusal => {}
@@ -156,14 +156,14 @@ impl Hub {
         Ok(read)
     }
 
-    /// Whether there are watchers. Forgets tenants without watchers.
+    /// Whether there are streams. Forgets tenants without streams.
     fn is_watched(&self) -> bool {
         let mut watched = self.watched();
         watched.retain(|_, watched| watched.views.receiver_count() > 0);
         !watched.is_empty()
     }
 
-    /// The tenants that this round must read.
+    /// The tenants whose workspace this poll must read.
     fn take_due(&self, all: bool, changed: &[TenantId]) -> Vec<TenantId> {
         let mut watched = self.watched();
         for tenant in changed {
@@ -180,7 +180,7 @@ impl Hub {
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
-        // No code under the lock panics, and the map would remain valid.
+        // A poisoned lock is harmless: no code panics while it holds the lock, and the map is always valid.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,7 +190,7 @@ impl Watched {
         self.due || self.read_at.is_none_or(|at| at.elapsed() >= READ_ANEW)
     }
 
-    /// Stores the view and notifies watchers if its contents changed.
+    /// Stores the view, and notifies the streams if its contents have changed.
     fn show(&mut self, view: View) {
         self.read_at = Some(Instant::now());
         self.views.send_if_modified(|shown| {

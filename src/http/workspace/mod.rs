@@ -1,6 +1,6 @@
 //! The operator workspace of a tenant: its current contents, and a stream of changes.
 //!
-//! One watcher per process (`hub.rs`) reads changes from the database for all streams. Each stream (`stream.rs`) sends the latest
+//! One task per process (`hub.rs`) reads changes from the database for all streams. Each stream (`stream.rs`) sends the latest
 //! view and occupies one of a limited number of slots (`stream_slots.rs`).
 
 mod documents;
@@ -33,13 +33,13 @@ pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ti
 /// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Streams of this process; a tenant may hold as many as are free, so at most half.
+    /// Maximum number of streams of this process. A tenant may hold as many streams as are free, so at most half of them.
     pub max_streams: usize,
-    /// Of these, streams of one caller.
+    /// Maximum number of streams of one caller in this process.
     pub max_streams_per_caller: usize,
     /// Maximum time between two messages of a stream.
     pub heartbeat: Duration,
-    /// Poll interval while there are watchers; streams see changes of other processes with at most this delay.
+    /// Poll interval while there are streams. A stream sees changes of other processes with at most this delay.
     pub poll_every: Duration,
     /// How long a ticket may wait to be used.
     pub ticket_life: Duration,
@@ -65,7 +65,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Starts watching, until the process stops.
+    /// Starts the tasks that watch workspaces and streams until the process stops.
     pub(super) fn start(dependencies: &Dependencies) -> Self {
         let Dependencies { db, metrics, settings, stage, .. } = dependencies;
         let hub = Hub::new(db.clone());
@@ -75,7 +75,7 @@ impl Workspace {
         Self { hub, slots }
     }
 
-    /// Notifies streams of this process that it has accepted events of these tenants.
+    /// Notifies the streams of this process that the process has accepted events of these tenants.
     pub(super) fn moved(&self, tenants: &[TenantId]) {
         for tenant in tenants {
             self.hub.changed(tenant);

@@ -1,6 +1,6 @@
 //! The stream of a workspace: Server-Sent Events, first a `snapshot`, then a `badge` for each change.
 //!
-//! A stream has no event queue: it sends the latest view when its client can take it. Slow clients skip views. A client that
+//! A stream has no event queue: it sends the latest view when the client can receive it. Slow clients skip views. A client that
 //! stops reading loses its connection after the write timeout.
 
 use std::convert::Infallible;
@@ -45,8 +45,8 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 /// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since, otherwise
 /// with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge has `count` and
 /// `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the latest after half an hour: connect
-/// again, with a new ticket if one was used. It ends when the token that opened it, or created its ticket, expires, and within 5
-/// s of its revocation.
+/// again, with a new ticket if one was used. It ends when the token that opened it, or created its ticket, expires, and
+/// within 5 s after the token was revoked.
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",
@@ -56,7 +56,7 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
         ("Last-Event-ID" = Option<String>, Header, example = "5feceb66ffc86f38",
             description = "The id of the last received event."),
         ("last_event_id" = Option<String>, Query, example = "5feceb66ffc86f38",
-            description = "The same, for clients that cannot send headers."),
+            description = "The same as `Last-Event-ID`, for clients that cannot send headers."),
         ("ticket" = Option<String>, Query, example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M",
             description = "A ticket instead of the header `Authorization`."),
         OfTenant,
@@ -108,7 +108,7 @@ fn no_slot(reason: NoSlot) -> Problem {
 
 /// The output of one stream.
 struct Feed {
-    /// Sent before anything else, in reverse order.
+    /// The first messages of the stream, in reverse order.
     opening: Vec<Bytes>,
     views: Views,
     slot: StreamSlot,
@@ -128,7 +128,7 @@ impl Feed {
         Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, slot, heartbeat, ends_at }
     }
 
-    /// Limits how much longer the stream stays open.
+    /// Ends the stream after `time`, unless it ends earlier.
     fn end_in(&mut self, time: Duration) {
         if let Some(end) = Instant::now().checked_add(time) {
             self.ends_at = self.ends_at.min(end);

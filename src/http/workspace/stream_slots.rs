@@ -1,5 +1,5 @@
-//! Slots for streams, limited per process, tenant and caller. A stream releases its slot when it ends, and ends when its caller's
-//! token does.
+//! Slots for streams, limited per process, tenant and caller. A stream releases its slot when it ends. It ends when the
+//! caller's token expires or is revoked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(super) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Lock order: this before the places.
+    /// Lock order: `callers` before the lock of `places`.
     callers: Mutex<HashMap<CallerName, OfCaller>>,
     places: Shares<TenantId>,
     most_per_caller: usize,
@@ -115,8 +115,8 @@ impl StreamSlots {
         self.0.metrics.set_stream_clients(i64::try_from(self.0.places.count()).unwrap_or(i64::MAX));
     }
 
-    /// Until `stop`, counts conversations and ends streams whose token was revoked or has expired. Ends none while the database
-    /// does not respond.
+    /// Until `stop`, counts conversations and ends streams whose token was revoked or has expired. Ends no stream while the
+    /// database does not respond.
     pub(super) async fn keep(self, db: Db, stop: CancellationToken) {
         let mut seen = Ok(());
         while !stop.is_cancelled() {
@@ -148,7 +148,7 @@ impl StreamSlots {
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<CallerName, OfCaller>> {
-        // No code under the lock panics, and the counts would remain valid.
+        // A poisoned lock is harmless: no code panics while it holds the lock, and the counts are always valid.
         self.0.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -88,7 +88,7 @@ impl FromRequestParts<ApiState> for Watching {
 
 fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
     let until = caller.valid_until();
-    // JWT validation allows some clock skew; a stream that would end at once is useless.
+    // JWT validation allows some clock skew, but a stream for an expired token would end at once.
     if until.is_some_and(|until| until <= now()) {
         return Err(expired());
     }
@@ -96,7 +96,7 @@ fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
     Ok(Watcher { tenant, role: caller.role(), actor: caller.actor().to_owned(), until })
 }
 
-/// The watcher that the ticket was made for, if its token is still valid.
+/// The watcher that the ticket was created for, if the token that created the ticket is still valid.
 async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
     // Unknown, used and expired tickets get the same response.
     let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");

@@ -1,7 +1,7 @@
 //! Exports ended spans to the collector: OTLP over HTTP, as protobuf (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
 //!
-//! The messages are those of opentelemetry-proto. Its exporter, opentelemetry-otlp, is not used, because it reads the
-//! environment itself and so bypasses the settings.
+//! The message types are from the crate opentelemetry-proto. The crate opentelemetry-otlp is not used, because it reads
+//! environment variables and so bypasses the settings.
 
 use std::time::Duration;
 
@@ -24,22 +24,22 @@ use crate::telemetry::metrics::{Metrics, SpanResult};
 
 /// Spans per request.
 const BATCH: usize = 2_048;
-/// How long a span waits for a fuller batch.
+/// How long a batch waits for more spans.
 const GATHER: Duration = Duration::from_secs(1);
-/// Pauses between the attempts of one batch. After the last attempt the batch is dropped, because other batches wait.
+/// Pauses between the attempts to send a batch. After the last attempt the batch is dropped, because other batches wait.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How long a shutdown waits for the remaining spans.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest response that is read, in bytes.
+/// Maximum number of bytes that are read of a response.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Target {
-    /// Its timeout is the deadline of one request.
+    /// The client's timeout limits one export request.
     pub client: reqwest::Client,
-    /// The complete URL, with `/v1/traces`.
+    /// The complete URL, including the path `/v1/traces`.
     pub url: Url,
-    /// Headers that the collector requires; marked as sensitive.
+    /// Headers that the collector requires. Their values are marked as sensitive.
     pub headers: HeaderMap,
     /// The resource attributes of this process.
     pub resource: Vec<(String, String)>,
@@ -55,7 +55,7 @@ enum ExportError {
 }
 
 impl ExportError {
-    /// True if the same batch may be accepted later, by OTLP's rules for each status.
+    /// True if the collector may accept the same batch later. OTLP defines the retryable statuses.
     fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
@@ -90,11 +90,11 @@ impl Exporter {
         Self { target, metrics, waiting, is_failing: false }
     }
 
-    /// Exports until `stop`, and then the remaining spans, within a deadline.
+    /// Exports spans until `stop`. Then exports the remaining spans within `LAST_EXPORT_TIMEOUT`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut taken = Taken::default();
         stop.run_until_cancelled(self.export(&mut taken)).await;
-        // The last tracer may be dropped before the shutdown.
+        // `export` also returns when the last tracer is dropped, which may be before the shutdown.
         stop.cancelled().await;
         self.waiting.close();
         if timeout(LAST_EXPORT_TIMEOUT, self.export(&mut taken)).await.is_err() {
@@ -190,7 +190,7 @@ impl Exporter {
     }
 }
 
-/// Collects a full batch, or what arrives shortly after its first span; nothing if the queue is closed and empty.
+/// Collects spans until the batch is full or `GATHER` has passed. Collects none if the queue is closed and empty.
 async fn gather(waiting: &mut mpsc::Receiver<Span>, spans: &mut Vec<Span>) {
     if spans.is_empty() && waiting.recv_many(spans, BATCH).await == 0 {
         return;

@@ -21,27 +21,28 @@ use crate::domain::event::EventType;
 use crate::domain::ids::EventId;
 use crate::domain::trace::{CallerSpan, SpanId, Trace, TraceId};
 
-/// Spans that wait to be exported, at about half a kilobyte each.
+/// Maximum number of spans that wait to be exported. A span has about 500 bytes.
 const QUEUE: usize = 16_384;
 
-/// The share of traces started here that is exported: 0 to 1. The trace id decides, so all processes decide alike.
+/// The share of the traces started by this service that is exported, from 0 to 1. The trace id decides whether a trace is
+/// exported, so all processes make the same decision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64);
 
 impl Share {
-    /// `None`: not from 0 to 1.
+    /// `None` if `share` is not from 0 to 1.
     pub fn new(share: f64) -> Option<Self> {
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "56 random bits; the last ones do not matter")]
+    #[expect(clippy::cast_precision_loss, reason = "the lowest of the 56 random bits do not matter")]
     fn has(self, trace: TraceId) -> bool {
         let all = (1_u64 << 56) as f64;
         self.0 >= 1.0 || (trace.random_bits() as f64) < self.0 * all
     }
 }
 
-/// Creates spans and passes them to the exporter. Cheap to clone; the default creates none.
+/// Creates spans and passes them to the exporter. Cheap to clone. The default tracer creates no spans.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<Arc<Active>>);
 
@@ -61,13 +62,13 @@ pub struct RequestTrace {
 }
 
 impl RequestTrace {
-    /// For the logs; `None`: the caller sent no trace, and the request is not recorded.
+    /// The trace id for the logs; `None` if the caller sent no trace and the request is not recorded.
     pub fn id(&self) -> Option<TraceId> {
         let caller = self.caller.as_ref().map(|caller| &caller.trace);
         caller.or(self.step.as_ref().map(|(trace, _)| trace)).map(Trace::id)
     }
 
-    /// The trace of the request's events; `None`: each event starts a trace.
+    /// The trace of the request's events; `None` if each event starts its own trace.
     pub fn of_events(&self) -> Option<Trace> {
         self.caller.as_ref().map(|caller| caller.trace.clone())
     }
@@ -96,7 +97,7 @@ pub struct AcceptedEvent<'a> {
     pub duration: Duration,
 }
 
-/// A running attempt that is recorded.
+/// The span of a running attempt.
 #[derive(Debug)]
 pub struct AttemptStep {
     step: Step,
@@ -111,7 +112,7 @@ impl Tracer {
         (Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() }))), exporter)
     }
 
-    /// Starts a request's span. With a caller's trace, it is recorded if that trace is.
+    /// Starts a request's span. If the caller sent a trace, the span is recorded only if that trace is sampled.
     pub fn request(&self, caller: Option<CallerSpan>) -> RequestTrace {
         let step = self.0.as_ref().and_then(|active| active.begin(caller.as_ref()));
         RequestTrace { caller, step }
@@ -141,7 +142,7 @@ impl Tracer {
         let mut step = Step::new(Kind::Internal, "accept".to_owned(), &trace, SpanId::of_acceptance(id), began);
         match &request.step {
             Some((of_request, span)) if of_request.id() == trace.id() => step.parent = Some(*span),
-            // The event has a separate trace: link it to the request's.
+            // The event has its own trace, so link it to the request's trace.
             Some((of_request, span)) => step.link = Some((of_request.id(), *span)),
             None => {}
         }
@@ -152,8 +153,9 @@ impl Tracer {
         active.end(step, duration, None);
     }
 
-    /// Starts an attempt's span, and decides whether it is recorded if its event started the trace. `None`: it is not. Takes
-    /// and returns the delivery by value: a borrowed one would be in memory twice while the attempt waits.
+    /// Starts an attempt's span; `None` if the attempt is not recorded. If the event started the trace, the trace id decides
+    /// this. Takes and returns the delivery by value, because a borrowed delivery would be in memory twice while the attempt
+    /// waits.
     pub fn attempt(&self, mut delivery: Delivery, now: DateTime<Utc>) -> (Delivery, Option<Box<AttemptStep>>) {
         let Some(active) = &self.0 else { return (delivery, None) };
         if delivery.trace.is_none() {
@@ -189,7 +191,7 @@ fn attempt_step(delivery: &Delivery, now: DateTime<Utc>) -> AttemptStep {
 }
 
 impl Active {
-    /// Starts the span of a request; `None`: it is not recorded.
+    /// Starts the span of a request; `None` if the request is not recorded.
     fn begin(&self, caller: Option<&CallerSpan>) -> Option<(Trace, SpanId)> {
         if caller.is_some_and(|caller| !caller.trace.is_sampled()) {
             return None;
@@ -223,9 +225,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exports_a_share_of_the_traces_and_every_process_decides_alike() {
+    fn every_process_exports_the_same_share_of_the_traces() {
         let has = |share: f64, digits: u128| Share::new(share).unwrap().has(TraceId::new(digits).unwrap());
-        // Ids of events begin alike, so the decision must not depend on the beginning.
+        // Event ids start with the same digits, so the decision must not depend on the first digits.
         let (low, middle, high) =
             (0x0af7_6519_16cd_43dd_ff00_0000_0000_0000, 0xff7f_0000_0000_0000, 0x00ff_ffff_ffff_ffff);
         assert_eq!([low, middle, high].map(|id| has(0.0, id)), [false; 3]);

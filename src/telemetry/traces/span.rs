@@ -21,7 +21,7 @@ pub(super) enum Kind {
     Client,
 }
 
-/// A span that has not ended. Its attributes are ids, values of closed sets and numbers; never contents of messages.
+/// A span that has not ended. Its attributes are ids, enum values and numbers, but never message contents.
 #[derive(Debug)]
 pub(super) struct Step {
     kind: Kind,
@@ -34,7 +34,7 @@ pub(super) struct Step {
     pub(super) parent_is_remote: bool,
     /// A span of another trace that caused this one.
     pub(super) link: Option<(TraceId, SpanId)>,
-    /// When its delivery was claimed.
+    /// When the delivery was claimed, for the span of an attempt.
     pub(super) claimed_at: Option<DateTime<Utc>>,
     attributes: Vec<KeyValue>,
 }
@@ -70,7 +70,7 @@ pub(super) fn text(name: impl Into<String>, value: String) -> KeyValue {
     KeyValue { key: name.into(), value: Some(value), ..KeyValue::default() }
 }
 
-/// Ends the span after `duration`; `failure` is the reason if it failed.
+/// Ends the span after `duration`. `failure` is the error message, if the request or attempt failed.
 pub(super) fn span(step: Step, duration: Duration, failure: Option<&str>) -> Span {
     let began = nanoseconds(step.began);
     let kind = match step.kind {
