@@ -16,19 +16,19 @@ use crate::store::{Db, connection, schema};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{PoolName, TaskName};
 
-/// Connections for claims, and as many for outcomes. Few, because sqlx uses them in turn: each further connection makes another
-/// server process plan the statements and fill its caches.
+/// Connections for claims, and as many for outcomes. A pool has few connections, because sqlx rotates through them: each further
+/// one makes another server process plan the statements and fill its caches.
 const QUEUE_CONNECTIONS: u32 = 2;
-/// One for each operation that may run concurrently.
+/// One connection for each operation that may run concurrently.
 const OPERATION_CONNECTIONS: u32 = 3;
 /// Each pool except the API's has at most a fifth of a process's connections.
 const POOL_PART: u32 = 5;
-/// Longest time to close the pools. A connection to a host that has vanished may never close.
+/// Longest time to close the pools. Closing a connection to a host that has vanished may never end.
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause before listening again after a failure.
+/// Pause before the hint listener reconnects after a failure.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// An open database with the schema of this build.
+/// An open database that has the schema of this build.
 #[derive(Debug)]
 pub struct Data {
     pub db: Db,
@@ -38,7 +38,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Opens the database. The embedded one is migrated; an external one must be migrated already.
+    /// Opens the database. Migrates the embedded one; an external one must be migrated already.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.database {
             Database::Embedded { data_dir, max_connections } => {
@@ -46,7 +46,7 @@ impl Data {
                 let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
                 let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
                 migrate(&data.db).await?;
-                // This process alone has the data directory, so its earlier workers are dead.
+                // Only this process uses the data directory, so the workers of earlier processes are dead.
                 workers::fence_all(&data.db).await.context("workers of earlier processes could not be fenced")?;
                 Ok(data)
             }
@@ -62,7 +62,7 @@ impl Data {
         }
     }
 
-    /// Opens the database briefly: another process may be running the embedded server.
+    /// Opens the database for a short command, while another process may be running the embedded server.
     pub async fn visit(config: &Config) -> anyhow::Result<Self> {
         if let Database::Embedded { data_dir, max_connections } = &config.database {
             let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
@@ -82,7 +82,7 @@ impl Data {
         Self::open(config).await
     }
 
-    /// Opens the database and brings its schema to this build's version.
+    /// Opens the database and migrates its schema to the version of this build.
     pub async fn migrate(config: &Config) -> anyhow::Result<Self> {
         if let Database::External { url, max_connections, .. } = &config.database {
             let data = Self::connect(&url.connect_options(), *max_connections, None);
@@ -107,14 +107,14 @@ impl Data {
         Self { db, queue, operations_db, embedded }
     }
 
-    /// Listens for hints if a direct connection is configured. Without hints, deliveries are only slower.
+    /// Listens for hints if a direct connection is configured. Without hints, deliveries only start later.
     pub fn listen(&self, config: &Config, wakeup: &Wakeup, stage: &Stage) {
         if let Database::External { listen_url: Some(url), .. } = &config.database {
             stage.spawn(TaskName::HintListener, |stop| listen(url.clone(), wakeup.clone(), stop));
         }
     }
 
-    /// Sends hints of ready deliveries to other processes that listen.
+    /// Sends hints about ready deliveries to other processes that listen.
     pub fn hint_others(&self, config: &Config, stage: &Stage) -> Wakeup {
         if !matches!(&config.database, Database::External { listen_url: Some(_), .. }) {
             return Wakeup::default();
@@ -163,7 +163,7 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             let pool = connection::pool(url.connect_options(), 1, "flametree-notify listener");
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(hints::READY_CHANNEL).await?;
-            // A hint may have been lost before the process listened.
+            // A hint may have been sent before this process listened.
             wakeup.search();
             loop {
                 match listener.try_recv().await? {

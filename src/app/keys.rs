@@ -1,4 +1,4 @@
-//! The keyring: from the settings, or generated once and kept in the data directory of the embedded server.
+//! The keyring. It comes from the settings, or is generated once and kept in the data directory of the embedded server.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -15,10 +15,10 @@ use crate::store::Db;
 use crate::store::rotation::{self, KeyUse};
 
 const FILE: &str = "encryption-keys";
-/// A rotation repeats this often, because other processes may still write with the old key.
+/// How many times a rotation repeats, because other processes may still write with the old key.
 const PASSES: usize = 5;
 
-/// The keys that encrypt customers' secrets. Without them the secrets cannot be read.
+/// Returns the keys that encrypt customers' secrets. Without these keys, the secrets cannot be read.
 pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     match (&config.encryption_keys, &config.database) {
         (Some(keyring), _) => Ok(Arc::clone(keyring)),
@@ -27,8 +27,8 @@ pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     }
 }
 
-/// Fails if a stored value needs a key that the keyring lacks, because otherwise each delivery that needs it would fail.
-/// The error names the keys and the values.
+/// Fails if a stored value needs a key that the keyring lacks, because each delivery that needs this value would fail. The
+/// error names the keys and the values.
 pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
     let in_use = rotation::keys_in_use(db).await.context("the keys of stored values cannot be read")?;
     let mut lost: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -57,15 +57,15 @@ pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
 /// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotated {
-    /// The key that now encrypts all values.
+    /// The id of the key that now encrypts all values.
     pub active: String,
-    /// Values that were encrypted again.
+    /// Number of values that were encrypted again.
     pub values: u64,
-    /// Keys of the keyring that no stored value needs.
+    /// The ids of the keys that no stored value needs.
     pub unused: Vec<String>,
 }
 
-/// Encrypts values under other keys with the active key, while the service runs. Repeats until none are left, because other
+/// Encrypts all values with the active key, while the service runs. Repeats until no value uses another key, because other
 /// processes may still write with the old key.
 pub async fn rotate(db: &Db, keyring: &Keyring) -> anyhow::Result<Rotated> {
     check(db, keyring).await?;
@@ -100,7 +100,7 @@ fn kept(path: &Path) -> anyhow::Result<Keyring> {
     }
 }
 
-/// Writes completely or not at all: with half a key, everything encrypted later would be lost.
+/// Writes the file completely or not at all. With half a key, everything that is encrypted later would be lost.
 fn write(path: &Path, keys: &str) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

@@ -38,14 +38,14 @@ use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
 
-/// How long a shutdown waits for the last events to be accepted. The requests have ended by then, so no caller waits.
+/// How long a shutdown waits until the last events are accepted. No caller waits, because all requests have ended by then.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for the last outcomes to be recorded.
+/// How long a shutdown waits until the last outcomes are recorded.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for the database: the embedded server writes a checkpoint first.
+/// How long a shutdown waits for the database. The embedded server first writes a checkpoint.
 const CLOSE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The parts of the service that a process runs.
+/// Which parts of the service a process runs: the API, the workers, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The API and the workers.
@@ -64,7 +64,7 @@ impl Part {
     }
 }
 
-/// The listening sockets of a process. A worker does not use the API's address.
+/// The listening sockets of a process. A process without the API does not bind the API's address.
 #[derive(Debug)]
 pub struct Listeners {
     pub api: Option<TcpListener>,
@@ -72,7 +72,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds the addresses that this part needs.
+    /// Binds the addresses that `part` needs.
     pub async fn bind(config: &Config, part: Part) -> anyhow::Result<Self> {
         let api = if part.has_api() { Some(bind(config.listen_addr, "the API").await?) } else { None };
         Ok(Self { api, metrics: bind(config.metrics_addr, "the metrics").await? })
@@ -83,7 +83,7 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
 }
 
-/// A client with separate limits on look-ups, so that the API and the workers do not wait for each other.
+/// Creates a client with separate limits on look-ups, so that the API and the workers do not wait for each other.
 fn client(config: &Config, lookups: LookupLimits, metrics: &Metrics) -> anyhow::Result<HttpClient> {
     HttpClient::new(&settings::channels(config, lookups), metrics).context("the HTTP client cannot be built")
 }
@@ -103,8 +103,8 @@ struct Service {
     grace: Duration,
 }
 
-/// Runs `part` until `shutdown`, then drains it. Returns an error if it could not start, or if a background task failed,
-/// which cancels `shutdown`.
+/// Runs `part` until `shutdown` is canceled, then drains it. Returns an error if `part` could not start, or if a background
+/// task failed. Such a failure cancels `shutdown`.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
     metrics.set_started(now());
@@ -171,7 +171,7 @@ impl Service {
         tracer: &Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
-        // Claims use the settings of endpoints, so both use the same connections.
+        // Claims need the settings of endpoints, so both are read over the same connections.
         let db = &self.data.queue.claims;
         let queue = Queue::start(&self.data.queue, &settings::queue(config), metrics, &self.supervisor)
             .await
@@ -187,7 +187,7 @@ impl Service {
             tracer: tracer.clone(),
         };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
-        // Not on the claims' connections, because claims must not wait for a lock on subscriptions.
+        // Counting uses other connections than claims, because claims must not wait for a lock on subscriptions.
         let db = &self.data.operations_db;
         let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
@@ -241,10 +241,10 @@ impl Service {
         self.metrics.spawn(TaskName::MetricsServer, serve);
     }
 
-    /// Stops in this order: reject new requests; accept received events and respond; stop claiming; let attempts in flight
-    /// end within the grace; record every outcome; record the remaining attempts as interrupted; export the last traces; close
-    /// the database. The metrics end last, because they report on the shutdown. Every step has a deadline, also if the database
-    /// does not respond, or if the task that the step waits for has failed.
+    /// Stops the service in this order: reject new requests; accept received events and respond; stop claiming; let attempts in
+    /// flight end within the grace; record every outcome; record the remaining attempts as interrupted; export the last traces;
+    /// close the database. The metrics end last, because they report on the shutdown. Every step has a deadline, even if the
+    /// database does not respond, or if the task that the step waits for has failed.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.end().await;
@@ -264,7 +264,7 @@ impl Service {
 }
 
 impl Service {
-    /// The reaper records what is not recorded within the deadlines.
+    /// Stops the workers. The reaper later records the outcomes that are not recorded within the deadlines.
     async fn stop_workers(&self, queue: &Queue) {
         let drained = async {
             queue.stop_claiming().await;
@@ -291,7 +291,7 @@ pub fn now() -> chrono::DateTime<Utc> {
     Utc::now()
 }
 
-/// Creates today's partitions, which accepting and recording need.
+/// Creates today's partitions, without which the service cannot accept events or record outcomes.
 pub async fn prepare(data: &Data, config: &Config) -> anyhow::Result<()> {
     let prepared = partitions::prepare(&data.db, config.retention_days).await;
     prepared.context("today's partitions cannot be created").map(drop)

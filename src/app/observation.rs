@@ -1,5 +1,4 @@
-//! Metrics that are sampled at intervals: connections of the pools, the range of the partitions, the health of
-//! operations.
+//! Samples metrics at intervals: the connections of the pools, the range of the partitions, and the health of operations.
 
 use std::time::Duration;
 
@@ -12,13 +11,13 @@ use crate::store::{Db, operations, partitions, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
-/// How often connections are counted.
+/// How often the connections of the pools are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// The database is queried once per this many counts.
+/// How many times connections are counted per query of the database.
 const COUNTS_PER_LOOK: u32 = 3;
 
-/// Starts sampling, until the stage ends. Every process does so, because the values describe the whole deployment and must
-/// survive the end of a process.
+/// Samples metrics until the stage ends. Every process does so, because the values describe the whole deployment and must be
+/// available when one process ends.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let observation =
         Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };
@@ -54,7 +53,7 @@ impl Observation {
         }
     }
 
-    /// If the database does not respond, the values stay: they are absolute times, which remain correct.
+    /// If the database does not respond, the metrics keep their values, which are absolute times and remain correct.
     async fn look_at_partitions(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(partitions::span(db, self.retention_days)).await {
@@ -66,7 +65,7 @@ impl Observation {
         }
     }
 
-    /// If the database does not respond, the values of the last response stay.
+    /// If the database does not respond, the metrics keep their last values.
     async fn look_at_operations(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(operations::health(db)).await {

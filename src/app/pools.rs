@@ -1,4 +1,4 @@
-//! The worker pools: each channel's sender.
+//! The worker pools, each with the sender of its channel.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::worker::{AttemptResult, Attempts, BrowserPush, Pool, Webhooks, Worker
 
 pub(super) struct Senders {
     pub(super) webhooks: Arc<Webhooks>,
-    /// `None`: browser push is not configured.
+    /// The browser push sender; `None` if browser push is not configured.
     pub(super) browser_push: Option<Arc<BrowserPush>>,
     pub(super) tracer: Tracer,
 }
 
-/// A pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort`.
+/// Creates a pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort` is canceled.
 pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abort: &CancellationToken) -> Workers {
     let mut workers = Workers::default();
     for (channel, claimed) in queue.pools() {
@@ -59,14 +59,14 @@ async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: 
     result
 }
 
-/// A released delivery has not been attempted. It is attempted later under the same id.
+/// Records the span of an attempt. A released delivery was not attempted; it is attempted later under the same span id.
 fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, result: &AttemptResult) {
     if let (Some(step), AttemptResult::Outcome(attempt)) = (step, result) {
         tracer.attempted(*step, attempt);
     }
 }
 
-/// For deployments without VAPID keys: they cannot send, but each delivery must get an outcome.
+/// The sender for deployments without VAPID keys. They cannot send, but each delivery must get an outcome.
 async fn refuse_push(_: Delivery) -> AttemptResult {
     let note = "Browser push is not configured on this deployment.".to_owned();
     AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))

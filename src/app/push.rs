@@ -1,4 +1,4 @@
-//! Builds the browser push sender from the settings, and checks that its keys are those that browsers subscribed with.
+//! Builds the browser push sender from the settings, and checks that it has the keys that browsers subscribed with.
 
 use anyhow::Context as _;
 
@@ -9,10 +9,10 @@ use crate::domain::push_hosts::PushHosts;
 use crate::store::{Db, push_subscriptions};
 use crate::telemetry::metrics::Metrics;
 
-/// `None`: browser push is not configured.
+/// Creates the sender; `None` if browser push is not configured.
 ///
-/// Fails if subscriptions use a key that is not in the settings: messages to these browsers would all fail, and each failure
-/// would look like a fault of that browser.
+/// Fails if a subscription uses a key that is not in the settings. Otherwise all messages to its browser would fail, and each
+/// failure would look like a fault of that browser.
 pub(super) async fn start(
     config: &Config,
     db: &Db,

@@ -1,4 +1,4 @@
-//! Checks the settings of the database: rejects or logs them at start, and shows them in `config check`.
+//! Checks the settings of the database. Rejects them or logs them at start, and shows them in `config check`.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::config::DatabaseUrl;
 use crate::store::server_settings::{Finding, ServerSettings, Verdict};
 use crate::store::{Db, with_timeout};
 
-/// How long `config check` waits for the database: longer than a slow handshake.
+/// How long `config check` waits for the database. This is longer than a slow handshake.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Fails if the database settings would break a guarantee of the service; logs settings that have a risk.
+/// Fails if a database setting would break a guarantee of the service. Logs settings that have a risk.
 pub(super) async fn check(db: &Db) -> anyhow::Result<()> {
     refuse(&read(db).await?.findings())
 }
@@ -40,7 +40,7 @@ async fn read(db: &Db) -> anyhow::Result<ServerSettings> {
         let mut connection = db.acquire().await?;
         ServerSettings::read(&mut connection, now).await
     };
-    // Boxed: otherwise every command that opens the database would have the size of this future.
+    // Boxed, because every command that opens the database would otherwise contain this large future.
     with_timeout(Box::pin(reading)).await.context("the settings of the database cannot be read")
 }
 

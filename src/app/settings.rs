@@ -1,4 +1,4 @@
-//! Each module's part of the settings.
+//! Builds the settings of each module from those of the process.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::config::{Channels, Config, Schedules};
 use crate::domain::operation::OperationKind;
 use crate::{channels, http, ingest, queue, worker};
 
-/// The settings of the channels, for a client with these limits on look-ups.
+/// The settings of the channels, for a client with the look-up limits `lookups`.
 pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Settings {
     let Channels { allowed_networks, denied_networks, name_servers, allow_http, webhook_timeout, ca_certificates } =
         config.channels.clone();
@@ -24,7 +24,7 @@ pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Sett
     }
 }
 
-/// The portal's URL for users.
+/// The portal's URL, as shown to users.
 pub(super) fn portal(public_url: Option<&Url>, listener: SocketAddr) -> String {
     let origin = match public_url {
         Some(url) => url.origin().ascii_serialization(),
@@ -59,7 +59,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         trusted_proxies: config.trusted_proxies.clone().into(),
         retention_days: config.retention_days,
         replay_expires: config.ingest.expires,
-        // The streams get connections in addition to those of requests.
+        // Streams use connections in addition to those of requests.
         max_connections: defaults.max_connections - streams + config.limits.streams,
         workspace: http::workspace::Settings {
             max_streams: config.limits.streams,
@@ -73,7 +73,8 @@ pub(super) fn http(config: &Config) -> http::Settings {
     }
 }
 
-/// The hosts of a demonstration, which offers tokens to everyone. Otherwise empty: the operator decides about names and proxies.
+/// The host names of a demonstration, which offers tokens to every visitor. Otherwise empty, because the operator decides which
+/// names and proxies reach the service.
 fn own_hosts(config: &Config) -> Vec<String> {
     if config.sign_in_choices.is_none() {
         return Vec::new();

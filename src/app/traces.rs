@@ -14,7 +14,7 @@ use crate::telemetry::traces::{Target, Tracer};
 /// Deadline of one request to the collector.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Records nothing if no collector is configured.
+/// Starts the exporter. The tracer records nothing if no collector is configured.
 pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow::Result<Tracer> {
     let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
         return Ok(Tracer::default());
@@ -30,7 +30,7 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
         ("host.name", host),
         ("process.pid", std::process::id().to_string()),
     ] {
-        // The operator's attributes take precedence.
+        // Attributes from the operator take precedence.
         if resource.iter().all(|(known, _)| known != name) {
             resource.push((name.to_owned(), value));
         }

@@ -8,7 +8,7 @@ use crate::config::{self, Config, UserTokenKeys};
 use crate::supervision::Stage;
 use crate::users::{Bounds, KeySource, Settings, UserAuthenticator};
 
-/// `None`: there are no portal users.
+/// Starts the authenticator; `None` if there are no portal users.
 pub(super) fn start(config: &Config, stage: &Stage) -> anyhow::Result<Option<Arc<UserAuthenticator>>> {
     let Some(config::UserTokens { keys, issuer, audience }) = config.users.clone() else { return Ok(None) };
     let keys = match keys {

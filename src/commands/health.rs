@@ -1,4 +1,4 @@
-//! `health`: checks the process that runs with the same settings. For containers, which have no `curl`.
+//! `health`: checks the process that runs with the same settings. Containers use it, because they have no `curl`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// Longer than the process waits for its database.
+/// Timeout of the check. The checked process waits less than this for its database.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// The error names the check that failed.
+    /// Runs the check. The error names the URL that failed.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (address, path) =
             if self.worker { (config.metrics_addr, "/livez") } else { (config.listen_addr, "/readyz") };
@@ -39,7 +39,7 @@ impl Health {
     }
 }
 
-/// An address that reaches a listener on all addresses.
+/// Returns an address that reaches the listener, even if the listener is bound to all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

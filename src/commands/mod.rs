@@ -1,4 +1,4 @@
-//! The commands of the program. Each one reads the settings first, and reports all faults in them.
+//! The commands of the program. Each command reads the settings first, and reports all faults in them.
 
 mod demo;
 mod health;
@@ -19,7 +19,7 @@ use flametree_notify::store::server_settings::Verdict;
 use flametree_notify::telemetry::logging;
 use tokio::runtime::Runtime;
 
-/// How long the shutdown waits for threads that are blocked in the system.
+/// How long the shutdown waits for threads that are blocked in system calls.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Durable delivery of session events: webhooks and browser push.
@@ -71,7 +71,7 @@ impl Command {
         match self.action.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // The Debug output of anyhow is the error with its causes, for users.
+                // The Debug output of anyhow shows users the error with its causes.
                 complain(&format!("{error:?}"));
                 ExitCode::FAILURE
             }
@@ -117,7 +117,7 @@ where
 fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(work);
-    // A name lookup cannot be canceled, and its result is not needed any more.
+    // A name look-up cannot be canceled, so the shutdown does not wait for it any longer.
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     result
 }
@@ -129,7 +129,8 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the settings of the database as comments below the service's. An unavailable database is not a fault of the settings.
+/// Prints the settings of the database as comments, after those of the service. An unavailable database is not a fault of the
+/// settings.
 async fn check_database(config: &Config) -> anyhow::Result<()> {
     let Database::External { url, .. } = &config.database else { return Ok(()) };
     let findings = match app::look(url).await {
@@ -147,9 +148,9 @@ async fn check_database(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Standard output contains only the result of the command.
+/// Prints to standard output, which contains only the result of the command.
 fn print(text: &str) {
-    // Ignore errors: the reader has closed the pipe.
+    // Ignores errors, because they mean that the reader has closed the pipe.
     drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
 }
 

@@ -12,7 +12,7 @@ pub(super) async fn run(config: Config, part: Part) -> anyhow::Result<()> {
     until_signals(&shutdown, Box::pin(app::run(config, part, listeners, shutdown.clone()))).await?
 }
 
-/// Runs `work` to completion. The first signal cancels `shutdown`, a second one ends the process at once.
+/// Runs `work` to completion. The first signal cancels `shutdown`. The second signal ends the process at once.
 pub(super) async fn until_signals<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut signals = Signals::new()?;
     let watch = async {

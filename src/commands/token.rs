@@ -1,4 +1,4 @@
-//! `token create`: creates the first token of a deployment. Standard output is only the token.
+//! `token create`: creates the first token of a deployment. Standard output contains only the token.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = number.parse::<u64>().ok().zip(seconds_of(unit)).and_then(|(number, unit)| number.checked_mul(unit));
-    // A century is practically forever, and its end is still a valid date.
+    // The maximum is a century, which is practically forever and still ends at a valid date.
     seconds
         .filter(|seconds| (1..=100 * 365 * 24 * 3600).contains(seconds))
         .map(Duration::from_secs)
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lifetime_has_a_unit() {
+    fn a_lifetime_must_have_a_unit() {
         assert_eq!(lifetime("30d"), Ok(Duration::from_hours(720)));
         assert_eq!(lifetime("90m"), Ok(Duration::from_mins(90)));
         for wrong in ["", "30", "d", "0d", "-1d", "1w", "99999999999999999999d", "200000d"] {

@@ -10,13 +10,14 @@ use super::settings::{PUSH_HOSTS, PUSH_TTL, VAPID_PRIVATE_KEY, VAPID_SUBJECT};
 use crate::channels::browser_push::{VapidKey, VapidKeyError};
 use crate::domain::push_hosts::PushHost;
 
-/// The largest that every vendor accepts: 28 days.
+/// The largest TTL that every push service accepts: 28 days.
 const MAX_TTL_SECONDS: u64 = 2_419_200;
-/// Names that cannot lead to an operator (RFC 2606, RFC 6762). Push services reject some, but only when they receive a message.
+/// Domain names that cannot belong to an operator (RFC 2606, RFC 6762). Push services reject some of these names, but only when
+/// they receive a message.
 const NO_ONES_NAMES: [&str; 9] =
     ["localhost", "localdomain", "local", "invalid", "test", "example", "example.com", "example.net", "example.org"];
 
-/// `None`: browser push is not configured, or a fault was reported.
+/// Reads the settings for browser push; `None` if it is not configured, or if a fault was reported.
 pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
     let ttl = reader.number(PUSH_TTL, 60..=MAX_TTL_SECONDS).map(Duration::from_secs);
     let hosts = if reader.is_set(PUSH_HOSTS) {
@@ -39,7 +40,7 @@ pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
     Some(BrowserPush { key: keys.next()?, retired_keys: keys.collect(), subject: subject?, hosts: hosts?, ttl: ttl? })
 }
 
-/// All keys, the current one first.
+/// All VAPID keys, the current one first.
 fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
     let text = reader.secret(VAPID_PRIVATE_KEY)?;
     let mut keys: Vec<VapidKey> = Vec::new();
@@ -52,14 +53,14 @@ fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
             }
             Err(fault) => fault,
         };
-        // Entries are named by their number, because an invalid one may be a mistyped key.
+        // The fault names the entry by its number, because an invalid entry may be a mistyped key.
         reader.fault(VAPID_PRIVATE_KEY, format!("has an entry {number} that {fault}"));
         return None;
     }
     Some(keys)
 }
 
-/// A path contains a `/`, which base64url does not.
+/// Parses a key in base64url, or reads it from a PEM file. A path contains a `/`, which base64url does not.
 fn key(entry: &str) -> Result<VapidKey, String> {
     if !entry.contains('/') {
         return VapidKey::from_base64(entry).map_err(|error| error.to_string());
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_must_lead_to_an_operator() {
+    fn a_subject_must_have_a_public_domain() {
         for good in ["mailto:push@flametree.dev", "https://flametree.dev/contact", "mailto:a+b@mail.flametree.co.uk"] {
             assert!(is_subject(good), "{good}");
         }

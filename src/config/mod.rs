@@ -1,7 +1,7 @@
-//! The settings: read completely from the environment, once, before anything starts.
+//! The settings. The process reads all of them from the environment once, before it starts anything.
 //!
-//! Only this module reads the environment. No lower module imports it; the composition root passes each module its
-//! part. All faults are reported at once, including contradictions between settings. Secrets are never printed.
+//! Only this module reads the environment. Lower modules do not import it; the composition root passes each module its
+//! settings. All faults are reported at once, including contradictions between settings. Secrets are never printed.
 
 mod browser_push;
 mod parse;
@@ -37,52 +37,52 @@ use crate::users::Key;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub database: Database,
-    /// Where the API listens.
+    /// The address where the API listens.
     pub listen_addr: SocketAddr,
-    /// Where the metrics are served.
+    /// The address where the metrics are served.
     pub metrics_addr: SocketAddr,
-    /// An origin: scheme, host, port. `None`: use the listener's.
+    /// The origin (scheme, host, port) at which users reach the service; `None` means the address of the listener.
     pub public_url: Option<Url>,
     /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub channels: Channels,
-    /// `None`: there is no browser push.
+    /// Settings for browser push; `None` if it is not configured.
     pub browser_push: Option<BrowserPush>,
     pub queue: Queue,
     pub ingest: Ingest,
     pub limits: Limits,
     pub retention_days: u32,
     pub schedules: Schedules,
-    /// `None` only with the embedded server, which keeps its keyring in its data directory.
+    /// The keys for stored secrets; `None` only with the embedded server, which keeps its keyring in its data directory.
     pub encryption_keys: Option<Arc<Keyring>>,
     /// Root certificates to trust in addition to the public ones, for the operator's own URLs.
     pub operator_ca_certificates: Vec<CertificateDer<'static>>,
-    /// `None`: there are no portal users.
+    /// Which tokens of portal users are accepted; `None` if there are no portal users.
     pub users: Option<UserTokens>,
     /// The users that the portal's sign-in page offers, as JSON; only the demonstration sets it.
     pub sign_in_choices: Option<String>,
-    /// How long a stop waits for attempts in flight.
+    /// How long a shutdown waits for attempts in flight.
     pub shutdown_grace: Duration,
     pub log: logging::Settings,
-    /// `None`: traces are not exported.
+    /// Settings for the export of traces; `None` if they are not exported.
     pub traces: Option<Traces>,
 }
 
-/// Where the data is.
+/// The PostgreSQL server that stores the data.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// A server that the operator runs.
+    /// A PostgreSQL server that the operator runs.
     External {
         url: DatabaseUrl,
-        /// A direct connection, without a pooler.
+        /// The URL of a direct connection, without a pooler.
         listen_url: Option<DatabaseUrl>,
         max_connections: u32,
     },
-    /// A private server that this binary runs.
+    /// A private PostgreSQL server that this process runs.
     Embedded { data_dir: PathBuf, max_connections: u32 },
 }
 
-/// Which tokens of portal users are accepted.
+/// Which tokens of portal users the service accepts.
 #[derive(Debug, Clone)]
 pub struct UserTokens {
     pub keys: UserTokenKeys,
@@ -94,21 +94,21 @@ pub struct UserTokens {
 pub enum UserTokenKeys {
     /// A secret or a public key.
     One(Key),
-    /// Where the identity provider publishes its keys.
+    /// The URL where the identity provider publishes its keys.
     Jwks(Url),
 }
 
-/// Settings for sending.
+/// Settings for sending messages.
 #[derive(Debug, Clone)]
 pub struct Channels {
-    /// Allowed in addition to the public internet.
+    /// Networks that are allowed in addition to the public internet.
     pub allowed_networks: Vec<IpNet>,
-    /// Never allowed.
+    /// Networks that are never allowed.
     pub denied_networks: Vec<IpNet>,
-    /// Empty: the system's.
+    /// The name servers to query; if empty, those of the system.
     pub name_servers: Vec<SocketAddr>,
     pub allow_http: bool,
-    /// The deadline for push configs without a timeout.
+    /// The deadline of an attempt if its push config has no timeout.
     pub webhook_timeout: Duration,
     /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
@@ -117,13 +117,13 @@ pub struct Channels {
 /// The VAPID identity of the deployment, and the push services that it allows.
 #[derive(Debug, Clone)]
 pub struct BrowserPush {
-    /// The key for new subscriptions.
+    /// The VAPID key for new subscriptions.
     pub key: VapidKey,
-    /// The keys of older subscriptions.
+    /// The VAPID keys that older subscriptions use.
     pub retired_keys: Vec<VapidKey>,
     /// The operator's contact for push services: a `mailto:` or an `https:` URI.
     pub subject: String,
-    /// Push services in addition to the vendors'.
+    /// Push services that are allowed in addition to those of browser vendors.
     pub hosts: Vec<PushHost>,
     /// How long a push service keeps a message for an offline browser.
     pub ttl: Duration,
@@ -134,7 +134,7 @@ pub struct BrowserPush {
 pub struct Queue {
     /// Concurrent attempts per process and channel.
     pub max_in_flight: u32,
-    /// Concurrent attempts per process and endpoint; `None`: a third of the above.
+    /// Concurrent attempts per process and endpoint; `None` means a third of `max_in_flight`.
     pub endpoint_max_in_flight: Option<u32>,
     /// How long a worker without a heartbeat counts as alive.
     pub lease: Duration,
@@ -143,17 +143,17 @@ pub struct Queue {
 /// Settings for accepting events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ingest {
-    /// Events that may wait for a transaction.
+    /// Maximum number of events that wait for a transaction.
     pub queue_events: usize,
     /// How long a delivery may wait if its event does not specify it.
     pub expires: Duration,
 }
 
-/// Where traces are sent, and which.
+/// Where the service sends traces, and which traces it sends.
 #[derive(Debug, Clone)]
 pub struct Traces {
     pub url: Url,
-    /// The values are marked as sensitive.
+    /// The header values are marked as sensitive.
     pub headers: HeaderMap,
     /// Resource attributes of this process, the service name first.
     pub resource: Vec<(String, String)>,
@@ -176,7 +176,7 @@ pub struct Limits {
     pub event_bytes: usize,
     pub batch_bytes: usize,
     pub batch_events: usize,
-    /// Per tenant and process; `None`: no limit.
+    /// Events per second, tenant and process; `None` means no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
     /// Concurrent streams per process.
     pub streams: usize,
@@ -188,14 +188,14 @@ impl Config {
     /// Reads this process's environment.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        // A value that is not UTF-8 contains U+FFFD afterwards, and the rule of its setting rejects it.
+        // A value that is not UTF-8 contains U+FFFD after this conversion, so the parser of its setting rejects it.
         Self::from_vars(
             std::env::vars_os()
                 .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())),
         )
     }
 
-    /// Every setting in effect: `NAME=value`, one per line. Shows only whether a secret is set.
+    /// Shows every setting in effect as `NAME=value`, one per line. For a secret, shows only whether it is set.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn in_force() -> String {
         SETTINGS.iter().map(|setting| setting.in_force(std::env::var(setting.name).ok()) + "\n").collect()

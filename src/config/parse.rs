@@ -1,4 +1,4 @@
-//! Builds `Config` from variables: one function per group, which reads all its settings before it fails.
+//! Builds `Config` from variables. Each group of settings has a function that reads the whole group before it fails.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -33,7 +33,7 @@ use crate::tls;
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
 
-/// Root's data directory: the user `postgres`, who runs root's server, cannot enter root's home.
+/// The data directory if the service runs as root. The server then runs as the user `postgres`, who cannot enter root's home.
 const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
 
 pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
@@ -45,7 +45,7 @@ pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> R
     }
 }
 
-/// `None` only if a fault was reported.
+/// Reads all settings; `None` only if a fault was reported.
 fn read(reader: &mut Reader) -> Option<Config> {
     let database = database(reader);
     let listen_addr = address(reader, LISTEN_ADDR);
@@ -63,7 +63,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let queue = queue(reader);
     let ingest = ingest(reader);
     let limits = limits(reader, ingest);
-    // Longer than the longest wait of a delivery, so that no partition is dropped while a delivery in it waits.
+    // Retention is longer than the longest wait of a delivery, so that no partition is dropped while a delivery in it waits.
     let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
     let schedules = schedules(reader);
     let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
@@ -172,7 +172,7 @@ fn networks(reader: &mut Reader, setting: Setting) -> Option<Vec<IpNet>> {
     list(reader, setting, "CIDRs like 10.0.0.0/8,fd00::/8", |network| network.parse().ok())
 }
 
-/// Values separated by commas; empty if the setting is unset.
+/// Parses values separated by commas. Returns an empty list if the setting is unset.
 fn list<T>(reader: &mut Reader, setting: Setting, expected: &str, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
     if !reader.is_set(setting) {
         return Some(Vec::new());
@@ -184,7 +184,7 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
-/// Each must be a certificate authority; a fault names the first that is not.
+/// Reads certificates from a PEM file. Each must be a certificate authority; the fault names the first one that is not.
 fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {
@@ -210,7 +210,7 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     } else {
         None
     };
-    // A worker may be silent during its longest attempt: 10 s, the channels' longest deadline.
+    // A worker may be silent during its longest attempt (10 s, the longest deadline of a channel), so a lease is longer.
     let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
     let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };
     if endpoint_max_in_flight.is_some_and(|most| most > queue.max_in_flight) {

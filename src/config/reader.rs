@@ -1,4 +1,4 @@
-//! Reads variables by the list of settings and collects all faults.
+//! Reads the listed settings from variables and collects all faults.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// A variable with this prefix that is not a setting is a mistake.
+/// Prefix of the service's settings. A variable with this prefix that is not in the list is a fault.
 const PREFIX: &str = "FLAMETREE_";
 
-/// All faults of the settings; contains no secret.
+/// All faults of the settings. Contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigFault>);
 
@@ -22,7 +22,7 @@ pub struct ConfigFault {
 }
 
 impl ConfigErrors {
-    /// The faults in the order of the settings; at least one.
+    /// The faults in the order of the settings. There is at least one.
     pub fn faults(&self) -> &[ConfigFault] {
         &self.0
     }
@@ -43,7 +43,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Empty values count as unset, because compose files pass unset variables as empty ones.
+    /// Treats empty values as unset, because Compose files pass unset variables as empty ones.
     pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let variables: HashMap<_, _> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         let mut unknown: Vec<_> = variables.keys().filter(|name| is_unknown(name)).cloned().collect();
@@ -59,7 +59,7 @@ impl Reader {
         self.faults.push(ConfigFault { variable: setting.name.to_owned(), message: message.into() });
     }
 
-    /// The value that was set, or the default.
+    /// The value that the operator set, or the default.
     pub(super) fn text(&self, setting: Setting) -> Option<String> {
         self.variables.get(setting.name).cloned().or_else(|| setting.default.map(str::to_owned))
     }
@@ -73,12 +73,12 @@ impl Reader {
         self.text(setting).map(Secret::new)
     }
 
-    /// A variable of the operating system.
+    /// A variable that belongs to the operating system.
     pub(super) fn system_variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// The parsed value. `None` if the setting is unset, or if the value is not `expected`, which is reported as a fault.
+    /// Parses the value of a setting. `None` if it is unset, or if it is not `expected`, which is reported as a fault.
     pub(super) fn parsed<T>(
         &mut self,
         setting: Setting,

@@ -5,7 +5,7 @@ use std::fmt;
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
-/// A secret setting; zeroed when dropped.
+/// A secret setting. Its memory is zeroed when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(Zeroizing<String>);
 
@@ -14,7 +14,7 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    /// The value, for the module that needs it; never for a log, an error or a response.
+    /// The value. Only for the module that needs it; never for a log, an error or a response.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }

@@ -1,21 +1,22 @@
 //! The list of all settings: names, defaults, units, meanings.
 //!
-//! `Config` uses it, `config check` prints it, and `docker/.env.example` is a copy; a test compares them.
+//! `Config` uses this list, `config check` prints it, and `docker/.env.example` is a copy. A test compares the copy with the
+//! list.
 
 /// One environment variable that the service reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
-    /// The value if the variable is unset or empty; `None`: see the meaning.
+    /// The value if the variable is unset or empty. If it is `None`, the meaning says what an unset variable does.
     pub default: Option<&'static str>,
-    /// True if the value is never printed.
+    /// True for a secret, whose value is never printed.
     pub secret: bool,
-    /// The purpose, with the unit.
+    /// What the setting does, with its unit.
     pub meaning: &'static str,
 }
 
 impl Setting {
-    /// The setting in effect if the variable has `value`, without secrets.
+    /// Shows the setting in effect if the variable has `value`. Hides secrets.
     pub(super) fn in_force(&self, value: Option<String>) -> String {
         let value = value.filter(|value| !value.is_empty());
         match (value, self.default) {
@@ -151,7 +152,7 @@ settings! {
         "share of the traces started here that is exported, 0 to 1, the same in every process; a caller's trace is exported if its sampled flag is set");
 }
 
-/// The settings as an env file: each with its meaning and, commented out, its default.
+/// The settings as an env file. Each has its meaning; its default is commented out.
 pub fn example() -> String {
     let heading = "# All settings of flametree-notify. A line that is commented out shows the default.\n".to_owned();
     let entries = SETTINGS.iter().map(|setting| {

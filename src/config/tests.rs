@@ -1,4 +1,4 @@
-//! The meaning of settings, and how their errors are reported.
+//! Tests the meaning of settings, and how their errors are reported.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
 const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
 #[test]
-fn without_settings_there_is_an_embedded_server_and_the_defaults() {
+fn uses_the_embedded_server_and_the_defaults_without_settings() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
     assert!(config.public_url.is_none());
@@ -110,7 +110,7 @@ fn rejects_settings_that_contradict_each_other() {
 }
 
 #[test]
-fn the_keys_of_portal_users_come_from_one_setting() {
+fn the_keys_of_portal_users_must_come_from_one_setting() {
     assert!(config_of(&[]).unwrap().users.is_none());
     let secret = ("FLAMETREE_JWT_SECRET", "a secret of 32 bytes, or of more");
     let url = ("FLAMETREE_JWKS_URL", "https://login.example/jwks?tenant=7");
@@ -136,7 +136,7 @@ fn the_keys_of_portal_users_come_from_one_setting() {
 }
 
 #[test]
-fn published_keys_come_over_tls_or_from_this_machine() {
+fn a_jwks_url_must_use_https_or_a_loopback_host() {
     let is_good = |url| config_of(&[("FLAMETREE_JWKS_URL", url), ("FLAMETREE_JWT_ISSUER", "me")]).is_ok();
     for good in ["https://login.example/jwks", "http://127.0.0.1:8000/", "http://[::1]/", "http://localhost/"] {
         assert!(is_good(good), "{good}");
@@ -147,13 +147,13 @@ fn published_keys_come_over_tls_or_from_this_machine() {
 }
 
 #[test]
-fn a_smaller_bound_reduces_a_default() {
+fn a_smaller_limit_reduces_the_defaults_that_depend_on_it() {
     let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
     assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (None, 5));
 }
 
 #[test]
-fn a_tenant_has_a_rate_unless_it_is_set_to_0() {
+fn tenants_have_an_event_rate_limit_unless_it_is_set_to_0() {
     let rate = |value| {
         let config = config_of(&[("FLAMETREE_TENANT_EVENTS_PER_SECOND", value)]).unwrap();
         config.limits.tenant_events_per_second.map(NonZeroU32::get)
@@ -180,7 +180,7 @@ fn the_api_and_the_metrics_may_both_use_any_free_port() {
 }
 
 #[test]
-fn parses_keys_and_authorities_with_the_settings() {
+fn parses_encryption_keys_and_certificate_authorities() {
     let keys = |keys| faults_of(&[("FLAMETREE_ENCRYPTION_KEYS", keys)]);
     let good = KEYS.1;
     assert_eq!(keys("hunter2"), ["FLAMETREE_ENCRYPTION_KEYS is not a keyring: entry 1 is not of the form `id:base64`"]);

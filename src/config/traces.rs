@@ -1,4 +1,4 @@
-//! Where traces are sent, by OpenTelemetry's standard settings.
+//! The settings for the export of traces, with the names that OpenTelemetry defines.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -9,10 +9,10 @@ use super::reader::Reader;
 use super::settings::{OTLP_ENDPOINT, OTLP_HEADERS, RESOURCE_ATTRIBUTES, SERVICE_NAME, TRACES_SHARE};
 use crate::telemetry::traces::Share;
 
-/// The path of a collector's traces, below its base URL.
+/// The path for traces below a collector's base URL.
 const PATH: [&str; 2] = ["v1", "traces"];
 
-/// `None`: traces are not exported, or a fault was reported.
+/// Reads the settings for traces; `None` if they are not exported, or if a fault was reported.
 pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
     let url = reader.parsed(OTLP_ENDPOINT, "an http or https URL without user, query and fragment", traces_url);
     let headers = if reader.is_set(OTLP_HEADERS) {
@@ -28,7 +28,7 @@ pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
     let service_name = reader.text(SERVICE_NAME);
     let share = reader.parsed(TRACES_SHARE, "a number from 0 to 1", |text| Share::new(text.parse().ok()?));
     let (url, headers, share) = (url?, headers?, share?);
-    // The name has a separate setting, which takes precedence.
+    // The service name has a separate setting, which takes precedence.
     let attributes = attributes?.into_iter().filter(|(name, _)| name != "service.name");
     let resource = service_name.map(|name| ("service.name".to_owned(), name)).into_iter().chain(attributes).collect();
     Some(Traces { url, headers, resource, share })
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_pairs_and_marked_secret() {
+    fn header_values_are_marked_as_sensitive() {
         let found = headers("api-key=a%20b%3D, x-team = core,").unwrap();
         assert_eq!((&found["api-key"], &found["x-team"]), (&"a b=".parse().unwrap(), &"core".parse().unwrap()));
         assert!(!format!("{found:?}").contains("a b"));

@@ -1,4 +1,4 @@
-//! Which tokens of portal users are accepted.
+//! Reads which tokens of portal users the service accepts.
 
 use url::{Host, Url};
 
@@ -9,7 +9,7 @@ use crate::users::Key;
 
 const SOURCES: [Setting; 3] = [JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL];
 
-/// `None`: there are no portal users, or a fault was reported.
+/// Reads the settings for portal users; `None` if there are no portal users, or if a fault was reported.
 pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
     let (issuer, audience) = (reader.text(JWT_ISSUER), reader.text(JWT_AUDIENCE));
     let mut set = SOURCES.into_iter().filter(|setting| reader.is_set(*setting));
@@ -34,7 +34,7 @@ pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
         reader.parsed(JWKS_URL, expected, jwks_url).map(UserTokenKeys::Jwks)
     };
     if source == JWKS_URL && issuer.is_none() {
-        // Some providers publish the same keys for all customers: only the issuer identifies the customer.
+        // Some providers publish the same keys for all customers, so only the issuer identifies the customer.
         let reason = "its keys may sign other customers' tokens too, and only the issuer tells them apart";
         reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
     }
@@ -59,7 +59,7 @@ fn public_key(reader: &mut Reader) -> Option<Key> {
     None
 }
 
-/// An attacker who can change a response over plain http could sign tokens for any user.
+/// Allows http only for this machine, because an attacker who can change a response could sign tokens for any user.
 fn jwks_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_local = match url.host()? {

@@ -18,31 +18,31 @@ use super::trace::Trace;
 pub enum Outcome {
     /// The endpoint responded with 2xx within the deadline.
     Delivered,
-    /// The endpoint responded with a status not named below.
+    /// The endpoint responded with a status that no other outcome covers.
     HttpError,
-    /// The endpoint responded with 3xx; redirects are never followed.
+    /// The endpoint responded with 3xx. The service never follows redirects.
     Redirect,
-    /// The deadline passed at any step of the attempt.
+    /// The deadline passed during the attempt.
     Timeout,
-    /// The host did not resolve to an address that the operator allows; not sent.
+    /// The host did not resolve to an address that the operator allows. Nothing was sent.
     DnsError,
-    /// No connection, or it was lost before the response.
+    /// The connection could not be opened, or it was lost before the response.
     ConnectError,
     /// The TLS handshake failed: certificate, name or protocol.
     TlsError,
     /// The response was not HTTP.
     ProtocolError,
-    /// The URL's host is an address that the operator does not allow; not sent.
+    /// The URL's host is an address that the operator does not allow. Nothing was sent.
     BlockedAddress,
-    /// The endpoint is gone for good (410, for browser push also 404).
+    /// The endpoint no longer exists: it responded with 410, or with 404 for browser push.
     Gone,
     /// The delivery waited past its expiry and was not sent.
     Expired,
-    /// The worker died after it had claimed the delivery, which may have been sent; never repeated automatically.
+    /// The worker died after it had claimed the delivery. The message may have been sent; it is never repeated automatically.
     Interrupted,
-    /// The endpoint was paused or deleted before the delivery started; not sent.
+    /// The endpoint was paused or deleted before the delivery started. Nothing was sent.
     Canceled,
-    /// The endpoint's settings prevent sending, or the push service refused our key.
+    /// The endpoint's settings prevent sending, or the push service refused the VAPID key of the service.
     ConfigError,
     /// The message is too large for the push service.
     PayloadTooLarge,
@@ -70,7 +70,7 @@ impl Outcome {
         Self::Throttled,
     ];
 
-    /// The name in the API, in metrics and in the database.
+    /// The outcome's name in the API, in metrics and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -97,25 +97,26 @@ impl Outcome {
     }
 }
 
-/// A delivery that a worker has claimed: from here on it counts as started.
+/// A delivery that a worker has claimed. It counts as started.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub id: DeliveryId,
     pub channel: Channel,
     pub endpoint_id: EndpointId,
-    /// The version of the endpoint's settings at the claim; `None` if it was deleted or paused.
+    /// The version of the endpoint's settings at the time of the claim; `None` if the endpoint was deleted or paused.
     pub endpoint_version: Option<i32>,
-    /// Shared by the deliveries of one claim for the same event.
+    /// The event to send. Deliveries of the same event in one claim share it.
     pub event: Arc<StoredEvent>,
-    /// The trace of its event; `None`: the event started its own, sampled trace. Kept small, because thousands wait at once.
+    /// The event's trace; `None` if the event started its own, sampled trace. Kept small, because thousands wait at once.
+    /// at once.
     pub trace: Option<Arc<Trace>>,
-    /// After this time the delivery is not sent.
+    /// The service does not send the delivery after this time.
     pub expires_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
 }
 
 impl Delivery {
-    /// The trace of its event.
+    /// The trace of the delivery's event.
     pub fn trace(&self) -> Cow<'_, Trace> {
         self.trace.as_deref().map_or_else(|| Cow::Owned(Trace::of_event(self.event.id)), Cow::Borrowed)
     }
@@ -125,16 +126,16 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     pub outcome: Outcome,
-    /// The status of the response, if there was one.
+    /// The HTTP status of the response; `None` without a response.
     pub http_status: Option<u16>,
-    /// The duration of the attempt; zero if nothing was sent.
+    /// How long the attempt took; zero if nothing was sent.
     pub duration: Duration,
-    /// `None` if the outcome and the status say everything.
+    /// Details; `None` if there is nothing to add to the outcome and the HTTP status.
     pub detail: Option<AttemptDetail>,
 }
 
 impl Attempt {
-    /// An attempt that sent nothing.
+    /// The result of an attempt that sent nothing.
     pub fn not_sent(outcome: Outcome, note: Option<String>) -> Self {
         let detail = note.map(|note| AttemptDetail { note: Some(note), ..AttemptDetail::default() });
         Self { outcome, http_status: None, duration: Duration::ZERO, detail }
@@ -144,13 +145,13 @@ impl Attempt {
 /// Details for users who inspect a delivery. Contains no secret and no address.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttemptDetail {
-    /// What went wrong, as text.
+    /// An explanation of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The start of the response body as text; invalid UTF-8 and NUL are replaced by U+FFFD.
+    /// The start of the response body. Invalid UTF-8 and NUL are replaced by U+FFFD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_body: Option<String>,
-    /// True if the response body was longer.
+    /// True if the response body was longer than the start that is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub response_truncated: bool,
 }

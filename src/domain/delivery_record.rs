@@ -8,7 +8,7 @@ use super::event::EventType;
 use super::ids::{DeliveryId, EndpointId, EventId};
 use super::names::{AgentId, SessionId};
 
-/// Which deliveries of a tenant to list; a delivery must match every part that is set.
+/// A filter for the deliveries of a tenant. A delivery must match every field that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {
     pub agent_id: Option<AgentId>,
@@ -16,9 +16,9 @@ pub struct DeliveryFilter {
     pub event_type: Option<EventType>,
     pub channel: Option<Channel>,
     pub outcome: Option<Outcome>,
-    /// Accepted at or after this time.
+    /// Selects deliveries accepted at or after this time.
     pub from: Option<DateTime<Utc>>,
-    /// Accepted before this time.
+    /// Selects deliveries accepted before this time.
     pub to: Option<DateTime<Utc>>,
 }
 
@@ -29,14 +29,14 @@ pub struct FinishedDelivery {
     pub event_id: EventId,
     pub endpoint_id: EndpointId,
     pub channel: Channel,
-    /// The version of the endpoint's settings at the claim; `None` if it was deleted or paused.
+    /// The version of the endpoint's settings at the time of the claim; `None` if the endpoint was deleted or paused.
     pub endpoint_version: Option<i32>,
     pub claimed_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
     pub attempt: Attempt,
 }
 
-/// The part of a delivery's event that lists show.
+/// The fields of an event that lists of deliveries show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSummary {
     pub event_type: EventType,
@@ -44,19 +44,19 @@ pub struct EventSummary {
     pub session_id: SessionId,
 }
 
-/// One row of a list.
+/// One delivery in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedDelivery {
     pub delivery: FinishedDelivery,
-    /// `None`: retention removed the event before its replay.
+    /// The delivered event; `None` if retention removed it before the replay.
     pub event: Option<EventSummary>,
 }
 
-/// The current settings of a webhook, as far as readers of deliveries may see them.
+/// The current settings of a webhook, limited to those that readers of deliveries may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Option<String>,
-    /// Names only, because values may be secrets.
+    /// Only the names, because header values may be secrets.
     pub header_names: Vec<String>,
     pub version: i32,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a delivery is sent.
+/// How the service sends a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
@@ -15,7 +15,7 @@ pub enum Channel {
 impl Channel {
     pub const ALL: [Self; 2] = [Self::Webhook, Self::BrowserPush];
 
-    /// The name in the API, in metrics and in the database.
+    /// The channel's name in the API, in metrics and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -23,13 +23,13 @@ impl Channel {
         }
     }
 
-    /// The channel with this name in the API and the database.
+    /// Finds a channel by its name in the API and the database.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|channel| channel.as_str() == name)
     }
 }
 
-/// The name by which a webhook receives and selects an event.
+/// An event that a webhook can select, under the name that the webhook receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookEvent {

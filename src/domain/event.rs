@@ -1,4 +1,4 @@
-//! Events: parsed from JSON with every fault reported, and their stored form.
+//! Parses events from JSON, reporting every fault, and defines their stored form.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,9 @@ use super::trace::Trace;
 
 /// Longest idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
-/// Longest time that a delivery may wait: a week, so that no partition with waiting deliveries is dropped.
+/// Longest time that a delivery may wait: a week. Retention is longer, so it never drops a partition with waiting deliveries.
 pub const MAX_EXPIRES_IN_SECONDS: u64 = 7 * 24 * 3600;
-/// Largest `metadata`, in bytes of JSON.
+/// Largest `metadata` object, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// What happened in a session.
@@ -43,7 +43,7 @@ impl EventType {
         Self::SessionResolved,
     ];
 
-    /// The name in the API, in metrics and in the database.
+    /// The event type's name in the API, in metrics and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NewSessionStarted => "new_session_started",
@@ -78,7 +78,7 @@ impl EventType {
         }
     }
 
-    /// The event that a webhook must select to receive this one; `None`: webhooks never receive it.
+    /// The event that a webhook must select to receive this event type; `None` if webhooks never receive it.
     pub const fn webhook_event(self) -> Option<WebhookEvent> {
         match self {
             Self::NewSessionStarted => Some(WebhookEvent::NewSessionStarted),
@@ -110,16 +110,16 @@ pub struct NewEvent {
     pub agent_id: AgentId,
     pub session_id: SessionId,
     pub customer_id: Option<CustomerId>,
-    /// `None`: the time of its acceptance.
+    /// When the event occurred; `None` means when it was accepted.
     pub occurred_at: Option<DateTime<Utc>>,
     pub text: Option<String>,
     pub assignee_id: Option<UserId>,
-    /// A JSON object as text, as received.
+    /// The text of a JSON object, as the caller sent it.
     pub metadata: Option<String>,
     pub idempotency_key: Option<String>,
-    /// How long its deliveries may wait; `None`: the deployment's default.
+    /// How long the event's deliveries may wait; `None` means the deployment's default.
     pub expires_in_seconds: Option<u32>,
-    /// The trace of the request; `None`: the event starts its own.
+    /// The trace of the request; `None` means that the event starts its own trace.
     pub trace: Option<Trace>,
 }
 
@@ -135,13 +135,13 @@ pub struct StoredEvent {
     pub occurred_at: DateTime<Utc>,
     pub text: Option<String>,
     pub assignee_id: Option<UserId>,
-    /// A JSON object as text; `None` is the empty object.
+    /// The text of a JSON object; `None` means the empty object.
     pub metadata: Option<String>,
 }
 
 impl NewEvent {
-    /// Parses an event. `tenant` is the caller's tenant; `None` means that the caller may name any tenant and must name one.
-    /// `pointer` locates the event in the body.
+    /// Parses an event. `tenant` is the caller's tenant. `None` means that the caller may name any tenant, and that the event
+    /// must name one. `pointer` is the location of the event in the body.
     pub fn parse(value: Value, tenant: Option<&TenantId>, pointer: &str) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(value, pointer).map_err(|fault| vec![fault])?;
         let event_type = event_type(&mut fields);
@@ -240,7 +240,7 @@ fn metadata(fields: &mut Fields) -> Option<String> {
     Some(json).filter(|json| json != "{}")
 }
 
-/// True if a text inside contains NUL, which PostgreSQL does not store. The JSON reader bounds the depth.
+/// True if a string inside `value` contains NUL, which PostgreSQL cannot store. The JSON reader bounds the recursion.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),

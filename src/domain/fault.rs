@@ -1,8 +1,8 @@
-//! Faults of values from requests, with their location.
+//! Faults in the values of a request, each with its location.
 
 use serde::Serialize;
 
-/// The kinds of faults; a closed list on which clients may match.
+/// The code of a fault. Clients may match on this closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
@@ -10,17 +10,17 @@ pub enum FaultCode {
     Required,
     /// The field has the wrong JSON type.
     InvalidType,
-    /// The value is not in the list of allowed values, or not in the stated format.
+    /// The value is not one of the allowed values, or does not have the stated format.
     InvalidValue,
-    /// The value is over the stated limit.
+    /// The value exceeds the stated limit.
     TooLong,
-    /// There is no field with this name here.
+    /// The object has no field with this name.
     UnknownField,
-    /// The field or value is not allowed here, or not together with another one.
+    /// The field or value is not allowed here, or not together with another field.
     NotAllowed,
     /// Two entries have the same name.
     Duplicate,
-    /// The URL has a new origin: the stored secret must be entered again.
+    /// The URL has a new origin, so the stored secret must be entered again.
     SecretReentryRequired,
 }
 
@@ -36,7 +36,7 @@ impl FaultCode {
         Self::SecretReentryRequired,
     ];
 
-    /// The name in the API.
+    /// The code's name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Required => "required",
@@ -51,22 +51,22 @@ impl FaultCode {
     }
 }
 
-/// One fault of a body or of parameters.
+/// One fault in a request body or its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Location: a JSON Pointer (RFC 6901) into the body, or the name of the parameter.
+    /// The location of the fault: a JSON Pointer (RFC 6901) into the body, or the name of a parameter.
     pub pointer: String,
     pub code: FaultCode,
-    /// The problem as text; never contains a secret from the request.
+    /// What is wrong. Never contains a secret from the request.
     pub message: String,
 }
 
-/// The most unknown names to report individually.
+/// Maximum number of unknown names that are reported one by one.
 const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
-    /// Faults for unknown names, each with its location. If there are many, reports the first ones and the number of the others,
-    /// so that a response is never many times larger than its request.
+    /// Builds a fault for each unknown name, with its location. Only counts names beyond `MAX_UNKNOWN`, so that a response is
+    /// never many times larger than its request.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places
             .by_ref()

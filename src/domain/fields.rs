@@ -1,12 +1,12 @@
 //! Parses a JSON object field by field and collects every fault, so that a caller sees all of them at once.
 //!
-//! serde stops at the first fault; this does not. It has no knowledge of specific objects.
+//! serde stops at the first fault; this parser does not. It has no knowledge of specific objects.
 
 use serde_json::{Map, Number, Value};
 
 use super::fault::{Fault, FaultCode};
 
-/// An object to parse: take the fields, then `finish`.
+/// A JSON object to parse. Take its fields, then call `finish`.
 #[derive(Debug)]
 pub struct Fields {
     pointer: String,
@@ -15,7 +15,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Starts to parse `value`, located at `pointer` ("" is the whole body).
+    /// Starts to parse `value`. `pointer` is the location of `value` in the body; "" is the whole body.
     pub fn of(value: Value, pointer: impl Into<String>) -> Result<Self, Fault> {
         let pointer = pointer.into();
         match value {
@@ -24,17 +24,17 @@ impl Fields {
         }
     }
 
-    /// Takes a field unparsed; `None` if it is absent or null.
+    /// Takes a field without parsing it; `None` if the field is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.unread.remove(name).filter(|value| !value.is_null())
     }
 
-    /// True if the field exists, even as null.
+    /// True if the object has the field, even with the value null.
     pub fn has(&self, name: &str) -> bool {
         self.unread.contains_key(name)
     }
 
-    /// Takes a text; a value of another type is a fault.
+    /// Takes a string; a value of another type is a fault.
     pub fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text),
@@ -42,7 +42,7 @@ impl Fields {
         }
     }
 
-    /// Takes a required text.
+    /// Takes a required string.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if self.unread.get(name).is_none_or(Value::is_null) {
             self.unread.remove(name);
@@ -59,7 +59,7 @@ impl Fields {
         }
     }
 
-    /// Takes a whole number from `range`.
+    /// Takes a whole number; a number outside `range` is a fault.
     pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (*range.start(), *range.end());
         let message = format!("must be a whole number from {low} to {high}");
@@ -80,7 +80,7 @@ impl Fields {
         }
     }
 
-    /// Takes the value of a `parse`, or records its error as a fault.
+    /// Returns the parsed value of a field, or records the error as a fault.
     pub fn parsed<T, E: std::fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
@@ -88,35 +88,35 @@ impl Fields {
         }
     }
 
-    /// Records a fault of the field `name` (a path with `/` for a nested value).
+    /// Records a fault of the field `name`. For a nested value, `name` is a path with `/`.
     pub fn fault<T>(&mut self, name: &str, code: FaultCode, message: impl Into<String>) -> Option<T> {
         self.faults.push(Fault::new(format!("{}/{name}", self.pointer), code, message));
         None
     }
 
-    /// Records faults of a nested value.
+    /// Records the faults of a nested value.
     pub fn faults(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.extend(faults);
     }
 
-    /// Ends the parsing: each field that was not taken is a fault.
+    /// Returns all faults, including one for each field that was not taken.
     pub fn finish(mut self) -> Vec<Fault> {
         self.faults.extend(unknown_fields(&self.pointer, self.unread.keys()));
         self.faults
     }
 }
 
-/// Faults for unknown fields of the object at `pointer`.
+/// Builds faults for unknown fields of the object at `pointer`.
 pub fn unknown_fields<'a>(pointer: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Vec<Fault> {
     let places = names.map(|name| format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")));
     Fault::unknown(places, "is not a field of this object")
 }
 
-/// The value of a whole number in any notation: in JSON, `1`, `1.0` and `1e0` are the same number.
+/// Reads a whole number in any notation, because `1`, `1.0` and `1e0` are the same number in JSON.
 fn whole(number: &Number) -> Option<u64> {
     // Above 2^53, floats cannot represent every whole number.
     const LAST_EXACT: f64 = 9_007_199_254_740_991.0;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within these bounds")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the float is whole and in bounds")]
     let of_float = |float: f64| (float.fract() == 0.0 && (0.0..=LAST_EXACT).contains(&float)).then_some(float as u64);
     number.as_u64().or_else(|| number.as_f64().and_then(of_float))
 }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_reported_with_its_place() {
+    fn reports_every_fault_with_its_location() {
         let mut fields = Fields::of(json!({"a": 1, "c": true, "d/e": 0, "n": 11}), "/events/3").unwrap();
         assert_eq!(fields.required_text("a"), None);
         assert_eq!(fields.required_text("b"), None);

@@ -1,8 +1,8 @@
-//! Public ids: a prefix for the kind, then the 32 hex digits of a UUID.
+//! Public ids: a prefix that names the type, then the 32 hex digits of a UUID.
 //!
 //! Ids of events and deliveries contain the time of acceptance (UUID version 7, RFC 9562), so that a lookup by id reads one
-//! partition. The ids of an event's deliveries are the event's id with the last 16 bits counting from 1. So they follow it in the
-//! index, and finding them needs no other index. A replay takes the next number.
+//! partition. The id of a delivery is the id of its event, with the last 16 bits counting from 1. So the index on delivery ids
+//! also finds the deliveries of an event. A replay takes the next number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The text is not an id of the expected kind.
+/// The text is not an id of the expected type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an id of the form `{prefix}_` and 32 hexadecimal digits")]
 pub struct ParseIdError {
@@ -45,7 +45,7 @@ macro_rules! public_id {
         }
 
         impl From<$name> for String {
-            /// Like `to_string`, but allocates once: each message contains several ids.
+            /// Like `to_string`, but allocates only once, because each message contains several ids.
             fn from(id: $name) -> Self {
                 let mut text = Self::with_capacity($prefix.len() + 33);
                 text.push_str(concat!($prefix, "_"));
@@ -77,7 +77,7 @@ macro_rules! public_id {
 }
 
 public_id!(
-    /// One accepted event. Also the `webhook-id` of its messages, so that receivers can deduplicate.
+    /// One accepted event. Messages carry this id as `webhook-id`, so that receivers can deduplicate.
     EventId,
     "evt"
 );
@@ -92,22 +92,22 @@ public_id!(
     "end"
 );
 public_id!(
-    /// One browser of a user. The same UUID as its endpoint's, under the name that users see.
+    /// One browser of a user. Contains the UUID of the browser's endpoint, with the prefix that users see.
     PushSubscriptionId,
     "sub"
 );
 public_id!(
-    /// One signing secret of a webhook, not the secret itself.
+    /// Identifies a signing secret of a webhook. Does not contain the secret.
     SigningSecretId,
     "sec"
 );
 public_id!(
-    /// One API token, not its secret.
+    /// Identifies an API token. Does not contain the secret.
     TokenId,
     "tok"
 );
 public_id!(
-    /// One start of a worker process; a restart is another worker.
+    /// One start of a worker process. A restarted process has a new id.
     WorkerId,
     "wrk"
 );
@@ -118,26 +118,26 @@ public_id!(
 );
 
 public_id!(
-    /// Work other than deliveries: one tick of a schedule, or one request.
+    /// Background work other than deliveries: one tick of a schedule, or one request.
     OperationId,
     "opr"
 );
 
-/// The low bits of an event id, which number its deliveries.
+/// Selects the low bits of a delivery id, which number the deliveries of an event.
 const ORDINAL_MASK: u128 = 0xffff;
 
 impl DeliveryId {
-    /// The event of the delivery.
+    /// The id of the delivery's event.
     pub fn first_event(self) -> EventId {
         EventId(Uuid::from_u128(self.0.as_u128() & !ORDINAL_MASK))
     }
 
-    /// The number of this delivery among those of its event, from 1; 0 is not a delivery.
+    /// The number of this delivery among the deliveries of its event, starting at 1. No delivery has the number 0.
     pub fn ordinal(self) -> u16 {
         (self.0.as_u128() & ORDINAL_MASK) as u16
     }
 
-    /// When the delivery's event was accepted: the time in the id, to the millisecond.
+    /// When the delivery's event was accepted, to the millisecond. The id contains this time.
     pub fn accepted_at(self) -> Option<DateTime<Utc>> {
         time_in(self.0)
     }
@@ -149,7 +149,7 @@ impl EventId {
         DeliveryId(Uuid::from_u128((self.0.as_u128() & !ORDINAL_MASK) | u128::from(ordinal)))
     }
 
-    /// When the event was accepted: the time in the id, to the millisecond.
+    /// When the event was accepted, to the millisecond. The id contains this time.
     pub fn accepted_at(self) -> Option<DateTime<Utc>> {
         time_in(self.0)
     }
@@ -160,7 +160,7 @@ pub fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(milliseconds)
 }
 
-/// The smallest possible id at the time `at`: the bound of a range of ids by time. Times before 1970 count as 1970.
+/// The smallest possible id for the time `at`, to select ids by time. Times before 1970 count as 1970.
 pub fn lower_bound(at: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds << 80)
@@ -171,14 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_as_it_was_written() {
+    fn an_id_round_trips() {
         let id = EventId::from_uuid(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0000));
         assert_eq!(id.to_string(), "evt_01930000000070008000000000000000");
         assert_eq!(id.to_string().parse(), Ok(id));
     }
 
     #[test]
-    fn rejects_an_id_of_another_kind() {
+    fn rejects_an_id_of_another_type() {
         for text in
             ["dlv_01930000000070008000000000000000", "evt_", "evt_0193", "evt_0193000000007000800000000000000g", ""]
         {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_in_an_id_is_the_bound_of_its_millisecond() {
+    fn the_lower_bound_of_a_time_contains_that_time() {
         let at = DateTime::from_timestamp_millis(1_767_225_600_123).unwrap();
         assert_eq!(EventId::from_uuid(lower_bound(at)).accepted_at(), Some(at));
     }

@@ -1,7 +1,7 @@
 //! Domain types and their rules.
 //!
-//! Pure values and functions: no HTTP framework, database, queue or runtime, and no clock; functions that need the time take
-//! `now`.
+//! Contains only values and pure functions: no HTTP framework, database, queue or runtime, and no clock. Functions that need
+//! the time take `now`.
 
 pub mod delivery;
 pub mod delivery_record;

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Longest name, in bytes: enough for any platform's ids, small enough for index keys.
+/// Longest name, in bytes: long enough for any platform's ids, and short enough for index keys.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Why a text is not a name.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("must not be empty")]
@@ -39,14 +39,14 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// 1 to 128 bytes without control characters.
+            /// Parses a name: 1 to 128 bytes without control characters.
             pub fn parse(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
                 check(&text)?;
                 Ok(Self(text))
             }
 
-            /// For a name from the database, checked when it was stored.
+            /// Wraps a name from the database, which was checked before it was stored.
             pub fn from_stored(text: String) -> Self {
                 Self(text)
             }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_limits() {
+    fn rejects_names_that_are_empty_too_long_or_have_control_characters() {
         assert_eq!(TenantId::parse(""), Err(NameError::Empty));
         assert_eq!(TenantId::parse("a\u{0}"), Err(NameError::ControlCharacter));
         assert_eq!(TenantId::parse("é".repeat(65)), Err(NameError::TooLong));

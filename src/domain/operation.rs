@@ -13,15 +13,15 @@ use super::replay::ReplayRequest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// Creates partitions ahead, and drops expired partitions and rows.
+    /// Creates future partitions, and drops expired partitions and rows.
     Retention,
-    /// Removes sessions from the operator workspace that had no event for the retention period.
+    /// Removes sessions from the operator workspace that had no event during the retention period.
     WorkspaceRepair,
-    /// Removes browser push subscriptions that are unused for long.
+    /// Removes browser push subscriptions that have been unused for a long time.
     SubscriptionPruning,
     /// Adds finished deliveries to the counts for statistics.
     Rollup,
-    /// Re-encrypts values that use another key than the active one.
+    /// Re-encrypts values that are encrypted with a key other than the active one.
     Reencryption,
     /// Delivers past events of an agent again.
     Replay,
@@ -57,13 +57,13 @@ impl OperationKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
-    /// For its time, for a worker, or for a retry.
+    /// Waits for its scheduled time, for a worker, or for a retry.
     Waiting,
     Running,
     Succeeded,
-    /// It failed the maximum number of times.
+    /// The operation failed the maximum number of times.
     Failed,
-    /// A user canceled it; what it did before remains.
+    /// A user canceled the operation. Work that it had finished remains.
     Canceled,
 }
 
@@ -85,25 +85,25 @@ impl OperationState {
     }
 }
 
-/// An operation as leased by a worker.
+/// An operation that a worker has leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldOperation {
     pub id: OperationId,
     pub kind: OperationKind,
-    /// The number of starts, including this one.
+    /// How many times the operation was started, including this start.
     pub attempts: u32,
-    /// The database's time when it was leased.
+    /// The database's time when the worker leased the operation.
     pub now: DateTime<Utc>,
 }
 
-/// What a replay has done so far.
+/// The progress of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplayProgress {
-    /// Deliveries of the tenant that were examined.
+    /// Number of the tenant's deliveries that were examined.
     pub examined: u64,
-    /// Of these, the agent's deliveries with a selected outcome.
+    /// Number of examined deliveries of the agent with a selected outcome.
     pub matched: u64,
-    /// Of these, not replayed: still in flight, or not wanted by the current settings.
+    /// Number of matched deliveries that were not replayed: they are in flight, or the current settings exclude their events.
     pub skipped: u64,
     pub replayed: u64,
 }
@@ -113,7 +113,7 @@ pub struct ReplayProgress {
 pub struct Operation {
     pub id: OperationId,
     pub kind: OperationKind,
-    /// The scheduled time; `None`: it was requested.
+    /// The scheduled time; `None` if a user requested the operation.
     pub tick: Option<DateTime<Utc>>,
     pub agent_id: Option<AgentId>,
     pub state: OperationState,
@@ -121,30 +121,30 @@ pub struct Operation {
     /// The last error, as text.
     pub note: Option<String>,
     pub replay: Option<(ReplayRequest, ReplayProgress)>,
-    /// The time in the id examined last.
+    /// The time of acceptance of the last examined delivery.
     pub reached: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// A replay to be inserted.
+/// A requested replay that is not stored yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewReplay {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub requested_by: String,
-    /// The same key again returns the same operation.
+    /// The idempotency key: a request with the same key returns the same operation.
     pub key: Option<String>,
     pub request: ReplayRequest,
 }
 
-/// The maximum number of starts before an operation fails.
+/// How many times an operation is started before it fails.
 pub const MAX_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// The pause after the `attempts`-th failure; `None`: it was the last.
+/// The pause after failure number `attempts`; `None` if the operation is not retried.
 pub fn retry_after(attempts: u32) -> Option<Duration> {
     let doublings = attempts.saturating_sub(1).min(16);
     (attempts < MAX_ATTEMPTS).then(|| (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE))
@@ -155,14 +155,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn pauses_double_until_the_last_attempt() {
         let pauses: Vec<_> = (1..=9).map(|attempts| retry_after(attempts).map(|pause| pause.as_secs())).collect();
         let expected = [Some(2), Some(4), Some(8), Some(16), Some(32), Some(64), Some(128), None, None];
         assert_eq!(pauses, expected);
     }
 
     #[test]
-    fn names_read_back() {
+    fn names_round_trip() {
         assert!(OperationKind::ALL.into_iter().all(|kind| OperationKind::from_name(kind.as_str()) == Some(kind)));
         assert!(OperationState::ALL.into_iter().all(|state| OperationState::from_name(state.as_str()) == Some(state)));
     }

@@ -17,14 +17,14 @@ pub const MAX_PAGE_ROWS: u16 = 250;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRows(u16);
 
-/// The text is not a valid number of rows.
+/// The text is not a valid page size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number from 1 to {MAX_PAGE_ROWS}")]
 pub struct PageRowsError;
 
 impl PageRows {
     pub fn parse(text: &str) -> Result<Self, PageRowsError> {
-        // `u16::from_str` would accept a plus sign.
+        // `u16::from_str` would accept a leading plus sign.
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let rows = text.parse().ok().filter(|rows| digits && (1..=MAX_PAGE_ROWS).contains(rows));
         rows.map(Self).ok_or(PageRowsError)
@@ -41,17 +41,17 @@ impl Default for PageRows {
     }
 }
 
-/// The position after the last row, in a list in descending order of ids. Opaque to clients.
+/// The position after the last row of a page, in a list ordered by descending id. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(Uuid);
 
-/// The text is not a cursor.
+/// The text is not a valid cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the next_cursor of an earlier page")]
 pub struct CursorError;
 
 impl Cursor {
-    /// Continues after this row.
+    /// A cursor that continues after the row with this id.
     pub const fn behind(id: Uuid) -> Self {
         Self(id)
     }
@@ -72,12 +72,12 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The position after the last row, in a list in ascending order of names. Opaque to clients too.
+/// The position after the last row of a page, in a list ordered by ascending name. Opaque to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameCursor(String);
 
 impl NameCursor {
-    /// Continues after the row with this name.
+    /// A cursor that continues after the row with this name.
     pub fn behind(name: &str) -> Self {
         Self(name.to_owned())
     }
@@ -99,7 +99,7 @@ impl fmt::Display for NameCursor {
     }
 }
 
-/// Rows and a cursor; without a cursor this is the last page.
+/// The rows of one page. Without a cursor, it is the last page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,
@@ -107,7 +107,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Builds a page from up to one row more than its size, which shows whether another page follows.
+    /// Builds a page. `rows` has up to one row more than the page, which shows whether another page follows.
     pub fn of<R, E>(
         mut rows: Vec<R>,
         page_rows: PageRows,
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_reads_back() {
+    fn a_cursor_round_trips() {
         let cursor = Cursor::behind(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001));
         assert_eq!(Cursor::parse(&cursor.to_string()), Ok(cursor));
         for text in ["", "AA", "not a cursor", "01930000000070008000000000000001"] {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_names_reads_back() {
+    fn a_cursor_of_names_round_trips() {
         let cursor = NameCursor::behind("agent-ü");
         assert_eq!(NameCursor::parse(&cursor.to_string()), Ok(cursor));
         let too_long = NameCursor::behind(&"a".repeat(129)).to_string();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_continues_after_its_last_row_if_there_is_one_more() {
+    fn a_page_has_a_cursor_only_if_another_row_follows() {
         let page = |rows| {
             let read = |row: u128| if row < 9 { Ok(row * 10) } else { Err("unreadable") };
             Page::of(rows, PageRows(2), |row| Cursor::behind(Uuid::from_u128(*row)), read)

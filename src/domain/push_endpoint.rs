@@ -1,4 +1,5 @@
-//! The URL at which a push service accepts messages for one browser. Anyone who knows it can send there, so logs show a hash.
+//! The URL at which a push service accepts messages for one browser. Any sender who knows the URL can use it, so logs show a
+//! hash.
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ pub enum PushEndpointError {
     HostNotAllowed,
 }
 
-/// The URL at which a push service accepts messages for one browser; used byte for byte as the browser sent it.
+/// The URL at which a push service accepts messages for one browser. It is used byte for byte as the browser sent it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PushEndpoint(Url);
 
@@ -31,13 +32,13 @@ impl PushEndpoint {
         if hosts.allow(&endpoint.0) { Ok(endpoint) } else { Err(PushEndpointError::HostNotAllowed) }
     }
 
-    /// For an endpoint from the database, checked when it was stored; its host may not be allowed any more.
+    /// Parses an endpoint from the database, which was checked before it was stored. The operator may no longer allow its host.
     pub(super) fn read(text: &str) -> Result<Self, PushEndpointError> {
         if text.len() > MAX_ENDPOINT_BYTES {
             return Err(PushEndpointError::TooLong);
         }
         let url = Url::parse(text).map_err(|_no_url| PushEndpointError::Malformed)?;
-        // A URL that the standard normalizes could not be used byte for byte.
+        // If the URL standard normalizes the text, it cannot be used byte for byte.
         let is_exact = url.as_str() == text && url.host_str().is_some();
         let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         if is_exact && is_bare { Ok(Self(url)) } else { Err(PushEndpointError::Malformed) }
@@ -51,20 +52,20 @@ impl PushEndpoint {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// Scheme, host and port: the audience of a VAPID token (RFC 8292, 2).
+    /// Scheme, host and port: the audience of a VAPID token (RFC 8292, section 2).
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 
-    /// Identifies an endpoint without storing it in plaintext. A hash without a key is enough, because an endpoint is a random
-    /// capability of its push service that cannot be guessed. A keyed hash would change with the key, and with it the row of the
-    /// endpoint.
+    /// Identifies an endpoint without storing it in plaintext. A hash without a key is enough, because an endpoint contains a
+    /// random part that cannot be guessed. A keyed hash would change with the key, so the endpoint's row would not be found
+    /// again.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_str()).into()
     }
 }
 
-/// The host and the first eight hex digits of the hash: identifies an endpoint in the logs without revealing it.
+/// Shows the host and the first eight hex digits of the hash, which identify an endpoint in the logs without revealing it.
 impl fmt::Display for PushEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hash = self.hash();
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_an_exact_url_of_a_push_service() {
+    fn accepts_only_exact_urls_of_push_services() {
         let hosts = PushHosts::new(Vec::new(), false);
         for (text, error) in [
             ("https://example.net/x", PushEndpointError::HostNotAllowed),

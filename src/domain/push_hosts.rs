@@ -1,13 +1,13 @@
-//! The hosts that are push services: those of browser vendors, and those that the operator adds.
+//! The hosts of push services: those of browser vendors, and those that the operator adds.
 //!
-//! A subscription's endpoint comes from a browser and names the host to send to. This list restricts these hosts; it is checked
-//! when a subscription is registered and again at every send.
+//! A subscription's endpoint comes from a browser and names the host to which the service sends. This list restricts the host.
+//! The service checks the list when a subscription is registered, and again at every send.
 
 use url::{Position, Url};
 
-/// The hosts of current browsers, with the prefixes of the path and query of their endpoints: Firefox (autopush, "HTTP
-/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge ("WNS
-/// channel URI").
+/// The hosts of current browsers' push services, with prefixes of the endpoints' path and query: Firefox (autopush, "HTTP
+/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge
+/// ("WNS channel URI").
 const VENDORS: [(&str, &[&str]); 5] = [
     ("updates.push.services.mozilla.com", &["/wpush/"]),
     ("fcm.googleapis.com", &["/fcm/send/", "/wp/"]),
@@ -20,14 +20,14 @@ const VENDORS: [(&str, &[&str]); 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushHost {
     name: String,
-    /// True for the subdomains without the host itself.
+    /// True for all subdomains of `name`, without the host `name`.
     below: bool,
-    /// `None`: the default port of the scheme.
+    /// The port of the URL; `None` means the default port of its scheme.
     port: Option<u16>,
 }
 
 impl PushHost {
-    /// Parses `host`, `host:port` or `*.host`, in URL notation.
+    /// Parses `host`, `host:port` or `*.host`, as written in a URL.
     pub fn parse(text: &str) -> Option<Self> {
         let (below, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
         let url = Url::parse(&format!("https://{rest}/")).ok()?;
@@ -52,12 +52,12 @@ impl PushHost {
 pub struct PushHosts {
     vendors: Vec<(PushHost, &'static [&'static str])>,
     added: Vec<PushHost>,
-    /// True if plain http is allowed; only for hosts that the operator added.
+    /// True if plain http is allowed for the hosts that the operator added.
     allow_http: bool,
 }
 
 impl PushHosts {
-    /// The vendors' hosts and `added`.
+    /// Creates the list of the vendors' hosts and the `added` ones.
     pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
         let vendors = VENDORS.into_iter().filter_map(|(host, starts)| Some((PushHost::parse(host)?, starts)));
         Self { vendors: vendors.collect(), added, allow_http }
@@ -72,7 +72,7 @@ impl PushHosts {
         }
     }
 
-    /// True if the URL has the form of a vendor's endpoints. Other paths of the host belong to other services.
+    /// True if the URL has the form of a vendor's endpoints. Other paths on a vendor's host belong to other services.
     fn is_vendors(&self, url: &Url) -> bool {
         let rest = &url[Position::BeforePath..];
         let fits = |starts: &[&str]| starts.iter().any(|start| rest.len() > start.len() && rest.starts_with(start));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_adds_hosts_with_their_ports() {
+    fn the_operator_can_add_hosts_with_ports() {
         let added = ["push.internal:8443", "127.0.0.1:9000", "[::1]:9000", "*.up.internal"];
         let hosts = |allow_http| PushHosts::new(added.map(|text| PushHost::parse(text).unwrap()).to_vec(), allow_http);
         for good in [

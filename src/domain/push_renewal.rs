@@ -1,4 +1,4 @@
-//! Replaces the subscription of a browser after its push service expired the old one.
+//! Replaces a browser's subscription after the push service let the old subscription expire.
 
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_every_fault_of_both_with_its_location() {
+    fn reports_every_fault_of_both_subscriptions_with_its_location() {
         let hosts = PushHosts::new(Vec::new(), false);
         let pointers = |body| {
             let faults = Renewal::parse(body, &hosts, |_| true).unwrap_err();

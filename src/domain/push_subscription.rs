@@ -1,6 +1,6 @@
 //! A browser's push subscription: its endpoint, and the keys for messages that only the browser can decrypt.
 //!
-//! All of it is secret: anyone who knows the endpoint can send to it. `Debug` shows only a name for logs.
+//! The whole subscription is secret, because anyone who knows the endpoint can send to it. `Debug` shows only a name for logs.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use super::push_endpoint::PushEndpoint;
 use super::push_hosts::PushHosts;
 use super::secret_text::SecretText;
 
-/// Maximum number of subscriptions per user; a further one replaces the one that was unseen longest.
+/// Maximum number of subscriptions per user. Another one replaces the subscription that was not seen for the longest time.
 pub const MAX_PER_PERSON: i64 = 20;
 /// Longest label, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
@@ -40,9 +40,9 @@ pub struct BrowserKeys {
 }
 
 impl BrowserKeys {
-    /// True if both have the same `auth` secret.
+    /// True if both subscriptions have the same `auth` secret.
     pub fn has_same_secret(&self, other: &Self) -> bool {
-        // Compares hashes, so that the duration does not depend on the secret.
+        // Compares hashes, so that the duration does not depend on the secrets.
         Sha256::digest(*self.auth) == Sha256::digest(*other.auth)
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for BrowserKeys {
     }
 }
 
-/// The form of `PushSubscription.toJSON()`, which is also the sealed form.
+/// The JSON form of `PushSubscription.toJSON()`, which is also the form that is sealed.
 #[derive(Serialize, Deserialize)]
 struct SubscriptionJson<'a> {
     endpoint: &'a str,
@@ -62,18 +62,18 @@ struct SubscriptionJson<'a> {
 }
 
 impl PushSubscription {
-    /// For sealing.
+    /// The text to seal.
     pub fn to_text(&self) -> SecretText {
         let json = SubscriptionJson {
             endpoint: self.endpoint.url().as_str(),
             p256dh: URL_SAFE_NO_PAD.encode(self.keys.p256dh),
             auth: Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.keys.auth)),
         };
-        // Contains only texts, so this cannot fail, and an empty text would not parse.
+        // The struct contains only strings, so this cannot fail. If it did, the empty text could not be parsed.
         SecretText::new(serde_json::to_string(&json).unwrap_or_default())
     }
 
-    /// Parses the result of `to_text`; `None` for anything else. Its host may not be allowed any more.
+    /// Parses the result of `to_text`; `None` for any other text. The operator may no longer allow the endpoint's host.
     pub fn from_text(text: &SecretText) -> Option<Self> {
         let json: SubscriptionJson<'_> = serde_json::from_str(text.expose()).ok()?;
         let endpoint = PushEndpoint::read(json.endpoint).ok()?;
@@ -92,7 +92,7 @@ pub struct NewSubscription {
 }
 
 impl NewSubscription {
-    /// Parses `PushSubscription.toJSON()` with a `label`. `is_on_curve` returns whether a point is on P-256.
+    /// Parses `PushSubscription.toJSON()` with a `label`. `is_on_curve` checks whether a point is on P-256.
     pub fn parse(
         body: Value,
         hosts: &PushHosts,
@@ -101,7 +101,7 @@ impl NewSubscription {
         Self::parse_at("", body, hosts, is_on_curve)
     }
 
-    /// Like `parse`, for an object inside a body.
+    /// Like `parse`, for an object at `pointer` in a body.
     pub(super) fn parse_at(
         pointer: &str,
         body: Value,
@@ -136,7 +136,7 @@ fn label_of(fields: &mut Fields, label: String) -> Option<String> {
     fields.fault("label", FaultCode::InvalidValue, message)
 }
 
-/// Parses the two keys; ignores others that browsers may add.
+/// Parses the two keys. Ignores other keys, which browsers may add.
 fn read_keys(fields: &mut Fields, is_on_curve: impl Fn(&PublicPoint) -> bool) -> Option<BrowserKeys> {
     let keys = match fields.take("keys") {
         Some(Value::Object(keys)) => keys,
@@ -162,7 +162,7 @@ fn read_keys(fields: &mut Fields, is_on_curve: impl Fn(&PublicPoint) -> bool) ->
     Some(BrowserKeys { p256dh: p256dh?, auth: Zeroizing::new(auth?) })
 }
 
-/// Some libraries add padding, or use the other alphabet of base64.
+/// Decodes base64url. Also accepts padding and the standard base64 alphabet, which some libraries use.
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
     URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browsers_subscription_reads_back_byte_for_byte() {
+    fn a_browsers_subscription_round_trips_byte_for_byte() {
         let new = NewSubscription::parse(body(), &hosts(), |point| point[0] == 4).unwrap();
         assert_eq!(new.subscription.endpoint.url().as_str(), ENDPOINT);
         assert_eq!(new.label.as_deref(), Some("Firefox at work"));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_in_either_alphabet_and_padded() {
+    fn accepts_padded_keys_in_both_base64_alphabets() {
         let mut padded = body();
         let (point, auth) = ([4; 65].map(|byte: u8| byte | 0xfb), [0xff; 16]);
         padded["keys"]["p256dh"] = json!(base64::engine::general_purpose::STANDARD.encode(point));

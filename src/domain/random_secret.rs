@@ -1,5 +1,5 @@
-//! Secrets of callers: 256 random bits and a checksum, as text with a prefix for the kind, and as a hash. The checksum detects
-//! random guesses and typing errors without a lookup.
+//! Secrets that callers send: 256 random bits and a checksum. The caller has the text with a prefix for the kind; the database
+//! has a hash. The checksum detects random guesses and typing errors without a lookup.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,16 +9,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 const SECRET_BYTES: usize = 32;
-/// Together with the secret's bytes, they need no base64 padding; a random text matches with a probability of 2^-32.
+/// Secret and checksum together need no base64 padding. A random text has a valid checksum with a probability of 2^-32.
 const CHECKSUM_BYTES: usize = 4;
 
-/// The kind of a secret.
+/// A kind of secret, such as API tokens.
 pub trait SecretKind {
-    /// The prefix of the text, for users and for scanners of leaked secrets.
+    /// The prefix of the secret's text, which users and scanners for leaked secrets recognize.
     const PREFIX: &'static str;
 }
 
-/// A secret of one kind. Shown once, when it is created; never stored or logged.
+/// A secret of one kind. It is shown once, when it is created, and never stored or logged.
 pub struct RandomSecret<K> {
     bytes: [u8; SECRET_BYTES],
     kind: PhantomData<K>,
@@ -30,7 +30,7 @@ impl<K: SecretKind> RandomSecret<K> {
         Self { bytes, kind: PhantomData }
     }
 
-    /// Parses a secret; `None` if it cannot be one of this kind, so that no lookup is needed.
+    /// Parses a secret; `None` if the text cannot be a secret of this kind, so that no lookup is needed.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(K::PREFIX)?).ok()?;
         let (secret, checksum) = bytes.split_at_checked(SECRET_BYTES)?;
@@ -38,7 +38,7 @@ impl<K: SecretKind> RandomSecret<K> {
         (secret.checksum() == checksum).then_some(secret)
     }
 
-    /// True if the text has the prefix of this kind, valid or not.
+    /// True if the text has the prefix of this kind, even if the secret is invalid.
     pub fn is_of_kind(text: &str) -> bool {
         text.starts_with(K::PREFIX)
     }
@@ -50,13 +50,13 @@ impl<K: SecretKind> RandomSecret<K> {
         [a, b, c, d]
     }
 
-    /// The text that the caller sends; it needs no URL escaping.
+    /// The text that the caller sends. It needs no URL escaping.
     pub fn expose(&self) -> String {
         let bytes = [self.bytes.as_slice(), &self.checksum()].concat();
         format!("{}{}", K::PREFIX, URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The stored form. A fast hash is enough: 256 random bits cannot be guessed.
+    /// The hash that is stored. A fast hash is enough, because 256 random bits cannot be guessed.
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.bytes).into())
     }
@@ -68,7 +68,7 @@ impl<K> fmt::Debug for RandomSecret<K> {
     }
 }
 
-/// SHA-256 of a secret's bytes. A lookup by hash does not compare secrets, so its duration reveals nothing.
+/// SHA-256 of a secret's bytes. The database compares hashes, not secrets, so the duration of a lookup reveals nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash([u8; 32]);
 
@@ -84,7 +84,7 @@ mod tests {
     use crate::domain::token::TokenSecret;
 
     #[test]
-    fn a_secret_reads_back_and_is_never_debugged() {
+    fn a_secret_round_trips_and_debug_hides_it() {
         let secret = TokenSecret::from_random([7; 32]);
         let text = secret.expose();
         assert_eq!(text.len(), "ftn_".len() + 48);

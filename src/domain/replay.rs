@@ -19,15 +19,15 @@ const FAILED: &str = "failed";
 /// Which deliveries to replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayRequest {
-    /// Accepted at or after this time.
+    /// Selects deliveries accepted at or after this time.
     pub from: DateTime<Utc>,
-    /// Accepted before this time; `None`: before the request.
+    /// Selects deliveries accepted before this time; `None` means before the request.
     pub to: Option<DateTime<Utc>>,
-    /// With one of these outcomes.
+    /// Selects deliveries with one of these outcomes.
     pub outcomes: Vec<Outcome>,
-    /// Maximum number of deliveries.
+    /// Maximum number of deliveries to replay.
     pub limit: u64,
-    /// True if the replay only counts.
+    /// True if the replay only counts deliveries.
     pub dry_run: bool,
 }
 
@@ -58,7 +58,7 @@ fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTim
     fields.parsed(name, timestamp::parse(&text?))
 }
 
-/// Parses a set of outcomes, in the order of the list of all outcomes; the default is `failed`.
+/// Parses a set of outcomes and sorts it like the list of all outcomes. The default is `failed`.
 fn outcomes(fields: &mut Fields) -> Vec<Outcome> {
     let Some(names) = fields.list("outcomes") else { return failed().collect() };
     if names.is_empty() {
@@ -88,19 +88,19 @@ fn failed() -> impl Iterator<Item = Outcome> {
 pub enum Replayed {
     /// A new delivery of the same event is ready.
     Ready(DeliveryId),
-    /// An earlier request with the same key has created this delivery.
+    /// An earlier request with the same idempotency key has created this delivery.
     Repeated(DeliveryId),
-    /// The key belongs to the replay of another delivery.
+    /// The idempotency key belongs to the replay of another delivery.
     OtherRequest,
-    /// There is no such delivery.
+    /// The delivery does not exist.
     Unknown,
-    /// It, or a replay of it to the same endpoint, has no outcome yet.
+    /// The delivery, or a replay of it to the same endpoint, has no outcome yet.
     InFlight,
-    /// The current settings do not want the event: no endpoint, paused, or the event is not selected.
+    /// The current settings exclude the event: there is no endpoint, it is paused, or the event is not selected.
     Unwanted,
     /// Retention will soon remove the event.
     TooOld,
-    /// The event has no delivery number left.
+    /// All delivery numbers of the event are used.
     Exhausted,
 }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_must_be_in_order() {
+    fn rejects_a_range_that_ends_before_it_starts() {
         let body = json!({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
         assert_eq!(ReplayRequest::parse(body).unwrap_err()[0].pointer, "/to");
         assert_eq!(ReplayRequest::parse(json!({"from": "0000-01-01T00:00:00Z"})).unwrap_err()[0].pointer, "/from");

@@ -59,14 +59,14 @@ macro_rules! permissions {
         impl Permission {
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// What it allows, as text.
+            /// What the permission allows, as text.
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($($meaning),+).trim_ascii(),)+
                 }
             }
 
-            /// The roles that have it.
+            /// The roles that have the permission.
             pub const fn roles(self) -> &'static [Role] {
                 match self {
                     $(Self::$name => &[$(Role::$role),+],)+
@@ -76,8 +76,8 @@ macro_rules! permissions {
     };
 }
 
-// The table. `admin` may do everything for its tenant. Users who may edit configs can send messages to any URL, so hiding the
-// texts of messages from an `agent_editor` would protect nothing.
+// The permission table. `admin` may do everything for its tenant. Users who may edit configs can send messages to any URL, so
+// hiding the texts of messages from an `agent_editor` would protect nothing.
 permissions! {
     /// post events
     PostEvents: Admin, Service;
@@ -103,7 +103,7 @@ permissions! {
     ManageTokens: Admin;
 }
 
-/// The table in Markdown, as `docs/api.md` has it.
+/// The permission table in Markdown, for `docs/api.md`.
 pub fn table() -> String {
     let heading = format!("| may | {} |\n|---|---|---|---|---|---|\n", Role::ALL.map(Role::as_str).join(" | "));
     let rows = Permission::ALL.iter().map(|permission| {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_reads_back_from_its_name() {
+    fn a_role_round_trips_through_its_name() {
         for role in Role::ALL {
             assert_eq!(Role::from_name(role.as_str()), Some(role));
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_holds_whatever_is_added() {
+    fn the_table_keeps_what_the_api_promises_about_roles() {
         for permission in Permission::ALL {
             assert!(Role::Admin.may(*permission), "{permission:?}");
             assert_eq!(Role::Service.may(*permission), *permission == Permission::PostEvents, "{permission:?}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
-/// Number of fields of an expression without seconds.
+/// Number of fields of a cron expression without seconds.
 const STANDARD_FIELDS: usize = 5;
 const FIELDS_WITH_SECONDS: usize = 6;
 
@@ -14,12 +14,12 @@ const FIELDS_WITH_SECONDS: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule(Arc<cron::Schedule>);
 
-/// Why a text is not a schedule.
+/// Why a text is not a valid schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     #[error("has another number of fields than five")]
     Fields,
-    /// Cron implementations disagree whether 1 is Sunday or Monday.
+    /// Weekday numbers are rejected, because cron implementations disagree whether 1 is Sunday or Monday.
     #[error("names a weekday by its number")]
     WeekdayNumber,
     #[error("is not a cron expression")]
@@ -27,7 +27,7 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Parses `*/10 * * * *`; weekdays must be names, as in `0 3 * * MON-FRI`.
+    /// Parses an expression such as `*/10 * * * *`. Weekdays must be names, as in `0 3 * * MON-FRI`.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let fields: Vec<_> = text.split_whitespace().collect();
         if fields.last().is_some_and(|weekday| weekday.contains(|character: char| character.is_ascii_digit())) {
@@ -42,7 +42,7 @@ impl Schedule {
         Ok(Self(Arc::new(schedule)))
     }
 
-    /// The latest tick at or before `now`; `None`: no tick was due yet.
+    /// The latest tick at or before `now`; `None` if no tick was due yet.
     pub fn latest(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = now.duration_trunc(TimeDelta::seconds(1)).ok()?;
         self.0.after(&(second + TimeDelta::seconds(1))).next_back()

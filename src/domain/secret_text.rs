@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A confidential text. Without `Display` and `Serialize`, only `expose` reveals it.
+/// A confidential text. It has neither `Display` nor `Serialize`, so only `expose` reveals it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 

@@ -4,7 +4,8 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use super::delivery::Outcome;
 
-/// Buckets per doubling of a duration, from 1 microsecond. Must match `flametree.duration_bucket`.
+/// Buckets per doubling of a duration, starting at 1 microsecond. The SQL function `flametree.duration_bucket` has the same
+/// number.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
 /// The maximum relative error of a quantile: half a bucket, 2^(1/16) - 1.
 pub const RELATIVE_ERROR: f64 = 0.045;
@@ -17,8 +18,8 @@ pub struct Range {
 }
 
 impl Range {
-    /// The minutes that contain the times from `from` to `to`; includes the minute of `to` only if `to` is not its start. `None`:
-    /// the range is empty.
+    /// The minutes that contain the times from `from` to `to`. If `to` is the start of a minute, that minute is not included.
+    /// `None` if the range is empty.
     pub fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
         let minute = TimeDelta::minutes(1);
         let from = from.duration_trunc(minute).ok()?;
@@ -36,7 +37,7 @@ impl Range {
         self.to
     }
 
-    /// The start and end of the whole hours in the range; equal if it has no whole hour.
+    /// The start and the end of the whole hours in the range. They are equal if the range contains no whole hour.
     pub fn whole_hours(self) -> (DateTime<Utc>, DateTime<Utc>) {
         let hour = TimeDelta::hours(1);
         let whole = || {
@@ -53,17 +54,17 @@ impl Range {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     pub outcome: Outcome,
-    /// -1: nothing was sent.
+    /// -1 if nothing was sent.
     pub bucket: i16,
     pub deliveries: u64,
 }
 
-/// The quantile of the attempts' durations in milliseconds, within [`RELATIVE_ERROR`]; `None`: nothing was sent.
+/// The quantile of the attempts' durations in milliseconds, within [`RELATIVE_ERROR`]; `None` if nothing was sent.
 pub fn quantile_ms(counts: &[Count], quantile: f64) -> Option<f64> {
     let mut sent: Vec<_> = counts.iter().filter(|count| count.bucket >= 0).collect();
     sent.sort_unstable_by_key(|count| count.bucket);
     let attempts = attempts(counts);
-    #[expect(clippy::cast_precision_loss, reason = "a count beyond 2^53 is off by less than any quantile")]
+    #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 is more exact than any quantile")]
     let rank = (attempts as f64 * quantile).ceil().max(1.0);
     let mut seen = 0.0;
     for count in sent {
@@ -78,7 +79,7 @@ pub fn quantile_ms(counts: &[Count], quantile: f64) -> Option<f64> {
     None
 }
 
-/// The number of deliveries that sent something.
+/// The number of deliveries that sent a request.
 pub fn attempts(counts: &[Count]) -> u64 {
     counts.iter().filter(|count| count.bucket >= 0).map(|count| count.deliveries).sum()
 }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_are_whole_or_none() {
+    fn whole_hours_exclude_partial_hours() {
         let hours = |from, to| Range::new(at(from), at(to)).unwrap().whole_hours();
         let day = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
         assert_eq!(hours(day.0, day.1), (at(day.0), at(day.1)));
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_within_its_error() {
+    fn a_quantile_is_within_the_relative_error() {
         let mut durations: Vec<f64> = (1..2_000_u32).map(|number| f64::from(number).powf(1.7) + 20.0).collect();
         let counts: Vec<_> = durations
             .iter()

@@ -1,11 +1,12 @@
-//! Tickets for streams: secrets for a single use in a URL, because browsers cannot send headers with a stream request.
+//! Tickets for streams. A ticket is a secret in a URL that is valid once, because browsers cannot send headers with a stream
+//! request.
 
 use super::random_secret::{RandomSecret, SecretKind};
 
 /// The secret of a ticket.
 pub type TicketSecret = RandomSecret<OfTicket>;
 
-/// Opens one stream.
+/// The kind of stream tickets: a ticket opens one stream.
 #[derive(Debug)]
 pub enum OfTicket {}
 

@@ -13,7 +13,7 @@ pub const MAX_TOKEN_NAME_CHARS: usize = 100;
 /// The secret of a token.
 pub type TokenSecret = RandomSecret<OfToken>;
 
-/// The kind of API tokens.
+/// The kind of secret of an API token.
 #[derive(Debug)]
 pub enum OfToken {}
 
@@ -48,7 +48,7 @@ impl TokenScope {
 #[error("must be 1 to {MAX_TOKEN_NAME_CHARS} characters without control characters")]
 pub struct TokenNameError;
 
-/// The user's name for a token.
+/// The name that a user gives to a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenName(String);
 
@@ -59,7 +59,7 @@ impl TokenName {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text)) } else { Err(TokenNameError) }
     }
 
-    /// For a name from the database, checked when it was stored.
+    /// Wraps a token name from the database, which was checked before it was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -75,9 +75,9 @@ pub struct NewToken {
     pub name: TokenName,
     pub role: Role,
     pub scope: TokenScope,
-    /// `None`: until it is revoked.
+    /// When the token expires; `None` means that it is valid until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The actor who created it; `None`: an operator, with the command line.
+    /// The actor who created the token; `None` if an operator created it with the command line.
     pub created_by: Option<String>,
 }
 
@@ -88,12 +88,12 @@ pub struct Token {
     pub name: TokenName,
     pub role: Role,
     pub scope: TokenScope,
-    /// The actor who created it; `None`: an operator, with the command line.
+    /// The actor who created the token; `None` if an operator created it with the command line.
     pub created_by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Rounded to the minute; `None`: never used.
+    /// The last use of the token, rounded to the minute; `None` if it was never used.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 

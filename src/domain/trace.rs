@@ -1,7 +1,8 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the trace of an event comes from its caller or from its id.
 //!
-//! The span ids of an event derive from its id: that of the acceptance is the end of the event's id, that of an attempt is the
-//! end of the delivery's id. So every process knows all of them, and nothing is stored for an event without a caller's trace.
+//! An event's span ids derive from its ids: the span of its acceptance is the end of the event id, and the span of an attempt
+//! is the end of the delivery id. So every process can compute the span ids, and nothing is stored for an event without a
+//! caller's trace.
 
 use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
@@ -9,10 +10,10 @@ use std::sync::Arc;
 
 use super::ids::{DeliveryId, EventId};
 
-/// Flags to propagate: `sampled`, and `random` of level 2.
+/// Flags that the service propagates: `sampled`, and `random` of Trace Context level 2.
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
-/// The stored id and flags; the state follows.
+/// Length of the stored id and flags. The state follows them.
 const STORED_BYTES: usize = 17;
 /// Length of `traceparent`.
 const TRACEPARENT_BYTES: usize = 55;
@@ -38,7 +39,7 @@ pub struct Trace {
     state: Option<Arc<str>>,
 }
 
-/// The span of the caller of a request.
+/// The trace and the span of a request's caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerSpan {
     pub trace: Trace,
@@ -46,7 +47,7 @@ pub struct CallerSpan {
 }
 
 impl TraceId {
-    /// `None`: all zero.
+    /// Wraps an id; `None` if it is zero.
     pub fn new(id: u128) -> Option<Self> {
         NonZeroU128::new(id).map(Self)
     }
@@ -55,7 +56,7 @@ impl TraceId {
         self.0.get().to_be_bytes()
     }
 
-    /// The digits that are random in every id, including those of events: 56 bits; the last may be zero.
+    /// The low 56 bits, which are random. In the trace id of an event, the last 16 of them are zero.
     pub fn random_bits(self) -> u64 {
         let (_, end) = uuid::Uuid::from_u128(self.0.get()).as_u64_pair();
         end & (u64::MAX >> 8)
@@ -63,7 +64,7 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// `None`: all zero.
+    /// Wraps an id; `None` if it is zero.
     pub fn new(id: u64) -> Option<Self> {
         NonZeroU64::new(id).map(Self)
     }
@@ -88,13 +89,14 @@ impl SpanId {
 }
 
 impl Trace {
-    /// The trace of an event whose caller sent none; it has the event's id. Marked as sampled, because the event is recorded.
+    /// The trace of an event whose caller sent none. Its id is the event's id. It is marked as sampled, because the event is
+    /// recorded.
     pub fn of_event(event: EventId) -> Self {
         let id = TraceId(NonZeroU128::new(event.uuid().as_u128()).unwrap_or(NonZeroU128::MIN));
         Self { id, flags: SAMPLED, state: None }
     }
 
-    /// A new trace with this random id.
+    /// Starts a trace with this random id.
     pub fn started(id: TraceId) -> Self {
         Self { id, flags: SAMPLED, state: None }
     }
@@ -103,7 +105,7 @@ impl Trace {
         self.id
     }
 
-    /// True if its spans are recorded.
+    /// True if the spans of the trace are recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -117,7 +119,7 @@ impl Trace {
         self.state.as_deref()
     }
 
-    /// The header `traceparent` for requests of the span.
+    /// The header `traceparent` for requests that the span sends.
     pub fn traceparent(&self, span: SpanId) -> String {
         let mut text = String::with_capacity(TRACEPARENT_BYTES);
         // Writing to a string cannot fail.
@@ -125,7 +127,7 @@ impl Trace {
         text
     }
 
-    /// The stored form: the id, the flags, the state.
+    /// The stored form: the id, then the flags, then the state.
     pub fn to_bytes(&self) -> Vec<u8> {
         let state = self.state.as_deref().unwrap_or_default();
         let mut bytes = Vec::with_capacity(STORED_BYTES + state.len());
@@ -145,13 +147,13 @@ impl Trace {
 }
 
 impl CallerSpan {
-    /// Parses the headers; `None` if they contain no valid trace, so that a new one starts. Drops a `tracestate` that is
-    /// malformed or too long.
+    /// Parses the headers of a request; `None` if they contain no valid trace, so that a new trace starts. Drops a `tracestate`
+    /// that is malformed or too long.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (version, rest) = traceparent.split_at_checked(2)?;
         let version = u8::try_from(lower_hex(version)?).ok()?;
         let (fields, more) = rest.split_at_checked(53)?;
-        // Later versions may append fields.
+        // Later versions of the header may append fields.
         let is_whole = if version == 0 { more.is_empty() } else { more.is_empty() || more.starts_with('-') };
         let mut fields = fields.strip_prefix('-')?.split('-');
         let (id, span, flags) = (fields.next()?, fields.next()?, fields.next()?);
@@ -179,7 +181,7 @@ fn state(text: &str) -> Option<Arc<str>> {
     (is_good && members.into_iter().all(is_member)).then(|| state.into())
 }
 
-/// `key=value`, with the characters that the specification allows.
+/// True for `key=value` with the characters that the specification allows.
 fn is_member(member: &str) -> bool {
     let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(&byte);
     let is_value = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'=';
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_trace_reads_back() {
+    fn a_stored_trace_round_trips() {
         for state in [None, Some("a=b")] {
             let trace = CallerSpan::parse(&PARENT.replace("-01", "-02"), state).unwrap().trace;
             assert!(!trace.is_sampled());
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_may_have_more_fields() {
+    fn accepts_additional_fields_of_later_versions() {
         for good in [PARENT.replacen("00", "01", 1), format!("{}-more", PARENT.replacen("00", "fe", 1))] {
             assert!(CallerSpan::parse(&good, None).is_some(), "{good}");
         }

@@ -1,6 +1,7 @@
 //! The URL to which an agent's events are posted.
 //!
-//! These checks only use the text. `channels` checks the host's addresses when the URL is saved and again at every send.
+//! The checks in this file use only the text. `channels` checks the host's addresses when the URL is saved and again at every
+//! send.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ pub const MAX_URL_BYTES: usize = 2_048;
 pub enum UrlError {
     #[error("must be at most {MAX_URL_BYTES} bytes")]
     TooLong,
-    /// The URL standard drops some of them silently: the stored URL would differ from the entered one.
+    /// The URL standard drops some of these characters silently, so the stored URL would differ from the entered one.
     #[error("must not contain spaces or control characters")]
     InvalidCharacter,
     #[error("is not a URL: {0}")]
@@ -68,7 +69,7 @@ impl WebhookUrl {
         Ok(Self(url))
     }
 
-    /// The normalized form, which is stored and used.
+    /// The normalized URL, which is stored and used.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -81,7 +82,7 @@ impl WebhookUrl {
         self.0
     }
 
-    /// Scheme, host and port: stored secrets stay valid only while these do not change.
+    /// Scheme, host and port. Stored secrets stay valid only while the origin does not change.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }

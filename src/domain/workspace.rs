@@ -5,17 +5,17 @@ use chrono::{DateTime, Utc};
 use super::names::{AgentId, SessionId, TenantId, UserId};
 use super::role::Role;
 
-/// Maximum number of listed conversations; all are counted.
+/// Maximum number of listed conversations. All conversations are counted.
 pub const MAX_LISTED: usize = 100;
 
 /// A snapshot of a tenant's workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveConversations {
-    /// Exact, even if fewer are listed.
+    /// The number of all conversations, even if `listed` has fewer.
     pub count: u64,
-    /// The latest `MAX_LISTED` conversations, latest first.
+    /// The latest conversations, at most `MAX_LISTED`, with the latest first.
     pub listed: Vec<ActiveConversation>,
-    /// The database's time.
+    /// The database's time when the snapshot was taken.
     pub as_of: DateTime<Utc>,
 }
 
@@ -24,19 +24,20 @@ pub struct ActiveConversations {
 pub struct ActiveConversation {
     pub session_id: SessionId,
     pub agent_id: AgentId,
-    /// `None`: it waits for an operator.
+    /// The operator who handles the conversation; `None` if it waits for one.
     pub assignee_id: Option<UserId>,
-    /// The time of the latest event that put it here: its transfer, or its assignment to its operator.
+    /// The time of the latest event that put the conversation into the workspace: its transfer, or its assignment to its
+    /// operator.
     pub since: DateTime<Utc>,
 }
 
-/// A watcher of a workspace, and its tenant.
+/// A caller who watches the workspace of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watcher {
     pub tenant: TenantId,
     pub role: Role,
-    /// The actor, as in histories.
+    /// The name of the watcher, as histories show an actor.
     pub actor: String,
-    /// When its permission to watch expires, unless it is revoked earlier; `None`: it does not expire.
+    /// When the watcher's permission expires, unless it is revoked earlier; `None` if it does not expire.
     pub until: Option<DateTime<Utc>>,
 }

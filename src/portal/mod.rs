@@ -1,6 +1,6 @@
 //! The portal's pages, its client module and its service worker, embedded in the binary without a build step.
 //!
-//! Provides names, types and bytes; the HTTP API serves them.
+//! This module has the names, types and bytes of the files. The HTTP API serves them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -71,8 +71,8 @@ const FILES: &[(&str, &[u8])] = &files![
     "windows.js",
 ];
 
-/// Allows nothing from other origins, no inline scripts, and no text as a script: the only Trusted Types policy is for the
-/// service worker's URL. The module draws the icon with the red dot as a data URL.
+/// Forbids other origins, inline scripts, and text as a script. The only Trusted Types policy is for the service worker's URL.
+/// Data URLs are allowed for images, because the client module draws the icon with the red dot.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
@@ -80,7 +80,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 
 /// The page at `/portal/`.
 pub const INDEX: &str = "index.html";
-/// The service worker; pages elsewhere on the origin may register it.
+/// The service worker. Pages outside the portal on this origin may register it, too.
 pub const WORKER: &str = "sw.js";
 /// The users that the sign-in page offers.
 pub const SIGN_IN: &str = "sign-in.json";
@@ -89,7 +89,7 @@ pub const SIGN_IN: &str = "sign-in.json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub content_type: &'static str,
-    /// A strong entity tag with its quotes; equal bytes have the same tag in every process.
+    /// A strong entity tag with its quotes. Equal bytes have the same tag in every process.
     pub etag: String,
     pub bytes: Cow<'static, [u8]>,
 }
@@ -106,12 +106,12 @@ impl File {
 #[derive(Debug)]
 pub struct Portal {
     files: HashMap<&'static str, File>,
-    /// Replaces the file of that name.
+    /// If set, replaces the embedded `sign-in.json`.
     sign_in: Option<File>,
 }
 
 impl Portal {
-    /// `sign_in_choices`: the users that the sign-in page offers, as JSON; `None`: no users.
+    /// `sign_in_choices` are the users that the sign-in page offers, as JSON; `None` means no users.
     pub fn new(sign_in_choices: Option<&str>) -> Self {
         let files = FILES.iter().map(|(path, bytes)| (*path, File::new(path, Cow::Borrowed(bytes))));
         let sign_in = sign_in_choices.map(|json| File::new(SIGN_IN, Cow::Owned(json.as_bytes().to_vec())));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn no_page_contains_forbidden_code() {
+    fn pages_contain_no_inline_styles_or_scripts() {
         for path in below(&assets()).iter().filter(|path| extension(path) == "html") {
             let text = std::fs::read_to_string(path).unwrap().to_lowercase();
             for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"] {

@@ -1,4 +1,4 @@
-//! The user who runs the server and owns its files: the current user, or `postgres` if that is root.
+//! The user who runs the server and owns its files: the current user, or `postgres` if the current user is root.
 //!
 //! PostgreSQL refuses to run as root.
 
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::error::Error;
 
-/// The server's user in the packages of Debian, Red Hat and Alpine.
+/// The user who runs the server in the packages of Debian, Red Hat and Alpine.
 const SERVER_USER: &str = "postgres";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Account {
         }
     }
 
-    /// A PostgreSQL program, run by this account. Its environment is cleared, because variables (`PGDATA`, `PGPORT`,
-    /// `PGOPTIONS`) would change its behavior.
+    /// A command that runs a PostgreSQL program as this account. The environment is cleared, because variables such as
+    /// `PGDATA`, `PGPORT` and `PGOPTIONS` would change the program's behavior.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");

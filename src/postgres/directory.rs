@@ -23,10 +23,12 @@ use super::error::Error;
 use super::installation::Installation;
 use super::stale_processes;
 
-/// Longest directory of a socket, in bytes: a socket's path has at most 107, of which PostgreSQL adds 14; the rest is reserve.
+/// Longest path of a socket's directory, in bytes. A socket's path has at most 107 bytes, of which PostgreSQL adds 14; the rest
+/// is reserve.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
 
-/// The parent of socket directories whose own path is too long. Not `TMPDIR`: the next start must find the same place.
+/// The parent of the socket's directory if the data directory's path is too long. Not `TMPDIR`, because the next start must
+/// find the same directory.
 const SHORT_DIRECTORY: &str = "/tmp";
 
 /// An existing data directory that only this process uses.
@@ -37,7 +39,7 @@ pub(super) struct Directory {
     log: PathBuf,
     start_log: PathBuf,
     socket: PathBuf,
-    /// Released on drop, and by the system when this process ends.
+    /// Released when it is dropped, and by the system when this process ends.
     _lock: Lock,
 }
 
@@ -45,11 +47,11 @@ pub(super) struct Directory {
 struct Lock(File);
 
 impl Directory {
-    /// Creates what is missing and takes the lock.
+    /// Creates missing directories and takes the lock.
     pub(super) fn open(path: &Path, account: Account) -> Result<Self, Error> {
         if !path.exists() {
             fs::create_dir_all(path).map_err(Error::io("make", path))?;
-            // The server's user must pass through root's directory, but not list it.
+            // The server's user must be able to pass through root's directory, but not to list it.
             let mode = if account == Account::Own { 0o700 } else { 0o711 };
             fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
         }
@@ -83,16 +85,16 @@ impl Directory {
         &self.socket
     }
 
-    /// Removes a socket directory in `/tmp`. The data directory stays.
+    /// Removes the socket's directory in `/tmp`. The data directory stays.
     pub(super) fn remove_short_socket(&self) {
         if self.socket.parent() != self.cluster.parent()
             && let Err(error) = fs::remove_dir(&self.socket)
         {
-            tracing::warn!(path = %self.socket.display(), %error, "the directory of the socket remains");
+            tracing::warn!(path = %self.socket.display(), %error, "could not remove the directory of the socket");
         }
     }
 
-    /// The major version that created the cluster; `None` without a cluster.
+    /// The major version of PostgreSQL that created the cluster; `None` if there is no cluster.
     pub(super) fn cluster_version(&self) -> Result<Option<u32>, Error> {
         let path = self.cluster.join("PG_VERSION");
         match fs::read_to_string(&path) {
@@ -102,8 +104,8 @@ impl Directory {
         }
     }
 
-    /// Creates a missing cluster, in another directory that is renamed when it is complete. So a kill leaves
-    /// nothing that looks like a cluster.
+    /// Creates the cluster if it is missing. Creates it in another directory, which is renamed when it is complete. So a killed
+    /// process leaves nothing that looks like a cluster.
     pub(super) async fn initialize(&self, installation: &Installation) -> Result<(), Error> {
         if self.cluster.exists() {
             return Ok(());
@@ -147,8 +149,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// A child that was just forked also holds the open file until it runs its program (`O_CLOEXEC`), so closing the
-    /// file here would leave it locked until then.
+    /// A child that was just forked also holds the open file until it executes its program (`O_CLOEXEC`). Only closing the file
+    /// here would leave it locked until then.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "the data directory remains locked until this process ends");
@@ -167,8 +169,8 @@ pub(super) fn socket_directory(directory: &Path) -> PathBuf {
     Path::new(SHORT_DIRECTORY).join(format!("flametree-notify-{name:016x}"))
 }
 
-/// Creates a directory that only the account can enter. An existing one must have these permissions: in `/tmp`, any user
-/// could have created it.
+/// Creates a directory that only the account can enter. An existing directory must have these permissions already, because any
+/// user could have created it in `/tmp`.
 fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return account.give(path),
@@ -180,7 +182,7 @@ fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     if metadata.is_dir() && metadata.uid() == account.user_id() && open_to_others == 0 {
         return Ok(());
     }
-    // A kill may have left root's directory without its new owner; the next start must repair that.
+    // An earlier start may have been killed before it changed the owner of root's directory. This start must repair that.
     if metadata.is_dir() && metadata.uid() == 0 && account != Account::Own {
         return account.give(path);
     }
@@ -192,11 +194,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_free_after_its_owner_is_gone_even_if_a_child_has_the_file() {
+    fn a_lock_is_free_after_its_owner_exits_even_if_a_child_has_the_file() {
         let path = std::env::temp_dir().join(format!("flametree-lock-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&path).unwrap();
         let first = Lock::take(&path).unwrap();
-        // The open file that a forked child has until it runs its program.
+        // This is the open file that a forked child has until it executes its program.
         let child = first.0.try_clone().unwrap();
         assert!(matches!(Lock::take(&path).unwrap_err(), Error::InUse { .. }));
         drop(first);

@@ -7,10 +7,10 @@ use tokio::process::Command;
 
 use super::error::Error;
 
-/// The oldest major version that tests cover.
+/// The oldest major version of PostgreSQL that the tests cover.
 const MINIMUM_VERSION: u32 = 15;
 
-/// Parent directories with one directory per version: Debian's, then Red Hat's.
+/// Parent directories that contain one directory per PostgreSQL version: Debian's, then Red Hat's.
 const VERSIONED_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
 /// The programs of one PostgreSQL version.
@@ -22,7 +22,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The newest installed version; with `cluster_version`, the version that can read such data.
+    /// Finds the newest installed version, or with `cluster_version`, the version that can read that cluster.
     pub(super) async fn find(cluster_version: Option<u32>) -> Result<Self, Error> {
         let mut found = Vec::new();
         for programs in candidates().await {
@@ -43,7 +43,7 @@ impl Installation {
         self.programs.join(name)
     }
 
-    /// Such as `15.8`.
+    /// The version, such as `15.8`.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
@@ -58,7 +58,7 @@ impl Installation {
     }
 }
 
-/// Directories that may contain the programs, possibly with duplicates.
+/// Directories that may contain the programs. May contain duplicates.
 async fn candidates() -> Vec<PathBuf> {
     let mut candidates: Vec<PathBuf> = Vec::new();
     for (parent, prefix) in VERSIONED_DIRECTORIES {
@@ -67,7 +67,7 @@ async fn candidates() -> Vec<PathBuf> {
         candidates.extend(versioned.map(|entry| entry.path().join("bin")));
     }
     candidates.extend(output_of(Path::new("pg_config"), &["--bindir"]).await.map(PathBuf::from));
-    // The shell searches PATH, which only the config module may read.
+    // The shell searches PATH, because only the config module may read variables.
     if let Some(postgres) = output_of(Path::new("sh"), &["-c", "command -v postgres"]).await {
         let program = std::fs::canonicalize(&postgres).unwrap_or_else(|_| PathBuf::from(postgres));
         candidates.extend(program.parent().map(Path::to_owned));
@@ -82,7 +82,7 @@ async fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.lines().next().map(str::to_owned))?
 }
 
-/// `15.8` of `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
+/// Finds `15.8` in `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
 fn version_in(line: &str) -> Option<&str> {
     line.split_once("(PostgreSQL) ")?.1.split_whitespace().next()
 }

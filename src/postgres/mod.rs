@@ -1,7 +1,7 @@
-//! The embedded default: a private PostgreSQL server from the installed programs, in the service's data directory.
+//! The embedded database: a private PostgreSQL server from the installed programs, in the service's data directory.
 //!
-//! It starts and stops with this process and listens only on a unix socket in a directory that no other user can
-//! enter. Durability is PostgreSQL's default. Knows no tables: `store` has the migrations.
+//! The server starts and stops with this process. It listens only on a Unix socket in a directory that no other user can enter.
+//! Its durability settings are PostgreSQL's defaults. This module knows no tables: `store` has the migrations.
 
 mod account;
 mod directory;
@@ -20,21 +20,21 @@ pub use self::error::Error;
 use self::installation::Installation;
 use self::process::Postmaster;
 
-/// The names of the superuser and the database.
+/// The name of the superuser, and of the database.
 const NAME: &str = "flametree";
 
-/// Connections beyond `max_connections`: for psql, the autovacuum launcher, and those that PostgreSQL reserves for superusers.
+/// Connections in addition to `max_connections`: for psql, the autovacuum launcher, and those reserved for superusers.
 const SPARE_CONNECTIONS: u32 = 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Contains all files of the server; created if it does not exist.
     pub data_dir: PathBuf,
-    /// Most connections that the service opens.
+    /// Maximum number of connections that the service opens.
     pub max_connections: u32,
 }
 
-/// The running private server. Dropping it without `stop` requests the stop without waiting for it.
+/// The running private server. Dropping it without `stop` requests a stop, but does not wait for it.
 #[derive(Debug)]
 pub struct EmbeddedServer {
     postmaster: Postmaster,
@@ -67,12 +67,12 @@ impl EmbeddedServer {
         Ok(server)
     }
 
-    /// Connects as the owner of the database.
+    /// Options to connect as the owner of the database.
     pub fn connect_options(&self) -> PgConnectOptions {
         options(self.socket_dir())
     }
 
-    /// Connects to the server that another process runs in `data_dir`: for use after [`Error::InUse`].
+    /// Options to connect to the server that another process runs in `data_dir`. For use after [`Error::InUse`].
     pub fn of_other_process(data_dir: &Path) -> Result<PgConnectOptions, Error> {
         let data_dir = std::fs::canonicalize(data_dir).map_err(Error::io("find", data_dir))?;
         Ok(options(&directory::socket_directory(&data_dir)))
@@ -83,10 +83,10 @@ impl EmbeddedServer {
         self.directory.socket()
     }
 
-    /// Ends all sessions, writes a checkpoint and waits until the server has ended.
+    /// Ends all sessions, writes a checkpoint and waits until the server has exited.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.postmaster.stop().await?;
-        // The logging process ends after its server.
+        // The server's logging process exits after the server.
         stale_processes::wait_for_end(self.directory.cluster(), stale_processes::EXIT_DEADLINE).await;
         self.directory.remove_short_socket();
         tracing::info!("the embedded PostgreSQL stopped");

@@ -1,4 +1,4 @@
-//! The server's process: start, readiness, stop.
+//! The server's process: starts it, waits until it is ready, and stops it.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -19,14 +19,14 @@ use super::directory::Directory;
 use super::error::Error;
 use super::installation::Installation;
 
-/// Only part of the socket's name: the server does not listen on TCP.
+/// Only used in the name of the socket, because the server does not listen on TCP.
 pub(super) const PORT: u16 = 5432;
 
 pub(super) const SOCKET: &str = ".s.PGSQL.5432";
 
-/// Longest time for a start: after a crash, PostgreSQL replays up to a gigabyte of WAL.
+/// Longest time for a start. After a crash, PostgreSQL replays up to a gigabyte of WAL.
 const READY_DEADLINE: Duration = Duration::from_mins(5);
-/// Longest time for the last checkpoint. Then the stop becomes immediate, and the next start recovers.
+/// Longest time for the last checkpoint. After that, the server is stopped immediately, and the next start recovers.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -58,8 +58,8 @@ impl Postmaster {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
-            // A separate process group: Ctrl-C in the terminal must not reach the server, which must outlive this process's last
-            // statement.
+            // A separate process group: Ctrl-C in the terminal must not reach the server, because this process still sends
+            // statements to it.
             .process_group(0)
             .spawn()
             .map_err(Error::io("run", &postgres))?;
@@ -84,7 +84,8 @@ impl Postmaster {
         }
     }
 
-    /// PostgreSQL's fast shutdown; immediate if that takes too long. Does nothing if the server has already ended.
+    /// Requests PostgreSQL's fast shutdown, and its immediate shutdown if the fast one takes too long. Does nothing if the
+    /// server has already exited.
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         self.signal(Signal::SIGINT);
         if let Ok(ended) = timeout(STOP_DEADLINE, self.child.wait()).await {
@@ -95,7 +96,7 @@ impl Postmaster {
         self.child.wait().await.map(drop).map_err(Error::io("wait for", Path::new("postgres")))
     }
 
-    /// Has no effect after the child has been awaited: its id is then `None`, and never the id of another process.
+    /// Has no effect after the child was awaited: the child's id is then `None`, and never the id of another process.
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(Err(error)) = id.map(|id| kill(Pid::from_raw(id), signal)) {
@@ -110,7 +111,7 @@ impl Drop for Postmaster {
     }
 }
 
-/// Replaces the file at the path. Never opens an existing one: root would follow another user's symbolic link.
+/// Replaces the file at the path. Never opens an existing file, because root would follow another user's symbolic link.
 fn new_file(path: &Path) -> Result<File, Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
@@ -119,10 +120,10 @@ fn new_file(path: &Path) -> Result<File, Error> {
     File::options().write(true).create_new(true).mode(0o600).open(path).map_err(Error::io("make", path))
 }
 
-/// The differences from PostgreSQL's defaults. Durability is unchanged.
+/// The settings that differ from PostgreSQL's defaults. Durability is unchanged.
 fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
     let mut socket = directory.socket().display().to_string();
-    // A list of quoted names: a comma or a quote in the path must not end it.
+    // This setting is a list of quoted names. A comma or a quote in the path must not end its name.
     socket = socket.replace('"', "\"\"");
     vec![
         "listen_addresses=".to_owned(),
@@ -137,7 +138,7 @@ fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
         "log_truncate_on_rotation=on".to_owned(),
         "log_rotation_age=1d".to_owned(),
         "log_rotation_size=0".to_owned(),
-        // An error's details may quote a message: the row that a constraint rejects, or a caller's statement.
+        // The details of an error may quote a message, such as the row that a constraint rejects, or a caller's statement.
         "log_error_verbosity=terse".to_owned(),
         "log_min_error_statement=panic".to_owned(),
     ]

@@ -1,8 +1,9 @@
-//! Ends a server whose flametree-notify was killed, and removes the files of a killed server.
+//! Stops a server whose flametree-notify was killed, and removes the files of a killed server.
 //!
-//! This process holds the directory's lock, so no other flametree-notify uses a server that still runs there. PostgreSQL
-//! refuses to start if another program now has the process id in its lock file, which happens when a container restarts.
-//! This module therefore identifies the server's processes by their working directory, which is the cluster.
+//! This process holds the lock of the data directory, so no other flametree-notify uses a server that still runs there.
+//! PostgreSQL refuses to start if the process id in its lock file now belongs to another program, which happens when a
+//! container restarts. This module therefore identifies the server's processes by their working directory, which is the
+//! cluster.
 
 use std::fs;
 use std::path::Path;
@@ -18,16 +19,16 @@ use super::process::SOCKET;
 
 /// Longest time for a stale server's last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
-/// Longest time for processes without a server to notice that, and for an immediate stop.
+/// Longest time until processes notice that their server is dead, and longest time for an immediate stop.
 pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Returns when no process uses the cluster.
+/// Stops a stale server. Returns when no process uses the cluster.
 pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
     let cluster = directory.cluster();
     let Some(running) = processes_in(cluster) else {
-        // Without /proc, rely on PostgreSQL's own, stricter check.
+        // Without /proc, this relies on PostgreSQL's own check, which is stricter.
         return Ok(());
     };
     if let Some(server) = server_in(cluster).filter(|server| running.contains(server)) {
@@ -35,7 +36,7 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
         signal(server, Signal::SIGINT);
         wait_for_end(cluster, STOP_DEADLINE).await;
     } else if !running.is_empty() {
-        // The server was killed; its processes exit as soon as they notice.
+        // The server was killed. Its child processes exit as soon as they notice.
         wait_for_end(cluster, EXIT_DEADLINE).await;
     }
     end_processes(cluster).await?;
@@ -49,7 +50,8 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends all processes in a directory at once: the server's immediate shutdown, after which the next start recovers.
+/// Ends all processes in a directory at once. For the server, this is an immediate shutdown, after which the next start
+/// recovers.
 pub(super) async fn end_processes(working_directory: &Path) -> Result<(), Error> {
     for process in processes_in(working_directory).unwrap_or_default() {
         signal(process, Signal::SIGQUIT);
@@ -60,13 +62,13 @@ pub(super) async fn end_processes(working_directory: &Path) -> Result<(), Error>
     }
 }
 
-/// The process id in the server's lock file, whether the process still runs or not.
+/// The process id in the server's lock file. The process may no longer run.
 fn server_in(cluster: &Path) -> Option<Pid> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     text.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// Every process with this working directory; `None` if the system does not provide them.
+/// The processes with this working directory; `None` without /proc.
 fn processes_in(working_directory: &Path) -> Option<Vec<Pid>> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
@@ -75,7 +77,7 @@ fn processes_in(working_directory: &Path) -> Option<Vec<Pid>> {
     )
 }
 
-/// The processes that still run at the deadline.
+/// Waits until no process has this working directory. Returns the processes that still run at the deadline.
 pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -> Vec<Pid> {
     let deadline = Instant::now() + deadline;
     loop {
@@ -88,7 +90,7 @@ pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -
 }
 
 fn signal(process: Pid, signal: Signal) {
-    // The process may already have ended.
+    // The process may have exited already.
     if let Err(error) = kill(process, signal) {
         tracing::debug!(process.pid = process.as_raw(), %error, "a process could not be signalled");
     }

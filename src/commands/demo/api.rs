@@ -1,4 +1,4 @@
-//! A client of the service's HTTP API, used like a platform's services: tokens, push configs, events, deliveries.
+//! A client of the service's HTTP API, as a platform's services use it: for tokens, push configs, events and deliveries.
 
 use anyhow::{Context as _, ensure};
 use axum::body::Bytes;
@@ -60,7 +60,7 @@ impl Api {
         Self { client, origin: origin.to_owned(), token: String::new() }
     }
 
-    /// The same API, called with `token`.
+    /// A client of the same API that uses `token`.
     pub(super) fn with_token(&self, token: String) -> Self {
         Self { token, ..self.clone() }
     }
@@ -69,7 +69,7 @@ impl Api {
         &self.token
     }
 
-    /// Returns once the service responds: its listener exists before it runs, and holds the request until then.
+    /// Returns once the service responds. The listener exists before the service runs, and holds the request until then.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         self.call::<Value>(Method::GET, "/readyz", None, StatusCode::OK).await.map(drop)
     }

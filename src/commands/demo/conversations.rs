@@ -1,6 +1,6 @@
 //! The recorded conversations, and their agents.
 //!
-//! The expected deliveries follow from these two alone, not from the service's responses.
+//! The expected deliveries follow only from the recording and the agents, not from the service's responses.
 
 use anyhow::Context as _;
 use axum::http::StatusCode;
@@ -34,9 +34,9 @@ pub(super) const AGENTS: [Agent; 3] = [
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Agent {
     pub(super) id: &'static str,
-    /// The events that its push config selects.
+    /// The events that the agent's push config selects.
     pub(super) events: &'static [WebhookEvent],
-    /// The response of its endpoint to a message with a valid signature.
+    /// The response of the agent's endpoint to a message with a valid signature.
     pub(super) answer: StatusCode,
 }
 
@@ -49,7 +49,7 @@ impl Agent {
         event.webhook_event().is_some_and(|event| self.events.contains(&event))
     }
 
-    /// The outcome of its deliveries.
+    /// The expected outcome of the agent's deliveries.
     pub(super) fn outcome(&self) -> Outcome {
         if self.answer.is_success() { Outcome::Delivered } else { Outcome::HttpError }
     }
@@ -68,7 +68,7 @@ pub(super) struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// The agent whose endpoint must receive this event; `None`: no agent.
+    /// The agent whose endpoint must receive this event; `None` if no agent selects it.
     pub(super) fn listener(&self) -> Option<&'static Agent> {
         Agent::named(&self.agent_id).filter(|agent| agent.hears_of(self.event_type))
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_expected_at_agents_that_select_it() {
+    fn expects_an_event_at_the_agent_that_selects_it() {
         let event = |event_type, agent_id: &str| RecordedEvent {
             event_type,
             agent_id: agent_id.to_owned(),

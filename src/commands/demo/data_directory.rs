@@ -1,6 +1,6 @@
-//! The data directory of a demonstration, removed when it ends.
+//! The data directory of a demonstration. It is removed when the demonstration ends.
 //!
-//! The next demonstration removes what a killed one left behind, including its server.
+//! If a demonstration is killed, the next one removes its data directory and stops its server.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,14 +14,14 @@ use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-/// Not `TMPDIR`: the user `postgres`, who runs root's server, may not be able to enter it.
+/// Not `TMPDIR`, because the user `postgres`, who runs root's server, may not be able to enter it.
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
-/// A newer directory may belong to a demonstration that has not locked it yet.
+/// Only older directories are removed. A newer one may belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// A path that does not exist yet: the embedded server creates the directory with the permissions that it needs.
+/// A path that does not exist yet. The embedded server creates the directory with the permissions that it needs.
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// With `keep`, a new directory that is not removed.
+    /// Chooses a new directory. With `keep`, it has this path and is not removed.
     pub(super) fn choose(keep: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = keep else {
             let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
@@ -48,7 +48,7 @@ impl DataDirectory {
         self.kept
     }
 
-    /// Keeps the private key of browser push with the data, because browsers have subscribed with it.
+    /// Stores the private key of browser push with the data, because browsers have subscribed with it.
     pub(super) fn keep_vapid_key(&self, pair: &VapidKeyPair) -> anyhow::Result<()> {
         let path = self.path.join(VAPID_FILE);
         let mut options = OpenOptions::new();
@@ -57,7 +57,7 @@ impl DataDirectory {
             .with_context(|| format!("cannot write the key of browser push to {}", path.display()))
     }
 
-    /// Removes everything, unless it is to be kept.
+    /// Removes the directory, unless it is kept.
     pub(super) fn end(&self) -> anyhow::Result<()> {
         if self.kept || !self.path.exists() {
             return Ok(());
@@ -66,10 +66,10 @@ impl DataDirectory {
     }
 }
 
-/// Removes the data of this user's killed demonstrations. If a step fails, the next demonstration retries it.
+/// Removes the directories of this user's killed demonstrations. If a step fails, the next demonstration retries it.
 pub(super) async fn remove_left_behind() {
     for path in stale_directories() {
-        // The process that gets the lock may stop the server that still runs there: starting it and stopping it in order does so.
+        // Starting an embedded server takes the lock and stops a stale server in this directory. Then the embedded server stops.
         match EmbeddedServer::start(&Settings { data_dir: path.clone(), max_connections: 1 }).await {
             Ok(server) => {
                 let removed = match server.stop().await {

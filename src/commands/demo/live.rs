@@ -11,11 +11,11 @@ use super::api::Api;
 
 /// Pause between two events.
 const PACE: Duration = Duration::from_millis(2_500);
-/// How many events of each concurrent conversation have happened when the first visitor arrives.
+/// For each concurrent conversation, the number of its events that have happened when the first visitor arrives.
 const HEAD_START: [usize; 4] = [6, 5, 3, 1];
-/// Prefix of their session ids.
+/// Prefix of the session ids of live conversations.
 const SESSIONS: &str = "s-live-";
-/// The users who take over, in turn: those of the sign-in page who handle sessions, and a colleague.
+/// The users who take over conversations, in rotation: users of the sign-in page who handle sessions, and a colleague.
 const ASSIGNEES: [&str; 3] = ["olga", "ada", "jonas"];
 
 const STORIES: [Story; 6] = [
@@ -87,7 +87,7 @@ struct Story {
 }
 
 impl Story {
-    /// The events in order; `assignee` takes over.
+    /// The events in order. `assignee` takes over the conversation.
     fn events(&self, assignee: &str) -> Vec<(EventType, Value)> {
         let text = |text: &str| json!({"text": text});
         vec![
@@ -120,12 +120,13 @@ impl Story {
     }
 }
 
-/// True if the session is one of these.
+/// True if the session is a live conversation.
 pub(super) fn is_live(session_id: &str) -> bool {
     session_id.starts_with(SESSIONS)
 }
 
-/// Runs conversations forever, a few at a time and each at another step; some already wait when the first visitor arrives.
+/// Runs conversations forever, a few at a time, each at a different step. Some conversations already wait for an operator when
+/// the first visitor arrives.
 pub(super) async fn go_on(service: &Api) {
     let mut started = 0;
     let mut next = || {

@@ -1,7 +1,7 @@
-//! `demo`: the whole service on this machine, a receiver that verifies its messages, and recorded conversations.
+//! `demo`: runs the whole service on this machine, with a receiver that verifies messages, and plays recorded conversations.
 //!
-//! The demonstration uses only the HTTP API and the receiver's socket, except for the first token, which it creates in the
-//! database like `token create`. It reads no settings, so that it does not depend on the machine's environment.
+//! The demonstration uses only the HTTP API and the receiver's socket. The exception is the first token, which it creates in
+//! the database, as `token create` does. It reads no settings, so that it does not depend on the machine's environment.
 
 mod api;
 mod conversations;
@@ -44,7 +44,7 @@ use super::{print, serve, token};
 const TENANT: &str = "demo";
 const API_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
-/// Push services contact the authors of the demonstration, not its visitor.
+/// Push services contact the authors of the demonstration, not the visitor who runs it.
 const VAPID_SUBJECT: &str = "mailto:demo@flametree.dev";
 
 /// Start everything on this machine and deliver recorded conversations.
@@ -72,10 +72,10 @@ impl Demo {
         print("Starting a private PostgreSQL...");
 
         let shutdown = CancellationToken::new();
-        // Never stopped: the receiver ends with the process, after the service has sent its last message.
+        // The receiver is never stopped. It ends with the process, after the service has sent its last message.
         let receiving = TaskTracker::new();
         let listeners = Listeners { api: Some(api), metrics };
-        // Boxed: two large state machines, of which only pointers move.
+        // Both futures are boxed, because they are large and only their pointers need to move.
         let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
         let show = Box::pin(async {
             let shown = self.show(&config, &directory, &vapid, &receiving, &shutdown).await;
@@ -119,7 +119,7 @@ impl Demo {
     }
 }
 
-/// Sets everything up through the API and plays the recording. Returns the verdict with the play, which may continue.
+/// Sets everything up through the API and plays the recording. Returns the play, which may continue, and its verdict.
 async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
     let recording = recording()?;
     let api = Api::new(&format!("http://{}", config.listen_addr));
@@ -139,7 +139,7 @@ async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play,
     Ok((play, verdict))
 }
 
-/// Creates the first token, from which all others are created.
+/// Creates the first token, which the demonstration uses to create all others.
 async fn first_token(config: &Config) -> anyhow::Result<String> {
     let new = NewToken {
         name: TokenName::parse("demo")?,
@@ -163,7 +163,7 @@ async fn subscribe(admin: &Api, receiver: SocketAddr) -> anyhow::Result<HashMap<
     Ok(endpoints)
 }
 
-/// Listens at the usual port, or reports that it is in use and listens at a free one.
+/// Listens at `port`. If the port is in use, reports that and listens at a free one.
 async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),
@@ -189,7 +189,7 @@ fn config(
         ("FLAMETREE_DATA_DIR", data_dir.to_owned()),
         ("FLAMETREE_LISTEN_ADDR", api.to_string()),
         ("FLAMETREE_METRICS_ADDR", metrics.to_string()),
-        // The receiver is on this machine and has no TLS, so both must be allowed.
+        // The receiver is on this machine and has no TLS, so loopback addresses and plain http must be allowed.
         ("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
         ("FLAMETREE_ALLOW_HTTP", "true".to_owned()),
         ("FLAMETREE_JWT_SECRET", jwt_secret.setting()),

@@ -18,20 +18,20 @@ use crate::commands::print;
 
 /// Pause between two events, so that users can follow.
 const PACE: Duration = Duration::from_millis(40);
-/// Timeout for the last delivery and its record after the last event.
+/// How long the play waits, after the last event, for the last delivery and its record.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One run of the recording.
 #[derive(Debug)]
 pub(super) struct Play {
-    /// May only post events.
+    /// A client that may only post events.
     service: Api,
-    /// May read the delivery records.
+    /// A client that may read the delivery records.
     admin: Api,
     incoming: mpsc::UnboundedReceiver<Arrival>,
     arrivals: Vec<Arrival>,
-    /// When each event was posted.
+    /// When each event was posted, by event id.
     posted: HashMap<String, Instant>,
     latencies: Vec<Duration>,
     expected: Vec<Expected>,
@@ -68,7 +68,7 @@ impl Play {
         let deadline = Instant::now() + TIMEOUT;
         self.show_until(deadline, self.expected.len()).await;
         let recorded = self.recorded(deadline).await?;
-        // Any unexpected deliveries have arrived by now.
+        // By now, any unexpected deliveries have arrived too.
         self.show_until(Instant::now(), usize::MAX).await;
         self.print_totals(recording.len(), &recorded);
         let faults = faults(&self.expected, &self.arrivals, &recorded);
@@ -80,8 +80,8 @@ impl Play {
         anyhow::bail!("{} fault(s):\n{}", list.len(), list.join("\n"))
     }
 
-    /// Shows deliveries of events posted by others, while this is polled. Hides the live conversations, which would soon scroll
-    /// the others off the screen; they are for the portal.
+    /// Shows deliveries of events that other clients post, while this future is polled. Hides the live conversations, which are
+    /// for the portal and would soon scroll other deliveries off the screen.
     pub(super) async fn go_on(&mut self) {
         while let Some(arrival) = self.incoming.recv().await {
             let is_live = |message: &Message| live::is_live(&message.data.session_id);
@@ -111,7 +111,7 @@ impl Play {
         Ok(())
     }
 
-    /// Shows arrivals until the deadline, or until there are `enough`.
+    /// Shows arrivals until the deadline, or until `enough` of them have arrived.
     async fn show_until(&mut self, deadline: Instant, enough: usize) {
         while self.arrivals.len() < enough {
             match timeout_at(deadline.into(), self.incoming.recv()).await {

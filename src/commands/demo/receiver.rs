@@ -1,8 +1,8 @@
-//! The receiver: the code that an integrator writes to receive events. It trusts nothing before it has verified it.
+//! The receiver: the code that an integrator writes to receive events. It trusts no part of a request before verifying it.
 //!
-//! It verifies a message over the received bytes, before it parses them, with the official library of Standard Webhooks
-//! (<https://www.standardwebhooks.com>), which exists for most languages. The service needs only the response, and soon: do slow
-//! work afterwards.
+//! The receiver verifies the received bytes of a message before it parses them. It uses the official library of Standard
+//! Webhooks (<https://www.standardwebhooks.com>), which exists for most languages. The service needs only a prompt response, so
+//! a receiver does slow work after it has responded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) struct Receiver {
 
 /// The endpoint of one agent.
 pub(super) struct Endpoint {
-    /// Made from the signing secret that the API returned when the push config was created.
+    /// Verifies signatures with the signing secret, which the API returned when the push config was created.
     pub(super) webhook: Webhook,
     /// The response to a genuine message.
     pub(super) answer: StatusCode,
@@ -35,15 +35,15 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) at: Instant,
-    /// From the path, to which anyone may post.
+    /// The agent's id from the path. Any client may post to any path.
     pub(super) agent_id: String,
-    /// The header `webhook-id`: the same for repeated messages, so receivers deduplicate by it.
+    /// The header `webhook-id`. Repeated messages have the same id, so receivers use it to deduplicate.
     pub(super) event_id: String,
     pub(super) message: Result<Message, Refusal>,
     pub(super) answer: StatusCode,
 }
 
-/// The parts of a message's body in use.
+/// The fields of a message's body that the demonstration uses.
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
     #[serde(rename = "type")]
@@ -81,7 +81,7 @@ impl Refusal {
 }
 
 impl Receiver {
-    /// Sends every request to `arrivals`.
+    /// Creates a receiver that sends every request to `arrivals`.
     pub(super) fn new(endpoints: HashMap<String, Endpoint>, arrivals: mpsc::UnboundedSender<Arrival>) -> Self {
         Self { endpoints, arrivals }
     }
@@ -123,7 +123,7 @@ async fn receive(
 ) -> StatusCode {
     let arrival = receiver.judge(&agent_id, &headers, &body, Instant::now());
     let answer = arrival.answer;
-    // The receiver is gone once the demonstration ends.
+    // Ignores the error: nothing reads `arrivals` once the demonstration ends.
     drop(receiver.arrivals.send(arrival));
     answer
 }

@@ -1,4 +1,4 @@
-//! The texts on the terminal.
+//! The texts that the demonstration prints on the terminal.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::api::Api;
 use super::conversations::{AGENTS, Agent};
 use super::receiver::Arrival;
 
-/// Displayed characters of a message's text.
+/// Maximum number of characters of a message's text to display.
 const TEXT_CHARACTERS: usize = 40;
 
-/// Before the first delivery: the addresses, and the agents with their events.
+/// The text before the first delivery: the addresses, and the agents with their events.
 pub(super) fn scene(config: &Config, receiver: SocketAddr) -> String {
     let agents: Vec<String> = AGENTS.iter().map(agent).collect();
     format!(
@@ -38,11 +38,11 @@ fn endpoint(agent: &Agent) -> String {
 }
 
 pub(super) fn heading() -> String {
-    // A blank line before the table.
+    // The header of the table, after a blank line.
     row("\n   #", "event", "session", "agent", "status", "signature", "latency", "message")
 }
 
-/// One arrival. Without `latency`: posted by another client.
+/// The table row of one arrival. Without `latency`, another client posted the event.
 pub(super) fn delivery(number: usize, arrival: &Arrival, latency: Option<Duration>) -> String {
     let status = arrival.answer.as_u16().to_string();
     let latency = latency.map_or_else(|| "-".to_owned(), milliseconds);
@@ -73,14 +73,14 @@ fn row(
     latency: &str,
     message: &str,
 ) -> String {
-    // The text comes last, because only the terminal knows its width.
+    // The message is the last column, because the width of the terminal is not known.
     let columns = format!(
         "{number:>4}  {event:<25}  {session:<13}  {agent:<16}  {status:<6}  {signature:<9}  {latency:>9}  {message}"
     );
     columns.trim_end().to_owned()
 }
 
-/// The start of a text, in one line.
+/// The start of a text, as one line.
 fn excerpt(author: Option<&str>, text: Option<&str>) -> String {
     let (Some(author), Some(text)) = (author, text) else { return String::new() };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -91,7 +91,7 @@ fn excerpt(author: Option<&str>, text: Option<&str>) -> String {
     format!("{author}: {excerpt}")
 }
 
-/// After the play: what to open and to try.
+/// The text after the play: pages to open and commands to try.
 pub(super) fn places(config: &Config, service: &Api, admin: &Api) -> String {
     let origin = format!("http://{}", config.listen_addr);
     format!(
@@ -122,7 +122,7 @@ pub(super) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
 
-/// The median and the slowest; `None` without latencies.
+/// The median and the highest latency; `None` without latencies.
 pub(super) fn spread(latencies: &mut [Duration]) -> Option<(Duration, Duration)> {
     latencies.sort_unstable();
     latencies.get(latencies.len() / 2).copied().zip(latencies.last().copied())

@@ -36,7 +36,7 @@ pub(super) const USERS: [Person; 4] = [
 #[derive(Debug)]
 pub(super) struct Person {
     name: &'static str,
-    /// The name in assignments.
+    /// The user's name in assignments.
     pub(super) user: &'static str,
     role: Role,
     /// The role's name on the sign-in page.
@@ -60,7 +60,7 @@ impl JwtSecret {
         self.0.clone()
     }
 
-    /// The choices on the portal's sign-in page.
+    /// The users that the portal's sign-in page offers, as JSON.
     pub(super) fn choices(&self, tenant: &str, now: DateTime<Utc>) -> String {
         let choice = |person: &Person| {
             let Person { name, user, role, title, about } = person;
@@ -72,11 +72,11 @@ impl JwtSecret {
         json!({"people": USERS.iter().map(choice).collect::<Vec<_>>()}).to_string()
     }
 
-    /// A JWT with HS256 (RFC 7515, appendix A.1).
+    /// Creates a JWT with HS256 (RFC 7515, appendix A.1).
     fn token(&self, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-        // HMAC accepts keys of any length: this cannot fail.
+        // HMAC accepts keys of any length, so this cannot fail.
         let signature = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).map(|mut mac| {
             mac.update(signed.as_bytes());
             mac.finalize().into_bytes()
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_accepts_only_the_tokens_of_its_users() {
+    async fn the_service_accepts_only_tokens_of_the_demonstrations_users() {
         let secret = JwtSecret::generate().unwrap();
         let choices: Value = serde_json::from_str(&secret.choices("demo", now())).unwrap();
         let supervisor = Supervisor::new(&Metrics::new("test", "test"), CancellationToken::new());

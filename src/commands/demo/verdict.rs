@@ -1,4 +1,5 @@
-//! The verdict: whether every expected delivery arrived once, signed, and with its outcome recorded. Pure.
+//! The verdict: pure functions that check whether every expected delivery arrived once, signed, and was recorded with its
+//! outcome.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +17,10 @@ pub(super) struct Expected {
     pub(super) outcome: Outcome,
 }
 
-/// A deviation from the expected deliveries.
+/// A difference from the expected deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// The event's id, as claimed by the sender if the message is not genuine.
+    /// The event's id. If the message is not genuine, the sender may have invented it.
     pub(super) event_id: String,
     pub(super) kind: FaultKind,
 }
@@ -54,7 +55,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Compares the expected deliveries with the receiver's arrivals and the service's records. Empty if all is correct.
+/// Compares the expected deliveries with the receiver's arrivals and the service's records. Returns no faults if all agree.
 pub(super) fn faults(expected: &[Expected], arrivals: &[Arrival], recorded: &[FinishedDelivery]) -> Vec<Fault> {
     let arrived = by_event(arrivals, |arrival| &arrival.event_id);
     let finished = by_event(recorded, |delivery| &delivery.event_id);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn another_outcome_fails() {
+    fn a_delivery_recorded_with_another_outcome_fails() {
         let as_interrupted = FaultKind::RecordedAs { recorded: Outcome::Interrupted, expected: Outcome::Delivered };
         assert_eq!(kinds(&[genuine("evt_1")], &[recorded("evt_1", Outcome::Interrupted)]), [as_interrupted]);
     }

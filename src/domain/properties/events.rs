@@ -1,4 +1,4 @@
-//! The body of a posted event.
+//! Invariants of parsing a posted event.
 
 use chrono::Datelike as _;
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::domain::event::{MAX_EXPIRES_IN_SECONDS, MAX_IDEMPOTENCY_KEY_BYTES, MA
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, CustomerId, MAX_NAME_BYTES, SessionId, TenantId, UserId};
 
-/// Parses the bytes as an event, for one tenant and for all; returns the accepted event.
+/// Parses the bytes for a caller with one tenant and for a caller with all tenants. Returns the accepted event.
 pub fn event(input: &[u8]) -> Option<NewEvent> {
     let value: Value = serde_json::from_slice(input).ok()?;
     let own = TenantId::from_stored("acme".to_owned());
     let of_own = check(&value, Some(&own));
     let of_all = check(&value, None);
-    assert!(of_own.is_none() || of_all.is_none(), "an event that names a tenant and none");
+    assert!(of_own.is_none() || of_all.is_none(), "accepted with and without a tenant");
     of_own.or(of_all)
 }
 
@@ -50,7 +50,7 @@ fn assert_bounded(event: &NewEvent) {
     assert!(event.occurred_at.is_none_or(|at| (1..=9999).contains(&at.year())), "{:?}", event.occurred_at);
 }
 
-/// The event as a client would send it.
+/// The JSON that a client would send for this event.
 fn written(event: &NewEvent, tenant: Option<&TenantId>) -> Value {
     json!({
         "tenant_id": tenant.is_none().then(|| event.tenant_id.as_str()),
@@ -70,7 +70,7 @@ fn written(event: &NewEvent, tenant: Option<&TenantId>) -> Value {
     .map_or(Value::Null, |fields| fields.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// If the parser rejects something because of a NUL, it contains one; an unknown field is really unknown.
+/// Asserts that a value rejected because of NUL contains NUL, and that a field reported as unknown is unknown.
 fn assert_deserved(faults: &[Fault], value: &Value) {
     for fault in faults {
         if fault.pointer.ends_with("/metadata") && fault.code == FaultCode::InvalidValue {

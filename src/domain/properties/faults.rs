@@ -2,10 +2,10 @@
 
 use crate::domain::fault::Fault;
 
-/// The most faults of one object, whatever was sent: otherwise a response could be larger than the request.
+/// Maximum number of faults of any object. Without a maximum, a response could be larger than the request.
 const MOST_FAULTS: usize = 250;
 
-/// A rejection states the reason and the location within bounds, and never reveals a stored secret.
+/// Asserts that each fault states the reason and the location within bounds, and reveals no stored secret.
 pub fn assert_told(faults: &[Fault], prefix: &str) {
     assert!(!faults.is_empty(), "refused without a reason");
     assert!(faults.len() <= MOST_FAULTS, "{} faults", faults.len());
@@ -16,7 +16,7 @@ pub fn assert_told(faults: &[Fault], prefix: &str) {
     }
 }
 
-/// RFC 6901, 3.
+/// True if the text is a JSON Pointer (RFC 6901, section 3).
 fn is_pointer(text: &str) -> bool {
     let starts = text.is_empty() || text.starts_with('/');
     starts && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))

@@ -1,4 +1,4 @@
-//! The body of a push config, as a replacement and as a merge patch.
+//! Invariants of parsing a push config, as a replacement and as a merge patch.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use crate::domain::push_config::{
     Draft, HeaderValue, MAX_HEADERS, PushConfig, ReadablePushConfig, Rules, TIMEOUT_MS, apply,
 };
 
-/// The stored secret values, which must not be shown.
+/// The stored secret values, which no output may show.
 const KEPT: [&str; 2] = ["Bearer kept-hunter2", "kept-hunter3"];
 const URL: &str = "https://example.com/webhook";
 
@@ -23,12 +23,13 @@ static STORED: LazyLock<PushConfig> = LazyLock::new(|| {
         ],
     });
     let Ok(change) = apply(None, Draft::Replacement(body), Rules { allow_http: false }) else {
-        panic!("the stored config is sound");
+        panic!("the stored config is valid");
     };
     change.config
 });
 
-/// Parses the bytes as a draft of a config, without a stored config and with one that has secrets; returns the result without.
+/// Parses the bytes as a draft, without a stored config and with one that has secrets. Returns the config parsed without a
+/// stored one.
 pub fn push_config(input: &[u8]) -> Option<PushConfig> {
     let value: Value = serde_json::from_slice(input).ok()?;
     for allow_http in [false, true] {
@@ -51,7 +52,7 @@ fn check(current: Option<&PushConfig>, draft: Draft, rules: Rules, value: &Value
             let read = json!(ReadablePushConfig::from(&change.config));
             for draft in [Draft::Replacement(read), Draft::MergePatch(json!({}))] {
                 let again = apply(Some(&change.config), draft, rules).map(|again| (again.config, again.settings));
-                assert_eq!(again, Ok((change.config.clone(), Vec::new())), "what was read may be sent back");
+                assert_eq!(again, Ok((change.config.clone(), Vec::new())), "a config that was read can be sent back");
             }
         }
         Err(faults) => {
@@ -85,7 +86,7 @@ pub fn assert_sound(config: &PushConfig) {
     }
 }
 
-/// A stored secret only goes to the origin that it was entered for, and stays a secret.
+/// Asserts that a stored secret is only sent to the origin that it was entered for, and stays secret.
 fn assert_kept_at_home(config: &PushConfig, value: &Value) {
     for header in &config.headers {
         let text = header.value.text().expose();

@@ -1,4 +1,4 @@
-//! Short texts in paths, queries and headers: ids, cursors, names, numbers of rows, secrets.
+//! Invariants of parsing short texts: ids, cursors, names, page sizes and secrets.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use crate::domain::page::{Cursor, MAX_PAGE_ROWS, PageRows};
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::token::{MAX_TOKEN_NAME_CHARS, TokenName, TokenSecret};
 
-/// Parses the text as every kind of short text.
+/// Parses the text as each type of short text.
 pub fn texts(text: &str) {
     // A cursor has exactly one spelling.
     if let Ok(cursor) = Cursor::parse(text) {
@@ -27,7 +27,7 @@ pub fn texts(text: &str) {
     if let Ok(delivery) = text.parse::<DeliveryId>() {
         assert_eq!(delivery.first_event().delivery(delivery.ordinal()), delivery);
     }
-    // So has a secret: another spelling would be another valid password.
+    // A secret also has exactly one spelling, because another spelling would be another valid password.
     if let Some(secret) = TokenSecret::parse(text) {
         assert_eq!(secret.expose(), text);
     }
@@ -42,7 +42,7 @@ pub fn texts(text: &str) {
     }
 }
 
-/// An id parses back to the text that it prints, in lower case.
+/// Asserts that an id prints as the text that it was parsed from, in lower case.
 fn id<T: FromStr + ToString>(text: &str, prefix: &str) {
     if let Ok(id) = text.parse::<T>() {
         let written = id.to_string();

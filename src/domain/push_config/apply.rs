@@ -14,13 +14,13 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::Fields;
 use crate::domain::webhook_url::{UrlError, WebhookUrl};
 
-/// Fields that responses contain and requests cannot set: clients may send them back.
+/// Fields that requests cannot change. Clients may send them back, because responses contain them.
 const READ_ONLY: [&str; 2] = ["disabled_reason", "warnings"];
 
-/// A change from a request.
+/// A change that a request asks for.
 #[derive(Debug, Clone)]
 pub enum Draft {
-    /// The whole config; absent fields become defaults, except the values of stored secrets.
+    /// The whole config. Absent fields become defaults; stored secrets keep their values.
     Replacement(Value),
     /// A JSON Merge Patch (RFC 7396) of the readable config.
     MergePatch(Value),
@@ -33,20 +33,20 @@ pub struct Rules {
     pub allow_http: bool,
 }
 
-/// The next config, and what it changes.
+/// The next config, and how it differs from the current one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
-    /// True if it no longer sends to its previous origin, so that its signing secret must be removed. The first URL of a config
-    /// keeps the secret, because its receiver may know it already.
+    /// True if the config no longer sends to its previous origin, so that its signing secret must be removed. A config that had
+    /// no URL keeps its signing secret, because the receiver may know it already.
     pub new_origin: bool,
-    /// The settings that differ; empty if nothing changes.
+    /// The settings that change; empty if nothing changes.
     pub settings: Vec<Setting>,
-    /// The changed fields with the names of headers, for the history: never a value.
+    /// The changed fields for the history, with the names of changed headers. Never contains a value.
     pub fields: Vec<String>,
 }
 
-/// A part of a push config, by its name in the API.
+/// A setting of a push config, under its name in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     Enabled,
@@ -70,7 +70,7 @@ impl Setting {
     }
 }
 
-/// Applies `draft` to `current`; `None`: there is no config yet.
+/// Applies `draft` to `current`, which is `None` if there is no config yet.
 pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
     let body = match draft {
         Draft::Replacement(body) => body,
@@ -107,15 +107,15 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     Ok(Change { config, new_origin, settings, fields })
 }
 
-/// The target of a merge patch. A config that does not exist has only defaults, which need not be written out.
+/// The target of a merge patch. It is empty if there is no config yet, because absent fields have defaults.
 fn readable(current: Option<&PushConfig>) -> Value {
     current.map_or_else(|| json!({}), |config| json!(ReadablePushConfig::from(config)))
 }
 
 fn url(fields: &mut Fields, current: Option<&PushConfig>, rules: Rules) -> Option<WebhookUrl> {
     let text = fields.text("url")?;
-    // A URL that was once allowed stays valid, so that a config can be paused after the operator's rules became stricter. Every
-    // send checks the address again.
+    // The stored URL stays valid, so that a user can pause a config after the operator's rules became stricter. Every send
+    // checks the host's addresses again.
     if let Some(stored) = current.and_then(|config| config.url.as_ref()).filter(|url| url.as_str() == text) {
         return Some(stored.clone());
     }
@@ -146,8 +146,8 @@ fn headers(fields: &mut Fields, current: Option<&PushConfig>, url: Option<&Webho
     headers
 }
 
-/// Without a URL nothing is sent, so secrets may stay. But they then belong to no origin, and the next URL, even the same one,
-/// needs them again. Otherwise removing the URL first would allow sending them to any origin.
+/// Secrets may stay in a config without a URL, because nothing is sent. But they then belong to no origin, so the next URL
+/// requires them again. Otherwise a user could remove the URL first and then send the secrets to any origin.
 fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
     match (before, after) {
         (_, None) => Keeping::Allowed,
@@ -159,7 +159,7 @@ fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
 fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     let mut events = Vec::new();
     for (index, item) in fields.list("events").unwrap_or_default().into_iter().enumerate() {
-        // A list with more entries than there are events repeats one: the first such fault is enough.
+        // A list with more entries than there are events contains a duplicate, so one fault is enough.
         if index > WebhookEvent::ALL.len() {
             break;
         }
@@ -181,7 +181,7 @@ fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     events
 }
 
-/// Records that an enabled config lacks something, unless it already has a fault.
+/// Records that an enabled config lacks the field at `pointer`, unless that field already has a fault.
 fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     let is_faulty = faults.iter().any(|fault| fault.pointer.starts_with(pointer));
     if !present && !is_faulty {
@@ -189,7 +189,7 @@ fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     }
 }
 
-/// The service's reason lasts until the config is enabled again or gets another URL.
+/// The reason why the service disabled the config. It lasts until the config is enabled again or gets another URL.
 fn disabled_reason(current: Option<&PushConfig>, enabled: bool, url: Option<&WebhookUrl>) -> Option<DisabledReason> {
     current.filter(|config| !enabled && config.url.as_ref() == url).and_then(|config| config.disabled_reason)
 }

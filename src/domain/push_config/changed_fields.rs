@@ -1,4 +1,4 @@
-//! The fields that a change touches, for the history. Contains no values.
+//! Lists the fields that a change touches, for the history. Contains no values.
 
 use super::{Header, PushConfig, Setting};
 
@@ -9,7 +9,7 @@ pub(super) fn changed_fields(current: Option<&PushConfig>, next: &PushConfig, se
         match setting {
             Setting::Headers => {
                 let headers = changed_headers(current.map_or(&[], |config| &config.headers), &next.headers);
-                // No header differs: only their order changed, or both lists are empty.
+                // The headers are equal: only their order changed, or both lists are empty.
                 if headers.is_empty() && current.is_some() {
                     fields.push(setting.as_str().to_owned());
                 }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_named_one_by_one() {
+    fn names_each_changed_header() {
         let (a, b, c) = (header("X-A", "1"), header("X-B", "1"), header("X-C", "1"));
         let before = config(&[a.clone(), b.clone()]);
         let fields = |next: &PushConfig| changed_fields(Some(&before), next, &[Setting::Url, Setting::Headers]);

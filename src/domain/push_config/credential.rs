@@ -1,8 +1,8 @@
-//! Detects headers that look like credentials by name and value, to warn if one is not marked as secret.
+//! Detects headers whose name or value looks like a credential, to warn if a header is not marked as secret.
 
 use super::Header;
 
-/// Words in names whose values are usually credentials, such as `X-Api-Key`.
+/// Words in header names whose values are usually credentials, such as `X-Api-Key`.
 const CREDENTIAL_WORDS: [&str; 14] = [
     "apikey",
     "auth",
@@ -19,11 +19,11 @@ const CREDENTIAL_WORDS: [&str; 14] = [
     "signature",
     "token",
 ];
-/// The start of a value that is a credential (RFC 9110, section 11.4).
+/// Prefixes of header values that are credentials: authentication schemes (RFC 9110, section 11.4).
 const CREDENTIAL_SCHEMES: [&str; 3] = ["basic ", "bearer ", "digest "];
 
 impl Header {
-    /// True if a plain header has the name or the value of a credential: a guess, for a warning.
+    /// True if a plain header looks like a credential by its name or value. A guess, used for a warning.
     pub fn shows_credential(&self) -> bool {
         if self.value.is_secret() {
             return false;
@@ -46,7 +46,7 @@ mod tests {
     use crate::domain::secret_text::SecretText;
 
     #[test]
-    fn a_plain_header_may_look_like_a_credential() {
+    fn detects_plain_headers_that_look_like_credentials() {
         let header = |name: &str, value: &str| Header {
             name: HeaderName::parse(name).unwrap(),
             value: HeaderValue::Plain(SecretText::new(value)),

@@ -9,7 +9,7 @@ const MAX_NAME_BYTES: usize = 128;
 /// Longest header value, in bytes.
 const MAX_VALUE_BYTES: usize = 4_096;
 
-/// Names that frame or route the message, or that the service sets.
+/// Header names that frame or route the message, or that the service sets.
 const FORBIDDEN: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -29,15 +29,15 @@ const FORBIDDEN: [&str; 14] = [
 
 const FORBIDDEN_PREFIXES: [&str; 5] = ["content-", "proxy-", "webhook-", "x-flametree-", "x-forwarded-"];
 
-/// Metadata services of clouds trust a request with these headers and return credentials: Google and Oracle (`metadata-flavor`,
-/// its older form, `metadata`), Azure (`metadata`), Amazon and Alibaba (session tokens), Akamai.
+/// Cloud metadata services return credentials to requests with these headers: Google and Oracle (`metadata-flavor` and the
+/// older `x-google-metadata-request`), Azure (`metadata`), Amazon and Alibaba (session tokens), Akamai.
 const METADATA: [&str; 4] = ["metadata", "metadata-flavor", "x-google-metadata-request", "x-metadata-token"];
 const METADATA_PREFIXES: [&str; 3] = ["metadata-token", "x-aliyun-ecs-metadata-token", "x-aws-ec2-metadata-token"];
 
-/// Names whose values are always credentials.
+/// Names of headers whose values are always credentials.
 const ALWAYS_SECRET: [&str; 2] = ["authorization", "cookie"];
 
-/// Why a header name is invalid. Does not quote it, because users may type a value into the wrong field.
+/// Why a header name is invalid. The message does not quote the name, because users may type a value into the wrong field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderNameError {
     #[error("must not be empty")]
@@ -78,7 +78,7 @@ impl HeaderName {
         Ok(Self(text))
     }
 
-    /// For a name from the database, checked when it was stored.
+    /// Wraps a header name from the database, which was checked before it was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -87,13 +87,13 @@ impl HeaderName {
         &self.0
     }
 
-    /// True if the value is a credential and is never shown.
+    /// True if the header's value is always a credential, so that it is never shown.
     pub fn is_always_secret(&self) -> bool {
         ALWAYS_SECRET.iter().any(|name| self.0.eq_ignore_ascii_case(name))
     }
 }
 
-/// Names are case-insensitive (RFC 9110, section 5.1).
+/// Compares names case-insensitively (RFC 9110, section 5.1).
 impl PartialEq for HeaderName {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -112,15 +112,15 @@ fn is_listed(name: &str, names: &[&str], prefixes: &[&str]) -> bool {
     names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// `tchar` of RFC 9110, section 5.6.2.
+/// True for a `tchar` of RFC 9110, section 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Why a header value is invalid. Does not quote it.
+/// Why a header value is invalid. The message does not quote the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderValueError {
-    /// Otherwise an empty form field would erase a stored secret.
+    /// Otherwise, an empty form field would erase a stored secret.
     #[error("must not be empty")]
     Empty,
     #[error("must be at most {MAX_VALUE_BYTES} bytes")]
@@ -131,7 +131,7 @@ pub enum HeaderValueError {
     OuterWhiteSpace,
 }
 
-/// Checks a value: visible ASCII, spaces and tabs inside.
+/// Checks a header value: visible ASCII characters, with spaces and tabs only between them.
 pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> {
     let text = SecretText::new(text);
     let value = text.expose();
@@ -150,12 +150,12 @@ pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> 
     Ok(text)
 }
 
-/// A value and its visibility. Both kinds are sealed in the database, and hidden from `Debug`.
+/// A header value and its visibility. Every value is sealed in the database and hidden from `Debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
-    /// Shown to those who may read the config.
+    /// Every user who may read the config sees the value.
     Plain(SecretText),
-    /// Never shown, not even to the user who entered it.
+    /// No user sees the value, not even the user who entered it.
     Secret(SecretText),
 }
 
@@ -167,7 +167,7 @@ impl HeaderValue {
         }
     }
 
-    /// The value for sealing and sending.
+    /// The value, to seal it or to send it.
     pub fn text(&self) -> &SecretText {
         match self {
             Self::Plain(text) | Self::Secret(text) => text,
@@ -182,7 +182,7 @@ pub struct Header {
     pub value: HeaderValue,
 }
 
-/// Compares the case of names too: a new spelling is a change, although it is the same header.
+/// Compares the case of names too: a name in another case is the same header, but a change of the config.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
         self.name.as_str() == other.name.as_str() && self.value == other.value

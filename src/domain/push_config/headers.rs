@@ -1,4 +1,4 @@
-//! Parses the headers of a draft against the stored ones, whose secrets may stay.
+//! Parses the headers of a draft. Secrets that the draft does not contain are taken from the stored headers.
 
 use serde_json::Value;
 
@@ -14,15 +14,15 @@ pub(super) struct Stored<'a> {
     pub keeping: Keeping,
 }
 
-/// Whether stored values may stay without being entered again.
+/// Whether a draft may keep stored values without entering them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeping {
     Allowed,
-    /// The URL has a new origin: the editor may not know the secrets, and must not send them there.
+    /// The URL has a new origin. The editor may not know the secrets, so the editor must not send them there.
     RefusedForNewOrigin,
 }
 
-/// Parses all headers of a draft. The faults are below `/headers`.
+/// Parses all headers of a draft. The faults have pointers below `/headers`.
 pub(super) fn read(items: Vec<Value>, stored: &Stored<'_>) -> (Vec<Header>, Vec<Fault>) {
     let mut faults = Vec::new();
     if items.len() > MAX_HEADERS {
@@ -59,9 +59,9 @@ fn name(fields: &mut Fields, earlier: &[HeaderName]) -> Option<HeaderName> {
     Some(name)
 }
 
-/// The next value of the header. Parses its fields even if the name is faulty, to report all faults.
+/// Parses the new value of a header. Parses the fields even if the name is faulty, to report all faults.
 fn value(fields: &mut Fields, name: Option<&HeaderName>, stored: &Stored<'_>) -> Option<HeaderValue> {
-    // Read-only: responses contain it, and clients may send it back.
+    // `value_set` is read-only: responses contain it, and clients may send it back.
     let _: Option<Value> = fields.take("value_set");
     let secret = fields.boolean("secret");
     let given = given_value(fields);
@@ -101,7 +101,7 @@ fn given_value(fields: &mut Fields) -> Given {
     }
 }
 
-/// The stored value of a header that was sent without a value.
+/// The stored value of a header that the draft contains without a value.
 fn kept_value(fields: &mut Fields, before: Option<&Header>, secret: bool, keeping: Keeping) -> Option<SecretText> {
     let Some(before) = before else { return fields.fault("value", FaultCode::Required, "is required") };
     if !secret {

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-/// One change. It contains only the names of changed fields.
+/// One change of a push config. It contains only the names of changed fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfigChange {
     pub changed_at: DateTime<Utc>,
     pub action: ChangeAction,
-    /// The actor; `None`: the service.
+    /// The actor who made the change; `None` if the service made it.
     pub actor: Option<String>,
     pub fields: Vec<String>,
 }
@@ -15,12 +15,12 @@ pub struct PushConfigChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeAction {
-    /// Created, or created again after a removal.
+    /// The config was created, or created again after a removal.
     Created,
     Changed,
     Deleted,
     SigningSecretRotated,
-    /// By the service, because the endpoint responded that it is gone.
+    /// The service disabled the config, because the endpoint responded that it is gone.
     Disabled,
 }
 
@@ -28,7 +28,7 @@ impl ChangeAction {
     pub const ALL: [Self; 5] =
         [Self::Created, Self::Changed, Self::Deleted, Self::SigningSecretRotated, Self::Disabled];
 
-    /// The name in the API and in the database.
+    /// The action's name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// The algorithm of section 2. The JSON reader bounds its depth (128).
+/// The algorithm of section 2. The JSON reader bounds the recursion: a value has at most 128 levels.
 pub(super) fn merge(target: Value, patch: Value) -> Value {
     let patch = match patch {
         Value::Object(patch) => patch,
@@ -29,7 +29,7 @@ mod tests {
 
     use super::*;
 
-    /// Appendix A of the RFC.
+    /// The examples of appendix A.
     #[test]
     fn matches_the_examples_of_the_rfc() {
         let table = [

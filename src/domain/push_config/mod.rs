@@ -1,7 +1,7 @@
-//! The push config: where an agent's events go, which events, and with which headers.
+//! The push config: where the service sends an agent's events, which events it sends, and with which headers.
 //!
-//! Only valid configs exist as values. [`apply`] is the only way from a request to a config; [`readable`] defines which parts are
-//! visible. Storage and the check of the host's addresses are elsewhere.
+//! A `PushConfig` is always valid. [`apply`] is the only function that turns a request into a config; [`readable`] defines
+//! which parts are visible. Other modules store configs and check the addresses of hosts.
 
 mod apply;
 mod changed_fields;
@@ -31,20 +31,20 @@ pub const MAX_HEADERS: usize = 20;
 /// Allowed deadlines of an attempt, in milliseconds.
 pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=10_000;
 
-/// An agent's settings for webhooks. An enabled one has a URL and at least one event.
+/// An agent's settings for webhooks. An enabled config has a URL and at least one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     pub enabled: bool,
-    /// Why the service disabled the config; `None` while it is enabled, or if a user paused it.
+    /// Why the service disabled the config; `None` if the config is enabled, or if a user paused it.
     pub disabled_reason: Option<DisabledReason>,
     pub url: Option<WebhookUrl>,
-    /// The deadline of an attempt; `None`: the deployment's default.
+    /// The deadline of an attempt; `None` means the deployment's default.
     pub timeout: Option<Duration>,
     /// True if messages are signed.
     pub signing: bool,
-    /// Names are unique regardless of case; in the order of the request.
+    /// In the order of the request. Names are unique regardless of case.
     pub headers: Vec<Header>,
-    /// Without duplicates, in the order of the request.
+    /// In the order of the request, without duplicates.
     pub events: Vec<WebhookEvent>,
 }
 
@@ -59,7 +59,7 @@ pub enum DisabledReason {
 impl DisabledReason {
     pub const ALL: [Self; 1] = [Self::Gone];
 
-    /// The name in the API and in the database.
+    /// The reason's name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gone => "gone",

@@ -5,12 +5,12 @@ use serde::Serialize;
 use super::{DisabledReason, Header, HeaderValue, PushConfig};
 use crate::domain::endpoint::WebhookEvent;
 
-/// A push config as returned to clients, and the target of merge patches. May be sent back whole as a replacement.
+/// A push config as responses show it, and the target of merge patches. Clients may send it back as a replacement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadablePushConfig {
     pub enabled: bool,
     pub url: Option<String>,
-    /// `None`: the deployment's default.
+    /// The deadline of an attempt; `None` means the deployment's default.
     pub timeout_ms: Option<u64>,
     pub signing: bool,
     pub headers: Vec<ReadableHeader>,
@@ -18,14 +18,14 @@ pub struct ReadablePushConfig {
     pub disabled_reason: Option<DisabledReason>,
 }
 
-/// A header as returned to clients.
+/// A header as responses show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadableHeader {
     pub name: String,
     pub secret: bool,
-    /// `None` for a secret header.
+    /// The header's value; `None` for a secret header.
     pub value: Option<String>,
-    /// True if there is a value, shown or not.
+    /// True if the header has a value, even if the value is not shown.
     pub value_set: bool,
 }
 

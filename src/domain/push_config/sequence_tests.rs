@@ -1,4 +1,4 @@
-//! Random sequences of changes, compared with a model of the stored values that implements the rules a second time.
+//! Applies random sequences of changes, and compares the stored values with a model that implements the rules a second time.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ const URLS: [Option<&str>; 4] =
     [None, Some("https://a.example/"), Some("https://a.example/other"), Some("https://b.example/")];
 const NAMES: [&str; 4] = ["Authorization", "X-Key", "X-Other", "x-kEY-2"];
 
-/// One header of a draft: name, `secret`, and the value if one is given.
+/// One header of a draft: the index of its name, its `secret` flag, and its value if the draft has one.
 type DraftHeader = (usize, Option<bool>, Option<u16>);
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The form of a value in a body; nothing else in a config has this form.
+/// The text of a header value. It starts with "hunter", so that tests find it in any output.
 fn entered(number: u16) -> String {
     format!("hunter-{number:04}")
 }
@@ -77,7 +77,7 @@ impl Model {
         Some(Self { url, headers })
     }
 
-    /// The headers that a client sends back without changes.
+    /// The headers that a client reads and sends back unchanged.
     fn read_back(&self) -> Vec<(usize, bool, Option<String>)> {
         self.headers.iter().map(|(name, (value, secret))| (*name, *secret, (!secret).then(|| value.clone()))).collect()
     }

@@ -1,4 +1,4 @@
-//! Tables of drafts and stored configs that test each rule.
+//! Tests each rule with tables of drafts and stored configs.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn patched(current: &PushConfig, patch: Value) -> Result<PushConfig, Vec<Fault>>
     apply(Some(current), Draft::MergePatch(patch), RULES).map(|change| change.config)
 }
 
-/// Pointers and codes of the faults, sorted.
+/// The pointers and codes of the faults, sorted.
 fn places(result: Result<PushConfig, Vec<Fault>>) -> Vec<(String, FaultCode)> {
     let mut places: Vec<_> = result.unwrap_err().into_iter().map(|fault| (fault.pointer, fault.code)).collect();
     places.sort_by(|a, b| a.0.cmp(&b.0));
@@ -43,7 +43,7 @@ fn full() -> PushConfig {
 }
 
 #[test]
-fn a_config_reads_back_except_its_secrets() {
+fn reading_a_config_returns_everything_except_secrets() {
     let mut expected = full_body();
     expected["headers"] = json!([
         {"name": "Authorization", "secret": true, "value": null, "value_set": true},
@@ -54,14 +54,14 @@ fn a_config_reads_back_except_its_secrets() {
 }
 
 #[test]
-fn sending_a_read_config_back_changes_nothing() {
+fn sending_back_a_config_that_was_read_changes_nothing() {
     let read = json!(ReadablePushConfig::from(&full()));
     let change = apply(Some(&full()), Draft::Replacement(read), RULES).unwrap();
     assert_eq!((change.config, change.settings), (full(), vec![]));
 }
 
 #[test]
-fn an_empty_body_is_a_paused_config_of_defaults() {
+fn an_empty_body_creates_a_paused_config_with_defaults() {
     let config = replaced(Some(&full()), json!({})).unwrap();
     assert_eq!(
         json!(ReadablePushConfig::from(&config)),
@@ -71,7 +71,7 @@ fn an_empty_body_is_a_paused_config_of_defaults() {
 }
 
 #[test]
-fn every_fault_of_a_body_is_reported_at_once() {
+fn reports_every_fault_of_a_body_at_once() {
     let body = json!({
         "enabled": "yes", "url": "ftp://example.com", "timeout_ms": 999, "signing": 1, "colour": "red",
         "events": ["user_message", "session_resolved", "user_message", 7],
@@ -108,7 +108,7 @@ fn every_fault_of_a_body_is_reported_at_once() {
 }
 
 #[test]
-fn single_rules_of_a_body() {
+fn reports_the_fault_of_each_broken_rule() {
     let headers =
         |count: usize| (0..count).map(|n| json!({"name": format!("X-{n}"), "value": "a"})).collect::<Vec<_>>();
     let table = [
@@ -149,7 +149,7 @@ fn credentials_are_always_secret() {
 }
 
 #[test]
-fn a_secret_without_value_is_kept_in_any_case_of_its_name() {
+fn a_secret_without_a_value_is_kept_even_if_the_case_of_its_name_changes() {
     let body = json!({"url": "https://example.com/other", "headers": [{"name": "AUTHORIZATION", "secret": true}]});
     let config = replaced(Some(&full()), body).unwrap();
     assert_eq!(value_of(&config, "authorization"), "Bearer x");
@@ -196,7 +196,7 @@ fn a_secret_becomes_readable_only_with_a_new_value() {
 }
 
 #[test]
-fn a_plain_header_becomes_secret_with_the_value_it_has() {
+fn a_plain_header_can_become_secret_and_keeps_its_value() {
     let headers = json!([{"name": "X-Env", "secret": true}]);
     let config = patched(&full(), json!({"headers": headers})).unwrap();
     assert!(config.headers[0].value.is_secret());
@@ -204,7 +204,7 @@ fn a_plain_header_becomes_secret_with_the_value_it_has() {
 }
 
 #[test]
-fn a_patch_changes_what_it_names() {
+fn a_patch_changes_only_the_fields_that_it_contains() {
     let change = apply(Some(&full()), Draft::MergePatch(json!({"enabled": false, "timeout_ms": null})), RULES).unwrap();
     assert_eq!(change.settings, [Setting::Enabled, Setting::TimeoutMs]);
     assert_eq!(change.config, PushConfig { enabled: false, timeout: None, ..full() });

@@ -1,9 +1,9 @@
 // The service's HTTP API, called as the signed-in user.
 
-/** An error response, or no response. */
+/** An error response, or a request without a response. */
 export class Problem extends Error {
   /**
-   * @param {number} status 0: no response
+   * @param {number} status 0 means no response
    * @param {{code?: string, title?: string, detail?: string, errors?: Array<{pointer: string, code: string, message: string}>}} document
    * @param {number | null} retryAfter in seconds
    */

@@ -42,7 +42,7 @@ const UNSAVED = {
   yes: 'Leave without saving',
 };
 
-/** Shows the sign-in page; signing in leads to the requested address. */
+/** Shows the sign-in page. After signing in, the user sees the requested address. */
 function signedOut(reason = '') {
   document.title = 'Sign in · Flametree';
   fill(place, signInPage({ reason, signIn: async (token) => signedIn(await open(token)) }).element);
@@ -102,7 +102,7 @@ function signedIn(session) {
   async function signOut() {
     if (!(await router.go('/portal/'))) return;
     stop();
-    // First, so that a user who leaves the page during the rest is signed out, too.
+    // The token is removed first, so that a user who closes the page during the next steps is signed out, too.
     forget();
     fill(place, h('p', { class: 'state muted', role: 'status' }, 'Signing out…'));
     await notifying.signOut();
@@ -144,7 +144,7 @@ async function begin() {
 }
 
 onOtherTab(() => {
-  // The user has changed or signed out in another tab, so this page must not stay.
+  // The user has changed or signed out in another tab, so this page must not stay open.
   if (storedToken() !== running?.token) location.reload();
 });
 

@@ -1,4 +1,4 @@
-// Builds elements. Inserts text only as text nodes, so external text is never parsed as HTML.
+// Builds elements. Inserts text only as text nodes, so text from users and services is never parsed as HTML.
 
 const SVG = 'http://www.w3.org/2000/svg';
 const AS_PROPERTY = new Set(['value', 'checked', 'disabled', 'readOnly', 'hidden', 'required']);
@@ -36,7 +36,7 @@ function kept(children) {
     .map((child) => (child instanceof Node ? child : String(child)));
 }
 
-/** Outlines on a 20-unit grid, 1.5 wide. */
+/** The outlines of icons, on a grid of 20 units, with lines that are 1.5 units wide. */
 const ICONS = {
   people:
     'M7.5 9.5a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM2 16.5c.4-3 2.5-4.5 5.5-4.5s5.1 1.5 5.5 4.5M13 4a2.7 2.7 0 0 1 0 5.2M15 12.3c1.7.6 2.7 2 3 4.2',
@@ -57,7 +57,7 @@ const ICONS = {
   laptop: 'M4.5 4.5h11v8h-11zM2 15.5h16',
 };
 
-/** An icon, hidden from screen readers: adjacent text or the button's label has its meaning. */
+/** An icon. It is hidden from screen readers, because adjacent text or the button's label has the same meaning. */
 export function icon(name, size = 20) {
   const svg = document.createElementNS(SVG, 'svg');
   const drawing = {
@@ -83,7 +83,7 @@ export function brandMark(size = 28) {
   return h('img', { src: '/portal/icon.svg', alt: '', width: size, height: size });
 }
 
-/** Shows an error next to its cause. */
+/** Shows an error next to the control that caused it. */
 export function fillError(place, message) {
   return message ? fill(place, icon('alert', 16), h('span', {}, message)) : fill(place);
 }
@@ -97,7 +97,7 @@ export function freshId(prefix) {
 }
 
 /**
- * A labelled control with places for help and for an error.
+ * A control with a label, a help text and room for an error message.
  * @template {HTMLElement} Control
  * @param {string} label
  * @param {Control} control

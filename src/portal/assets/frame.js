@@ -66,7 +66,7 @@ export class Frame {
     );
   }
 
-  /** Does not navigate, because the router treats every address as a page. */
+  /** Moves the focus without navigating, because the router treats every address as a page. */
   #skip(event) {
     event.preventDefault();
     this.#content.focus();
@@ -84,14 +84,14 @@ export class Frame {
     fill(this.#content, page.element);
     const named = read(address).page;
     const parent = { agent: 'agents', session: 'human-agents' }[named] ?? named;
-    // An address without a page shows the first page of the role.
+    // An address that names no page shows the first page of the role.
     const current = parent || this.#items.find(({ page: name }) => name !== 'profile')?.page;
     for (const { page: name, link } of this.#items) {
       if (name === current) link.setAttribute('aria-current', 'page');
       else link.removeAttribute('aria-current');
     }
     scrollTo(0, 0);
-    // Moves a screen reader to the new page's heading; on the first page the browser does this.
+    // Moves a screen reader to the new page's heading. For the first page, the browser does this.
     if (this.#shown) this.#content.querySelector('h1')?.focus();
     this.#shown = page;
   }

@@ -4,7 +4,7 @@
 //   const client = new NotificationsClient({ token: () => session.token });
 //   await client.start();
 //
-// See docs/client-module.md. No dependencies, no build step.
+// See docs/client-module.md. This module has no dependencies and no build step.
 
 import { Api } from './notifications/api.js';
 import { FaviconDot } from './notifications/favicon.js';
@@ -52,15 +52,15 @@ export class NotificationsClient {
     this.#api = new Api(this.#options.api, options.token);
   }
 
-  /** Why notifications are not enabled although they should be; null: no error. */
+  /** The error because of which notifications are not enabled; null without an error. */
   get fault() {
     return this.#fault;
   }
 
   /**
-   * Call once on each page load when a user is signed in. If notifications are allowed, registers this browser again, with a new
-   * subscription if the deployment's key has changed. Browsers that are never registered again are removed. Never throws because
-   * of notifications: the error is in `fault`.
+   * Call it once on each page load when a user is signed in. If notifications are allowed, it registers this browser again,
+   * with a new subscription if the deployment's key has changed. The service removes browsers that are not registered again.
+   * The method never throws because of notifications: it sets `fault`.
    * @returns {Promise<NotificationState>}
    */
   async start() {
@@ -84,7 +84,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Returns the state without changing anything; also for roles that may not subscribe. @returns {Promise<NotificationState>}
+   * Returns the state without changing it, also for roles that may not subscribe. @returns {Promise<NotificationState>}
    */
   async permissionState() {
     if (this.#state !== undefined) return this.#state;
@@ -97,7 +97,7 @@ export class NotificationsClient {
 
   /**
    * Asks for the permission, subscribes and registers. Call it in a click handler before any `await`, because browsers ask only
-   * then. Throws a `NotificationsError` whose message can be shown.
+   * after a click. Throws a `NotificationsError` with a message for the user.
    */
   async enable() {
     if (!isSupported()) throw whyUnsupported();
@@ -121,8 +121,9 @@ export class NotificationsClient {
   }
 
   /**
-   * Turns notifications off in this browser until `enable()`: ends the subscription and removes it from the API. Returns which of
-   * the two succeeded. A subscription that was not removed is removed when the next message to it fails.
+   * Turns notifications off in this browser until `enable()` is called: ends the subscription and removes it from the API.
+   * Returns which of these two steps succeeded. If the API still has the subscription, it removes it when the next message to
+   * it fails.
    */
   async disable() {
     await remember({ isOff: true });
@@ -132,8 +133,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it before dropping the token. Does the same as `disable()`, but the next user who signs in gets notifications again.
-   * Closes shown notifications and stops watching. Takes at most five seconds and never throws.
+   * Call it before dropping the token. Works like `disable()`, but the next user who signs in gets notifications again. Also
+   * closes shown notifications and stops watching. Takes at most five seconds and never throws.
    */
   signOut() {
     this.stop();
@@ -141,15 +142,15 @@ export class NotificationsClient {
   }
 
   /**
-   * Replaces `start()` for users who may not subscribe: ends a subscription that another user left in this browser by not signing
-   * out. @returns {Promise<NotificationState>}
+   * Call it instead of `start()` for users who may not subscribe. It ends a subscription of an earlier user who did not sign
+   * out in this browser. @returns {Promise<NotificationState>}
    */
   async release() {
     await this.#leave(null);
     return await this.permissionState().catch((error) => this.#failed(error));
   }
 
-  /** Stops watching and listening, and removes the dot; keeps the subscription. */
+  /** Stops watching and listening, and removes the dot. Keeps the subscription. */
   stop() {
     this.#ended.abort();
     this.#ended = new AbortController();
@@ -160,7 +161,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports each new state, including changes in the browser's site settings. Returns a function that stops it.
+   * Reports each new state, including changes in the browser's site settings. Returns a function that stops the reports.
    * @param {(state: NotificationState) => void} listener
    */
   onStateChange(listener) {
@@ -169,7 +170,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports each click on a notification while this page is open. Show the requested session. Returns a function that stops it.
+   * Reports each click on a notification, so that the page can show the session. Returns a function that stops the reports.
    * @param {(opening: Opening) => void} listener
    */
   onOpen(listener) {
@@ -179,11 +180,11 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports the number of active conversations now and after each change; for roles with the operator workspace. All tabs of a
-   * user share one connection. Also updates the dot and the app's badge, and closes notifications of resolved conversations.
+   * Reports the number of active conversations now and after each change, for roles with the operator workspace. A user's tabs
+   * share one connection. Also updates the dot and the app's badge, and closes notifications of resolved conversations.
    * @param {(count: number) => void} onCount
    * @param {{onConversations?: (conversations: Conversation[]) => void, onConnection?: (isConnected: boolean) => void}} [more]
-   * @returns {() => void} stops it
+   * @returns {() => void} stops the reports
    */
   watchWorkspace(onCount, { onConversations, onConnection } = {}) {
     const closer = new ResolvedCloser(() => this.#registered());
@@ -208,8 +209,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Shows a red dot on the page's icon while another tab is in front and at least one conversation is active. Returns a function
-   * that stops it.
+   * Shows a red dot on the page's icon while another tab is in front and at least one conversation is active. Returns a
+   * function that removes the dot.
    */
   faviconDot() {
     this.#dot ??= new FaviconDot(document);
@@ -221,7 +222,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Call when the user opens the session: closes its notifications.
+   * Call it when the user opens a session. It closes the notifications of the session.
    * @param {string} sessionId
    */
   async sessionOpened(sessionId) {
@@ -239,7 +240,7 @@ export class NotificationsClient {
       void registered.then(() => this.#set('enabled'), (error) => this.#failed(error));
     const work = ensure(this.#api, registration, { key, label, limit, signal, onLate });
     this.#registering = Promise.allSettled([this.#registering, work]);
-    // Shown notifications belong to the previous user.
+    // The shown notifications belong to the previous user of this browser.
     if (await work) await closeAll(registration);
   }
 
@@ -279,7 +280,7 @@ export class NotificationsClient {
 
   #permissionChanged() {
     if (this.#state === undefined || this.#state === 'not_configured') return;
-    // The user has allowed it in the site settings, which has the same effect as the button.
+    // The user has allowed notifications in the site settings, which has the same effect as the button.
     if (Notification.permission === 'granted') void this.start();
     else this.#set(stateOf(Notification.permission, false));
   }

@@ -1,10 +1,10 @@
-// Notifications for the pages: one state, one dialog, one count. Uses the client module.
+// Notifications for the portal's pages: the state, the dialog and the number of conversations. Uses the client module.
 
 import { fillError, h, icon } from './dom.js';
 import { NotificationsClient } from './notifications.js';
 import { toast } from './windows.js';
 
-/** After the user closes the dialog, it never returns in this browser. */
+/** After the user closes the dialog, it is never shown again in this browser. */
 const CLOSED = 'flametree.notifications-dialog-closed';
 export const SUBSCRIBED = 'Successfully subscribed to push notifications';
 
@@ -74,7 +74,7 @@ export class Notifying {
 
   #began(state) {
     this.#is(state);
-    // The Profile page shows the error; asking the user would not help.
+    // The Profile page shows the error. The dialog would not help.
     if (state === 'not_enabled' && this.fault === null && !wasClosed()) this.#invite();
   }
 
@@ -83,21 +83,21 @@ export class Notifying {
     for (const listener of this.#listeners) listener(state);
   }
 
-  /** Reports the state now and after each change; returns a function that stops it. */
+  /** Reports the state now and after each change. Returns a function that stops the reports. */
   onState(listener) {
     this.#listeners.add(listener);
     if (this.state !== null) listener(this.state);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Reports the workspace, if known, now and after each change. */
+  /** Reports the workspace now, if it is known, and after each change. */
   onWorkspace(listener) {
     this.#workspaceListeners.add(listener);
     listener(this.#workspace);
     return () => this.#workspaceListeners.delete(listener);
   }
 
-  /** Call it in a click handler. @throws {Error} with a message for the user */
+  /** Call this in a click handler. @throws {Error} with a message for the user */
   async enable() {
     await this.#client.enable();
   }
@@ -121,7 +121,7 @@ export class Notifying {
     this.#dialog?.remove();
   }
 
-  /** The dialog at sign-in. */
+  /** The dialog that asks users at sign-in to enable notifications. */
   #invite() {
     const error = h('p', { class: 'error', role: 'alert' });
     const allow = h('button', { class: 'button primary', type: 'button', autofocus: true }, 'Allow notifications');
@@ -162,7 +162,7 @@ export class Notifying {
       }
     });
     dialog.addEventListener('close', () => {
-      // The user may have allowed it in the meantime.
+      // The user may have allowed notifications in the meantime.
       if (this.state !== 'enabled') rememberClosed();
       dialog.remove();
     });
@@ -183,6 +183,6 @@ function rememberClosed() {
   try {
     localStorage.setItem(CLOSED, 'yes');
   } catch {
-    // A browser without storage asks again.
+    // In a browser without storage, the dialog is shown again.
   }
 }

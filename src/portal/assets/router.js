@@ -1,5 +1,5 @@
-// Maps addresses to pages and navigates between them. Addresses are queries of `/portal/`, so the URL of a notification,
-// `/portal/?session=...`, needs no special case.
+// Maps addresses to pages and navigates between them. An address is a query of `/portal/`, as in the URL of a notification,
+// `/portal/?session=...`.
 
 const ROOT = '/portal/';
 
@@ -17,7 +17,7 @@ export function agentAddress(id) {
   return `${ROOT}?agent=${encodeURIComponent(id)}`;
 }
 
-/** @returns {{page: string, id: string | null}} `page` is empty if the address names none */
+/** @returns {{page: string, id: string | null}} `page` is empty if the address names no page */
 export function read(location) {
   const query = new URL(location, document.baseURI).searchParams;
   if (query.has('session')) return { page: 'session', id: query.get('session') };
@@ -46,16 +46,16 @@ export class Router {
   }
 
   /**
-   * Guards the unsaved changes of the current page.
+   * Asks the user before navigation discards unsaved changes of the current page.
    * @param {() => boolean} isUnsaved
-   * @param {() => Promise<boolean>} mayLeave asks the user
+   * @param {() => Promise<boolean>} mayLeave asks the user whether to discard the changes
    */
   guard(isUnsaved, mayLeave) {
     this.#isUnsaved = isUnsaved;
     this.#mayLeave = mayLeave;
   }
 
-  /** Navigates to an address if the current page may be left; returns whether it did. */
+  /** Navigates to an address if the user agrees to leave the current page. Returns whether it did. */
   async go(address, { replace = false } = {}) {
     if (this.#isUnsaved() && !(await this.#agrees())) return false;
     this.#unguard();
@@ -71,7 +71,7 @@ export class Router {
       return;
     }
     if (this.#isUnsaved()) {
-      // The browser has already navigated: go back, then ask.
+      // The browser has already navigated, so go back and then ask.
       const distance = index - this.#index;
       this.#returning = true;
       history.go(-distance);
@@ -94,7 +94,7 @@ export class Router {
     this.go(url.href);
   }
 
-  /** Asks the user, with only one question at a time. */
+  /** Asks the user. Shows only one question at a time. */
   async #agrees() {
     if (this.#isAsking) return false;
     this.#isAsking = true;

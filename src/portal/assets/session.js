@@ -1,10 +1,11 @@
-// The user's session in this browser. The token is stored, so that a click on a notification opens the portal without a form.
+// The user's session in this browser. The token is stored, so that a click on a notification opens the portal without a
+// sign-in.
 
 import { Api } from './api.js';
 
 const TOKEN = 'flametree.token';
 
-/** The token of the signed-in user; null without one. */
+/** The token of the signed-in user; null if no user is signed in. */
 export function storedToken() {
   try {
     return localStorage.getItem(TOKEN);
@@ -17,7 +18,7 @@ export function store(token) {
   try {
     localStorage.setItem(TOKEN, token);
   } catch {
-    // A browser without storage: the user signs in on each page load.
+    // In a browser without storage, the user signs in on each page load.
   }
 }
 
@@ -25,7 +26,7 @@ export function forget() {
   try {
     localStorage.removeItem(TOKEN);
   } catch {
-    // Nothing was stored.
+    // In a browser without storage, there is no token to remove.
   }
 }
 
@@ -55,7 +56,7 @@ export class Session {
     return this.me.permissions.includes(permission);
   }
 
-  /** Only users have browsers, not API tokens. */
+  /** Only users have browsers; API tokens do not. */
   get isPerson() {
     return this.me.user_id !== null;
   }

@@ -1,7 +1,7 @@
-// The service worker: shows each push as one notification, opens the portal on a click, and renews the subscription.
+// The service worker. It shows each push as one notification, opens the portal on a click, and renews the subscription.
 //
-// The browser may start it at any time with no page open, so it keeps no state in memory. The page stores the API's URL, the
-// session path and the last registered subscription in the cache storage (notifications/memory.js).
+// The browser may start the service worker at any time, even with no page open, so it keeps no state in memory. The page stores
+// the API's URL, the session path and the last registered subscription in the cache storage (notifications/memory.js).
 
 /// <reference lib="webworker" />
 
@@ -29,12 +29,12 @@ async function remember(memory) {
   await (await caches.open(CACHE)).put(KEY, new Response(JSON.stringify(memory)));
 }
 
-// A new version takes over at once, because the page and the worker come from the same server.
+// A new version of the worker takes over at once, because the pages come from the same server and have the same version.
 worker.addEventListener('install', () => void worker.skipWaiting());
 worker.addEventListener('activate', (event) => event.waitUntil(worker.clients.claim()));
 
 /**
- * The message, or a generic one if the push is not readable.
+ * The message of a push, or a generic message if the push is not readable.
  * @param {PushMessageData | null} data
  */
 function read(data) {
@@ -42,13 +42,13 @@ function read(data) {
     const message = data?.json();
     if (typeof message?.body === 'string') return message;
   } catch {
-    // Not JSON.
+    // The data is not JSON.
   }
   return { body: UNREADABLE };
 }
 
 /**
- * A path on this origin; null for any other URL.
+ * The path of a URL on this origin; null for any other URL.
  * @param {unknown} url
  */
 function own(url) {
@@ -71,11 +71,12 @@ worker.addEventListener('push', (event) => {
     const path = session === null ? null : (await recall())?.sessionPath?.replace('{session_id}', encodeURIComponent(session));
     const tag = text(message.tag) ?? 'flametree';
     const sentAt = Date.parse(message.sent_at);
-    // Shows exactly one notification per push, even if the user sees the page: Safari ends subscriptions after silent pushes.
+    // Shows exactly one notification per push, even if the user sees the page, because Safari ends subscriptions after silent
+    // pushes.
     await worker.registration.showNotification(text(message.title) ?? TITLE, /** @type {NotificationOptions} */ ({
       body: message.body,
       tag,
-      // A session's next message replaces the previous one and alerts again.
+      // The next message of a session replaces the previous one and alerts the user again.
       renotify: true,
       icon: new URL('icons/notification.png', worker.location.href).href,
       timestamp: Number.isNaN(sentAt) ? Date.now() : sentAt,
@@ -97,15 +98,16 @@ worker.addEventListener('notificationclick', (event) => {
     try {
       await tab.focus();
     } catch {
-      // Some browsers do not let every click focus a tab; the tab shows the session anyway.
+      // Some browsers do not let every click focus a tab. The tab shows the session anyway.
     }
     tab.postMessage({ type: 'flametree-open', url: target, session_id: session ?? null });
   };
   event.waitUntil(open());
 });
 
-// The push service has dropped the subscription, perhaps with no page open and no valid token. The old subscription, which only
-// this browser and the API know, authenticates the new one. If this fails, the next page load registers.
+// The push service has dropped the subscription, perhaps with no page open and no valid token. The request is authenticated by
+// the old subscription, which only this browser and the API know. If the request fails, the next page load registers this
+// browser.
 worker.addEventListener('pushsubscriptionchange', (event) => {
   const change = /** @type {PushSubscriptionChangeEvent} */ (event);
   const renew = async () => {

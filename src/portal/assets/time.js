@@ -1,4 +1,4 @@
-// Relative times with the exact one on hover, kept current while the page is open.
+// Shows relative times, with the exact time on hover, and updates them while the page is open.
 
 import { h } from './dom.js';
 

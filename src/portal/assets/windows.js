@@ -1,10 +1,10 @@
-// Elements above a page: confirmations that disappear, and questions.
+// Elements above a page: confirmations that disappear, questions and windows.
 
 import { fill, h, icon } from './dom.js';
 
 const TOAST_MS = 6000;
 
-/** Confirms an action; screen readers announce it, because the live region always exists. */
+/** Confirms an action. Screen readers announce the confirmation, because the live region always exists. */
 export function toast(text) {
   const place = document.getElementById('toasts');
   const shown = h('div', { class: 'toast' }, icon('check'), h('span', {}, text));
@@ -31,7 +31,7 @@ export function closeWindows() {
 }
 
 /**
- * Asks a question and returns whether the user agreed. Esc and the first button mean no.
+ * Asks a question and returns whether the user agreed. Esc and the first button both decline.
  * @param {{title: string, text: string, no: string, yes: string}} words
  */
 export function ask({ title, text, no, yes }) {
@@ -73,7 +73,7 @@ export function ghosts(rows = 3) {
   );
 }
 
-/** Replaces an empty list: explains it, and suggests the next step. */
+/** Replaces an empty list with an explanation and a suggestion for the next step. */
 export function emptyState(symbol, title, text, ...actions) {
   return h(
     'div',

@@ -1,4 +1,4 @@
-// The API client of this module: adds the user's token, returns JSON, throws errors with the API's messages.
+// The API client of the client module. It adds the user's token, returns JSON, and throws errors with the API's messages.
 
 import { NotificationsError } from './state.js';
 
@@ -40,9 +40,9 @@ export class Api {
   }
 
   /**
-   * Returns the response, whatever its status. After a 401 it asks for the token again and repeats the request once.
+   * Returns the response with any status. After a 401, asks for the token again and repeats the request once.
    * @param {string} method
-   * @param {string} path below the base, without a leading slash
+   * @param {string} path relative to the base URL, without a leading slash
    * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [more]
    */
   async fetch(method, path, { body, headers = {}, signal } = {}) {

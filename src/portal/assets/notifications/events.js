@@ -9,7 +9,7 @@
  */
 
 /**
- * Reads until the end of the stream; throws if the connection fails.
+ * Reads events until the end of the stream. Throws if the connection fails.
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body
  * @param {{onEvent: (event: ServerEvent) => void, onRetry: (ms: number) => void, onBytes: () => void}} hear
  */

@@ -1,8 +1,8 @@
-// The red dot on the page's icon, shown while another tab is in front and conversations wait.
+// The red dot on the page's icon. It is shown while another tab is in front and conversations are active.
 
 const SIZE = 64;
 
-/** Replaces the page's icon with a dotted one until the user returns. */
+/** Replaces the page's icon with one that has a dot, until the user returns. */
 export class FaviconDot {
   #document;
   #count = 0;
@@ -18,7 +18,7 @@ export class FaviconDot {
     document.addEventListener('visibilitychange', this.#look);
   }
 
-  /** @param {number} count the active conversations */
+  /** @param {number} count the number of active conversations */
   show(count) {
     this.#count = count;
     void this.#update();
@@ -44,7 +44,7 @@ export class FaviconDot {
     dotted.type = 'image/png';
     dotted.dataset['dot'] = 'true';
     dotted.href = await drawn(this.#document, own?.href);
-    // The user may have returned while the icon was drawn.
+    // The user may have returned to the page while the icon was drawn.
     if (this.#dotted !== dotted) return;
     own?.remove();
     this.#document.head.append(dotted);
@@ -59,7 +59,7 @@ export class FaviconDot {
 }
 
 /**
- * The icon with a dot, or only the dot if the icon cannot be drawn.
+ * The icon with a dot. If the icon cannot be drawn, only the dot.
  * @param {Document} document
  * @param {string | undefined} icon
  */
@@ -74,7 +74,7 @@ async function drawn(document, icon) {
       await image.decode();
       context.drawImage(image, 0, 0, SIZE, SIZE);
     } catch {
-      // Without the icon, draw only the dot.
+      // If the icon cannot be loaded, draw only the dot.
     }
   }
   const radius = SIZE * 0.27;

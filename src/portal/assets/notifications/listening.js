@@ -4,7 +4,7 @@
 
 /**
  * Reports each click on a notification.
- * @param {AbortSignal} signal stops it
+ * @param {AbortSignal} signal stops the reports
  * @param {(opening: Opening) => void} onOpening
  */
 export function hearOpenings(signal, onOpening) {
@@ -17,7 +17,7 @@ export function hearOpenings(signal, onOpening) {
 
 /**
  * Reports changes of the permission, in browsers that support it.
- * @param {AbortSignal} signal stops it
+ * @param {AbortSignal} signal stops the reports
  * @param {() => void} onChange
  */
 export function hearPermission(signal, onChange) {

@@ -1,5 +1,5 @@
-// Settings that the page stores for the service worker, in the origin's cache storage. Contains only what any script of this
-// origin can already get from the browser, never a token.
+// Settings that the page stores for the service worker, in the origin's cache storage. Never contains a token, only data that
+// any script of this origin can get from the browser.
 
 const CACHE = 'flametree-notify';
 const KEY = '/.flametree-notify/subscription';
@@ -7,11 +7,11 @@ const KEY = '/.flametree-notify/subscription';
 /**
  * @typedef {object} Memory
  * @property {string} api the API's base URL
- * @property {PushSubscriptionJSON | null} subscription as it was last registered
- * @property {string | null} id its id in the API
- * @property {string | null} publicKey it was created with
- * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null: the path in messages
- * @property {boolean} isOff notifications were turned off here by `disable()`
+ * @property {PushSubscriptionJSON | null} subscription the subscription that was last registered
+ * @property {string | null} id the subscription's id in the API
+ * @property {string | null} publicKey the key that the subscription was created with
+ * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null: use the path in messages
+ * @property {boolean} isOff true if `disable()` has turned off notifications in this browser
  */
 
 /** @returns {Promise<Memory | null>} */
@@ -25,7 +25,7 @@ export async function recall() {
 }
 
 /**
- * Updates the given fields. Without storage nothing is stored, and the next page load registers again.
+ * Updates the given fields. In a browser without storage it does nothing, and the next page load registers again.
  * @param {Partial<Memory>} change
  */
 export async function remember(change) {

@@ -4,16 +4,16 @@
  * @typedef {object} Options
  * @property {() => string | Promise<string>} token returns the user's bearer token; called before each request
  * @property {string} [api] the API's base URL with a trailing slash; default: the parent of this module's folder
- * @property {string} [worker] the service worker's URL; default: `sw.js` beside this module
- * @property {string} [scope] the pages that the service worker controls; default: its folder
- * @property {string} [sessionPath] the path that a click on a notification opens, with `{session_id}`, on this origin; default:
- * the reference portal
- * @property {string} [label] the name of this browser in the user's list
- * @property {number} [subscribeLimit] timeout of the browser's push service in ms; default: 15,000
+ * @property {string} [worker] the service worker's URL; default: `sw.js` in this module's folder
+ * @property {string} [scope] the pages that the service worker controls; default: those in the worker's folder
+ * @property {string} [sessionPath] the path on this origin that a click on a notification opens, with `{session_id}`; default:
+ * the path of a session in the reference portal
+ * @property {string} [label] the name of this browser in the user's list of browsers
+ * @property {number} [subscribeLimit] how long to wait for the browser's push service, in ms; default: 15,000
  */
 
 /**
- * Adds defaults to the options.
+ * Adds the default of each option that is not set.
  * @param {Options} options
  * @param {string} module the client module's URL
  */
@@ -29,7 +29,7 @@ export function completed(options, module) {
   };
 }
 
-/** The default name of this browser. */
+/** The default name of this browser, from its user agent. */
 function browserName() {
   const agent = navigator.userAgent;
   const names = [[/Edg\//, 'Edge'], [/OPR\//, 'Opera'], [/Firefox\//, 'Firefox'], [/Chrome\//, 'Chrome'], [/Safari\//, 'Safari']];

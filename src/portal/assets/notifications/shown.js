@@ -1,13 +1,13 @@
 // Closes shown notifications that are no longer relevant.
 //
-// Chromium drops a notification if a page queries it between its storage and its display. A change of the workspace often sends
-// one at once, so this module waits a few seconds before it queries.
+// Chromium drops a notification if a page queries the notifications after it was stored and before it is displayed. A change of
+// the workspace often sends a notification at once, so this module waits a few seconds before it queries.
 
 /** @typedef {import('./workspace.js').WorkspaceView} WorkspaceView */
 
-/** How long after a change its notifications are certainly shown. */
+/** Time after a change of the workspace until its notifications are certainly shown, in ms. */
 const PUSHED_WITHIN = 3_000;
-/** Under constant changes, the latest one is handled after this time. */
+/** If changes never pause, notifications are closed after this time, in ms. */
 const LONGEST_WAIT = 15_000;
 
 /** @param {ServiceWorkerRegistration | undefined} registration */
@@ -16,7 +16,7 @@ export async function closeAll(registration) {
 }
 
 /**
- * Closes the notifications of a session; their tag is the session's id.
+ * Closes the notifications of a session. Their tag is the session's id.
  * @param {ServiceWorkerRegistration | undefined} registration
  * @param {string} sessionId
  */
@@ -49,8 +49,8 @@ export class ResolvedCloser {
   }
 
   /**
-   * A later notification may belong to a session that is not in the view yet. A view lists only the latest sessions, so a session
-   * missing from an incomplete list may still be active.
+   * Keeps notifications that are newer than the view, because the view may not contain their sessions yet. Closes nothing if
+   * the view does not list all sessions, because a missing session may still be active.
    */
   async #close() {
     const view = this.#view;
@@ -66,7 +66,7 @@ export class ResolvedCloser {
 }
 
 /**
- * Whether any are shown, after a few seconds.
+ * Returns whether any notifications are shown, after a few seconds.
  * @param {ServiceWorkerRegistration | undefined} registration
  */
 export async function hasShown(registration) {
@@ -75,7 +75,7 @@ export async function hasShown(registration) {
 }
 
 /**
- * Sets the badge on the icon of an installed app; other pages do not support it or refuse it.
+ * Sets the badge on the icon of an installed app. In other pages, browsers do not support the badge or refuse it.
  * @param {number} count
  */
 export function showAppBadge(count) {

@@ -1,16 +1,16 @@
 // The states of notifications in a browser, and errors with messages for the user.
 
 /**
- * `unsupported`: not possible in this browser. `not_configured`: this deployment has no browser push; show nothing.
- * `not_enabled`: a click can enable them. `enabled`: this browser is registered for the signed-in user. `blocked`: only the
- * browser's site settings can change that.
+ * `unsupported`: this browser does not support notifications. `not_configured`: this deployment has no browser push, so show
+ * nothing. `not_enabled`: a click can enable notifications. `enabled`: this browser is registered for the signed-in user.
+ * `blocked`: the browser blocks notifications, and only its site settings can change that.
  * @typedef {'unsupported' | 'not_configured' | 'not_enabled' | 'enabled' | 'blocked'} NotificationState
  */
 
 /**
- * `dismissed`: the user closed the browser's prompt. `timeout`: the browser's push service did not respond. `push_service`: it
- * rejected the request. `refused`: the API rejected it. `unreachable`: the API did not respond. `ended`: the user signed out in
- * the meantime.
+ * `dismissed`: the user closed the browser's prompt. `timeout`: the browser's push service did not respond. `push_service`: the
+ * push service rejected the request. `refused`: the API rejected the request. `unreachable`: the API did not respond. `ended`:
+ * the user signed out in the meantime.
  * @typedef {'unsupported' | 'not_configured' | 'blocked' | 'dismissed' | 'timeout' | 'push_service' | 'refused' |
  *   'unreachable' | 'ended'} NotificationFault
  */
@@ -29,12 +29,12 @@ export class NotificationsError extends Error {
   }
 }
 
-/** Whether the browser supports notifications here: not without https, and not in some private windows. */
+/** Whether the browser supports notifications on this page. It does not without https, and not in some private windows. */
 export function isSupported() {
   return 'serviceWorker' in navigator && 'PushManager' in globalThis && 'Notification' in globalThis;
 }
 
-/** The reason, as an error for the user. */
+/** An error for the user that explains why notifications are not supported. */
 export function whyUnsupported() {
   // iPads identify as Macs, but Macs have no multi-touch screen.
   const isIPad = /Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1;

@@ -6,14 +6,14 @@ import { NotificationsError } from './state.js';
 
 /** @typedef {import('./api.js').Api} Api */
 
-/** Timeout for the removal of a subscription in ms, because signing out waits for it. */
+/** Timeout for the removal of a subscription, in ms. It is short, because signing out waits for the removal. */
 const REMOVAL_LIMIT = 5_000;
 
 /** @type {any} created only once, because a page may forbid duplicate policy names */
 let policy;
 
 /**
- * The worker's URL for pages whose Content-Security-Policy requires Trusted Types. They must allow the policy
+ * The worker's URL as a trusted URL, for pages whose Content-Security-Policy requires Trusted Types. That policy must allow
  * `flametree-notifications`.
  * @param {string} url
  */
@@ -50,7 +50,7 @@ export async function workingWorker(url, scope) {
 }
 
 /**
- * The key that browsers subscribe with; null if this deployment has no browser push.
+ * The key with which browsers subscribe; null if this deployment has no browser push.
  * @param {Api} api
  * @returns {Promise<string | null>}
  */
@@ -67,14 +67,14 @@ export async function publicKey(api) {
  * @typedef {object} Wish
  * @property {string} key
  * @property {string} label
- * @property {number} limit in ms, because some browsers wait for their push service forever
+ * @property {number} limit in ms; some browsers would wait for their push service forever
  * @property {AbortSignal} signal aborted when the user signs out
  * @property {(registered: Promise<boolean>) => void} onLate called when a subscription arrives after the limit
  */
 
 /**
- * Registers a subscription with this key: the existing one, or a new one if its key differs. Returns whether another user had
- * registered this browser before.
+ * Registers a subscription with the key of `wish`: the existing subscription, or a new one if the existing one has another key.
+ * Returns whether another user had registered this browser before.
  * @param {Api} api
  * @param {ServiceWorkerRegistration} registration
  * @param {Wish} wish
@@ -85,7 +85,7 @@ export async function ensure(api, registration, wish) {
     try {
       return await register(api, present, wish);
     } catch (error) {
-      // Another user has registered this endpoint with another secret, so a new subscription is needed.
+      // Another user has registered this endpoint with another secret, so this browser needs a new subscription.
       const cause = error instanceof NotificationsError ? error.cause : null;
       if (!(cause instanceof ApiError && cause.status === 409)) throw error;
     }
@@ -131,7 +131,7 @@ function mustBeWished(signal) {
 }
 
 /**
- * Ends a subscription that arrived after its user signed out, unless the next user has registered it.
+ * Ends a subscription that arrived after the user signed out, unless the next user has already registered it.
  * @param {PushSubscription} late
  */
 async function drop(late) {
@@ -157,15 +157,16 @@ async function register(api, subscribed, { key, label, signal }) {
     const text = isUnknown ? "This deployment does not send to this browser's push service." : cause.message;
     throw new NotificationsError('refused', text, cause);
   }
-  // The API assigns a new id when another user signs in to a browser.
+  // The API assigns a new id to a browser when another user signs in.
   const known = (await recall())?.id ?? null;
   await remember({ subscription: json, id, publicKey: key, api: api.base });
   return known !== null && known !== id;
 }
 
 /**
- * Ends the subscription in the browser and in the API, independently and in parallel.
- * @param {Api | null} api null: only in the browser, for users who may not subscribe
+ * Ends the subscription in the browser and removes it from the API. The two steps run in parallel and do not depend on each
+ * other.
+ * @param {Api | null} api if null, ends it only in the browser, for users who may not subscribe
  * @param {ServiceWorkerRegistration | undefined} registration
  * @param {Promise<unknown>} [registering] a pending registration
  * @returns {Promise<{unsubscribed: boolean, removed: boolean}>}

@@ -1,5 +1,5 @@
-// Watches the operator workspace. One tab of a user holds the stream and informs the others: browsers limit connections to a
-// server, and the streams of six tabs would leave none for other requests.
+// Watches the operator workspace. One tab of a user holds the stream and informs the user's other tabs. Browsers limit the
+// connections to a server, so the streams of six tabs would leave no connection for other requests.
 
 import { readEvents } from './events.js';
 
@@ -13,22 +13,22 @@ import { readEvents } from './events.js';
 /**
  * @typedef {object} Handlers
  * @property {(count: number) => void} onCount
- * @property {() => Promise<boolean>} wantsConversations whether the list is needed now
+ * @property {() => Promise<boolean>} wantsConversations whether the list of conversations is needed now
  * @property {(view: WorkspaceView) => void} onConversations
  * @property {(isConnected: boolean) => void} onConnection
  */
 
-/** The server sends something at least every 20 s. */
+/** Reconnect after this time without data, in ms. The server sends data at least every 20 s. */
 const SILENCE_LIMIT = 45_000;
-/** How often the tab with the stream sends a sign of life to the others. */
+/** How often the tab with the stream notifies the other tabs that it is alive, in ms. */
 const ALIVE_EVERY = 15_000;
-/** A tab without a sign of life for this long was frozen by the browser: another one takes over. */
+/** If the tab with the stream is silent for this long, in ms, the browser has frozen it. Another tab takes over. */
 const FROZEN_AFTER = 50_000;
-/** The longest pause between two attempts to connect. */
+/** The longest pause between two attempts to connect, in ms. */
 const LONGEST_PAUSE = 30_000;
-/** Retry interval after a refusal, because the user's role may change. */
+/** Retry interval after the API refused access, in ms. The user's role may change. */
 const REFUSED_PAUSE = 60_000;
-/** Retry interval after reading the list or the token failed. */
+/** Retry interval after reading the list or the token failed, in ms. */
 const READ_AGAIN = 2_000;
 
 /** Watches the workspace for one user. */
@@ -82,7 +82,7 @@ export class WorkspaceWatch {
         const lead = () => this.#lead(turn.signal);
         await (navigator.locks ? navigator.locks.request(name, options, lead) : lead());
       } catch {
-        // Another tab has taken over, or this one is about to.
+        // Another tab has taken over the stream, or this tab is about to take it over.
       } finally {
         turn.abort();
         clearInterval(check);
@@ -92,7 +92,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** An identifier of the signed-in user, as soon as there is a token. */
+  /** Returns an identifier of the signed-in user. Waits until there is a token. */
   async #person() {
     for (;;) {
       try {
@@ -104,7 +104,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** Whether the tab with the stream is silent while this tab is visible. */
+  /** Whether the tab with the stream is silent although this tab is visible. */
   #isFrozen() {
     const silence = performance.now() - this.#heardAt;
     return !this.#isLeading && document.visibilityState === 'visible' && silence > FROZEN_AFTER;
@@ -122,7 +122,7 @@ export class WorkspaceWatch {
   }
 
   /**
-   * Informs the other tabs and this one.
+   * Informs the other tabs and this tab.
    * @param {Message} message
    */
   #tell(message) {
@@ -130,7 +130,7 @@ export class WorkspaceWatch {
     this.#heard(message);
   }
 
-  /** Keeps a stream open until the turn ends; reconnects after failures. @param {AbortSignal} turn */
+  /** Keeps a stream open until this tab's turn ends. Reconnects after failures. @param {AbortSignal} turn */
   async #lead(turn) {
     this.#isLeading = true;
     const alive = setInterval(() => this.#tell({ type: 'alive' }), ALIVE_EVERY);
@@ -154,7 +154,7 @@ export class WorkspaceWatch {
   }
 
   /**
-   * Runs one connection; returns the pause before the next one. Throws if it failed.
+   * Runs one connection. Returns the pause before the next connection. Throws if the connection failed.
    * @param {AbortSignal} turn
    * @param {() => void} onConnected
    */
@@ -202,7 +202,7 @@ export class WorkspaceWatch {
     }
   }
 
-  /** Reads the list, again if it has changed in the meantime, and never twice concurrently. */
+  /** Reads the list of conversations. Reads it again if it has changed in the meantime, but never twice concurrently. */
   async #read() {
     this.#isStale = true;
     this.#reading ??= (async () => {
@@ -224,7 +224,7 @@ export class WorkspaceWatch {
 }
 
 /**
- * Pauses; ends early if the network returns or the turn ends.
+ * Pauses. Ends early if the network returns or the tab's turn ends.
  * @param {number} ms
  * @param {AbortSignal} turn
  * @returns {Promise<void>}
@@ -245,8 +245,8 @@ function rest(ms, turn) {
 }
 
 /**
- * Identifies the token's user, so that tabs of other users on the same origin do not receive this stream. Not used for access
- * control.
+ * Identifies the token's user, so that tabs of other users on this origin do not receive this user's stream. It is not used for
+ * access control.
  * @param {string} token
  */
 async function person(token) {
@@ -255,7 +255,7 @@ async function person(token) {
     const { tenant_id: tenant, sub } = JSON.parse(atob(payload));
     if (typeof sub === 'string') return `${tenant}/${sub}`;
   } catch {
-    // Not a JWT.
+    // The token is not a JWT.
   }
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(token)));
   return Array.from(digest.slice(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -13,7 +13,7 @@ const LABEL = 'Set push notification configuration';
  * @param {import("../app.js").Portal} options.portal
  * @param {string} options.path API path of the agent
  * @param {boolean} options.isReadOnly
- * @param {(draft: object) => void} options.take receives the draft that the window saves
+ * @param {(draft: object) => void} options.take receives the draft that the user saves in the window
  */
 export function advancedCard({ portal, path, isReadOnly, take }) {
   let now = { config: null, draft: null, isUnsaved: false };

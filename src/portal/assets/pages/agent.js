@@ -1,5 +1,5 @@
-// The page of an agent: its deliveries and, in Advanced mode, its push config. `Save` on this page applies the draft of the
-// config.
+// The page of an agent: its deliveries and, in Advanced mode, its push config. The page's `Save` sends the draft of the push
+// config to the service.
 
 import { Problem, wordsOf } from '../api.js';
 import { advancedCard } from './advanced-card.js';
@@ -69,7 +69,7 @@ class AgentPage {
     return this.#isChanged || (this.#card?.isOpenWithChanges() ?? false);
   }
 
-  /** Whether there are changes for this page's `Save`. */
+  /** Whether the draft has changes that the page's `Save` would send. */
   get #isChanged() {
     return this.#draft !== null && !isSame(this.#draft, this.#config);
   }
@@ -96,7 +96,7 @@ class AgentPage {
     }
   }
 
-  /** Sets the saved config and keeps the draft. */
+  /** Sets the saved config and keeps the user's draft. */
   #is(config, etag) {
     this.#config = config;
     this.#etag = etag;
@@ -212,6 +212,6 @@ function keepAdvanced(isOn) {
   try {
     localStorage.setItem(ADVANCED, isOn ? 'on' : 'off');
   } catch {
-    // The setting is lost on the next page load.
+    // In a browser without storage, the mode is lost on the next page load.
   }
 }

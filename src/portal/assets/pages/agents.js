@@ -41,7 +41,7 @@ export function agentsPage({ api, router, session }) {
   return { title: 'Agents', element };
 }
 
-/** Agents are managed by the platform; this service knows an agent only after its first setup. */
+/** The platform manages agents. This service knows an agent only after its push config is saved for the first time. */
 function openAgent(router) {
   const input = h('input', { class: 'input', name: 'agent', maxlength: 128, autocomplete: 'off', spellcheck: 'false' });
   const agent = field('Open an agent by its ID', input);

@@ -1,4 +1,4 @@
-// The user's browsers: a list with a test and a remove button for each.
+// The user's browsers: a list in which each browser has a test button and a remove button.
 
 import { wordsOf } from '../api.js';
 import { fill, fillError, h, icon } from '../dom.js';
@@ -57,7 +57,7 @@ export function browserList({ api, notifying }) {
     );
   }
 
-  // This browser's state affects the list.
+  // The list depends on whether this browser is registered.
   return { element, stop: notifying.onState(load) };
 }
 
@@ -85,7 +85,7 @@ function nothing() {
   );
 }
 
-/** The hash by which the service identifies this browser; null if it has no subscription. */
+/** The hash by which the service identifies this browser; null if this browser has no subscription. */
 async function ownDigest() {
   const registration = await navigator.serviceWorker?.getRegistration('/portal/');
   const subscription = await registration?.pushManager?.getSubscription();

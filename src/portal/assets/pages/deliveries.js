@@ -1,4 +1,4 @@
-// The recent deliveries of an agent, updated live: outcome, status and time, with a replay button each.
+// The recent deliveries of an agent, updated live, with outcome, status and time. Each row has a replay button.
 
 import { idempotencyKey, wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';
@@ -51,7 +51,7 @@ class DeliveriesCard {
       ),
       this.#place,
     );
-    // Nothing moves under the pointer or the focus: new rows wait behind a button.
+    // New rows wait behind a button, so that no row moves under the pointer or the focus.
     this.#body.addEventListener('pointerleave', () => this.#held && !this.#isInUse && this.#show(this.#held));
     this.#body.addEventListener('focusout', () => setTimeout(() => this.#held && !this.#isInUse && this.#show(this.#held)));
   }
@@ -166,7 +166,7 @@ class DeliveriesCard {
   }
 }
 
-/** Replays a delivery by the current settings. The idempotency key prevents a second replay if the response is lost. */
+/** Replays a delivery with the current settings. The idempotency key prevents a second replay if the response is lost. */
 function replayButton(api, id, eventName, done) {
   const key = idempotencyKey();
   const label = h('span', {}, 'Replay');

@@ -1,4 +1,4 @@
-// One delivery: its request and response.
+// The window of one delivery: its request and its response.
 
 import { wordsOf } from '../api.js';
 import { fill, h, icon } from '../dom.js';

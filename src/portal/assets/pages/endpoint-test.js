@@ -72,7 +72,7 @@ function refusal(error) {
   return h('div', { class: 'notice bad' }, icon('alert'), h('ul', { class: 'words' }, words));
 }
 
-/** Endpoint texts are inserted as text nodes, never as HTML. */
+/** Shows texts from the endpoint as text nodes, never as HTML. */
 function shown({ outcome: code, response, request, timing_ms: timing, diagnosis, curl }) {
   const { name, tone } = outcome(code);
   return [
@@ -113,7 +113,7 @@ function answer({ headers, body, truncated }) {
   );
 }
 
-/** Each step begins when the previous one ends. */
+/** The bars of the steps. Each step begins when the previous step ends. */
 function timings(timing) {
   const total = Math.max(timing.total, 0.001);
   let begun = 0;

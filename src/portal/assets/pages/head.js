@@ -4,10 +4,10 @@ import { h, icon } from '../dom.js';
 
 /**
  * @typedef {object} Beside elements around the title
- * @property {{name: string, href: string} | false} [back] the page above this one
- * @property {Node} [state] state of the shown item, beside the title
- * @property {Node} [about] below the title
- * @property {Node | (Node | false | undefined)[]} [actions] at the end
+ * @property {{name: string, href: string} | false} [back] link to the page above this one
+ * @property {Node} [state] state of the shown session or agent, beside the title
+ * @property {Node} [about] text below the title
+ * @property {Node | (Node | false | undefined)[]} [actions] buttons at the end of the header
  */
 
 /** @param {string} title @param {Beside} [beside] */

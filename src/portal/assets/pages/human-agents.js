@@ -14,7 +14,7 @@ export function humanAgentsPage({ notifying, session }) {
   const card = h('section', { class: 'card', 'aria-label': 'Active conversations' }, ghosts(4));
   const rows = new Map();
 
-  /** Existing rows keep their position and focus. */
+  /** Updates the list. Existing rows keep their position and focus. */
   function show(conversations) {
     if (conversations.length === 0) {
       rows.clear();

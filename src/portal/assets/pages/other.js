@@ -1,9 +1,9 @@
-// Pages for addresses and roles without content.
+// Pages for unknown addresses, and for roles without pages.
 
 import { h } from '../dom.js';
 import { emptyState } from '../windows.js';
 
-/** For an unknown address, or one that this role may not open. */
+/** Shown for an unknown address, or for a page that this role may not open. */
 export function noPage() {
   const link = h('a', { class: 'button', href: '/portal/' }, 'Go to the portal');
   return page(
@@ -12,7 +12,7 @@ export function noPage() {
   );
 }
 
-/** For a role without pages, such as a service's. */
+/** Shown for a role without pages, such as a service's role. */
 export function nothingToDoPage(portal) {
   const button = h('button', { class: 'button', type: 'button', onclick: portal.signOut }, 'Sign out');
   return page(

@@ -1,4 +1,4 @@
-// The Profile page: the user, and whether this browser receives notifications.
+// The Profile page shows the user, and whether this browser receives notifications.
 
 import { wordsOf } from '../api.js';
 import { browserList } from './browsers.js';
@@ -12,7 +12,7 @@ import { toast } from '../windows.js';
 export function profilePage(portal) {
   const { session, notifying } = portal;
   const browsers = notifying.isOffered && notifying.mayChange ? browserList(portal) : null;
-  // Omitted if the deployment has no browser push.
+  // The section is omitted if the deployment has no browser push.
   const notifications = notifying.isOffered ? notificationsButton(portal) : null;
   const element = h(
     'div',
@@ -55,7 +55,7 @@ function figure(name, value) {
   return h('div', {}, h('dt', { class: 'small muted' }, name), h('dd', { class: 'clip', title: value }, value));
 }
 
-/** The button's label and help in each state. */
+/** The label and the help text of the button in each state. */
 const STATES = {
   not_enabled: {
     label: 'Enable notifications',

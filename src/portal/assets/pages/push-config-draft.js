@@ -1,4 +1,4 @@
-// The form's draft of a push config, compared with the saved one, and its faults.
+// The draft of a push config in the form: compares it with the saved config and finds its faults.
 //
 // The service validates everything again. This file checks only what a user can correct before saving.
 
@@ -6,10 +6,10 @@
  * @typedef {object} HeaderDraft
  * @property {string} name
  * @property {boolean} secret
- * @property {string} value if empty, a stored secret is kept
+ * @property {string} value if it is empty, a stored secret is kept
  */
 
-/** Names whose values are always secret. */
+/** Names of headers whose values are always secret. */
 export function isAlwaysSecret(name) {
   return ['authorization', 'cookie'].includes(name.trim().toLowerCase());
 }
@@ -36,7 +36,7 @@ export function isUnset(config) {
   return config.url === null && config.signing === undefined;
 }
 
-/** The request body that saves the draft. Secrets that are kept are sent without a value. */
+/** The request body that saves the draft. A secret that stays unchanged is sent without a value. */
 export function bodyOf(draft) {
   return {
     ...draft,
@@ -59,7 +59,7 @@ function originOf(url) {
   }
 }
 
-/** Whether the stored secrets may be sent to this URL: only if its origin is unchanged. */
+/** Whether the stored secrets may be sent to this URL, which is the case only if the origin is unchanged. */
 export function keepsSecrets(url, config) {
   return url.trim() === '' || (config.url !== null && originOf(url.trim()) === originOf(config.url));
 }
@@ -71,7 +71,7 @@ export function isStoredSecret(name, config) {
 }
 
 /**
- * The faults by place, in the form of the service's faults.
+ * The faults of the draft. They have pointers and messages, like the faults from the service.
  * @returns {Array<{pointer: string, message: string}>}
  */
 export function faultsOf(draft, config) {
@@ -97,7 +97,7 @@ export function faultsOf(draft, config) {
 
 export const REENTRY = 'Enter this secret again: the URL has another origin than before.';
 
-/** The place in the form that shows a fault from the service: the nearest existing one. */
+/** The pointer of the field that shows a fault from the service: the nearest field in the form. */
 export function placeOf(pointer) {
   const header = /^\/headers\/(\d+)(?:\/(name|value|secret))?/.exec(pointer);
   if (header) return `/headers/${header[1]}/${header[2] === 'value' ? 'value' : 'name'}`;

@@ -1,4 +1,4 @@
-// The header rows of the window; users can add and remove them. For saved secrets, only their existence is known.
+// The header rows of the window, which users can add and remove. The portal knows of a saved secret only that it exists.
 
 import { field, fillError, freshId, h, icon } from '../dom.js';
 import { REENTRY, isAlwaysSecret, isStoredSecret, keepsSecrets } from './push-config-draft.js';
@@ -50,7 +50,7 @@ export function headerRows(drafts, config, url, isReadOnly) {
     element,
     read: () => rows.map((row) => row.read()),
     urlChanged: () => rows.forEach((row) => row.look()),
-    /** @param {Map<string, string>} messages messages by place */
+    /** @param {Map<string, string>} messages messages by pointer */
     fail(messages) {
       fillError(error, messages.get('/headers'));
       rows.forEach((row, index) =>
@@ -130,7 +130,7 @@ class Row {
     return { name: this.#name.control.value.trim(), value: this.#value.control.value, secret: this.#secret.checked };
   }
 
-  /** Updates the row after changes of name, value, `Secret` or the URL. */
+  /** Updates the row after the name, the value, `Secret` or the URL has changed. */
   look() {
     const { name, value } = this.read();
     const always = isAlwaysSecret(name);

@@ -1,4 +1,4 @@
-// The window `Push Notification Configuration`. It saves to the page's draft; the page's `Save` sends that to the service.
+// The window `Push Notification Configuration`. It saves to the page's draft. The page's `Save` sends the draft to the service.
 
 import { sentence } from '../api.js';
 import { field, fillError, freshId, h, icon } from '../dom.js';
@@ -8,11 +8,11 @@ import { WEBHOOK_EVENTS } from './words.js';
 import { openWindow } from '../windows.js';
 
 /**
- * Opens the window; returns a function that reports whether it has unsaved changes.
+ * Opens the window. Returns a function that reports whether the window has unsaved changes.
  * @param {object} options
  * @param {object} options.draft the initial draft
  * @param {object} options.config the saved config
- * @param {Array<{pointer: string, message: string}>} [options.faults] the service's faults in the draft
+ * @param {Array<{pointer: string, message: string}>} [options.faults] the faults that the service found in the draft
  * @param {boolean} options.isReadOnly
  * @param {(draft: object) => void} options.save receives the draft when the user clicks the window's `Save`
  */
@@ -119,7 +119,7 @@ class Form {
     };
   }
 
-  /** Shows each fault beside its field and focuses the first; returns true without faults. */
+  /** Shows each fault beside its field and focuses the first one. Returns true if there are no faults. */
   show(faults) {
     const messages = new Map();
     for (const { pointer, message } of faults) {

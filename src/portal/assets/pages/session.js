@@ -75,10 +75,10 @@ function eventList(portal, id) {
     h('div', { class: 'card-head' }, h('h2', { id: 'events' }, 'Delivered events')),
     body,
   );
-  /** The time of each shown event. */
+  /** The times of the shown events. */
   const known = new Map();
 
-  /** Reads new events and inserts them in order of time. */
+  /** Reads new events and inserts them in chronological order. */
   async function load() {
     try {
       const query = `session_id=${encodeURIComponent(id)}&limit=${DELIVERIES}`;

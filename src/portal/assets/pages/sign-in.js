@@ -4,7 +4,7 @@ import { wordsOf } from '../api.js';
 import { brandMark, field, fill, h, icon } from '../dom.js';
 
 /**
- * @param {{reason?: string, signIn: (token: string) => Promise<void>}} options `signIn` throws the reason of a refusal
+ * @param {{reason?: string, signIn: (token: string) => Promise<void>}} options `signIn` throws if the service refuses the token
  */
 export function signInPage({ reason, signIn }) {
   const form = tokenForm(signIn);
@@ -103,7 +103,7 @@ async function busily(button, work, failed) {
   }
 }
 
-/** Users that a demonstration offers; elsewhere an empty list. */
+/** The users that a demonstration offers. Other deployments return an empty list. */
 async function offered() {
   try {
     const response = await fetch('/portal/sign-in.json', { credentials: 'omit' });
