@@ -1,4 +1,4 @@
-//! How `make soak` detects growth.
+//! Tests how `make soak` detects that a measured value grows.
 
 #[path = "../benches/soak/growth.rs"]
 mod growth;
@@ -40,7 +40,7 @@ fn compares_the_fifth_after_the_first_tenth_with_the_last_fifth() {
 }
 
 #[test]
-fn a_long_start_leaves_shorter_parts() {
+fn a_long_warm_up_shortens_the_compared_parts() {
     let values: Vec<f64> = (0..18).map(f64::from).collect();
     assert_eq!(Growth::of(&values, 12), Some(Growth { early: 13.0, late: 16.0 }));
 }

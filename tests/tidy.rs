@@ -1,6 +1,5 @@
-//! The conventions of this repository as tests: module imports, sizes, first lines, and that documents name only what
-//! exists.
+//! Tests the conventions of this repository: module imports, lengths, first lines, prose, and the names in documents.
 //!
-//! Reads text and uses only the standard library, so that it runs within seconds.
+//! The tests read the source as text and use only the standard library, so they run within seconds.
 
 mod conventions;

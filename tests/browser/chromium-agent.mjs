@@ -109,7 +109,7 @@ await run(async (opening) => {
     await click(page, 'link', 'Profile');
     await page.waitForSelector(named('dialog', 'Leave without saving?'));
     await click(page, 'button', 'Stay on this page');
-    // The dialog reports its close with an event; until then the page does not ask again.
+    // The dialog reports its close with an event. Before this event, the page shows no second dialog.
     const inFront = () => until('the page is in front again', async () => (await page.$('dialog')) === null);
     await inFront();
     assert.equal(await text(page, 'h1'), 'agent-1');
@@ -159,7 +159,7 @@ await run(async (opening) => {
     await shows(page, 'Open an agent by its ID');
     await noWindow();
     await again();
-    // Its token is no longer valid.
+    // The service rejects the page's token from now.
     await page.setRequestInterception(true);
     const refuse = (request) =>
       request.url().includes('/v1/') ? request.respond({ status: 401, contentType: 'application/json', body: '{}' }) : request.continue();
@@ -179,7 +179,7 @@ await run(async (opening) => {
     await shows(page, 'Authorization');
     assert.equal(await page.$('dialog pre b'), null, 'texts are not interpreted as HTML');
     await page.keyboard.press('Escape');
-    // The service gets the first request, but its response is lost.
+    // The service gets the first replay request, but its response is lost.
     const keys = [];
     const loseFirst = async (request) => {
       if (!request.url().endsWith('/replay')) return request.continue();

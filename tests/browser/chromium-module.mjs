@@ -1,4 +1,4 @@
-// The client module alone, as another portal imports it: many tabs, faults of every kind, and a changed key.
+// The client module without the portal's pages, as another portal imports it: many tabs, all faults, and a changed VAPID key.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
@@ -64,7 +64,7 @@ await run(async (opening) => {
     const tabs = [];
     for (let number = 0; number < TABS; number += 1) tabs.push(await client(browser, 'ada'));
     const stranger = await client(browser, 'otto', { role: 'admin' });
-    // The first tab holds the stream.
+    // The first tab opens the stream for all tabs.
     await watch(tabs[0]);
     await until('the first counts none', async () => (await count(tabs[0])) === 0);
     await Promise.all([...tabs.slice(1), stranger].map(watch));
@@ -76,7 +76,7 @@ await run(async (opening) => {
     });
     const answered = await tabs.at(-1).evaluate(async () => (await fetch('/livez')).status);
     assert.equal(answered, 200, 'connections are left');
-    // It closes: another tab takes over.
+    // The tab with the stream closes, and another tab opens the stream.
     await tabs.shift().close();
     await assign('s-2', 'ada');
     await until('the others count two', async () => (await Promise.all(tabs.map(count))).every((one) => one === 2));
@@ -124,7 +124,7 @@ await run(async (opening) => {
     const { kind, code } = await thrown(page, 'enable');
     assert.deepEqual([kind, code], ['NotificationsError', 'blocked']);
     assert.equal(await page.evaluate(() => window.client.permissionState()), 'blocked');
-    // Allowed in the site settings: needs no click on this page.
+    // If the user allows notifications in the site settings, the page needs no click.
     await permit(browser, 'granted');
     await until('it is enabled', () => page.evaluate(() => window.states.at(-1) === 'enabled'));
     assert.equal((await browsersOf('ada')).length, 1);
@@ -177,7 +177,7 @@ await run(async (opening) => {
       return await window.client.signOut();
     });
     assert.deepEqual(withoutBrowser, { unsubscribed: false, removed: true });
-    // The subscription whose removal failed remains, and the first message finds it gone.
+    // The subscription whose removal failed is still stored. The next push finds that it is gone.
     assert.equal((await browsersOf('heidi')).length, 1);
     await other.close();
   });

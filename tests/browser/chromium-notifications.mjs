@@ -45,7 +45,7 @@ await run(async (opening) => {
     }
     await settled(page);
     assert.equal(await dialog(page), null);
-    // Leaving the page during the sign-out: the token must already be deleted.
+    // The user leaves the page during the sign-out. The token must already be deleted.
     await click(page, 'button', 'Sign out');
     await signInAs(page, 'other', 'operator', PROFILE);
     await settled(page);

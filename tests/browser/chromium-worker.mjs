@@ -1,4 +1,4 @@
-// The service worker in Chromium: pushes by DevTools, clicks by the desktop.
+// The service worker in Chromium: DevTools delivers the pushes, and the desktop clicks the notifications.
 import assert from 'node:assert/strict';
 
 import { chromium, permit, pusher } from './lib/chromium.mjs';
@@ -42,7 +42,7 @@ await run(async (opening) => {
   const { browser } = opening(await step('Chromium starts', () => chromium()));
   await permit(browser, 'granted');
   const page = await tab(browser);
-  // The user's role does not watch the workspace: only clicks close notifications.
+  // A user with this role has no workspace stream, so only clicks close notifications.
   await signInAs(page, 'eve', 'agent_editor', '?page=profile');
   const deliver = await pusher(page, screen);
   const appears = (body) =>
@@ -112,7 +112,7 @@ await run(async (opening) => {
     await signInAs(operator, 'otto', 'operator', '?page=human-agents');
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
-    // The page queries notifications after it gets the list: not while the pushes are shown (see pusher).
+    // Wait for the list: after it arrives, the page queries notifications, and may not do so while pushes are shown (see pusher).
     const isListed = () => ['s-9 ', 's-10 '].every((id) => document.querySelector('main').innerText.replace(/\s+/g, ' ').includes(id));
     await operator.waitForFunction(isListed);
     await notifications(operator);

@@ -49,7 +49,7 @@ await run(async (opening) => {
     await until('the browser has disconnected', () => !push.hasBrowser);
     await assign('s-2', 'ada');
     await say('s-1', 'the first');
-    // Attempts run concurrently and may overtake each other: only a message after these have arrived is the newest.
+    // Attempts run concurrently and may overtake each other. Wait for these, so that the next message is the newest.
     await delivered('s-1', 3);
     await delivered('s-2', 1);
     await say('s-1', 'the second');

@@ -116,7 +116,7 @@ await run(async (opening) => {
     assert.equal((await say('s-1', 'for ada alone')).deliveries, 0);
     await arrives(page, 'You have new session assigned.', 's-3', () => assign('s-3', 'grace'));
     assert.equal((await notifications(page)).length, 1);
-    // Without signing out: the browser belongs to the user who is signed in now.
+    // Another user signs in without a sign-out: the browser then belongs to that user.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'heidi', 'operator', '?page=profile');
     await label(page, 'Notifications enabled');
@@ -126,7 +126,7 @@ await run(async (opening) => {
 
   await step("a user who may not subscribe ends another user's subscription in the browser", async () => {
     await arrives(page, 'You have new session assigned.', 's-5', () => assign('s-5', 'heidi'));
-    // Her token has expired, and another user signs in.
+    // The first user's token has expired, and another user signs in.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'vera', 'viewer', '?page=profile');
     await until('the subscription has ended', async () => (await subscription(page)) === null);
@@ -150,7 +150,7 @@ await run(async (opening) => {
       const registration = await navigator.serviceWorker.getRegistration('/portal/');
       await (await registration.pushManager.getSubscription()).unsubscribe();
     });
-    // The browser notifies its push service with a delay.
+    // Firefox notifies its push service of the unsubscription after a delay.
     await until('the push service says that it is gone', async () => {
       await say('s-4', 'anybody?');
       return (await outcomes('s-4')).includes('gone');

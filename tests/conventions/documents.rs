@@ -1,4 +1,4 @@
-//! Documents, the example settings and dashboards are complete, and name only what exists.
+//! Checks that the documents, the example settings and the dashboards are complete and name only existing files and metrics.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,14 +30,17 @@ fn every_setting_is_in_the_example_file_and_in_the_documentation() {
 }
 
 #[test]
-fn every_metric_is_on_a_dashboard_and_dashboards_and_rules_use_only_existing_ones() {
+fn every_metric_is_on_a_dashboard_and_queries_use_only_existing_metrics() {
     let metrics = metrics();
     let on_dashboards = named_in(&files_below(&root().join("dashboards/grafana"), "json"));
     let in_rules = named_in(&files_below(&root().join("dashboards"), "yaml"));
     assert!(!in_rules.is_empty(), "no rule names a metric");
     let unseen: Vec<_> = metrics.difference(&on_dashboards).collect();
     let unknown: Vec<_> = on_dashboards.union(&in_rules).filter(|name| !metrics.contains(*name)).collect();
-    assert!(unseen.is_empty() && unknown.is_empty(), "on no dashboard: {unseen:?}\nnot a metric: {unknown:?}");
+    assert!(
+        unseen.is_empty() && unknown.is_empty(),
+        "metrics on no dashboard: {unseen:?}\nunknown metrics: {unknown:?}"
+    );
 }
 
 #[test]
@@ -54,18 +57,17 @@ fn every_dashboard_shows_restarts_and_alerts_and_links_to_the_others() {
     }
 }
 
-/// Every alert has a test in `tests/deployment/alerts_test.yaml` with its real windows, and one in `tests/it/alerts.rs` with a
-/// real fault.
+/// `tests/deployment/alerts_test.yaml` tests the real time windows. `tests/it/alerts.rs` causes the real fault.
 #[test]
-fn every_alert_is_tested_with_its_windows_and_with_a_real_fault() {
+fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
     let rules = read(&root().join("dashboards/alerts.yaml"));
     let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(alerts.len() > 10, "only {alerts:?} were found");
     let [windows, faults] =
         ["tests/deployment/alerts_test.yaml", "tests/it/alerts.rs"].map(|name| read(&root().join(name)));
     for alert in alerts {
-        assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its windows");
-        // A loop over the ends of their names tests three alerts of one kind.
+        assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its time windows");
+        // One loop tests the three alerts `FlametreeDeliveryFailures...`, so the test names only the ends of their names.
         let burn = alert.strip_prefix("FlametreeDeliveryFailures");
         let caused =
             faults.contains(&format!("\"{alert}\"")) || burn.is_some_and(|end| faults.contains(&format!("\"{end}\"")));
@@ -87,14 +89,14 @@ fn finds_source_paths_without_the_surrounding_text() {
     assert_eq!(source_paths(text), ["src/queue/mod.rs", "src/http", "src/store/"]);
 }
 
-/// `src/...` at the start of a word.
+/// The words of the text that start with `src/`.
 fn source_paths(text: &str) -> Vec<String> {
     let is_path = |character: char| character.is_alphanumeric() || "/_-.".contains(character);
     let words = text.split(|character| !is_path(character));
     words.filter(|word| word.starts_with("src/")).map(|word| word.trim_end_matches('.').to_owned()).collect()
 }
 
-/// Names of variables and metrics.
+/// Splits the text into words that may be names of settings or metrics.
 fn words(text: &str) -> BTreeSet<String> {
     text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_').map(str::to_owned).collect()
 }
@@ -110,7 +112,7 @@ fn is_variable(text: &str) -> bool {
         && text.chars().all(|character| character.is_ascii_uppercase() || character == '_')
 }
 
-/// The metrics in definitions, `name: Instrument, by Labels => ...`, and those named in full.
+/// The metrics that the source defines as `name: Instrument, by Labels => ...` or names in a string literal.
 fn metrics() -> BTreeSet<String> {
     let source = read(&root().join("src/telemetry/metrics.rs"));
     let definitions = source.lines().filter(|line| line.contains(", by ") && line.contains(" => "));
@@ -119,16 +121,16 @@ fn metrics() -> BTreeSet<String> {
     defined.chain(production.split('"').skip(1).step_by(2).filter_map(metric)).collect()
 }
 
-/// The metrics that these files name.
+/// The metrics that occur in these files.
 fn named_in(files: &[PathBuf]) -> BTreeSet<String> {
     files.iter().flat_map(|file| words(&read(file))).filter_map(metric).collect()
 }
 
-/// The metric that a word of a query names; the series of a histogram count as the histogram.
+/// The metric that this word names. For a series of a histogram, such as `..._bucket`, that is the histogram.
 fn metric(word: impl AsRef<str>) -> Option<String> {
     let word = word.as_ref();
     let is_name = |word: &str| word.chars().all(|character| character.is_ascii_lowercase() || character == '_');
-    // Not the Rust crate, which log filters name.
+    // `flametree_notify` is not a metric but the Rust crate, which occurs in log filters.
     let ours = word.starts_with("flametree_") && !word.starts_with("flametree_notify") && is_name(word);
     let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix));
     ours.then(|| histogram.unwrap_or(word).to_owned()).filter(|word| word != "flametree_")

@@ -1,4 +1,4 @@
-//! One file per kind of convention.
+//! Tests of the conventions, with one file for each group of conventions.
 
 mod documents;
 mod modules;

@@ -1,4 +1,4 @@
-//! Which modules may import which: in layers and without cycles.
+//! Checks that modules import only modules of lower layers, so that imports have no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,27 +8,27 @@ use crate::conventions::source::{code, rust_files};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("telemetry", &["domain"]),
-    // Code that runs in the background.
+    // Runs background tasks.
     ("supervision", &["telemetry"]),
     ("secrets", &["domain"]),
     ("postgres", &[]),
     ("tls", &[]),
     ("operator_client", &["tls"]),
     ("store", &["domain", "telemetry", "secrets"]),
-    // Uses no database: its callers pass the messages.
+    // Channels do not use the database: their callers pass the messages to send.
     ("channels", &["domain", "telemetry", "tls"]),
     ("queue", &["domain", "telemetry", "supervision", "store"]),
-    // Wakes the queue if both are in one process.
+    // Ingest wakes the claimers of the queue if both run in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // Uses tokens and keys, but no HTTP framework: the API reports rejections.
+    // Verifies tokens without an HTTP framework: the API turns a rejection into a response.
     ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
         "http",
         &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
-    // Fills the settings types of the modules below.
+    // The configuration fills the settings types of the modules that it imports.
     ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
 ];
 
@@ -75,7 +75,7 @@ fn finds_a_cycle_of_any_length() {
     assert_eq!(in_circles(imports(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "e")])), ["a", "b", "c"]);
 }
 
-/// The modules left after repeatedly removing those that import none of the rest.
+/// The modules that remain after repeatedly removing each module that imports no remaining module.
 fn in_circles(mut rest: Imports) -> Vec<String> {
     loop {
         let known: BTreeSet<_> = rest.keys().cloned().collect();
@@ -95,7 +95,7 @@ fn finds_imports_in_every_syntax() {
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 
-/// The modules of the crate with the imports of each.
+/// Each module of the crate with the modules that it imports.
 fn imports() -> Imports {
     let mut imports = Imports::new();
     for file in rust_files(&["src"]) {
@@ -114,7 +114,7 @@ fn imports_in(text: &str) -> BTreeSet<String> {
     after_crate.flat_map(|path| if path.starts_with('{') { first_names(path) } else { vec![name(path)] }).collect()
 }
 
-/// The first name of each path in a group: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
+/// The first name of each path in a braced import: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
 fn first_names(group: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0;

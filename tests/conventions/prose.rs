@@ -1,4 +1,4 @@
-//! Words and phrases that prose must not contain because a reader has to decode them: CONTRIBUTING.md, section Writing.
+//! Checks that prose contains no phrase that a reader has to decode: CONTRIBUTING.md, section Writing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,19 +9,19 @@ use crate::conventions::source::{all_files_below, code, relative, root};
 const DIRECTORIES: &[&str] =
     &["src", "migrations/functions", "tests", "benches", "scripts", "dashboards", "docker", "docs"];
 
-/// A file without an extension, such as `scripts/test` or `Makefile`, is read too.
+/// The test also reads files without an extension, such as `scripts/test` or `Makefile`.
 const EXTENSIONS: &[&str] = &["rs", "sql", "md", "yaml", "yml", "toml", "sh", "py", "js", "mjs"];
 
-/// A phrase per line, in lower case, with `|` between alternatives for one word, and what to write instead.
+/// Each line has a phrase in lower case and what to write instead. `|` separates alternatives for one word of the phrase.
 const PHRASES: &str = include_str!("phrases.txt");
 
-/// Files with a phrase that they need: file, phrase as it is found, reason.
+/// Permitted uses of a phrase: the file, the phrase in lower case, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("scripts/draw-dashboards", "is none", "it is Python's `is None`"),
     ("tests/it/demo.rs", "nobody", "it is the name of a system user"),
 ];
 
-/// Files that are not read: this one tests with phrases, the licenses are others' texts.
+/// The test skips these files: this file contains phrases as test data, and other authors wrote the licenses.
 const NOT_READ: &[&str] = &["tests/conventions/prose.rs", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"];
 
 #[test]
@@ -30,7 +30,7 @@ fn prose_contains_no_phrase_that_a_reader_has_to_decode() {
     let mut needed = BTreeSet::new();
     for path in files() {
         let name = relative(&path);
-        // A file that is not UTF-8 is not text.
+        // Skips binary files, which are not valid UTF-8.
         let Some(text) = fs::read_to_string(&path).ok().filter(|_| !NOT_READ.contains(&name.as_str())) else {
             continue;
         };
@@ -74,7 +74,8 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// The prose of each line: in Rust comments, literals and names of functions; elsewhere everything outside code in Markdown.
+/// The prose of each line. In Rust, these are comments, literals and long function names. In other files, it is all text
+/// outside code quotes and code blocks.
 fn prose(path: &Path, text: &str) -> Vec<String> {
     let has_extension = |extension: &str| path.extension().is_some_and(|found| found == extension);
     let text = if has_extension("rs") { comments_literals_and_names(text) } else { text.to_owned() };
@@ -97,7 +98,7 @@ fn comments_literals_and_names(text: &str) -> String {
         prose.extend(visible.map(|(character, code)| if code == ' ' { character } else { ' ' }));
         let name = code.split_once("fn ").map_or("", |(_, rest)| rest);
         let name = name.split(|character: char| !is_in_word(character)).next().unwrap_or_default();
-        // A name of four words or more is the sentence of a test.
+        // A function name of four or more words reads as a sentence, usually that of a test.
         if name.matches('_').count() >= 3 {
             prose.push(' ');
             prose.push_str(&name.replace('_', " "));

@@ -1,4 +1,4 @@
-//! Files and functions are small, and each file starts with its purpose.
+//! Limits the lengths of files and functions, and requires that each file starts with its purpose.
 
 use crate::conventions::source::{code, rust_files};
 
@@ -61,7 +61,7 @@ fn functions(text: &str) -> Vec<Function> {
                     depth += 1;
                     open.extend(declared_at.take().map(|first_line| (first_line, depth)));
                 }
-                // A declaration without a body, such as in a trait.
+                // A function without a body, such as a required method of a trait, has no length to measure.
                 ';' if !line.trim_start().starts_with('[') => declared_at = None,
                 '}' => {
                     if let Some((first_line, _)) = open.pop_if(|(_, at_depth)| *at_depth == depth) {

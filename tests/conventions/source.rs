@@ -1,10 +1,10 @@
-//! Rust source as text: the files, and their lines without comments and the contents of literals.
+//! Finds source files, and removes comments and the contents of literals from Rust source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(super) struct SourceFile {
-    /// Relative to the root of the repository, such as `src/queue/mod.rs`.
+    /// Path relative to the root of the repository, such as `src/queue/mod.rs`.
     pub(super) path: String,
     pub(super) text: String,
 }
@@ -19,14 +19,14 @@ pub(super) fn rust_files(directories: &[&str]) -> Vec<SourceFile> {
     files.map(|path| SourceFile { path: relative(&path), text: read(&path) }).collect()
 }
 
-/// Every file with this extension, sorted by path; none if the directory does not exist.
+/// Every file with this extension below the directory, sorted by path. Empty if the directory does not exist.
 pub(super) fn files_below(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = all_files_below(directory);
     found.retain(|path| path.extension().is_some_and(|found| found == extension));
     found
 }
 
-/// Every file, sorted by path; none if the directory does not exist.
+/// Every file below the directory, sorted by path. Empty if the directory does not exist.
 pub(super) fn all_files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<_> =
@@ -73,7 +73,7 @@ pub(super) fn code(text: &str) -> String {
     code
 }
 
-/// The length of the comment that starts here.
+/// The length of the comment at the start of the text, if the text starts with one.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         return Some(text.find('\n').unwrap_or(text.len()));
@@ -81,7 +81,7 @@ fn comment(text: &str) -> Option<usize> {
     text.starts_with("/*").then(|| text.find("*/").map_or(text.len(), |end| end + 2))
 }
 
-/// The length of the string or character literal that starts here; `before` is the preceding character.
+/// The length of the string or character literal at the start of the text. `before` is the character before the text.
 fn literal(text: &str, before: Option<char>) -> Option<usize> {
     let in_a_name = before.is_some_and(|character| character.is_alphanumeric() || character == '_');
     let raw = text.strip_prefix('r').filter(|_| !in_a_name || before == Some('b'));
@@ -96,7 +96,7 @@ fn literal(text: &str, before: Option<char>) -> Option<usize> {
     if text.starts_with('"') {
         return Some(end_of_quoted(text, '"'));
     }
-    // 'a' and '\n' are characters; 'a without a second quote is a lifetime.
+    // 'a' and '\n' are character literals. 'a without a closing quote is a lifetime.
     let quoted = text.strip_prefix('\'')?;
     let is_character = quoted.starts_with('\\') || quoted.chars().nth(1) == Some('\'');
     is_character.then(|| end_of_quoted(text, '\''))

@@ -1,31 +1,43 @@
-//! Supervises background tasks: every task that lives as long as the process is supervised, so that no failure is unnoticed.
+//! Checks that the supervisor watches every task that lives as long as the process, so that no failure is unnoticed.
 
 use std::collections::BTreeMap;
 
 use crate::conventions::source::{code, rust_files};
 
-/// Files that spawn unsupervised tasks: how many, and why the process survives a panic.
+/// Files that spawn unsupervised tasks, the number of spawn calls, and why the process survives a panic in such a task.
 const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/supervision.rs", 1, "the supervisor itself"),
-    ("src/http/serve.rs", 1, "one connection: it closes, and its permits are released"),
-    ("src/http/token_cache.rs", 1, "one record of a token's use: it is lost, and the next follows within a minute"),
-    ("src/worker/attempts.rs", 1, "32 attempts: each catches its own panic, and its delivery ends as interrupted"),
-    ("src/worker/operations/runner.rs", 1, "one run of an operation: its lease ends, and a worker repeats it"),
-    ("src/channels/resolver/mod.rs", 1, "one lookup of a name: its callers get an error"),
+    ("src/http/serve.rs", 1, "serves one connection: a panic closes the connection and releases its permits"),
+    (
+        "src/http/token_cache.rs",
+        1,
+        "records one use of a token: a panic loses the record, and the next use is recorded within a minute",
+    ),
+    (
+        "src/worker/attempts.rs",
+        1,
+        "runs up to 32 attempts: each attempt catches its own panic and ends its delivery as interrupted",
+    ),
+    (
+        "src/worker/operations/runner.rs",
+        1,
+        "runs one operation: after a panic its lease ends, and a worker repeats the operation",
+    ),
+    ("src/channels/resolver/mod.rs", 1, "looks up one host name: after a panic the callers get an error"),
     (
         "src/channels/browser_push/encryption_pool.rs",
         1,
-        "encryption while messages wait: the message fails, another thread continues",
+        "encrypts waiting messages: a panic fails one message, and another thread continues",
     ),
-    ("src/postgres/mod.rs", 1, "a process: the embedded PostgreSQL"),
-    ("src/postgres/process.rs", 1, "the same"),
-    ("src/commands/demo/mod.rs", 1, "the receiver of the demonstration, which reports missing deliveries"),
+    ("src/postgres/mod.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
+    ("src/postgres/process.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
+    ("src/commands/demo/mod.rs", 1, "runs the receiver of the demonstration, which reports missing deliveries"),
 ];
 
 #[test]
 fn every_long_lived_task_is_supervised() {
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
-    // Fuzz targets and their properties run only in tests.
+    // Skips fuzz targets and their properties, which run only in tests.
     let is_run = |path: &str| !path.starts_with("src/fuzzing/") && !path.contains("/properties/");
     for file in rust_files(&["src"]).into_iter().filter(|file| is_run(&file.path)) {
         let production = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -35,7 +47,10 @@ fn every_long_lived_task_is_supervised() {
         }
     }
     let listed = UNSUPERVISED.iter().map(|(path, count, _)| ((*path).to_owned(), *count)).collect();
-    assert_eq!(found, listed, "spawn a long-lived task by `Stage::spawn`; list another with the reason");
+    assert_eq!(
+        found, listed,
+        "spawn a long-lived task with `Stage::spawn`; list any other task in UNSUPERVISED with the reason"
+    );
 }
 
 #[test]
@@ -45,7 +60,7 @@ fn finds_spawns_in_every_syntax() {
     assert_eq!(unsupervised(text), 4);
 }
 
-/// Calls that spawn a task without the name of a supervised task.
+/// The number of spawn calls whose first argument is not a `TaskName`.
 fn unsupervised(text: &str) -> usize {
     let code = code(text);
     let calls = [".spawn(", "::spawn(", "::spawn_blocking(", ".spawn_blocking(", "::spawn_local(", ".spawn_on("];

@@ -15,7 +15,7 @@ SERVICE = DATABASE | {"FLAMETREE_ENCRYPTION_KEYS", "FLAMETREE_VAPID_PRIVATE_KEY"
 NEEDED = {
     "postgres": DATABASE,
     "pgbouncer": DATABASE,
-    # The settings require the keys with a database, although the schema needs none.
+    # `migrate` checks the settings, which require encryption keys with a database, although the schema needs no keys.
     "migrate": DATABASE | {"FLAMETREE_ENCRYPTION_KEYS"},
     "notify": SERVICE | {"FLAMETREE_JWT_SECRET"},
     "api": SERVICE | {"FLAMETREE_JWT_SECRET"},
@@ -24,10 +24,10 @@ NEEDED = {
     "grafana": {"GRAFANA_PASSWORD"},
     "receiver": {"SIGNING_SECRET"},
 }
-# These read a secret from a file, so that `docker inspect` does not show it.
+# These containers read a secret from a file, so that `docker inspect` does not show it.
 BY_FILE = {"postgres": "postgres_password", "grafana": "grafana_password"}
 
-# Settings of settings.env that are invalid without their secret.
+# Settings in settings.env that are invalid unless the secret is set.
 DEPENDENT = {
     "FLAMETREE_JWT_SECRET": {
         "FLAMETREE_JWT_PUBLIC_KEY_FILE", "FLAMETREE_JWKS_URL", "FLAMETREE_JWT_ISSUER", "FLAMETREE_JWT_AUDIENCE"
@@ -63,11 +63,11 @@ for file in (base, scale):
         if secret := BY_FILE.get(name):
             assert not variables(service) & set(sources.values()), f"{name} has a secret in its environment"
             assert f"/run/secrets/{secret}" in json.dumps(service["environment"]), name
-            # Compose copies such a file into the container.
+            # Compose copies the secret's file into the container, so its file system must be writable.
             assert not service.get("read_only"), name
 assert seen == NEEDED.keys(), seen ^ NEEDED.keys()
 
-# Every secret setting of the service comes from the same name in .env.
+# Each secret setting of the service gets its value from the variable of the same name in .env.
 secret_settings = set(re.findall(r'= secret\("(\w+)"', SETTINGS))
 for file, name in ((base, "notify"), (scale, "api")):
     assert secret_settings <= file["services"][name]["environment"].keys(), name

@@ -6,7 +6,7 @@ import pathlib
 from ruamel.yaml import YAML
 
 DOCKER = pathlib.Path("docker")
-# These connect to the receiver, for deliveries and endpoint tests.
+# These containers connect to the receiver, for deliveries and endpoint tests.
 REACH_IT = {"compose.yaml": {"notify"}, "compose.scale.yaml": {"api", "worker"}}
 
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 KUBERNETES = pathlib.Path("docker/kubernetes")
 RULES = pathlib.Path("src/channels/address.rs").read_text()
-# What each role may reach in addition to the public internet: namespace, port, protocol.
+# The destinations that each role may reach in addition to the public internet: namespace, port, protocol.
 NAMES = {("kube-system", 53, "UDP"), ("kube-system", 53, "TCP")}
 DATABASE = {("postgres", 5432, "TCP")}
 TRACES = {("monitoring", 4318, "TCP")}

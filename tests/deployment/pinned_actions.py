@@ -13,7 +13,7 @@ for path in files:
         if "uses:" not in line:
             continue
         used = line.split("uses:", 1)[1].strip()
-        # Actions of this repository are part of the commit.
+        # Actions in this repository are pinned by the commit of the workflow.
         if used.startswith("./"):
             continue
         pinned = PINNED.fullmatch(used)

@@ -1,5 +1,5 @@
-//! Requests every route as every caller: each role, as a service and as a user, of the tenant and of another, and callers with
-//! invalid credentials. The tables of access and roles give the expected result.
+//! Requests every route with every kind of credentials: service and user tokens of each role, of the tenant ACME and of another
+//! tenant, and invalid credentials. The tables of access and roles give the expected results.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
@@ -17,7 +17,7 @@ use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 /// Texts that occur only in ACME's data.
 const MARKS: [&str; 5] = ["a secret text", "acme.example", "agent of acme", "a browser of acme", ACME];
 
-/// A documented route. Its parameters name things of ACME.
+/// A documented route. The parameters in its path name resources of the tenant ACME.
 struct Route {
     method: Method,
     template: String,
@@ -27,23 +27,23 @@ struct Route {
 
 impl Route {
     async fn ask(&self, api: &TestApi, token: &str) -> Answer {
-        // No route accepts this, so that the walk creates nothing.
+        // No route accepts this body, so the test creates no resources.
         let body = (self.method != Method::GET).then(|| json!({"no": "such field"}));
         api.request(self.method.clone(), &self.path, token, body.as_ref()).await
     }
 
-    /// True if the route is about one thing that ACME has.
+    /// True if the path names one resource of ACME by its id.
     fn names_a_thing(&self) -> bool {
         self.template.contains("{id}")
     }
 
-    /// True if the route is about the calling user. A service token cannot use it, whatever its role.
+    /// True if the route is about the calling user. A service token of any role cannot use such a route.
     fn is_for_users(&self) -> bool {
         self.template.starts_with("/v1/me/")
     }
 }
 
-/// A service with the routes to request and ACME's data.
+/// Starts a service with data of ACME, and lists the documented routes.
 async fn walked() -> (TestApi, Vec<Route>) {
     let mut options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
@@ -85,13 +85,13 @@ async fn walked() -> (TestApi, Vec<Route>) {
     for (template, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let access = access::of(&method, template);
-            let access = access.unwrap_or_else(|| panic!("{method} {template} has no line in the table of access"));
+            let access = access.unwrap_or_else(|| panic!("the table of access has no line for {method} {template}"));
             let mut path = names(template);
             if path.ends_with("/stream") {
-                // Uses an invalid parameter, because a stream has no end.
+                // The invalid parameter makes the stream end with an error. A valid stream would never end.
                 path += "?no=such";
             }
-            assert!(!path.contains('{'), "a name for the parameter of {template} is missing in this test");
+            assert!(!path.contains('{'), "this test has no value for a parameter of {template}");
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             routes.push(Route { method, template: template.clone(), path, access });
         }
@@ -99,7 +99,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
     (api, routes)
 }
 
-/// A service token and a user token with this role and tenant.
+/// Creates a service token and a user token with this role and tenant.
 async fn credentials(api: &TestApi, role: Role, tenant: &str) -> [String; 2] {
     [api.token(role, Some(tenant)).await, jwt::person(role, tenant)]
 }
@@ -131,7 +131,7 @@ async fn every_route_admits_exactly_the_roles_in_the_table() {
     }
 }
 
-/// The requests themselves delete what `DELETE` names; the next round requests it again.
+/// True if the response is 404 because an earlier `DELETE` request of this test removed the resource.
 fn is_gone(route: &Route, status: u16) -> bool {
     let is_removed = route.template.starts_with("/v1/agents/") || route.template.starts_with("/v1/users/");
     status == 404 && (is_removed || route.is_for_users())
@@ -158,7 +158,10 @@ async fn no_route_shows_or_changes_anything_of_another_tenant() {
         }
     }
     assert_eq!(everything_of_acme(&api).await, before);
-    assert!(before.contains("acme.example") && before.contains("a secret text"), "there was something to see");
+    assert!(
+        before.contains("acme.example") && before.contains("a secret text"),
+        "ACME has no data that another tenant could see"
+    );
 }
 
 async fn everything_of_acme(api: &TestApi) -> String {
@@ -208,7 +211,7 @@ async fn no_route_accepts_invalid_credentials() {
     }
 }
 
-/// Each would be an admin token if it were valid.
+/// Invalid tokens. Each token would have the role admin if it were valid.
 async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     let (expired_id, expired) = api.token_with_id(Role::Admin, Some(ACME)).await;
     let (revoked_id, revoked) = api.token_with_id(Role::Admin, Some(ACME)).await;
@@ -232,7 +235,7 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The contract for single roles, independent of the table.
+/// Checks the contract of two roles without the table of roles.
 #[test]
 fn services_only_post_events_and_viewers_change_nothing() {
     for (method, template, access) in access::routes() {
@@ -241,7 +244,7 @@ fn services_only_post_events_and_viewers_change_nothing() {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // The owner of a secret decides what the secret changes, not the caller.
+        // On a route with a secret, the owner of the secret is responsible for the change, not the role of the caller.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
@@ -254,7 +257,7 @@ async fn the_tables_and_the_api_have_the_same_routes_and_permissions() {
         let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
         assert!(is_there, "the table of access has {method} {template}, and the API does not");
     }
-    // The one permission that depends on more than the route.
+    // `ReadBodies` is the only permission that no route requires: it decides which fields a response contains.
     let used = |permission: Permission| {
         permission == Permission::ReadBodies || routes.iter().any(|route| route.access == Access::With(permission))
     };

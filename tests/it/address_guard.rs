@@ -1,4 +1,4 @@
-//! The service connects only to addresses that the operator allows: with literals, names, rebinding and redirects.
+//! The service connects only to allowed addresses, for address literals, host names, DNS rebinding and redirects.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ const LITERALS: [&str; 16] = [
 
 #[tokio::test]
 async fn checks_address_literals_in_any_notation_on_save_and_on_send() {
-    // Bound to every address, so that the test sees any connection.
+    // The receiver listens on every local address, so the test notices any connection.
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
     let client = HttpClient::with_lookup(&closed(), &metrics, never_asked()).unwrap();
@@ -104,20 +104,21 @@ fn counter() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
     (Arc::clone(&counter), counter)
 }
 
-/// A name whose first lookup returns the opened address and each later one the closed one; and its number of lookups.
+/// A host name whose first lookup returns the allowed address and whose later lookups return the forbidden address. Also
+/// returns the counter of its lookups.
 fn rebinding() -> (Lookup, Arc<AtomicUsize>) {
     let (counter, asked) = counter();
     let next = move || if counter.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED };
     (names(move |_host| -> Addresses { Ok(vec![next()]) }), asked)
 }
 
-/// Opens one address of this machine and no other.
+/// Settings that allow one address of this machine and no other.
 fn half_open() -> Settings {
     Settings { allowed_networks: vec!["127.0.0.1/32".parse().unwrap()], ..settings() }
 }
 
 #[tokio::test]
-async fn one_forbidden_address_blocks_the_whole_name() {
+async fn one_forbidden_address_blocks_the_whole_host_name() {
     let mixed = names(|_host| Ok(vec![OPENED, CLOSED]));
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let metrics = metrics();
@@ -141,16 +142,16 @@ async fn an_unresponsive_address_leaves_time_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed() {
+async fn a_host_name_that_rebinds_to_a_forbidden_address_is_not_followed() {
     let (rebinding, asked) = rebinding();
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
-    // Closes each connection, so that the next delivery needs a new one.
+    // The receiver closes each connection, so the next delivery needs a new connection.
     let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
     let allowed = Receiver::start_on("127.0.0.1:0", closes.clone()).await;
     let port = allowed.address.port();
     let hidden = Receiver::start_on(&format!("127.0.0.2:{port}"), closes).await;
     let url = format!("http://rebinding.test:{port}/");
-    // The check and the connection use the same lookup: a second answer cannot deceive them.
+    // The address check and the connection use the same lookup, so a different second answer has no effect.
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     allowed.ended(1).await;
@@ -161,7 +162,7 @@ async fn a_name_that_rebinds_to_a_forbidden_address_is_not_followed() {
 }
 
 #[tokio::test]
-async fn checks_a_saved_name_again_on_send() {
+async fn checks_a_saved_host_name_again_on_send() {
     let (rebinding, _) = rebinding();
     let receiver = Receiver::start_on("0.0.0.0:0", Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
@@ -182,7 +183,7 @@ async fn a_redirect_to_a_forbidden_address_is_not_followed() {
 }
 
 #[tokio::test]
-async fn deliveries_to_one_name_share_a_lookup() {
+async fn concurrent_deliveries_to_one_host_name_share_a_lookup() {
     let (counter, asked) = counter();
     let slow = slow_names(move |_host| {
         counter.fetch_add(1, Ordering::SeqCst);
@@ -222,7 +223,7 @@ async fn a_lookup_counts_towards_the_deadline() {
 }
 
 proptest! {
-    /// Checks the resulting address, whatever notation the URL parser accepts.
+    /// The client checks the address that the URL parser returns, so every notation that the parser accepts is covered.
     #[test]
     fn rejects_every_notation_of_a_loopback_address(bits in 0x7f00_0000_u32..=0x7fff_ffff, notation in 0..9_usize) {
         let [a, b, c, d] = Ipv4Addr::from_bits(bits).octets();
@@ -244,7 +245,7 @@ proptest! {
     }
 }
 
-/// `１` for `1`, and `。` for `.`: IDNA maps them back.
+/// The full-width form of a digit or a dot, such as `１` or `。`. IDNA maps the full-width form to `1` or `.`.
 fn full_width(character: char) -> char {
     match character {
         '.' => '\u{3002}',

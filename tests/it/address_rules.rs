@@ -1,4 +1,4 @@
-//! Which addresses are public: the limits of every range, and the forms that embed an IPv4 address.
+//! Tests which addresses are public: the limits of every forbidden range, and IPv6 addresses that embed an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use flametree_notify::channels::address::AddressRules;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-/// First and last address of each forbidden IPv4 range, written independently of the code.
+/// The first and the last address of each forbidden IPv4 range. The list does not use the constants of the code.
 const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("0.0.0.0", "0.255.255.255"),
     ("10.0.0.0", "10.255.255.255"),
@@ -32,7 +32,7 @@ const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("240.0.0.0", "255.255.255.255"),
 ];
 
-/// The same for IPv6: everything outside `2000::/3`, except the forms that embed an IPv4 address.
+/// The first and the last address of each forbidden IPv6 range: all outside `2000::/3`, except ranges that embed an IPv4 address.
 const FORBIDDEN_V6: [(&str, &str); 9] = [
     ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
@@ -77,7 +77,7 @@ fn forbidden_v4(bits: u32) -> bool {
     ranges_v4().iter().any(|&(first, last)| (first..=last).contains(&bits))
 }
 
-/// For an address that does not embed an IPv4 address.
+/// True if the address is in a forbidden IPv6 range. The address must not embed an IPv4 address.
 fn forbidden_v6(bits: u128) -> bool {
     ranges_v6().iter().any(|&(first, last)| (first..=last).contains(&bits))
 }
@@ -99,7 +99,7 @@ fn v4(bits: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(bits)
 }
 
-/// An IPv6 address with an IPv4 address in its last four bytes.
+/// The IPv6 address with this prefix and the IPv4 address in its last four bytes.
 fn embed(prefix: &str, inside: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(prefix.parse::<Ipv6Addr>().unwrap().to_bits() | u128::from(inside.to_bits()))
 }
@@ -172,7 +172,7 @@ fn only_global_unicast_ipv6_addresses_are_public() {
 }
 
 #[test]
-fn no_setting_opens_a_metadata_service() {
+fn no_setting_allows_a_metadata_service() {
     let opened = AddressRules::new(everything(), Vec::new());
     for text in METADATA {
         let address: IpAddr = text.parse().unwrap();
@@ -184,7 +184,7 @@ fn no_setting_opens_a_metadata_service() {
     }
 }
 
-/// True if NAT64 or an IPv4-mapped form leads to a public address.
+/// True for a NAT64 or IPv4-mapped address that embeds a public IPv4 address.
 fn embeds_public(bits: u128) -> bool {
     let address = Ipv6Addr::from_bits(bits);
     let nat64: Ipv6Net = "64:ff9b::/96".parse().unwrap();
@@ -194,7 +194,7 @@ fn embeds_public(bits: u128) -> bool {
 
 proptest! {
     #[test]
-    fn an_ipv4_address_is_public_unless_it_is_in_a_range(bits: u32) {
+    fn an_ipv4_address_is_public_unless_it_is_in_a_forbidden_range(bits: u32) {
         prop_assert_eq!(public(v4(bits)), !forbidden_v4(bits));
     }
 
@@ -208,14 +208,14 @@ proptest! {
     }
 
     #[test]
-    fn forms_that_networks_translate_follow_the_embedded_address(bits: u32) {
+    fn nat64_and_mapped_addresses_are_public_if_the_embedded_address_is(bits: u32) {
         let inside = v4(bits);
         prop_assert_eq!(public(inside.to_ipv6_mapped()), public(inside));
         prop_assert_eq!(public(embed("64:ff9b::", inside)), public(inside));
     }
 
     #[test]
-    fn forms_that_relays_translate_are_forbidden(bits: u32, rest: u64) {
+    fn addresses_that_relays_translate_are_forbidden(bits: u32, rest: u64) {
         let six_to_four = (0x2002_u128 << 112) | (u128::from(bits) << 80) | u128::from(rest);
         prop_assert!(!public(Ipv6Addr::from_bits(six_to_four)));
         let teredo = (0x2001_0000_u128 << 96) | (u128::from(rest) << 32) | u128::from(bits);
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn an_ipv6_address_is_public_only_if_global_unicast_and_in_no_range(bits: u128, high in 0_u16..) {
+    fn an_ipv6_address_is_public_only_if_it_is_global_unicast_and_not_forbidden(bits: u128, high in 0_u16..) {
         let bits = (bits >> 16) | (u128::from(high) << 112);
         prop_assert_eq!(public(Ipv6Addr::from_bits(bits)), !forbidden_v6(bits) || embeds_public(bits));
     }
@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn an_opened_network_opens_no_other_address(bits: u32, prefix in 8_u8..=32, other: u32) {
+    fn an_allowed_network_allows_no_other_address(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
         let rules = AddressRules::new(vec![IpNet::V4(network)], Vec::new());
         prop_assert_eq!(rules.allow(v4(bits).into()), !metadata(v4(bits)));
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_network_stays_forbidden_whatever_is_opened(bits: u32, prefix in 8_u8..=32, other: u32) {
+    fn a_denied_network_stays_forbidden_whatever_is_allowed(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V4(network)]);
         for closed in [bits, network.network().to_bits(), network.broadcast().to_bits()].map(v4) {
@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_ipv6_network_stays_forbidden_whatever_is_opened(bits: u128, prefix in 0_u8..=128, offset: u128) {
+    fn a_denied_ipv6_network_stays_forbidden_whatever_is_allowed(bits: u128, prefix in 0_u8..=128, offset: u128) {
         let network = Ipv6Net::new(Ipv6Addr::from_bits(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V6(network)]);
         let hosts = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);

@@ -1,6 +1,6 @@
-//! A real fault makes each alert fire, in a real Prometheus over real processes; the alert ends after the fault.
+//! Causes a real fault for each alert. The alert fires in a real Prometheus that scrapes real processes, and later ends.
 //!
-//! The waiting times are shortened here; `tests/deployment/alerts_test.yaml` tests the real ones.
+//! These tests shorten the waiting times of the alerts. `tests/deployment/alerts_test.yaml` tests the real waiting times.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
-/// The fault lasts without further action.
+/// For a fault that lasts until the test repairs it, so nothing has to be repeated while the test waits for the alert.
 async fn lasting() {}
 
 /// The pause between two repetitions of a fault.
@@ -130,7 +130,7 @@ async fn a_locked_or_unreachable_database_alerts_until_it_responds() {
     prometheus.ends("FlametreeNotReady").await;
 }
 
-/// A call that waits for the lock, or is rejected because another call waits. Its response is ignored.
+/// Sends a request in the background and ignores the response. The request waits for the locked table or is rejected.
 fn call(client: Client, method: Method, path: &'static str) {
     tokio::spawn(async move {
         let event = json!({
@@ -168,10 +168,10 @@ async fn missing_and_undropped_partitions_alert_until_they_are_repaired() {
     let prometheus = Prometheus::of(&[&service]).await;
     let run = async |statement: &str| seed::run(&deployment.pool, statement.to_owned()).await;
 
-    // The worker mistakes a table of that name for the partition.
+    // Detaches the partition of tomorrow. The worker does not create it again, because a table with its name exists.
     let tomorrow = "format('flametree.%I', 'events_' || to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD'))";
     run(&format!("DO $$ BEGIN EXECUTE 'ALTER TABLE flametree.events DETACH PARTITION ' || {tomorrow}; END $$")).await;
-    // A reader prevents retention from dropping this one.
+    // An open transaction that reads this expired partition prevents retention from dropping it.
     run("SELECT flametree.ensure_partitions('2026-01-01', '2026-01-01')").await;
     let mut reader = deployment.pool.begin().await.unwrap();
     sqlx::raw_sql("SELECT count(*) FROM flametree.events_20260101").execute(&mut *reader).await.unwrap();

@@ -1,4 +1,4 @@
-//! API tokens, and the isolation of tenants. Who may use which route: `access_walk.rs`.
+//! Tests API tokens and the isolation of tenants. `access_walk.rs` tests which roles may use which route.
 
 use std::time::Duration;
 
@@ -120,11 +120,14 @@ async fn stores_a_token_as_a_hash_and_records_its_use() {
         api.get("/v1/deliveries", &token).await.expect(200);
     }
     let row = sqlx::raw_sql(sqlx::AssertSqlSafe(query.replace("IS NOT NULL", "= 'epoch'")));
-    assert!(row.fetch_one(&api.db.pool).await.unwrap().get::<bool, _>(0), "recorded more than once a minute");
+    assert!(
+        row.fetch_one(&api.db.pool).await.unwrap().get::<bool, _>(0),
+        "the use was recorded more than once a minute"
+    );
 }
 
 #[tokio::test]
-async fn another_tenants_data_appears_not_to_exist() {
+async fn data_of_another_tenant_is_reported_as_not_found() {
     let api = TestApi::start().await;
     let noon = yesterday_noon(&api.db).await;
     let event = seed::event(&api.db, noon, &SeededEvent { deliveries: 2, ..SeededEvent::default() }).await;
@@ -138,7 +141,7 @@ async fn another_tenants_data_appears_not_to_exist() {
         [format!("/v1/events/{event}"), format!("/v1/deliveries/{delivery}"), format!("/v1/deliveries/{unfinished}")]
     {
         api.get(&path, &other).await.problem(404, "not_found");
-        // A token for all tenants finds it only under its tenant.
+        // A token for all tenants finds the resource only with the `tenant_id` of the resource.
         let all = api.token(Role::Admin, None).await;
         api.get(&path, &all).await.problem(403, "tenant_required");
         api.get(&format!("{path}?tenant_id=other"), &all).await.problem(404, "not_found");

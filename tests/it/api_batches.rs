@@ -1,4 +1,4 @@
-//! `POST /v1/events/batch`: each event has a separate result, and the batch is limited.
+//! Tests `POST /v1/events/batch`: each event has a separate result, and the size of a batch is limited.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -47,7 +47,7 @@ async fn each_event_of_a_batch_has_a_separate_result() {
 }
 
 #[tokio::test]
-async fn the_same_key_twice_in_a_batch_creates_one_event() {
+async fn the_same_idempotency_key_twice_in_a_batch_creates_one_event() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");

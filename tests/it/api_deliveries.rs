@@ -1,4 +1,4 @@
-//! Reading events and their deliveries.
+//! Tests the routes that read events and their deliveries.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// `count` deliveries with the outcome `delivered`, one per millisecond starting at `from`.
+/// Inserts `count` deliveries with the outcome `delivered`, one per millisecond starting at `from`.
 async fn many(api: &TestApi, from: i64, count: i64) {
     let id = format!("(lpad(to_hex({from} + n), 12, '0') || '7000800000000000000");
     for statement in [
@@ -54,7 +54,7 @@ async fn pagination_returns_each_row_once_while_rows_are_added() {
 }
 
 #[tokio::test]
-async fn a_full_page_may_be_the_last() {
+async fn a_full_page_can_be_the_last_page() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     many(&api, yesterday_noon(&api.db).await, 50).await;
@@ -148,7 +148,7 @@ async fn a_list_shows_the_outcome_of_each_delivery() {
 }
 
 #[tokio::test]
-async fn reports_every_fault_of_the_parameters_at_once() {
+async fn reports_every_invalid_parameter_at_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let query = "channel=fax&outcome=fine&event_type=&agent_id=&from=today&limit=251&cursor=x&order=asc&tenant_id=";
@@ -170,7 +170,7 @@ async fn reports_every_fault_of_the_parameters_at_once() {
     assert_eq!(faults, [("tenant_id".into(), "duplicate".into())]);
 }
 
-/// A failed webhook delivery and its push config; returns the paths of the delivery and its event.
+/// Inserts a push config and a failed webhook delivery. Returns the API paths of the delivery and of its event.
 async fn failed_delivery(api: &TestApi) -> (String, String) {
     let noon = yesterday_noon(&api.db).await;
     let endpoint = Uuid::from_u128(7);
@@ -205,7 +205,7 @@ async fn a_delivery_shows_request_and_response_without_secrets() {
 }
 
 #[tokio::test]
-async fn a_viewer_sees_neither_texts_nor_bodies() {
+async fn a_viewer_sees_neither_event_texts_nor_http_bodies() {
     let api = TestApi::start().await;
     let (delivery_path, event_path) = failed_delivery(&api).await;
     let viewer = api.token(Role::Viewer, Some(ACME)).await;
@@ -242,7 +242,7 @@ async fn unknown_events_and_deliveries_are_not_found() {
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let event = event_path.rsplit_once('_').unwrap().1;
     let unknown = [
-        // The event has two deliveries: neither the third nor number 0 exists.
+        // The event has the deliveries 1 and 2, so delivery 3 and delivery 0 do not exist.
         format!("/v1/deliveries/dlv_{}0003", &event[..28]),
         format!("/v1/deliveries/dlv_{}0000", &event[..28]),
         format!("/v1/deliveries/evt_{event}"),

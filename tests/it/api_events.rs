@@ -1,4 +1,4 @@
-//! `POST /v1/events`: which events it accepts, and the response to each rejection.
+//! Tests `POST /v1/events`: which events the API accepts, and how it responds to other requests.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -45,7 +45,7 @@ async fn stores_an_accepted_event_with_its_deliveries() {
 }
 
 #[tokio::test]
-async fn the_same_key_and_body_return_the_same_event() {
+async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
@@ -54,13 +54,13 @@ async fn the_same_key_and_body_return_the_same_event() {
     let again = api.post("/v1/events", &token, &event).await.expect(200);
     assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
 
-    // The header sets the same key; the body may repeat it.
+    // The header `Idempotency-Key` sets the same key as the body. A request may use either or both.
     let key = ("idempotency-key", "m-1");
     post_raw(&api, &token, &[JSON, key], message("once").to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], event.to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], message("twice").to_string()).await.problem(409, "idempotency_conflict");
 
-    // Keys of another tenant are independent.
+    // Each tenant has separate idempotency keys.
     let other = api.token(Role::Service, Some("other")).await;
     api.post("/v1/events", &other, &event).await.expect(202);
 }
@@ -102,7 +102,7 @@ async fn reports_every_fault_of_an_event_at_once() {
 }
 
 #[tokio::test]
-async fn reports_where_invalid_json_breaks_but_not_its_content() {
+async fn reports_the_position_of_invalid_json_but_not_its_content() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     for body in ["", "{\n \"secret\": hush}", "{} {}", "\u{0}", &"[".repeat(10_000)] {
@@ -143,7 +143,7 @@ async fn limits_a_body_with_and_without_a_declared_length() {
     let much_too_large = message(&"x".repeat(3 * 1024 * 1024)).to_string();
     post_raw(&api, &token, &[JSON], much_too_large).await.problem(413, "payload_too_large");
 
-    // In chunks, without a length.
+    // A chunked request does not declare its length.
     let mut stream = api.connect().await;
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
@@ -192,7 +192,7 @@ async fn a_full_queue_returns_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn without_a_database_accepts_no_event_and_reveals_no_detail() {
+async fn a_request_without_a_database_is_rejected_without_internal_details() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     api.db.pool.close().await;

@@ -1,4 +1,4 @@
-//! Limits of the API on number, size, rate and time: each rejection names its reason and when to retry.
+//! Tests the limits of the API on connections, request sizes and event rates. Each rejection has a reason and a retry time.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::api_events::message;
 use crate::support::api::{ACME, Answer, Options, TestApi};
 use crate::support::waiting::within;
 
-/// One event per second, with a burst of one batch.
+/// An API that allows each tenant one event per second, with a burst of one batch.
 async fn limited() -> TestApi {
     let mut options = Options::default();
     options.http.tenant_events_per_second = NonZeroU32::new(1);
@@ -43,7 +43,7 @@ async fn a_tenant_over_its_rate_learns_when_to_retry_and_others_are_unaffected()
     let full = batch(&full);
     api.post("/v1/events/batch", &token, &full).await.expect(200);
 
-    // The allowance may have grown by an event or two in the meantime.
+    // Since the last request, the rate limit may have allowed a few more events.
     let mut answer = api.post("/v1/events", &token, &message("one more")).await;
     for _ in 0..50 {
         if answer.status == 202 {
@@ -56,11 +56,11 @@ async fn a_tenant_over_its_rate_learns_when_to_retry_and_others_are_unaffected()
     answer.problem(429, "rate_limited");
     assert!((90..=100).contains(&seconds_to_wait(&answer)), "{answer:?}");
     let rejected = "flametree_events_rejected_total{reason=\"rate_limited\"} 101\n";
-    assert!(api.metrics.render().contains(rejected), "each event counts");
+    assert!(api.metrics.render().contains(rejected), "the metric counts each rejected event");
 
     let other = api.token(Role::Service, Some("other")).await;
     api.post("/v1/events", &other, &message("another tenant's")).await.expect(202);
-    // The allowance grows again.
+    // After a pause, the rate limit allows events again.
     let accepted = async || api.post("/v1/events", &token, &message("later")).await.status == 202;
     within(Duration::from_secs(20), "an event is accepted again", accepted).await;
 }
@@ -99,7 +99,7 @@ async fn rejects_request_headers_that_are_too_large() {
     let path = format!("/v1/deliveries?agent_id={}", "x".repeat(17 * 1024));
     api.get(&path, &token).await.problem(431, "headers_too_large");
 
-    // Far beyond the limit the server does not read all of it.
+    // The server rejects 40 KiB of headers before it has read all of them.
     let mut stream = api.connect().await;
     let head = format!("GET /livez HTTP/1.1\r\nhost: test\r\nx-padding: {}", "x".repeat(40 * 1024));
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -114,7 +114,7 @@ async fn rejects_a_connection_over_the_limit() {
     options.http.max_connections = 1;
     let api = TestApi::with(options).await;
     let mut first = api.connect().await;
-    // A response proves that this connection occupies its slot.
+    // After its first response, this connection is certainly counted against the limit.
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     let mut beginning = [0; 12];
     first.read_exact(&mut beginning).await.unwrap();

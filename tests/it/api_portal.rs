@@ -1,4 +1,4 @@
-//! The first requests of the portal's pages: the caller's identity, and the list of agents.
+//! Tests the routes that the portal's pages request first: the identity of the caller, and the list of agents.
 
 use flametree_notify::domain::role::{Permission, Role};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ async fn reports_that_a_deployment_has_no_browser_push() {
 }
 
 #[tokio::test]
-async fn pagination_returns_each_agent_of_the_tenant_once_by_name() {
+async fn pagination_returns_each_agent_of_the_tenant_once_in_order_of_name() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     assert_eq!(api.get("/v1/agents", &token).await.expect(200), json!({"data": [], "next_cursor": null}));
@@ -57,7 +57,7 @@ async fn pagination_returns_each_agent_of_the_tenant_once_by_name() {
 }
 
 #[tokio::test]
-async fn reports_faults_of_the_parameters_for_agents() {
+async fn reports_every_invalid_parameter_of_the_list_of_agents() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let problem = api.get("/v1/agents?limit=0&cursor=%21&sort=name", &token).await.problem(422, "invalid");

@@ -1,4 +1,4 @@
-//! The service around the resources: health, documentation, request ids, connection limits, graceful shutdown.
+//! Tests what all resources of the API share: health, documentation, request ids, connection limits, graceful shutdown.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn with_settings(change: impl FnOnce(&mut Settings)) -> Options {
 
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection reset after the response counts as an orderly end.
+    // The server may reset the connection after the response.
     if let Err(error) = stream.read_to_end(&mut answer).await {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
@@ -58,7 +58,7 @@ async fn a_process_whose_task_failed_is_neither_alive_nor_ready() {
 }
 
 #[tokio::test]
-async fn is_not_ready_with_an_older_schema_or_without_one() {
+async fn a_process_with_an_older_schema_or_no_schema_is_not_ready() {
     let api = TestApi::start().await;
     let newest = "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     for unmigrated in [newest, "DROP SCHEMA flametree CASCADE"] {
@@ -72,7 +72,7 @@ async fn is_not_ready_with_an_older_schema_or_without_one() {
 }
 
 #[tokio::test]
-async fn a_missing_database_is_not_ready() {
+async fn a_process_without_its_database_is_not_ready() {
     let api = TestApi::start().await;
     api.db.pool.close().await;
     let document = api.send(bare("/readyz")).await.problem(503, "unavailable");
@@ -98,7 +98,7 @@ async fn every_response_has_a_request_id() {
 
 #[tokio::test]
 async fn the_router_serves_the_documented_routes_and_no_others() {
-    // Without browser push the path for renewals does not exist.
+    // A deployment without browser push has no route for the renewal of subscriptions.
     let api = TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await;
     let document = api.send(bare("/v1/openapi.json")).await.expect(200);
     assert_eq!(document, serde_json::from_str::<serde_json::Value>(&http::openapi_json(None)).unwrap());
@@ -162,7 +162,7 @@ async fn the_binary_serves_its_documentation_under_a_strict_policy() {
         assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
         let text = String::from_utf8_lossy(&answer.body);
         if file == "index.html" {
-            // The policy allows no inline script and nothing from other origins.
+            // The content security policy forbids inline scripts and resources of other origins.
             assert!(!text.contains("<script>") && !text.contains("https://"), "{text}");
         }
         if file == "swagger-initializer.js" {
@@ -263,12 +263,12 @@ async fn a_stop_finishes_requests_in_flight() {
     let mut idle = api.connect().await;
     let mut stream = api.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The handler asks for the body: the request is now in flight.
+    // The response `100 Continue` shows that the handler waits for the body: the request is in flight.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     api.shutdown.cancel();
-    // The server closes idle connections at once and accepts no new ones.
+    // A stopping server closes idle connections at once and accepts no new connections.
     assert_eq!(read_all(&mut idle).await, "");
     assert!(TcpStream::connect(api.address).await.is_err());
     stream.write_all(body.as_bytes()).await.unwrap();

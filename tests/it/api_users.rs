@@ -1,4 +1,4 @@
-//! Portal users: which of their tokens are valid, and that the service uses only four claims.
+//! Tests which tokens of portal users are valid, and that the service uses only four of their claims.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -12,7 +12,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::service::{self, Part};
 use crate::support::temp_dir::TempDir;
 
-/// Everyone with a valid token may read these.
+/// Every caller with a valid token may use this route.
 const OPEN_TO_ALL: &str = "/v1/event-types";
 
 async fn api(users: Settings) -> TestApi {
@@ -38,7 +38,7 @@ async fn the_key_type_pins_the_algorithm() {
     ] {
         let api = api(by_key(key.clone())).await;
         api.get(OPEN_TO_ALL, &right.token(&admin)).await.expect(200);
-        // The public key is public, and the token's header is not trusted.
+        // An attacker knows the public key, and can write any algorithm into the header of a token.
         let confused = Signer::secret(&format!("{}{}", ed25519.pem(), p256.pem())).token(&admin);
         let by_public_key = [Signer::secret(&ed25519.pem()).token(&admin), Signer::secret(&p256.pem()).token(&admin)];
         let lying = right.token_with(&json!({"alg": "RS256"}), &admin);
@@ -51,7 +51,7 @@ async fn the_key_type_pins_the_algorithm() {
 }
 
 #[tokio::test]
-async fn checks_times_with_a_minute_of_leeway() {
+async fn checks_the_times_of_a_token_with_a_leeway_of_a_minute() {
     assert_eq!(LEEWAY_SECONDS, 60);
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
@@ -67,7 +67,7 @@ async fn checks_times_with_a_minute_of_leeway() {
     for good in [lifetime(Value::Null, day - 60), lifetime(json!(in_seconds(-600)), day - 660)] {
         api.get(OPEN_TO_ALL, &good).await.expect(200);
     }
-    // The limit applies to the whole lifetime, even if only minutes are left.
+    // A token may be valid for one day in total. An older token is rejected even if it expires within minutes.
     for long in [
         lifetime(Value::Null, day + 600),
         lifetime(json!(in_seconds(-day)), 600),
@@ -168,11 +168,11 @@ async fn issuer_and_audience_must_match_the_settings() {
 }
 
 #[tokio::test]
-async fn trusts_nothing_else_in_a_token() {
+async fn ignores_other_headers_and_claims_of_a_token() {
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
     let mine = Signer::ed25519();
-    // A key inside the token, and a URL of one.
+    // One header contains a key, the other header a URL of a key. The service must use neither.
     for header in [
         json!({"alg": "EdDSA", "jwk": mine.jwk("mine"), "kid": "mine"}),
         json!({"alg": "EdDSA", "jku": "http://127.0.0.1:1/jwks", "kid": "../../dev/null"}),
@@ -180,7 +180,7 @@ async fn trusts_nothing_else_in_a_token() {
         let answer = api.get(OPEN_TO_ALL, &mine.token_with(&header, &claims(Role::Admin, ACME))).await;
         assert_eq!(answer.status, 401, "{header}");
     }
-    // Claims with a meaning in other services.
+    // Other services use these claims to grant permissions. This service ignores them.
     let proud = with(claims(Role::Viewer, ACME), "scope", json!("admin tokens:write"));
     let proud = with(with(proud, "roles", json!(["admin"])), "tenants", json!(["other"]));
     let token = signer.token_with(&json!({"alg": "HS256", "kid": "whatever"}), &proud);

@@ -1,4 +1,4 @@
-//! Attempts of a real queue share tasks, but fail separately.
+//! Attempts of deliveries share Tokio tasks, but a panic in one attempt does not affect the other attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

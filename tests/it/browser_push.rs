@@ -1,4 +1,4 @@
-//! Notifications in real browsers: from a posted event to the notification and the page that a click opens.
+//! Tests push notifications in real browsers, from the posted event to the page that a click on the notification opens.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +32,7 @@ async fn the_client_module_works_in_any_page() {
     run("chromium-module").await;
 }
 
-/// The code of the module and the worker, and the pages that use them, match the types in the module's documentation.
+/// The client module, the service worker and the pages match the types that the module's documentation states.
 #[test]
 fn the_documented_types_of_the_scripts_are_correct() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

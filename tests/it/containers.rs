@@ -14,7 +14,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// `config check` also connects to the database: no server listens here, and the address needs no DNS.
+/// A database address where no server listens, because `config check` also connects. An IP address needs no DNS lookup.
 const NOWHERE: &str = "@127.0.0.1:1";
 
 fn root() -> &'static Path {
@@ -33,19 +33,19 @@ fn instructions() -> Vec<String> {
     joined.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// The arguments of each instruction with this name.
+/// The arguments of each Dockerfile instruction with this name.
 fn said(name: &str) -> Vec<String> {
     let prefix = format!("{name} ");
     instructions().iter().filter_map(|line| line.strip_prefix(&prefix).map(str::to_owned)).collect()
 }
 
-/// A list such as `["a", "b"]`, wherever it starts in the text.
+/// The first list in the text, such as `["a", "b"]`.
 fn list(text: &str) -> Vec<String> {
     let begin = text.find('[').unwrap();
     serde_json::from_str(&text[begin..=begin + text[begin..].find(']').unwrap()]).unwrap()
 }
 
-/// The paths that the image's build copies from the context, and their targets.
+/// Each path that the Dockerfile copies from the build context, with its target in the image.
 fn copied() -> Vec<(String, String)> {
     let copies = said("COPY").into_iter().filter(|copy| !copy.starts_with("--from="));
     copies
@@ -72,12 +72,12 @@ fn the_image_copies_everything_that_its_build_needs() {
     let builds: Vec<String> = said("RUN").into_iter().filter(|run| run.starts_with("cargo ")).collect();
     let [build] = builds.as_slice() else { panic!("one command builds: {builds:?}") };
     assert_eq!(build, "cargo build --locked --release --bin flametree-notify");
-    // `check` reports the same errors as `build` without code generation, and the dependencies are built already.
+    // `cargo check` finds missing files as `cargo build` does, but generates no code, and the dependencies are built already.
     let check = build.replace(" build ", " check --offline ").replace(" --release", "");
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
     command.args(words).current_dir(directory.path());
-    // Variables that cargo sets for tests would make it rebuild some crates, now and at the next command.
+    // With the variables that cargo sets for tests, this command and the next one would rebuild some crates.
     let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_") && name != "CARGO_HOME"
@@ -117,7 +117,7 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
     for (file, at_least) in [("compose.yaml", 5), ("compose.scale.yaml", 5), ("kubernetes/configuration.yaml", 2)] {
         let text = read(&format!("docker/{file}"));
         let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
-        // A build argument is not a setting.
+        // `FLAMETREE_REVISION` is a build argument of the image and not a setting.
         let settings: Vec<(&str, String)> = pairs
             .filter(|(name, _)| name.starts_with("FLAMETREE_") || name.starts_with("DATABASE_"))
             .filter(|(name, _)| *name != "FLAMETREE_REVISION")
@@ -127,13 +127,13 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
             .map(|(name, value)| {
                 (name, value.replace("${FLAMETREE_ENCRYPTION_KEYS:?see the top of compose.yaml}", ENCRYPTION_KEYS))
             })
-            // Optional secrets are empty in a `.env` without them.
+            // Compose replaces an optional variable with an empty text if `.env` does not set the variable.
             .map(|(name, value)| (name, value.replace(&format!("${{{name}:-}}"), "")))
             .collect();
         assert!(settings.len() >= at_least, "{file}: {settings:?}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_flametree-notify"));
         command.args(["config", "check"]).env_clear();
-        // Settings that Kubernetes reads from a secret.
+        // In Kubernetes, these two settings come from a secret.
         command
             .env("DATABASE_URL", format!("postgres://me{NOWHERE}/a"))
             .env("FLAMETREE_ENCRYPTION_KEYS", ENCRYPTION_KEYS);
@@ -149,7 +149,7 @@ async fn the_health_checks_distinguish_working_from_broken_processes() {
     let scale = read("docker/compose.scale.yaml");
     let of_worker = list(scale.lines().find(|line| line.contains("--worker")).unwrap());
     let arguments = |command: &[String], skip: usize| command[skip..].to_vec();
-    // The image's command starts with the program, that of compose with the word CMD.
+    // The health check of the image starts with the program. The health check of compose starts with CMD and the program.
     let (of_image, of_worker) = (arguments(&of_image, 1), arguments(&of_worker, 2));
     let (of_image, of_worker): (Vec<&str>, Vec<&str>) =
         (of_image.iter().map(String::as_str).collect(), of_worker.iter().map(String::as_str).collect());
@@ -177,7 +177,7 @@ fn is_healthy_at(settings: &Settings, metrics: std::net::SocketAddr, arguments: 
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Stops with the test.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -188,14 +188,14 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unprivileged_user_who_cannot_write_files_runs_the_service() {
+async fn the_service_runs_as_an_unprivileged_user_who_cannot_write_files() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("only root can become the image's user");
         return;
     }
     let deployment = Deployment::with_own_server().await;
     let directory = TempDir::new();
-    // The user cannot read the build directory.
+    // The unprivileged user cannot read the build directory, so the test copies the program.
     let program = directory.path().join("flametree-notify");
     std::fs::copy(env!("CARGO_BIN_EXE_flametree-notify"), &program).unwrap();
     let address = own_address();

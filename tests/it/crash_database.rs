@@ -1,4 +1,4 @@
-//! A database that crashes, closes connections, is unreachable, rejects writes, or lacks a partition.
+//! Tests the service while the database crashes, closes connections, is unreachable, rejects writes or lacks a partition.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const DRAINED: Duration = Duration::from_secs(90);
 const CUT_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
 
-/// No worker died, so that every delivery is sent.
+/// Every delivery must be delivered and none interrupted, because no worker died.
 async fn assert_all_delivered(
     deployment: &Deployment,
     api: &Service,
@@ -80,7 +80,7 @@ async fn connections_cut_twice_a_second_lose_and_duplicate_nothing() {
     assert_all_delivered(&deployment, &service, &accepted).await;
 }
 
-/// Longer than a connection may be idle without a check.
+/// After this idle time, the pool checks a connection before it uses the connection again.
 const A_QUIET_MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn no_request_fails_on_a_dead_connection_after_connections_were_cut() {
         let (client, path) = (client.clone(), path.clone());
         async move { client.get(&path).await }
     };
-    // At the same time, so that the pool has several connections.
+    // Concurrent requests make the pool open several connections.
     all((0..16).map(|_| read())).await;
     run(&deployment.pool, CUT_ALL).await;
     tokio::time::sleep(A_QUIET_MOMENT).await;
@@ -109,7 +109,7 @@ async fn a_database_outage_longer_than_the_lease_stops_everything_cleanly() {
     tokio::join!(idle, busy);
 }
 
-/// Longer than the lease: workers that blame each other instead of the database would declare each other dead.
+/// An outage longer than the lease. No worker may declare another worker dead because of the outage.
 const AWAY: Duration = Duration::from_secs(15);
 
 async fn away_while_idle() {
@@ -190,7 +190,7 @@ async fn a_read_only_period_loses_and_duplicates_nothing() {
     let window = async {
         within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 300).await;
         run(&deployment.pool, "ALTER DATABASE flametree SET default_transaction_read_only = on").await;
-        // The setting applies to new sessions.
+        // The setting applies only to new sessions, so the test terminates the existing sessions.
         let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                         WHERE application_name LIKE 'flametree-notify%'";
         run(&deployment.pool, sessions).await;
@@ -200,7 +200,7 @@ async fn a_read_only_period_loses_and_duplicates_nothing() {
         assert_eq!(answer.status, 503, "{}", answer.text);
         run(&deployment.pool, "ALTER DATABASE flametree RESET default_transaction_read_only").await;
         if pooler::url_of_shared().is_some() {
-            // A pooler's sessions keep their initial settings. docs/databases.md says to end them; here the database does it.
+            // The sessions of a pooler keep the old setting. As docs/databases.md advises, the test terminates these sessions.
             run(&deployment.pool, sessions).await;
         }
     };

@@ -18,7 +18,7 @@ const DRAINED: Duration = Duration::from_mins(1);
 async fn the_binary_killed_on_its_embedded_server_restarts_and_loses_nothing() {
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
-    // So long that only the restart itself can finish what the dead process started.
+    // The lease of one hour does not end during the test, so only the restart can finish the deliveries of the killed process.
     let settings = Settings::default()
         .with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap())
         .with("FLAMETREE_LEASE_SECONDS", "3600");

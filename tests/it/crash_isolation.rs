@@ -1,4 +1,4 @@
-//! A hanging endpoint does not delay the others: they need none of its permits.
+//! A hanging endpoint does not delay other endpoints, because it may hold only a part of the permits.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// A tenant may hold a quarter of a third of the permits, one endpoint half of that.
+/// Unproven endpoints share a third of the 120 permits. A tenant may hold a quarter of that third, and an endpoint half of that.
 const HANGING_PERMITS: usize = 5;
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn an_endpoint_never_exceeds_its_maximum_of_concurrent_attempts() {
     let apis = [deployment.client(&service)];
     let accepted = deployment.post(&apis, &agents, 100).await;
     let healthy = async || deployment.tally().await.count(Outcome::Delivered) == 50;
-    within(DEADLINE, "the others are delivered", healthy).await;
+    within(DEADLINE, "the deliveries of the other endpoint end", healthy).await;
     assert_eq!(deployment.receiver.count_at("/agent-1"), 2);
     deployment.receiver.let_go();
     deployment.drained(DEADLINE).await;

@@ -1,4 +1,4 @@
-//! Operations whose worker dies, whose database is unreachable, or that fail.
+//! Tests operations that fail, whose worker dies, or whose database is unreachable.
 
 use std::time::Duration;
 

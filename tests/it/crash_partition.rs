@@ -1,4 +1,4 @@
-//! A worker that cannot reach the database but can still reach receivers.
+//! Tests a worker that cannot reach the database but can still reach the receivers.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::support::relay::Relay;
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
+/// The reaper fences a dead worker after at most two leases: one until a new reaper takes over, one without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
-/// The deliveries that the worker has started when it is cut off: two endpoints may have 16 each at first.
+/// The worker has started this number of deliveries when it is cut off: initially, each of the two endpoints may have 16.
 const STARTED: usize = 32;
 
 #[tokio::test]
@@ -32,23 +32,23 @@ async fn a_worker_cut_off_from_the_database_duplicates_nothing_and_continues_whe
     let relay = Relay::to(&options).await;
     let far = deployment.settings.clone().with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
     let mut accepted = deployment.post(&apis, hanging, STARTED).await;
-    eventually("the only worker has started them", || deployment.receiver.count() == STARTED).await;
+    eventually("the only worker has started the deliveries", || deployment.receiver.count() == STARTED).await;
 
     let near = deployment.settings.start(Part::Worker).await;
     let cutting = async {
         within(REAPED, "deliveries flow", async || deployment.receiver.count() >= STARTED + 400).await;
         relay.cut();
         let reaped = async || deployment.tally().await.count(Outcome::Interrupted) >= STARTED;
-        within(REAPED, "the other worker finds it dead", reaped).await;
+        within(REAPED, "the other worker reaps the cut-off worker", reaped).await;
         deployment.assert_ready_deliveries_were_never_seen().await;
-        // Receivers still respond, and the worker keeps their responses until it can reach the database.
+        // The cut-off worker still gets responses, and keeps their outcomes until it can reach the database.
         deployment.receiver.let_go();
         relay.mend();
         let started = f64::from(u32::try_from(STARTED).unwrap());
         let late = async || far.metric("flametree_late_outcomes_total").await >= started;
-        within(REAPED, "its outcomes come late", late).await;
-        // Its heartbeat or a claim tells it, whichever reaches the database first.
-        eventually("it knows that it was found dead", || far.has_logged("this worker was fenced")).await;
+        within(REAPED, "the cut-off worker reports its late outcomes", late).await;
+        // The cut-off worker learns from its next heartbeat or claim that it was fenced.
+        eventually("the cut-off worker logs that it was fenced", || far.has_logged("this worker was fenced")).await;
     };
     let (posted, ()) = tokio::join!(deployment.post(&apis, healthy, EVENTS), cutting);
     accepted.extend(posted);
@@ -72,7 +72,7 @@ async fn a_worker_whose_database_host_vanishes_continues_when_another_host_exist
     let apis = [deployment.client(&api)];
     let options = database.connect_options();
     let relay = Relay::to(&options).await;
-    // So few connections that none is free while each waits for a response.
+    // With only 12 connections, none is free after the host vanishes: each connection waits for a response.
     let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "12");
     let worker = few.with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
     let vanishing = async {
@@ -81,7 +81,7 @@ async fn a_worker_whose_database_host_vanishes_continues_when_another_host_exist
     };
     let (mut accepted, ()) = tokio::join!(deployment.post(&apis, &agents, EVENTS), vanishing);
     deployment.drained(REAPED).await;
-    // No hint announces these.
+    // The worker gets no hint of these deliveries.
     accepted.extend(deployment.post(&apis, &agents, 500).await);
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;

@@ -1,4 +1,4 @@
-//! A transaction pooler in front of the database: it crashes, stops responding, and migrations run through it.
+//! Tests a transaction pooler in front of the database: the pooler crashes, and migrations run through it.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn repeated_pooler_crashes_lose_and_duplicate_nothing() {
     }
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
-    // No worker died, so that every delivery is sent.
+    // Every delivery must be delivered and none interrupted, because no worker died.
     assert_eq!(tally.count(Outcome::Delivered), CRASHES * EVENTS, "{:?}", tally.summary());
     assert!(!other.has_logged("is dead") && !api.has_logged("is dead"));
 }

@@ -1,4 +1,4 @@
-//! Restarts every process while events flow: an orderly stop finishes started deliveries.
+//! Restarts every process while events flow. A graceful stop finishes the started deliveries.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn a_rolling_restart_interrupts_loses_and_duplicates_nothing() {
     const ROUNDS: usize = 2;
     let deployment = Deployment::new().await;
     let agents = agents(10);
-    // Slow enough that a stop always finds attempts in progress.
+    // The receiver responds so slowly that attempts are in progress at each stop.
     for agent in &agents {
         deployment.receiver.set(&format!("/{agent}"), Mode::AnswersAfter(Duration::from_millis(30)));
     }
@@ -80,7 +80,7 @@ async fn records_unfinished_deliveries_as_interrupted_after_the_grace_period() {
     eventually("all attempts have started", || deployment.receiver.count() == 20).await;
 
     worker.stop().await;
-    // Recorded by the worker, not by a reaper.
+    // The stopped worker itself recorded the interrupted deliveries, because no other worker is there to reap them.
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (10, 10));
 }

@@ -1,4 +1,4 @@
-//! A crash at each step of claim, send, finish, release and reap, and a lost response between two of them.
+//! Crashes a worker at each step of claim, send, finish, release and reap, and loses responses to claims.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::support::invariants::Tally;
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More than one batch of outcomes (512), so that a worker records at least twice.
+/// More events than one batch of outcomes (512), so that a worker records at least two batches.
 const EVENTS: usize = 600;
 const REAPED: Duration = Duration::from_secs(90);
 
-/// The unrecorded deliveries after a crash at a step.
+/// The deliveries that the crashed worker had started and not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
-    /// Nothing was started.
+    /// The worker had started no delivery.
     None,
-    /// Started, and nothing sent.
+    /// The worker had started deliveries and sent none of them.
     OnlyUnseen,
-    /// Started, some of them perhaps sent.
+    /// The worker had started deliveries and may have sent some of them.
     Some,
-    /// Perhaps some: those that other tasks of the process handled.
+    /// Other tasks of the process may have started deliveries.
     Perhaps,
 }
 
-/// The step, the crash, and the deliveries it leaves. A claim takes 128 at most, so that all need five or more.
+/// The step, the failpoint action, and the deliveries left by the crash. A claim has at most 128 deliveries, so 600 need five.
 const STEPS: [(&str, &str, Leaves); 9] = [
     ("claim::before", "panic(crash)", Leaves::None),
     ("claim::after", "panic(crash)", Leaves::OnlyUnseen),
@@ -41,7 +41,7 @@ const STEPS: [(&str, &str, Leaves); 9] = [
     ("finish::after", "1*off->panic(crash)", Leaves::Perhaps),
 ];
 
-/// The steps share nothing, so that all wait for the end of a lease at the same time.
+/// Each step uses a separate deployment, so all steps run at the same time and wait for the end of a lease together.
 #[tokio::test]
 async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_duplicates_nothing() {
     let steps = LocalSet::new();
@@ -86,7 +86,7 @@ async fn crash_in_release(step: &str) {
     drained(&deployment, &api, &accepted).await;
 }
 
-/// Leaves time for a stop between the commit of a claim and its response.
+/// Delays the response to a committed claim, so that the test can stop the worker before the response arrives.
 const SLOW_CLAIM: &str = "claim::after=sleep(1000)";
 
 async fn wait_for_claim(deployment: &Deployment) {
@@ -100,8 +100,11 @@ async fn a_stop_releases_deliveries_that_were_claimed_but_not_started() {
     let worker = deployment.settings.clone().with("FAILPOINTS", SLOW_CLAIM).start(Part::Worker).await;
     wait_for_claim(&deployment).await;
     worker.stop().await;
-    assert_eq!(deployment.left().await.unwrap().1, 0, "a claim was left behind");
-    assert!(deployment.tally().await.outcomes.len() < EVENTS, "all was delivered: nothing is tested");
+    assert_eq!(deployment.left().await.unwrap().1, 0, "the stopped worker still has a claim");
+    assert!(
+        deployment.tally().await.outcomes.len() < EVENTS,
+        "all deliveries ended before the stop, so this test tested nothing"
+    );
     let _next = deployment.settings.start(Part::Worker).await;
     let tally = drained(&deployment, &api, &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
@@ -123,12 +126,12 @@ async fn crash_while_reaping(step: &str) {
 }
 
 #[tokio::test]
-async fn adopts_claims_whose_responses_are_lost() {
+async fn a_worker_adopts_claims_whose_responses_are_lost() {
     let (deployment, api, accepted) = with_events().await;
     let lost = "claim::answer_lost=20*return";
     let worker = deployment.settings.clone().with("FAILPOINTS", lost).start(Part::Worker).await;
     let tally = drained(&deployment, &api, &accepted).await;
-    assert!(worker.has_logged("a claim got no response"), "no answer was lost: nothing was tested");
+    assert!(worker.has_logged("a claim got no response"), "no response was lost, so this test tested nothing");
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
 }
 
@@ -141,7 +144,7 @@ async fn a_panic_in_an_attempt_interrupts_only_that_delivery() {
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (3, EVENTS - 3));
 }
 
-/// A deployment with events, but without a worker.
+/// A deployment with accepted events and without a worker.
 async fn with_events() -> (Deployment, Service, Vec<flametree_notify::domain::ids::EventId>) {
     let deployment = Deployment::new().await;
     let agents = agents(40);

@@ -1,4 +1,4 @@
-//! Workers that die or miss heartbeats while deliveries flow.
+//! Tests workers that die or miss heartbeats while deliveries flow.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
+/// The reaper fences a dead worker after at most two leases: one until a new reaper takes over, one without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn rejects_outcomes_of_a_worker_without_heartbeats_for_longer_than_its_lea
     let late = async || silent.metric("flametree_late_outcomes_total").await >= 40.0;
     within(REAPED, "the late outcomes are counted", late).await;
     other.stop().await;
-    // It continues as a new worker.
+    // The process continues as a new worker and delivers new events.
     accepted.extend(deployment.post(&apis, &agents, 60).await);
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
@@ -82,7 +82,7 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_that_several_claims_find_dead_registers_only_once() {
+async fn a_worker_that_several_claims_find_fenced_registers_only_once() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;
@@ -91,15 +91,15 @@ async fn a_worker_that_several_claims_find_dead_registers_only_once() {
     let api = deployment.settings.start(Part::Api).await;
     deployment.configure(&api, &agents).await;
     let apis = [deployment.client(&api)];
-    // All deliveries are ready when the worker starts, so that it always has several claims in progress.
+    // All deliveries are ready before the worker starts, so the worker always has several claims in progress.
     let accepted = deployment.post(&apis, &agents, 6_000).await;
     let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
     let _worker = slow_to_register.start(Part::Worker).await;
     within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
-    // Each time a worker is found dead, one replaces it. One more means that two claims found it: the spare
-    // would be found dead too, but not before a whole lease.
+    // The process registers one replacement for each fenced worker. One more row means that two claims found the
+    // worker fenced. The process must deregister the spare: a reaper would fence the spare only after a whole lease.
     let mut found_dead = 0;
-    within(REAPED, "two claims find the worker dead", async || {
+    within(REAPED, "two claims find the worker fenced", async || {
         if number(db, ALL).await == 1 + found_dead && number(db, LIVE).await == 1 {
             seed::run(db, "UPDATE flametree.workers SET fenced_at = now() WHERE fenced_at IS NULL".into()).await;
             found_dead += 1;

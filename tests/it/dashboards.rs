@@ -18,23 +18,23 @@ use crate::support::waiting::within;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A dashboard file.
+/// The dashboards in `dashboards/grafana`.
 fn dashboards() -> Vec<Value> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/grafana");
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()).collect()
 }
 
-/// A query of a dashboard, and its place.
+/// A query of a dashboard, and the panel, annotation or variable that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     place: String,
     query: String,
-    /// The label that the series must have, if the query asks for the values of a label.
+    /// For `label_values(...)`, the label that the series must have.
     label: Option<String>,
 }
 
-/// The queries of panels, annotations and variables, as Grafana sends them when everything is selected.
+/// The queries of panels, annotations and variables, as Grafana sends them when every variable is set to "All".
 fn questions(dashboard: &Value) -> Vec<Question> {
     let title = dashboard["title"].as_str().unwrap();
     let list = |value: &Value| value.as_array().unwrap().clone();
@@ -54,7 +54,7 @@ fn questions(dashboard: &Value) -> Vec<Question> {
     panels.chain(annotations).chain(variables).collect()
 }
 
-/// A query with the variables replaced, and the label whose values it asks for.
+/// Replaces the variables of the query. For `label_values(...)`, also returns the label.
 fn chosen(query: &str) -> (String, Option<String>) {
     let values = [
         ("$__rate_interval", "5s"),
@@ -64,22 +64,22 @@ fn chosen(query: &str) -> (String, Option<String>) {
         ("$channel", ".*"),
     ];
     let query = values.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
-    assert!(!query.contains('$'), "{query} has a variable that is not known here");
-    // label_values(SERIES, LABEL): the values of a label.
+    assert!(!query.contains('$'), "{query} has a variable that this test does not replace");
+    // label_values(SERIES, LABEL) lists the values that the label has in the series.
     match query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')?.rsplit_once(", ")) {
         Some((series, label)) => (format!("count by ({label}) ({series})"), Some(label.to_owned())),
         None => (query, None),
     }
 }
 
-/// True if the result contains a number, with this label.
+/// True if a series of the result has a finite value and, if given, this label.
 fn has_data(series: &[Value], label: Option<&str>) -> bool {
     let number = |one: &Value| one["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     let has_label = |one: &Value| label.is_none_or(|label| one["metric"].get(label).is_some());
     series.iter().any(|one| number(one).is_finite() && has_label(one))
 }
 
-/// Traffic with faults: deliveries that succeed, and ones that the receiver, the service or the database rejects.
+/// Traffic with successful deliveries, and with requests that the receiver, the service or the database rejects.
 struct Traffic {
     client: Client,
     agents: Vec<String>,
@@ -89,7 +89,7 @@ impl Traffic {
     async fn set_up(deployment: &Deployment, service: &Service) -> Self {
         let (client, agents) = (deployment.client(service), agents(3));
         deployment.configure(service, &agents).await;
-        // No server listens there.
+        // No server listens at this address.
         let lost = json!({"enabled": true, "url": "http://127.0.0.1:1/", "events": ["user_message"]});
         let path = format!("/v1/agents/lost/push-config?tenant_id={TENANT}");
         assert_eq!(client.put(&path, &lost).await.status, 200);
@@ -140,8 +140,8 @@ async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// A service with one browser, that of the operator who gets the sessions of the traffic. Operations that run each minute run
-/// each second here: their panel shows those that ended between two scrapes, and otherwise a minute may pass without one.
+/// Starts a service with a browser of `operator-1`, who is assigned the sessions of the traffic. The rollup runs each second and
+/// not each minute, so that an operation ends between every two scrapes and its panel always has data.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let push = Push::start(&[browsers], often).await;
@@ -149,7 +149,7 @@ async fn push_to(browsers: &Receiver) -> Push {
     push
 }
 
-/// Users copy statements of the runbooks in a hurry, so they must work.
+/// Operators copy statements from the runbooks during an incident, so the statements must work.
 #[tokio::test]
 async fn the_statements_of_the_runbooks_run_and_their_requests_name_a_tenant() {
     let documents = ["dashboards/alerts.yaml", "docs/operating.md"];

@@ -1,4 +1,4 @@
-//! The demonstration, started as a user does: the real binary with its private server, receiver and exit code.
+//! Runs `flametree-notify demo` as a user does: the real binary with its embedded server and its receiver.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -24,7 +24,7 @@ fn data_directory(output: &str) -> &Path {
 
 #[test]
 fn every_delivery_of_the_recording_arrives_once_signed_and_recorded() {
-    // The port is in use, by this test or another program: the demonstration reports it and uses another port.
+    // This test or another program occupies port 8080. The demonstration reports this and uses another port.
     let _taken = TcpListener::bind("127.0.0.1:8080");
     let output = demo(&["--exit"]).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -45,7 +45,7 @@ fn every_delivery_of_the_recording_arrives_once_signed_and_recorded() {
 }
 
 #[test]
-fn it_accepts_events_until_it_is_interrupted() {
+fn the_demonstration_accepts_events_until_it_is_interrupted() {
     let parent = TempDir::new();
     let kept = parent.path().join("kept");
     let mut running = Running::start(&["--keep", kept.to_str().unwrap()]);
@@ -65,7 +65,7 @@ fn it_accepts_events_until_it_is_interrupted() {
     assert!(kept.join("cluster").exists());
 }
 
-/// A visitor chooses a user, and finds conversations that continue.
+/// The portal offers a choice of users to sign in as, and shows active conversations.
 fn portal_is_open(running: &Running, kept: &Path) {
     let portal = running.line_with("Open the portal: http://localhost:");
     let port = portal.split("localhost:").nth(1).unwrap().split('/').next().unwrap();
@@ -91,7 +91,7 @@ fn portal_is_open(running: &Running, kept: &Path) {
     }
 }
 
-/// Rejects a page whose host name resolves to this machine, and a page of another origin.
+/// The demonstration returns no token to a page of another origin, or to a page whose host name resolves to this machine.
 fn strangers_get_no_tokens(address: &str, port: &str) {
     let sign_in = "GET /portal/sign-in.json HTTP/1.1";
     let from = |site: &str| request(address, &format!("{sign_in}\r\nSec-Fetch-Site: {site}"), "");
@@ -106,7 +106,7 @@ fn strangers_get_no_tokens(address: &str, port: &str) {
     }
 }
 
-/// The JSON of a response.
+/// The JSON body of a successful response.
 fn json(answer: &str) -> serde_json::Value {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
@@ -117,7 +117,7 @@ fn request(address: &str, head: &str, body: &str) -> String {
     request_to(address, address, head, body)
 }
 
-/// The same with this `Host`.
+/// Sends one request with this `Host` header and returns the raw response.
 fn request_to(address: &str, host: &str, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
@@ -142,7 +142,7 @@ impl Running {
         Self { child, stdout, lines: Vec::new() }
     }
 
-    /// Reads until a line contains `text`; fails if the demonstration ends first.
+    /// Reads until a line contains `text`. Fails if the demonstration ends before that.
     fn read_until(&mut self, text: &str) {
         let mut line = String::new();
         while !line.contains(text) {
@@ -157,7 +157,7 @@ impl Running {
         self.lines.iter().find(|line| line.contains(text)).unwrap()
     }
 
-    /// Interrupts it as Ctrl-C does and waits until it has stopped.
+    /// Interrupts the demonstration as Ctrl-C does, and waits until the process has ended.
     fn interrupt(mut self) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
         assert!(self.child.wait().unwrap().success());
@@ -166,7 +166,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // For a failed test: stops in order, so that the server stops too.
+        // After a failed test, stops the demonstration gracefully so that its PostgreSQL server stops too.
         if let (Ok(None), Ok(id)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
             let asked = kill(Pid::from_raw(id), Signal::SIGINT);
             drop(asked.map(|()| self.child.wait()));

@@ -1,4 +1,4 @@
-//! The embedded server: real processes, killed and left behind in every known way.
+//! Tests the embedded PostgreSQL server with real processes that are stopped, killed or left running.
 
 use std::collections::HashSet;
 use std::fs;
@@ -30,7 +30,7 @@ async fn a_new_server_has_a_database_and_listens_on_no_tcp_port() {
     assert_eq!(text(&server.connect_options(), durability).await, "ononon".to_owned() + "UTF8C");
     let postmaster = postmaster_of(directory.path());
     assert_eq!(listening_tcp_sockets_of(postmaster), HashSet::new());
-    assert_ne!(getpgid(Some(postmaster)).unwrap(), getpgrp(), "Ctrl-C at our terminal would reach the server");
+    assert_ne!(getpgid(Some(postmaster)).unwrap(), getpgrp(), "Ctrl-C at this terminal would reach the server");
     assert_eq!(mode(server.socket_dir()), 0o700);
     server.stop().await.unwrap();
 }
@@ -76,7 +76,7 @@ async fn a_dropped_server_stops_and_a_start_waits_for_it() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_user_of_the_data_directory() {
+async fn rejects_a_second_server_on_the_same_data_directory() {
     let directory = TempDir::new();
     let server = start(directory.path()).await.unwrap();
     let error = start(directory.path()).await.unwrap_err();
@@ -97,7 +97,7 @@ async fn replaces_a_server_left_behind_by_a_killed_process() {
     helper.kill().unwrap();
     helper.wait().unwrap();
     let left_behind = postmaster_of(directory.path());
-    assert!(processes_in(directory.path()).contains(&left_behind), "nothing was left behind: nothing is tested");
+    assert!(processes_in(directory.path()).contains(&left_behind), "no server was left running: nothing is tested");
 
     let server = start(directory.path()).await.unwrap();
     assert_ne!(postmaster_of(directory.path()), left_behind);
@@ -123,13 +123,13 @@ async fn restarts_a_killed_server_on_its_data() {
 async fn starts_although_another_program_has_the_process_id_of_the_lock_file() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
-    // A process of the server's user, which PostgreSQL takes for a running server.
+    // PostgreSQL takes this process for a running server, because it has the same user and the id in the lock file.
     let mut other = sleeping_process_of_the_owner(&cluster(directory.path()));
     let lock_file = format!("{}\n{}\n1\n5432\n\n\n", other.id(), cluster(directory.path()).display());
     fs::write(cluster(directory.path()).join("postmaster.pid"), lock_file).unwrap();
 
     let started = start(directory.path()).await;
-    assert!(other.try_wait().unwrap().is_none(), "the other program was harmed");
+    assert!(other.try_wait().unwrap().is_none(), "the start killed the other program");
     other.kill().unwrap();
     other.wait().unwrap();
     started.unwrap().stop().await.unwrap();
@@ -186,7 +186,7 @@ async fn reports_why_a_server_cannot_start() {
 }
 
 #[tokio::test]
-async fn tells_root_that_the_servers_user_cannot_enter() {
+async fn reports_to_root_that_the_server_cannot_enter_the_directory() {
     if !geteuid().is_root() {
         return;
     }
@@ -198,7 +198,7 @@ async fn tells_root_that_the_servers_user_cannot_enter() {
     assert!(matches!(&error, Error::NotEnterable { path } if path.ends_with("closed")), "{error}");
 }
 
-/// Not a test: the process that its parent test kills.
+/// This function is not a test. Other tests run it as a separate process and kill the process.
 #[tokio::test]
 #[ignore = "other tests run it as a separate process"]
 async fn helper_that_runs_a_server_until_it_is_killed() {
@@ -255,7 +255,7 @@ fn postmaster_of(directory: &Path) -> Pid {
     postmaster_in(&directory.join("data"))
 }
 
-/// The server's main process, by its data directory.
+/// The id of the server's main process, from the lock file in the data directory.
 pub fn postmaster_in(data_dir: &Path) -> Pid {
     let text = fs::read_to_string(data_dir.join("cluster/postmaster.pid")).unwrap();
     Pid::from_raw(text.lines().next().unwrap().parse().unwrap())
@@ -267,14 +267,14 @@ fn processes_in(directory: &Path) -> Vec<Pid> {
     ids.filter(in_cluster).map(Pid::from_raw).collect()
 }
 
-/// The inodes of the process's sockets that are also in the system's tables of TCP sockets.
+/// The inodes of the TCP sockets of this process: its sockets that are in the system's tables of TCP sockets.
 pub fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
     let sockets: HashSet<String> = fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect();
-    assert!(!sockets.is_empty(), "found not even a unix socket");
+    assert!(!sockets.is_empty(), "found no socket, not even the Unix socket");
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
     tables.iter().flat_map(|table| table.lines().filter_map(inode)).filter(|inode| sockets.contains(inode)).collect()

@@ -1,4 +1,4 @@
-//! Endpoint tests with drafts: which secrets they may use, who may run them, how often, and what they never show.
+//! Tests of draft configs: which secrets a test may use, who may run a test and how often, and that responses show no secrets.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::endpoint_tests;
@@ -40,7 +40,7 @@ async fn a_draft_uses_a_stored_secret_if_saving_would_keep_it() {
     let seen = receiver.seen();
     assert_eq!((seen.len(), seen[0].header("authorization")), (1, SECRET));
     assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
-    // Stored secrets sign drafts too. A tested draft is not saved.
+    // The stored secret also signs the request of a draft. The test does not save the draft.
     assert_eq!(seen[0].headers("webhook-signature").count(), 1);
     let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
     assert_eq!(read["url"], receiver.url());
@@ -56,7 +56,7 @@ async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
     let place = ("/config/headers/0/value".to_owned(), "secret_reentry_required".to_owned());
     assert_eq!(refused.faults(), [place]);
     assert_eq!(stranger.connections(), 0);
-    // After the user enters it again, it may be sent there.
+    // If the user enters the secret again, the test may send the secret to the other origin.
     let mut draft = config(&stranger.url());
     draft["headers"][0]["value"] = json!("Bearer another");
     assert_eq!(test_draft(&api, &admin, "agent-1", draft).await.status, 200);
@@ -72,9 +72,12 @@ async fn a_draft_with_another_origin_is_signed_by_a_temporary_secret() {
     let test = test_draft(&api, &admin, "agent-1", config(&stranger.url())).await.json();
     let seen = &stranger.seen()[0];
     let verify = |secret: &str, seen: &Seen| Webhook::new(secret).unwrap().verify(&seen.body, &signed_headers(seen));
-    assert!(verify(saved_secret, seen).is_err(), "the other origin could forward it to the receiver");
+    assert!(
+        verify(saved_secret, seen).is_err(),
+        "the stored secret signed a request that the other origin could forward to the receiver"
+    );
     verify(test["signing_secret"].as_str().unwrap(), seen).unwrap();
-    // For the saved origin the stored secret signs, and no secret is shown.
+    // A draft with the saved origin is signed with the stored secret, and the response contains no secret.
     let test = test_draft(&api, &admin, "agent-1", config(&receiver.url())).await.json();
     assert_eq!(test.get("signing_secret"), None);
     verify(saved_secret, &receiver.seen()[0]).unwrap();
@@ -93,7 +96,7 @@ async fn a_draft_of_an_agent_without_config_is_sent_unsigned() {
 #[tokio::test]
 async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
     let (api, admin) = started().await;
-    // At the place where the body is cut: unchanged, in JSON encoding, and without its scheme.
+    // The endpoint returns the secret where the service cuts the body: unchanged, JSON-encoded, and without `Bearer`.
     let padding = "x".repeat(4_090);
     let body = format!("{padding}{SECRET} {} hunter2-\"quoted\"", json!(SECRET));
     let headers = format!("x-echo: {SECRET}\r\nset-cookie: session=c00kie\r\n");
@@ -115,7 +118,7 @@ async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
 }
 
 #[tokio::test]
-async fn reports_every_fault_of_a_test_with_its_place() {
+async fn reports_every_invalid_field_of_a_test() {
     let (api, admin) = started().await;
     let faults = async |body: Value| api.send(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
@@ -156,7 +159,7 @@ async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
     let another = api.another_that_sends().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
-    // A test rejected for another reason does not count.
+    // A test that is rejected for another reason does not count towards the limit.
     assert_eq!(test_draft(&api, &admin, "agent-1", json!({})).await.status, 422);
     for _ in 0..5 {
         assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 200);
@@ -169,11 +172,11 @@ async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
         assert!((1..=60).contains(&after), "{after}");
     }
     assert_eq!(receiver.seen().len(), 10);
-    // Another agent, and the same name in another tenant, have separate limits.
+    // Another agent has a separate limit, and so has an agent with the same id in another tenant.
     assert_eq!(test_draft(&api, &admin, "agent-2", config(&receiver.url())).await.status, 200);
     let other = api.token(Role::Admin, Some("other")).await;
     assert_eq!(test_draft(&api, &other, "agent-1", config(&receiver.url())).await.status, 200);
-    // A minute later tests are allowed again, one for each that is a minute old.
+    // One more test is allowed for each earlier test that is more than a minute old.
     let statement = "UPDATE flametree.endpoint_tests
         SET tested_at = ARRAY(SELECT at - interval '59 s' FROM unnest(tested_at) AS at ORDER BY at)
         WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";

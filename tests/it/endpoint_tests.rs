@@ -1,4 +1,4 @@
-//! The endpoint test: sends one event at once, and diagnoses each possible result.
+//! Tests the endpoint test, which sends one event at once and diagnoses each possible result.
 
 use flametree_notify::domain::role::Role;
 use reqwest::Method;
@@ -17,7 +17,7 @@ pub fn path(agent: &str) -> String {
     format!("/v1/agents/{agent}/push-config/test")
 }
 
-/// An API that may send to this machine, and an admin of the tenant acme.
+/// An API that may send to this machine, and a token of an admin of the tenant `acme`.
 pub async fn started() -> (TestApi, String) {
     let api = TestApi::that_sends().await;
     let admin = api.token(Role::Admin, Some("acme")).await;
@@ -40,7 +40,7 @@ pub async fn test_draft(api: &TestApi, token: &str, agent: &str, config: Value) 
     api.send(token, Method::POST, &path(agent), &[], Some(&body)).await
 }
 
-/// Tests a draft without headers, of an agent used only here.
+/// Tests a draft without headers, for a new agent.
 async fn tested(api: &TestApi, token: &str, url: &str) -> Value {
     let agent = format!("agent-{}", uuid::Uuid::now_v7().simple());
     let answer = test_draft(api, token, &agent, json!({"url": url, "timeout_ms": 10_000})).await;
@@ -98,7 +98,7 @@ async fn a_test_is_sent_once_signed_and_reported_completely() {
     let steps: f64 = ["dns", "connect", "tls", "first_byte"].map(|step| timing[step].as_f64().unwrap()).iter().sum();
     assert!(steps > 0.0 && steps <= timing["total"].as_f64().unwrap(), "{timing:?}");
 
-    // It is neither a delivery nor an event.
+    // The test creates neither a delivery nor an event.
     let deliveries = api.send(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
     assert_eq!(deliveries["data"], json!([]));
     let event = format!("/v1/events/{}", seen[0].header("webhook-id"));
@@ -289,7 +289,7 @@ async fn shows_the_start_of_a_long_response() {
 }
 
 #[tokio::test]
-async fn a_gone_response_to_a_test_disables_nothing() {
+async fn a_410_response_to_a_test_does_not_disable_the_push_config() {
     let (api, admin) = started().await;
     let receiver = answering("410 Gone", "", b"").await;
     let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});

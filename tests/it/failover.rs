@@ -1,4 +1,4 @@
-//! Two APIs and three workers, with and without a pooler: the primary dies under load and its standby is promoted.
+//! Kills the primary database under two APIs and three workers and promotes its standby, with and without a pooler.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -64,7 +64,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let failing = async {
         within(DRAINED, "deliveries flow", async || deployment.receiver.count() >= 1_000).await;
         primary.stop(Stop::Immediate);
-        within(DRAINED, "the APIs report that they cannot accept", async || {
+        within(DRAINED, "the APIs report that they cannot accept events", async || {
             apis[0].readiness().await == Some(503) && apis[1].readiness().await == Some(503)
         })
         .await;
@@ -75,7 +75,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let (accepted, ()) = tokio::join!(deployment.post(&clients, &agents, EVENTS), failing);
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&client, &accepted).await;
-    // No process of the service died, so that every delivery is sent.
+    // Every delivery must be delivered and none interrupted, because no worker died.
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
     assert!(workers.iter().all(|worker| !worker.has_logged("was fenced")));
 }

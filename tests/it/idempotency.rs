@@ -1,4 +1,4 @@
-//! One event per idempotency key, for any caller and any number of processes.
+//! Requests with the same idempotency key create one event, across any number of processes.
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::ids::EventId;
@@ -43,7 +43,7 @@ async fn concurrent_posts_with_one_key_through_two_processes_create_one_event() 
     assert_eq!(tally.outcomes.len(), 1);
 }
 
-/// Sets the clock to this time of a UTC day, `days` days from now.
+/// Sets the database's clock to this time of the UTC day that is `days` days from now.
 async fn clock_at(db: &sqlx::PgPool, days: i32, time: &str) {
     let to = "SELECT ((date_trunc('day', now(), 'UTC') + make_interval(days => $1) + $2::text::interval) - clock_timestamp())::text";
     let by: String = sqlx::query_scalar(to).bind(days).bind(time).fetch_one(db).await.unwrap();
@@ -58,7 +58,7 @@ fn keyed(text: &str) -> NewEvent {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_for_at_least_a_day_also_across_midnight() {
+async fn an_idempotency_key_is_remembered_for_at_least_a_day_across_midnight() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     let event = keyed("once");
@@ -72,7 +72,10 @@ async fn a_key_is_remembered_for_at_least_a_day_also_across_midnight() {
         assert_eq!(other.answers[0], Acceptance::Conflict, "on day {days} at {time}");
     }
     clock_at(&db, 4, "12:00:00").await;
-    assert!(matches!(post().await, Acceptance::Accepted { .. }), "the key was last used two days before");
+    assert!(
+        matches!(post().await, Acceptance::Accepted { .. }),
+        "the key was last used two days before, so it must be free again"
+    );
 }
 
 #[tokio::test]

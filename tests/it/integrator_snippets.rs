@@ -1,5 +1,5 @@
-//! Runs the receivers of docs/integrators.md with the official libraries against a real service, and checks that the admins'
-//! page explains every outcome.
+//! Runs the receivers of docs/integrators.md with the official libraries against a real service, and checks that the page for
+//! admins explains every outcome.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ use crate::support::temp_dir::TempDir;
 #[path = "../snippets/rust/receiver.rs"]
 mod rust_receiver;
 
-/// Longer than any step takes.
+/// The time limit of each step. No step takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
 /// A running receiver.
 struct Running {
     url: String,
-    /// `webhook-id` and type of each message that it processes.
+    /// One line for each message that the receiver processes: the `webhook-id` and the type.
     lines: mpsc::Receiver<String>,
     _process: Option<Process>,
 }
@@ -42,7 +42,7 @@ impl Running {
     }
 }
 
-/// Stops with the test.
+/// A process that is killed at the end of the test, and its directory.
 struct Process(Child, #[expect(dead_code, reason = "the directory that the process runs in")] TempDir);
 
 impl Drop for Process {
@@ -52,7 +52,7 @@ impl Drop for Process {
     }
 }
 
-/// The page's program in this language.
+/// The program in this language from docs/integrators.md.
 fn snippet(language: &str) -> String {
     let page = std::fs::read_to_string(root().join("docs/integrators.md")).unwrap();
     let (_, rest) = page.split_once(&format!("```{language}\n")).expect("the page has a program in this language");
@@ -63,7 +63,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The program that `scripts/install snippets` installs; `None` if this machine lacks the language.
+/// The path of the library that `scripts/install snippets` installs. `None` if this machine lacks the language.
 fn installed(program: &str, library: &str) -> Option<PathBuf> {
     let probe = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
@@ -108,7 +108,7 @@ fn the_admins_page_explains_every_outcome() {
     }
 }
 
-/// A service with a paused config of `agent-1`, and its signing secret.
+/// A service with a disabled push config of `agent-1`, and the signing secret of the config.
 async fn deployed() -> (Deployment, Service, String) {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
@@ -133,7 +133,7 @@ async fn receives(deployment: &Deployment, service: &Service, secret: &str, rece
     let mut events = post(deployment, &client, 3).await;
     let rotate = format!("{CONFIG}/signing-secret/rotate?tenant_id={TENANT}");
     assert_eq!(client.post(&rotate, &json!({"grace_seconds": 600})).await.status, 200);
-    // Both secrets sign now; the receiver knows only the old one.
+    // The service now signs with both secrets, and the receiver knows only the old secret.
     events.extend(post(deployment, &client, 1).await);
     let mut expected: Vec<String> = events.iter().map(|id| format!("{id} user_message")).collect();
     let mut worked_on: Vec<String> = events.iter().map(|_| receiver.next()).collect();
@@ -158,7 +158,7 @@ async fn post(deployment: &Deployment, client: &Client, count: usize) -> Vec<Eve
     events
 }
 
-/// A message built by the test, signed `age` ago.
+/// Sends a message that the test itself signs, with a timestamp `age` ago.
 async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 {
     let body = json!({"type": "user_message", "test": false, "data": {"event_id": id}}).to_string();
     let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();

@@ -1,4 +1,4 @@
-//! Encryption keys: rotated while traffic flows, and checked at the start; and VAPID keys.
+//! Tests encryption keys, which are rotated while traffic flows and checked at the start, and VAPID keys.
 
 use std::process::Output;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const NEW_KEY: &str = "k2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-/// Never runs, so that only the command re-encrypts.
+/// A schedule that does not run during the test, so that only the command re-encrypts values.
 const NEVER: &str = "0 0 29 2 *";
 
 fn run(settings: &Settings, arguments: &[&str]) -> Output {
@@ -44,7 +44,7 @@ async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
     }
 }
 
-/// A subscription as the owner's browser registers it.
+/// Inserts a push subscription with encrypted keys, as the API does for a browser.
 async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
     let id = Uuid::now_v7();
     let (tenant, user) = (TenantId::parse(TENANT).unwrap(), UserId::parse("user-1").unwrap());
@@ -99,7 +99,7 @@ async fn rotates_keys_while_traffic_flows() {
     let (mut accepted, rotated, ()) = tokio::join!(deployment.post(&apis, &agents, 2_000), rotating, changing);
     let rotated = rotated.unwrap();
     assert!(rotated.status.success(), "{}", text(&rotated));
-    assert!(text(&rotated).contains("all are encrypted with `k2`"), "{}", text(&rotated));
+    assert!(text(&rotated).contains("all values are encrypted with `k2`"), "{}", text(&rotated));
     assert!(text(&rotated).contains("nothing is encrypted with `k1` any more"), "{}", text(&rotated));
     assert_eq!(under_the_old_key(&deployment.pool).await, 0);
     deployment.drained(PATIENCE).await;
@@ -122,7 +122,7 @@ async fn rotates_keys_while_traffic_flows() {
 }
 
 #[tokio::test]
-async fn the_schedule_rotates_keys_too() {
+async fn the_scheduled_operation_rotates_keys_too() {
     let deployment = Deployment::new().await;
     let agents = agents(3);
     let service = deployment.settings.start(Part::Run).await;
@@ -161,16 +161,17 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let worker = both.start(Part::Worker).await;
-    // One value of the first agent, and both values of the second.
+    // Three values keep the old key: the damaged value of `agent-1`, and both values of `agent-2` because of the trigger.
     within(PATIENCE, "only the faulty values are left", async || under_the_old_key(db).await == 3).await;
     let retried = "flametree_operations_total{operation=\"reencryption\",result=\"retried\"}";
-    within(PATIENCE, "the operation fails because of them", async || worker.metric(retried).await >= 1.0).await;
+    within(PATIENCE, "the operation fails because of the faulty values", async || worker.metric(retried).await >= 1.0)
+        .await;
     seed::run(db, "DROP TRIGGER refuse ON flametree.push_configs".into()).await;
     within(PATIENCE, "one value is left", async || under_the_old_key(db).await == 1).await;
 }
 
 #[tokio::test]
-async fn names_a_lost_key_at_the_start_with_the_values_that_need_it() {
+async fn reports_a_missing_key_at_the_start_with_the_values_that_need_it() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     add_headers(&deployment.client(&service), &deployment, &agents(2)).await;

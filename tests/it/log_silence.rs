@@ -1,5 +1,5 @@
-//! The log contains no secret and no payload, with every target at `trace`: webhooks over HTTP/1.1 and HTTP/2, browser push,
-//! streams, traces, SQL, and faults of each.
+//! Checks that the log contains no secret and no payload, even with every target at level `trace`. The traffic includes webhooks
+//! over HTTP/1.1 and HTTP/2, browser push, streams, traces, SQL, and faults of each.
 
 use std::time::Duration;
 
@@ -80,13 +80,13 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
         assert!(outcomes.iter().any(|one| one == outcome), "no {outcome} among {outcomes:?}");
     }
     collector.named("deliver browser_push", push_services.len()).await;
-    assert!(http2.streams() > 0, "nothing was sent by HTTP/2");
+    assert!(http2.streams() > 0, "no request used HTTP/2");
     let log = push.service.stop().await;
     for target in ["h2::", "hyper", "rustls", "sqlx", "flametree_notify::", "could not accept events"] {
-        assert!(log.contains(target), "the log has nothing of {target}");
+        assert!(log.contains(target), "the log has no message of {target}");
     }
     let spans = format!("{:?}", collector.spans());
-    // Tracing systems may log the identifiers that they exchange.
+    // `tracestate` is not a secret: tracing systems exchange it and may log it.
     let spans = spans.replace(STATE, "");
     for secret in &secrets {
         secret.assert_absent("the log", &log);
@@ -94,7 +94,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
     }
 }
 
-/// With all optional settings, at level `trace`.
+/// Starts the service with all optional settings and logs at level `trace`.
 async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     let files = TempDir::new();
     let authority = files.path().join("authority.pem");
@@ -110,10 +110,10 @@ async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     .await
 }
 
-/// An agent for each outcome of a webhook; returns their signing secrets.
+/// Creates an agent for each possible outcome of a webhook. Returns the signing secrets of the agents.
 async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<String> {
     let admin = push.deployment.client(&push.service);
-    // This label is too long for a name, so the resolver sends no query for it.
+    // This label is too long for a host name, so the resolver fails without a DNS query.
     let closed = format!("{}.invalid", "x".repeat(64));
     let urls = [
         format!("http://{}/hook?key={URL_KEY}", http.address),
@@ -139,7 +139,7 @@ async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<St
     secrets
 }
 
-/// A user with a browser at each push service; an assignment notifies them.
+/// Registers browsers of a user at each push service. The assignment of a session notifies the browsers.
 async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     let mut secrets = Vec::new();
     for (number, service) in push_services.iter().enumerate() {
@@ -149,7 +149,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
         let me = push.person("user-1");
         let saved = me.request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap();
         assert_eq!(saved.status, 201, "{}", saved.text);
-        // The whole path is the capability.
+        // The whole path is secret: anyone who knows the path can send to the browser.
         secrets.push(Secret::text("an endpoint", &browser.path));
         secrets.push(Secret::text("an endpoint", &format!("b{number}-5ecret-capability")));
         secrets.push(Secret::text("a browser's public key", &browser.p256dh()));
@@ -160,7 +160,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     secrets
 }
 
-/// What users send: valid and invalid JWTs, a ticket, and a rejected subscription.
+/// Sends requests of users: with valid and invalid JWTs, a ticket, and a rejected subscription.
 async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     let token = |secret| Signer::secret(secret).token(&with(claims(Role::Operator, TENANT), "sub", json!("user-2")));
     let (good, forged) = (token(SECRET), token("another secret, that is not the one of the tests"));
@@ -192,7 +192,7 @@ fn event(agent: usize, text: &str) -> Value {
     })
 }
 
-/// Events that are delivered, and some that are rejected.
+/// Posts events that are delivered, and events that the API rejects.
 async fn events(push: &Push, agents: usize) {
     let client = push.deployment.client(&push.service);
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
@@ -217,7 +217,7 @@ async fn events(push: &Push, agents: usize) {
     assert_eq!(client.post("/v1/events/batch", &batch).await.status, 200);
 }
 
-/// Events accepted by SQL, and reads of deliveries with their payloads.
+/// Creates events with SQL, and reads deliveries with their payloads.
 async fn sql(push: &Push) {
     let statement = format!("SELECT flametree.enqueue_event($event${}$event$)", event(1, SQL));
     seed::run(&push.deployment.pool, statement).await;
@@ -229,7 +229,7 @@ async fn sql(push: &Push) {
     }
 }
 
-/// A database that rejects an event, and one that closes connections.
+/// Makes the database reject an event, and then close connections.
 async fn database_faults(push: &Push, agents: usize) {
     let pool = &push.deployment.pool;
     let client = push.deployment.client(&push.service);

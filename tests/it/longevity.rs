@@ -1,7 +1,7 @@
-//! The database's clock advances day by day, with the usual work of a deployment each day.
+//! Advances the clock of the database day by day, and does the usual work of a deployment on each day.
 //!
-//! `make test` simulates some weeks, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs much more often, so that the
-//! test sees the effects of months: it analyzes system catalogs, and tables that it cannot clean up grow.
+//! `make test` simulates 45 days, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs much more often than usual, so
+//! that the test sees its effects over months: it analyzes system catalogs, and tables that it cannot clean up grow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::support::seed;
 const DAYS: u32 = 45;
 const DAYS_KEPT: u32 = 30;
 const EVENTS_PER_DAY: usize = 60;
-/// Days that have partitions at the end of a day: today, the retained days, and two in advance.
+/// The number of partitions at the end of a day: today, the retained days, and two days in advance.
 const PARTITIONS: i64 = DAYS_KEPT as i64 + 3;
 
 const BUSY_TABLES: [&str; 3] = ["ready_deliveries_webhook", "claims", "uncounted_batches"];
@@ -38,7 +38,7 @@ pub fn days() -> u32 {
     std::env::var("LONGEVITY_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(DAYS)
 }
 
-/// Autovacuum does in seconds what otherwise takes hours, until [`usual_autovacuum`].
+/// Makes autovacuum run every second instead of over hours, until [`usual_autovacuum`].
 pub async fn eager_autovacuum(db: &PgPool) {
     for (name, value) in [
         ("autovacuum_naptime", "1s"),
@@ -51,14 +51,14 @@ pub async fn eager_autovacuum(db: &PgPool) {
         seed::run(db, format!("ALTER SYSTEM SET {name} = '{value}'")).await;
     }
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
-    // These tables have separate settings: the test never reaches their threshold of 20,000 dead rows.
+    // These tables have settings of their own, with a threshold of 20,000 dead rows that the test never reaches.
     let eager = "autovacuum_vacuum_threshold = 20, autovacuum_analyze_threshold = 20";
     for table in BUSY_TABLES {
         seed::run(db, format!("ALTER TABLE flametree.{table} SET ({eager})")).await;
     }
 }
 
-/// Autovacuum as in a new database, so that more frequent vacuums do not distort the comparison.
+/// Restores the usual settings of autovacuum, so that more frequent vacuums do not distort the comparison with a new database.
 pub async fn usual_autovacuum(db: &PgPool, new: &PgPool) {
     seed::run(db, "ALTER SYSTEM RESET ALL".into()).await;
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
@@ -85,7 +85,7 @@ pub fn operations_of(db: &PgPool, keys: &str, days_kept: u32) -> Operations {
     }
 }
 
-/// The operations of a day, as their schedules create them.
+/// Runs the operations of a day, as their schedules create them.
 async fn operate(operations: &Operations, tick: chrono::DateTime<chrono::Utc>) {
     let scheduled = [
         OperationKind::Retention,
@@ -117,7 +117,7 @@ impl Year {
         seed::move_clock(&db, &format!("{day} days")).await;
         let now: chrono::DateTime<chrono::Utc> =
             sqlx::query_scalar("SELECT flametree.clock()").fetch_one(&db).await.unwrap();
-        // Once a month no worker runs for more than a day: the partitions exist in advance.
+        // Once every 30 days no worker runs. The partitions of that day exist in advance.
         let is_staffed = day % 30 != 20;
         let mut caller = db.begin().await.unwrap();
         if day % 7 == 3 {
@@ -213,7 +213,7 @@ impl Year {
         self.sizes.insert(day, rows.into_iter().collect());
     }
 
-    /// Since the start of retention no table has grown, except those that grow by design.
+    /// No table has grown since retention started to drop partitions.
     fn assert_bounded(&self) {
         let begins = DAYS_KEPT + 5;
         let largest = |range: std::ops::RangeFrom<u32>, table: &str| {
@@ -230,7 +230,7 @@ impl Year {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_breaks_or_grows_as_days_pass() {
+async fn no_operation_fails_and_no_table_grows_as_days_pass() {
     let server = OwnServer::start_direct().await;
     let db = PgPoolOptions::new().max_connections(8).connect_with(server.connect_options()).await.unwrap();
     eager_autovacuum(&db).await;
@@ -245,7 +245,7 @@ async fn nothing_breaks_or_grows_as_days_pass() {
     year.assert_bounded();
 
     let catalogs = "SELECT count(*) FROM pg_stat_sys_tables WHERE relname IN ('pg_class', 'pg_attribute') AND last_autoanalyze IS NOT NULL";
-    assert_eq!(number(&db, catalogs).await, 2, "autovacuum did not analyze the catalogs: nothing was tested");
+    assert_eq!(number(&db, catalogs).await, 2, "autovacuum did not analyze the catalogs, so this test tested nothing");
     let difference = "WITH counted AS (
              SELECT starts_at, outcome, bucket, deliveries FROM flametree.delivery_rollups
              WHERE span_minutes = 1 AND starts_at >= (SELECT min(starts_at) FROM flametree.partitions() WHERE parent = 'deliveries')

@@ -1,4 +1,4 @@
-//! Costs of the queue's statements, in pages and time, on an old database or with long retention, relative to a new one.
+//! Compares the pages and the time that the queue's statements need on an old or a large database and on a new database.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
 
-/// Pairs of measurements, one side right after the other, because the machine's speed changes within seconds.
+/// The number of paired measurements. A pair measures both databases in direct sequence, because the speed of the machine varies.
 const PAIRS: usize = 40;
-/// The long run checks times too, so it measures more often.
+/// The number of pairs in the long run, which also checks times.
 const LONG_PAIRS: usize = 1_000;
 const LONG_DAYS: u32 = 100;
 const EVENTS: usize = 100;
-/// How much slower a statement may be on the older side.
+/// The maximum ratio between the costs on the old and the new database.
 const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
 
-/// The same number of connections on both sides, because each keeps separate plans.
+/// Opens the same number of connections to both databases, because each connection keeps separate query plans.
 async fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap()
 }
@@ -46,7 +46,7 @@ async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, En
     (db, endpoint)
 }
 
-/// The time of each step for a batch of events.
+/// Measures the time of each of the `STEPS` for a batch of events.
 async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
     let by = worker(db).await;
     let mut times = [Duration::ZERO; 4];
@@ -70,12 +70,12 @@ async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
     times
 }
 
-/// The pages that a statement reads, including its functions.
+/// The number of pages that a statement reads, including pages read by the functions that it calls.
 async fn pages(db: &PgPool, statement: &str) -> f64 {
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let mut tx = db.begin().await.unwrap();
     let mut read = f64::MAX;
-    // The first run plans the statement, and a vacuum may make a later one read the catalog again.
+    // The first run also plans the statement, and after a vacuum a later run may read the catalog again.
     for _ in 0..6 {
         let row = sqlx::raw_sql(sqlx::AssertSqlSafe(explain.clone())).fetch_one(&mut *tx).await.unwrap();
         let plan: serde_json::Value = serde_json::from_str(&row.try_get_unchecked::<String, _>(0).unwrap()).unwrap();
@@ -86,7 +86,7 @@ async fn pages(db: &PgPool, statement: &str) -> f64 {
     read
 }
 
-/// The median of the ratios of all pairs, for each step.
+/// For each step, the median over all pairs of the old database's time divided by the new database's time.
 async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64; 4] {
     let mut ratios: [Vec<f64>; 4] = Default::default();
     let pairs = if days() >= LONG_DAYS { LONG_PAIRS } else { PAIRS };
@@ -98,7 +98,7 @@ async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64;
             let new = measure(new.0, new.1).await;
             (measure(old.0, old.1).await, new)
         };
-        // The first pairs plan statements and fill caches.
+        // Ignores the first three pairs, which also plan statements and fill caches.
         for step in (0..4).filter(|_| pair >= 3) {
             ratios[step].push(old[step].as_secs_f64() / new[step].as_secs_f64());
         }
@@ -114,7 +114,7 @@ async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, Endpoint
     for (step, ratio) in STEPS.iter().zip(ratios) {
         println!("{what}: {step} takes {ratio:.3} times as long");
     }
-    // Page counts do not depend on the machine's load. Only the long run, on a quiet machine, checks times.
+    // The test always checks page counts, which do not depend on the load of the machine. Only the long run checks times.
     let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
     let worker = "00000000-0000-7000-8000-000000000001";
     for (db, _) in [old, new] {
@@ -154,7 +154,7 @@ async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, Endpoint
     }
 }
 
-/// The server's default database is the old one.
+/// Compares the default database of the server, which is the old database, with a new database.
 pub async fn compare_with_a_new_database(server: &OwnServer, endpoint: EndpointId) {
     let (new, its_endpoint) = database(server, "new", 30).await;
     let old = pool(server.connect_options()).await;
@@ -168,7 +168,7 @@ async fn ten_years_of_retention_cost_as_much_as_thirty_days() {
     let (long, its_endpoint) = database(&server, "long", 3_650).await;
     let (short, endpoint) = database(&server, "short", 30).await;
     compare("with 3,650 days kept", (&long, its_endpoint), (&short, endpoint)).await;
-    // Statements that touch every partition work with the default number of locks.
+    // Statements that touch every partition work with the default `max_locks_per_transaction`.
     seed::run(&long, "SELECT FROM flametree.roll_up(1000000)".into()).await;
     seed::run(&long, "SELECT FROM flametree.summarize_batches()".into()).await;
     assert!(partitions::expired(&long, 3_650).await.unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! Migrates the schema under a running service: the service continues, and a migration that waits for a lock names its holder.
+//! Migrates the schema while the service runs. The service continues, and a migration without its lock names the lock holder.
 //!
 //! `MIGRATION_DELIVERIES` sets the number of deliveries in the database; `make longevity` uses ten million.
 
@@ -27,7 +27,7 @@ async fn later() -> Migrator {
     schema::followed_by(&Migrator::new(directory).await.unwrap())
 }
 
-/// A large database: deliveries of yesterday, in the partitions that the migrations change.
+/// Inserts `count` deliveries of yesterday, in partitions that the migrations change.
 async fn fill(db: &PgPool, count: u64) {
     let id = "overlay(flametree.first_id_at(date_trunc('day', now(), 'UTC') - interval '1 hour')::text PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid";
     let statement = format!(
@@ -54,7 +54,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
         .execute(&mut *caller)
         .await
         .unwrap();
-    // The migration also replaces the functions, as in a release that changes them.
+    // An older version number makes the migration replace the functions too.
     seed::run(&deployment.pool, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
     let pool = PgPoolOptions::new()
         .max_connections(2)
@@ -63,7 +63,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
         .unwrap();
     let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_TIMEOUT).await });
 
-    // While the caller's transaction is open, the migration waits; events are still accepted and delivered.
+    // The migration waits for the open transaction of a caller. Meanwhile the service still accepts and delivers events.
     let mut accepted = deployment.post(&apis, &agents, 1_000).await;
     within(Duration::from_mins(1), "the events are delivered", async || deployment.receiver.count() >= 1_000).await;
     assert!(!migration.is_finished(), "the migration did not wait for the open transaction");
@@ -83,7 +83,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
 }
 
 #[tokio::test]
-async fn a_migration_without_its_lock_names_the_session_that_holds_it() {
+async fn a_migration_that_cannot_get_a_lock_names_the_session_that_holds_it() {
     let db = TestDatabase::new().await;
     let mut reader = db.begin().await.unwrap();
     sqlx::raw_sql("SELECT count(*) FROM flametree.events").fetch_one(&mut *reader).await.unwrap();
@@ -97,13 +97,13 @@ async fn a_migration_without_its_lock_names_the_session_that_holds_it() {
 }
 
 #[tokio::test]
-async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_it() {
+async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_the_build() {
     let db = TestDatabase::new().await;
     let is_valid = async || -> Option<bool> {
         let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('flametree.sessions_example')";
         sqlx::query_scalar(query).fetch_optional(&*db).await.unwrap()
     };
-    // The session holds a snapshot and no lock, so only the index build waits for it.
+    // The session holds a snapshot and no lock, so only the concurrent index build waits for the session.
     let mut reader = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *reader).await.unwrap().get(0);
     let migrators = later().await;
@@ -111,7 +111,7 @@ async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_it() {
     let error = timeout(Duration::from_mins(1), migration).await.expect("the migration has no time limit").unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
-    assert_eq!(is_valid().await, Some(false), "the build was interrupted after it had started");
+    assert_eq!(is_valid().await, Some(false), "the index build was not interrupted after its start");
     reader.rollback().await.unwrap();
     schema::migrate_by(&migrators, &db, Duration::from_mins(1)).await.unwrap();
     assert_eq!(is_valid().await, Some(true));
@@ -134,7 +134,7 @@ async fn a_migration_names_the_session_that_is_changing_its_functions() {
 }
 
 #[tokio::test]
-async fn keeps_later_functions_and_replaces_others() {
+async fn keeps_functions_of_a_later_release_and_replaces_others() {
     let db = TestDatabase::new().await;
     assert!(schema::is_current(&db).await.unwrap());
     let body = "SELECT prosrc FROM pg_proc WHERE oid = 'flametree.bound_of'::regproc";

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, a module per topic, real parts.
+//! The integration tests: one binary with a module per topic. They use real servers, databases and sockets.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
 #![allow(clippy::disallowed_methods, reason = "tests inspect the database with SQL statements")]

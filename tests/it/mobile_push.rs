@@ -1,4 +1,4 @@
-//! From an agent's message to the customer's phone: a real service, the example's backend, and fake push services of Google
+//! Delivers an agent's messages to a customer's phone: a real service, the example's backend, and fake push services of Google
 //! and Apple.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::push_services::{Push, Reply, TOPIC};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// Longer than any step takes.
+/// Longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
@@ -31,7 +31,7 @@ fn hex(digit: &str) -> String {
     digit.repeat(64)
 }
 
-/// A service whose agent sends its messages to the backend.
+/// A running service and backend: the agent's webhook points to the backend.
 struct Scene {
     deployment: Deployment,
     /// Stops with the test.
@@ -62,7 +62,7 @@ impl Scene {
         assert_eq!(self.backend.device(Method::PUT, customer, device).await, 204);
     }
 
-    /// Posts an event of a session with the customer c-1 and waits for its delivery; returns its id.
+    /// Posts an event in a session of the customer c-1 and waits for its delivery. Returns the event's id.
     async fn post(&self, event_type: &str, text: &str) -> String {
         let event = json!({
             "type": event_type, "tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1", "customer_id": "c-1",
@@ -81,7 +81,7 @@ impl Scene {
         services.pushes()
     }
 
-    /// Signed by the test as if the service sent it.
+    /// Sends a message to the backend, signed by the test as if the service had sent it. Returns the response status.
     async fn message(&self, id: &str) -> u16 {
         self.backend.message(&self.secret, id, &agent_message(id), Duration::ZERO).await
     }
@@ -118,7 +118,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
     services.will_say("sold", &[Reply::Status(404, unregistered)]);
     let gone = |at: i64| Reply::Status(410, json!({"reason": "Unregistered", "timestamp": at * 1_000}));
     services.will_say(&left, &[gone(in_seconds(60))]);
-    // Apple last saw the device before the app was installed again.
+    // Apple's timestamp is before the app registered the token again, so the backend keeps the device.
     services.will_say(&returned, &[gone(in_seconds(-3_600))]);
 
     let long = format!("Your parcel has left Łódź. {}", "é".repeat(2_000));
@@ -127,7 +127,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
     assert_eq!(services.seen(), each(&["pixel", "sold", &phone, &left, &returned], &[&first]));
     assert_fit(&pushes, &first);
 
-    // The customer's messages and tests are not pushed.
+    // The backend does not push the customer's own messages or endpoint tests.
     scene.post("user_message", "Where is my order?").await;
     let test = json!({"event": "ai_assistant_message"});
     let tested = scene.client.post(&format!("{CONFIG}/test?tenant_id={TENANT}"), &test).await;
@@ -148,7 +148,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
     assert_eq!(services.tokens(), 1, "a token serves many pushes");
 }
 
-/// The content of a push to each platform.
+/// Checks that each push has the content and size that its platform requires.
 fn assert_fit(pushes: &[Push], event: &str) {
     for push in pushes {
         assert!(push.body.to_string().len() <= 4_096, "{push:?}");
@@ -186,7 +186,7 @@ async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_o
         assert_eq!(scene.message("evt_twice").await, 204);
     }
     scene.pushes(1).await;
-    // The backend responds and loses power before it pushes.
+    // The backend responds to the webhook and is killed before it pushes the message.
     scene.backend.services.will_say("pixel", &[Reply::Silence]);
     assert_eq!(scene.message("evt_cut_off").await, 204);
     scene.pushes(2).await;

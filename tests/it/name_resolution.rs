@@ -1,4 +1,4 @@
-//! Host names of endpoints: lookups, how long responses are cached, and what users see of names without an address.
+//! Host names of endpoints: lookups, how long the client caches responses, and what users see if a name has no address.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn client(server: &NameServer) -> HttpClient {
     HttpClient::new(&settings, &metrics()).unwrap()
 }
 
-/// A receiver that needs a new connection, and therefore a lookup, for each request.
+/// A receiver that closes each connection, so that each request needs a new connection and a lookup.
 async fn closing_receiver() -> Receiver {
     Receiver::start(Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""))).await
 }
@@ -36,7 +36,7 @@ async fn caches_a_response_for_its_ttl() {
             assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered, "{name}");
         }
         let asked = server.asked().into_iter().filter(|asked| asked == name).count();
-        // A packet may be repeated on a busy machine.
+        // On a busy machine, the resolver may send a query twice.
         assert!(if questions == 1 { asked == 1 } else { asked >= questions }, "{name}: {asked}");
     }
 }
@@ -71,7 +71,7 @@ async fn an_open_connection_needs_no_name_server() {
 }
 
 #[tokio::test]
-async fn a_lookup_timeout_is_reported_as_such() {
+async fn reports_a_lookup_timeout() {
     let server = NameServer::start(|_| Reply::Silence).await;
     let client = client(&server);
     let endpoint = endpoint("https://silent.test/");

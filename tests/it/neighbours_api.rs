@@ -1,4 +1,4 @@
-//! Isolation of tenants in the API: the connections and requests of one tenant, or a stranger, take no capacity from another.
+//! Isolation of tenants in the API: a tenant or an unauthenticated caller cannot use up the connections or requests of others.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -24,14 +24,14 @@ async fn with_push() -> TestApi {
     TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-/// A connection from this source address.
+/// Opens a connection from this source address.
 async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((from, 0))).unwrap();
     socket.connect(api.address).await.unwrap()
 }
 
-/// Opens this number of connections from an address, uses each once and keeps it open. Returns how many got a response.
+/// Opens this many connections from an address, sends a request on each and keeps it open. Returns how many got a response.
 async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
     let mut served = 0;
     for _ in 0..connections {
@@ -43,7 +43,7 @@ async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Ve
     served
 }
 
-/// Sends the headers of a renewal from this source address, and the given part of its body.
+/// Sends the headers of a subscription renewal from this source address, and the given part of its body.
 async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
     let mut stream = connect_from(api, from).await;
     let head = format!(
@@ -55,7 +55,7 @@ async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> T
     stream
 }
 
-/// The status and the rest of the first bytes of the response.
+/// Returns the first bytes of the response, which contain its status.
 async fn status(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 4096];
     let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("no answer").unwrap();
@@ -71,7 +71,7 @@ async fn without_browser_push_a_renewal_is_not_found_before_its_body_arrives() {
 }
 
 #[tokio::test]
-async fn a_renewal_may_have_8_kib() {
+async fn a_renewal_body_may_have_8_kib() {
     let api = with_push().await;
     for (length, expected) in [(8 * 1024, "HTTP/1.1 400 "), (8 * 1024 + 1, "HTTP/1.1 413 ")] {
         let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, length, &vec![b'x'; length]).await;
@@ -106,7 +106,7 @@ async fn limits_slow_renewals_of_one_address_without_affecting_another() {
     for _ in 0..400 {
         slow.push(renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"{").await);
     }
-    // The limit is reached: the server rejects some of them before their bodies arrive.
+    // The address has reached its limit: the server rejects some of the renewals before their bodies arrive.
     let mut refused = 0;
     for stream in &mut slow {
         let mut byte = [0; 12];
@@ -132,7 +132,7 @@ async fn hanging_endpoint_tests_of_one_tenant_do_not_block_tests_of_another() {
     let agents: Vec<_> = (0..40).map(|number| format!("agent-{number}")).collect();
     let mut tests: FuturesUnordered<_> =
         agents.iter().map(|agent| test_draft(&api, &acme, agent, draft(&hanging))).collect();
-    // The first response is a rejection: this tenant has its maximum of tests in progress.
+    // The first response is a rejection, because the tenant already has its maximum of tests in progress.
     let first = tests.next().await.unwrap();
     assert!([429, 503].contains(&first.status) && first.headers.contains_key("retry-after"), "{first:?}");
     for _ in 0..9 {

@@ -16,12 +16,12 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// More than twice the concurrent lookups of the workers: a lookup behind all of them waits longer than B's deadline.
+/// More than twice the concurrent lookups of the workers: a lookup queued behind all of these would miss B's deadline.
 const SILENT_AGENTS: usize = 600;
-/// The same for the API.
+/// More than twice the concurrent lookups of the API.
 const SILENT_CHANGES: usize = 200;
 
-/// A deployment whose name server can ignore queries for names of `silent.test`.
+/// A deployment whose name server ignores queries for names under `silent.test` after `silence`.
 struct Scene {
     deployment: Deployment,
     service: Service,
@@ -36,7 +36,7 @@ impl Scene {
         let mut deployment = Deployment::new().await;
         deployment.settings = deployment.settings.with("FLAMETREE_NAME_SERVERS", &server.address.to_string());
         let service = deployment.settings.start(Part::Run).await;
-        // Each delivery needs a new connection and therefore a lookup: responses must not be cached.
+        // The receiver closes each connection, so that each delivery needs a new connection and a lookup.
         let closes = Behaviour::AnswersThenCloses(answer("200 OK", "connection: close\r\n", b""));
         let (receiver, api) = (Receiver::start(closes).await, deployment.client(&service));
         Self { deployment, service, server, receiver, api }
@@ -74,7 +74,7 @@ impl Scene {
         }
     }
 
-    /// How many deliveries of the tenant have each outcome.
+    /// The number of the tenant's deliveries by outcome.
     async fn outcomes(&self, tenant: &str) -> BTreeMap<String, i64> {
         sqlx::query_as("SELECT outcome::text, count(*) FROM flametree.deliveries WHERE tenant_id = $1 GROUP BY 1")
             .bind(tenant)
@@ -102,7 +102,7 @@ async fn unresponsive_names_of_one_tenant_affect_no_delivery_of_another() {
 
     scene.post("a", &silent, SILENT_AGENTS).await;
     let mut posted = 0;
-    // One after another, so that each delivery of B needs a separate lookup while those of A run.
+    // Posts events one after another, so that each delivery of B needs a lookup while the lookups of A run.
     while scene.ended("a").await < i64::try_from(SILENT_AGENTS).unwrap() {
         scene.post("b", &["agent".to_owned()], 1).await;
         posted += 1;

@@ -1,4 +1,4 @@
-//! A tenant whose SQL transactions lock sessions and idempotency keys, or that posts without pause, delays no event of another.
+//! A tenant whose SQL transactions lock sessions or idempotency keys, or that posts without pause, delays no event of others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +13,16 @@ use crate::support::deployment::{Deployment, TENANT};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// The other tenant, next to [`TENANT`].
+/// The tenant whose events must not be delayed by [`TENANT`].
 const OTHER: &str = "other";
-/// Far longer than the other tenant's events take, far shorter than they once took behind the callers below.
+/// Much longer than the other tenant's events take. With a regression, they took much longer than this.
 const DEADLINE: Duration = Duration::from_secs(30);
 const CALLERS: usize = 30;
-/// The pause before a caller repeats a rejected request: a twentieth of `Retry-After`, and enough to leave this process some time.
+/// The pause before a caller repeats a rejected request: a twentieth of `Retry-After`, so that this process is not overloaded.
 const PAUSE: Duration = Duration::from_millis(50);
 const EVENTS_OF_OTHER: usize = 200;
 
-/// A user takes a conversation over: the event's transaction locks the session's row until it ends.
+/// An event that assigns the session to a user: its transaction locks the session's row.
 fn assignment(session: usize, key: &str) -> Value {
     json!({
         "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -30,7 +30,7 @@ fn assignment(session: usize, key: &str) -> Value {
     })
 }
 
-/// A message of a session that no other event belongs to.
+/// A customer's message, in a session of its own.
 fn message(tenant: &str, session: usize, key: &str) -> Value {
     json!({
         "type": "user_message", "tenant_id": tenant, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -38,7 +38,7 @@ fn message(tenant: &str, session: usize, key: &str) -> Value {
     })
 }
 
-/// An API, and callers of [`TENANT`] that repeat rejected requests.
+/// A running API, and callers of [`TENANT`] that repeat rejected requests.
 struct Scene {
     deployment: Deployment,
     _service: Service,
@@ -58,7 +58,7 @@ impl Scene {
         Self { deployment, _service: service, api, callers: JoinSet::new(), refused: Arc::default() }
     }
 
-    /// Starts a caller that posts the event until the response is not 503.
+    /// Starts a caller that repeats the event while the API returns 503.
     fn call(&mut self, event: Value) {
         let (api, refused) = (self.api.clone(), Arc::clone(&self.refused));
         self.callers.spawn(async move {
@@ -73,12 +73,12 @@ impl Scene {
         });
     }
 
-    /// Waits until the API rejects callers because a lock is held.
+    /// Waits until the API rejects a caller because of a held lock.
     async fn is_blocked(&self) {
         eventually("callers are refused", || self.refused.load(Ordering::Relaxed) >= 1).await;
     }
 
-    /// Posts the other tenant's events: each is accepted at the first attempt while every caller is still blocked.
+    /// Posts the other tenant's events while all callers are blocked. The API accepts each at the first attempt.
     async fn other_is_not_delayed(&mut self) {
         let api = self.api.clone();
         let post = async || {
@@ -103,7 +103,7 @@ impl Scene {
         count.bind(tenant).fetch_one(&self.deployment.pool).await.unwrap().try_into().unwrap()
     }
 
-    /// The responses to all callers after the locks are released.
+    /// Waits for all callers after the locks are released. Returns their response statuses.
     async fn answers(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.callers).join_all().await
     }
@@ -120,7 +120,7 @@ async fn an_open_transaction_on_a_session_delays_no_event_of_another_tenant() {
     scene.is_blocked().await;
     scene.other_is_not_delayed().await;
 
-    // It delays no event of another session of the same tenant either.
+    // The open transaction does not delay events of the tenant's other sessions either.
     let own = async || scene.api.post("/v1/events", &message(TENANT, 2, "own")).await.status == 202;
     within(DEADLINE, "another event of the tenant is accepted", own).await;
     open.commit().await.unwrap();

@@ -31,7 +31,7 @@ async fn take(db: &PgPool, origin: Origin) -> Option<HeldOperation> {
     operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
 }
 
-/// Requests a replay that finds nothing, with this key.
+/// Requests a replay that finds no deliveries, with this idempotency key.
 async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
     let body = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true});
     let request = Request::post("/v1/agents/agent-1/replays")
@@ -52,7 +52,7 @@ async fn a_tenant_has_one_running_replay_and_a_limited_number_of_waiting_ones() 
     let refused = ask(&api, &acme, "one too many").await;
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), Some("60"));
-    // A repeated request returns the first operation, and other tenants have separate limits.
+    // A repeated request returns the existing operation, and each tenant has a separate limit.
     ask(&api, &acme, "key-3").await.expect(200);
     ask(&api, &globex, "key-0").await.expect(202);
 
@@ -63,7 +63,7 @@ async fn a_tenant_has_one_running_replay_and_a_limited_number_of_waiting_ones() 
     assert_eq!(of_tenant(take(&api.db, Origin::Request).await.unwrap()).await, "acme");
     assert_eq!(of_tenant(take(&api.db, Origin::Request).await.unwrap()).await, "globex", "one of acme runs");
     assert!(take(&api.db, Origin::Request).await.is_none());
-    // Schedules do not wait for replays.
+    // Scheduled operations do not wait for replays.
     operations::enter_tick(&api.db, OperationKind::Retention, app::now()).await.unwrap();
     assert_eq!(take(&api.db, Origin::Schedule).await.unwrap().kind, OperationKind::Retention);
 }
@@ -119,7 +119,7 @@ async fn a_step_that_waits_for_a_lock_ends_and_the_next_steps_run() {
     tx.rollback().await.unwrap();
 }
 
-/// Runs the operation while another session holds the tables. Returns the operation's state.
+/// Runs the operation while another session locks the tables. Returns the operation's state.
 async fn state_after_run(db: &PgPool, kind: OperationKind, locked: &str) -> String {
     let mut tx = db.begin().await.unwrap();
     let statement = sqlx::AssertSqlSafe(format!("LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"));
@@ -148,7 +148,7 @@ async fn each_schedule_fails_within_a_limit_when_it_waits_for_a_lock() {
     ];
     for (kind, locked) in tables {
         seed::run(&db, format!("DELETE FROM flametree.operations; {old}")).await;
-        assert_eq!(state_after_run(&db, kind, locked).await, "waiting", "{kind:?} was not to get {locked}");
+        assert_eq!(state_after_run(&db, kind, locked).await, "waiting", "{kind:?} waits for the lock on {locked}");
     }
 }
 

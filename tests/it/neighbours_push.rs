@@ -40,7 +40,7 @@ async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) ->
     browser
 }
 
-/// Assigns a separate session to the user; returns the outcomes of all its deliveries.
+/// Assigns a new session to the user. Returns the outcomes of the deliveries to the user's browsers.
 async fn assign(push: &Push, tenant: &str, user: &str) -> Vec<String> {
     let seen = push.outcomes().await.len();
     let session = format!("{tenant}-{user}");
@@ -98,11 +98,11 @@ async fn a_push_service_that_rejects_accepted_browsers_of_a_tenant_is_paused_onl
         assert_eq!(assign(&push, TENANT, user).await, ["config_error"]);
     }
     behave(&receiver, ACCEPTS);
-    // The push service never rejected the fourth browser.
+    // The push service never rejected the fourth user's browser.
     let paused = async || assign(&push, TENANT, "four").await == ["throttled"];
     within(PATIENCE, "the push service is paused for the tenant", paused).await;
     assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"]);
-    // The browser test of the portal respects the same pause.
+    // The portal's test of a browser respects the same pause.
     let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, TENANT), "sub", json!("four")));
     let four = push.service.client(&token);
     let listed = four.get("/v1/me/push-subscriptions").await.json();

@@ -1,4 +1,4 @@
-//! Schemathesis checks the OpenAPI document against a real service, with several kinds of callers.
+//! Schemathesis checks the OpenAPI document against a real service, as callers with different roles.
 //!
 //! It sends valid and invalid requests: no request may cause a server error or an undocumented status, media type, header or
 //! body, and the service must reject all invalid data. The settings are in `tests/openapi`.
@@ -23,14 +23,14 @@ use crate::support::push_deployment::{PATIENCE, Push, origin, push_service};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
-/// Several times the duration of a run.
+/// Several times as long as a run of Schemathesis takes.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Python with the packages of `scripts/install openapi`, and the hooks.
+/// Python with the packages that `scripts/install openapi` installs, and with the hooks of `tests/openapi`.
 fn python() -> Command {
     let installed = root().join("target/openapi");
     assert!(installed.exists(), "{} is missing: run scripts/install openapi", installed.display());
@@ -49,18 +49,18 @@ fn check(what: &str, output: &Output) {
     assert!(output.status.success(), "{what}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A service with one resource of each kind, which the fuzzer's settings name.
+/// A service with one resource of each type. The fuzzer's settings contain the ids of these resources.
 struct Fuzzed {
     push: Push,
     receiver: Receiver,
     settings: String,
 }
 
-/// The caller that the fuzzer acts as.
+/// The user or API token whose credential the fuzzer sends.
 struct Speaker {
     role: &'static str,
     credential: String,
-    /// The parameters of every request.
+    /// Parameters that the fuzzer adds to every request.
     parameters: String,
 }
 
@@ -72,7 +72,7 @@ impl Fuzzed {
         Self { push, receiver, settings }
     }
 
-    /// Fuzzes the routes that the arguments select.
+    /// Runs the fuzzer on the routes that the command-line arguments select.
     async fn run(&self, speaker: &Speaker, arguments: &[&str]) {
         let directory = TempDir::new();
         let settings = format!("parameters = {{ {} }}\n{}", speaker.parameters, self.settings);
@@ -91,7 +91,7 @@ impl Fuzzed {
     }
 }
 
-/// The settings from the repository, with the names inserted.
+/// The settings of `tests/openapi/schemathesis.toml`, with the ids inserted.
 fn with_names(names: &[(&str, String)]) -> String {
     let text = std::fs::read_to_string(root().join("tests/openapi/schemathesis.toml")).unwrap();
     let text = names.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
@@ -99,7 +99,7 @@ fn with_names(names: &[(&str, String)]) -> String {
     text
 }
 
-/// Creates one resource of each kind, and enough agents for the limit on tests of each.
+/// Creates one resource of each type, and enough agents that the limit on tests per agent does not stop the fuzzer.
 async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> {
     let admin = push.deployment.client(&push.service);
     let path = |path: &str| format!("{path}?tenant_id={TENANT}");
@@ -112,7 +112,7 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     push.deployment.drained(PATIENCE).await;
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
-    // The browser of the document's example, with the endpoint that the hooks set in all requests: the one to be renewed.
+    // The subscription that the renewal example names. The hooks replace its endpoint in all requests, so it gets that endpoint.
     let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();
@@ -134,7 +134,7 @@ async fn browser(push: &Push, receiver: &Receiver, user: &str, name: &str) -> St
     id(&push.person(user), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
 }
 
-/// An operation that was canceled before a worker finished it: it can be canceled repeatedly.
+/// A canceled operation that no worker finished: each further request to cancel it succeeds.
 async fn canceled(admin: &Client) -> String {
     let replay = json!({"from": "2020-01-01T00:00:00Z", "outcomes": ["timeout"]});
     let mut operation = String::new();
@@ -159,7 +159,7 @@ fn person(role: Role) -> Speaker {
     Speaker { role: role.as_str(), credential: Signer::secret(SECRET).token(&claims), parameters: String::new() }
 }
 
-/// The number of responses of this kind for each route, by method and template.
+/// The number of responses of these status classes by route (method and path template).
 async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
     let metrics = push.service.metrics().await;
     let label = |line: &str, name: &str| {
@@ -189,12 +189,12 @@ async fn the_document_is_valid_openapi_and_its_examples_match() {
 async fn the_service_behaves_as_its_document_describes() {
     let fuzzed = Fuzzed::start().await;
     let before = answers(&fuzzed.push, &["2xx", "3xx"]).await;
-    // A token for all tenants may name only one of them here. Its forbidden routes are those of users.
+    // The admin's token is valid for all tenants, so each request must name one. The token may not call the routes of users.
     let credential = fuzzed.push.deployment.token.clone();
     let parameters = format!(r#""query.tenant_id" = "{TENANT}""#);
     let admin = Speaker { role: "admin", credential, parameters };
     let admin = async {
-        // First, because later requests delete the webhook.
+        // The replay route runs first, because later requests delete the webhook.
         let replay = "/v1/deliveries/{id}/replay";
         fuzzed.run(&admin, &["--include-path", replay]).await;
         fuzzed.run(&admin, &["--exclude-path-regex", "^/v1/me/", "--exclude-path", replay]).await;
@@ -217,7 +217,7 @@ async fn the_service_behaves_as_its_document_describes() {
     let missed: Vec<_> = routes.filter(|route| times(&after, route) <= times(&before, route)).collect();
     assert!(missed.is_empty(), "no request succeeded for {missed:?}");
 
-    // The hooks redirected everything to this machine.
+    // The hooks replaced the host of every webhook URL by this machine.
     let strangers = "SELECT count(*) FROM flametree.push_configs WHERE url IS NOT NULL AND NOT starts_with(url, $1)";
     let strangers: i64 = sqlx::query_scalar(strangers)
         .bind(origin(&fuzzed.receiver))

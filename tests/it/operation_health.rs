@@ -1,4 +1,4 @@
-//! The metrics behind the alert `FlametreeOperationsFail`, and the statement of its runbook.
+//! The metrics behind the alert `FlametreeOperationsFail`, and the SQL statement in its runbook.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// Inserts operations of the kind: `tick`, `state`, `attempts`, `started_at` and `finished_at`, times in minutes ago.
+/// Inserts operations from `(tick, state, attempts, started_at, finished_at)` rows. Times are in minutes ago.
 async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
     let statement = format!(
         "INSERT INTO flametree.operations (id, kind, tick, tenant_id, state, attempts, holder, due_at, created_at,
@@ -27,7 +27,7 @@ async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
     seed::run(db, statement).await;
 }
 
-/// The failed attempts of a kind, and by how many minutes it is overdue.
+/// The failed attempts of the kind's operations, and how many minutes the kind is overdue.
 async fn health_of(db: &PgPool, kind: OperationKind) -> (i64, u64) {
     let kinds = health(db).await.unwrap();
     assert_eq!(kinds.len(), OperationKind::ALL.len());
@@ -44,7 +44,7 @@ async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
     let kind = OperationKind::Retention;
     operations(&db, kind, "(70, 'failed', 8, 70, 65), (60, 'succeeded', 2, 60, 59), (50, 'failed', 8, 50, 45)").await;
     assert_eq!(health_of(&db, kind).await, (8, 50), "failures before the success do not count");
-    // A running attempt has not failed; a canceled operation need not succeed.
+    // The current attempt of a running operation has not failed. A canceled operation need not succeed.
     operations(&db, kind, "(40, 'running', 3, 40, NULL), (30, 'waiting', 1, 30, NULL), (20, 'waiting', 0, NULL, NULL)")
         .await;
     operations(&db, kind, "(10, 'canceled', 5, 10, 5)").await;
@@ -52,18 +52,18 @@ async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
     assert_eq!(health_of(&db, OperationKind::Rollup).await, (0, 0), "kinds are counted apart");
 
     operations(&db, kind, "(30, 'succeeded', 1, 3, 2)").await;
-    assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both; a later tick waits since then");
+    assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both; a later tick is still overdue");
     operations(&db, kind, "(1, 'succeeded', 1, 1, 0)").await;
     assert_eq!(health_of(&db, kind).await, (0, 0));
 }
 
 #[tokio::test]
-async fn a_kind_that_never_succeeded_and_a_replay_count_too() {
+async fn counts_kinds_that_never_succeeded_and_replays_too() {
     let db = TestDatabase::new().await;
     operations(&db, OperationKind::Reencryption, "(600, 'failed', 8, 600, 595), (60, 'waiting', 1, 60, NULL)").await;
     assert_eq!(health_of(&db, OperationKind::Reencryption).await, (9, 600));
     operations(&db, OperationKind::Replay, "(NULL, 'failed', 8, 600, 595), (NULL, 'waiting', 0, NULL, NULL)").await;
-    assert_eq!(health_of(&db, OperationKind::Replay).await, (8, 0), "a replay has no schedule to be late for");
+    assert_eq!(health_of(&db, OperationKind::Replay).await, (8, 0), "a replay has no schedule and is never overdue");
 }
 
 #[tokio::test]

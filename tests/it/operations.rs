@@ -51,7 +51,7 @@ async fn only_the_operators_of_the_deployment_see_scheduled_operations() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let api = deployment.client(&service);
-    // At the first start each missed tick runs late.
+    // At the first start, each schedule has a missed tick, which runs late.
     let kinds = ["retention", "workspace_repair", "subscription_pruning", "rollup", "reencryption"];
     let mut page = Value::Null;
     within(PATIENCE, "every schedule has run", async || {
@@ -118,7 +118,7 @@ async fn retention_drops_old_partitions_but_not_under_an_unfinished_replay() {
 
     let ended = SeededDelivery { outcome: "expired", http_status: None, ..SeededDelivery::default() };
     seed::delivery(db, TENANT, event, 2, &ended).await;
-    within(PATIENCE, "its day is dropped too", async || number(db, PARTITIONS).await == 0).await;
+    within(PATIENCE, "the partition of the replayed day is dropped", async || number(db, PARTITIONS).await == 0).await;
     assert_eq!(number(db, "SELECT count(*) FROM flametree.replays").await, 0);
 }
 
@@ -142,7 +142,7 @@ async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
     ] {
         seed::run(db, statement.to_owned()).await;
     }
-    // The subscriptions of this test are not really encrypted: the process would not start.
+    // The subscriptions only look encrypted: otherwise the process would not start.
     let settings = deployment
         .settings
         .clone()
@@ -169,7 +169,7 @@ async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
     within(PATIENCE, "the removal is counted", async || worker.metric(removed).await >= 1.0).await;
 }
 
-/// Makes a table reject statements of one kind, for any number of rows.
+/// Makes a table reject all statements of one type, even if they affect no row.
 async fn refuse_all(db: &PgPool, action: &str, table: &str) {
     let statement = format!(
         "CREATE OR REPLACE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS

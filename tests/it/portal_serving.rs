@@ -1,4 +1,4 @@
-//! The portal's files: available to everyone, with content types, entity tags and a content security policy.
+//! The portal's files: public, with content types, entity tags and a content security policy.
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;

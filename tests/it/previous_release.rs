@@ -1,6 +1,6 @@
-//! Processes of the previous release and of this one on one database, as during an upgrade.
+//! Processes of the previous release and of this release share a database, as during an upgrade.
 //!
-//! `make compatibility` builds the previous release; without it, both are this one.
+//! `make compatibility` builds the previous release. Without it, all processes are of this release.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::waiting::within;
 
 const DRAINED: Duration = Duration::from_mins(2);
 
-/// The version of the installed functions, and a digest of all their definitions.
+/// The version of the installed SQL functions, and a digest of all their definitions.
 async fn functions(db: &PgPool) -> (Vec<i32>, String) {
     let query = "SELECT (SELECT version FROM flametree.function_sources),
                         md5(string_agg(pg_get_functiondef(p.oid), '' ORDER BY p.oid))

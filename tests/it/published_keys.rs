@@ -15,14 +15,14 @@ use crate::support::wire::answer;
 const PATH: &str = "/v1/event-types";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Allows only the first fetch within a test.
+/// The service fetches the keys only once within a test.
 const ONCE: Bounds = Bounds {
     fresh_for: Duration::from_hours(1),
     pause: Duration::from_hours(1),
     keep_for: Duration::from_hours(1),
     deadline: Duration::from_secs(5),
 };
-/// Allows a fetch whenever there is a reason.
+/// The service fetches the keys again whenever a token makes it necessary.
 const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
 
 async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
@@ -50,7 +50,7 @@ async fn each_published_key_pins_its_algorithm() {
         api.get(PATH, &signer.named(kid, &admin())).await.expect(200);
         let wrong = if kid == "e" { "r" } else { "e" };
         api.get(PATH, &signer.named(wrong, &admin())).await.problem(401, "unauthorized");
-        // With several keys, a token must name one.
+        // If the provider has several keys, a token must name its key.
         api.get(PATH, &signer.token(&admin())).await.problem(401, "unauthorized");
     }
     let seen = provider.seen();
@@ -84,7 +84,7 @@ async fn fetches_stale_keys_again() {
     let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("a")]))).await;
     let api = api(&provider, Bounds { fresh_for: Duration::from_millis(20), ..EAGER }).await;
     api.get(PATH, &old.named("a", &admin())).await.expect(200);
-    // With the same id, so that no unknown id triggers the fetch.
+    // The new key has the same id as the old one, so that no unknown id triggers a fetch.
     provider.behave(Behaviour::Answers(published(&[new.jwk("a")])));
     let token = new.named("a", &admin());
     within(PATIENCE, "the new key is known", async || status(&api, &token).await == 200).await;
@@ -113,7 +113,7 @@ async fn during_a_provider_outage_the_old_keys_are_used_for_a_limited_time() {
         api.get(PATH, &good).await.expect(200);
     }
     provider.behave(Behaviour::ResetsAfterHead);
-    // The service cannot know if this key exists now.
+    // The service cannot fetch the keys, so it does not know if this key exists now.
     let answer = patient.get(PATH, &unknown).await;
     answer.problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -160,10 +160,10 @@ async fn rejects_responses_other_than_the_keys_themselves() {
         let provider = Receiver::start(behaviour).await;
         let api = api(&provider, Bounds { deadline: Duration::from_millis(300), ..ONCE }).await;
         assert_eq!(status(&api, &token).await, 503, "{what}");
-        // The deadline or the size limit ended it.
+        // The service ended the connection at the deadline or at the size limit.
         provider.ended(1).await;
         assert!(provider.flooded_bytes() < 20_000_000, "{what}");
-        // None of this provider's responses is valid, so the service asked it and no other.
+        // The response is invalid, but the service did not fetch the keys again.
         assert_eq!(provider.connections(), 1, "{what}");
     }
     assert_eq!(elsewhere.connections(), 0, "a redirect was followed");

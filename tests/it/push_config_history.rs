@@ -1,4 +1,4 @@
-//! The history of push configs: records each kind of change with its author, but no values.
+//! The history of push configs: an entry for each change, with its author and fields but without values.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -27,7 +27,7 @@ async fn rotate(api: &TestApi, token: &str, grace_seconds: u64) -> Answer {
     api.send(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
 }
 
-/// Actions and fields, newest first.
+/// The action and fields of each change, newest first.
 async fn changes(api: &TestApi, token: &str) -> Vec<(String, Value)> {
     let answer = history(api, token, "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -115,7 +115,7 @@ async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_
         let query = "SELECT count(*) FROM flametree.push_config_changes WHERE actor IS NULL AND action = 'disabled'";
         sqlx::raw_sql(query).fetch_one(&*db).await.unwrap().get(0)
     };
-    // Both are in one transaction: if the change cannot be recorded, neither is the outcome.
+    // The service records the outcome and the change in one transaction: if one fails, neither is recorded.
     let break_it = "ALTER TABLE flametree.push_config_changes ADD CONSTRAINT broken CHECK (false) NOT VALID";
     sqlx::raw_sql(break_it).execute(&*db).await.unwrap();
     let gone = [finished(&taken[0], Outcome::Gone), finished(&taken[1], Outcome::Gone)];
@@ -124,7 +124,7 @@ async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_
     let row = sqlx::raw_sql(enabled).fetch_one(&*db).await.unwrap();
     assert_eq!((row.get::<bool, _>(0), row.get::<i64, _>(1)), (true, 0));
     sqlx::raw_sql("ALTER TABLE flametree.push_config_changes DROP CONSTRAINT broken").execute(&*db).await.unwrap();
-    // Recorded once, however many responses report it and however often the outcome is recorded.
+    // The history has one entry, even if several responses report `gone` or the outcome is recorded repeatedly.
     for _ in 0..2 {
         finish::finish(&db, Channel::Webhook, &[id], &gone).await.unwrap();
     }
@@ -148,7 +148,7 @@ async fn a_running_service_that_disables_a_config_records_it_in_the_history() {
     .await;
     let newest = client.get(&history).await.json()["data"][0].clone();
     assert_eq!((&newest["actor"], &newest["fields"]), (&Value::Null, &json!(["enabled", "disabled_reason"])));
-    // A user enables it again: clearing the reason is a change like any other.
+    // A user enables the config again. The history also records that this clears `disabled_reason`.
     let patched = client.put(&format!("{path}?tenant_id=acme"), &config).await;
     assert_eq!(patched.status, 200, "{}", patched.text);
     assert_eq!(client.get(&history).await.json()["data"][0]["fields"], json!(["enabled"]));
@@ -213,7 +213,7 @@ async fn a_history_belongs_to_one_tenant() {
     put(&api, &other, &json!({})).await;
     assert_eq!(changes(&api, &other).await.len(), 1);
     assert_eq!(changes(&api, &admin).await.len(), 1);
-    // A config created before the history existed.
+    // A config that is older than the history has no entries.
     sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.database.pool).await.unwrap();
     assert_eq!(history(&api, &admin, "").await.json(), json!({"data": [], "next_cursor": null}));
 }

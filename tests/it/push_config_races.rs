@@ -27,14 +27,14 @@ async fn rejects_a_change_of_a_stale_version() {
     assert_eq!(api.send(&admin, Method::DELETE, PATH, &stale, None).await.status, 412);
     assert_eq!(put_if_match(&api, &admin, "*", &full_body()).await.status, 200);
 
-    // A config set again starts at version 1, and still differs from the first one.
+    // After a config is deleted and created again, its version is 1 but its entity tag is new.
     assert_eq!(api.send(&admin, Method::DELETE, PATH, &[("if-match", "*")], None).await.status, 204);
     assert_eq!(put(&api, &admin, &full_body()).await.status, 200);
     assert_eq!(put_if_match(&api, &admin, first.etag(), &full_body()).await.status, 412);
 }
 
 #[tokio::test]
-async fn one_of_several_concurrent_changes_wins_and_the_others_learn_of_it() {
+async fn one_of_several_concurrent_changes_succeeds_and_the_others_get_412() {
     let (api, admin) = started().await;
     let body = |n: usize| json!({"url": format!("https://hooks.test/{n}")});
     for round in 0..5 {
@@ -57,7 +57,7 @@ async fn a_concurrent_change_without_if_match_is_a_conflict() {
     let body = json!({"url": "https://hooks.test/"});
     let answers = all_at_once((0..8).map(|_| put(&api, &admin, &body))).await;
     assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)), "{answers:?}");
-    // Each success creates a version. Only one creates the config and its signing secret.
+    // Each successful change creates a version. Only one of them creates the config and its signing secret.
     let mut tags: Vec<_> = answers.iter().filter(|answer| answer.status == 200).map(Answer::etag).collect();
     let successes = tags.len();
     tags.sort_unstable();
@@ -67,7 +67,7 @@ async fn a_concurrent_change_without_if_match_is_a_conflict() {
     assert_eq!(shown.count(), 1);
 }
 
-/// All at the same time, on this task.
+/// Polls all futures concurrently on this task, without spawning.
 async fn all_at_once<T>(all: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut pending: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {

@@ -16,7 +16,7 @@ use sqlx::Row as _;
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
 use crate::support::config_api::TestApi;
 
-/// The only endpoint in the database, of the tenant acme.
+/// The endpoint of the only push config in the database.
 pub async fn endpoint(api: &TestApi) -> EndpointId {
     let row = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs").fetch_one(&api.database.pool).await;
     EndpointId::from_uuid(row.unwrap().get(0))
@@ -71,7 +71,7 @@ async fn a_secret_does_not_follow_the_url_to_another_origin() {
     let answer = patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("secret_reentry_required")));
     assert_eq!(answer.faults(), reentry);
-    // Clearing the URL in between does not change this.
+    // The secret must be entered again even if the URL was cleared before the new one.
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "url": null})).await.status, 200);
     assert_eq!(patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await.faults(), reentry);
     assert_eq!(get(&api, &admin).await.json()["url"], json!(null));
@@ -86,7 +86,7 @@ async fn no_secret_is_in_plaintext_in_any_table_or_error() {
     let whsec = |answer: &serde_json::Value| answer["signing_secret"].as_str().unwrap().to_owned();
     let entered = ["hunter2-first".to_owned(), "prod".to_owned(), whsec(&created), whsec(&rotated)];
     let dump = dump(&api).await;
-    assert!(dump.contains("https://hooks.test/webhook"), "the dump holds the rows");
+    assert!(dump.contains("https://hooks.test/webhook"), "the dump contains the rows");
     for secret in &entered {
         for form in forms(secret) {
             assert!(!dump.contains(&form), "{secret} is in a table as {form}");
@@ -126,7 +126,7 @@ async fn dump(api: &TestApi) -> String {
     dump
 }
 
-/// A text as a dump would show it: unchanged, as bytes in hexadecimal, in base64, and as decoded base64.
+/// The forms in which a dump could contain the text: as is, as hex and as base64, and for signing secrets the decoded key as hex.
 fn forms(secret: &str) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let mut forms = vec![secret.to_owned(), hex(secret.as_bytes()), STANDARD.encode(secret)];
@@ -150,7 +150,7 @@ async fn encrypted_values_can_be_decrypted_only_in_their_row() {
     let error = webhook_endpoint(&api.database, &renamed, &acme, id).await.unwrap_err().to_string();
     assert!(error.contains("no key `local`"), "{error}");
 
-    // The secret's bytes in place of the plain value.
+    // Swaps the encrypted value of one header with the plain value of the other.
     let swap = "UPDATE flametree.push_configs SET header_values = ARRAY[header_values[2], header_values[1]]";
     sqlx::raw_sql(swap).execute(&api.database.pool).await.unwrap();
     let answer = get(&api, &admin).await;

@@ -1,4 +1,4 @@
-//! Push configs over HTTP: which are saved, which are rejected, conflicts, and permissions.
+//! Push configs over HTTP: which configs are saved or rejected, conflicts, and permissions.
 
 use flametree_notify::domain::role::Role;
 use reqwest::Method;
@@ -51,7 +51,7 @@ fn unset() -> Value {
 async fn saves_the_longest_headers_whatever_their_json_encoding() {
     let (api, admin) = started().await;
     let name = |number: usize| format!("X-{number:0>126}");
-    // JSON writes each of these as two characters.
+    // JSON escapes each quote, which doubles the length of these values.
     let headers: Vec<_> = (0..20).map(|number| json!({"name": name(number), "value": "\"".repeat(4_096)})).collect();
     let body = json!({"headers": headers});
     assert!(body.to_string().len() > 160 * 1_024);
@@ -98,7 +98,7 @@ async fn sets_reads_patches_and_removes_a_config() {
 }
 
 #[tokio::test]
-async fn a_config_may_be_sent_back_as_read() {
+async fn accepts_a_config_as_the_api_returned_it() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let read = get(&api, &admin).await;
@@ -108,7 +108,7 @@ async fn a_config_may_be_sent_back_as_read() {
 }
 
 #[tokio::test]
-async fn reports_every_fault_with_its_place_and_saves_nothing() {
+async fn reports_every_fault_with_its_json_pointer_and_saves_nothing() {
     let (api, admin) = started().await;
     let body = json!({
         "enabled": true, "url": "https://user:hunter2@hooks.test/", "events": ["user_message", "user_message"],
@@ -166,7 +166,7 @@ async fn rejects_each_forbidden_header_and_url() {
         "X-\u{e9}",
     ];
     let headers: Vec<_> = names.iter().map(|name| json!({"name": name, "value": "a"})).collect();
-    // At most 20 at once: the API does not check the rest.
+    // A config may have at most 20 headers, and the API does not check further ones.
     for (start, headers) in headers.chunks(20).enumerate() {
         let answer = put(&api, &admin, &json!({"headers": headers})).await;
         assert_eq!(answer.status, 422, "{start}");
@@ -181,7 +181,7 @@ async fn rejects_each_forbidden_header_and_url() {
 }
 
 #[tokio::test]
-async fn accepts_only_json_bodies_of_the_declared_kind() {
+async fn accepts_only_json_objects_of_the_documented_content_type() {
     let (api, admin) = started().await;
     let merge_patch = [("content-type", "application/merge-patch+json")];
     let body = json!({"events": ["user_message"]});
@@ -204,7 +204,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
     assert_eq!(api.send(&other, Method::GET, &secret, &[], None).await.status, 404);
     let rotate = format!("{secret}/rotate");
     assert_eq!(api.send(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
-    // A kept secret belongs to one tenant.
+    // A tenant cannot keep another tenant's secret by omitting the value.
     let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
     assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
     assert_eq!(get(&api, &acme).await.etag(), created.etag());
@@ -252,7 +252,7 @@ async fn a_viewer_does_not_see_the_query_of_a_url() {
 }
 
 #[tokio::test]
-async fn saves_a_plain_header_that_looks_like_a_credential_with_a_warning() {
+async fn saves_a_plain_header_that_looks_like_a_credential_and_returns_a_warning() {
     let (api, admin) = started().await;
     let header = |name: &str, secret: bool| json!({"name": name, "value": "hunter2", "secret": secret});
     let headers = json!([header("X-Env", false), header("X-Api-Key", false), header("X-Token", true)]);
@@ -267,7 +267,7 @@ async fn saves_a_plain_header_that_looks_like_a_credential_with_a_warning() {
 }
 
 #[tokio::test]
-async fn saves_a_host_that_would_be_refused_now_with_a_warning() {
+async fn saves_a_url_with_an_unreachable_host_and_returns_a_warning() {
     let (api, admin) = started().await;
     let table = [
         ("https://hooks.test/", None),

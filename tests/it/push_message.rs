@@ -1,4 +1,4 @@
-//! Requests to a push service, and what its responses mean: one attempt, one outcome.
+//! Requests to a push service, and the outcome for each response. One delivery makes one attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::support::wire::answer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A sender of a deployment that allows these push services.
+/// The push sender of a deployment that allows these push services.
 struct Sender {
     sender: PushSender,
     metrics: Metrics,
@@ -94,7 +94,7 @@ async fn the_browser_can_decrypt_the_message_and_the_push_service_can_verify_the
 }
 
 #[tokio::test]
-async fn only_messages_replace_each_other_and_a_test_is_useful_for_a_minute() {
+async fn only_messages_have_a_topic_and_a_test_expires_after_a_minute() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
     let assigned = StoredEvent { event_type: EventType::SessionAssigned, ..StoredEvent::clone(&delivery().event) };
@@ -152,7 +152,7 @@ async fn the_longest_text_fits_every_push_service() {
     let browser = Browser::new("a");
     sender(&[&origin]).send(&browser, &origin, &message(&"👩‍💻\u{1}".repeat(2_000))).await;
     let seen = receiver.seen().remove(0);
-    // The limit of a bridge to Firefox for Android.
+    // The maximum size of a push message for Firefox on Android.
     assert!(seen.body.len() <= 3_015, "{} bytes", seen.body.len());
     let read = browser.read(&seen);
     assert!(read.to_string().len() <= MAX_JSON_BYTES);

@@ -1,4 +1,4 @@
-//! A browser registers its new subscription without a token: the complete old subscription proves its identity.
+//! A browser renews its subscription without a token. The complete old subscription proves the browser's identity.
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;
@@ -17,7 +17,7 @@ async fn start() -> (Push, Receiver) {
     (Push::start(&[&receiver], |settings| settings).await, receiver)
 }
 
-/// Status and code of the response to a request without a token.
+/// The status and error code of the response to a renewal without a token.
 async fn renew(push: &Push, old: &Value, new: &Value) -> (u16, String) {
     let answer = anonymous(&push.service.client(""), &json!({"old": old, "new": new})).await;
     let code = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["code"].clone();
@@ -44,13 +44,13 @@ async fn a_renewed_browser_gets_the_messages_of_the_old_subscription() {
     assert_eq!(got(&old, &receiver).len(), 1);
     assert_eq!(got(&new, &receiver), [("user_message".to_owned(), "New message: hello".to_owned())]);
     assert_eq!(push.fates("user-1").await, ["active"]);
-    // The old one is no longer valid.
+    // The old subscription is no longer valid.
     let again = renew(&push, &old.subscription(&origin(&receiver)), &new.subscription(&origin(&receiver))).await;
     assert_eq!(again, (401, "unauthorized".to_owned()));
 }
 
 #[tokio::test]
-async fn a_renewal_without_a_token_does_not_count_as_seen() {
+async fn a_renewal_without_a_token_does_not_change_the_last_seen_time() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let seen = async || -> chrono::DateTime<chrono::Utc> {

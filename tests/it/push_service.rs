@@ -1,4 +1,4 @@
-//! How responses of push services change subscriptions, which keys sign for them, and that subscriptions stay secret.
+//! How responses of push services change subscriptions, which VAPID keys sign pushes, and that subscriptions stay secret.
 
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ async fn a_wrong_key_disables_every_browser_and_deletes_none() {
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.outcomes().await, ["config_error"; 2]);
     assert_eq!(push.fates("user-1").await, ["vapid_key_mismatch"; 2]);
-    // The right key is back, and the pages register again.
+    // The service has the right key again, and the browsers register again.
     receiver.behave(Behaviour::Answers(answer("201 Created", "", b"")));
     for browser in &browsers {
         assert_eq!(push.register("user-1", browser, &receiver).await.status, 200);

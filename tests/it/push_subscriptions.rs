@@ -1,4 +1,4 @@
-//! Users and their browsers: registered, seen again, moved, listed, tested, removed; and stored encrypted.
+//! Users' browsers: register, renew, change users, list, test and remove them. The service stores subscriptions encrypted.
 
 use ::http::Method;
 use base64::Engine as _;
@@ -40,7 +40,7 @@ async fn number(api: &TestApi, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
 }
 
-/// A subscription at a push service that returns this response, and the test of it.
+/// Registers a browser at a push service that returns this response. Also returns the path of the browser's test route.
 async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String) {
     let receiver = Receiver::start(Behaviour::Answers(answer(status, "", body.as_bytes()))).await;
     let api = api(vec![receiver.address.to_string()]).await;
@@ -93,7 +93,7 @@ async fn registers_a_browser_once_and_recognizes_it_later() {
 }
 
 #[tokio::test]
-async fn rejects_a_subscription_with_every_fault() {
+async fn reports_every_fault_of_a_rejected_subscription() {
     let api = api(Vec::new()).await;
     let me = person("user-1", ACME);
     let mut off_curve = Browser::new("a").subscription(VENDOR);
@@ -103,7 +103,7 @@ async fn rejects_a_subscription_with_every_fault() {
     assert_eq!(places(put(&api, &me, &off_curve).await.faults()), ["/keys/p256dh", "/keys/auth"]);
     for origin in ["https://push.example.net", "http://updates.push.services.mozilla.com", "https://127.0.0.1"] {
         let answer = put(&api, &me, &Browser::new("a").subscription(origin)).await;
-        assert!(!String::from_utf8_lossy(&answer.body).contains("5ecret"), "the response repeats a capability");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("5ecret"), "the response repeats the secret endpoint");
         assert_eq!(places(answer.faults()), ["/endpoint"], "{origin}");
     }
     assert_eq!(places(put(&api, &me, &json!({"more": 1})).await.faults()), ["/endpoint", "/keys", "/more"]);
@@ -140,7 +140,7 @@ async fn a_browser_belongs_to_the_user_who_signed_in_last() {
         for (other, token) in users.iter().enumerate() {
             assert_eq!(ids(&api, token).await.len(), usize::from(other == turn), "turn {turn}");
         }
-        // A new id: deliveries for the previous user must not find this browser.
+        // The browser gets a new id, so that deliveries for the previous user do not reach it.
         seen.extend(ids(&api, me).await);
     }
     seen.dedup();

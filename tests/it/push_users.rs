@@ -1,4 +1,4 @@
-//! Which user receives which event in which browsers: with a running service and messages decrypted by the browsers.
+//! Which browsers receive which events: a running service sends them, and the test decrypts them as the browsers do.
 
 use serde_json::json;
 
@@ -24,11 +24,11 @@ async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
     let laptop = push.browser("user-1", "laptop", &receiver).await;
     let phone = push.browser("user-1", "phone", &receiver).await;
     let other = push.browser("user-2", "other", &receiver).await;
-    // The session has no handler yet.
+    // No user handles the session yet.
     assert_eq!(push.say("hello?").await, 0);
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.say("hello").await, 2);
-    // Other messages of a session notify no user.
+    // Only customers' messages notify the handler.
     for event_type in ["ai_assistant_message", "human_agent_message"] {
         assert_eq!(push.post(&json!({"type": event_type, "text": "x"})).await, 0, "{event_type}");
     }
@@ -44,7 +44,7 @@ async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
 }
 
 #[tokio::test]
-async fn reassignment_moves_the_messages_and_resolution_ends_them() {
+async fn messages_follow_a_reassignment_and_stop_after_a_resolution() {
     let (push, receiver) = start().await;
     let one = push.browser("user-1", "one", &receiver).await;
     let two = push.browser("user-2", "two", &receiver).await;

@@ -1,4 +1,4 @@
-//! The published test vectors of Web Push show that the tests decrypt and verify correctly.
+//! The published test vectors of Web Push show that the test code decrypts and verifies correctly.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,4 @@
-//! How claimed deliveries end, on a real database: recorded once, released, or reaped.
+//! Claimed deliveries on a real database: the worker records or releases them, or the reaper records `interrupted`.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -40,7 +40,7 @@ async fn deliveries_that_a_dead_worker_started_are_interrupted_and_its_late_outc
     accept_messages(&db, "agent-1", 3).await;
     let by = worker(&db).await;
     let (id, taken) = claim_of(&db, by, endpoint, 3).await;
-    // The worker recorded one outcome before it died; the claim is still open for the others.
+    // The worker recorded one outcome before it died. The claim still has the other two deliveries.
     finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
     assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     workers::end(&db, by).await.unwrap();
@@ -130,7 +130,7 @@ async fn nothing_is_released_after_the_reaper_has_taken_the_claim() {
 }
 
 #[tokio::test]
-async fn a_gone_endpoint_is_disabled_with_the_outcome() {
+async fn recording_the_outcome_gone_disables_the_endpoint() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;

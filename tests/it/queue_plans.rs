@@ -1,4 +1,4 @@
-//! What the queue's statements read: rows by key, whatever the tables held when they were planned, and no dead tuples.
+//! The queue's statements read rows by key, even with plans made on empty tables, and they do not read dead tuples.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -14,16 +14,16 @@ use crate::support::queue::{
     accept_messages, agent_with_webhook, claim_behind, claim_of, finished, first_place, prepare, prepared, worker,
 };
 
-/// PostgreSQL keeps plans: one made on empty tables must not scan full tables later.
+/// PostgreSQL caches plans: a plan made on empty tables must not scan large tables later.
 #[tokio::test]
-async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
+async fn a_claim_planned_on_empty_tables_reads_by_key_when_the_tables_are_full() {
     let db = TestDatabase::with_connections(1).await;
     prepare(&db).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     let other = agent_with_webhook(&db, "agent-2").await;
     let by = worker(&db).await;
     sqlx::query("VACUUM ANALYZE").execute(&*db).await.unwrap();
-    // More executions than PostgreSQL needs before it keeps a plan.
+    // PostgreSQL caches a generic plan after five executions.
     for _ in 0..8 {
         accept_messages(&db, "agent-1", 1).await;
         let (id, taken) = claim_of(&db, by, endpoint, 1).await;
@@ -48,10 +48,10 @@ async fn a_claim_planned_on_empty_tables_reads_by_key_when_they_are_full() {
     .await
     .unwrap();
     assert_eq!(scanned, 0, "rows were read by scanning a whole table");
-    assert!(walked < 500, "a claim of five walked over {walked} of ten thousand entries");
+    assert!(walked < 500, "a claim of five deliveries read {walked} of 10,000 index entries");
 }
 
-/// An old snapshot keeps the index entries of claimed deliveries as dead tuples.
+/// An open snapshot keeps dead index entries of claimed deliveries.
 #[tokio::test]
 async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
     let db = TestDatabase::with_connections(2).await;
@@ -68,14 +68,14 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
         let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
         finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
     }
-    // PostgreSQL plans again, for a table with few rows on many pages.
+    // `ANALYZE` makes PostgreSQL plan again, for a table with few rows on many pages.
     sqlx::query("ANALYZE").execute(&*db).await.unwrap();
     accept_messages(&db, "agent-1", 5).await;
     forget_walks(&db).await;
     let (_, taken) = claim_behind(&db, by, endpoint, reached, 5).await;
     assert_eq!(taken.len(), 5);
     let walked = entries_walked(&db).await;
-    assert!(walked < 100, "a claim of five walked over {walked} entries, most of them dead");
+    assert!(walked < 100, "a claim of five deliveries read {walked} index entries, most of them dead");
 
     accept_messages(&db, "agent-1", 1).await;
     let places = [first_place(), place("acme", endpoint, reached)];
@@ -83,11 +83,11 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
     let waiting = lanes::tail_scan(&db, Channel::Webhook, &places).await.unwrap();
     assert_eq!(waiting.iter().map(|lane| lane.endpoint_id).collect::<Vec<_>>(), [endpoint]);
     let walked = entries_walked(&db).await;
-    assert!(walked < 100, "the search walked over {walked} entries, most of them dead");
+    assert!(walked < 100, "the search read {walked} index entries, most of them dead");
     snapshot.rollback().await.unwrap();
 }
 
-/// Otherwise statistics that this session has not reported yet would count later.
+/// Resets the statistics. Without the flush, this session would report earlier reads later.
 async fn forget_walks(db: &PgPool) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query("SELECT pg_stat_reset()").execute(db).await.unwrap();
@@ -97,7 +97,7 @@ async fn entries_walked(db: &PgPool) -> i64 {
     of_ready_indexes(db).await.0
 }
 
-/// Entries that index scans of `ready_deliveries` returned, and pages that they read.
+/// The number of index entries that scans of `ready_deliveries` returned, and of pages that they read.
 async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query_as(
@@ -110,12 +110,12 @@ async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
     .unwrap()
 }
 
-/// A known endpoint, and its last claimed position.
+/// A known endpoint and its last claimed position.
 fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> Place {
     Place { after: Some(after), ..end(tenant, endpoint_id) }
 }
 
-/// A place that only ends the range of the previous one.
+/// An entry that only ends the key range of the entry before it.
 fn end(tenant: &str, endpoint_id: EndpointId) -> Place {
     Place { key: LaneCursor::new(&TenantId::parse(tenant).unwrap(), endpoint_id), after: None }
 }
@@ -138,23 +138,23 @@ async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
         waiting.into_iter().map(|lane| (lane.endpoint_id, lane.first_position)).collect::<Vec<_>>()
     };
     let known = async |places: &[Place]| found(&[&[first_place()], places].concat()).await;
-    // No place is known: the scan finds the first delivery of all.
+    // If no endpoint is known, the scan finds the first delivery of the queue.
     assert_eq!(known(&[]).await, [(endpoints[0], first(0))]);
-    // After a place: its endpoint's next delivery, and that of the next endpoint if that one is unknown.
+    // For each known endpoint, the scan finds its next delivery, and that of the next endpoint if the next endpoint is unknown.
     assert_eq!(known(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1), (endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
     assert_eq!(known(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
-    // Neither at an end nor after it.
+    // The scan finds no deliveries of the endpoint of an `end` entry, or of the endpoints after it.
     assert_eq!(found(&[place(1, first(1)), end(2)]).await, [(endpoints[1], first(1) + 1)]);
     assert_eq!(found(&[place(0, i64::MAX), end(1), place(1, i64::MAX), end(2)]).await, []);
     assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);
 }
 
-/// Other tenants also lie between two places, before the first and after the last.
+/// There are also tenants before, between and after the tenants of the known endpoints.
 #[tokio::test]
-async fn a_tail_scan_finds_each_tenant_between_the_places() {
+async fn a_tail_scan_finds_each_tenant_between_known_endpoints() {
     let db = prepared().await;
     for (tenant, number) in [("a", 1), ("b", 1), ("b", 2), ("b", 3), ("c", 1), ("d", 1), ("d", 2), ("d", 3), ("e", 1)] {
         ready(&db, tenant, number, 1).await;
@@ -167,14 +167,14 @@ async fn a_tail_scan_finds_each_tenant_between_the_places() {
     let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)]
         .map(|(tenant, number)| (tenant.to_owned(), endpoint(number)));
     assert_eq!(found(&places).await, expected);
-    // The same in two parts.
+    // Two scans, each of a part of the key range, find the same.
     let first = [&places[..2], &[end("d", endpoint(2))]].concat();
     assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }
 
-/// Otherwise each endpoint without ready deliveries would make the scan read all those of the others.
+/// The scan must not read the deliveries of other endpoints to find that an endpoint has none after its position.
 #[tokio::test]
-async fn a_tail_scan_of_endpoints_without_ready_deliveries_reads_no_others() {
+async fn a_tail_scan_without_new_deliveries_reads_few_pages() {
     const ENDPOINTS: u128 = 50;
     const DELIVERIES: i64 = 400;
     let db = TestDatabase::with_connections(1).await;
@@ -187,14 +187,14 @@ async fn a_tail_scan_of_endpoints_without_ready_deliveries_reads_no_others() {
     forget_walks(&db).await;
     assert_eq!(lanes::tail_scan(&db, Channel::Webhook, &places).await.unwrap(), []);
     let (_, pages) = of_ready_indexes(&db).await;
-    assert!(pages < 500, "the search looked at {pages} pages for 50 places");
+    assert!(pages < 500, "the scan read {pages} pages for 50 endpoints");
 }
 
 fn endpoint(number: u128) -> EndpointId {
     EndpointId::from_uuid(Uuid::from_u128(number))
 }
 
-/// Creates an endpoint with this many ready deliveries, starting at position 1.
+/// Inserts this many ready deliveries for an endpoint, starting at position 1.
 async fn ready(db: &PgPool, tenant: &str, number: u128, deliveries: i64) {
     sqlx::query(
         "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)

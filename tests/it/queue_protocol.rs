@@ -1,4 +1,4 @@
-//! The queue's database functions, one by one, on a real database: who claims which deliveries, and what is returned.
+//! The database functions of the queue, each on a real database: which worker claims which deliveries, and what is returned.
 
 use std::time::Duration;
 
@@ -186,7 +186,7 @@ async fn a_worker_with_a_recent_heartbeat_is_not_fenced() {
 }
 
 #[tokio::test]
-async fn a_replay_waits_since_its_request_however_old_its_event_is() {
+async fn the_waiting_time_of_a_replay_starts_at_its_request() {
     let db = prepared().await;
     let event = seed::event(&db, yesterday_noon(&db).await, &SeededEvent::default()).await;
     let (first, replay, event) = (event.delivery(1).uuid(), event.delivery(2).uuid(), event.uuid());

@@ -14,12 +14,12 @@ use crate::support::queue::{accept_messages, message, prepare};
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// Far longer than any preparation of these tests takes.
+/// Much longer than the setup of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A walk that takes a second pauses for a minute: a delivery found sooner was found without one.
+/// Walks take a second here and then pause for a minute: a delivery that is found sooner was found without a walk.
 const FOUND: Duration = Duration::from_secs(15);
 
-/// Makes full walks slow, as over the dead tuples that an old snapshot keeps.
+/// Makes full walks slow, as dead tuples do while a snapshot is open.
 async fn slow_walks(db: &PgPool) {
     let statements = "
         ALTER FUNCTION flametree.waiting_lanes(flametree.channel, text, uuid, integer) RENAME TO quick_walk;
@@ -34,7 +34,7 @@ async fn slow_walks(db: &PgPool) {
     sqlx::raw_sql(statements).execute(db).await.unwrap();
 }
 
-/// Opens a transaction that accepts a message and is not committed yet.
+/// Accepts a message in the caller's open transaction.
 async fn accept_in(connection: &mut PgConnection, agent: &str) -> EventId {
     let event = serde_json::json!({
         "type": "user_message", "tenant_id": TENANT, "agent_id": agent, "session_id": "s-1", "text": "late",
@@ -51,7 +51,7 @@ async fn is_delivered(db: &PgPool, event: EventId) -> bool {
 
 #[tokio::test]
 async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
-    /// Longer than claims re-scan, and long enough for the lane to advance by more deliveries than they re-scan.
+    /// Claims no longer re-scan the late position after this time, and the lane has advanced too far for their re-scans.
     const LATE: Duration = Duration::from_secs(4);
     let deployment = Deployment::new().await;
     slow_walks(&deployment.pool).await;
@@ -68,17 +68,17 @@ async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
     let mut posted = 0;
     while started.elapsed() < LATE {
         posted += deployment.post(&apis, &agents[..1], 250).await.len();
-        within(PATIENCE, "the later ones are delivered", async || deployment.receiver.count() == posted).await;
+        within(PATIENCE, "the committed events are delivered", async || deployment.receiver.count() == posted).await;
         tokio::time::sleep(LATE / 10).await;
     }
     late.commit().await.unwrap();
-    within(FOUND, "the late one is delivered", async || is_delivered(&deployment.pool, event).await).await;
-    // An older open transaction hides no committed one.
+    within(FOUND, "the late event is delivered", async || is_delivered(&deployment.pool, event).await).await;
+    // An older open transaction did not hide the event that committed.
     older.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
 }
 
-/// An agent whose endpoint has a fixed place in key order.
+/// Creates an agent with a given endpoint id, which determines its order in the key.
 async fn agent_at(deployment: &Deployment, number: u128) -> String {
     let agent = format!("agent-{number}");
     sqlx::query(
@@ -95,7 +95,7 @@ async fn agent_at(deployment: &Deployment, number: u128) -> String {
     agent
 }
 
-/// Accepts a message for each agent without a hint.
+/// Accepts a message for each agent, without sending a hint.
 async fn accept_for_each(db: &PgPool, agents: &[String]) {
     for agents in agents.chunks(250) {
         let events: Vec<NewEvent> = agents.iter().map(|agent| message(agent, "hello".to_owned())).collect();
@@ -104,8 +104,8 @@ async fn accept_for_each(db: &PgPool, agents: &[String]) {
 }
 
 #[tokio::test]
-async fn every_endpoint_is_found_however_many_the_worker_knows() {
-    /// More than one scan reads.
+async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands() {
+    /// More endpoints than one tail scan reads.
     const KNOWN: u128 = 2_060;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
@@ -119,7 +119,7 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
     let hidden = agent_at(&deployment, 1_000_001).await;
     accept_for_each(db, &known).await;
     accept_messages(db, &stuck, 1).await;
-    // Claims skip one endpoint's delivery until the end; scans see it.
+    // Claims skip the locked delivery of one endpoint until the test ends, but scans see it.
     let mut locked = db.begin().await.unwrap();
     let lock = "SELECT 1 FROM flametree.ready_deliveries WHERE endpoint_id = $1 FOR UPDATE";
     sqlx::query(lock).bind(Uuid::from_u128(1_000_000)).execute(&mut *locked).await.unwrap();
@@ -136,7 +136,7 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
     }
     accept_for_each(db, &all).await;
     let count = first + 1 + all.len();
-    within(FOUND, "the scan finds known endpoints and those between them", async || delivered(count).await).await;
+    within(FOUND, "the scan finds known endpoints and new ones between them", async || delivered(count).await).await;
     locked.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
     service.stop().await;
@@ -145,7 +145,7 @@ async fn every_endpoint_is_found_however_many_the_worker_knows() {
 #[tokio::test]
 async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
-    /// The pause between two scans of a channel that hints trigger, and the maximum of other scans.
+    /// The pause between two scans of a channel that hints trigger, and the maximum number of other scans.
     const PAUSE: Duration = Duration::from_millis(20);
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;
@@ -176,7 +176,7 @@ async fn a_burst_of_hints_causes_few_scans() {
     service.stop().await;
 }
 
-/// Counts the scans of both kinds.
+/// Makes the database count walks and tail scans.
 async fn count_scans(db: &PgPool) {
     let statements = "
         CREATE SEQUENCE flametree.scans;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::support::service::own_address;
 use crate::support::temp_dir::TempDir;
 
-/// Includes the creation and start of a database.
+/// Includes the time to create and start a database.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn the_steps_deliver_an_event_to_the_receiver_and_show_its_outcome() {
-    // An address that no other test uses.
+    // An address of this machine that no other test uses.
     let address = own_address().to_string();
     let readme = read("README.md");
     let (_, steps) = readme.split_once("## Use\n").expect("the section with the steps");

@@ -1,4 +1,4 @@
-//! Replays as receivers and users see them: real processes, a real receiver, many deliveries.
+//! Replays as receivers and users see them: real processes, a real receiver, and many deliveries.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub async fn ask(api: &Client, agent: &str, request: &Value) -> String {
     format!("/v1/operations/{}?tenant_id={TENANT}", answer.json()["id"].as_str().unwrap())
 }
 
-/// The operation after it ended.
+/// Waits until the operation has ended, and returns it.
 pub async fn ended(api: &Client, path: &str) -> Value {
     let mut operation = Value::Null;
     within(PATIENCE, "the operation ends", async || {
@@ -44,7 +44,7 @@ pub async fn ended(api: &Client, path: &str) -> Value {
     operation
 }
 
-/// Events of each agent whose deliveries cannot connect.
+/// Posts events of each agent, whose deliveries all fail to connect.
 pub async fn failures(deployment: &Deployment, service: &Service, agents: &[String], count: usize) -> Vec<EventId> {
     let api = deployment.client(service);
     for agent in agents {
@@ -89,7 +89,7 @@ async fn a_replay_has_the_same_webhook_id_and_uses_the_current_settings() {
     assert_eq!(seen[0].header("x-flametree-delivery"), first);
     let both = async || service.metric("flametree_deliveries_total").await >= 2.0;
     within(PATIENCE, "both deliveries are counted", both).await;
-    // The time since the event was accepted does not measure the duration of the replay.
+    // The latency metric does not count the replay, because its time since acceptance is not the duration of the delivery.
     assert!(service.metric("flametree_delivery_latency_seconds_count").await < 1.5);
     assert_eq!(seen[1].header("x-flametree-delivery"), replayed.json()["id"].as_str().unwrap());
 }
@@ -130,13 +130,13 @@ async fn replays_many_deliveries_by_time_and_outcome_once_each() {
 
     let tally = deployment.assert_drained(&api, &events).await;
     assert_eq!(tally.count(Outcome::Delivered), 400 + 600, "{:?}", tally.summary());
-    assert_eq!(deployment.receiver.count_at("/agent-2"), 200, "the other agent's failures stay");
+    assert_eq!(deployment.receiver.count_at("/agent-2"), 200, "the other agent's failed deliveries are not replayed");
     let counted = service.metric("flametree_operations_total{operation=\"replay\",result=\"succeeded\"}").await;
     assert!(counted >= 5.0, "{counted}");
 }
 
 #[tokio::test]
-async fn a_canceled_replay_stops_where_it_is() {
+async fn a_canceled_replay_creates_no_more_deliveries() {
     let deployment = Deployment::new().await;
     let settings = deployment.settings.clone().with("FAILPOINTS", "replay::step=sleep(1000)");
     let service = settings.start(Part::Run).await;

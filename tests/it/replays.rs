@@ -17,10 +17,10 @@ use crate::support::queue;
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::waiting::all;
 
-/// The current endpoint of the agent's webhook; seeded deliveries went to another one.
+/// The current endpoint of the agent's webhook. Seeded deliveries went to a previous endpoint.
 const TODAY: Uuid = Uuid::from_u128(9);
 
-/// An event of yesterday with a failed delivery.
+/// Inserts an event of yesterday with a failed delivery.
 async fn failed(api: &TestApi, milliseconds: i64) -> EventId {
     let event = seed::event(&api.db, milliseconds, &SeededEvent::default()).await;
     let failed = SeededDelivery { outcome: "http_error", http_status: Some(500), ..SeededDelivery::default() };
@@ -50,7 +50,7 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
     assert_eq!((rows[0].get::<Uuid, _>(1), rows[0].get::<Uuid, _>(2)), (TODAY, event.uuid()));
     assert!(rows[0].get::<i64, _>(3) > 0 && rows[0].get::<bool, _>(4));
 
-    // A replay without an outcome prevents another. With one, both deliveries may be replayed, and each replay is the next.
+    // While a replay has no outcome, the event cannot be replayed again. Afterwards either delivery can be replayed.
     replay(&api, &token, event, 1).await.problem(409, "conflict");
     replay(&api, &token, event, 2).await.problem(409, "conflict");
     seed::delivery(&api.db, ACME, event, 2, &SeededDelivery { endpoint: TODAY, ..SeededDelivery::default() }).await;
@@ -59,7 +59,7 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 3);
 }
 
-/// Regression: when an event was posted again, the response counted deliveries of replays too.
+/// Regression: when an event was posted again, the response also counted deliveries of replays.
 #[tokio::test]
 async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
     let db = queue::prepared().await;
@@ -95,7 +95,7 @@ async fn concurrent_requests_create_one_replay() {
     assert_eq!((count(202), count(409)), (1, 15), "{answers:?}");
 }
 
-/// A request for a replay with a key.
+/// A request for a replay with an idempotency key.
 fn keyed(token: &str, event: EventId, ordinal: u16, key: &str) -> Request<Bytes> {
     let request = Request::builder()
         .method(Method::POST)
@@ -126,7 +126,7 @@ async fn a_repeated_replay_under_one_key_returns_the_first_one() {
     let finished = replay(event, 1, "again-1").await.expect(200);
     assert_eq!((&finished["id"], &finished["outcome"]), (&first["id"], &json!("delivered")));
 
-    // The key belongs to the replay of this delivery, not to a replay of that replay or of another event.
+    // The key is bound to the replay of this delivery. Another delivery of the event, or of another event, cannot use it.
     replay(event, 2, "again-1").await.problem(409, "idempotency_conflict");
     replay(other_event, 1, "again-1").await.problem(409, "idempotency_conflict");
     assert_eq!(ready_deliveries(&api).await, 1);
@@ -217,7 +217,7 @@ async fn rejects_deliveries_that_cannot_be_replayed_and_changes_nothing() {
     assert_eq!(sqlx::raw_sql(left).fetch_one(&api.db.pool).await.unwrap().get::<i64, _>(0), 0);
 }
 
-/// Requests a replay of many with a key.
+/// Requests a replay of an agent's deliveries with an idempotency key.
 async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -> Answer {
     let request = Request::builder()
         .method(Method::POST)

@@ -1,4 +1,4 @@
-//! The steps of docs/operating.md after a restore to an earlier time: deliveries that were ready then can end unsent.
+//! The steps of docs/operating.md after a restore to an earlier time: expire the restored ready deliveries without sending them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::service::Part;
 const DRAINED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn the_documented_statement_ends_ready_deliveries_unsent_and_on_record() {
+async fn the_documented_statement_makes_ready_deliveries_expire_unsent() {
     let guide = include_str!("../../docs/operating.md");
     let statement = guide.lines().map(str::trim).find(|line| line.starts_with("UPDATE flametree.ready_deliveries"));
     let deployment = Deployment::new().await;

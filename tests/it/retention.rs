@@ -14,7 +14,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::queue::{agent_with_webhook, claim_of, finished, outcomes, prepared, worker};
 use crate::support::seed::{self, SeededEvent};
 
-/// The age of the old event in these tests.
+/// The age of the old events in these tests.
 const AGE_DAYS: u64 = 40;
 const DAYS_KEPT: u32 = 30;
 
@@ -80,8 +80,8 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     assert_eq!(old_partitions(&db).await, 0);
 }
 
-/// Regression that stopped retention everywhere: with statistics of the catalog, the planner evaluated a filter on tables that
-/// are not named like partitions.
+/// Regression that stopped retention: if the system catalogs had statistics, the planner evaluated the filter on partition names
+/// for tables with other names.
 #[tokio::test]
 async fn retention_works_after_the_system_catalogs_were_analyzed() {
     let db = with_old_days().await;
@@ -99,7 +99,11 @@ async fn retention_works_after_the_system_catalogs_were_analyzed() {
     let mut direct = PgConnection::connect_with(&db.direct_options()).await.unwrap();
     sqlx::raw_sql("VACUUM ANALYZE").execute(&mut direct).await.unwrap();
     assert_eq!(remove_expired(&db).await.len(), 6);
-    assert_eq!(partitions::prepare(&db, DAYS_KEPT).await.unwrap(), 4, "the day after tomorrow, and keys of two days");
+    assert_eq!(
+        partitions::prepare(&db, DAYS_KEPT).await.unwrap(),
+        4,
+        "two partitions for the day after tomorrow, and two for idempotency keys"
+    );
     assert!(partitions::span(&db, DAYS_KEPT).await.unwrap().ends_at.unwrap() > Utc::now() + Days::new(2));
 }
 
@@ -132,7 +136,7 @@ async fn retention_continues_if_a_partition_with_replays_was_detached_manually()
 }
 
 #[tokio::test]
-async fn reports_and_fills_a_gap_although_a_detached_table_has_the_name() {
+async fn reports_and_creates_a_missing_partition_although_a_detached_table_has_its_name() {
     let db = TestDatabase::new().await;
     partitions::prepare(&db, DAYS_KEPT).await.unwrap();
     let ends_at = async || partitions::span(&db, DAYS_KEPT).await.unwrap().ends_at.unwrap();
@@ -149,7 +153,7 @@ async fn reports_and_fills_a_gap_although_a_detached_table_has_the_name() {
 #[tokio::test]
 async fn the_next_run_completes_an_interrupted_removal() {
     let db = with_old_days().await;
-    // One is detached but not dropped. The detach of another was canceled while it waited for a reader.
+    // The first partition is detached but not dropped. The detach of the second was canceled while it waited for a reader.
     let [first, second, ..] = &partitions::expired(&db, DAYS_KEPT).await.unwrap()[..] else { panic!("no old days") };
     let parent = |name: &str| name.split_once('_').unwrap().0.to_owned();
     for (name, how) in [(&first.name, "detached"), (&second.name, "canceled")] {
@@ -176,7 +180,7 @@ async fn the_next_run_completes_an_interrupted_removal() {
     assert_eq!(remove_expired(&db).await, [] as [&str; 0]);
 }
 
-/// Callers of `flametree.enqueue_event` with overlapping transactions, so that the table is always locked.
+/// The transactions of `flametree.enqueue_event` callers overlap, so that the table is always locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_succeeds_although_callers_always_hold_transactions_open() {
     let db = TestDatabase::with_connections(20).await;

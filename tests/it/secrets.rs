@@ -35,7 +35,7 @@ impl Secret {
         Self { name, forms: [vec![text.to_owned()], encoded(text.as_bytes())].concat() }
     }
 
-    /// A text that encodes bytes, such as a key.
+    /// A text that encodes bytes, such as a key: neither the text nor the bytes may be found.
     fn with_bytes(name: &'static str, text: &str, bytes: &[u8]) -> Self {
         Self { forms: [Self::text(name, text).forms, encoded(bytes)].concat(), name }
     }
@@ -54,7 +54,7 @@ impl Secret {
     }
 }
 
-/// The bytes as hexadecimal and as base64, at any position in the encoded data.
+/// The bytes as hexadecimal, and as base64 at any offset in encoded data.
 fn encoded(bytes: &[u8]) -> Vec<String> {
     let mut forms = vec![hexadecimal(bytes)];
     for before in 0..3 {
@@ -138,7 +138,7 @@ async fn secrets_appear_in_no_read_log_line_error_metric_or_row() {
 
 fn token_secret(name: &'static str, token: &str) -> Secret {
     let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix("ftn_").unwrap()).unwrap();
-    // The last ones are the checksum.
+    // The bytes after the first 32 are the checksum.
     Secret::with_bytes(name, token, &bytes[..32])
 }
 
@@ -155,7 +155,7 @@ fn signing_secret(answer: &Value) -> Secret {
     Secret::with_bytes("a signing secret", key, &bytes)
 }
 
-/// Webhooks with secrets: one that echoes the request, one that does not exist, one that does not use TLS.
+/// Configures webhooks with secrets: one echoes the request, one does not exist, one does not use TLS.
 async fn signing_secrets(deployment: &Deployment, admin: &Client) -> Vec<Secret> {
     let urls = [
         deployment.receiver.url("/agent-1"),
@@ -192,7 +192,7 @@ async fn other_token(admin: &Client) -> Secret {
     token_secret("another token", answer.json()["token"].as_str().unwrap())
 }
 
-/// The responses of the API to bodies with secrets in wrong places.
+/// The API's responses to invalid requests that contain secrets.
 async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(String, String)> {
     let url = deployment.receiver.url("/agent-1");
     let bodies = [
@@ -202,7 +202,7 @@ async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(Strin
         json!({"url": url, "headers": [{"name": "x-a", "value": REFUSED, "secret": REFUSED}]}),
         json!({"url": url, "headers": REFUSED}),
         json!(REFUSED),
-        // The stored secret would be sent to another origin.
+        // The API must not send the stored secret to another origin.
         json!({"enabled": true, "url": "http://127.0.0.2:2/", "events": ["user_message"], "headers": [{"name": "x-api-key", "secret": true}]}),
     ];
     let mut texts = Vec::new();
@@ -216,11 +216,11 @@ async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(Strin
     unfinished["text"] = json!([REFUSED]);
     let answer = admin.post("/v1/events", &unfinished).await;
     assert_eq!(answer.status, 422, "{}", answer.text);
-    texts.push(("the answer to an event".to_owned(), answer.text));
+    texts.push(("the response to an event".to_owned(), answer.text));
     texts
 }
 
-/// All texts that callers can read.
+/// All responses that contain stored data.
 async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(String, String)> {
     let tenant = format!("tenant_id={TENANT}");
     let mut paths = vec![

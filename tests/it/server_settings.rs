@@ -1,4 +1,4 @@
-//! Database settings that guarantees depend on: real processes reject them, or warn about them, at start.
+//! Database settings on which guarantees depend: at start, a process rejects an unsafe value or logs a warning.
 
 use std::process::{Command, Output};
 
@@ -227,7 +227,7 @@ fn name_of(database: &TestDatabase) -> String {
     database.direct_options().get_database().unwrap().to_owned()
 }
 
-/// Sets it for new sessions of this database only, so that other tests are not affected.
+/// Changes the setting for new sessions of this database only, so that other tests are not affected.
 async fn set(database: &TestDatabase, setting: &str, value: &str) {
     let statement = format!("ALTER DATABASE {} SET {setting} = '{value}'", name_of(database));
     run(&database.direct_options(), &statement).await;
@@ -239,7 +239,7 @@ async fn reset(database: &TestDatabase, setting: &str) {
     end_sessions(&database.direct_options()).await;
 }
 
-/// A pooler's sessions keep their initial settings. docs/databases.md says to end them; here the database does it.
+/// A pooler's sessions keep the settings of their start, so docs/databases.md says to end them. The test ends them by SQL.
 async fn end_sessions(options: &PgConnectOptions) {
     let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";

@@ -1,4 +1,4 @@
-//! Claims that the database rejects, or that cannot be read: each is set aside, and the others continue.
+//! Claims that the database rejects or that cannot be read: the worker sets each aside and continues with the others.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// The reaper finds a dead worker after two leases at most: its own lease ends, then one passes without a heartbeat.
+/// A dead worker is fenced after at most two leases: until the previous reaper's lease ends, and then one without a heartbeat.
 const REAPED: Duration = Duration::from_mins(1);
 /// A lane without claims.
 const NO_LANE: &str = "99";
 
 #[tokio::test]
-async fn a_claim_that_cannot_be_recorded_leaves_the_others_of_its_worker_to_the_reaper() {
+async fn the_reaper_records_the_other_claims_of_a_dead_worker_if_two_are_rejected() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let dead = dead_worker(db).await;
@@ -29,7 +29,7 @@ async fn a_claim_that_cannot_be_recorded_leaves_the_others_of_its_worker_to_the_
     }
     let worker = deployment.settings.start(Part::Worker).await;
     within(REAPED, "all others are recorded", async || interrupted(db).await == 198).await;
-    within(REAPED, "the two are set aside", async || set_aside(&worker).await == 2).await;
+    within(REAPED, "the two damaged claims are set aside", async || set_aside(&worker).await == 2).await;
     assert_eq!(deployment.left().await, Some((0, 2)));
     assert_eq!(worker.output().matches("a claim of a dead worker could not be recorded").count(), 2);
 
@@ -57,7 +57,7 @@ async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
     let reaper = deployment.settings.start(Part::Worker).await;
     doomed.kill();
 
-    within(REAPED, "its started deliveries are recorded", async || interrupted(db).await == 40).await;
+    within(REAPED, "the killed worker's deliveries are recorded", async || interrupted(db).await == 40).await;
     assert_eq!(deployment.left().await, Some((0, 1)));
     within(REAPED, "the bad claim is set aside", async || set_aside(&reaper).await == 1).await;
     mend(db).await;
@@ -65,7 +65,7 @@ async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
     assert_eq!(interrupted(db).await, 41);
 }
 
-/// The response to the first claim is lost, and the stored claim then cannot be read.
+/// The response to the first claim is lost, and the worker then cannot read the stored claim.
 #[tokio::test]
 async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_later() {
     let deployment = Deployment::new().await;
@@ -116,9 +116,9 @@ async fn an_endpoint_whose_claims_are_rejected_delays_no_other() {
     let worker = deployment.settings.start(Part::Worker).await;
     // Each agent has fifteen deliveries.
     within(REAPED, "the others are delivered", async || outcomes(db).await >= 585).await;
-    within(REAPED, "its claim is set aside", async || set_aside(&worker).await >= 1).await;
+    within(REAPED, "the rejected claim is set aside", async || set_aside(&worker).await >= 1).await;
     let tombstones = "SELECT count(*) FROM flametree.claims WHERE delivery_ids = '{}'";
-    assert_eq!(number(db, tombstones).await, 0, "a refused claim did not happen: there is nothing to resolve");
+    assert_eq!(number(db, tombstones).await, 0, "the worker does not query a rejected claim");
 
     accept(db).await;
     deployment.drained(REAPED).await;
@@ -132,7 +132,7 @@ async fn dead_worker(db: &PgPool) -> Uuid {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// A claim of one delivery, in this lane. With a lane other than the first, the delivery's tenant is unknown.
+/// Inserts a claim of one delivery. Lane 1 is valid; any other lane makes the delivery's tenant unknown.
 async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
     let event: EventId = seed::event_id(yesterday_noon(db).await + number);
     let (delivery, event) = (event.delivery(1).uuid(), event.uuid());
@@ -145,7 +145,7 @@ async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
     seed::run(db, claim).await;
 }
 
-/// Corrects the lane of deliveries in damaged claims to the first one.
+/// Sets the lane of deliveries in damaged claims to the first lane.
 async fn mend(db: &PgPool) {
     let statement = format!(
         "UPDATE flametree.claims SET lanes = array_fill(1::smallint, ARRAY[cardinality(lanes)])
@@ -166,8 +166,8 @@ async fn number(db: &PgPool, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// The number of claims set aside, as the process's metric.
-#[expect(clippy::cast_possible_truncation, reason = "a gauge of small whole numbers")]
+/// The number of claims that the process has set aside, from its metrics.
+#[expect(clippy::cast_possible_truncation, reason = "the gauge is a small whole number")]
 async fn set_aside(worker: &Service) -> i64 {
     worker.metric("flametree_claims_set_aside").await as i64
 }

@@ -1,4 +1,4 @@
-//! Outcomes that the database rejects: each is set aside separately, keeps its permit, and is recorded once it is accepted.
+//! Outcomes that the database rejects: each is set aside alone, holds its permit, and is recorded when the database accepts it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::support::refusals::{accept, refuse};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More than one batch (512), so that a rejected outcome has others around it.
+/// More than one batch (512), so that a rejected outcome shares its batch with others.
 const EVENTS: usize = 600;
-/// Longer than outcomes stay set aside.
+/// Longer than an outcome stays set aside before it is retried.
 const RECORDED: Duration = Duration::from_mins(1);
 const SET_ASIDE: &str = "flametree_outcomes_set_aside";
 
@@ -66,7 +66,7 @@ async fn claims_stop_while_every_outcome_is_rejected_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn an_outcome_whose_detail_is_rejected_is_recorded_without_it() {
+async fn an_outcome_whose_detail_is_rejected_is_recorded_without_the_detail() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
     deployment.receiver.set("/agent-1", Mode::Echoes);
     refuse(&deployment.pool, "deliveries", "NEW.detail IS NOT NULL").await;
@@ -74,11 +74,14 @@ async fn an_outcome_whose_detail_is_rejected_is_recorded_without_it() {
     deployment.drained(RECORDED).await;
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
-    assert!(worker.has_logged("an outcome without its detail"), "no detail was refused: nothing was tested");
+    assert!(
+        worker.has_logged("an outcome without its detail"),
+        "the database rejected no detail: the test had no effect"
+    );
     set_aside(&worker, 0).await;
 }
 
-/// The process knows the outcome when it stops, but no other process may invent it: the delivery counts as interrupted.
+/// Only the stopped process knew the outcome, so the reaper records `interrupted`.
 #[tokio::test]
 async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
@@ -89,7 +92,7 @@ async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
     set_aside(&worker, 1).await;
     let output = worker.stop().await;
     assert!(output.contains("left outcomes to the reaper"), "{output}");
-    assert!(!output.contains("attempts still run at the end of the grace"), "the stop waited for it in vain");
+    assert!(!output.contains("attempts still run at the end of the grace"), "the stop waited for the rejected outcome");
     assert_eq!(deployment.left().await, Some((0, 1)));
 
     accept(&deployment.pool).await;
@@ -107,14 +110,14 @@ async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
         format!("SELECT endpoint_id FROM flametree.ready_deliveries WHERE id = '{}'", accepted[0].delivery(1).uuid());
     let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
     refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
-    // Leaves time for a stop between the commit of a claim and its start.
+    // Leaves time to stop the worker between the commit of a claim and the start of its deliveries.
     let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(1000)");
     let worker = slow.start(Part::Worker).await;
     let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
     within(RECORDED, "a delivery is claimed", claimed).await;
     let output = worker.stop().await;
-    assert!(output.contains("outcome=\"released\""), "nothing was to be released: nothing was tested");
-    assert!(!output.contains("some outcomes could not be recorded"), "the stop waited for it in vain");
+    assert!(output.contains("outcome=\"released\""), "no delivery was released: the test had no effect");
+    assert!(!output.contains("some outcomes could not be recorded"), "the stop waited for the rejected releases");
 
     accept(&deployment.pool).await;
     let _next = deployment.settings.start(Part::Worker).await;
@@ -124,7 +127,7 @@ async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
     assert!(!interrupted.is_empty() && interrupted.is_subset(&of_first_agent), "{:?}", tally.summary());
 }
 
-/// A deployment with events, but without a worker.
+/// A deployment with accepted events and an API, but without a worker.
 async fn with_events(events: usize) -> (Deployment, Service, Vec<EventId>) {
     let deployment = Deployment::new().await;
     let agents = agents(40);
@@ -139,7 +142,7 @@ async fn recorded(deployment: &Deployment, outcomes: usize) {
     within(RECORDED, &format!("{outcomes} outcomes are recorded"), are_recorded).await;
 }
 
-#[expect(clippy::float_cmp, reason = "a gauge of small whole numbers")]
+#[expect(clippy::float_cmp, reason = "the gauge is a small whole number")]
 async fn set_aside(worker: &Service, outcomes: u32) {
     let are_set_aside = async || worker.metric(SET_ASIDE).await == f64::from(outcomes);
     within(RECORDED, &format!("{outcomes} outcomes are set aside"), are_set_aside).await;

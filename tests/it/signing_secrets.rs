@@ -1,4 +1,4 @@
-//! Signing secrets: shown once, and rotated with a grace period in which the old ones still sign.
+//! Signing secrets: the API shows each once. After a rotation, the old secrets still sign during the grace period.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
@@ -20,7 +20,7 @@ fn secret(answer: &Answer) -> String {
     answer.json()["signing_secret"].as_str().unwrap().to_owned()
 }
 
-/// The secrets that sign now, as a sender reads them.
+/// The secrets that sign now, as the webhook sender reads them.
 async fn live(api: &TestApi) -> Vec<String> {
     webhook(api).await.secrets.iter().map(|stored| stored.secret.expose().to_owned()).collect()
 }
@@ -62,8 +62,7 @@ async fn during_the_grace_period_all_secrets_sign_and_the_newest_is_first() {
     assert_eq!(read.version, 3);
     assert_eq!(get(&api, &admin).await.etag(), third.etag());
 
-    // A later rotation does not extend the grace period of an earlier one; a sender with cached secrets drops them by the
-    // clock.
+    // A later rotation does not extend an earlier grace period. A sender stops using a cached secret when it expires.
     let secrets = listed(&api, &admin).await.json()["secrets"].clone();
     let rotated_at = time(&secrets[0]["created_at"]);
     assert_eq!(secrets[0]["id"], third.json()["id"]);
@@ -78,7 +77,7 @@ async fn during_the_grace_period_all_secrets_sign_and_the_newest_is_first() {
 }
 
 #[tokio::test]
-async fn without_a_grace_period_all_other_secrets_end_at_once() {
+async fn a_rotation_without_a_grace_period_expires_the_old_secrets_at_once() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     rotate(&api, &admin, &json!({})).await;
@@ -88,7 +87,7 @@ async fn without_a_grace_period_all_other_secrets_end_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_origin_gets_a_new_secret_and_the_others_end_at_once() {
+async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_ones_expire_at_once() {
     let (api, admin) = started().await;
     let first = secret(&put(&api, &admin, &full_body()).await);
     rotate(&api, &admin, &json!({"grace_seconds": 3_600})).await;
@@ -100,13 +99,13 @@ async fn a_new_origin_gets_a_new_secret_and_the_others_end_at_once() {
     let elsewhere = json!({"url": "https://other.test/webhook", "headers": headers});
     let second = secret(&patch(&api, &admin, &elsewhere).await);
     assert_eq!(live(&api).await, [second.as_str()]);
-    // Clearing the URL does not take a secret to another origin. The first URL keeps it, because its receiver may know it.
+    // Clearing the URL creates a new secret. The next URL keeps this secret, because its receiver may already know it.
     let third = secret(&patch(&api, &admin, &json!({"enabled": false, "url": null})).await);
     let first_url = json!({"url": "https://third.test/webhook", "headers": headers});
     assert_eq!(patch(&api, &admin, &first_url).await.json().get("signing_secret"), None);
     assert_eq!(live(&api).await, [third.as_str()]);
     assert!(first != second && second != third);
-    // It applies to the next delivery, and the history records it.
+    // The history records the new secret with the change that clears the URL, not with the change that sets the next URL.
     let history = api.send(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
     let fields = |number: usize| history["data"][number]["fields"].as_array().unwrap().clone();
     assert!(fields(1).contains(&json!("signing_secret")) && !fields(0).contains(&json!("signing_secret")), "{history}");

@@ -1,4 +1,4 @@
-//! Events accepted by SQL: exactly if the caller's transaction commits, however late that is.
+//! Events accepted by SQL: an event exists exactly if the caller's transaction commits, however late that is.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn an_event_of_a_rolled_back_transaction_does_not_exist() {
 
 #[tokio::test]
 async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered() {
-    /// Longer than claims re-scan for late commits.
+    /// After this time, claims no longer re-scan for late commits.
     const LATE: Duration = Duration::from_secs(5);
     let deployment = Deployment::new().await;
     let agents = agents(1);
@@ -56,7 +56,7 @@ async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered()
     while started.elapsed() < LATE {
         accepted.extend(deployment.post(&apis, &agents, 50).await);
         let all = async || deployment.receiver.count() == accepted.len() - 1;
-        within(DRAINED, "the later ones are delivered", all).await;
+        within(DRAINED, "the later events are delivered", all).await;
         tokio::time::sleep(LATE / 10).await;
     }
     transaction.commit().await.unwrap();

@@ -21,7 +21,7 @@ fn faults_of_the_api(event: &Value) -> Result<NewEvent, Vec<Fault>> {
     })
 }
 
-/// `Err` without faults: PostgreSQL does not accept it as JSON because it rejects U+0000.
+/// Returns `Err` without faults if PostgreSQL rejects the event as JSON because it contains U+0000.
 async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(), Vec<Fault>> {
     let statement = format!("SELECT flametree.event_faults($event${event}$event$::jsonb)::text");
     let row = match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await {
@@ -39,7 +39,7 @@ async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Reports a disagreement. Both must accept the event with the same meaning, or reject it for the same reasons.
+/// Describes a disagreement: the API and SQL must both store the same event, or report the same faults.
 async fn disagreement(connection: &mut PgConnection, event: &Value) -> Option<String> {
     let has_nul = event.to_string().contains("\\u0000");
     let (api, sql) = (faults_of_the_api(event), faults_of_sql(connection, event).await);
@@ -66,7 +66,7 @@ async fn assert_agreement(events: impl Iterator<Item = Value>) {
     assert!(disagreements.is_empty(), "{count} disagreements, such as\n{}", disagreements.join("\n"));
 }
 
-/// Reports a difference between the stored event and the API's interpretation.
+/// Describes a difference between the stored event and the event that the API parsed.
 async fn stored_otherwise(connection: &mut PgConnection, event: &Value, expected: &NewEvent) -> Option<String> {
     let statement = format!(
         "BEGIN;
@@ -143,9 +143,9 @@ async fn sql_and_the_api_report_the_same_faults_for_edge_cases() {
             cases.push(Value::Object(event));
         }
     }
-    // A backslash and five characters, not the escape sequence of the rejected character.
+    // A literal backslash and the characters `u0000`, which are not the escape sequence of U+0000.
     cases.push(with("metadata", json!({"\\u0000": "C:\\u0000"})));
-    // Compact JSON of exactly the maximum length, and of one byte more; with structure, which jsonb writes with spaces.
+    // Compact JSON at the maximum length, and one byte over it. The second value has structure, which jsonb prints with spaces.
     for length in [16_384, 16_385] {
         cases.push(with("metadata", json!({"k": "x".repeat(length - 8)})));
         cases.push(with("metadata", json!({"k": "x".repeat(length - 37), "l": [1, 2, [3, {}], {"m": "n"}]})));
@@ -176,7 +176,7 @@ const FIELDS: [&str; 11] = [
     "expires_in_seconds",
 ];
 
-/// Values that are valid for some fields and invalid for others.
+/// Values that some fields accept and other fields reject.
 fn values() -> impl Iterator<Item = Value> {
     let texts = ["", "a", " ", "\u{1}", "\u{7f}", "\u{80}", "\u{9f}", "\u{a0}", "\u{2028}", "\u{feff}", "\u{0}", "📦"];
     let names = ["x".repeat(127), "x".repeat(128), "x".repeat(129), "é".repeat(64), "é".repeat(65)];

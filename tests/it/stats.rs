@@ -11,7 +11,7 @@ use crate::support::seed::{self, yesterday_noon};
 /// Deliveries of three hours starting at noon yesterday, one every 3 seconds, in a pattern of outcomes, agents and durations.
 /// They finished one every 30 milliseconds, the last 20 s ago.
 const DELIVERIES: i64 = 3_600;
-/// How many of them one transaction recorded.
+/// How many deliveries one transaction recorded.
 const BATCH: i64 = 25;
 
 async fn log(api: &TestApi) -> i64 {
@@ -39,7 +39,7 @@ async fn log(api: &TestApi) -> i64 {
     noon
 }
 
-/// The delivery records of agent-0 between two minutes.
+/// Statistics of agent-0 in a time range, counted from its delivery records.
 async fn expected(api: &TestApi, from: i64, to: i64, channel: &str) -> Value {
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE outcome = 'delivered'), count(*) FILTER (WHERE outcome = 'timeout'),

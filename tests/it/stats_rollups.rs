@@ -19,7 +19,7 @@ use crate::support::seed::{self, SeededEvent, event, event_id, yesterday_noon};
 use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
-/// Records one outcome of a seeded event as `finish_deliveries` does, in the caller's transaction.
+/// Records the outcome of a seeded event's delivery as `finish_deliveries` does, in the caller's transaction.
 fn outcome_of(milliseconds: i64) -> String {
     let id = event_id(milliseconds);
     let (event, delivery) = (id.uuid(), id.delivery(1).uuid());
@@ -59,14 +59,18 @@ async fn counts_an_outcome_that_commits_late_once() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(outcome_of(noon))).execute(&mut late).await.unwrap();
     seed::run(&api.db, outcome_of(noon + 1)).await;
     roll_up_all(&api.db).await;
-    assert_eq!((rolled_up(&api.db).await, total().await), (1, 1), "a later outcome does not wait for it");
+    assert_eq!((rolled_up(&api.db).await, total().await), (1, 1), "a later outcome does not wait for the late one");
 
     sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
     assert_eq!((rolled_up(&api.db).await, total().await), (1, 2));
     roll_up_all(&api.db).await;
     assert_eq!((rolled_up(&api.db).await, total().await), (2, 2));
     seed::run(&api.db, outcome_of(noon + 2)).await;
-    assert_eq!((rolled_up(&api.db).await, total().await), (2, 3), "outcomes that are not rolled up yet are read");
+    assert_eq!(
+        (rolled_up(&api.db).await, total().await),
+        (2, 3),
+        "the total includes outcomes that are not rolled up yet"
+    );
 }
 
 /// Regression that lost deliveries: an outcome got its timestamp before it waited for a lock, and the watermark passed it.
@@ -88,7 +92,7 @@ async fn counts_an_outcome_that_waited_for_a_lock() {
         sqlx::query_scalar::<_, i64>(waits).fetch_one(&*db).await.unwrap() == 1
     })
     .await;
-    // Further in time than any safety margin.
+    // Moves the clock by more than any safety margin.
     seed::move_clock(&db, "1 hour").await;
     roll_up_all(&db).await;
     lock.rollback().await.unwrap();
@@ -108,7 +112,7 @@ async fn concurrent_rollups_count_nothing_twice() {
     }
     let roll_up = || async { while stats::roll_up(&db, 3).await.unwrap().is_behind {} };
     tokio::join!(roll_up(), roll_up(), roll_up(), roll_up());
-    // A rollup that skipped rows locked by another may have ended earlier.
+    // A rollup skips rows that another rollup has locked, so all four may end before the last row is counted.
     roll_up().await;
     assert_eq!(rolled_up(&db).await, 200);
 }
@@ -184,7 +188,7 @@ async fn rolls_up_the_deliveries_of_a_running_service() {
     assert_eq!((&after["total"], &after["duration_ms"]), (&before["total"], &before["duration_ms"]));
 }
 
-/// The nodes of a plan that read the table, with the number of rows each read.
+/// The plan nodes that read the table, and the number of rows that each read.
 fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
     if plan["Relation Name"] == "delivery_rollups" {
         let times = plan["Actual Loops"].as_f64().unwrap();
@@ -199,7 +203,7 @@ fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
 #[tokio::test]
 async fn reading_statistics_touches_only_the_rollups_of_its_range() {
     let db = TestDatabase::new().await;
-    // 50 agents, 20 days, each hour and every tenth minute: 168,000 rows.
+    // 50 agents and 20 days, with a row for each hour and each tenth minute: 168,000 rows.
     for (span, step) in [(60, "1 hour"), (1, "10 minutes")] {
         let rows = format!(
             "INSERT INTO flametree.delivery_rollups
@@ -218,7 +222,7 @@ async fn reading_statistics_touches_only_the_rollups_of_its_range() {
     };
     let mut found = Vec::new();
     reads(&plan[0]["Plan"], &mut found);
-    // Three minutes before the first whole hour, 166 hours, two minutes after the last.
+    // 3 minutes before the first whole hour, 166 hours, and 2 minutes after the last whole hour.
     let rows: f64 = found.iter().map(|(_, rows)| rows).sum();
     assert_eq!((found.len(), rows), (3, 3.0 + 166.0 + 2.0), "{plan:#}");
     assert!(found.iter().all(|(node, _)| node.contains("Index") || node.contains("Bitmap")), "{plan:#}");

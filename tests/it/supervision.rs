@@ -1,4 +1,4 @@
-//! A failed background task stops its process: in order, with an error, and visibly until the process exits.
+//! A failed background task stops its process in order and with an error. Health checks show the failure until the process exits.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Concurrent processes, because each takes database connections.
+/// The limit on concurrent processes, because each uses database connections.
 const AT_ONCE: usize = 4;
 
-/// The response of `/livez` at the metrics address; `None` if no server listens there any more.
+/// The response of `/livez` at the metrics address. `None` if no server listens there.
 async fn liveness(service: &Service) -> Option<Answer> {
     Client::new(service.metrics_address(), "").request(Method::GET, "/livez", None).await.ok()
 }
@@ -74,7 +74,7 @@ impl Complete {
             assert_eq!((answer.status, &answer.json()["detail"]), (500, &json!(reason)));
             assert!(service.metrics().await.contains(&format!("{series} 1\n")), "{series}");
         }
-        // The metrics server stops a moment before its failure is noticed.
+        // The metrics server stops shortly before the process detects that its task failed.
         within(PATIENCE, "/readyz fails", async || service.readiness().await != Some(200)).await;
         held.release(&self.deployment).await;
         let output = service.failed().await;
@@ -86,10 +86,10 @@ impl Complete {
     }
 }
 
-/// Keeps the stop waiting until the test has checked enough.
+/// Delays the stop of the process until the test has checked its health and metrics.
 enum Held {
     Request(HeldRequest),
-    /// For the end of the API server, which aborts its requests.
+    /// Used if the API server fails, because this aborts API requests.
     Attempt,
 }
 
@@ -113,7 +113,7 @@ impl Held {
     }
 }
 
-/// Returns when this number of attempts wait for the receiver.
+/// Posts this many events, and returns when the receiver holds all their attempts.
 async fn hang(deployment: &Deployment, api: &Service, attempts: usize) {
     let agents = agents(1);
     deployment.configure(api, &agents).await;
@@ -154,7 +154,7 @@ async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace_peri
     let output = worker.failed().await;
     assert!(output.contains("attempts still run at the end of the grace"), "{output}");
 
-    // The next worker records them when this one's lease has expired.
+    // The next worker records the outcome `interrupted` when this worker's lease has expired.
     let _next = deployment.settings.start(Part::Worker).await;
     deployment.drained(PATIENCE).await;
     assert_eq!(deployment.tally().await.count(Outcome::Interrupted), ATTEMPTS);
@@ -175,7 +175,7 @@ async fn a_pool_that_fails_inside_apalis_stops_the_process() {
     assert_eq!(deployment.tally().await.count(Outcome::Interrupted), 1);
 }
 
-/// A separate test in `crash_steps` covers attempts.
+/// A test in `crash_steps` covers panics in delivery attempts.
 #[tokio::test]
 async fn a_panic_in_a_connection_request_or_operation_does_not_stop_the_process() {
     let deployment = Deployment::new().await;
@@ -190,7 +190,7 @@ async fn a_panic_in_a_connection_request_or_operation_does_not_stop_the_process(
     let succeeded = "flametree_operations_total{operation=\"rollup\",result=\"succeeded\"}";
     within(PATIENCE, "an operation succeeds", async || service.metric(succeeded).await > 0.0).await;
     for place in panics {
-        assert!(service.has_logged(&format!("an error at {place}")), "no panic at {place}: nothing was tested");
+        assert!(service.has_logged(&format!("an error at {place}")), "no panic at {place}: the test had no effect");
     }
     assert!(is_alive(&service).await);
     service.stop().await;

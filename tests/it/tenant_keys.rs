@@ -1,10 +1,10 @@
-//! An engine that distributes tenants over servers could store the data: `docs/scaling.md` lists what must stay in one place.
+//! A database that distributes tenants over servers could hold this schema: `docs/scaling.md` lists what must stay on one server.
 
 use std::collections::BTreeSet;
 
 use crate::support::postgres::TestDatabase;
 
-/// Unique keys across all tenants: those of processes and schedules, and of secrets by which a tenant is found.
+/// Unique keys that do not contain the tenant: of processes and schedules, and of secrets that identify a tenant.
 const OF_ALL_TENANTS: &[&str] = &[
     "_sqlx_migrations_pkey",
     "claims_pkey",

@@ -1,4 +1,4 @@
-//! Traces from the request through the queue to the webhook: what the receiver and a collector get.
+//! Traces from the API request through the queue to the webhook, as the receiver and a collector see them.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ async fn a_callers_trace_continues_through_the_queue_to_the_webhook_and_the_coll
     assert_eq!(export.resource["service.name"], "flametree-notify");
     assert_eq!(export.resource["deployment.environment.name"], "test");
     assert!(export.resource.contains_key("service.instance.id"));
-    // They are counted when the collector's response has been read.
+    // The service counts spans as exported after it has read the collector's response.
     let counted = async || traced.service.metric("flametree_trace_spans_total{result=\"exported\"}").await >= 3.0;
     within(Duration::from_secs(30), "the spans are counted", counted).await;
     assert!(traced.service.metric("flametree_trace_spans_total{result=\"failed\"}").await < 1.0);
@@ -145,7 +145,7 @@ async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
     let request = collector.named("POST /v1/events", 1).await.remove(0);
     assert_eq!(ids(&attempt), [&*trace, &*attempted, &*accepted]);
     assert_eq!(ids(&acceptance), [&*trace, &*accepted, ""]);
-    // The request is a separate trace, linked to the event's.
+    // The request has a separate trace, with a link to the event's trace.
     let link = &acceptance.links[0];
     assert_eq!([hex(&link.trace_id), hex(&link.span_id)], ids(&request)[..2]);
     assert_ne!(hex(&request.trace_id), trace);
@@ -163,7 +163,7 @@ async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
 }
 
 #[tokio::test]
-async fn an_unsampled_trace_reaches_the_webhook_as_such_and_no_collector() {
+async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_and_no_collector() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let events = json!({"events": [message("agent-1", 1), message("agent-1", 2)]});
@@ -188,7 +188,7 @@ async fn an_unsampled_trace_reaches_the_webhook_as_such_and_no_collector() {
 }
 
 #[tokio::test]
-async fn the_sampling_rate_applies_to_traces_that_start_here() {
+async fn the_sampling_rate_applies_to_traces_that_start_in_the_service() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::start(|settings| {
         settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()).with("OTEL_TRACES_SAMPLER_ARG", "0.5")
@@ -196,7 +196,7 @@ async fn the_sampling_rate_applies_to_traces_that_start_here() {
     .await;
     let mut kept = Vec::new();
     let mut number = 0;
-    // Both kinds occur within a few events: the event id decides.
+    // The event id decides if a trace is sampled. A few events give sampled and unsampled traces.
     while kept.is_empty() || kept.len() == number {
         number += 1;
         assert!(number < 64, "{} of {number} are kept", kept.len());
@@ -211,7 +211,7 @@ async fn the_sampling_rate_applies_to_traces_that_start_here() {
         let named = collector.spans().into_iter().filter(|span| span.name == name);
         let mut exported: Vec<String> = named.map(|span| hex(&span.trace_id)).collect();
         exported.sort();
-        // At the stop, pending spans are exported once more.
+        // When the service stops, it may export pending spans a second time.
         exported.dedup();
         assert_eq!(exported, kept, "{name}");
     }
@@ -253,7 +253,7 @@ async fn a_collector_that_rejects_hangs_or_is_unreachable_affects_no_delivery() 
     within(PATIENCE, "an export hangs", async || collector.asked() > before).await;
     traced.webhook(traced.post(3, &[]).await).await;
     traced.deployment.drained(PATIENCE).await;
-    // A stop does not wait long for it: the exporter's timeout is a minute.
+    // The stop does not wait for the exporter's timeout of a minute.
     traced.service.stop().await;
 
     let away = Traced::start(|settings| settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")).await;

@@ -1,4 +1,4 @@
-//! Stored data that cannot be read, as after the upgrade of another process: its delivery ends, and no other waits for it.
+//! Stored data that this release cannot read, as after the upgrade of another process: its delivery ends and delays no other.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::service::Part;
 const DRAINED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn an_event_of_an_unknown_type_is_not_sent_and_the_others_are() {
+async fn an_event_of_an_unknown_type_is_canceled_and_the_others_are_sent() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(2);

@@ -23,7 +23,7 @@ async fn api() -> TestApi {
     TestApi::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-/// Registers a browser for its user; returns its view.
+/// Registers a browser for the user. Returns the browser as the API shows it.
 async fn registered(api: &TestApi, user: &str, tenant: &str, browser: &str) -> Value {
     let body = Browser::new(browser).subscription(VENDOR);
     let token = person(user, Role::Operator, tenant);
@@ -89,7 +89,7 @@ async fn an_admin_of_another_tenant_neither_sees_nor_removes_a_browser() {
 }
 
 #[tokio::test]
-async fn an_impossible_user_name_is_not_found() {
+async fn an_invalid_user_id_is_not_found() {
     let api = api().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     for name in ["a%00", "%ff", &"x".repeat(129)] {

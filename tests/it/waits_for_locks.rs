@@ -1,4 +1,4 @@
-//! A lock on one day's partition, as `REINDEX` and `VACUUM FULL` take it: only statements that need this table wait.
+//! `REINDEX` or `VACUUM FULL` locks one day's partition: only statements that need this partition wait.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The first agent has the deliveries of yesterday.
+/// Yesterday's deliveries go to the first agent.
 const AGENTS: usize = 8;
-/// Deliveries of yesterday that wait to be sent, as replays do.
+/// Ready deliveries of yesterday's events, such as replays create.
 const OF_YESTERDAY: i64 = 12;
 /// Events of today, posted while the lock is held.
 const OF_TODAY: usize = 200;
@@ -35,7 +35,7 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_it
         let expected = i64::try_from(OF_TODAY).unwrap() * (round + 1);
         within(PATIENCE, "the outcomes of today are recorded", async || recorded(db).await == expected).await;
     }
-    assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
+    assert!(waiting_backends(db).await <= 4, "each abandoned statement ends on the server");
 
     lock.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
@@ -44,7 +44,7 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_it
     assert_eq!(deployment.receiver.seen_once().len(), 3 * OF_TODAY + usize::try_from(OF_YESTERDAY).unwrap());
 }
 
-/// The outcome `gone` disables the config, whose row another session has locked.
+/// Recording the outcome `gone` disables the config, and another session has locked its row.
 #[tokio::test]
 async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     let (deployment, api) = with_agents().await;
@@ -68,9 +68,9 @@ async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     set_aside(&worker, 0).await;
 }
 
-/// A claim reads `events`, and PostgreSQL locks all partitions that a statement may read.
+/// A claim reads `events`, and PostgreSQL locks every partition that a statement may read.
 #[tokio::test]
-async fn claims_that_wait_for_a_lock_end_on_the_server_and_continue_after_its_release() {
+async fn claims_that_wait_for_a_lock_time_out_on_the_server_and_succeed_after_its_release() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     of_yesterday(db, OF_YESTERDAY).await;
@@ -79,7 +79,7 @@ async fn claims_that_wait_for_a_lock_end_on_the_server_and_continue_after_its_re
     let accepted = deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
     let timed_out = async || worker.output().matches("canceling statement due to lock timeout").count() >= 10;
     within(PATIENCE, "claims were canceled", timed_out).await;
-    assert!(waiting_backends(db).await <= 8, "each try must end on the server too");
+    assert!(waiting_backends(db).await <= 8, "each abandoned statement ends on the server");
 
     lock.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
@@ -111,19 +111,19 @@ async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
         reaper.metric("flametree_claims_set_aside").await >= 1.0
     })
     .await;
-    assert!(waiting_backends(db).await <= 4, "each try must end on the server too");
+    assert!(waiting_backends(db).await <= 4, "each abandoned statement ends on the server");
 
     lock.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
     assert_eq!(number(db, interrupted).await, 40 + OF_YESTERDAY);
 }
 
-/// If a process abandons a statement, it must not keep waiting in the server: within minutes that would use up all connections.
+/// A statement that a process abandons must not wait on in the server. It would use up all connections within minutes.
 #[tokio::test]
 async fn an_abandoned_statement_ends_on_the_server() {
     let deployment = Deployment::new().await;
     if std::env::var_os("TEST_POOLER_URL").is_some() {
-        // A session behind a pooler may lack what a connection sets, so docs/databases.md sets it for the database.
+        // A session behind a pooler may lack the settings of the connection, so docs/databases.md sets this one for the database.
         let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&deployment.pool).await.unwrap().get(0);
         seed::run(&deployment.pool, format!("ALTER DATABASE {name} SET client_connection_check_interval = '5s'")).await;
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -150,7 +150,7 @@ async fn with_agents() -> (Deployment, Service) {
     (deployment, api)
 }
 
-/// Ready deliveries of yesterday's events to the first agent's endpoint.
+/// Inserts ready deliveries of yesterday's events to the first agent's endpoint.
 async fn of_yesterday(db: &PgPool, count: i64) {
     let endpoint: Uuid = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs WHERE agent_id = 'agent-1'")
         .fetch_one(db)
@@ -190,13 +190,13 @@ async fn recorded(db: &PgPool) -> i64 {
     number(db, "SELECT count(*) FROM flametree.deliveries").await
 }
 
-#[expect(clippy::float_cmp, reason = "a gauge of small whole numbers")]
+#[expect(clippy::float_cmp, reason = "the gauge is a small whole number")]
 async fn set_aside(worker: &Service, outcomes: u32) {
     let are_set_aside = async || worker.metric("flametree_outcomes_set_aside").await == f64::from(outcomes);
     within(PATIENCE, &format!("{outcomes} outcomes are set aside"), are_set_aside).await;
 }
 
-/// Backends of this database that wait for a lock.
+/// The number of the database's backends that wait for a lock.
 async fn waiting_backends(db: &PgPool) -> i64 {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";

@@ -1,4 +1,4 @@
-//! What is read and stored of receivers' responses: bounded text without secrets of the request.
+//! What the client reads and stores of a receiver's response: limited text, without the secrets of the request.
 
 use flametree_notify::channels::webhook::{Endpoint, SigningSecret, redactor};
 use flametree_notify::domain::delivery::{Attempt, Outcome};
@@ -21,7 +21,7 @@ async fn does_not_read_a_gigabyte() {
     assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
     assert!(attempt.detail.unwrap().response_truncated);
     receiver.ended(1).await;
-    // The size of the buffers of both sockets, which are not in this process.
+    // The receiver can fill the buffers of both sockets, but the client does not read them.
     assert!(receiver.flooded_bytes() < 20_000_000, "{}", receiver.flooded_bytes());
 }
 
@@ -74,7 +74,7 @@ async fn stores_no_secret_that_a_receiver_repeats() {
     let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
     let signing_secret = SecretText::new(SigningSecret::generate().unwrap().reveal().as_str());
     let key = signing_secret.expose().strip_prefix("whsec_").unwrap().trim_end_matches('=');
-    // Where the body is cut, and where reading stops.
+    // The secret in `cut` crosses the limit of stored text. The last body exceeds the limit of what the client reads.
     let cut = format!("{}hunter2-key", "x".repeat(1_020));
     for (body, expected) in [
         (r#"{"authorization":"Bearer hunter2-\"quoted\""}"#, r#"{"authorization":"[redacted]"}"#),

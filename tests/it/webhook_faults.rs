@@ -1,4 +1,4 @@
-//! Faults of receivers, each on a real socket: the outcome, and that the message was sent once.
+//! Faults of receivers, each on a real socket: the outcome, and that the client sent the message at most once.
 
 use std::sync::Arc;
 
@@ -184,7 +184,7 @@ async fn a_response_that_is_not_http_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_short_body_keeps_its_connection_and_one_over_the_limit_does_not() {
+async fn a_short_body_keeps_the_connection_open_and_a_body_over_the_limit_closes_it() {
     for (bytes, connections) in [(8 * 1024, 1), (1024 * 1024, 2)] {
         let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", &vec![b'a'; bytes]))).await;
         let client = client();
@@ -205,7 +205,7 @@ async fn follows_no_redirect() {
             let mut endpoint = endpoint(&receiver.url());
             endpoint.headers.insert("authorization", "Bearer secret".parse().unwrap());
             let attempt = attempt(&client(), &endpoint).await;
-            // The body of a redirect repeats its target.
+            // The detail does not contain the redirect's body, which repeats the target URL.
             assert_eq!((attempt.outcome, attempt.detail), (Outcome::Redirect, None), "{status}");
             assert_eq!(receiver.seen().len(), 1, "{status}");
         }
@@ -223,7 +223,7 @@ async fn a_closed_idle_connection_does_not_fail_the_next_attempt() {
         receiver.closed(sent).await;
     }
     assert_eq!(receiver.connections(), 20);
-    // This side closes it too.
+    // The client also closes its side of each connection.
     receiver.ended(20).await;
 }
 

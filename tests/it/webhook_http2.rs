@@ -1,4 +1,4 @@
-//! HTTP/2: a request is sent again, once, only if the receiver provably did not process it.
+//! HTTP/2: the client sends a request again, once, only if the receiver provably did not process it.
 
 use flametree_notify::domain::delivery::Outcome;
 

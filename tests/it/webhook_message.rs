@@ -1,4 +1,4 @@
-//! The webhook as an integrator receives it: headers, body and signature; and the meaning of the response.
+//! The webhook as an integrator receives it (headers, body and signature), and the outcome for each response.
 
 use chrono::Utc;
 use flametree_notify::channels::webhook::{self, Endpoint, SigningSecret, payload};

@@ -1,4 +1,4 @@
-//! The operator workspace is exact in whatever order and however often events arrive, by HTTP or SQL.
+//! The operator workspace is exact in whatever order and however often events arrive, by HTTP or by SQL.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::support::api::TestApi;
 use crate::support::postgres::TestDatabase;
 use crate::support::seed;
 
-/// A change of a session, with its time in seconds after noon.
+/// An event that changes a session, with its time in seconds after noon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Happened {
     at: u8,
@@ -30,22 +30,22 @@ enum What {
 }
 use What::{Assigned, Resolved, Transferred};
 
-/// How an event is accepted.
+/// The interface that accepts an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Http,
     Sql,
 }
 
-/// Assignee and start time, by session.
+/// The assignee and start time of each active session.
 type Active = BTreeMap<String, (Option<String>, String)>;
 
 fn time(at: u8) -> String {
     format!("2026-01-01T12:00:{at:02}Z")
 }
 
-/// The expected workspace after these events, in order of arrival: for each of the two facts the latest event counts;
-/// on a tie, the one that arrived last.
+/// The expected entry of a session after these events, in order of arrival. The latest event determines the assignee and the
+/// start time. If two events have the same time, the one that arrived last counts.
 fn in_workspace(arrived: &[Happened]) -> Option<(Option<String>, String)> {
     let latest = |wanted: fn(What) -> bool| {
         let words = arrived.iter().enumerate().filter(|(_, happened)| wanted(happened.what));
@@ -75,7 +75,7 @@ fn event(tenant: &str, session: &str, happened: Happened, key: Option<&str>) -> 
     event
 }
 
-/// Posts events: by HTTP one by one or as a batch, by SQL one by one or in one transaction.
+/// Posts events by HTTP or SQL: `together` in one batch or transaction, or else one by one.
 async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Vec<Value>) {
     let transaction = |events: &[Value]| {
         let calls = events.iter().map(|event| format!("SELECT flametree.enqueue_event($event${event}$event$);"));
@@ -126,7 +126,7 @@ fn permutations(of: &[Happened]) -> Vec<Vec<Happened>> {
     all
 }
 
-/// Each story has its events in the order in which they happened.
+/// Possible histories of a session, with their events in order of time.
 fn stories() -> Vec<Vec<Happened>> {
     let story = |events: &[What]| (1..).zip(events).map(|(at, what)| Happened { at, what: *what }).collect();
     vec![
@@ -170,7 +170,7 @@ async fn every_order_of_arrival_and_every_repetition_give_the_same_workspace() {
             arrive(&api, &token, way, together, keyed(session, arrived)).await;
         }
         assert_eq!(active(&api, &token, &tenant).await, by_the_rules, "{way:?} {together}");
-        // Again, with the keys, after a crash of the sender; and by a sender that does not use keys.
+        // Sends the events again with their keys, as after a crash of the sender, and then without keys.
         for (session, arrived, happened) in &sessions {
             arrive(&api, &token, way, true, keyed(session, arrived)).await;
             let keyless = happened.iter().map(|happened| event(&tenant, session, *happened, None));
@@ -180,10 +180,10 @@ async fn every_order_of_arrival_and_every_repetition_give_the_same_workspace() {
     }
 }
 
-/// How events are accepted, if together, and each with the number of its session.
+/// How the events are accepted, whether together, and each event with the number of its session.
 type Group = (Way, bool, Vec<(u8, Happened)>);
 
-/// Events of two sessions in order of arrival, some at the same time, in groups that are accepted in different ways.
+/// Groups of events of two sessions in order of arrival, some with equal times. Each group is accepted by HTTP or SQL.
 fn arrivals() -> impl Strategy<Value = Vec<Group>> {
     let what = prop_oneof![Just(Transferred), (1_u8..4).prop_map(Assigned), Just(Resolved)];
     let happened = (0_u8..2, (0_u8..6, what).prop_map(|(at, what)| Happened { at, what }));
@@ -192,7 +192,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Group>> {
 }
 
 #[tokio::test]
-async fn the_latest_event_decides_whatever_the_order_and_way_of_arrival() {
+async fn the_latest_event_decides_in_any_order_of_arrival_by_http_or_sql() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let mut runner = TestRunner::deterministic();
@@ -218,7 +218,7 @@ async fn the_latest_event_decides_whatever_the_order_and_way_of_arrival() {
     }
 }
 
-/// Sessions of the tenant `acme`: `resolved` resolved ones and `waiting` waiting ones.
+/// Inserts resolved and waiting sessions of the tenant `acme`.
 async fn fill(db: &TestDatabase, resolved: u32, waiting: u32) {
     let statement = format!(
         "INSERT INTO flametree.sessions (tenant_id, id, agent_id, handler_changed_at, in_workspace, workspace_changed_at)
@@ -245,7 +245,7 @@ async fn counts_all_conversations_and_lists_the_latest_hundred() {
     assert_eq!((&document["count"], &document["conversations"]), (&json!(0), &json!([])));
 }
 
-/// PostgreSQL keeps a plan made on empty tables: it must not read a tenant's whole history later.
+/// PostgreSQL caches a plan made on empty tables: it must not read a tenant's whole history later.
 #[tokio::test]
 async fn counting_reads_only_the_sessions_in_the_workspace() {
     let db = TestDatabase::with_connections(1).await;
@@ -274,5 +274,5 @@ async fn counting_reads_only_the_sessions_in_the_workspace() {
     .await
     .unwrap();
     assert_eq!(scanned, 0, "rows were read by scanning the whole table");
-    assert!((60..100).contains(&walked), "twenty conversations, three times, and {walked} entries were walked over");
+    assert!((60..100).contains(&walked), "three statements read {walked} index entries for 20 conversations");
 }

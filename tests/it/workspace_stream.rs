@@ -1,4 +1,4 @@
-//! The stream of the operator workspace: snapshot and badges on every node, and its end.
+//! The stream of the operator workspace: its snapshot and badges on every node, and when it ends.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn a_stream_starts_with_a_snapshot_and_sends_every_change_on_every_node() 
     for stream in &mut streams {
         assert_eq!(stream.expect("badge").await.1, 1);
     }
-    // A new assignee is a change, though the count is the same.
+    // A new assignee is a change, although the count is the same.
     posted(&far, &assigned("s-2", "user-8")).await;
     for stream in &mut streams {
         assert_eq!(stream.expect("badge").await.1, 1);
@@ -137,14 +137,14 @@ async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other() {
 }
 
 #[tokio::test]
-async fn the_last_event_id_of_any_node_resumes_or_resets() {
+async fn a_last_event_id_from_any_node_resumes_or_restarts_the_stream() {
     let near = TestApi::start().await;
     let far = near.beside(Options::default()).await;
     let token = near.token(Role::Operator, Some(ACME)).await;
     posted(&near, &assigned("s-1", "user-7")).await;
     let (snapshot, _) = EventStream::open(near.address, &token, None).await.expect("snapshot").await;
 
-    // Nothing has changed: the next event is a change, on any node.
+    // Nothing has changed since the snapshot, so the stream sends no new snapshot on either node.
     let mut resumed = EventStream::open(far.address, &token, Some(&snapshot)).await;
     assert!(matches!(resumed.piece().await, Some(Piece::Retry(_))));
     assert_eq!(resumed.piece().await, Some(Piece::Comment("nothing has changed".into())));
@@ -152,7 +152,7 @@ async fn the_last_event_id_of_any_node_resumes_or_resets() {
     let (badge, count) = resumed.expect("badge").await;
     assert_eq!(count, 2);
 
-    // An id that is too old, of no workspace, or invalid restarts the stream.
+    // An id that is too old, of another workspace, or invalid makes the stream start with a snapshot.
     for id in [snapshot.as_str(), "0000000000000000", "x", ""] {
         let mut reset = EventStream::open(near.address, &token, Some(id)).await;
         assert_eq!(reset.expect("snapshot").await, (badge.clone(), 2), "{id}");
@@ -177,7 +177,7 @@ async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
     assert_eq!(stream.expect("snapshot").await.1, 0);
-    // Twice the longest of the timeouts.
+    // These comments take twice as long as the longest timeout.
     for _ in 0..40 {
         assert_eq!(stream.piece().await, Some(Piece::Comment(String::new())));
     }
@@ -194,7 +194,7 @@ async fn a_client_that_does_not_read_loses_its_stream() {
     let service = api.token(Role::Service, Some(ACME)).await;
     api.post("/v1/events/batch", &service, &json!({ "events": many })).await.expect(200);
 
-    // A smaller buffer than the snapshot needs; the rest stays with the server.
+    // The client's buffer is smaller than the snapshot, so the server cannot send the rest.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut stalled = socket.connect(api.address).await.unwrap();
@@ -233,7 +233,7 @@ async fn limits_streams_for_each_caller_and_for_the_node() {
     refused(&other).await.problem(503, "overloaded");
     drop(first);
     eventually("the slot is free", || clients(&api) == "2").await;
-    // A tenant may hold all free streams.
+    // One tenant may use all free streams of the node.
     refused(&one).await.problem(429, "rate_limited");
     let third = api.token(Role::Operator, Some("third")).await;
     EventStream::open(api.address, &third, None).await;

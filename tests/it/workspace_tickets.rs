@@ -1,4 +1,4 @@
-//! Tickets for streams: for one stream, once, for a short time, on any node, and never logged.
+//! Tickets for streams: each opens one stream, once, within a short time, on any node, and is never logged.
 
 use std::net::SocketAddr;
 
@@ -45,7 +45,7 @@ async fn a_ticket_opens_one_stream_once_on_any_node() {
     seed::run(&near.db, enqueue(ACME, assigned("s-4", "user-7"))).await;
     assert_eq!(stream.expect("badge").await.1, 2);
 
-    // A token for all tenants names one when it creates the ticket.
+    // A token for all tenants names a tenant when it creates the ticket.
     let all = near.token(Role::Admin, None).await;
     let path = "/v1/workspace/stream-tickets?tenant_id=other";
     let made = near.request(::http::Method::POST, path, &all, None).await.expect(201);
@@ -81,7 +81,7 @@ async fn a_ticket_is_valid_only_for_the_stream() {
     let bearer = format!("Bearer {text}");
     let asked = try_open(api.address, "/v1/workspace/stream", &[("authorization", &bearer)]).await;
     assert_eq!(asked.unwrap_err().0, 401);
-    // It is not valid together with a token or for another tenant; none of these attempts has used it up.
+    // A ticket is not valid together with a token or for another tenant. These failed attempts do not use it up.
     let bearer = format!("Bearer {admin}");
     let path = format!("/v1/workspace/stream?ticket={text}");
     assert_eq!(try_open(api.address, &path, &[("authorization", &bearer)]).await.unwrap_err().0, 401);
@@ -111,7 +111,7 @@ async fn rejects_invalid_tickets() {
 }
 
 #[tokio::test]
-async fn deletes_unused_tickets_and_stores_none_as_text() {
+async fn deletes_unused_tickets_and_stores_no_ticket_in_plaintext() {
     let api = TestApi::start().await;
     let operator = api.token(Role::Operator, Some(ACME)).await;
     let mut texts = Vec::new();

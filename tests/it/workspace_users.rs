@@ -1,4 +1,4 @@
-//! Streams of users: each ends with the token that opened it, or that created its ticket.
+//! Streams of users: each ends when the token that opened it, or that created its ticket, is no longer valid.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;

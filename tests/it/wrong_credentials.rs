@@ -1,4 +1,4 @@
-//! Wrong credentials: the service counts them by source address, and never rejects a valid one because of them.
+//! Wrong credentials: the service counts them by source address, but never rejects a valid credential because of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -52,7 +52,7 @@ async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_ones
 #[tokio::test]
 async fn a_token_with_a_wrong_checksum_causes_no_lookup_and_is_not_counted() {
     let api = TestApi::with(options(1)).await;
-    // A lookup would wait for the lock until its deadline and return 503.
+    // A lookup of the token would wait for this lock until its deadline, and the API would return 503.
     let mut transaction = api.db.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE flametree.tokens").execute(&mut *transaction).await.unwrap();
     for _ in 0..5 {
@@ -70,7 +70,7 @@ async fn a_stranger_at_the_same_address_blocks_no_valid_token_even_after_a_resta
     for _ in 0..12 {
         tokens.push(api.token(Role::Viewer, Some(ACME)).await);
     }
-    // A process that has counted none of them yet.
+    // A new process, which has counted no wrong credentials yet.
     let restarted = api.beside(options(3)).await;
     let address = restarted.address;
     let (stopped, guessed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
@@ -112,7 +112,7 @@ async fn behind_a_trusted_proxy_each_client_is_counted_separately() {
     through(&api, "203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "198.51.100.1, 203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "203.0.113.2", "nonsense").await.problem(401, "unauthorized");
-    // Without the setting the header has no effect.
+    // Without a trusted proxy in the settings, the header has no effect.
     let api = TestApi::with(options(1)).await;
     through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
     through(&api, "203.0.113.2", "nonsense").await.problem(429, "rate_limited");

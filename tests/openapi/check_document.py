@@ -48,9 +48,9 @@ class Document:
 
     def check_operation(self, place, operation):
         if not operation.get("summary"):
-            self.fault(place, "says not what it does")
+            self.fault(place, "does not say what it does")
         if "security" not in operation:
-            self.fault(place, "says not who may use it")
+            self.fault(place, "does not say who may use it")
         for parameter in operation.get("parameters", []):
             self.check_part(f"{place} {parameter['name']}", parameter)
         for media_type, content in operation.get("requestBody", {}).get("content", {}).items():

@@ -1,4 +1,4 @@
-"""Keeps the requests of generated URLs on this machine, and defines this API's formats for schemathesis."""
+"""Redirects requests to generated URLs to this machine, and defines this API's formats for schemathesis."""
 
 import os
 import re

@@ -52,7 +52,7 @@ export async function pusher(page, screen, scope = `${origin}/portal/`) {
   });
   await session.send('ServiceWorker.enable');
   await until(`there is a service worker for ${scope}`, () => known.has(scope));
-  // Pushes before it is active are lost.
+  // Chromium loses pushes that arrive before the service worker is active.
   const active = async (of) => (await navigator.serviceWorker.getRegistration(of))?.active?.state === 'activated';
   await until(`the service worker for ${scope} is active`, () => page.evaluate(active, scope));
   return async (data) => {

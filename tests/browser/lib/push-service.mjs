@@ -166,7 +166,7 @@ class PushService {
       data: base64url(body),
       headers: { encoding },
     };
-    // A new message of a topic replaces the waiting one (RFC 8030, 5.4).
+    // A new message replaces a waiting message with the same topic (RFC 8030, section 5.4).
     browser.waiting = browser.waiting.filter((one) => one.isSent || topic === undefined || one.topic !== topic);
     browser.waiting.push({ message, topic, isSent: false, until: Date.now() + Number(ttl) * 1000 });
     this.#deliver(subscription.browser);

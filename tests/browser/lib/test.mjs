@@ -1,5 +1,5 @@
-// Building blocks of these scripts: named steps, conditions with a deadline, and requests to the Rust test that started the
-// script (tests/it/support/browser.rs).
+// Building blocks of the browser scripts: named steps, conditions with a deadline, and requests to the Rust test that started
+// the script (tests/it/support/browser.rs).
 import readline from 'node:readline';
 
 /** The timeout of a condition, in ms: far longer than any takes. */

@@ -19,7 +19,7 @@ const sources = process.argv.slice(2).map((file) => {
   if (uids.has(uid)) throw new Error(`${file} and ${uids.get(uid)} have the same uid`);
   uids.set(uid, file);
   const source = join(generated, `${basename(file, '.json')}.ts`);
-  // On the first line, so that line numbers match the file.
+  // The declaration is on the JSON file's first line, so that line numbers match.
   const line = `import type { DashboardFile } from '../dashboard'; export const dashboard: DashboardFile = `;
   writeFileSync(source, line + text);
   return source;

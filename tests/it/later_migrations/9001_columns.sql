@@ -1,4 +1,4 @@
--- What a later release may do to large tables: new columns without a rewrite, a constraint that is validated later.
+-- Changes that a later release may make to large tables: new columns without a rewrite, and a constraint that is validated later.
 SET LOCAL lock_timeout = '200ms';
 SET LOCAL statement_timeout = '60s';
 

@@ -1,3 +1,3 @@
 -- no-transaction
--- An index of a large table is built beside its writers.
+-- An index on a large table is built without blocking writers.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS sessions_example ON flametree.sessions (agent_id);

@@ -1,4 +1,4 @@
-//! A running API on its own port with its own database, and a client that returns whole responses.
+//! A running API with a separate port and database, and a client that returns complete responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,9 +43,9 @@ pub struct TestApi {
     pub draining: CancellationToken,
     /// Stops the server.
     pub shutdown: CancellationToken,
-    /// The tasks of the API.
+    /// The API server's background tasks.
     pub stage: Stage,
-    /// Another node may share it.
+    /// The database, which another API node may share.
     pub db: Arc<TestDatabase>,
 }
 
@@ -53,11 +53,11 @@ pub struct TestApi {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub http: http::Settings,
-    /// The maximum of events that wait for their transaction.
+    /// The maximum number of events that wait to be committed.
     pub queue_events: usize,
     /// The keys of accepted user tokens.
     pub users: Option<users::Settings>,
-    /// Push services on this machine, as `host:port`; `None`: browser push is not configured.
+    /// Push services on this machine, as `host:port`. `None` turns browser push off.
     pub push_hosts: Option<Vec<String>>,
 }
 
@@ -78,7 +78,7 @@ impl TestApi {
         Self::on(db, options).await
     }
 
-    /// Another node on the same database.
+    /// Starts another node on the same database.
     pub async fn beside(&self, options: Options) -> Self {
         Self::on(Arc::clone(&self.db), options).await
     }
@@ -121,7 +121,7 @@ impl TestApi {
         Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
-    /// A token that is valid for an hour; `None`: for all tenants.
+    /// A token that is valid for an hour, for one tenant or with `None` for all tenants.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
     }
@@ -176,7 +176,7 @@ fn push_sender(hosts: &[String], client: HttpClient, metrics: Metrics) -> PushSe
     PushSender::new(settings, client, metrics)
 }
 
-/// One request on a new connection.
+/// Sends one request on a new connection.
 pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     request.headers_mut().entry("host").or_insert("test".parse().unwrap());
@@ -189,7 +189,7 @@ pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // The server may close its side after its response.
+        // The server may close the connection after its response.
         _closed = connection => exchange.await,
     }
 }
@@ -218,7 +218,7 @@ impl Answer {
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The document of a problem, after checking the fields that all problems have.
+    /// Checks a problem document and the fields that all problems have. Returns the document.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -233,7 +233,7 @@ impl Answer {
         document
     }
 
-    /// The places and codes of the faults in a 422.
+    /// The JSON pointers and codes of the faults in a 422 response.
     #[track_caller]
     pub fn faults(&self) -> Vec<(String, String)> {
         let document = self.problem(422, "invalid");

@@ -1,4 +1,4 @@
-//! Scripts that drive real browsers (`tests/browser/`), each against a separate deployment.
+//! Scripts in `tests/browser/` that drive real browsers, each against a separate deployment.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use super::service::{Settings, own_address};
 /// Longer than any script takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Browsers need much memory and CPU time while they start.
+/// Only one browser script runs at a time, because browsers need much memory and CPU time while they start.
 static BROWSERS: Semaphore = Semaphore::const_new(1);
 
 /// A deployment with portal users and browser push, and the address of its push service.
 pub(crate) struct Portal {
     pub(crate) deployment: Deployment,
-    /// The address of the push service that a script may start, with ports 8180 (WebSocket) and 8182 (HTTP).
+    /// The address for a push service, which a script may start on ports 8180 (WebSocket) and 8182 (HTTP).
     push_address: Ipv4Addr,
 }
 
@@ -41,17 +41,17 @@ impl Portal {
         Self { deployment, push_address }
     }
 
-    /// Settings of processes without browser push.
+    /// Settings for processes without browser push.
     pub(crate) fn without_push(&self) -> Settings {
         self.deployment.settings.clone()
     }
 
-    /// Settings of processes with browser push.
+    /// Settings for processes with browser push.
     pub(crate) fn with_push(&self) -> Settings {
         self.without_push().with("FLAMETREE_VAPID_PRIVATE_KEY", KEY[0]).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
     }
 
-    /// Starts `tests/browser/{name}.mjs`; `portal` is the address of the process that it opens.
+    /// Starts `tests/browser/{name}.mjs`, which opens the portal at this address.
     pub(crate) async fn script(&self, name: &str, portal: &str) -> Script {
         let permit = BROWSERS.acquire().await.unwrap();
         let script = root().join("tests/browser").join(name).with_extension("mjs");
@@ -76,7 +76,7 @@ impl Portal {
         Script { name: name.to_owned(), child, lines, answers, _permit: permit }
     }
 
-    /// Runs a script that needs no action of the test, and expects success.
+    /// Runs a script that sends no requests to the test, and expects success.
     pub(crate) async fn run(&self, name: &str, portal: &str) {
         self.script(name, portal).await.ends_well().await;
     }
@@ -92,13 +92,13 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Waits for the script's next request (`ask` in `tests/browser/lib/test.mjs`), which must be this one.
+    /// Waits for the script's next request to the test (`ask` in `tests/browser/lib/test.mjs`), and expects this one.
     pub(crate) async fn asks(&mut self, request: &str) {
         let asked = self.next().await;
         assert_eq!(asked.as_deref(), Some(request), "the request of {} (None: the script ended)", self.name);
     }
 
-    /// Reports that its request is done.
+    /// Reports to the script that the test has done what it requested.
     pub(crate) async fn answer(&mut self, answer: &str) {
         self.answers.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
     }
@@ -110,7 +110,7 @@ impl Script {
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// The next request; other output is printed. `None`: the script closed its output.
+    /// The script's next request, or `None` when its output ends. Prints all other output.
     async fn next(&mut self) -> Option<String> {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await;
@@ -124,7 +124,7 @@ impl Script {
 }
 
 impl Drop for Script {
-    /// Includes its browsers; an error means that all have exited.
+    /// Kills the script and its browsers. An error means that all have exited.
     fn drop(&mut self) {
         if let Some(id) = self.child.id() {
             killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A platform service that uses the API over HTTP and handles missing responses.
+//! An HTTP client of the API that handles missing responses, as a platform's service does.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,12 +40,12 @@ impl Client {
         self.address
     }
 
-    /// The response; an error if no response arrived: the outcome is unknown.
+    /// Returns an error if no response arrived: the outcome of the request is then unknown.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         self.request_with(method, path, &[], body).await
     }
 
-    /// The same with additional headers.
+    /// Sends a request like [`Self::request`], with additional headers.
     pub async fn request_with(
         &self,
         method: Method,
@@ -73,7 +73,7 @@ impl Client {
         self.request(Method::GET, path, None).await.unwrap()
     }
 
-    /// The first response that is not 503: right after a database outage the API asks readers to retry.
+    /// Repeats the request until the status is not 503, which the API returns right after a database outage.
     pub async fn get_when_available(&self, path: &str) -> Answer {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

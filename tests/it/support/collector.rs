@@ -23,11 +23,11 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Its response to each request.
+/// The collector's response to each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Takes,
-    /// Returns this status and keeps nothing.
+    /// Returns this status and stores no spans.
     Refuses(StatusCode),
     Hangs,
 }
@@ -69,7 +69,7 @@ impl Collector {
         *self.record.mood.lock().unwrap() = mood;
     }
 
-    /// The number of requests, whatever the response.
+    /// The number of requests, including those that it rejected.
     pub(crate) fn asked(&self) -> usize {
         *self.record.asked.lock().unwrap()
     }
@@ -134,7 +134,7 @@ impl Record {
     }
 }
 
-/// Attributes by name, as text.
+/// Attribute values as text, by name.
 pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, String> {
     let value = |value: &Option<AnyValue>| match value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(any_value::Value::StringValue(text)) => text.clone(),
@@ -144,7 +144,7 @@ pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, String> {
     attributes.iter().map(|one| (one.key.clone(), value(&one.value))).collect()
 }
 
-/// Ids in their text form.
+/// A trace or span id as hexadecimal text.
 pub(crate) fn hex(id: &[u8]) -> String {
     let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.concat()

@@ -1,4 +1,4 @@
-//! The API as a client uses it: a real listener, a separate database, tokens, and responses in parts.
+//! A running API and its client: a real listener, a separate database, tokens, and parsed responses.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::messages;
 use super::names::{Addresses, names, slow_names};
 use super::postgres::TestDatabase;
 
-/// An API node and its database. The node ends on drop, the database with its last node.
+/// An API node and its database. Dropping the node stops it. Dropping the last node drops the database.
 pub struct TestApi {
     pub database: Arc<TestDatabase>,
     pub keyring: Arc<Keyring>,
@@ -55,7 +55,7 @@ impl Answer {
         self.headers[ETAG].to_str().unwrap()
     }
 
-    /// Pointers and codes of a problem's faults, sorted.
+    /// The JSON pointers and codes of a problem's faults, sorted.
     pub fn faults(&self) -> Vec<(String, String)> {
         let json = self.json();
         let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-/// Names under `test` have a public address, `private.test` a private one; no other name resolves. Sends no DNS queries.
+/// Resolves names under `test` to a public address and `private.test` to a private one, without DNS. Other names do not exist.
 fn resolve(host: &str) -> Addresses {
     match host {
         "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
@@ -75,7 +75,7 @@ fn resolve(host: &str) -> Addresses {
     }
 }
 
-/// The same, but names under `test` are this machine; `slow.test` takes longer to resolve than an attempt may take.
+/// Resolves names under `test` to this machine. The lookup of `slow.test` takes longer than an attempt may take.
 fn lookup_here() -> Lookup {
     slow_names(|host| {
         let delay = Duration::from_secs(if host == "slow.test" { 3 } else { 0 });
@@ -98,7 +98,7 @@ impl TestApi {
         Self::with(&channels, names(resolve)).await
     }
 
-    /// An API that may send to this machine, also by plain http, and trusts the tests' authority.
+    /// An API that may send to this machine, also over plain http, and that trusts the test certificate authority.
     pub async fn that_sends() -> Self {
         Self::with(&messages::settings(), lookup_here()).await
     }
@@ -108,7 +108,7 @@ impl TestApi {
         Self::on(database, Arc::new(Keyring::generate().0), channels, lookup).await
     }
 
-    /// Another node that may send, on the same database.
+    /// Another node on the same database, which may send to this machine.
     pub async fn another_that_sends(&self) -> Self {
         let (database, keyring) = (Arc::clone(&self.database), Arc::clone(&self.keyring));
         Self::on(database, keyring, &messages::settings(), lookup_here()).await
@@ -127,19 +127,19 @@ impl TestApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
-        // Stops with the guard below, or with the test's runtime.
+        // The server stops when the guard below is dropped, or with the test's runtime.
         TaskTracker::new().spawn(async move { http::serve(listener, router, &settings, shutdown).await });
         Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
     }
 
-    /// The text of a new token; `None`: for all tenants.
+    /// Creates a token for a tenant, or with `None` for all tenants. Returns the token's text.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         let scope = tenant.map_or(TokenScope::AllTenants, |name| TokenScope::Tenant(TenantId::parse(name).unwrap()));
         let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None, created_by: None };
         tokens::create(&self.database, &new).await.unwrap().1.expose()
     }
 
-    /// Sends a request, with a JSON body if given; `headers` are added to the default ones or replace them.
+    /// Sends a request, with a JSON body if given. `headers` add to the default headers or replace them.
     pub async fn send(
         &self,
         token: &str,
@@ -189,9 +189,9 @@ fn state(
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test is the client; the guarded one reaches no loopback")]
+#[expect(clippy::disallowed_methods, reason = "the service's client does not connect to loopback addresses")]
 pub fn plain_client() -> reqwest::Client {
-    // Another test may have created it.
+    // Ignores the error: another test may have installed the provider.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
 }

@@ -22,7 +22,7 @@ pub const TENANT: &str = "acme";
 /// How long a client retries its events.
 const POST_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Where the database is. The value keeps it alive.
+/// The database of a deployment. It exists until this value is dropped.
 pub enum Database {
     Shared(Box<TestDatabase>),
     Own(OwnServer),
@@ -31,18 +31,18 @@ pub enum Database {
 }
 
 pub struct Deployment {
-    /// Used by the test itself.
+    /// The connection pool of the test.
     pub pool: PgPool,
     pub receiver: Receiver,
     pub settings: Settings,
-    /// Allows everything, in all tenants.
+    /// An admin token for all tenants.
     pub token: String,
     posted: AtomicUsize,
     pub database: Database,
 }
 
 impl Deployment {
-    /// On the server that all tests share.
+    /// Uses the server that all tests share.
     pub async fn new() -> Self {
         let database = TestDatabase::new().await;
         let (options, settings) = (database.direct_options(), Settings::on(&database.url()));
@@ -54,7 +54,7 @@ impl Deployment {
         Self::on_server(OwnServer::start().await).await
     }
 
-    /// On a separate server behind a pooler.
+    /// Uses a separate server behind a pooler.
     pub async fn with_own_pooler() -> Self {
         Self::on_server(OwnServer::start_pooled().await).await
     }
@@ -75,7 +75,7 @@ impl Deployment {
         Self { pool, receiver: Receiver::start(), settings, token, posted: AtomicUsize::new(0), database }
     }
 
-    /// On the embedded server of a running process.
+    /// Uses the embedded server of a running process.
     pub fn of_embedded(options: PgConnectOptions, settings: Settings, token: String) -> Self {
         let (pool, receiver) = (pool(options), Receiver::start());
         Self { pool, receiver, settings, token, posted: AtomicUsize::new(0), database: Database::Foreign }
@@ -92,7 +92,7 @@ impl Deployment {
         service.client(&self.token)
     }
 
-    /// Gives each agent a webhook at `/{agent}` that receives all messages.
+    /// Gives each agent an enabled webhook at `/{agent}`.
     pub async fn configure(&self, api: &Service, agents: &[String]) {
         let admin = self.client(api);
         for agent in agents {
@@ -105,8 +105,8 @@ impl Deployment {
         }
     }
 
-    /// Posts `count` events, in batches, round-robin over the agents and the APIs. Like a careful client it posts events
-    /// without a response again, with the same idempotency keys.
+    /// Posts `count` events in batches, round-robin over the agents and APIs. If no response arrives, it posts the batch again
+    /// with the same idempotency keys.
     pub async fn post(&self, apis: &[Client], agents: &[String], count: usize) -> Vec<EventId> {
         let mut accepted = Vec::with_capacity(count);
         let first = self.posted.fetch_add(count, Ordering::Relaxed);
@@ -144,7 +144,7 @@ async fn token(pool: &PgPool) -> String {
     tokens::create(pool, &new).await.unwrap().1.expose()
 }
 
-/// Connections that still work after a server restart.
+/// A pool that reconnects after a server restart.
 fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect_lazy_with(options)
 }

@@ -1,4 +1,4 @@
-//! An HTTP/2 receiver that writes frames itself (RFC 9113), so that it can abort streams in every way.
+//! An HTTP/2 receiver that writes frames itself (RFC 9113), so that tests can abort a stream at any point.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The behavior of a connection; the last of the script applies to all further connections.
+/// The behavior of one connection. The last step of a script applies to all further connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     /// Returns 200 on every stream.
@@ -36,13 +36,13 @@ pub(crate) enum Step {
     AnswersThenGoesAway,
     /// Sends GOAWAY before any request, and keeps the connection open.
     GoesAwayAtOnce,
-    /// Sends GOAWAY at the first headers with a lower last stream, and keeps the connection open.
+    /// When the first headers arrive, sends GOAWAY with last stream 0, and keeps the connection open.
     GoesAway { code: u32 },
     /// Resets each stream when its headers arrive.
     ResetsStreams { code: u32 },
     /// Reads the whole request, then resets the stream.
     ResetsAfterRequest { code: u32 },
-    /// Reads the whole request, sends GOAWAY with this stream as the last processed one, and closes.
+    /// Reads the whole request, sends GOAWAY with the request as the last processed stream, and closes the connection.
     GoesAwayAfterRequest,
     /// Reads the whole request and sends no response.
     NeverAnswers,
@@ -94,7 +94,7 @@ impl Http2Receiver {
         self.record.streams.load(Ordering::SeqCst)
     }
 
-    /// The bodies of complete requests whose step processes them.
+    /// The bodies of complete requests that the receiver processed.
     pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.record.bodies.lock().unwrap().clone()
     }
@@ -151,7 +151,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, step: Step, rec
     }
 }
 
-/// The step after a complete request.
+/// Does what the step prescribes after a complete request.
 async fn finish<S: AsyncWrite + Unpin>(
     stream: &mut S,
     step: Step,

@@ -1,8 +1,8 @@
-//! Invariants of every deployment, whatever faults it had.
+//! The invariants that hold for every deployment after any faults.
 //!
-//! I1: at most one request per delivery, always. I2: after draining, each accepted delivery has exactly one outcome, and the
-//! queue keeps nothing of it. I3: `delivered` means that the receiver saw the request. I4: the receiver never saw a delivery
-//! that is still ready. The API also lists the `interrupted` deliveries.
+//! I1: at most one request per delivery, always. I2: after draining, each accepted delivery has exactly one outcome and no row in
+//! the queue. I3: `delivered` means that the receiver saw the request. I4: the receiver saw no request of a ready delivery. The
+//! API lists the same `interrupted` deliveries as the database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::client::Client;
 use super::deployment::{Deployment, TENANT};
 use super::waiting::within;
 
-/// The outcomes of the deliveries.
+/// The outcome of each delivery.
 #[derive(Debug)]
 pub struct Tally {
     pub outcomes: HashMap<DeliveryId, Outcome>,
@@ -47,7 +47,7 @@ impl Deployment {
         within(deadline, "all deliveries have an outcome", async || self.left().await == Some((0, 0))).await;
     }
 
-    /// The number of ready deliveries, and of claims with deliveries; `None` while the database is unreachable.
+    /// The number of ready deliveries, and of claims with deliveries. `None` while the database is unreachable.
     pub async fn left(&self) -> Option<(i64, i64)> {
         let query = "SELECT (SELECT count(*) FROM flametree.ready_deliveries),
                             (SELECT count(*) FROM flametree.claims WHERE delivery_ids <> '{}')";
@@ -65,7 +65,7 @@ impl Deployment {
         assert!(both.is_empty(), "seen and still ready: {both:?}");
     }
 
-    /// All invariants of a drained deployment; `accepted` are the events whose acceptance clients know of.
+    /// Checks all invariants of a drained deployment. `accepted` are the events that a response confirmed.
     pub async fn assert_drained(&self, api: &Client, accepted: &[EventId]) -> Tally {
         assert_eq!(self.left().await, Some((0, 0)), "the queue is not empty");
         let expected = self.expected(accepted).await;
@@ -99,8 +99,7 @@ impl Deployment {
         Tally { outcomes, seen }
     }
 
-    /// Every delivery of the accepted events. Events that the database has without a response to any client count as
-    /// accepted too.
+    /// All deliveries of the accepted events. Events in the database count as accepted even if the client got no response.
     async fn expected(&self, accepted: &[EventId]) -> HashSet<DeliveryId> {
         let rows = sqlx::raw_sql("SELECT id, (deliveries + replays)::smallint FROM flametree.events")
             .fetch_all(&self.pool)

@@ -15,7 +15,7 @@ use super::wire::answer;
 /// The secret that most tests share with the provider.
 pub(crate) const SECRET: &str = "a secret of the tests, which is longer than 32 bytes";
 
-/// Users whose tokens are signed with the tests' secret.
+/// Settings that accept tokens signed with the tests' secret.
 pub(crate) fn by_secret() -> Settings {
     by_key(Key::from_secret(SECRET).unwrap())
 }
@@ -24,7 +24,7 @@ pub(crate) fn by_key(key: Key) -> Settings {
     Settings { keys: KeySource::One(key), issuer: None, audience: None }
 }
 
-/// Users whose tokens are signed with the keys at the URL.
+/// Settings that accept tokens signed with the keys published at the URL.
 pub(crate) fn by_url(url: &str, bounds: Bounds) -> Settings {
     let keys = KeySource::Published { url: url.parse().unwrap(), extra_roots: Vec::new(), bounds };
     Settings { keys, issuer: None, audience: None }
@@ -35,7 +35,7 @@ pub(crate) fn claims(role: Role, tenant: &str) -> Value {
     json!({"sub": "user-7", "tenant_id": tenant, "role": role.as_str(), "exp": in_seconds(600)})
 }
 
-/// The claims with one of them changed; null removes it.
+/// Changes one of the claims, or removes it if the value is null.
 pub(crate) fn with(mut claims: Value, name: &str, value: Value) -> Value {
     match value {
         Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
@@ -102,12 +102,12 @@ impl Signer {
         self.token_with(&json!({"alg": self.algorithm(), "typ": "JWT"}), claims)
     }
 
-    /// Signed by the key with that id.
+    /// A token whose header names the key by this id.
     pub(crate) fn named(&self, kid: &str, claims: &Value) -> String {
         self.token_with(&json!({"alg": self.algorithm(), "kid": kid}), claims)
     }
 
-    /// Signed with a header that may be wrong.
+    /// A token with this header, which may be wrong.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes())))
@@ -142,7 +142,7 @@ impl Signer {
         }
     }
 
-    /// The public key as a provider publishes it.
+    /// The public key in the JSON form that a provider publishes.
     pub(crate) fn jwk(&self, kid: &str) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {

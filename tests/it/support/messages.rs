@@ -1,4 +1,4 @@
-//! A delivery to send, and a client that may connect to this machine.
+//! A delivery to send, and an HTTP client that may connect to this machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use super::{names, tls};
 
-/// Long enough for responses of a busy machine.
+/// Timeout for receivers that respond, long enough for a busy machine.
 const PATIENT: Duration = Duration::from_secs(10);
-/// For unresponsive receivers: the test waits this long.
+/// Timeout for unresponsive receivers. The test waits this long.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
-/// The tenant of these events and endpoints.
+/// The tenant of the events and endpoints in this module.
 pub(crate) fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
 }
@@ -72,7 +72,7 @@ pub(crate) fn impatient(url: &str) -> Endpoint {
     Endpoint { timeout: IMPATIENT, ..endpoint(url) }
 }
 
-/// Allows loopback and plain http, and trusts the tests' authority.
+/// Settings that allow loopback addresses and plain http, and that trust the test certificate authority.
 pub(crate) fn settings() -> Settings {
     Settings {
         allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
@@ -85,7 +85,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// For a client whose rejections are not read.
+/// Metrics for a client, if the test does not read them.
 pub(crate) fn metrics() -> Metrics {
     Metrics::new("test", "test")
 }

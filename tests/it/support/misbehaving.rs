@@ -1,6 +1,6 @@
-//! A receiver on real sockets with a chosen fault, which records its requests.
+//! A receiver on real sockets that behaves as the test chooses, and records its requests.
 //!
-//! It writes raw HTTP/1.1, so that it can send what no HTTP library would.
+//! It writes raw HTTP/1.1, so that it can send invalid responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use super::wire::{Seen, read_head};
 pub(crate) enum Behaviour {
     /// Sends these bytes for each request and keeps the connection.
     Answers(Vec<u8>),
-    /// Responds to the first request and closes the connection without notice.
+    /// Responds to the first request with these bytes, then closes the connection.
     AnswersThenCloses(Vec<u8>),
-    /// Sends these bytes endlessly, a few at a time, after the request.
+    /// Sends `head` after the request, and then `drop` again and again.
     Drips {
         head: &'static str,
         drop: &'static str,
@@ -88,7 +88,7 @@ impl Receiver {
         Self::listen("127.0.0.1:0", behaviour, None).await
     }
 
-    /// On the given address of this machine.
+    /// Starts a receiver on the given address of this machine.
     pub(crate) async fn start_on(address: &str, behaviour: Behaviour) -> Self {
         Self::listen(address, behaviour, None).await
     }
@@ -114,7 +114,7 @@ impl Receiver {
         format!("https://{HOST}:{}/hook", self.address.port())
     }
 
-    /// Starting with the next request, also on open connections.
+    /// Changes the behavior, starting with the next request, also on open connections.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.record.behaviour.lock().unwrap() = behaviour;
     }
@@ -127,12 +127,12 @@ impl Receiver {
         self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until [`Behaviour::AnswersThenCloses`] has closed this many connections.
+    /// Waits until the receiver has closed this many connections ([`Behaviour::AnswersThenCloses`]).
     pub(crate) async fn closed(&self, connections: usize) {
         eventually("the receiver closes", || self.record.closed.load(Ordering::SeqCst) >= connections).await;
     }
 
-    /// Waits until this many connections have ended on both sides.
+    /// Waits until both sides have closed this many connections.
     pub(crate) async fn ended(&self, connections: usize) {
         eventually("the connections end", || self.record.ended.load(Ordering::SeqCst) >= connections).await;
     }
@@ -199,7 +199,7 @@ async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     }
     loop {
         let (head, rest) = read_head(&mut stream).await?;
-        // Read for each request, because the test may have changed it.
+        // Read the behavior for each request, because the test may have changed it.
         let behaviour = record.behaviour();
         if let Behaviour::ResetsAfterHead = behaviour {
             record.seen.lock().unwrap().push(Seen { head, body: Vec::new() });
@@ -252,7 +252,7 @@ async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Reco
         Behaviour::ResetsMidAnswer(beginning) => {
             stream.write_all(beginning.as_bytes()).await?;
             stream.flush().await?;
-            // A reset discards data that the client has not read yet.
+            // Wait, because a reset discards data that the client has not read yet.
             tokio::time::sleep(Duration::from_millis(50)).await;
             reset(stream);
             Ok(())

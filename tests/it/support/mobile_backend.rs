@@ -1,4 +1,4 @@
-//! The backend of `examples/mobile-push`, started as in its README, between a real service and fake push services.
+//! Starts the backend of `examples/mobile-push` as its README says, between a real service and fake push services.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -55,7 +55,7 @@ fn python() -> Command {
 }
 
 impl Backend {
-    /// For an agent with this signing secret.
+    /// Starts the backend of an agent with this signing secret.
     pub(crate) async fn start(secret: &str) -> Self {
         let keys = python().args(["-c", NEW_RSA_KEY]).output().unwrap();
         let keys = String::from_utf8(keys.stdout).unwrap();
@@ -77,7 +77,7 @@ impl Backend {
         backend
     }
 
-    /// Starts it on the existing database.
+    /// Starts the backend process on the existing database.
     pub(crate) fn run(&mut self) {
         let mut child = python()
             .args(["-m", "mobile_push"])
@@ -111,7 +111,7 @@ impl Backend {
         }
     }
 
-    /// The request of the customer's app at its start (PUT) or at the customer's sign-out (DELETE).
+    /// Registers a device (PUT) as the app does at its start, or removes it (DELETE) at the customer's sign-out.
     pub(crate) async fn device(&self, method: Method, customer: &str, device: &Value) -> u16 {
         let claims = json!({"sub": customer, "exp": in_seconds(600)});
         self.device_by(method, &Signer::secret(APP_SECRET).token(&claims), device).await
@@ -122,7 +122,7 @@ impl Backend {
         request.body(device.to_string()).send().await.unwrap().status().as_u16()
     }
 
-    /// A message built by the test, signed with a secret `age` ago.
+    /// Sends a message built by the test, with a signature that is `age` old.
     pub(crate) async fn message(&self, secret: &str, id: &str, message: &Value, age: Duration) -> u16 {
         let body = message.to_string();
         let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();

@@ -1,4 +1,4 @@
-//! Code that several topics share.
+//! Code that several test modules share.
 
 pub mod api;
 pub(crate) mod browser;

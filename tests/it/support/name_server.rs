@@ -1,4 +1,4 @@
-//! A name server on this machine with responses set by the test, or none, which records its queries.
+//! A name server on this machine. The test sets its responses, and it records its queries.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// Its response to a query.
+/// The response to a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// One IPv4 address and its TTL in seconds; no IPv6 address.
@@ -43,7 +43,7 @@ impl NameServer {
         Self { address, record, task }
     }
 
-    /// Starting with the next query.
+    /// Sets the responses, starting with the next query.
     pub fn answer(&self, rule: impl Fn(&str) -> Reply + Send + 'static) {
         *self.record.rule.lock().unwrap() = Box::new(rule);
     }
@@ -59,7 +59,7 @@ async fn serve(socket: UdpSocket, record: Arc<Record>) {
     loop {
         let (length, peer) = socket.recv_from(&mut packet).await.unwrap();
         if let Some(answer) = answer(&packet[..length], &record) {
-            // A client that has stopped needs no response.
+            // Ignores errors, because the client may have stopped.
             socket.send_to(&answer, peer).await.ok();
         }
     }

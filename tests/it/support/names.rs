@@ -1,4 +1,4 @@
-//! Lookups of host names with results set by the test, without a cache.
+//! Lookups of host names without a cache, with results set by the test.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flametree_notify::channels::{Found, Lookup, LookupError};
 
-/// What a name resolves to.
+/// The result of a lookup.
 pub type Addresses = Result<Vec<IpAddr>, LookupError>;
 
 /// A lookup that returns at once.

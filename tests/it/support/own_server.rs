@@ -19,7 +19,7 @@ const NAME: &str = "flametree";
 pub enum Stop {
     /// Ends all sessions and writes a checkpoint.
     Fast,
-    /// Like a crash: the next start replays the write-ahead log.
+    /// Stops like a crash: the next start replays the write-ahead log.
     Immediate,
 }
 
@@ -39,8 +39,7 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// A running server with the current schema and PostgreSQL's default durability; behind a pooler if the tests are to
-    /// use one.
+    /// Starts a server with the current schema and PostgreSQL's default durability, behind a pooler if the test run uses one.
     pub async fn start() -> Self {
         let mut server = Self::start_direct().await;
         if pooler::url_of_shared().is_some() {
@@ -49,7 +48,7 @@ impl OwnServer {
         server
     }
 
-    /// The same, always behind a pooler.
+    /// Starts a server that is always behind a pooler.
     pub async fn start_pooled() -> Self {
         let mut server = Self::start_direct().await;
         server.put_behind_pooler().await;
@@ -60,7 +59,7 @@ impl OwnServer {
         self.pooler = Some(Pooler::start(self.directory.path(), None).await);
     }
 
-    /// The same, never behind a pooler.
+    /// Starts a server that is never behind a pooler.
     pub async fn start_direct() -> Self {
         let server = Self::prepare();
         let data = server.data();
@@ -76,7 +75,7 @@ impl OwnServer {
         server
     }
 
-    /// A directory for a server.
+    /// Creates the directory for a server.
     pub(super) fn prepare() -> Self {
         let server = Self { pooler: None, directory: TempDir::new(), programs: programs() };
         if let Some(user) = server_user() {
@@ -115,7 +114,7 @@ impl OwnServer {
         self.run("pg_ctl", &["stop", "--silent", "--wait", "--pgdata", &self.data(), "--mode", stop.mode()]);
     }
 
-    /// Returns when the server accepts connections.
+    /// Starts the stopped server. Returns when it accepts connections.
     pub fn start_again(&self) {
         let options = std::fs::read_to_string(self.directory.path().join("options")).unwrap();
         let log = format!("{}/log", self.data());
@@ -142,14 +141,14 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        // A test may have stopped it.
+        // A test may have stopped the server.
         if Path::new(&self.data()).join("postmaster.pid").exists() {
             self.try_run("pg_ctl", &["stop", "--silent", "--pgdata", &self.data(), "--mode", "immediate"]);
         }
     }
 }
 
-/// `DATABASE_URL` of a socket in the directory.
+/// A `DATABASE_URL` for the socket in the directory.
 pub fn url_of_socket(directory: &Path, port: u16) -> String {
     let socket = directory.display().to_string().replace('/', "%2F");
     format!("postgres://{NAME}@{socket}:{port}/{NAME}")
@@ -165,7 +164,7 @@ pub fn programs() -> PathBuf {
     folder_by("postgres-programs")
 }
 
-/// The folder that a script of `scripts/` prints.
+/// The folder whose path the script in `scripts/` prints.
 pub(super) fn folder_by(script: &str) -> PathBuf {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script)).output().unwrap();
     assert!(output.status.success(), "scripts/{script}: {}", String::from_utf8_lossy(&output.stderr));

@@ -8,20 +8,20 @@ use std::sync::Mutex;
 
 use super::waiting::eventually;
 
-/// The address on which `scripts/pgbouncer` listens.
+/// The port on which `scripts/pgbouncer` listens.
 pub const PORT: u16 = 6432;
 
 /// Stops with the test.
 pub struct Pooler {
-    /// The directory of the server's socket and the pooler's.
+    /// The directory for the pooler's socket, and for the server's unless `server` is set.
     directory: PathBuf,
-    /// The server's address, if it is not that socket.
+    /// The server's address, if it has no socket in `directory`.
     server: Option<SocketAddr>,
     child: Mutex<Child>,
 }
 
 impl Pooler {
-    /// In front of the server with a socket in this directory, or at this address.
+    /// Starts a pooler for the server with a socket in this directory, or at this address.
     pub async fn start(directory: &Path, server: Option<SocketAddr>) -> Self {
         let child = Mutex::new(spawn(directory, server));
         let pooler = Self { directory: directory.to_owned(), server, child };
@@ -36,7 +36,7 @@ impl Pooler {
         child.wait().unwrap();
     }
 
-    /// Returns when it accepts connections.
+    /// Starts the pooler again. Returns when it accepts connections.
     pub async fn start_again(&self) {
         *self.child.lock().unwrap() = spawn(&self.directory, self.server);
         self.listens().await;
@@ -54,7 +54,7 @@ impl Drop for Pooler {
     }
 }
 
-/// The shared server behind a pooler, if the tests are to use one: `POOLER=pgbouncer scripts/with-postgres`.
+/// The URL of the pooler before the shared server, if the test run uses one: `POOLER=pgbouncer scripts/with-postgres`.
 #[expect(clippy::disallowed_methods, reason = "the environment tells tests how to reach their server")]
 pub fn url_of_shared() -> Option<String> {
     std::env::var("TEST_POOLER_URL").ok()

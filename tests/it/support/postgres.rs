@@ -1,9 +1,9 @@
 //! A new database for each test, on the server that `scripts/with-postgres` starts.
 //!
-//! The migrations run once per schema, in a template; a test's database is a copy of it, which takes milliseconds.
-//! With `POOLER=pgbouncer` everything except the creation of databases uses the pooler.
+//! The migrations run once per schema, in a template database. Each test gets a copy of the template, which takes milliseconds.
+//! With `POOLER=pgbouncer` tests connect through the pooler, except to create databases.
 //!
-//! Templates are named after their migrations, so that an outdated one is never used.
+//! A template's name contains a digest of the migrations, so that tests never use an outdated one.
 
 use std::ops::Deref;
 use std::str::FromStr as _;
@@ -43,17 +43,17 @@ impl TestDatabase {
         Self { pool, options, name }
     }
 
-    /// For a second pool, and for a connection outside the pool.
+    /// The options for a second pool, or for a connection outside the pool.
     pub fn connect_options(&self) -> PgConnectOptions {
         self.options.clone()
     }
 
-    /// Bypasses any pooler, for code that needs a session or inspects other sessions.
+    /// Options that bypass the pooler, for code that needs a session or inspects other sessions.
     pub fn direct_options(&self) -> PgConnectOptions {
         server_options().database(&self.name)
     }
 
-    /// For a separate process: `DATABASE_URL`.
+    /// The `DATABASE_URL` for a separate process.
     pub fn url(&self) -> String {
         self.url_on(&service_url())
     }
@@ -78,7 +78,7 @@ impl Deref for TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Also after a failed test, with connections still open.
+    /// Drops the database, also after a failed test and with connections still open.
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // The test's runtime stops with the test, so a thread with a separate runtime drops the database.
@@ -98,7 +98,7 @@ fn server_url() -> String {
         .expect("TEST_DATABASE_URL is not set: run `make test`, or `scripts/with-postgres cargo test ...`")
 }
 
-/// As the service connects to it.
+/// The URL at which the service connects to the server: the pooler's, if the test run uses one.
 fn service_url() -> String {
     pooler::url_of_shared().unwrap_or_else(server_url)
 }
@@ -127,7 +127,7 @@ async fn migrated_template() -> String {
     // This connection holds the lock until it closes.
     run(&mut server, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
     if !exists(&mut server, &name).await {
-        // Renamed when complete, so that a killed test process leaves no incomplete template.
+        // Rename the template when it is complete, so that a killed test process leaves no incomplete one.
         run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
         let options = server_options().database(&format!("{name}_new"));

@@ -1,5 +1,5 @@
-//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes and evaluates twice a second, and minutes in
-//! the rules are seconds.
+//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes and evaluates twice a second, and a minute in
+//! the rules takes a second.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use super::temp_dir::TempDir;
 use super::waiting::within;
 
 const PORT: u16 = 9090;
-/// Longer than any alert takes to fire or to end, at the service's usual interval of counting.
+/// Longer than any alert takes to fire or to end. The service still updates its counts at the usual interval.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The waiting times in the rules, and their values here, in the same relative order.
+/// The durations in the rules, and the shorter durations that replace them, in the same order of length.
 const FASTER: &[(&str, &str)] = &[
     ("[5m]", "[5s]"),
     ("[15m]", "[5s]"),
@@ -97,7 +97,7 @@ impl Prometheus {
         alerts.iter().any(|found| found["labels"]["alertname"] == alert && found["state"] == "firing")
     }
 
-    /// Waits until an alert fires or has fired in the last minute, because some end soon. Repeats `fault` until then.
+    /// Repeats `fault` until the alert fires. An alert that fired in the last minute counts too, because some end soon.
     pub async fn fires(&self, alert: &str, mut fault: impl AsyncFnMut()) {
         let query = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
         let fires = async || {
@@ -135,7 +135,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// The rules with every waiting time shortened; none may remain unchanged.
+/// Shortens every duration in the rules, and fails if one remains unchanged.
 fn faster(rules: &str) -> String {
     let rules = FASTER.iter().fold(rules.to_owned(), |rules, (real, fast)| {
         assert!(rules.contains(real), "no rule has {real:?}");

@@ -1,5 +1,5 @@
-//! Browsers that subscribe, and the checks of a push service: the receiving side of RFC 8291 and 8292, with a library that the
-//! sender does not use.
+//! Browsers that subscribe, and the checks of a push service: the receiving side of RFC 8291 and 8292. It uses a library that the
+//! service does not use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ pub(crate) const KEY: [&str; 2] = [
     "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY",
     "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4",
 ];
-/// RFC 8291, 5: the user agent's key; here a second VAPID key.
+/// The browser's key pair in the example of RFC 8291, section 5. Tests use it as a second VAPID key.
 pub(crate) const OTHER_KEY: [&str; 2] = [
     "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94",
     "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
@@ -25,7 +25,7 @@ pub(crate) const SUBJECT: &str = "mailto:push@flametree.dev";
 pub(crate) struct Browser {
     key: Box<dyn LocalKeyPair>,
     auth: [u8; 16],
-    /// Path and query of its endpoint, which are a capability.
+    /// The path and query of the endpoint. They are secret, because they permit sending to this browser.
     pub(crate) path: String,
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Push {
     pub(crate) service: Service,
 }
 
-/// A push service with this response.
+/// Starts a push service that returns this response.
 pub(crate) async fn push_service(status: &str, headers: &str, body: &str) -> Receiver {
     Receiver::start(Behaviour::Answers(answer(status, headers, body.as_bytes()))).await
 }
@@ -32,7 +32,7 @@ pub(crate) fn origin(receiver: &Receiver) -> String {
 }
 
 impl Push {
-    /// Allows these push services and adds the settings in `more`.
+    /// Starts a service that allows these push services. `more` changes its settings.
     pub(crate) async fn start(receivers: &[&Receiver], more: impl FnOnce(Settings) -> Settings) -> Self {
         let mut deployment = Deployment::new().await;
         let hosts: Vec<_> = receivers.iter().map(|receiver| receiver.address.to_string()).collect();
@@ -42,7 +42,7 @@ impl Push {
         Self { deployment, service }
     }
 
-    /// Stops the process and starts one with these settings.
+    /// Stops the process and starts one with the given settings.
     pub(crate) async fn restart(self, settings: &Settings) -> Self {
         self.service.stop().await;
         let service = settings.start(Part::Run).await;
@@ -67,7 +67,7 @@ impl Push {
         browser
     }
 
-    /// Posts an event, by default of the session `s-1`; returns its number of deliveries.
+    /// Posts an event, by default in the session `s-1`. Returns its number of deliveries.
     pub(crate) async fn post(&self, event: &Value) -> i64 {
         let mut body = json!({"tenant_id": TENANT, "agent_id": "agent-1", "session_id": "s-1"});
         body.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
@@ -93,7 +93,7 @@ impl Push {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// The state of a user's browsers: `active`, or why not.
+    /// The state of each of a user's browsers: `active`, or the reason why it is not active.
     pub(crate) async fn fates(&self, user: &str) -> Vec<String> {
         let query = format!(
             "SELECT coalesce(disabled_reason, 'active') FROM flametree.push_subscriptions
@@ -109,7 +109,7 @@ pub(crate) fn with_key(settings: &Settings, key: &str) -> Settings {
     settings.clone().with("FLAMETREE_VAPID_PRIVATE_KEY", key).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
 }
 
-/// The messages that this browser got from a push service: kind and body.
+/// The type and body of each message that this browser got from a push service.
 pub(crate) fn got(browser: &Browser, receiver: &Receiver) -> Vec<(String, String)> {
     let line = format!("POST {} ", browser.path);
     let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -1,5 +1,5 @@
-//! Fake push services for phones over HTTP/2 and TLS, like the real ones: Google's, with its access tokens, and Apple's. They
-//! verify the sender as the real ones do, and give each device's pushes the response that the test sets.
+//! Fake push services of Google, with its access tokens, and of Apple, over HTTP/2 and TLS. They verify the sender as the real
+//! services do. The test sets the responses for each device.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ pub(crate) const TOPIC: &str = "com.example.shop";
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Status(u16, Value),
-    /// No response, for as long as the client waits.
+    /// Sends no response, for as long as the client waits.
     Silence,
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Push {
 }
 
 struct Record {
-    /// PKCS #1 of the service account, and the public point of Apple's key.
+    /// Google's key: the PKCS #1 public key of the service account. Apple's key: the point on the curve.
     google_key: Vec<u8>,
     apple_key: Vec<u8>,
     pushes: Mutex<Vec<Push>>,
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,
-    /// The number of issued tokens; only the last one is valid.
+    /// The number of issued access tokens. Only the last one is valid.
     tokens: AtomicUsize,
     revoked: AtomicUsize,
 }
@@ -81,7 +81,7 @@ impl PushServices {
         Self { origin, record, task }
     }
 
-    /// The responses to the next pushes to the device; later pushes succeed.
+    /// Sets the responses to the next pushes to the device. Pushes after these succeed.
     pub(crate) fn will_say(&self, device: &str, replies: &[Reply]) {
         self.record.replies.lock().unwrap().insert(device.to_owned(), replies.iter().cloned().collect());
     }
@@ -99,7 +99,7 @@ impl PushServices {
         self.record.pushes.lock().unwrap().clone()
     }
 
-    /// Devices and events of the pushes, sorted.
+    /// The device and event of each push, sorted.
     pub(crate) fn seen(&self) -> Vec<(String, String)> {
         let pushes = self.pushes();
         let mut seen: Vec<_> = pushes.into_iter().map(|push| (push.device.clone(), push.event())).collect();
@@ -138,7 +138,7 @@ async fn serve(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes
     }
     let reply = record.reply(head.uri.path(), &head.headers, &body);
     let Reply::Status(status, body) = reply else {
-        // Kept open until the client stops waiting.
+        // The stream stays open until the client stops waiting.
         drop(std::future::poll_fn(|context| respond.poll_reset(context)).await);
         return;
     };
@@ -176,7 +176,7 @@ impl Record {
         scripted.unwrap_or_else(|| Reply::Status(200, json!({"name": "projects/shop-1/messages/1"})))
     }
 
-    /// RFC 7523: issues a token to a client that can sign for the account.
+    /// Issues an access token to a client whose assertion is signed by the service account (RFC 7523).
     fn access_token(&self, body: &[u8]) -> Reply {
         let form: HashMap<String, String> = form_urlencoded::parse(body).into_owned().collect();
         assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");

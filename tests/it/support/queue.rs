@@ -28,7 +28,7 @@ pub async fn prepare(db: &PgPool) {
     sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 1)").execute(db).await.unwrap();
 }
 
-/// An enabled webhook of the tenant `acme` for customers' messages.
+/// Creates an agent of the tenant `acme` with an enabled webhook for customers' messages.
 pub async fn agent_with_webhook(db: &PgPool, agent: &str) -> EndpointId {
     let endpoint = Uuid::now_v7();
     sqlx::query(
@@ -62,7 +62,7 @@ pub fn message(agent: &str, text: String) -> NewEvent {
     }
 }
 
-/// Accepts the customers' messages `message 0`, `message 1` and so on in one transaction.
+/// Accepts the messages `message 0`, `message 1` and so on in one transaction.
 pub async fn accept_messages(db: &PgPool, agent: &str, count: usize) {
     let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
     accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
@@ -74,12 +74,12 @@ pub async fn worker(db: &PgPool) -> WorkerId {
     id
 }
 
-/// Claims from the start of the endpoint.
+/// Claims the endpoint's deliveries, starting at its first position.
 pub async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
     claim_behind(db, by, endpoint, 0, quota).await
 }
 
-/// The same for deliveries after the position `after`.
+/// Claims the endpoint's deliveries after the position `after`.
 pub async fn claim_behind(
     db: &PgPool,
     by: WorkerId,

@@ -1,4 +1,4 @@
-//! An independent receiver of webhooks: a separate thread and runtime, so that no worker fault affects it.
+//! An independent receiver of webhooks. It has a separate thread and runtime, so that no fault of a worker affects it.
 //!
 //! It records each request as soon as the headers arrive, even if the request then fails.
 
@@ -20,10 +20,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-/// The response of a path.
+/// The response to requests of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// 200 at once, the default of paths.
+    /// 200 at once, the default for every path.
     Answers,
     /// 200 after this delay.
     AnswersAfter(Duration),
@@ -72,7 +72,7 @@ impl Receiver {
         Self { address, record, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// The URL of a path like `/agent-1`.
+    /// The URL of a path such as `/agent-1`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -81,7 +81,7 @@ impl Receiver {
         lock(&self.record.modes).insert(path.to_owned(), mode);
     }
 
-    /// Responds to all waiting requests, and from now without waiting to later ones.
+    /// Responds to all waiting requests, and to later requests at once.
     pub fn let_go(&self) {
         self.record.let_go.send_replace(true);
     }
@@ -105,7 +105,7 @@ impl Receiver {
         lock(&self.record.open).get(path).copied().unwrap_or(0)
     }
 
-    /// The deliveries seen; fails if one was seen twice.
+    /// The ids of the deliveries that the receiver saw. Fails if it saw one twice.
     pub fn seen_once(&self) -> HashSet<DeliveryId> {
         let mut first: HashMap<DeliveryId, Seen> = HashMap::new();
         for seen in self.seen() {

@@ -1,10 +1,10 @@
-//! A database that rejects some rows, like a constraint or a damaged page, until the test calls `accept`.
+//! Makes a database reject some rows, as a constraint or a damaged page does, until the test calls `accept`.
 
 use sqlx::PgPool;
 
 use super::seed;
 
-/// Makes the database reject inserts into `table` for which `condition` is true; `NEW` is the row.
+/// Makes the database reject inserts into `table` if `condition` is true. The condition refers to the row as `NEW`.
 pub async fn refuse(db: &PgPool, table: &str, condition: &str) {
     let statement = format!(
         "CREATE FUNCTION flametree.test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

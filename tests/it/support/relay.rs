@@ -1,5 +1,5 @@
-//! A connection to a database that can be interrupted like a network: no data passes in either direction, without notice.
-//! Or the host vanishes and another takes over its address: connections to the first get no response.
+//! A relay to a database that can be cut like a network: data passes in neither direction, and connections stay open. The host
+//! can also vanish and be replaced by another at its address: connections to the previous host get no response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// True if it is interrupted, and the number of previous hosts.
+/// The state of the network: whether it is cut, and the number of previous hosts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Way {
     is_cut: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// To the socket in the options.
+    /// Starts a relay to the socket in the options.
     pub(crate) async fn to(options: &PgConnectOptions) -> Self {
         let socket = options.get_socket().expect("a database behind a socket");
         let socket = socket.join(format!(".s.PGSQL.{}", options.get_port()));
@@ -36,7 +36,7 @@ impl Relay {
         Self { address, way, accepting }
     }
 
-    /// The database's `DATABASE_URL` through the relay.
+    /// The `DATABASE_URL` of the database through the relay.
     pub(crate) fn url(&self, options: &PgConnectOptions) -> String {
         let database = options.get_database().unwrap();
         format!("postgres://{}@{}/{database}?sslmode=disable", options.get_username(), self.address)
@@ -46,12 +46,12 @@ impl Relay {
         self.way.send_modify(|way| way.is_cut = true);
     }
 
-    /// Held data continues to flow.
+    /// Restores the network. Data that waited in the relay continues to flow.
     pub(crate) fn mend(&self) {
         self.way.send_modify(|way| way.is_cut = false);
     }
 
-    /// Existing connections get no response; new ones do.
+    /// Replaces the host: existing connections get no more responses, but new ones do.
     pub(crate) fn vanish(&self) {
         self.way.send_modify(|way| way.host += 1);
     }
@@ -82,7 +82,7 @@ async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Receiver<Way
     }
 }
 
-/// Waits until data may pass to this host; an error when the relay ends.
+/// Waits until data may pass to this host. Returns an error when the relay is dropped.
 async fn is_open(way: &mut watch::Receiver<Way>, host: u32) -> Result<(), watch::error::RecvError> {
     way.wait_for(|way| !way.is_cut && way.host == host).await.map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! Inserts rows like those of acceptance and the queue, with times set by the test.
+//! Inserts events and deliveries as the service does, with times set by the test.
 
 use flametree_notify::domain::ids::{DeliveryId, EventId};
 use sqlx::PgPool;
@@ -11,7 +11,7 @@ pub struct SeededEvent {
     pub event_type: &'static str,
     pub agent: &'static str,
     pub session: &'static str,
-    /// The number of its deliveries.
+    /// The number of the event's deliveries.
     pub deliveries: u16,
 }
 
@@ -43,13 +43,13 @@ impl Default for SeededDelivery {
     }
 }
 
-/// Noon (UTC) yesterday in milliseconds since 1970: its partition exists and no other events are accepted then.
+/// Noon (UTC) yesterday in milliseconds since 1970. Yesterday has a partition, and no other events.
 pub async fn yesterday_noon(db: &PgPool) -> i64 {
     let query = "SELECT (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - interval '12 hours') * 1000)::bigint";
     sqlx::Row::get(&sqlx::raw_sql(query).fetch_one(db).await.unwrap(), 0)
 }
 
-/// The id of an event accepted at this millisecond; one per millisecond.
+/// The id of the only event accepted at this millisecond.
 pub fn event_id(milliseconds: i64) -> EventId {
     let time = u128::try_from(milliseconds).unwrap() << 80;
     EventId::from_uuid(Uuid::from_u128(time | 0x7000_8000_0000_0000_0000))
@@ -72,7 +72,7 @@ pub async fn event(db: &PgPool, milliseconds: i64, event: &SeededEvent) -> Event
     id
 }
 
-/// Finishes the `ordinal`-th delivery of a seeded event.
+/// Inserts the record of a seeded event's `ordinal`-th delivery.
 pub async fn delivery(
     db: &PgPool,
     tenant: &str,
@@ -101,7 +101,7 @@ pub async fn delivery(
     id
 }
 
-/// A push config of version 3 with this endpoint.
+/// Inserts a push config with version 3 and this endpoint.
 pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
     run(
         db,
@@ -115,7 +115,7 @@ pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid,
     .await;
 }
 
-/// A user's browser with data that no key decrypts.
+/// Inserts a user's browser whose subscription no key can decrypt.
 pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) {
     run(
         db,
@@ -133,7 +133,7 @@ pub async fn run(db: &PgPool, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
 
-/// Sets the database's clock, as the schema and the service's statements see it, off the real time by an interval.
+/// Shifts the clock of the database by an interval, for the functions of the schema and the statements of the service.
 pub async fn move_clock(db: &PgPool, by: &str) {
     let function = format!(
         "CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS

@@ -15,7 +15,7 @@ use super::client::{Answer, Client};
 use super::temp_dir::TempDir;
 use super::waiting::within;
 
-/// The smallest lease that the settings allow.
+/// The shortest lease that the settings allow.
 pub const LEASE_SECONDS: &str = "11";
 /// An encryption key.
 pub const ENCRYPTION_KEYS: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -30,10 +30,10 @@ pub enum Part {
     Worker,
 }
 
-/// A schedule for tests that cannot wait a minute.
+/// A schedule for tests that cannot wait for a minute.
 pub const EACH_SECOND: &str = "* * * * * *";
 
-/// How to start processes of one deployment.
+/// The program and settings of a deployment's processes.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     values: Vec<(String, String)>,
@@ -52,7 +52,7 @@ impl Settings {
         self
     }
 
-    /// For processes of the previous release if the tests have its binary; otherwise of this one.
+    /// Starts processes of the previous release if the test run has its binary, and otherwise of this release.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "`make compatibility` sets the path of the previous release")]
     pub fn of_previous_release(mut self) -> Self {
@@ -71,7 +71,7 @@ impl Settings {
             .env("FLAMETREE_ALLOW_HTTP", "true")
             .env("FLAMETREE_LEASE_SECONDS", LEASE_SECONDS)
             .env("FLAMETREE_LOG_FORMAT", "text")
-            // Tests post many events as one tenant.
+            // Tests post many events for one tenant, so the rate limit is high.
             .env("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000000")
             .envs(self.values.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
@@ -150,7 +150,7 @@ impl Service {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
-    /// The response of `/readyz`, if any.
+    /// The status of the response to `/readyz`, if one arrives.
     pub async fn readiness(&self) -> Option<u16> {
         let answer = self.client("").request(http::Method::GET, "/readyz", None).await;
         answer.ok().map(|answer: Answer| answer.status)
@@ -196,7 +196,7 @@ impl Service {
         self.output()
     }
 
-    /// Waits until a failpoint has ended the process.
+    /// Waits until a failpoint has killed the process.
     pub async fn crashed(mut self) {
         let status = self.ended().await;
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}:\n{}", self.output());

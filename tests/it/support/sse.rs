@@ -1,4 +1,4 @@
-//! A client of Server-Sent Events that reads a stream piece by piece.
+//! A client for Server-Sent Events that reads a stream in pieces.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// The timeout for each expected piece.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The text between two empty lines.
+/// A piece of the stream: the text up to the next empty line.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Piece {
     Event { name: String, id: String, data: Value },
@@ -31,7 +31,7 @@ pub(crate) struct EventStream {
     _connection: JoinSet<()>,
 }
 
-/// A stream, or the status and document of a rejection.
+/// Opens a stream, or returns the status and problem document of a rejection.
 pub(crate) async fn try_open(
     address: SocketAddr,
     path: &str,
@@ -63,7 +63,7 @@ impl EventStream {
         try_open(address, "/v1/workspace/stream", &headers).await.unwrap()
     }
 
-    /// The next piece; `None` at the end of the stream.
+    /// The next piece of the stream, or `None` if the stream has ended.
     pub(crate) async fn piece(&mut self) -> Option<Piece> {
         tokio::time::timeout(PATIENCE, self.next()).await.expect("no piece arrived in time")
     }
@@ -92,7 +92,7 @@ impl EventStream {
         }
     }
 
-    /// The id and count of the next event, which must have this name.
+    /// The id and count of the next event. Fails if the event has another name.
     #[track_caller]
     pub(crate) fn expect(&mut self, name: &str) -> impl Future<Output = (String, u64)> {
         let place = std::panic::Location::caller();

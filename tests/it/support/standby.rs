@@ -7,11 +7,11 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::own_server::OwnServer;
 use super::waiting::within;
 
-/// A standby is created and connected in seconds.
+/// Creating and connecting a standby takes seconds.
 const STREAMING: Duration = Duration::from_secs(30);
 
 impl OwnServer {
-    /// A replica of this server. After that, a commit returns only when both servers have it.
+    /// Starts a standby of this server. After that, a commit returns only when both servers have it.
     pub(crate) async fn start_standby(&self) -> Self {
         let standby = Self::prepare();
         let primary = self.directory().display().to_string();
@@ -32,7 +32,7 @@ impl OwnServer {
         standby
     }
 
-    /// Returns when it accepts writes.
+    /// Promotes the standby. Returns when it accepts writes.
     pub(crate) fn promote(&self) {
         self.run("pg_ctl", &["promote", "--silent", "--wait", "--pgdata", &self.data()]);
     }

@@ -1,4 +1,4 @@
-//! A background task of a running process that fails on request, and a request that delays the stop.
+//! Makes a background task of a running process fail on request, and holds a request that delays the stop.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fails a task of a process: the task's failpoint waits for a file.
+/// Makes a task fail: its failpoint waits until the test creates a file.
 pub struct Trigger {
     directory: TempDir,
     task: TaskName,
@@ -37,7 +37,7 @@ impl Trigger {
         settings.clone().with("FAILPOINTS", &failpoint)
     }
 
-    /// Returns when a task with this name has panicked.
+    /// Makes the task fail. Returns when it has panicked.
     pub async fn pull(&self) {
         File::create(self.file()).unwrap();
         let what = format!("the task {} has failed", self.task.as_str());
@@ -45,14 +45,14 @@ impl Trigger {
     }
 }
 
-/// A request in flight. The stop of the process waits for it.
+/// A request in flight. The process waits for it when it stops.
 pub struct HeldRequest {
     stream: TcpStream,
     body: String,
 }
 
 impl HeldRequest {
-    /// Returns when the handler asks for the body.
+    /// Sends the headers. Returns when the handler asks for the body.
     pub async fn open(deployment: &Deployment, service: &Service) -> Self {
         let event =
             json!({"type": "user_message", "tenant_id": TENANT, "agent_id": "held", "session_id": "s-1", "text": "?"});

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The fault of a receiver's certificate.
+/// A valid certificate, or one with a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certificate {
     Good,
@@ -17,7 +17,7 @@ pub(crate) enum Certificate {
     Expired,
 }
 
-/// The host name in a valid certificate.
+/// The host name in valid certificates.
 pub(crate) const HOST: &str = "receiver.test";
 
 pub(crate) struct Authority {
@@ -26,7 +26,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// One for the whole run, because clients are created before their receivers.
+    /// The authority of the whole test run, because clients are created before their receivers.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Authority> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -43,24 +43,24 @@ impl Authority {
         self.certificate.clone()
     }
 
-    /// The authority as a file of trusted certificates.
+    /// The authority's certificate as PEM, for a file of trusted certificates.
     pub(crate) fn pem(&self) -> String {
         let text = STANDARD.encode(&self.certificate);
-        // RFC 7468, 2: OpenSSL does not accept longer lines either.
+        // RFC 7468, section 2, limits lines to 64 characters. OpenSSL accepts no longer ones.
         let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
 
-    /// Server settings with such a certificate, which offer these protocols by ALPN.
+    /// TLS settings for a server with this type of certificate, which offers these protocols by ALPN.
     pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
         self.server_of(name, kind, protocols)
     }
 
-    /// The same for a name.
+    /// TLS settings for a server with a certificate for this name.
     pub(crate) fn server_of(&self, name: &str, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        // Also for `localhost`, because the real binary looks names up.
+        // The real binary resolves names, so the certificate is also valid for `localhost`.
         let mut params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
         if kind == Certificate::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);

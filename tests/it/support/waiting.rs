@@ -13,7 +13,7 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "waited in vain until {what}");
 }
 
-/// Runs attempts concurrently and returns their results in order.
+/// Runs futures concurrently and returns their results in order.
 pub(crate) async fn all<T: Send + 'static>(
     attempts: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {

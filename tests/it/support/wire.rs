@@ -1,4 +1,4 @@
-//! HTTP/1.1 as sent over the connection.
+//! HTTP/1.1 requests and responses as bytes.
 
 use std::io;
 
