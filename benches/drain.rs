@@ -1,4 +1,4 @@
-//! The rate at which prepared deliveries are sent, and their cost in write-ahead log.
+//! Measures how fast prepared deliveries are sent, and how much write-ahead log a delivery costs.
 
 use std::future::ready;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// Endpoints of the drain over HTTP.
+/// How many endpoints the drain over HTTP sends to.
 pub(crate) const ENDPOINTS: usize = 20;
 
-/// Deliveries per second through the whole engine, with attempts that do nothing: `count` of the `ready` ones.
+/// Drains `count` of `ready_deliveries` with attempts that do nothing. Returns deliveries per second.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
     prepare::deliveries(&db, &agents, ready_deliveries).await;
     checkpoint(&db).await;
     db.close().await;
-    // As many connections as the service's queue has.
+    // This pool has as many connections as the queue of the service.
     let db = server.open("noop").await;
     let started = Instant::now();
     let engine = Engine::start(&db, endpoints, |_| ready(delivered())).await;
@@ -43,12 +43,12 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
 #[derive(Debug)]
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
-    /// Bytes of write-ahead log for an event and its delivery: accepted, claimed, recorded.
+    /// Bytes of write-ahead log that it takes to accept an event with one delivery, and to claim and record the delivery.
     pub(crate) wal_bytes: f64,
 }
 
-/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. One process is
-/// timed from its first claim, several from when all have started.
+/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. The measurement
+/// starts at the first claim of a single process, or when all of several processes are running.
 pub(crate) async fn http(
     server: &Server,
     receiver: &Receiver,
@@ -105,7 +105,7 @@ pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     }
 }
 
-/// Writes pending from the preparation must not affect the measurement.
+/// Writes the pages that the preparation changed, so that these writes do not affect the measurement.
 async fn checkpoint(db: &Db) {
     sqlx::query("CHECKPOINT").execute(db).await.unwrap();
 }

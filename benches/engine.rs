@@ -1,4 +1,4 @@
-//! The queue and its workers as the service runs them, with any function as the attempt.
+//! Runs the queue and its workers as the service does, but with any function as the attempt.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts to deliver; `attempt` handles each delivery. If `endpoints` are too few to use all permits with the default
-    /// limit per endpoint, the limit is raised, as an operator of such a deployment would.
+    /// Starts the workers, which call `attempt` for each delivery. If `endpoints` are too few to use all permits with the default
+    /// limit per endpoint, this raises the limit, as an operator would.
     pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Stops in the service's order.
+    /// Stops claiming, the attempts, the workers and the queue, in the order of the service's shutdown.
     pub(crate) async fn stop(self) {
         self.queue.stop_claiming().await;
         self.queue.drained().await;

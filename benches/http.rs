@@ -1,4 +1,5 @@
-//! A minimal and fast HTTP/1.1 for both sides of the benchmark, because it shares two cores with the service.
+//! A minimal HTTP/1.1 client and parser for both sides of the benchmark. It is fast, because it shares two cores with the
+//! service.
 
 use std::io;
 
@@ -13,7 +14,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// The first message of a buffer and its length, if it is complete.
+    /// Returns the first message in `buffer` and the message's length, or `None` if the message is incomplete.
     pub(crate) fn read(buffer: &[u8]) -> Option<(Self, usize)> {
         let head_length = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&buffer[..head_length]).into_owned();
@@ -45,7 +46,7 @@ pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
     try_request(stream, text).await.expect("no response arrived")
 }
 
-/// The same for a server that may be killed.
+/// Like [`request`], but returns an error if the connection ends, because the server may be killed.
 pub(crate) async fn try_request(stream: &mut TcpStream, text: &[u8]) -> io::Result<Message> {
     stream.write_all(text).await?;
     let mut buffer = Vec::with_capacity(1024);

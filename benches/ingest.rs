@@ -1,4 +1,4 @@
-//! From the API to the endpoint: events per second from post to recorded outcome, and the memory cost of a dead endpoint.
+//! Measures events per second from the API to the recorded outcome, and the memory cost of a dead endpoint.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::server::Server;
 use crate::service::Service;
 
 const ENDPOINTS: usize = 20;
-/// One tenant may have half of the queue of waiting events; 64 connections post batches of 100.
+/// Half of this queue, the share of a single tenant, has room for the batches of 100 events that 64 connections post.
 const QUEUE: (&str, &str) = ("FLAMETREE_INGEST_QUEUE_EVENTS", "20000");
 
-/// The rate of events, from the first post (`batch` per request) until all are delivered and recorded.
+/// Posts `count` events, `batch` per request. Returns events per second, from the first post until all outcomes are recorded.
 pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usize, batch: usize) -> f64 {
     let db = server.create_migrated("ingest").await;
     let service = Arc::new(Service::start("run", &server.url("ingest"), &[QUEUE]).await);
@@ -37,7 +37,7 @@ const HANGING: usize = 5_000;
 /// Resident bytes of the service while 5,000 requests hang at an endpoint that responded before.
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
-    // A tenant may hold half of the permits.
+    // A tenant can hold at most half of the permits, so 5,000 hanging requests need more than 10,000.
     let settings = [QUEUE, ("FLAMETREE_MAX_IN_FLIGHT", "15000"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "5000")];
     let service = Arc::new(Service::start("run", &server.url("memory"), &settings).await);
     service.set_push_config("agent", &Receiver::url("/hang")).await;

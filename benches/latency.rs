@@ -1,5 +1,5 @@
-//! The time from the response that an event is accepted to its request at the receiver, under an even load: alone, with a
-//! hanging endpoint, and with an open snapshot.
+//! Measures the time from the response that accepts an event to the event's request at the receiver, at a steady rate: alone and
+//! with a hanging endpoint. Also measures claims while a transaction keeps its snapshot open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// The warm-up before the measurement: opens connections, fills caches, makes plans.
+/// How long events are posted before a measurement, to open connections, fill caches and make plans.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The median and p99, in milliseconds.
@@ -21,7 +21,7 @@ pub(crate) struct Latency {
     pub(crate) p99: f64,
 }
 
-/// The latency of `per_second` events to healthy endpoints.
+/// The latency of deliveries to healthy endpoints, at `per_second` events/s.
 pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32, duration: Duration) -> Latency {
     let rig = Rig::start(server, "alone").await;
     let latency = rig.measure(receiver, &rig.agents(&["healthy"]), per_second, duration).await;
@@ -29,21 +29,21 @@ pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32,
     latency
 }
 
-/// How often each side of the comparison is measured, alternately, so that other load on the machine affects all sides.
+/// How often each field of [`Isolation`] is measured. The measurements alternate, so that other load on the machine affects all.
 const ROUNDS: usize = 5;
 
-/// The p99 of healthy deliveries, in milliseconds: the medians of all rounds.
+/// The p99 latency of deliveries to healthy endpoints, in milliseconds. Each value is the median of all rounds.
 #[derive(Debug)]
 pub(crate) struct Isolation {
-    /// Half of the traffic goes to a hanging endpoint.
+    /// Half of the events go to a hanging endpoint.
     pub(crate) beside_dead: f64,
-    /// The same traffic, but that endpoint responds.
+    /// The same number of events, and all endpoints respond.
     pub(crate) all_healthy: f64,
-    /// Only the healthy half of the traffic.
+    /// Half as many events, and all endpoints respond.
     pub(crate) half_traffic: f64,
 }
 
-/// The delay that a hanging endpoint causes for healthy ones, at `per_second` events in total.
+/// Measures how much a hanging endpoint delays deliveries to healthy endpoints, at `per_second` events/s in total.
 pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: u32, duration: Duration) -> Isolation {
     let (mut beside_dead, mut all_healthy, mut half_traffic) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -60,7 +60,7 @@ pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: 
     Isolation { beside_dead: median(beside_dead), all_healthy: median(all_healthy), half_traffic: median(half_traffic) }
 }
 
-/// The p99 of the service's claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
+/// The p99 duration of the service's claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
 pub(crate) async fn claims_beside_a_snapshot(
     server: &Server,
     receiver: &Receiver,
@@ -82,7 +82,7 @@ pub(crate) async fn claims_beside_a_snapshot(
     quantile(&before, &after, 0.99) * 1_000.0
 }
 
-/// A service with two healthy agents and a dead one.
+/// A running service with two agents whose endpoints respond, and one agent whose endpoint hangs.
 struct Rig {
     service: Arc<Service>,
 }
@@ -97,7 +97,7 @@ impl Rig {
         Self { service: Arc::new(service) }
     }
 
-    #[expect(clippy::unused_self, reason = "these agents exist only where a rig has started")]
+    #[expect(clippy::unused_self, reason = "the agents exist only after a rig has started")]
     fn agents(&self, names: &[&str]) -> Arc<[Agent]> {
         names.iter().map(|name| prepare::agent(*name)).collect()
     }
@@ -122,14 +122,14 @@ impl Rig {
         server.drop(database).await;
     }
 
-    /// Kills it: an orderly stop would wait for requests to the dead endpoint.
+    /// Kills the service, because an orderly stop would wait for requests to the dead endpoint.
     async fn kill(self, server: &Server, database: &str) {
         drop(self.service);
         server.drop(database).await;
     }
 }
 
-/// A request that arrived before its event's response did not wait.
+/// The latency is 0 if the event's request arrived at the receiver before the API's response arrived at the client.
 async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
     let arrivals = receiver.arrivals().await;
     let mut waits: Vec<i64> =
@@ -140,7 +140,7 @@ async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
     Latency { p50: at(50), p99: at(99) }
 }
 
-/// The cumulative buckets of the claims' histogram: upper bound in seconds, and count.
+/// The cumulative buckets of the histogram of claim durations: upper bound in seconds, and count.
 fn histogram(metrics: &str) -> Vec<(f64, f64)> {
     let bucket = |line: &str| {
         let rest = line.strip_prefix("flametree_claim_duration_seconds_bucket{le=\"")?;
@@ -150,7 +150,7 @@ fn histogram(metrics: &str) -> Vec<(f64, f64)> {
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// Interpolates within the bucket, as Prometheus does.
+/// The quantile of the observations between two scrapes, interpolated within its bucket as Prometheus does.
 fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], part: f64) -> f64 {
     let counts: Vec<(f64, f64)> = before.iter().zip(after).map(|((bound, b), (_, a))| (*bound, a - b)).collect();
     let wanted = counts.last().unwrap().1 * part;

@@ -1,4 +1,4 @@
-//! The limit of the HTTP client alone: the same POST, without a database.
+//! Measures how many POST requests of a delivery the HTTP client can send without a database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -15,10 +15,10 @@ use crate::prepare::{Agent, TEXT};
 use crate::receiver::now_us;
 use crate::service::Service;
 
-/// Concurrent connections that post.
+/// How many connections post events concurrently.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// Posts `count` events as fast as the connections allow, `batch` per request (1: with the route for single events).
+/// Posts `count` events as fast as the connections allow, `batch` per request. A `batch` of 1 uses the route for single events.
 pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: usize, batch: usize) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -48,10 +48,10 @@ pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: 
     }
 }
 
-/// The time of each event's response, in microseconds since 1970, by event id.
+/// When the API's response to each event arrived, in microseconds since 1970, by event id.
 pub(crate) type Accepted = HashMap<String, i64>;
 
-/// Posts events evenly, `per_second` of them for `duration`, round-robin over the agents.
+/// Posts `per_second` events/s at even intervals for `duration`, round-robin over the agents. Panics if an event is refused.
 pub(crate) async fn pace(
     service: &Arc<Service>,
     agents: &Arc<[Agent]>,
@@ -65,15 +65,15 @@ pub(crate) async fn pace(
 /// An event that was posted.
 #[derive(Debug)]
 pub(crate) struct Posted {
-    /// `None`: it was refused.
+    /// `None` if the event was refused.
     pub(crate) id: Option<String>,
-    /// From the moment when it had to be posted to its answer.
+    /// The time from when the event was due until its response arrived.
     pub(crate) took: Duration,
-    /// When the answer came, in microseconds since 1970.
+    /// When the response arrived, in microseconds since 1970.
     pub(crate) answered_at: i64,
 }
 
-/// As [`pace`], with the token of any tenant; refused events are returned too.
+/// Like [`pace`], but with any tenant's token. Returns refused events too.
 pub(crate) async fn post_evenly(
     service: &Arc<Service>,
     token: &str,
@@ -93,7 +93,7 @@ pub(crate) async fn post_evenly(
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = http::json("POST", "/v1/events", &token, &body);
                 let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
-                // The timer is late by up to a millisecond, which is not the service's; a slow answer before is.
+                // The timer can be up to 1 ms late: this delay must not count. The delay by an earlier slow response must count.
                 let late = Instant::now() > due;
                 tokio::time::sleep_until(due).await;
                 let from = if late { due } else { Instant::now() };
@@ -109,10 +109,10 @@ pub(crate) async fn post_evenly(
     clients.join_all().await.into_iter().flatten().collect()
 }
 
-/// The id of the event, if it was accepted.
+/// Returns the event's id if the event was accepted.
 async fn post(stream: &mut TcpStream, text: &[u8]) -> Option<String> {
     let answer =
-        try_request(stream, text).await.inspect_err(|error| eprintln!("a post got no answer: {error}")).ok()?;
+        try_request(stream, text).await.inspect_err(|error| eprintln!("a post received no response: {error}")).ok()?;
     if answer.status() != 202 {
         eprintln!("a post was refused: {} {}", answer.status(), String::from_utf8_lossy(&answer.body));
         return None;
@@ -121,7 +121,7 @@ async fn post(stream: &mut TcpStream, text: &[u8]) -> Option<String> {
     Some(answer["id"].as_str().unwrap().to_owned())
 }
 
-/// The `number`-th message for an agent, of a session of ten.
+/// The `number`-th message for an agent. Ten consecutive messages belong to one session.
 pub(crate) fn event(agent: &str, number: usize) -> Value {
     json!({
         "type": "user_message", "agent_id": agent, "session_id": format!("session-{:06}", number / 10),

@@ -1,9 +1,11 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
-//! `QUICK=1` measures less of everything; `FIGURES=noop,http` only these, and keeps no file; `FIGURES=workers` how cost grows
-//! with worker processes, `FIGURES=scale` with ready deliveries; `FIGURES=neighbours` what one tenant can do to another;
-//! `BENCH_PROFILE=1` shows the server's slowest statements. Nothing is mocked: a real server with default durability, the
-//! shipped binary, real requests. `make soak` is this program too (`soak/`).
+//! `QUICK=1` makes every measurement shorter. `FIGURES=noop,http` runs only the named measurements and writes no file.
+//! `FIGURES=workers` measures how cost grows with worker processes, `FIGURES=scale` how it grows with ready deliveries, and
+//! `FIGURES=neighbours` what one tenant can do to another. `BENCH_PROFILE=1` shows the server's slowest statements.
+//!
+//! Nothing is mocked: the measurements use a real server with default durability, the shipped binary and real requests. This
+//! program also runs `make soak` (`soak/`).
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -42,11 +44,11 @@ use report::Report;
 use server::Server;
 use tikv_jemallocator::Jemalloc;
 
-/// The engine without sending runs in this process, with the same allocator as in the release build.
+/// The drain without sending runs in this process, so this process uses the same allocator as the release build.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// The amount of each measurement.
+/// The number of deliveries, jobs, events and rounds of the measurements, and their durations.
 struct Extent {
     deliveries: usize,
     peer_jobs: usize,
@@ -54,8 +56,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How often drains are measured, the sides of a ratio alternately. The medians count, because a single pair mostly shows the
-    /// machine's other load.
+    /// How often each drain is measured. The two drains of a ratio alternate, and the report shows medians, because a single pair
+    /// mostly shows other load on the machine.
     rounds: usize,
 }
 
@@ -83,7 +85,7 @@ fn main() -> ExitCode {
         receiver::main();
         return ExitCode::SUCCESS;
     }
-    // The benchmark of reqwest sends no TLS, but its client requires a provider.
+    // The benchmark of reqwest does not use TLS, but the client requires a cryptography provider.
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if std::env::args().any(|argument| argument == soak::ARGUMENT) {
@@ -153,7 +155,7 @@ async fn run(extent: Extent, quick: bool) -> Report {
     report
 }
 
-/// Figures that take long, or show more of the design than of its speed.
+/// Measurements that take long, or that show how the service scales and isolates tenants. They run only if `FIGURES` names them.
 async fn by_name_only(
     report: &mut Report,
     server: &Server,

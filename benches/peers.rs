@@ -1,4 +1,4 @@
-//! Measures comparable systems under the same workload: pinned versions, one server and one receiver, in one run.
+//! Measures comparable systems under the same workload, with pinned versions, the same server and the same receiver, in one run.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) struct Peer {
     arguments: &'static [&'static str],
 }
 
-/// The lock files next to them and the names here have their versions.
+/// The names contain the versions, which the lock files in `benches/peers` pin.
 pub(crate) const PEERS: [Peer; 3] = [
     Peer {
         name: "graphile-worker 0.17.3",
@@ -33,11 +33,11 @@ pub(crate) const PEERS: [Peer; 3] = [
     Peer { name: "pg-boss 10.4.2", database: "pgboss", program: "node", arguments: &["node/pg-boss.mjs"] },
 ];
 
-/// Workers and batch size with which apalis-postgres was fastest.
+/// The number of workers and the batch size with which apalis-postgres was fastest.
 const APALIS: [&str; 2] = ["4", "500"];
 
 impl Peer {
-    /// Deliveries per second when `count` prepared jobs are drained, each with a POST.
+    /// Drains `count` prepared jobs, each with a POST. Returns jobs per second.
     pub(crate) async fn drain(&self, server: &Server, count: usize) -> f64 {
         server.create(self.database).await.close().await;
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");

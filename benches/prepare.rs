@@ -1,4 +1,4 @@
-//! Prepares endpoints, and events with one delivery each, accepted by the service's function.
+//! Prepares endpoints and events with one delivery each. The service's own function accepts the events.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub(crate) struct Agent {
     pub(crate) id: AgentId,
 }
 
-/// Creates `count` agents with an endpoint each, without secrets: for attempts that send nothing.
+/// Creates `count` agents with one endpoint each. The endpoints have no secrets, because the attempts send nothing.
 pub(crate) async fn agents(db: &Db, count: usize, url: &str) -> Vec<Agent> {
     let names: Vec<String> = (0..count).map(|number| format!("agent-{number}")).collect();
     let endpoints: Vec<Uuid> = names.iter().map(|_| Uuid::new_v4()).collect();
@@ -74,7 +74,7 @@ pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Durat
     started.elapsed()
 }
 
-/// The `number`-th event: a customer's message; each session has ten.
+/// The `number`-th event, a customer's message. Ten consecutive events belong to one session.
 pub(crate) fn event(agent: &AgentId, number: usize) -> NewEvent {
     NewEvent {
         tenant_id: TenantId::parse(TENANT).unwrap(),

@@ -33,25 +33,25 @@ use crate::service::Service;
 const KEY: &str = "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY";
 const SUBJECT: &str = "mailto:push@flametree.dev";
 const SECRET: &str = "a secret of the bench, which is longer than 32 bytes";
-/// The address of the fan-out's push service.
+/// The address of the push service in the fan-out measurement.
 const TIMED: &str = "127.0.0.1:9904";
-/// Users in the drain, with one browser each.
+/// How many users the drain sends to. Each user has one browser.
 const USERS: usize = 20;
-/// Browsers of the fan-out's user: the maximum per user.
+/// How many browsers the user of the fan-out measurement has: the maximum per user.
 const BROWSERS: usize = 20;
 const GROUP: usize = 500;
 const EXPIRY_SECONDS: u32 = 86_400;
 
-/// The cost of a message on one thread, in microseconds.
+/// How long one thread works on a message, in microseconds.
 #[derive(Debug)]
 pub(crate) struct Cost {
-    /// Key agreement and encryption, with a cached token.
+    /// The time for key agreement and encryption, with a cached VAPID token.
     pub(crate) encryption: f64,
-    /// The additional cost of a token for a push service.
+    /// The additional time to sign a VAPID token for a new push service.
     pub(crate) signature: f64,
 }
 
-/// The cost of `count` messages with a cached token, and of as many with a new one.
+/// Measures `count` messages that use a cached VAPID token, and `count` messages that each need a new token.
 pub(crate) async fn cost(count: usize) -> Cost {
     let host = |name| PushHost::parse(name).unwrap();
     let keys = VapidKeys::new(VapidKey::from_base64(KEY).unwrap(), Vec::new(), SUBJECT.to_owned());
@@ -63,7 +63,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
         Arc::new(Recipient::new(tenant, user, new.subscription, key.clone()))
     };
     let known = vec![recipient("https://push.example"); count];
-    // Each origin is a separate push service.
+    // Each origin is a separate push service, so each message needs a new token.
     let unknown: Vec<_> = (0..count).map(|number| recipient(&format!("https://host-{number}.push.example"))).collect();
     let client = channels::Settings {
         allowed_networks: Vec::new(),
@@ -81,7 +81,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
     Cost { encryption: with_token, signature: without_token - with_token }
 }
 
-/// Microseconds per message, one after another.
+/// Encrypts a message for each recipient, one after another. Returns microseconds per message.
 async fn written(sender: &PushSender, recipients: &[Arc<Recipient>]) -> f64 {
     let event = StoredEvent {
         id: EventId::from_uuid(uuid::Uuid::now_v7()),
@@ -103,8 +103,8 @@ async fn written(sender: &PushSender, recipients: &[Arc<Recipient>]) -> f64 {
     started.elapsed().as_secs_f64() * 1e6 / recipients.len() as f64
 }
 
-/// Messages per second of the release build: accepted before, then claimed, encrypted, signed, sent to a push service on this
-/// machine and recorded.
+/// Messages per second of the release build. The events are accepted before the measurement; the service claims, encrypts, signs
+/// and sends the messages to a push service on this machine, and records the outcomes.
 pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) -> f64 {
     let db = server.create_migrated("push").await;
     let (url, settings) = (server.url("push"), settings());
@@ -140,8 +140,8 @@ pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) 
     rate(count, Duration::from_secs_f64(seconds))
 }
 
-/// From the post of an event until the last of a user's 20 browsers has it, in milliseconds: the p99 of `rounds`, one
-/// after another.
+/// Posts `rounds` events one after another. Returns the p99 of the time from a post until the last of the user's 20 browsers has
+/// the message, in milliseconds.
 pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
     server.create_migrated("fan_out").await.close().await;
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
@@ -170,7 +170,7 @@ pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
         for _ in 0..BROWSERS {
             last = arrivals.recv().await.unwrap();
         }
-        // The first round opens connections and fills caches.
+        // The first round does not count, because it opens connections and fills caches.
         took.extend((round > 0).then(|| last - posted));
     }
     service.stop();
@@ -196,7 +196,7 @@ async fn take(mut stream: TcpStream, arrived: mpsc::UnboundedSender<Instant>) {
     }
 }
 
-/// What turns browser push on, with a push service on this machine.
+/// The settings that turn browser push on, with a push service on this machine.
 pub(crate) fn settings() -> [(&'static str, String); 4] {
     [
         ("FLAMETREE_VAPID_PRIVATE_KEY", KEY.to_owned()),
@@ -227,7 +227,7 @@ async fn register(connection: &mut TcpStream, user: &str, origin: &str) {
     assert_eq!(answer.status(), 201, "{}", String::from_utf8_lossy(&answer.body));
 }
 
-/// In the format of a browser.
+/// A new push subscription, in the JSON format of browsers.
 fn subscription(origin: &str) -> Value {
     let (keys, auth) = ece::generate_keypair_and_auth_secret().unwrap();
     let secret = uuid::Uuid::new_v4().simple();
@@ -250,7 +250,7 @@ fn token(user: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// An event for the session of the `number`-th user, round-robin.
+/// The `number`-th event. The events are for the users' sessions, round-robin.
 fn event(event_type: EventType, number: usize) -> NewEvent {
     let number = number % USERS;
     let is_assignment = event_type == EventType::SessionAssigned;

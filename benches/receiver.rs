@@ -1,8 +1,8 @@
 //! A fast HTTP receiver in a separate process with one thread, and the handle to it.
 //!
-//! `/hook` answers at once; `/timed` does so too and notes when each event came; `/timed/closing` closes the connection then;
-//! `/hang` responds only until it is set to hang; `/echo` responds with 8 KiB of [`REPEATED`].
-//! `/control/...` is for the bench itself.
+//! `/hook` responds at once. `/timed` does too, and records when each event arrived. `/timed/closing` also closes the connection.
+//! `/hang` responds until the benchmark sets it to hang. `/echo` responds with 8 KiB of [`REPEATED`]. `/control/...` is for the
+//! benchmark itself.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
@@ -14,19 +14,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::http::{Message, request};
 
-/// The address that the peers expect.
+/// The address of the receiver for the service and its peers.
 pub(crate) const ADDRESS: &str = "127.0.0.1:9901";
-/// The argument that makes the benchmark program the receiver.
+/// The argument with which the benchmark program runs as a receiver.
 pub(crate) const ARGUMENT: &str = "receiver";
 
-/// Where a second receiver listens: that of the tenant whose figures are measured while others are attacked.
+/// The address of a second receiver, for the tenant that is measured while another tenant attacks.
 pub(crate) const OTHER_ADDRESS: &str = "127.0.0.1:9905";
-/// What the answer of `/echo` consists of.
+/// The text that the response of `/echo` repeats.
 pub(crate) const REPEATED: &str = "a";
-/// As much of an answer as the service reads.
+/// The length of the response of `/echo`: the service reads no more of a response.
 const ECHO_BYTES: usize = 8 * 1024;
 
-/// A running receiver; ended when dropped.
+/// A running receiver, stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     process: Child,
@@ -38,7 +38,7 @@ impl Receiver {
         Self::start_at(ADDRESS).await
     }
 
-    /// Another one beside it.
+    /// Starts a receiver at `address`.
     pub(crate) async fn start_at(address: &'static str) -> Self {
         let program = std::env::current_exe().unwrap();
         let process = Command::new(program).args([ARGUMENT, address]).stdin(Stdio::null()).spawn().unwrap();
@@ -52,12 +52,12 @@ impl Receiver {
         format!("http://{ADDRESS}{path}")
     }
 
-    /// Responses since the last reset.
+    /// How many requests were answered since the last reset.
     pub(crate) async fn answered(&self) -> usize {
         self.control("answered").await.parse().unwrap()
     }
 
-    /// Requests that hang now.
+    /// How many requests hang now.
     pub(crate) async fn hanging(&self) -> usize {
         self.control("hanging").await.parse().unwrap()
     }
@@ -67,7 +67,7 @@ impl Receiver {
         self.control("hang").await;
     }
 
-    /// The arrival time of each event's request, in microseconds since 1970, by event id; clears them.
+    /// Returns and clears the arrival time of each event's request, in microseconds since 1970, by event id.
     pub(crate) async fn arrivals(&self) -> HashMap<String, i64> {
         let text = self.control("arrivals").await;
         let line = |line: &str| line.split_once(' ').map(|(id, at)| (id.to_owned(), at.parse().unwrap()));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Only for comparison.
+    /// No goal: the figure is shown only for comparison.
     Shown,
 }
 
@@ -112,7 +112,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// Whole from 100, with two decimals below.
+/// Formats a number of at least 100 without decimals, and a smaller one with two.
 fn number(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

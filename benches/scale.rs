@@ -1,5 +1,5 @@
-//! How cost grows with worker processes (`FIGURES=workers`) and with ready deliveries (`FIGURES=scale`). Both are measured only
-//! when named: ten million ready deliveries take minutes to prepare and 8 GB of disk.
+//! Measures how cost grows with worker processes (`FIGURES=workers`) and with ready deliveries (`FIGURES=scale`). Both run only
+//! if named, because ten million ready deliveries take minutes to prepare and 8 GB of disk.
 
 use crate::drain;
 use crate::median;
@@ -7,9 +7,10 @@ use crate::receiver::Receiver;
 use crate::report::{Goal, Report};
 use crate::server::Server;
 
-/// Numbers of processes, with the required ratio to the rate of one: they share two cores and the database.
+/// How many worker processes drain, and the required ratio of their rate to that of one process. All processes share two cores
+/// and the database.
 const WORKERS: [(u16, f64); 2] = [(4, 0.9), (16, 0.8)];
-/// Each process has three claimers: about fifty for one endpoint.
+/// How many worker processes drain one endpoint. Each has three claimers, so about fifty claimers compete for the endpoint.
 const AT_ONE_ENDPOINT: u16 = 16;
 const READY: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const ENDPOINTS: u32 = 20;
@@ -38,7 +39,7 @@ pub(crate) async fn workers(report: &mut Report, server: &Server, receiver: &Rec
     report.add(format!("the same, {AT_ONE_ENDPOINT} processes, relative"), many / one, "x", Goal::AtLeast(0.8));
 }
 
-/// `count` deliveries for each line.
+/// Drains `count` deliveries for each number in `READY`.
 pub(crate) async fn figures(report: &mut Report, server: &Server, count: usize) {
     for ready in READY {
         let rate = drain::noop(server, ENDPOINTS, ready, count).await;

@@ -21,12 +21,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Creates and starts a server. PostgreSQL refuses to run as root: then it runs as the user `postgres`.
+    /// Creates and starts a server. If root calls this, the server runs as the user `postgres`, because PostgreSQL refuses root.
     pub(crate) fn start() -> Self {
         Self::start_logging(None)
     }
 
-    /// The same, with the server's log in a file.
+    /// Like [`Self::start`], with the server's log in a file.
     pub(crate) fn start_logging(log: Option<File>) -> Self {
         let directory = std::env::temp_dir().join(format!("flametree-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -67,13 +67,13 @@ impl Server {
         PgConnectOptions::new().socket(&self.directory).username("postgres").database(database)
     }
 
-    /// The same for other programs.
+    /// The URL of `database`, for other programs.
     pub(crate) fn url(&self, database: &str) -> String {
         let directory = self.directory.to_str().unwrap().replace('/', "%2F");
         format!("postgres://postgres@{directory}/{database}")
     }
 
-    /// An existing database.
+    /// Connects to an existing database.
     pub(crate) async fn open(&self, database: &str) -> Db {
         self.connect(database, 4).await
     }
@@ -85,7 +85,7 @@ impl Server {
         version
     }
 
-    /// A new empty database.
+    /// Creates an empty database and connects to it.
     pub(crate) async fn create(&self, database: &str) -> Db {
         let admin = self.connect("postgres", 1).await;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
@@ -93,7 +93,7 @@ impl Server {
         self.connect(database, 20).await
     }
 
-    /// A new database with the service's tables, and partitions for the days of the run.
+    /// Creates a database with the service's tables, and with partitions for the days of the run.
     pub(crate) async fn create_migrated(&self, database: &str) -> Db {
         let db = self.create(database).await;
         schema::migrate(&db, schema::LOCK_TIMEOUT).await.unwrap();
@@ -107,7 +107,7 @@ impl Server {
         db
     }
 
-    /// Drops a database, so that its vacuuming does not slow the next figure.
+    /// Drops a database, so that autovacuum of its tables does not slow the next measurement.
     pub(crate) async fn drop(&self, database: &str) {
         let admin = self.connect("postgres", 1).await;
         let text = format!("DROP DATABASE {database} WITH (FORCE)");
@@ -127,11 +127,11 @@ impl Server {
     }
 }
 
-/// Starts the server in its directory.
+/// Starts the server whose data is in `directory`.
 fn postgres(directory: &Path, log: Option<&File>) -> Child {
     let mut postgres = command("postgres", directory);
     postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory).args(["-c", "listen_addresses="]);
-    // Sixteen workers need more than the default of 100.
+    // Sixteen workers need more connections than the default of 100.
     postgres.args(["-c", "max_connections=300"]);
     if let Some(log) = log {
         postgres.stderr(log.try_clone().unwrap());
@@ -153,12 +153,12 @@ fn command(program: &str, directory: &Path) -> Command {
     command
 }
 
-/// PostgreSQL refuses to run as root.
+/// The user for the server if this process runs as root, because PostgreSQL refuses to run as root.
 fn server_user() -> Option<User> {
     geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("a user postgres"))
 }
 
-/// The directory of the newest installed PostgreSQL's programs.
+/// The directory with the programs of the newest installed PostgreSQL.
 fn programs() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres-programs");
     let found = Command::new(script).output().unwrap();

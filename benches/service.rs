@@ -37,14 +37,14 @@ impl Service {
         Self::launch(command, part, create_token(database_url, TENANT), API, METRICS).await
     }
 
-    /// The same with the default log, which is thrown away.
+    /// Like [`Self::start`], but the service logs at the default level, and its log is discarded.
     pub(crate) async fn start_unheard(part: &str, database_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = command(database_url);
         command.envs(settings.iter().copied()).env("FLAMETREE_LOG", "info").stderr(Stdio::null());
         Self::launch(command, part, create_token(database_url, TENANT), API, METRICS).await
     }
 
-    /// The same on a loopback address that no other process uses, with the log in a file.
+    /// Like [`Self::start`], but on a loopback address that no other process uses, and with the log in a file.
     pub(crate) async fn start_at(address: Ipv4Addr, part: &str, database_url: &str, token: &str, log: File) -> Self {
         let (api, metrics) = (SocketAddr::from((address, 8080)), SocketAddr::from((address, 9464)));
         let mut command = command(database_url);
@@ -62,7 +62,7 @@ impl Service {
         futures_util::future::join_all((0..count).map(start)).await
     }
 
-    /// Starts a worker that hears from other processes of new work.
+    /// Starts a worker that receives notifications of ready deliveries from other processes.
     pub(crate) async fn listening_worker(database_url: &str) -> Self {
         let mut command = command(database_url);
         command.env("DATABASE_LISTEN_URL", database_url).env("FLAMETREE_LOG", "info").stderr(Stdio::null());
@@ -95,7 +95,7 @@ impl Service {
         &self.token
     }
 
-    /// Where the API is.
+    /// The address of the API.
     pub(crate) fn api(&self) -> SocketAddr {
         self.api
     }
@@ -106,12 +106,12 @@ impl Service {
         stream
     }
 
-    /// The text of a request to the API.
+    /// Formats a request to the API with the token of this service.
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         http::json(method, path, &self.token, body)
     }
 
-    /// Sets an agent's push config through the API: signed, for all events.
+    /// Sets an agent's push config through the API. The webhooks are signed and sent for all events.
     pub(crate) async fn set_push_config(&self, agent: &str, url: &str) {
         let events = ["new_session_started", "ai_assistant_message", "user_message", "transferred_to_live_agent"];
         let body = json!({ "enabled": true, "url": url, "events": events, "timeout_ms": 10_000 }).to_string();
@@ -134,13 +134,13 @@ impl Service {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Stops it in order.
+    /// Stops the process in order, with SIGTERM.
     pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM).unwrap();
         assert!(self.process.wait().unwrap().success(), "the service failed to stop");
@@ -155,7 +155,7 @@ impl Drop for Service {
     }
 }
 
-/// A token of an admin of a tenant.
+/// Creates an API token for an admin of `tenant`.
 pub(crate) fn create_token(database_url: &str, tenant: &str) -> String {
     let mut create = command(database_url);
     create.args(["token", "create", "--name", "bench", "--role", "admin", "--tenant", tenant]);
@@ -173,7 +173,7 @@ fn command(database_url: &str) -> Command {
         .env("FLAMETREE_ALLOWED_NETWORKS", "127.0.0.0/8")
         .env("FLAMETREE_ALLOW_HTTP", "true")
         .env("FLAMETREE_LOG", "warn")
-        // All events are posted as one tenant.
+        // A single tenant posts all events, so the limit per tenant must not apply.
         .env("FLAMETREE_TENANT_EVENTS_PER_SECOND", "0")
         .stdin(Stdio::null());
     command

@@ -1,4 +1,4 @@
-//! Streams of the operator workspace: the cost of ten thousand open ones in one process, and the latency of a change to all.
+//! Measures the memory of ten thousand open workspace streams in one process, and the latency of a change sent to all of them.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 100;
 /// Changes whose latency is measured.
 const CHANGES: usize = 5;
 
-/// What was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub(crate) struct Streams {
     /// Resident bytes of the process with all streams open, after changes were sent to all of them.
@@ -27,7 +27,7 @@ pub(crate) struct Streams {
     pub(crate) told_all: f64,
 }
 
-/// Ten thousand clients of one process.
+/// Opens ten thousand streams of one process, and measures them.
 pub(crate) async fn held(server: &Server) -> Streams {
     server.create_migrated("streams").await.close().await;
     let settings = [("FLAMETREE_MAX_STREAMS", "20000"), ("FLAMETREE_CALLER_MAX_STREAMS", "10000")];
@@ -73,7 +73,7 @@ pub(crate) async fn held(server: &Server) -> Streams {
     Streams { memory, told_all: took[CHANGES / 2].as_secs_f64() * 1_000.0 }
 }
 
-/// Reads until the text and the rest of its event arrive.
+/// Reads until `expected` and the rest of the event that contains it have arrived.
 async fn read_until(stream: &mut TcpStream, expected: &str) {
     let mut read = Vec::with_capacity(512);
     let reading = async {

@@ -1,4 +1,4 @@
-//! Attacks on the rest of the API: replays, renewals, wrong tokens, tests of endpoints, streams.
+//! Attacks on the routes that do not accept events: replays, renewals, wrong tokens, tests of endpoints, streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,23 @@ use crate::push;
 use crate::receiver::{OTHER_ADDRESS, Receiver};
 use crate::service;
 
-/// Connections that ask for replays.
+/// How many connections request replays.
 const REPLAYERS: usize = 8;
-/// Before A repeats what was refused: far less than `Retry-After`. What refusals alone cost shows the flood of events.
+/// How long A waits before it repeats a refused request: far less than `Retry-After`. `endless_events` shows the cost of refusals
+/// without a pause.
 const PAUSE: Duration = Duration::from_millis(50);
 const RENEWALS: usize = 3_000;
-/// Wrong tokens a second, by [`GUESSERS`] connections.
+/// How many wrong tokens per second [`GUESSERS`] connections send.
 const GUESSES: usize = 200;
 const GUESSERS: usize = 20;
 const TESTS: usize = 40;
-/// A's tokens: each caller has 100 streams at most, and a tenant half of 10,000.
+/// How many tokens A opens streams with. A caller can have 100 streams, and a tenant half of 10,000.
 const STREAM_TOKENS: usize = 60;
 const STREAMS_PER_TOKEN: usize = 100;
-/// Requests of B other than events, of the kind that the attack is about.
+/// How many requests B sends to the attacked route, in addition to its events.
 const PROBES: usize = 10;
 
-/// Dry runs on eight connections, while the tables of two operations are locked.
+/// A requests dry runs of replays on eight connections, while the tables of two operations are locked.
 pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     let each_second = "* * * * * *";
     let settings = [("FLAMETREE_ROLLUP_SCHEDULE", each_second), ("FLAMETREE_RETENTION_SCHEDULE", each_second)];
@@ -51,7 +52,7 @@ pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, "").await
 }
 
-/// Requests whose bodies come a byte at a time.
+/// A sends renewals whose bodies arrive one byte at a time.
 pub(crate) async fn slow_renewals(bench: &Bench<'_>) -> Comparison {
     let settings = push::settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -76,7 +77,7 @@ pub(crate) async fn slow_renewals(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// One request, until the service ends it.
+/// Sends one renewal, until the service ends the request.
 async fn slow_renewal(mut stream: TcpStream) {
     let head = b"POST /v1/push/renewals HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
         content-length: 8000\r\n\r\n{";
@@ -85,7 +86,7 @@ async fn slow_renewal(mut stream: TcpStream) {
     }
     loop {
         let mut answer = [0; 1024];
-        // What is read is a refusal.
+        // The body is incomplete, so any response is a refusal.
         if timeout(Duration::from_secs(1), stream.read(&mut answer)).await.is_ok() {
             return;
         }
@@ -95,7 +96,7 @@ async fn slow_renewal(mut stream: TcpStream) {
     }
 }
 
-/// Every second guess has the right checksum, and so costs a look-up. B uses new tokens meanwhile.
+/// A sends wrong tokens. Every second token has the right checksum, so it costs a look-up. Meanwhile B uses new tokens.
 pub(crate) async fn wrong_tokens(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let new: Vec<String> = (0..PROBES).map(|_| service::create_token(&scene.url, B)).collect();
@@ -131,7 +132,8 @@ fn random() -> [u8; 32] {
     bytes
 }
 
-/// Tests of drafts, each of another agent, for an agent is tested ten times a minute at most. B tests its endpoint meanwhile.
+/// A tests drafts, each for a different agent, because an agent can be tested only ten times a minute. Meanwhile B tests its
+/// endpoint.
 pub(crate) async fn endpoint_tests(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
@@ -157,7 +159,7 @@ fn test(token: &str, agent: usize, url: &str) -> Vec<u8> {
     http::json("POST", &format!("/v1/agents/agent-{agent}/push-config/test"), token, &body.to_string())
 }
 
-/// A tries again to open what it was refused. B opens streams meanwhile.
+/// A opens streams, and tries again after each refusal. Meanwhile B opens streams.
 pub(crate) async fn streams(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let tokens: Vec<String> =
@@ -195,7 +197,7 @@ pub(crate) async fn streams(bench: &Bench<'_>) -> Comparison {
     Comparison { refused, ..scene.end(quiet, attacked, note).await }
 }
 
-/// Asks for a stream; the status. An open stream has no end.
+/// Requests a stream and returns the response's status. It does not read on, because an open stream has no end.
 async fn open(stream: &mut TcpStream, token: &str) -> u16 {
     if stream.write_all(&http::json("GET", "/v1/workspace/stream", token, "")).await.is_err() {
         return 0;

@@ -1,9 +1,9 @@
-//! What tenant B felt: its figures quiet and under an attack, side by side.
+//! Compares the figures of tenant B without an attack ("quiet") and under an attack.
 
 use crate::report::Goal::AtMost;
 use crate::report::Report;
 
-/// In milliseconds.
+/// The distribution of a duration, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) p50: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of nothing all is infinite: it did not end.
+    /// Without any value the durations are infinite, because no event arrived.
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         if values.is_empty() {
             values.push(f64::INFINITY);
@@ -27,33 +27,33 @@ impl Spread {
     }
 }
 
-/// What B's events met in one measurement.
+/// The results of B's events in one measurement.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// From the post to its answer.
+    /// From the post of an event to the API's response.
     pub(crate) accept: Spread,
-    /// From the answer to the request at the receiver.
+    /// From the API's response to the event's request at the receiver.
     pub(crate) receive: Spread,
-    /// Events that were refused or never came.
+    /// How many events were refused, or did not arrive at the receiver.
     pub(crate) lost: usize,
 }
 
-/// B without and with an attack.
+/// B's results without an attack and under an attack.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) quiet: Measured,
     pub(crate) attacked: Measured,
-    /// Deliveries of B with another outcome than `delivered`.
+    /// How many deliveries of B have an outcome other than `delivered`.
     pub(crate) other_outcomes: usize,
-    /// Other requests of B that were refused during the attack.
+    /// How many requests of B, other than events, were refused during the attack.
     pub(crate) refused: usize,
-    /// The most that an event of B may wait, where this has a goal.
+    /// How long an event of B may wait at most, in milliseconds, if the attack has such a goal.
     pub(crate) longest_goal: Option<f64>,
-    /// What A got.
+    /// A remark for the report, such as the responses that A received.
     pub(crate) note: String,
 }
 
-/// How far a p99 under attack may be above the quiet one.
+/// The highest p99 that is allowed under an attack, given the p99 without the attack, in milliseconds.
 fn bound(quiet: f64) -> f64 {
     1.5 * quiet + 10.0
 }
@@ -70,7 +70,7 @@ impl Comparison {
         report.add(format!("{name}: lost, refused or not delivered"), failed as f64, "", AtMost(0.0));
     }
 
-    /// A line of the table.
+    /// The comparison as a row of the report's table.
     pub(crate) fn row(&self, number: &str, name: &str) -> String {
         let (quiet, attacked) = (&self.quiet, &self.attacked);
         format!(

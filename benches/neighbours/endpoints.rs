@@ -1,4 +1,4 @@
-//! Attacks by what A's endpoints do: they hang, they are many, or they answer with what looks like their secrets.
+//! Attacks through A's endpoints: they hang, there are many, or their responses resemble A's secrets.
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::names::{AgentId, TenantId};
@@ -12,20 +12,20 @@ use crate::median;
 use crate::prepare;
 use crate::receiver::{self, REPEATED, Receiver};
 
-/// Endpoints of a large tenant.
+/// How many endpoints a large tenant has.
 const MANY: usize = 4_000;
 const BACKLOG: usize = 20_000;
-/// How often B's deliveries are timed alone and behind A's, in turn.
+/// How often B's deliveries are measured alone and behind A's backlog, alternately.
 const BACKLOG_ROUNDS: usize = 3;
-/// Deliveries of B that are timed.
+/// How many deliveries of B are measured each time.
 const OF_B: usize = 100;
 const EXPIRY_SECONDS: u32 = 86_400;
 const NEW_PER_ROUND: usize = 64;
-/// In five seconds.
+/// How many events A posts in a round of five seconds.
 const EVENTS_PER_ROUND: usize = 1_000;
-/// Enough rounds for the longest attack: they begin before B is measured, and go on while late deliveries are awaited.
+/// Enough rounds for the longest attack, which starts before B is measured and lasts until B's late deliveries have arrived.
 const ROUNDS: usize = 6;
-/// As many headers as a config may have, and as long ones.
+/// The maximum number of headers in a push config. Each value has the maximum length.
 const SECRETS: usize = 20;
 const SECRET_BYTES: usize = 4 * 1024;
 
@@ -44,7 +44,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let agents = scene.agents("hanging", NEW_PER_ROUND * ROUNDS, &Receiver::url("/hang")).await;
     let quiet = scene.quiet().await;
-    // A stream goes through its agents in turn: each set of new ones fills a round.
+    // `stream` posts to each agent of the list in turn. The list repeats 64 agents for one round, then has 64 new ones.
     let turns = (0..EVENTS_PER_ROUND * ROUNDS)
         .map(|number| agents[number / EVENTS_PER_ROUND * NEW_PER_ROUND + number % NEW_PER_ROUND].clone());
     let attack = scene.stream(&turns.collect(), EVENTS_PER_ROUND / 5);
@@ -54,7 +54,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// B's figures begin when the worker has started, with all of A's deliveries ready.
+/// B's measurement begins when the worker has started, with all of A's deliveries ready.
 pub(crate) async fn hanging_restart(bench: &Bench<'_>) -> Comparison {
     let mut comparison = behind(bench, "/hang").await;
     comparison.longest_goal = Some(1_000.0);
@@ -65,7 +65,7 @@ pub(crate) async fn backlog(bench: &Bench<'_>) -> Comparison {
     behind(bench, "/hook").await
 }
 
-/// B beside 20,000 deliveries of A that are ready when the worker starts.
+/// Measures B while the worker also has 20,000 deliveries of A, which were ready at its start.
 async fn behind(bench: &Bench<'_>, path: &str) -> Comparison {
     let mut scene = Scene::start(bench, "api", &[]).await;
     let agents = scene.agents("agent", MANY, &Receiver::url(path)).await;
@@ -79,7 +79,7 @@ async fn behind(bench: &Bench<'_>, path: &str) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// How long 100 deliveries of B take, in milliseconds, from the first claim of anything.
+/// The time from the worker's first claim until the last of 100 deliveries of B has arrived, in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Behind {
     pub(crate) alone: f64,
@@ -99,7 +99,8 @@ pub(crate) async fn behind_another_backlog(bench: &Bench<'_>) -> Behind {
     Behind { alone: median(alone), behind: median(behind) }
 }
 
-/// Starts a worker with 100 more deliveries of B ready; when the last of them came.
+/// Starts a worker when 100 more deliveries of B are ready. Returns the time from its first claim to the last arrival, in
+/// milliseconds.
 async fn deliveries_of_b(scene: &mut Scene<'_>) -> f64 {
     let agent = AgentId::parse(AGENT_OF_B).unwrap();
     let tenant_id = TenantId::parse(B).unwrap();

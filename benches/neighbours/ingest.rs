@@ -1,4 +1,4 @@
-//! Attacks by what A posts: about a session that a transaction of its own has locked, or without end.
+//! Attacks through A's events: events about a session that A's own transaction has locked, and events without a pause.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::load;
 use crate::prepare::TENANT;
 use crate::receiver::Receiver;
 
-/// The conversation that A's transaction is about.
+/// The session that A's transaction locks.
 const SESSION: &str = "locked";
 
-/// A transaction of A that stays open, and `callers` that repeat events about its session without a pause.
+/// A keeps a transaction open, and `callers` callers repeat events about the transaction's session without a pause.
 pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
-    // A user takes the conversation over: the session's row is locked until the transaction ends.
+    // A user takes the session over, which locks the session's row until the transaction ends.
     let event = json!({
         "type": "session_assigned", "agent_id": "agent", "session_id": SESSION, "assignee_id": "user-1",
     });
@@ -39,7 +39,7 @@ pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Compa
     scene.end(quiet, attacked, "").await
 }
 
-/// A posts on 64 connections, each event as soon as the one before is answered, refusals included.
+/// A posts on 64 connections. Each connection posts the next event as soon as a response arrives, even after a refusal.
 pub(crate) async fn endless_events(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     scene.agents("agent", 1, &Receiver::url("/hook")).await;

@@ -1,5 +1,5 @@
-//! What one tenant can do to another: every attack of `docs/security.md` by tenant A, while tenant B posts 50 events/s to a
-//! healthy endpoint. Measured when it is asked for by name (`FIGURES=neighbours`); `ATTACKS=1a,12` measures only these.
+//! What one tenant can do to another: tenant A runs each attack of `docs/security.md`, while tenant B posts 50 events/s to a
+//! healthy endpoint. Runs only if named (`FIGURES=neighbours`); `ATTACKS=1a,12` selects attacks.
 
 mod api;
 mod comparison;
@@ -21,20 +21,20 @@ use crate::report::Goal::{AtMost, Shown};
 use crate::report::Report;
 use crate::server::Server;
 
-/// What every attack needs.
+/// The resources and the duration that all attacks use.
 struct Bench<'a> {
     server: &'a Server,
-    /// Of tenant A.
+    /// The receiver of tenant A's webhooks.
     receiver: &'a Receiver,
-    /// Of tenant B: a process of its own, which A keeps from nothing.
+    /// The receiver of tenant B's webhooks: a separate process, so that A's requests do not delay it.
     other_receiver: Receiver,
-    /// How long B is measured, quiet and under attack.
+    /// How long B is measured without an attack, and again under the attack.
     duration: Duration,
 }
 
 type Attack<'a> = Pin<Box<dyn Future<Output = Comparison> + 'a>>;
 
-/// B's figures under each attack, measured for `duration`.
+/// Runs each attack, and reports B's figures, measured for `duration`.
 pub(crate) async fn figures(report: &mut Report, server: &Server, receiver: &Receiver, duration: Duration) {
     let other_receiver = Receiver::start_at(OTHER_ADDRESS).await;
     let bench = Bench { server, receiver, other_receiver, duration };
@@ -57,7 +57,7 @@ pub(crate) async fn figures(report: &mut Report, server: &Server, receiver: &Rec
     comparison::print(&rows);
 }
 
-/// A future does nothing before it is awaited.
+/// The number, the name and the future of each attack. An attack starts when its future is awaited.
 fn attacks<'a>(bench: &'a Bench<'a>) -> Vec<(&'static str, &'static str, Attack<'a>)> {
     vec![
         ("1a", "500 events/s to 2,000 hanging endpoints", Box::pin(endpoints::many_hanging(bench))),

@@ -23,18 +23,18 @@ pub(crate) const B: &str = "tenant-b";
 /// B's only agent.
 pub(crate) const AGENT_OF_B: &str = "agent-of-b";
 const EVENTS_PER_SECOND: u32 = 50;
-/// Connections, caches and plans are made once.
+/// How long B posts before a measurement, to open connections, fill caches and make plans.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long an attack lasts before B is measured: longer than a hanging endpoint holds a permit (5 s by default).
 const SETTLING: Duration = Duration::from_secs(6);
 /// How long a delivery of B may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Connections by which configs are set at once.
+/// How many connections set push configs concurrently.
 const SETTERS: usize = 16;
-/// Other figures lift this limit. It is the default.
+/// The default limit of a tenant's events, which the other measurements lift.
 const RATE_LIMIT: (&str, &str) = ("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000");
 
-/// How many answers with each status A got.
+/// How many responses A received, by status.
 pub(crate) type Tally = Arc<Mutex<BTreeMap<u16, usize>>>;
 
 pub(crate) struct Scene<'a> {
@@ -43,21 +43,21 @@ pub(crate) struct Scene<'a> {
     pub(crate) db: Db,
     pub(crate) url: String,
     pub(crate) token_of_b: String,
-    /// Where the API runs without one.
+    /// The worker, if the API runs in a separate process.
     pub(crate) worker: Option<Service>,
     pub(crate) tally: Tally,
     accepted: usize,
 }
 
 impl<'a> Scene<'a> {
-    /// `part` of the service with `settings` in addition to the defaults; B has an endpoint.
+    /// Starts `part` of the service with `settings` in addition to the defaults, and gives B an endpoint.
     pub(crate) async fn start(bench: &'a Bench<'a>, part: &str, settings: &[(&str, &str)]) -> Self {
         bench.receiver.reset().await;
         bench.receiver.hang().await;
         bench.other_receiver.reset().await;
         let db = bench.server.create_migrated(DATABASE).await;
         let url = bench.server.url(DATABASE);
-        // As the README says for an API and workers that are processes of their own.
+        // An API needs this setting to notify workers in other processes.
         let listen = (part == "api").then_some(("DATABASE_LISTEN_URL", url.as_str()));
         let settings: Vec<_> = settings.iter().copied().chain([RATE_LIMIT]).chain(listen).collect();
         let service = Arc::new(Service::start_unheard(part, &url, &settings).await);
@@ -72,14 +72,14 @@ impl<'a> Scene<'a> {
         self.configure(&self.token_of_b, AGENT_OF_B, &config(url)).await;
     }
 
-    /// Sets a push config by the API.
+    /// Sets a push config through the API.
     pub(crate) async fn configure(&self, token: &str, agent: &str, config: &Value) {
         let text = http::json("PUT", &format!("/v1/agents/{agent}/push-config"), token, &config.to_string());
         let answer = request(&mut self.service.connect().await, &text).await;
         assert_eq!(answer.status(), 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
-    /// Agents of A that share a URL.
+    /// Creates agents of A whose push configs have the same URL.
     pub(crate) async fn agents(&self, prefix: &str, count: usize, url: &str) -> Arc<[Agent]> {
         let names: Vec<String> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
         let config = config(url);
@@ -88,13 +88,13 @@ impl<'a> Scene<'a> {
         names.into_iter().map(prepare::agent).collect()
     }
 
-    /// B's figures now.
+    /// B's figures without an attack.
     pub(crate) async fn quiet(&mut self) -> Measured {
         self.post(WARM_UP).await;
         self.measure().await
     }
 
-    /// B's figures once the attack has lasted for a while.
+    /// B's figures under an attack, after the attack has lasted for `SETTLING`.
     pub(crate) async fn attacked(&mut self) -> Measured {
         tokio::time::sleep(SETTLING).await;
         self.measure().await
@@ -126,7 +126,7 @@ impl<'a> Scene<'a> {
         posted
     }
 
-    /// When each event came to B's receiver, once all have come.
+    /// Waits until all expected events have arrived at B's receiver, for `PATIENCE` at most. Returns the time of each arrival.
     async fn arrivals(&self, expected: &HashMap<String, i64>) -> HashMap<String, i64> {
         let deadline = Instant::now() + PATIENCE;
         let mut arrivals = HashMap::new();
@@ -139,7 +139,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A sends requests one after another on each of `connections`, until the set is dropped; after a refusal it pauses.
+    /// A sends requests one after another on each of `connections`, until the returned set is dropped. It pauses after a refusal.
     pub(crate) fn flood(
         &self,
         connections: usize,
@@ -163,7 +163,7 @@ impl<'a> Scene<'a> {
         clients
     }
 
-    /// A posts events to the agents in turn, in a batch every tenth of a second.
+    /// A posts a batch of events every tenth of a second, round-robin over the agents.
     pub(crate) fn stream(&self, agents: &Arc<[Agent]>, per_second: usize) -> JoinSet<()> {
         let (service, tally, agents) = (Arc::clone(&self.service), Arc::clone(&self.tally), Arc::clone(agents));
         let mut clients = JoinSet::new();
@@ -190,12 +190,12 @@ impl<'a> Scene<'a> {
         self.worker = Some(Service::listening_worker(&self.url).await);
     }
 
-    /// Stops it in order.
+    /// Stops the worker in order.
     pub(crate) fn stop_worker(&mut self) {
         self.worker.take().unwrap().stop();
     }
 
-    /// Waits until nothing is ready or in flight.
+    /// Waits until no delivery is ready or in flight.
     pub(crate) async fn drained(&self) {
         let query = "SELECT (SELECT count(*) FROM flametree.deliveries) = (SELECT count(*) FROM flametree.events)";
         let deadline = Instant::now() + PATIENCE;
@@ -205,7 +205,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Counts B's outcomes and ends the service.
+    /// Counts B's outcomes and stops the service.
     pub(crate) async fn end(self, quiet: Measured, attacked: Measured, note: impl Into<String>) -> Comparison {
         let query = "SELECT count(*) FROM flametree.deliveries WHERE tenant_id = $1 AND outcome = 'delivered'";
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -224,7 +224,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) async fn stop(self) {
-        // Killed: requests that hang would hold an orderly stop up.
+        // Dropping kills the processes: an orderly stop would wait for the hanging requests.
         drop((self.worker, self.service));
         self.db.close().await;
         self.bench.server.drop(DATABASE).await;
@@ -243,7 +243,7 @@ impl Line {
         Self { service, tally, stream: None }
     }
 
-    /// Sends a request and counts the answer's status, or 0 if the connection ended.
+    /// Sends a request and counts the status of the response, or 0 if the connection ended.
     pub(crate) async fn send(&mut self, text: &[u8]) -> Option<Message> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,

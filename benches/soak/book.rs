@@ -1,4 +1,5 @@
-//! The harness's record of each event: whether it was accepted and received, and the time of the first of the two while the other is missing.
+//! The record of each event in the harness: whether it was accepted, and whether it was received. While only one of the two has
+//! happened, the record also has its time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,29 +16,29 @@ pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// When the caller learned of the acceptance, or when the request arrived, for events to healthy endpoints of which only one
-    /// has happened. In microseconds since 1970.
+    /// For events to healthy endpoints of which only one side is known: when the caller received the acceptance, or when the
+    /// request arrived at the endpoint. In microseconds since 1970.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
     pub(crate) counts: Counts,
     pub(crate) findings: Findings,
 }
 
-/// Durations since the last call, in microseconds.
+/// The durations that were recorded since the last call of [`Book::take_waits`], in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
-    /// From the time when an event was due until its caller knew that it is accepted.
+    /// From the time when an event was due until its caller received the acceptance.
     pub(crate) accept: Vec<i64>,
-    /// From then until its request arrived at a healthy endpoint.
+    /// From the acceptance at the caller until the event's request arrived at a healthy endpoint.
     pub(crate) receive: Vec<i64>,
 }
 
-/// The numbers of responses of the API.
+/// How many requests to the API had each result.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// 202.
+    /// Responses with 202.
     pub(crate) accepted: AtomicU64,
-    /// 200 for an event whose first response was lost.
+    /// Responses with 200, for events whose first response was lost.
     pub(crate) accepted_before: AtomicU64,
     /// Responses after which the event was posted again.
     pub(crate) told_to_repeat: AtomicU64,
@@ -63,7 +64,7 @@ impl Book {
         if number < self.plan.posted() { Event::posted(number) } else { Event::by_sql(number) }
     }
 
-    /// The caller of an event that was due at `due` has known since `at` that it is accepted.
+    /// Records that the caller of an event, which was due at `due`, received the acceptance at `at`.
     pub(crate) fn accept(&self, event: Event, due: i64, at: i64) {
         self.accepted.set(event.number);
         self.waits.lock().unwrap().accept.push(at - due);
@@ -72,7 +73,7 @@ impl Book {
         }
     }
 
-    /// A request for the event arrived at an endpoint of this kind.
+    /// Records that the request of event `number` arrived at `endpoint` at `at`.
     pub(crate) fn receive(&self, number: u32, endpoint: Endpoint, at: i64) {
         if !self.received.set(number) {
             self.findings.add("a delivery was received twice", number);
@@ -81,7 +82,8 @@ impl Book {
         }
     }
 
-    /// A request that arrives before the caller's response does not wait.
+    /// Records one side of an event and, if it is the second, the time between both. The time is 0 if the request arrived before
+    /// the caller's response.
     fn pair(&self, number: u32, wait: impl FnOnce(i64) -> i64, at: i64) {
         match self.one_sided.lock().unwrap().entry(number) {
             Entry::Occupied(other) => self.waits.lock().unwrap().receive.push(wait(other.remove()).max(0)),
@@ -91,7 +93,7 @@ impl Book {
         }
     }
 
-    /// The durations since the last call.
+    /// Returns and clears the recorded durations.
     pub(crate) fn take_waits(&self) -> Waits {
         std::mem::take(&mut *self.waits.lock().unwrap())
     }
@@ -106,7 +108,7 @@ impl Bits {
         Self((0..=count / u64::BITS).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// False if it was already set, or if there is no such event.
+    /// Sets the bit of an event. Returns false if the bit was already set, or if there is no such event.
     pub(crate) fn set(&self, number: u32) -> bool {
         let bit = 1 << (number % u64::BITS);
         self.word(number).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)

@@ -1,4 +1,4 @@
-//! Checks the guarantees after all deliveries have ended: the records of callers and endpoints against the database.
+//! Checks the guarantees after all deliveries have ended: compares the records of callers and endpoints with the database.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use super::plan::Plan;
 use super::processes::{Outcomes, Processes, log_path};
 use super::traffic::{Endpoint, SESSIONS, number_of};
 
-/// The timeout for the last deliveries: those of a killed worker wait for its lease, those to hanging endpoints for
-/// permits.
+/// How long the last deliveries may take: those of a killed worker wait until its lease expires, and those to hanging endpoints
+/// wait for permits.
 const DRAINED_WITHIN: Duration = Duration::from_mins(5);
-/// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: its deadline of 5 s, and as long
-/// again until its outcome is recorded.
+/// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: 5 s until the attempt's deadline, and 5 s
+/// until the outcome is recorded.
 const IN_FLIGHT_FOR: i64 = 10_000_000;
-/// A killed worker's metrics are read just before. They lack the outcomes recorded in between: a few batches.
+/// How many outcomes the metrics of a killed worker may lack: a few batches, recorded between the last scrape and the kill.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
 /// Waits until no delivery is ready or claimed.
@@ -115,8 +115,8 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
         findings
             .add("a delivery has a wrong outcome", format!("{number}: {outcome} to a {} endpoint", endpoint.name()));
     }
-    // Rejected and expired deliveries were not sent, and an interrupted one may have been. A hanging endpoint's request may be
-    // cut off by its deadline before it arrives.
+    // The service did not send rejected and expired deliveries. It may have sent an interrupted one. The deadline may cut off a
+    // request to a hanging endpoint before the request arrives.
     let must_be_received = match (endpoint, outcome.as_str()) {
         (_, "interrupted") | (Endpoint::Hanging | Endpoint::Backlogged, "timeout") => None,
         (Endpoint::Refusing, _) | (_, "expired") => Some(false),
@@ -170,7 +170,7 @@ async fn compare_acceptances(book: &Book, processes: &Processes, plan: &Plan, st
     }
 }
 
-/// Only the kill of its worker may interrupt a delivery.
+/// Checks that each interrupted delivery had a worker that was killed.
 async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     let text = "SELECT id::text, (extract(epoch FROM claimed_at) * 1000000)::bigint
                 FROM flametree.deliveries WHERE outcome = 'interrupted'";
@@ -182,7 +182,7 @@ async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     }
 }
 
-/// Checks small tables with exact limits, and impossible states.
+/// Checks tables whose exact number of rows is known, and that impossible states do not occur.
 async fn bounds(db: &Db, book: &Book, kills: usize) {
     let kills = i64::try_from(kills).unwrap();
     for (what, text, expected) in [

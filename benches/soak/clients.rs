@@ -16,7 +16,7 @@ use crate::http::{self, Message, try_request};
 use crate::load::CONNECTIONS;
 use crate::receiver::now_us;
 
-/// Longer than the API takes for any response.
+/// The timeout for a response. The API always responds sooner.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The pause before a connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -120,7 +120,7 @@ impl Caller {
         }
     }
 
-    /// Posts an accepted event again: it must be recognized.
+    /// Posts an accepted event again. The API must report it as a duplicate.
     async fn repeat(&mut self, event: Event) {
         let text = self.text(event);
         loop {

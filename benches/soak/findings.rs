@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
 
-/// The maximum of examples for each.
+/// The maximum number of examples for each broken guarantee.
 const EXAMPLES: usize = 5;
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Findings {
         }
     }
 
-    /// Adds a finding if both differ.
+    /// Adds a finding if `found` differs from `expected`.
     pub(crate) fn expect_equal<T: Copy + PartialEq + Display>(&self, what: &'static str, found: T, expected: T) {
         if found != expected {
             self.add(what, format!("{found} instead of {expected}"));

@@ -1,12 +1,13 @@
-//! Detects growth: compares the medians of two parts of the run, so that single peaks do not count.
+//! Detects growth: compares the median of an early part of the run with the median of the last part, so that single peaks do not
+//! count.
 //!
 //! The first tenth of the run is ignored, because caches fill and tables reach their usual size. The next fifth is compared
-//! with the last fifth. In a short run the start is longer than a tenth, and the parts are shorter.
+//! with the last fifth. In a short run, more than a tenth is ignored, and the compared parts are shorter than a fifth.
 
-/// How much larger the later median may be.
+/// The limit for the late median, as a function of the early median.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
-    /// Times the earlier median,
+    /// The limit is the early median times this factor,
     pub(crate) factor: f64,
     /// plus this amount, for small values.
     pub(crate) slack: f64,
@@ -20,7 +21,7 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// For equally spaced values, of which at least the first `start` are ignored; `None` if there are
+    /// Compares the medians of equally spaced values. Ignores at least the first `start` values. Returns `None` if there are
     /// too few.
     pub(crate) fn of(values: &[f64], start: usize) -> Option<Self> {
         let first = values.len().div_ceil(10).max(start);

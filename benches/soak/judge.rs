@@ -1,37 +1,38 @@
-//! What must not grow, and the tolerances.
+//! Judges which resources have grown, with a tolerance for each.
 
 use super::growth::{Growth, Tolerance};
 use super::sample::{DatabaseUse, Sample};
 
-/// Tables that keep data by design: they may only grow with the events.
+/// Tables that keep data by design: they may grow only in proportion to the events.
 const KEEPS_DATA: &[&str] =
     &["deliveries", "delivery_rollups", "events", "idempotency_keys", "push_config_changes", "replays"];
 
-/// The minimum of samples ignored at the start: two minutes, in which the first counts are made.
+/// At least this many samples are ignored at the start: those of two minutes, in which the first rollups are written.
 const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
-/// A process: its allocator keeps pages of a peak.
+/// For the memory of a process of the service, because its allocator keeps the pages of a peak.
 const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
-/// The server's processes come and go with connections, and fill their plan caches.
+/// For the memory of PostgreSQL, whose processes come and go with connections, and fill their plan caches.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };
-/// Open connections to endpoints come and go with the traffic.
+/// For file descriptors, because connections to endpoints come and go with the traffic.
 const FILES: Tolerance = Tolerance { factor: 1.3, slack: 20.0 };
 const CONNECTIONS: Tolerance = Tolerance { factor: 1.2, slack: 8.0 };
-/// The backlog of the hanging endpoint contains all its events that have not expired.
+/// For ready deliveries, because the backlog of the hanging endpoint contains all its events that have not expired.
 const READY: Tolerance = Tolerance { factor: 1.5, slack: 500.0 };
-/// Autovacuum runs once a minute, and later after a crash, which loses its statistics.
+/// For dead tuples, because autovacuum runs once a minute, and later after a crash, which loses its statistics.
 const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 30_000.0 };
-/// A table keeps its largest size: that during an open transaction and a late vacuum.
+/// For tables, because a table keeps the size that it had during an open transaction and a late vacuum.
 const TABLE: Tolerance = Tolerance { factor: 1.5, slack: 8.0 * MIB };
-/// Pages of an index with random keys are between half full and full, and rollups are written at the end of minutes and hours.
+/// For bytes per event, because index pages with random keys are between half full and full, and rollups are written only at the
+/// end of minutes and hours.
 const PER_EVENT: Tolerance = Tolerance { factor: 1.5, slack: 64.0 };
 
 /// One comparison.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) name: String,
-    /// The divisor and unit for the table.
+    /// The unit in which the report shows the values.
     pub(crate) unit: Unit,
     pub(crate) growth: Growth,
     pub(crate) most: f64,
@@ -55,7 +56,7 @@ impl Unit {
     }
 }
 
-/// Makes all comparisons over the samples of a run.
+/// Compares the early and the late samples of each resource.
 pub(crate) fn judge(samples: &[Sample]) -> Vec<Judgement> {
     let mut judge = Judge { samples, judgements: Vec::new() };
     judge.processes();
@@ -73,7 +74,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The processes that run from start to end.
+    /// Judges the processes that run from start to end.
     fn processes(&mut self) {
         for (number, name) in ["api-1", "api-2", "worker-1"].into_iter().enumerate() {
             let of = |sample: &Sample| sample.processes[number].memory as f64;
@@ -118,7 +119,7 @@ fn size(sample: &Sample, table: &str) -> Option<(f64, u64)> {
     Some((tables.get(table).copied().unwrap_or(0) as f64, sample.counted.accepted))
 }
 
-/// The tables' bytes: those of the queue itself, others that must not grow, and those that keep data.
+/// The bytes of the queue's own tables, of other tables that must not grow, and of the tables that keep data.
 pub(crate) fn sizes(database: &DatabaseUse) -> [i64; 3] {
     let mut sums = [0; 3];
     for (table, size) in &database.tables {

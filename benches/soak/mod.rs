@@ -2,7 +2,7 @@
 //!
 //! `SOAK_MINUTES` (60) sets the duration, `SOAK_FAULT_MINUTES` (5) the interval of faults, `SOAK_RATE` (1,000) the events per
 //! second. Two APIs and two workers run on one private PostgreSQL with its defaults. The report goes to
-//! `target/soak/table.md`; the exit code is 1 if a guarantee was broken or something grew that must not.
+//! `target/soak/table.md`; the exit code is 1 if a guarantee was broken, or if a process or a table grew too much.
 
 mod book;
 mod check;
@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use plan::{Plan, directory};
 use run::Run;
 
-/// The argument that makes the benchmark program run this.
+/// The argument with which the benchmark program runs `make soak`.
 pub(crate) const ARGUMENT: &str = "soak";
 
 pub(crate) async fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The maximum of table rows: in a longer run each covers several minutes.
+/// The maximum number of rows in the report's table. In a longer run, a row covers several minutes.
 const MOST_ROWS: u32 = 90;
 
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ impl Plan {
         Duration::from_mins(u64::from(self.minutes))
     }
 
-    /// Events posted to the API; those from SQL have the next numbers, one for each minute.
+    /// How many events are posted to the API. The next numbers are for the events from SQL, one for each minute.
     pub(crate) const fn posted(&self) -> u32 {
         self.minutes * 60 * self.per_second
     }

@@ -16,7 +16,7 @@ use crate::prepare::TENANT;
 use crate::receiver::now_us;
 use crate::service::{Service, create_token};
 
-/// The deadline of an attempt: the default, written here because the number of hanging endpoints depends on it.
+/// The deadline of an attempt. This is the default, repeated here because the number of hanging endpoints depends on it.
 const TIMEOUT_MS: u32 = 5_000;
 /// This port of a loopback address refuses connections, because no program listens there.
 const REFUSING_PORT: u16 = 1;
@@ -31,7 +31,7 @@ pub(crate) struct Processes {
     pub(crate) apis: Vec<Service>,
     steady: Service,
     victim: Service,
-    /// The counts of killed workers just before the kill.
+    /// The outcomes in the metrics of killed workers, read just before the kill.
     counted: Outcomes,
     /// When workers were killed, in microseconds since 1970.
     pub(crate) kills: Vec<i64>,
@@ -39,7 +39,7 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts them on a migrated database.
+    /// Starts all processes on a migrated database.
     pub(crate) async fn start(database_url: String) -> Self {
         let token = create_token(&database_url, TENANT);
         let mut started = 0;
@@ -49,7 +49,7 @@ impl Processes {
         Self { apis, steady, victim, database_url, token, counted: Outcomes::new(), kills: Vec::new(), started }
     }
 
-    /// Sets the push config of every agent, with endpoints at `receiver`, which is `host:port`.
+    /// Sets the push config of every agent, with an endpoint at `receiver` (`host:port`).
     pub(crate) async fn configure(&self, receiver: &str) {
         let mut stream = self.apis[0].connect().await;
         for (agent, kind) in traffic::agents() {
@@ -80,7 +80,7 @@ impl Processes {
         apis.chain([("worker-1", &mut self.steady), ("worker-2", &mut self.victim)]).collect()
     }
 
-    /// True if all run; reports those that have exited.
+    /// True if all processes run. Adds a finding for each process that has exited.
     pub(crate) fn all_run(&mut self, findings: &Findings) -> bool {
         let ended: Vec<&str> =
             self.all().into_iter().filter_map(|(name, process)| process.has_ended().then_some(name)).collect();
@@ -90,7 +90,7 @@ impl Processes {
         ended.is_empty()
     }
 
-    /// Memory and open files of each.
+    /// The memory and the open files of each process.
     pub(crate) fn usage(&mut self) -> Vec<ProcessUse> {
         self.all().into_iter().map(|(_, process)| ProcessUse::of(process.process_id())).collect()
     }
@@ -113,13 +113,13 @@ impl Processes {
         sum
     }
 
-    /// Outcomes that arrived after the reaper's: a live worker was found dead.
+    /// How many outcomes arrived after the reaper had recorded `interrupted` for a worker that was still alive.
     pub(crate) async fn late_outcomes(&self) -> u64 {
         let metrics = [self.steady.metrics().await, self.victim.metrics().await];
         metrics.iter().flat_map(|text| series(text, "flametree_late_outcomes_total")).map(|(_, count)| count).sum()
     }
 
-    /// Stops all of them in order.
+    /// Stops all processes in order.
     pub(crate) fn stop(self) {
         for process in self.apis.into_iter().chain([self.steady, self.victim]) {
             process.stop();
@@ -142,7 +142,7 @@ pub(crate) fn log_path(name: &str) -> PathBuf {
     directory().join(format!("{name}.log"))
 }
 
-/// A loopback address of this run, so that all ports are free.
+/// A loopback address that only this run uses, so that all its ports are free.
 fn address(number: u8) -> Ipv4Addr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 32 + (high & 31), low, number)

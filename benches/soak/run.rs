@@ -1,4 +1,4 @@
-//! The load phase: samples, rows of the table, and faults.
+//! The load phase: posts events, takes samples, prints rows of the report's table, and causes faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,10 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 const FAULT_BEFORE_MINUTE: Duration = Duration::from_secs(30);
 /// The maximum time for a crashed server to replay its log.
 const BACK_WITHIN: Duration = Duration::from_mins(2);
-/// The additional time for events that had to be repeated.
+/// How much longer than planned the load may take, because faults make callers repeat events.
 const LATE: Duration = Duration::from_mins(5);
 
-/// A run and its parts.
+/// A run, with its server, its processes and its results.
 #[derive(Debug)]
 pub(crate) struct Run {
     plan: Plan,
@@ -86,7 +86,7 @@ impl Run {
         self.all_run()
     }
 
-    /// True if all processes run; reports those that have exited.
+    /// True if all processes and the server run. Adds a finding for each that has exited.
     fn all_run(&mut self) -> bool {
         let server_runs = !self.server.has_ended();
         if !server_runs {
@@ -120,7 +120,7 @@ impl Run {
         minutes(self.plan.fault_minutes * (self.faults + 1)).saturating_sub(FAULT_BEFORE_MINUTE)
     }
 
-    /// Kills a worker or crashes the server, alternately. Returns a description.
+    /// Kills a worker or crashes the server, alternately. Returns a description of the fault.
     async fn fault(&mut self) -> String {
         self.faults += 1;
         if self.faults % 2 == 1 {
@@ -159,7 +159,7 @@ impl Run {
 /// A row of the table in progress.
 #[derive(Debug)]
 struct OpenRow {
-    /// The minute at whose end it is closed.
+    /// The last minute that the row covers.
     minute: u32,
     began: Instant,
     counted: Counted,

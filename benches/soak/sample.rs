@@ -1,4 +1,4 @@
-//! The resources of the processes and the database at one time.
+//! The resources that the processes and the database use at one time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use flametree_notify::store::Db;
 use sqlx::Row as _;
 
-/// The timeout: a database that has just crashed does not respond, and the next sample will include it.
+/// The timeout for a sample of the database. If the database has just crashed and does not respond, the sample is incomplete.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(crate) struct Sample {
     pub(crate) counted: Counted,
 }
 
-/// Time since the start.
+/// Totals since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counted {
     /// Accepted events.
@@ -41,14 +41,14 @@ pub(crate) struct DatabaseUse {
     pub(crate) ready: i64,
     /// Dead tuples of `ready_deliveries` and `claims`.
     pub(crate) dead: i64,
-    /// Bytes including indexes, by table; partitions count for their table.
+    /// The bytes of each table, including its indexes and partitions.
     pub(crate) tables: BTreeMap<String, i64>,
     /// Private memory of the server's processes, in bytes.
     pub(crate) memory: u64,
 }
 
 impl ProcessUse {
-    /// Zeros for a process that has exited.
+    /// The resources of a process: zeros if it has exited.
     pub(crate) fn of(process_id: u32) -> Self {
         let memory = status(process_id, "VmRSS:").unwrap_or(0) * 1024;
         let files = std::fs::read_dir(format!("/proc/{process_id}/fd")).map_or(0, Iterator::count);
@@ -57,7 +57,7 @@ impl ProcessUse {
 }
 
 impl DatabaseUse {
-    /// `server` is the process id of the server.
+    /// Reads the resources of the database, whose server has the process id `server`.
     pub(crate) async fn of(db: &Db, server: u32) -> Option<Self> {
         let asked = tokio::time::timeout(ANSWER_WITHIN, ask(db)).await;
         let mut found = asked.ok()?.inspect_err(|error| eprintln!("no sample of the database: {error}")).ok()?;
@@ -67,7 +67,7 @@ impl DatabaseUse {
 }
 
 async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
-    // A crash of the server loses its statistics of dead tuples, so the tables themselves are read. They are small.
+    // Reads the tables themselves, which are small, because a crash of the server loses its statistics of dead tuples.
     let text = "SELECT (SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name LIKE 'flametree-notify%') AS connections,
                        (SELECT count(*) FROM flametree.ready_deliveries) AS ready,
@@ -103,7 +103,7 @@ fn private_memory(server: u32) -> u64 {
     of_server.filter_map(|id| status(id, "RssAnon:")).sum::<u64>() * 1024
 }
 
-/// A number of `/proc/<id>/status`; `None` if the process has exited.
+/// The number in the line `name` of `/proc/<id>/status`; `None` if the process has exited.
 fn status(process_id: u32, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())

@@ -12,14 +12,14 @@ use super::traffic::Event;
 use crate::prepare::TENANT;
 use crate::receiver::now_us;
 
-/// The start within each minute: before the faults, so that some of them hit the open transaction.
+/// When the transaction starts within each minute: before the faults, so that some faults hit the open transaction.
 const BEGINS_AT: Duration = Duration::from_secs(20);
-/// How long the transaction is open: dead tuples stay on disk until then.
+/// How long the transaction is open. Vacuum cannot remove dead tuples until it ends.
 const OPEN_FOR: Duration = Duration::from_secs(20);
 /// The pause before a transaction is repeated after a crash of the server.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts an event in each of `minutes`, with numbers from `first` on.
+/// Accepts an event in each of `minutes` minutes. The first event has the number `first`.
 pub(crate) async fn run(db: Db, book: Arc<Book>, first: u32, minutes: u32) {
     let started = Instant::now();
     for minute in 0..minutes {

@@ -21,7 +21,7 @@ const HEAD: &str = "\
 pub(crate) struct Row {
     pub(crate) minute: u32,
     pub(crate) faults: Vec<String>,
-    /// Its duration, in seconds.
+    /// The time that the row covers, in seconds.
     pub(crate) seconds: f64,
     pub(crate) accepted: u64,
     pub(crate) finished: u64,
@@ -47,7 +47,7 @@ impl Table {
         writeln!(self.text, "{line}").unwrap();
     }
 
-    /// Prints the end of the report and writes all of it; returns its path.
+    /// Prints the end of the report, writes the whole report to a file, and returns the file's path.
     pub(crate) fn finish(
         self,
         plan: &Plan,
@@ -103,7 +103,7 @@ fn mib(bytes: f64) -> String {
     format!("{:.1}", bytes / MIB)
 }
 
-/// In milliseconds.
+/// The p99 of the durations, in milliseconds.
 fn p99(microseconds: &mut [i64]) -> String {
     microseconds.sort_unstable();
     let place = microseconds.len().saturating_sub(1) * 99 / 100;

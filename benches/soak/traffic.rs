@@ -1,7 +1,7 @@
 //! Derives each event of the run from its number: its session, agent, type and expected outcome.
 //!
-//! A thousand sessions are open at a time, each with an event in turn, through the whole life of a conversation; ten such groups
-//! alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
+//! A thousand sessions are open at a time. They get events in turn, through the whole life of a conversation. Ten such groups of
+//! sessions alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
 
 use serde_json::{Value, json};
 
@@ -11,17 +11,17 @@ use crate::prepare::TEXT;
 pub(crate) const SESSIONS: u32 = 10_000;
 /// Sessions open at the same time.
 const OPEN: u32 = 1_000;
-/// Events of a session's life.
+/// How many events a session has, from its start to its resolution.
 const LIFE: u32 = 20;
 /// Healthy agents: each gets about a hundredth of the events.
 const HEALTHY: u32 = 100;
-/// Agents of each failing kind.
+/// How many agents have an endpoint that fails, and how many one that refuses connections.
 const FAILING: u32 = 10;
-/// Agents with a hanging endpoint. With a timeout of 5 s each can handle its share of the events, so no backlog grows.
+/// Agents with a hanging endpoint. With a timeout of 5 s, an endpoint can handle its share of the events, so no backlog grows.
 const HANGING: u32 = 100;
 /// The expiry of deliveries to the endpoint with a backlog, in seconds: it limits the backlog.
 const BACKLOG_EXPIRES: u32 = 60;
-/// In each hundred events, the one that is posted again after it was accepted.
+/// In each hundred events, the event with this number is posted again after it was accepted.
 const REPEATED: u32 = 50;
 
 /// How an endpoint behaves.
@@ -32,14 +32,14 @@ pub(crate) enum Endpoint {
     Failing,
     /// Refuses connections.
     Refusing,
-    /// Never responds. One of many, with few events each.
+    /// Never responds. There are many of these endpoints, with few events each.
     Hanging,
     /// Never responds, and gets more events than it can handle.
     Backlogged,
 }
 
 impl Endpoint {
-    /// The name in agents and in the receiver's paths.
+    /// The name of this kind of endpoint, which is part of the agents' ids and the receiver's paths.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// The possible outcomes of its deliveries, other than `interrupted` after the kill of a worker.
+    /// The possible outcomes of deliveries to the endpoint, other than `interrupted` after the kill of a worker.
     pub(crate) const fn outcomes(self) -> &'static [&'static str] {
         match self {
             Self::Healthy => &["delivered"],
@@ -99,7 +99,7 @@ impl Event {
         Self { number, session, step: number / OPEN % LIFE, by_sql: false }
     }
 
-    /// An event from SQL: a message of a separate session, so that its open transaction delays no other event.
+    /// An event that is accepted from SQL: a message of a separate session, so that the open transaction delays no other event.
     pub(crate) const fn by_sql(number: u32) -> Self {
         Self { number, session: 0, step: 1, by_sql: true }
     }
@@ -126,12 +126,12 @@ impl Event {
         }
     }
 
-    /// The expected number of deliveries: webhooks are not sent for assignments and resolutions.
+    /// The expected number of deliveries: 0 for assignments and resolutions, for which no webhooks are sent.
     pub(crate) const fn deliveries(self) -> usize {
         if matches!(self.step, 11 | 19) { 0 } else { 1 }
     }
 
-    /// True if its accepted event is posted again.
+    /// True if the event is posted again after it was accepted.
     pub(crate) const fn is_repeated(self) -> bool {
         self.number % 100 == REPEATED
     }
@@ -149,7 +149,7 @@ impl Event {
             Endpoint::Failing | Endpoint::Refusing | Endpoint::Hanging | Endpoint::Backlogged => self.session / 100,
         };
         let session = if self.by_sql { format!("sql-{}", self.number) } else { format!("session-{}", self.session) };
-        // Unordered keys, like random ones of callers.
+        // The idempotency keys are not in order, like the random keys of real callers.
         let key = u64::from(self.number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut body = json!({
             "type": self.event_type(), "agent_id": agent(kind, of_kind % kind.agents()), "session_id": session,
@@ -167,7 +167,7 @@ impl Event {
 
 const CUSTOMER: &str = "event-";
 
-/// The number of the event in a customer's name.
+/// The event's number, which the customer's id contains.
 pub(crate) fn number_of(customer: &str) -> Option<u32> {
     customer.strip_prefix(CUSTOMER)?.parse().ok()
 }

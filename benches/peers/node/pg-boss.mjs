@@ -1,4 +1,4 @@
-// Drains N jobs with pg-boss, eight loops of batches of 100, a POST for each: node pg-boss.mjs N
+// Drains N jobs with pg-boss: eight loops fetch batches of 100 jobs and send a POST for each. Usage: node pg-boss.mjs N
 import PgBoss from "pg-boss";
 import { jobs, post, rate } from "./work.mjs";
 

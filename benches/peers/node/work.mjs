@@ -1,4 +1,4 @@
-// The work of every peer: the same job, the same POST, the same line of output.
+// The job, the POST and the line of output that the peers in Node share.
 import { Agent, request } from "undici";
 
 const dispatcher = new Agent({ connections: 128, pipelining: 1 });

@@ -12,7 +12,7 @@ from .app import Backend
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    # It would log the devices' tokens, because Apple's URLs contain them.
+    # At INFO, httpx logs URLs. Apple's URLs contain the devices' tokens, which are secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         chosen = settings.read()

@@ -92,7 +92,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _since(answer: httpx.Response) -> float | None:
-    """When Apple noticed that the app was removed: a device registered again after that is kept."""
+    """When Apple noticed that the app was removed. A device that was registered again later is kept."""
     try:
         return float(answer.json()["timestamp"]) / 1000
     except (ValueError, KeyError, TypeError):

@@ -18,7 +18,7 @@ class Notice:
 
 
 def of_message(message: dict) -> Notice | None:
-    """None: the message needs no notification."""
+    """Returns None if the message needs no notification."""
     if message.get("type") != "ai_assistant_message" or message.get("test"):
         return None
     data = message["data"]

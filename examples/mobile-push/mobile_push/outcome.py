@@ -7,19 +7,19 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True)
 class Sent:
-    """The service accepted it."""
+    """The push service accepted the push."""
 
 
 @dataclass(frozen=True)
 class Gone:
-    """The app is no longer on that device, as of `since` (seconds since 1970); None: as of now."""
+    """The app was gone from the device at `since` (seconds since 1970), or now if the time is unknown (None)."""
 
     since: float | None = None
 
 
 @dataclass(frozen=True)
 class Later:
-    """It may succeed after `seconds`."""
+    """The push may succeed if it is sent again after `seconds`."""
 
     reason: str
     seconds: float = 0
@@ -27,7 +27,7 @@ class Later:
 
 @dataclass(frozen=True)
 class Refused:
-    """It will never succeed, and not because of the device: an operator must investigate."""
+    """The push will never succeed, but the device is not the cause: an operator must investigate."""
 
     reason: str
 

@@ -19,7 +19,7 @@ IDLE_SECONDS = 60
 
 
 class Sender:
-    """One per service, so that a hanging service does not delay the other."""
+    """Sends the pushes of one service. Each service has a sender, so that a hanging service does not delay the other."""
 
     def __init__(self, service, store: Store):
         self.service = service

@@ -13,7 +13,7 @@ from .notice import Notice
 
 # flametree-notify requires receivers to recognize a repeated message for a week.
 SEEN_SECONDS = 8 * 24 * 3600
-# A later push is useless.
+# An older push is not sent, because it would be useless.
 PUSH_SECONDS = 3600
 MAX_DEVICES_PER_CUSTOMER = 20
 
@@ -52,7 +52,7 @@ class Push:
 
 
 class Store:
-    """Any thread may use it, one at a time."""
+    """The database file. Any thread may use the store; a lock admits one thread at a time."""
 
     def __init__(self, file: str):
         self.lock = threading.Lock()
@@ -63,7 +63,7 @@ class Store:
         self.db.executescript(SCHEMA)
 
     def accept(self, message_id: str, notice: Notice | None) -> bool:
-        """Stores a message with its pushes, in one transaction; False: it was seen before."""
+        """Stores a message with its pushes in one transaction. Returns False if the message was stored before."""
         now = time.time()
         with self.lock, _transaction(self.db):
             new = self.db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (message_id, now)).rowcount == 1
