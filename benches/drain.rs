@@ -65,9 +65,12 @@ pub(crate) async fn http(
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
-    // Claims wait for this lock, so that no process drains while others start.
+    // Claims wait for this lock, so that no process drains while others start. Without the longer timeout, the first processes
+    // would find their claims refused, and search again only after a pause.
     let mut lock = db.begin().await.unwrap();
     if workers > 1 {
+        let longer = "ALTER FUNCTION flametree.claim_deliveries SET lock_timeout = '1min'";
+        sqlx::raw_sql(longer).execute(&db).await.unwrap();
         sqlx::raw_sql("LOCK TABLE flametree.ready_deliveries IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     }
     let workers = Service::workers(&url, workers).await;

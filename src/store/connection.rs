@@ -50,8 +50,8 @@ pub fn pool(options: PgConnectOptions, connections: u32, name: &str) -> Db {
         .test_before_acquire(false)
         .before_acquire(|connection, age| Box::pin(is_alive(connection, age.idle_for)))
         .after_connect(|connection, _| Box::pin(prepare(connection)))
-        .after_release(|connection, _| Box::pin(can_be_used_again(connection)))
         .connect_lazy_with(options)
+        .into()
 }
 
 /// Tests a connection before use. If the test fails, the pool takes another connection.
@@ -60,13 +60,6 @@ async fn is_alive(connection: &mut PgConnection, idle: Duration) -> Result<bool,
         connection.ping().await?;
     }
     Ok(true)
-}
-
-/// Tests a connection that returns to the pool. sqlx 0.9 does the same afterwards, because a statement may have been canceled
-/// while it ran. But sqlx waits without a timeout, and meanwhile the pool has one connection less. Remove this when sqlx has
-/// a timeout.
-async fn can_be_used_again(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    with_timeout(connection.ping()).await.map(|()| true)
 }
 
 async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -12,6 +12,7 @@ mod failure;
 pub mod operation_log;
 pub mod operations;
 pub mod partitions;
+mod pool;
 pub mod pruning;
 pub mod push_config_history;
 pub mod push_configs;
@@ -34,12 +35,8 @@ pub mod workspace;
 
 pub use connection::with_timeout;
 pub use failure::{FailureKind, failure_kind, is_of_what_is_stored, sqlstate};
+pub use pool::{Connection, Db, Tx};
 pub use sealed::SealedError;
-
-/// A connection pool.
-pub type Db = sqlx::PgPool;
-/// A caller's transaction.
-pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// SQLSTATE of a statement that did not get a lock in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";

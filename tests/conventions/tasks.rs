@@ -29,6 +29,7 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
         1,
         "encrypts waiting messages: a panic fails one message, and another thread continues",
     ),
+    ("src/store/pool.rs", 1, "the return of one connection: the pool opens another"),
     ("src/postgres/mod.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
     ("src/postgres/process.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
     ("src/commands/demo/mod.rs", 1, "runs the receiver of the demonstration, which reports missing deliveries"),

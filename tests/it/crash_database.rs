@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
-use sqlx::PgPool;
+use flametree_notify::store::Db;
 
 use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::own_server::Stop;
@@ -27,7 +27,7 @@ async fn assert_all_delivered(
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
 }
 
-async fn run(pool: &PgPool, statement: &'static str) {
+async fn run(pool: &Db, statement: &'static str) {
     sqlx::raw_sql(statement).execute(pool).await.unwrap();
 }
 

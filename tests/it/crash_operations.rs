@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::store::Db;
 use serde_json::{Value, json};
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 
 use crate::replay_operations::{ask, ended, failures};
 use crate::support::deployment::{Deployment, agents};
@@ -15,7 +16,7 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-async fn number(db: &PgPool, query: &'static str) -> i64 {
+async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.map_or(-1, |row| row.get(0))
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
+use flametree_notify::store::Db;
 use nix::sys::signal::Signal;
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 
 use crate::support::deployment::{Deployment, agents};
 use crate::support::receiver::Mode;
@@ -77,7 +78,7 @@ async fn rejects_outcomes_of_a_worker_without_heartbeats_for_longer_than_its_lea
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (40, 60));
 }
 
-async fn number(db: &PgPool, query: &'static str) -> i64 {
+async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 

@@ -2,6 +2,7 @@
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::ids::EventId;
+use flametree_notify::store::Db;
 use flametree_notify::store::accept::{self, Acceptance};
 use serde_json::json;
 
@@ -44,7 +45,7 @@ async fn concurrent_posts_with_one_key_through_two_processes_create_one_event() 
 }
 
 /// Sets the database's clock to this time of the UTC day that is `days` days from now.
-async fn clock_at(db: &sqlx::PgPool, days: i32, time: &str) {
+async fn clock_at(db: &Db, days: i32, time: &str) {
     let to = "SELECT ((date_trunc('day', now(), 'UTC') + make_interval(days => $1) + $2::text::interval) - clock_timestamp())::text";
     let by: String = sqlx::query_scalar(to).bind(days).bind(time).fetch_one(db).await.unwrap();
     seed::move_clock(db, &by).await;

@@ -8,8 +8,9 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::EndpointId;
 use flametree_notify::domain::names::{TenantId, UserId};
 use flametree_notify::secrets::{AssociatedData, Keyring};
+use flametree_notify::store::Db;
 use serde_json::json;
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::support::client::Client;
@@ -45,7 +46,7 @@ async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
 }
 
 /// Inserts a push subscription with encrypted keys, as the API does for a browser.
-async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
+async fn add_subscription(db: &Db, keys: &str) -> (Uuid, AssociatedData) {
     let id = Uuid::now_v7();
     let (tenant, user) = (TenantId::parse(TENANT).unwrap(), UserId::parse("user-1").unwrap());
     let place = AssociatedData::push_subscription(&tenant, &user, EndpointId::from_uuid(id));
@@ -63,7 +64,7 @@ async fn add_subscription(db: &PgPool, keys: &str) -> (Uuid, AssociatedData) {
     (id, place)
 }
 
-async fn under_the_old_key(db: &PgPool) -> i64 {
+async fn under_the_old_key(db: &Db) -> i64 {
     let query = "SELECT (SELECT count(*) FROM flametree.push_configs, unnest(header_values) AS v
                          WHERE flametree.sealed_key_id(v) = 'k1')
                       + (SELECT count(*) FROM flametree.signing_secrets WHERE flametree.sealed_key_id(ciphertext) = 'k1')

@@ -1,6 +1,7 @@
 //! Checks that the log contains no secret and no payload, even with every target at level `trace`. The traffic includes webhooks
 //! over HTTP/1.1 and HTTP/2, browser push, streams, traces, SQL, and faults of each.
 
+use flametree_notify::store::Db;
 use std::time::Duration;
 
 use flametree_notify::domain::role::Role;
@@ -253,7 +254,7 @@ async fn the_log_of_the_embedded_server_contains_no_statements_or_rows() {
     let settings = Settings::default().with("FLAMETREE_DATA_DIR", data_dir.to_str().unwrap());
     let service = settings.start(Part::Run).await;
     let options = EmbeddedServer::of_other_process(&data_dir).unwrap();
-    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
+    let pool = Db::from(sqlx::PgPool::connect_with(options).await.unwrap());
     let refuse = format!("ALTER TABLE flametree.events ADD CONSTRAINT events_faulty CHECK (text <> '{FAULTY}')");
     seed::run(&pool, refuse).await;
     for statement in [

@@ -12,12 +12,13 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::operation::OperationKind;
 use flametree_notify::secrets::Keyring;
+use flametree_notify::store::Db;
 use flametree_notify::store::queue::{finish, reap, workers};
 use flametree_notify::store::{accept, operations};
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::worker::{OperationSettings, Operations};
+use sqlx::Row as _;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Row as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::own_server::OwnServer;
@@ -39,7 +40,7 @@ pub fn days() -> u32 {
 }
 
 /// Makes autovacuum run every second instead of over hours, until [`usual_autovacuum`].
-pub async fn eager_autovacuum(db: &PgPool) {
+pub async fn eager_autovacuum(db: &Db) {
     for (name, value) in [
         ("autovacuum_naptime", "1s"),
         ("autovacuum_vacuum_threshold", "20"),
@@ -59,7 +60,7 @@ pub async fn eager_autovacuum(db: &PgPool) {
 }
 
 /// Restores the usual settings of autovacuum, so that more frequent vacuums do not distort the comparison with a new database.
-pub async fn usual_autovacuum(db: &PgPool, new: &PgPool) {
+pub async fn usual_autovacuum(db: &Db, new: &Db) {
     seed::run(db, "ALTER SYSTEM RESET ALL".into()).await;
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
     for table in BUSY_TABLES {
@@ -70,7 +71,7 @@ pub async fn usual_autovacuum(db: &PgPool, new: &PgPool) {
     }
 }
 
-pub fn operations_of(db: &PgPool, keys: &str, days_kept: u32) -> Operations {
+pub fn operations_of(db: &Db, keys: &str, days_kept: u32) -> Operations {
     let settings = OperationSettings {
         schedules: Vec::new(),
         lease: Duration::from_secs(30),
@@ -100,12 +101,12 @@ async fn operate(operations: &Operations, tick: chrono::DateTime<chrono::Utc>) {
     assert_eq!(operations.run_due(&CancellationToken::new()).await.unwrap(), 5);
 }
 
-async fn number(db: &PgPool, query: &str) -> i64 {
+async fn number(db: &Db, query: &str) -> i64 {
     sqlx::raw_sql(sqlx::AssertSqlSafe(query.to_owned())).fetch_one(db).await.unwrap().get(0)
 }
 
 struct Year {
-    db: PgPool,
+    db: Db,
     endpoint: flametree_notify::domain::ids::EndpointId,
     recorded: u64,
     sizes: BTreeMap<u32, BTreeMap<String, i64>>,
@@ -232,7 +233,7 @@ impl Year {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_operation_fails_and_no_table_grows_as_days_pass() {
     let server = OwnServer::start_direct().await;
-    let db = PgPoolOptions::new().max_connections(8).connect_with(server.connect_options()).await.unwrap();
+    let db: Db = PgPoolOptions::new().max_connections(8).connect_with(server.connect_options()).await.unwrap().into();
     eager_autovacuum(&db).await;
     seed::run(&db, "SELECT flametree.prepare_partitions(30)".into()).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;

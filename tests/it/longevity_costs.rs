@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::EndpointId;
+use flametree_notify::store::Db;
 use flametree_notify::store::queue::finish;
 use flametree_notify::store::{partitions, schema};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool, Row as _};
+use sqlx::{Connection as _, Row as _};
 
 use crate::longevity::{days, usual_autovacuum};
 use crate::support::own_server::OwnServer;
@@ -26,12 +27,12 @@ const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
 
 /// Opens the same number of connections to both databases, because each connection keeps separate query plans.
-async fn pool(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap()
+async fn pool(options: PgConnectOptions) -> Db {
+    PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap().into()
 }
 
 /// Creates a migrated database on the server, with partitions for the past `days_kept` days.
-async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, EndpointId) {
+async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (Db, EndpointId) {
     let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     let db = pool(server.connect_options().database(name)).await;
@@ -47,7 +48,7 @@ async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (PgPool, En
 }
 
 /// Measures the time of each of the `STEPS` for a batch of events.
-async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
+async fn measure(db: &Db, endpoint: EndpointId) -> [Duration; 4] {
     let by = worker(db).await;
     let mut times = [Duration::ZERO; 4];
     let mut started = Instant::now();
@@ -71,7 +72,7 @@ async fn measure(db: &PgPool, endpoint: EndpointId) -> [Duration; 4] {
 }
 
 /// The number of pages that a statement reads, including pages read by the functions that it calls.
-async fn pages(db: &PgPool, statement: &str) -> f64 {
+async fn pages(db: &Db, statement: &str) -> f64 {
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let mut tx = db.begin().await.unwrap();
     let mut read = f64::MAX;
@@ -87,7 +88,7 @@ async fn pages(db: &PgPool, statement: &str) -> f64 {
 }
 
 /// For each step, the median over all pairs of the old database's time divided by the new database's time.
-async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64; 4] {
+async fn ratios(old: (&Db, EndpointId), new: (&Db, EndpointId)) -> [f64; 4] {
     let mut ratios: [Vec<f64>; 4] = Default::default();
     let pairs = if days() >= LONG_DAYS { LONG_PAIRS } else { PAIRS };
     for pair in 0..pairs + 3 {
@@ -109,7 +110,7 @@ async fn ratios(old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) -> [f64;
     })
 }
 
-async fn compare(what: &str, old: (&PgPool, EndpointId), new: (&PgPool, EndpointId)) {
+async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
     let ratios = ratios(old, new).await;
     for (step, ratio) in STEPS.iter().zip(ratios) {
         println!("{what}: {step} takes {ratio:.3} times as long");

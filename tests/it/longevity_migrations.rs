@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use flametree_notify::store::Db;
 use flametree_notify::store::schema;
+use sqlx::Row as _;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Row as _};
 use tokio::time::timeout;
 
 use crate::support::deployment::{Deployment, agents};
@@ -28,7 +29,7 @@ async fn later() -> Migrator {
 }
 
 /// Inserts `count` deliveries of yesterday, in partitions that the migrations change.
-async fn fill(db: &PgPool, count: u64) {
+async fn fill(db: &Db, count: u64) {
     let id = "overlay(flametree.first_id_at(date_trunc('day', now(), 'UTC') - interval '1 hour')::text PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid";
     let statement = format!(
         "INSERT INTO flametree.deliveries (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
@@ -56,11 +57,12 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
         .unwrap();
     // An older version number makes the migration replace the functions too.
     seed::run(&deployment.pool, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
-    let pool = PgPoolOptions::new()
+    let pool: Db = PgPoolOptions::new()
         .max_connections(2)
         .connect_with((*deployment.pool.connect_options()).clone())
         .await
-        .unwrap();
+        .unwrap()
+        .into();
     let migration = tokio::spawn(async move { schema::migrate_by(&later().await, &pool, schema::LOCK_TIMEOUT).await });
 
     // The migration waits for the open transaction of a caller. Meanwhile the service still accepts and delivers events.

@@ -58,6 +58,7 @@ mod neighbours_push;
 mod openapi_fuzz;
 mod operation_health;
 mod operations;
+mod pool;
 mod portal_serving;
 mod previous_release;
 mod published_keys;

@@ -7,11 +7,12 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::WorkerId;
 use flametree_notify::domain::operation::{HeldOperation, OperationKind};
 use flametree_notify::domain::role::Role;
+use flametree_notify::store::Db;
 use flametree_notify::store::operation_log::MAX_WAITING_REPLAYS;
 use flametree_notify::store::operations::{self, Origin};
 use http::Request;
 use serde_json::json;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,7 +28,7 @@ use crate::support::waiting::within;
 const PATIENCE: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_mins(1);
 
-async fn take(db: &PgPool, origin: Origin) -> Option<HeldOperation> {
+async fn take(db: &Db, origin: Origin) -> Option<HeldOperation> {
     operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
 }
 
@@ -120,7 +121,7 @@ async fn a_step_that_waits_for_a_lock_ends_and_the_next_steps_run() {
 }
 
 /// Runs the operation while another session locks the tables. Returns the operation's state.
-async fn state_after_run(db: &PgPool, kind: OperationKind, locked: &str) -> String {
+async fn state_after_run(db: &Db, kind: OperationKind, locked: &str) -> String {
     let mut tx = db.begin().await.unwrap();
     let statement = sqlx::AssertSqlSafe(format!("LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"));
     sqlx::raw_sql(statement).execute(&mut *tx).await.unwrap();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flametree_notify::domain::operation::OperationKind;
+use flametree_notify::store::Db;
 use flametree_notify::store::operations::{Health, health};
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 
 use crate::support::deployment::Deployment;
 use crate::support::postgres::TestDatabase;
@@ -13,7 +14,7 @@ use crate::support::service::Part;
 use crate::support::waiting::within;
 
 /// Inserts operations from `(tick, state, attempts, started_at, finished_at)` rows. Times are in minutes ago.
-async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
+async fn operations(db: &Db, kind: OperationKind, rows: &str) {
     let statement = format!(
         "INSERT INTO flametree.operations (id, kind, tick, tenant_id, state, attempts, holder, due_at, created_at,
              started_at, finished_at)
@@ -28,7 +29,7 @@ async fn operations(db: &PgPool, kind: OperationKind, rows: &str) {
 }
 
 /// The failed attempts of the kind's operations, and how many minutes the kind is overdue.
-async fn health_of(db: &PgPool, kind: OperationKind) -> (i64, u64) {
+async fn health_of(db: &Db, kind: OperationKind) -> (i64, u64) {
     let kinds = health(db).await.unwrap();
     assert_eq!(kinds.len(), OperationKind::ALL.len());
     let Health { failed_attempts, overdue, .. } = kinds.into_iter().find(|health| health.kind == kind).unwrap();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use flametree_notify::store::Db;
 use serde_json::Value;
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 
 use crate::support::deployment::{Deployment, TENANT};
 use crate::support::refusals::{accept, refuse};
@@ -13,7 +14,7 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-async fn number(db: &PgPool, query: &'static str) -> i64 {
+async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
@@ -170,7 +171,7 @@ async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
 }
 
 /// Makes a table reject all statements of one type, even if they affect no row.
-async fn refuse_all(db: &PgPool, action: &str, table: &str) {
+async fn refuse_all(db: &Db, action: &str, table: &str) {
     let statement = format!(
         "CREATE OR REPLACE FUNCTION flametree.refuse() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'refused by a test'; END $$;

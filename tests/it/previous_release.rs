@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use flametree_notify::store::Db;
 
 use crate::support::client::Client;
 use crate::support::deployment::{Deployment, agents};
@@ -15,7 +15,7 @@ use crate::support::waiting::within;
 const DRAINED: Duration = Duration::from_mins(2);
 
 /// The version of the installed SQL functions, and a digest of all their definitions.
-async fn functions(db: &PgPool) -> (Vec<i32>, String) {
+async fn functions(db: &Db) -> (Vec<i32>, String) {
     let query = "SELECT (SELECT version FROM flametree.function_sources),
                         md5(string_agg(pg_get_functiondef(p.oid), '' ORDER BY p.oid))
                  FROM pg_proc AS p WHERE p.pronamespace = 'flametree'::regnamespace AND p.prokind = 'f'";

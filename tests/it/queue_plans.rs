@@ -4,9 +4,9 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::EndpointId;
 use flametree_notify::domain::names::TenantId;
+use flametree_notify::store::Db;
 use flametree_notify::store::queue::finish;
 use flametree_notify::store::queue::lanes::{self, LaneCursor, Place};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::postgres::TestDatabase;
@@ -88,17 +88,17 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
 }
 
 /// Resets the statistics. Without the flush, this session would report earlier reads later.
-async fn forget_walks(db: &PgPool) {
+async fn forget_walks(db: &Db) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query("SELECT pg_stat_reset()").execute(db).await.unwrap();
 }
 
-async fn entries_walked(db: &PgPool) -> i64 {
+async fn entries_walked(db: &Db) -> i64 {
     of_ready_indexes(db).await.0
 }
 
 /// The number of index entries that scans of `ready_deliveries` returned, and of pages that they read.
-async fn of_ready_indexes(db: &PgPool) -> (i64, i64) {
+async fn of_ready_indexes(db: &Db) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query_as(
         "SELECT sum(s.idx_tup_read)::bigint, sum(io.idx_blks_hit + io.idx_blks_read)::bigint
@@ -195,7 +195,7 @@ fn endpoint(number: u128) -> EndpointId {
 }
 
 /// Inserts this many ready deliveries for an endpoint, starting at position 1.
-async fn ready(db: &PgPool, tenant: &str, number: u128, deliveries: i64) {
+async fn ready(db: &Db, tenant: &str, number: u128, deliveries: i64) {
     sqlx::query(
         "INSERT INTO flametree.ready_deliveries (channel, tenant_id, endpoint_id, position, id, event_id, expires_at)
          SELECT 'webhook', $1, $2, n, gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, $3) AS n",

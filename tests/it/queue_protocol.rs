@@ -5,10 +5,10 @@ use std::time::Duration;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::ids::{ClaimId, WorkerId};
 use flametree_notify::domain::names::TenantId;
+use flametree_notify::store::Db;
 use flametree_notify::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota, NoEvent};
 use flametree_notify::store::queue::lanes::{self, LaneCursor};
 use flametree_notify::store::queue::{lease, workers};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count, first_place, prepared, worker};
@@ -116,7 +116,7 @@ async fn querying_a_claim_waits_for_its_open_transaction() {
     assert_eq!(found.unwrap().len(), 1);
 }
 
-async fn is_waiting(db: &PgPool) -> bool {
+async fn is_waiting(db: &Db) -> bool {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
     )

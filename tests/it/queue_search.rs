@@ -5,8 +5,9 @@ use std::time::Duration;
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::ids::EventId;
+use flametree_notify::store::Db;
 use flametree_notify::store::accept;
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::support::deployment::{Database, Deployment, TENANT, agents};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FOUND: Duration = Duration::from_secs(15);
 
 /// Makes full walks slow, as dead tuples do while a snapshot is open.
-async fn slow_walks(db: &PgPool) {
+async fn slow_walks(db: &Db) {
     let statements = "
         ALTER FUNCTION flametree.waiting_lanes(flametree.channel, text, uuid, integer) RENAME TO quick_walk;
         CREATE FUNCTION flametree.waiting_lanes(p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer)
@@ -44,7 +45,7 @@ async fn accept_in(connection: &mut PgConnection, agent: &str) -> EventId {
     row.get::<String, _>(0).parse().unwrap()
 }
 
-async fn is_delivered(db: &PgPool, event: EventId) -> bool {
+async fn is_delivered(db: &Db, event: EventId) -> bool {
     let statement = "SELECT count(*) FROM flametree.deliveries WHERE event_id = $1 AND outcome = 'delivered'";
     sqlx::query_scalar::<_, i64>(statement).bind(event.uuid()).fetch_one(db).await.unwrap() == 1
 }
@@ -96,7 +97,7 @@ async fn agent_at(deployment: &Deployment, number: u128) -> String {
 }
 
 /// Accepts a message for each agent, without sending a hint.
-async fn accept_for_each(db: &PgPool, agents: &[String]) {
+async fn accept_for_each(db: &Db, agents: &[String]) {
     for agents in agents.chunks(250) {
         let events: Vec<NewEvent> = agents.iter().map(|agent| message(agent, "hello".to_owned())).collect();
         accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
@@ -177,7 +178,7 @@ async fn a_burst_of_hints_causes_few_scans() {
 }
 
 /// Makes the database count walks and tail scans.
-async fn count_scans(db: &PgPool) {
+async fn count_scans(db: &Db) {
     let statements = "
         CREATE SEQUENCE flametree.scans;
         ALTER FUNCTION flametree.waiting_lanes(flametree.channel, text, uuid, integer) RENAME TO uncounted_walk;
@@ -201,6 +202,6 @@ async fn count_scans(db: &PgPool) {
     sqlx::raw_sql(statements).execute(db).await.unwrap();
 }
 
-async fn scans(db: &PgPool) -> i64 {
+async fn scans(db: &Db) -> i64 {
     sqlx::query_scalar("SELECT last_value FROM flametree.scans").fetch_one(db).await.unwrap()
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::{Days, NaiveDate, Utc};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
+use flametree_notify::store::Db;
 use flametree_notify::store::partitions;
 use flametree_notify::store::queue::finish;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::support::postgres::TestDatabase;
@@ -31,14 +32,14 @@ async fn with_old_days() -> TestDatabase {
 }
 
 /// The number of partitions for days before yesterday.
-async fn old_partitions(db: &PgPool) -> i64 {
+async fn old_partitions(db: &Db) -> i64 {
     let statement =
         "SELECT count(*) FROM flametree.partitions() WHERE state = 'attached' AND ends_at < now() - interval '3 days'";
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }
 
 /// Removes expired partitions. Returns the names of the dropped tables.
-async fn remove_expired(db: &PgPool) -> Vec<String> {
+async fn remove_expired(db: &Db) -> Vec<String> {
     let mut removed = Vec::new();
     for expired in partitions::expired(db, DAYS_KEPT).await.unwrap() {
         if partitions::remove(db, &expired).await.unwrap() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::EventId;
-use sqlx::{PgPool, Row as _};
+use flametree_notify::store::Db;
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::support::deployment::{Deployment, agents};
@@ -126,14 +127,14 @@ async fn an_endpoint_whose_claims_are_rejected_delays_no_other() {
     assert_eq!(tally.count(Outcome::Delivered), 600, "{:?}", tally.summary());
 }
 
-async fn dead_worker(db: &PgPool) -> Uuid {
+async fn dead_worker(db: &Db) -> Uuid {
     let query = "INSERT INTO flametree.workers (id, started_at, last_seen_at, fenced_at, description)
                  VALUES (gen_random_uuid(), now(), now(), now(), 'dead') RETURNING id";
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
 /// Inserts a claim of one delivery. Lane 1 is valid; any other lane makes the delivery's tenant unknown.
-async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
+async fn claim_of(db: &Db, worker: Uuid, number: i64, lane: &str) {
     let event: EventId = seed::event_id(yesterday_noon(db).await + number);
     let (delivery, event) = (event.delivery(1).uuid(), event.uuid());
     let claim = format!(
@@ -146,7 +147,7 @@ async fn claim_of(db: &PgPool, worker: Uuid, number: i64, lane: &str) {
 }
 
 /// Sets the lane of deliveries in damaged claims to the first lane.
-async fn mend(db: &PgPool) {
+async fn mend(db: &Db) {
     let statement = format!(
         "UPDATE flametree.claims SET lanes = array_fill(1::smallint, ARRAY[cardinality(lanes)])
          WHERE {NO_LANE} = ANY (lanes)"
@@ -154,15 +155,15 @@ async fn mend(db: &PgPool) {
     seed::run(db, statement).await;
 }
 
-async fn interrupted(db: &PgPool) -> i64 {
+async fn interrupted(db: &Db) -> i64 {
     number(db, "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'").await
 }
 
-async fn outcomes(db: &PgPool) -> i64 {
+async fn outcomes(db: &Db) -> i64 {
     number(db, "SELECT count(*) FROM flametree.deliveries").await
 }
 
-async fn number(db: &PgPool, query: &'static str) -> i64 {
+async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 

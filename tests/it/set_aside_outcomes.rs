@@ -111,7 +111,7 @@ async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
     let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
     refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
     // Leaves time to stop the worker between the commit of a claim and the start of its deliveries.
-    let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(1000)");
+    let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(5000)");
     let worker = slow.start(Part::Worker).await;
     let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
     within(RECORDED, "a delivery is claimed", claimed).await;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::role::Role;
+use flametree_notify::store::Db;
 use flametree_notify::store::queue::finish;
 use flametree_notify::store::stats;
 use serde_json::Value;
-use sqlx::{Connection as _, PgPool, Row as _};
+use sqlx::{Connection as _, Row as _};
 use tokio::task::JoinSet;
 
 use crate::support::api::{ACME, TestApi};
@@ -34,12 +35,12 @@ fn outcome_of(milliseconds: i64) -> String {
     )
 }
 
-async fn rolled_up(db: &PgPool) -> i64 {
+async fn rolled_up(db: &Db) -> i64 {
     let query = "SELECT coalesce(sum(deliveries), 0)::bigint FROM flametree.delivery_rollups WHERE span_minutes = 1";
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-async fn roll_up_all(db: &PgPool) {
+async fn roll_up_all(db: &Db) {
     while stats::roll_up(db, 100).await.unwrap().is_behind {}
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use flametree_notify::domain::ids::{DeliveryId, EventId};
-use sqlx::{PgPool, Postgres, Row as _, Transaction};
+use flametree_notify::store::{Db, Tx};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::support::deployment::{Deployment, agents};
@@ -151,7 +152,7 @@ async fn with_agents() -> (Deployment, Service) {
 }
 
 /// Inserts ready deliveries of yesterday's events to the first agent's endpoint.
-async fn of_yesterday(db: &PgPool, count: i64) {
+async fn of_yesterday(db: &Db, count: i64) {
     let endpoint: Uuid = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs WHERE agent_id = 'agent-1'")
         .fetch_one(db)
         .await
@@ -174,7 +175,7 @@ async fn of_yesterday(db: &PgPool, count: i64) {
 }
 
 /// Locks yesterday's partition until the transaction ends.
-async fn lock(db: &PgPool, parent: &str, mode: &str) -> Transaction<'static, Postgres> {
+async fn lock(db: &Db, parent: &str, mode: &str) -> Tx {
     let name = format!(
         "SELECT name FROM flametree.partitions()
          WHERE parent = '{parent}' AND starts_at <= now() - interval '1 day' AND ends_at > now() - interval '1 day'"
@@ -186,7 +187,7 @@ async fn lock(db: &PgPool, parent: &str, mode: &str) -> Transaction<'static, Pos
     lock
 }
 
-async fn recorded(db: &PgPool) -> i64 {
+async fn recorded(db: &Db) -> i64 {
     number(db, "SELECT count(*) FROM flametree.deliveries").await
 }
 
@@ -197,12 +198,12 @@ async fn set_aside(worker: &Service, outcomes: u32) {
 }
 
 /// The number of the database's backends that wait for a lock.
-async fn waiting_backends(db: &PgPool) -> i64 {
+async fn waiting_backends(db: &Db) -> i64 {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     number(db, waiting).await
 }
 
-async fn number(db: &PgPool, query: &'static str) -> i64 {
+async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }

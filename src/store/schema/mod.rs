@@ -84,7 +84,7 @@ pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Res
 /// Applies the pending migrations.
 async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     indexes::drop_invalid(migrator, db).await?;
-    match migrator.run(db).await {
+    match migrator.run(&**db).await {
         Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_))
             if is_before_first_release(db).await? =>
         {

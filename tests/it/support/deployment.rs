@@ -6,10 +6,10 @@ use std::time::Duration;
 use flametree_notify::domain::ids::EventId;
 use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::{NewToken, TokenName, TokenScope};
+use flametree_notify::store::Db;
 use flametree_notify::store::tokens;
 use http::Method;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::client::Client;
@@ -32,7 +32,7 @@ pub enum Database {
 
 pub struct Deployment {
     /// The connection pool of the test.
-    pub pool: PgPool,
+    pub pool: Db,
     pub receiver: Receiver,
     pub settings: Settings,
     /// An admin token for all tenants.
@@ -133,7 +133,7 @@ pub fn agents(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("agent-{number}")).collect()
 }
 
-async fn token(pool: &PgPool) -> String {
+async fn token(pool: &Db) -> String {
     let new = NewToken {
         name: TokenName::parse("test").unwrap(),
         role: Role::Admin,
@@ -145,8 +145,8 @@ async fn token(pool: &PgPool) -> String {
 }
 
 /// A pool that reconnects after a server restart.
-fn pool(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect_lazy_with(options)
+fn pool(options: PgConnectOptions) -> Db {
+    PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(30)).connect_lazy_with(options).into()
 }
 
 async fn post_until_accepted(apis: &[Client], turn: usize, batch: &Value) -> Vec<EventId> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::{DeliveryId, EventId};
-use sqlx::{PgPool, Row as _};
+use flametree_notify::store::Db;
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::client::Client;
@@ -115,7 +116,7 @@ impl Deployment {
     }
 }
 
-async fn ids(pool: &PgPool, query: &'static str) -> HashSet<DeliveryId> {
+async fn ids(pool: &Db, query: &'static str) -> HashSet<DeliveryId> {
     let rows = sqlx::raw_sql(query).fetch_all(pool).await.unwrap();
     rows.into_iter().map(|row| DeliveryId::from_uuid(row.get::<Uuid, _>(0))).collect()
 }

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use flametree_notify::store::schema;
+use flametree_notify::store::{Db, schema};
 use nix::unistd::{User, chown, geteuid};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -69,7 +69,8 @@ impl OwnServer {
         let mut connection = server.connect_options().database("postgres").connect().await.unwrap();
         sqlx::raw_sql("CREATE DATABASE flametree").execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        let pool = PgPoolOptions::new().max_connections(2).connect_with(server.connect_options()).await.unwrap();
+        let pool: Db =
+            PgPoolOptions::new().max_connections(2).connect_with(server.connect_options()).await.unwrap().into();
         schema::migrate(&pool, schema::LOCK_TIMEOUT).await.unwrap();
         pool.close().await;
         server

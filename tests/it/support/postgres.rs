@@ -8,9 +8,10 @@
 use std::ops::Deref;
 use std::str::FromStr as _;
 
+use flametree_notify::store::Db;
 use flametree_notify::store::schema;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
 /// An empty database with the current schema, dropped at the end of the test.
 pub struct TestDatabase {
-    pub pool: PgPool,
+    pub pool: Db,
     options: PgConnectOptions,
     name: String,
 }
@@ -39,7 +40,8 @@ impl TestDatabase {
         // PostgreSQL copies a template only while it has no connections.
         run(&mut server().await, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
         let options = options_of(&service_url()).database(&name);
-        let pool = PgPoolOptions::new().max_connections(max_connections).connect_with(options.clone()).await.unwrap();
+        let pool =
+            PgPoolOptions::new().max_connections(max_connections).connect_with(options.clone()).await.unwrap().into();
         Self { pool, options, name }
     }
 
@@ -70,9 +72,9 @@ impl TestDatabase {
 }
 
 impl Deref for TestDatabase {
-    type Target = PgPool;
+    type Target = Db;
 
-    fn deref(&self) -> &PgPool {
+    fn deref(&self) -> &Db {
         &self.pool
     }
 }
@@ -131,7 +133,7 @@ async fn migrated_template() -> String {
         run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
         let options = server_options().database(&format!("{name}_new"));
-        let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
+        let pool = Db::from(PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap());
         schema::migrate(&pool, schema::LOCK_TIMEOUT).await.unwrap();
         pool.close().await;
         run(&mut server, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;

@@ -7,12 +7,12 @@ use flametree_notify::domain::endpoint::Channel;
 use flametree_notify::domain::event::{EventType, NewEvent};
 use flametree_notify::domain::ids::{ClaimId, EndpointId, WorkerId};
 use flametree_notify::domain::names::{AgentId, SessionId, TenantId};
+use flametree_notify::store::Db;
 use flametree_notify::store::accept;
 use flametree_notify::store::queue::claim::{self, ClaimedDelivery, LaneQuota};
 use flametree_notify::store::queue::finish::FinishedDelivery;
 use flametree_notify::store::queue::lanes::{LaneCursor, Place};
 use flametree_notify::store::queue::workers;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::postgres::TestDatabase;
@@ -24,12 +24,12 @@ pub async fn prepared() -> TestDatabase {
     db
 }
 
-pub async fn prepare(db: &PgPool) {
+pub async fn prepare(db: &Db) {
     sqlx::query("SELECT flametree.ensure_partitions(current_date - 1, current_date + 1)").execute(db).await.unwrap();
 }
 
 /// Creates an agent of the tenant `acme` with an enabled webhook for customers' messages.
-pub async fn agent_with_webhook(db: &PgPool, agent: &str) -> EndpointId {
+pub async fn agent_with_webhook(db: &Db, agent: &str) -> EndpointId {
     let endpoint = Uuid::now_v7();
     sqlx::query(
         "INSERT INTO flametree.push_configs (tenant_id, agent_id, endpoint_id, version, enabled, url, signing, events,
@@ -63,25 +63,25 @@ pub fn message(agent: &str, text: String) -> NewEvent {
 }
 
 /// Accepts the messages `message 0`, `message 1` and so on in one transaction.
-pub async fn accept_messages(db: &PgPool, agent: &str, count: usize) {
+pub async fn accept_messages(db: &Db, agent: &str, count: usize) {
     let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
     accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();
 }
 
-pub async fn worker(db: &PgPool) -> WorkerId {
+pub async fn worker(db: &Db) -> WorkerId {
     let id = WorkerId::from_uuid(Uuid::now_v7());
     workers::register(db, id, "test").await.unwrap();
     id
 }
 
 /// Claims the endpoint's deliveries, starting at its first position.
-pub async fn claim_of(db: &PgPool, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
+pub async fn claim_of(db: &Db, by: WorkerId, endpoint: EndpointId, quota: u32) -> (ClaimId, Vec<ClaimedDelivery>) {
     claim_behind(db, by, endpoint, 0, quota).await
 }
 
 /// Claims the endpoint's deliveries after the position `after`.
 pub async fn claim_behind(
-    db: &PgPool,
+    db: &Db,
     by: WorkerId,
     endpoint: EndpointId,
     after: i64,
@@ -107,14 +107,14 @@ pub fn finished(one: &ClaimedDelivery, outcome: Outcome) -> FinishedDelivery {
     }
 }
 
-pub async fn outcomes(db: &PgPool) -> Vec<(String, i64)> {
+pub async fn outcomes(db: &Db) -> Vec<(String, i64)> {
     sqlx::query_as("SELECT outcome::text, count(*) FROM flametree.deliveries GROUP BY 1 ORDER BY 1")
         .fetch_all(db)
         .await
         .unwrap()
 }
 
-pub async fn count(db: &PgPool, table: &str) -> i64 {
+pub async fn count(db: &Db, table: &str) -> i64 {
     let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{table}"));
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }

@@ -1,11 +1,11 @@
 //! Makes a database reject some rows, as a constraint or a damaged page does, until the test calls `accept`.
 
-use sqlx::PgPool;
+use flametree_notify::store::Db;
 
 use super::seed;
 
 /// Makes the database reject inserts into `table` if `condition` is true. The condition refers to the row as `NEW`.
-pub async fn refuse(db: &PgPool, table: &str, condition: &str) {
+pub async fn refuse(db: &Db, table: &str, condition: &str) {
     let statement = format!(
         "CREATE FUNCTION flametree.test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN RAISE EXCEPTION 'the test refuses this row' USING ERRCODE = 'check_violation'; END $$;
@@ -16,6 +16,6 @@ pub async fn refuse(db: &PgPool, table: &str, condition: &str) {
 }
 
 /// Accepts all rows again.
-pub async fn accept(db: &PgPool) {
+pub async fn accept(db: &Db) {
     seed::run(db, "DROP FUNCTION flametree.test_refuse() CASCADE".to_owned()).await;
 }

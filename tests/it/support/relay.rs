@@ -3,12 +3,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// The message that sqlx sends alone to test a connection: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// The state of the network: whether it is cut, and the number of previous hosts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +26,7 @@ struct Way {
 pub(crate) struct Relay {
     address: SocketAddr,
     way: watch::Sender<Way>,
+    pings: Arc<AtomicU32>,
     accepting: JoinHandle<()>,
 }
 
@@ -32,8 +38,9 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let way = watch::Sender::new(Way::default());
-        let accepting = tokio::spawn(accept(listener, socket, way.subscribe()));
-        Self { address, way, accepting }
+        let pings = Arc::new(AtomicU32::new(0));
+        let accepting = tokio::spawn(accept(listener, socket, way.clone(), Arc::clone(&pings)));
+        Self { address, way, pings, accepting }
     }
 
     /// The `DATABASE_URL` of the database through the relay.
@@ -55,6 +62,15 @@ impl Relay {
     pub(crate) fn vanish(&self) {
         self.way.send_modify(|way| way.host += 1);
     }
+
+    /// The host vanishes when a client sends the `number`-th ping from now: a lone `Sync` message. The database never gets the ping.
+    pub(crate) fn vanish_at_ping(&self, number: u32) {
+        self.pings.store(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_vanished(&self) -> bool {
+        self.way.borrow().host > 0
+    }
 }
 
 impl Drop for Relay {
@@ -63,10 +79,18 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Receiver<Way>) {
+async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Sender<Way>, pings: Arc<AtomicU32>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (socket, mut there, back) = (socket.clone(), way.clone(), way.clone());
+        let (socket, mut there, back) = (socket.clone(), way.subscribe(), way.subscribe());
         let host = way.borrow().host;
+        let (way, pings) = (way.clone(), Arc::clone(&pings));
+        let note = move |message: &[u8]| {
+            let is_last =
+                || pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1);
+            if message == SYNC && is_last() {
+                way.send_modify(|way| way.host += 1);
+            }
+        };
         tokio::spawn(async move {
             if is_open(&mut there, host).await.is_err() {
                 return;
@@ -75,8 +99,8 @@ async fn accept(listener: TcpListener, socket: PathBuf, way: watch::Receiver<Way
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {
-                () = pass(from_client, to_server, there, host) => {}
-                () = pass(from_server, to_client, back, host) => {}
+                () = pass(from_client, to_server, there, host, note) => {}
+                () = pass(from_server, to_client, back, host, |_| {}) => {}
             }
         });
     }
@@ -93,9 +117,11 @@ async fn pass(
     mut to: impl AsyncWrite + Unpin,
     mut way: watch::Receiver<Way>,
     host: u32,
+    note: impl Fn(&[u8]),
 ) {
     let mut buffer = vec![0; 65_536];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        note(&buffer[..read]);
         if is_open(&mut way, host).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -1,7 +1,7 @@
 //! Inserts events and deliveries as the service does, with times set by the test.
 
 use flametree_notify::domain::ids::{DeliveryId, EventId};
-use sqlx::PgPool;
+use flametree_notify::store::Db;
 use uuid::Uuid;
 
 /// An event that happened at a given time.
@@ -44,7 +44,7 @@ impl Default for SeededDelivery {
 }
 
 /// Noon (UTC) yesterday in milliseconds since 1970. Yesterday has a partition, and no other events.
-pub async fn yesterday_noon(db: &PgPool) -> i64 {
+pub async fn yesterday_noon(db: &Db) -> i64 {
     let query = "SELECT (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - interval '12 hours') * 1000)::bigint";
     sqlx::Row::get(&sqlx::raw_sql(query).fetch_one(db).await.unwrap(), 0)
 }
@@ -55,7 +55,7 @@ pub fn event_id(milliseconds: i64) -> EventId {
     EventId::from_uuid(Uuid::from_u128(time | 0x7000_8000_0000_0000_0000))
 }
 
-pub async fn event(db: &PgPool, milliseconds: i64, event: &SeededEvent) -> EventId {
+pub async fn event(db: &Db, milliseconds: i64, event: &SeededEvent) -> EventId {
     let id = event_id(milliseconds);
     let SeededEvent { tenant, event_type, agent, session, deliveries } = event;
     let uuid = id.uuid();
@@ -73,13 +73,7 @@ pub async fn event(db: &PgPool, milliseconds: i64, event: &SeededEvent) -> Event
 }
 
 /// Inserts the record of a seeded event's `ordinal`-th delivery.
-pub async fn delivery(
-    db: &PgPool,
-    tenant: &str,
-    event: EventId,
-    ordinal: u16,
-    delivery: &SeededDelivery,
-) -> DeliveryId {
+pub async fn delivery(db: &Db, tenant: &str, event: EventId, ordinal: u16, delivery: &SeededDelivery) -> DeliveryId {
     let id = event.delivery(ordinal);
     let SeededDelivery { channel, outcome, http_status, detail, endpoint } = delivery;
     let http_status = http_status.map_or("NULL".to_owned(), |status| status.to_string());
@@ -102,7 +96,7 @@ pub async fn delivery(
 }
 
 /// Inserts a push config with version 3 and this endpoint.
-pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
+pub async fn push_config(db: &Db, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
     run(
         db,
         format!(
@@ -116,7 +110,7 @@ pub async fn push_config(db: &PgPool, tenant: &str, agent: &str, endpoint: Uuid,
 }
 
 /// Inserts a user's browser whose subscription no key can decrypt.
-pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) {
+pub async fn push_subscription(db: &Db, tenant: &str, user: &str, id: Uuid) {
     run(
         db,
         format!(
@@ -129,12 +123,12 @@ pub async fn push_subscription(db: &PgPool, tenant: &str, user: &str, id: Uuid) 
     .await;
 }
 
-pub async fn run(db: &PgPool, statement: String) {
+pub async fn run(db: &Db, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
 
 /// Shifts the clock of the database by an interval, for the functions of the schema and the statements of the service.
-pub async fn move_clock(db: &PgPool, by: &str) {
+pub async fn move_clock(db: &Db, by: &str) {
     let function = format!(
         "CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS
          $$ SELECT pg_catalog.clock_timestamp() + interval '{by}' $$"
