@@ -1,17 +1,18 @@
 -- Accepts events, for the HTTP API and for flametree.enqueue_event.
 
--- Plans are made once and kept (force_generic_plan), because planning these statements costs as much as running them for twenty
--- events. A plan that was made while a table was empty must not scan the whole table later. So enable_seqscan is off, and lateral
--- lookups can only use an index.
+-- Each statement is planned once and its plan is kept (force_generic_plan), because planning these statements costs as much as
+-- running them for twenty events. A plan that was made while a table was empty must not scan the whole table later. So
+-- enable_seqscan is off, and lateral lookups can only use an index.
 CREATE OR REPLACE FUNCTION flametree.accept_events(
     p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_customers text[], p_assignees text[],
     p_occurred timestamptz[], p_texts text[], p_metadata text[], p_keys text[], p_expires_seconds integer[],
-    -- May be shorter than the other arrays: missing items are NULL.
+    -- This array may be shorter than the other arrays. Its missing items count as NULL.
     p_traces bytea[],
-    -- For events without expires_in_seconds. Not part of the hash, so that equal bodies have equal hashes under any setting.
+    -- The expiry of events without expires_in_seconds. It is not part of the hash, so that equal bodies have equal hashes under
+    -- any setting.
     p_default_expires_seconds integer,
-    -- How long to wait for an open transaction that holds a key or a session, before lock_not_available is raised. NULL uses
-    -- the lock_timeout of the caller.
+    -- How long to wait for an open transaction that has locked a key or a session, before lock_not_available is raised. NULL
+    -- uses the lock_timeout of the caller.
     p_lock_timeout text DEFAULT NULL
 ) RETURNS flametree.accepted LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -36,7 +37,7 @@ BEGIN
     v_accepted.event_ids := v_ids;
     v_accepted.results := array_fill('accepted'::text, ARRAY[v_count]);
 
-    -- Statements unnest arrays and never use subscripts, because PostgreSQL reaches the n-th item of a text array by walking over
+    -- Statements unnest arrays and never use subscripts, because PostgreSQL reaches the n-th item of a text array by reading
     -- the n - 1 items before it. unnest in the select list reads several arrays in parallel and in order. In FROM, it first
     -- materializes each array, which costs a third of the statement.
 
@@ -160,7 +161,7 @@ BEGIN
             AS i (id, webhook, tenant, expires_seconds, ord) ON i.ord = b.event;
     END IF;
 
-    -- A duplicate returns the number of deliveries of the first event, while that event is kept.
+    -- A duplicate returns the number of deliveries of the first event, if that event is still stored.
     IF 'duplicate' = ANY (v_accepted.results) THEN
         v_accepted.deliveries := ARRAY(
             SELECT coalesce(CASE i.result WHEN 'duplicate' THEN (
@@ -176,7 +177,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.accept_events IS
-    'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller has validated them.';
+    'Stores events, applies their effects, fans them out and makes their deliveries ready, in the caller''s transaction. The caller must have validated the events.';
 
 -- Each key is written for yesterday and for today. So two requests with one key share at least one row, unless their clocks
 -- differ by two days. Rows are written in the order of tenant, key and day, so that two transactions with the same keys cannot
@@ -217,7 +218,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.remember_keys IS
-    'Claims idempotency keys for events. Returns for each event: accepted, duplicate (an earlier event, whose id is returned, has the same key and body) or conflict (another body has the key). Waits for transactions that hold one of the keys.';
+    'Claims idempotency keys for events. Returns for each event: accepted, duplicate (an earlier event, whose id is returned, has the same key and body) or conflict (another body has the key). Waits for transactions that have locked one of the keys.';
 
 CREATE OR REPLACE FUNCTION flametree.event_hash(
     p_type text, p_agent text, p_session text, p_customer text, p_assignee text, p_occurred timestamptz, p_text text,
@@ -226,10 +227,11 @@ CREATE OR REPLACE FUNCTION flametree.event_hash(
     SELECT sha256(convert_to(jsonb_build_array(p_type, p_agent, p_session, p_customer, p_assignee,
         extract(epoch FROM p_occurred), p_text, p_metadata::jsonb, p_expires_seconds)::text, 'UTF8'))
 $$;
-COMMENT ON FUNCTION flametree.event_hash IS 'The hash that is equal for equal bodies under one idempotency key.';
+COMMENT ON FUNCTION flametree.event_hash IS 'The hash of a body, to detect another body under the same idempotency key.';
 
--- A session has a handler, and it is or is not in the operator workspace. For both, the event with the latest occurred_at counts,
--- or the last to arrive if the times are equal. A time in the future counts as now, because it would otherwise hide later events.
+-- The event with the latest occurred_at determines the handler of a session, and whether the session is in the operator
+-- workspace. If times are equal, the event that arrives last counts. A time in the future counts as the current time, because
+-- otherwise later events would have no effect.
 CREATE OR REPLACE FUNCTION flametree.apply_effects(
     p_results text[], p_tenants text[], p_types text[], p_agents text[], p_sessions text[], p_assignees text[],
     p_occurred timestamptz[], p_now timestamptz

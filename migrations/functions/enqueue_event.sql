@@ -26,8 +26,8 @@ DECLARE
         '^(\d{4}-\d{2}-\d{2})[T ]((?!24)\d{2}:\d{2}:\d{2})(\.\d+)?(?:Z|([+-](?:[01]\d|2[0-3]):[0-5]\d))$', 'i');
     v_time timestamptz;
 BEGIN
-    -- Parses the parts separately, because PostgreSQL is stricter than RFC 3339: its offsets end at 15:59, not at 23:59, and a
-    -- leap second has no fraction. As in the API, digits after the microsecond are cut off, not rounded.
+    -- Parses the parts separately, because PostgreSQL is stricter than RFC 3339. PostgreSQL rejects offsets above 15:59 and
+    -- fractions of a leap second. As in the API, digits after the microsecond are cut off, not rounded.
     v_time := (v_parts[1] || ' ' || v_parts[2] || 'Z')::timestamptz
         + coalesce('0' || left(v_parts[3], 7), '0')::interval - coalesce(v_parts[4], '0')::interval;
     RETURN CASE WHEN v_time >= '0001-01-01 00:00:00Z' AND v_time < '10000-01-01 00:00:00Z' THEN v_time END;
@@ -67,7 +67,7 @@ DECLARE
     v_text jsonb := CASE WHEN jsonb_typeof(p_event -> 'text') <> 'null' THEN p_event -> 'text' END;
     v_number numeric;
     v_unknown text[];
-    -- The most unknown fields that are reported, as in the API.
+    -- The maximum number of unknown fields that are reported, as in the API.
     c_most_unknown CONSTANT integer := 20;
 BEGIN
     IF coalesce(jsonb_typeof(p_event), 'null') <> 'object' THEN

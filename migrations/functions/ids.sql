@@ -20,4 +20,4 @@ CREATE OR REPLACE FUNCTION flametree.delivery_id(p_event_id uuid, p_ordinal bigi
     SELECT overlay(p_event_id::text PLACING lpad(to_hex(p_ordinal), 4, '0') FROM 33)::uuid
 $$;
 COMMENT ON FUNCTION flametree.delivery_id IS
-    'The id of the p_ordinal-th delivery of an event: its id with the last 16 bits counting from 1.';
+    'The id of the p_ordinal-th delivery of an event. It is the event''s id with p_ordinal, counted from 1, as the last 16 bits.';

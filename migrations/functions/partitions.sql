@@ -51,7 +51,7 @@ BEGIN
             WHERE p.parent = v_parent AND p.state = 'attached'
               AND v_day::timestamp AT TIME ZONE 'UTC' >= p.starts_at AND v_day::timestamp AT TIME ZONE 'UTC' < p.ends_at;
             IF NOT FOUND THEN
-                -- Ends at the next multiple of p_days since 1970, or earlier where the next partition starts.
+                -- The partition ends at the next multiple of p_days since 1970, or earlier if another partition starts earlier.
                 v_end := least(
                     date '1970-01-01' + ((v_day - date '1970-01-01') / p_days + 1) * p_days,
                     (SELECT min((p.starts_at AT TIME ZONE 'UTC')::date) FROM flametree.partitions() AS p
@@ -61,7 +61,8 @@ BEGIN
                     -- A partition that an operator detached still uses this name.
                     v_name := v_name || 'x';
                 END LOOP;
-                -- Creates and then attaches the table: ATTACH takes a weaker lock on the parent than CREATE ... PARTITION OF.
+                -- Creates and then attaches the table, because ATTACH takes a weaker lock on the parent than CREATE ...
+                -- PARTITION OF.
                 EXECUTE format('CREATE TABLE flametree.%I (LIKE flametree.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
                                v_name, v_parent);
                 EXECUTE format('ALTER TABLE flametree.%I ATTACH PARTITION flametree.%I FOR VALUES FROM (%L) TO (%L)',
@@ -75,7 +76,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.ensure_partitions IS
-    'Creates the missing partitions for the UTC days from p_from to p_to, each of up to p_days days. Returns how many it created.';
+    'Creates the missing partitions for the UTC days from p_from to p_to, each of up to p_days days. Returns the number of created partitions.';
 
 CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE p_parent WHEN 'idempotency_keys' THEN p_day::text
@@ -83,8 +84,8 @@ CREATE OR REPLACE FUNCTION flametree.bound_of(p_parent text, p_day date) RETURNS
 $$;
 COMMENT ON FUNCTION flametree.bound_of IS 'The bound of a partition that starts on this UTC day.';
 
--- Bounds the number of partitions for any retention: about 30, each of p_days_kept / 30 days. A statement locks each partition
--- that its plan might read.
+-- Each partition covers p_days_kept / 30 days, so that there are about 30 partitions for any retention. The number is limited
+-- because a statement locks each partition that its plan might read.
 CREATE OR REPLACE FUNCTION flametree.prepare_partitions(p_days_kept integer) RETURNS integer LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$
 DECLARE
@@ -137,7 +138,8 @@ BEGIN
     RETURN QUERY
     SELECT p.parent, p.name, p.state FROM flametree.partitions() AS p
     WHERE p.state <> 'attached' OR p.ends_at <= CASE p.parent
-        -- Requests use the keys of today and yesterday. A transaction that began yesterday also uses those of the day before.
+        -- Requests use the keys of today and yesterday. A transaction that began yesterday also uses the keys of the day before
+        -- yesterday.
         WHEN 'idempotency_keys' THEN v_today - interval '2 days'
         ELSE v_before END
     -- A pending detach comes first, because each table may have only one.
@@ -145,7 +147,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.expired_partitions IS
-    'The partitions that retention removes now, including those of an interrupted run. Excludes partitions that an unfinished delivery needs. Deletes the rows of replays that belong to them. Raises lock_not_available if a lock is not granted within two seconds.';
+    'The partitions that retention removes now, including those of an interrupted run. Excludes partitions that an unfinished delivery needs. Deletes the replay rows that belong to these partitions. Raises lock_not_available if a lock is not granted within two seconds.';
 
 CREATE OR REPLACE FUNCTION flametree.drop_detached_partition(p_name text) RETURNS void LANGUAGE plpgsql
     SET lock_timeout = '2s' AS $$

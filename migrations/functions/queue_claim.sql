@@ -1,8 +1,8 @@
--- The delivery queue: claims. Each function is one transaction and one round trip.
+-- The functions of the delivery queue that claim deliveries. Each function is one transaction and one round trip.
 --
--- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
--- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
--- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time, because the queue's tables are usually empty, but huge
+-- during a backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning
+-- costs more than running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.claim_deliveries(
     p_claim_id uuid, p_worker_id uuid, p_channel flametree.channel,
@@ -129,7 +129,8 @@ CREATE OR REPLACE FUNCTION flametree.resolve_claim(p_claim_id uuid, p_worker_id 
 DECLARE
     v_claim flametree.claims;
 BEGIN
-    -- Inserts a row with the claim's key. This waits for the claim if it is in progress, and prevents it if it comes later.
+    -- Inserts a row with the claim's key. The insert waits for a claim that is in progress, and prevents a claim that arrives
+    -- later.
     INSERT INTO flametree.claims (claim_id, worker_id, channel, claimed_at, lane_tenants, lane_endpoints, lane_versions,
         lanes, positions, delivery_ids, event_ids, expiries)
     VALUES (p_claim_id, p_worker_id, 'webhook', flametree.clock(), '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')
@@ -143,4 +144,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.resolve_claim IS
-    'After a lost response: returns the claim with its deliveries if it happened. If not, returns NULL and prevents the claim.';
+    'Called after a lost response. If the claim was committed, returns the claim with its deliveries. If not, returns NULL and prevents the claim.';

@@ -1,8 +1,9 @@
--- The delivery queue: outcomes, releases and the claims of dead workers. Each function is one transaction and one round trip.
+-- The functions of the delivery queue that record outcomes, release deliveries and reap the claims of dead workers. Each
+-- function is one transaction and one round trip.
 --
--- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
--- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
--- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time, because the queue's tables are usually empty, but huge
+-- during a backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning
+-- costs more than running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
@@ -129,7 +130,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
-    'Releases deliveries that were claimed but not started: they are ready again at their old positions. Returns how many; 0 if the reaper has taken the claim. p_is_last: the others of the claim have outcomes, so the claim is deleted.';
+    'Releases deliveries that were claimed but not started, so that they are ready again at their old positions. Returns the number of released deliveries, or 0 if the reaper has already handled the claim. If p_is_last is true, all other deliveries of the claim have outcomes, and the claim is deleted.';
 
 -- Looks up the claims by dead worker and never scans the whole table, in which an old snapshot keeps many dead rows.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
@@ -179,4 +180,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.reap_claims IS
-    'Records the unfinished deliveries of fenced workers as interrupted, for up to p_limit claims except p_except, or only for p_only. Existing outcomes stay. Returns the channels of the claims with the number of outcomes; empty if no such claims are left, or they are locked.';
+    'Records the unfinished deliveries of fenced workers as interrupted, for up to p_limit claims except p_except, or only for p_only. Existing outcomes stay. Returns the channel of each claim with the number of new outcomes. Returns no rows if no such claims are left or all of them are locked.';

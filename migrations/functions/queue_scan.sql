@@ -1,8 +1,9 @@
--- The delivery queue: finds endpoints with ready deliveries. Each function is one transaction and one round trip.
+-- The functions of the delivery queue that find endpoints with ready deliveries. Each function is one transaction and one round
+-- trip.
 --
--- Plans must not depend on how many rows a table has at planning time: the queue's tables are usually empty, but huge during a
--- backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning costs more than
--- running. JIT is off, because statements that look expensive during a backlog read only a few rows.
+-- Plans must not depend on how many rows a table has at planning time, because the queue's tables are usually empty, but huge
+-- during a backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning
+-- costs more than running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
 CREATE OR REPLACE FUNCTION flametree.waiting_lanes(
     p_channel flametree.channel, p_tenant text, p_endpoint uuid, p_limit integer
@@ -35,7 +36,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_lanes IS
-    'The endpoints with ready deliveries, in key order after (p_tenant, p_endpoint), with one index probe each; replayed_at: since when the first delivery waits, if it is a replay.';
+    'The endpoints with ready deliveries, in key order after (p_tenant, p_endpoint), with one index probe each. If the first delivery is a replay, replayed_at is the time since which it has waited.';
 
 CREATE OR REPLACE FUNCTION flametree.waiting_beside(
     p_channel flametree.channel, p_tenants text[], p_endpoints uuid[], p_after bigint[]
@@ -84,4 +85,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.waiting_beside IS
-    'For places in key order (an endpoint and a position in it): the first ready delivery of the endpoint behind the position, and the first ones of other endpoints and tenants before the next place. A place without a position only ends the gap of the previous one. Never reads rows before the positions, which may be dead.';
+    'For places in key order (an endpoint and a position), returns the first ready delivery of the endpoint after the position, and the first ready deliveries of other endpoints and tenants before the next place. A place without a position only ends the gap of the previous place. Never reads rows before the positions, which may be dead.';

@@ -26,7 +26,8 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Must come after the lock: a repeated request waits for the first request there, and finds that request's replay here.
+    -- This query must come after the lock, so that a repeated request waits for the first request and then finds the replay of
+    -- the first request.
     IF p_request_key IS NOT NULL THEN
         SELECT r.id, r.replay_of INTO v_id, v_replay_of
         FROM flametree.replays AS r WHERE r.tenant_id = p_tenant AND r.request_key = p_request_key;
@@ -92,7 +93,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay IS
-    'Creates a new delivery for the event of a finished one, with the current settings, in the caller''s transaction; with p_dry_run, only returns whether it would. Refuses ids below p_oldest, because their partition may be dropped before the delivery has ended. If the tenant has used p_request_key, returns the replay of the same delivery as repeated, and refuses another delivery; concurrent requests for two events with one key raise unique_violation (replays_once_per_key).';
+    'Creates a new delivery of the event of a finished delivery, with the current settings, in the caller''s transaction. With p_dry_run, only returns whether it would create one. Refuses ids below p_oldest, because their partition may be dropped before the delivery has ended. If the tenant has used p_request_key, returns the replay of the same delivery as repeated, and refuses another delivery; concurrent requests for two events with one key raise unique_violation (replays_once_per_key).';
 
 CREATE OR REPLACE FUNCTION flametree.replay_step(
     p_operation uuid, p_holder uuid, p_rows integer, p_oldest uuid, p_expires_seconds integer
@@ -159,4 +160,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.replay_step IS
-    'One step of a replay operation: examines the next p_rows deliveries of the tenant, replays those that match, and stores its position, in one transaction. Returns lost if p_holder does not hold it any more.';
+    'One step of a replay operation: examines the next p_rows deliveries of the tenant, replays those that match, and stores its position, in one transaction. Returns lost if p_holder no longer holds the operation.';

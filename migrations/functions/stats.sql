@@ -1,10 +1,10 @@
--- Statistics: counts of finished deliveries, and the deliveries not counted yet.
+-- Statistics: the counts of finished deliveries, and the deliveries that are not counted yet.
 
 CREATE OR REPLACE FUNCTION flametree.duration_bucket(p_duration_us integer) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN p_duration_us > 0 THEN floor(8 * ln(p_duration_us::float8) / ln(2::float8)) ELSE -1 END::smallint
 $$;
 COMMENT ON FUNCTION flametree.duration_bucket IS
-    'The bucket of a duration: eight per doubling, from 1 microsecond; -1: nothing was sent.';
+    'The bucket of a duration: eight per doubling, from 1 microsecond. -1 means that nothing was sent.';
 
 CREATE OR REPLACE FUNCTION flametree.span_of_id(p_id uuid, p_minutes integer) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
     SELECT to_timestamp(('x' || lpad(left(replace(p_id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint
@@ -95,7 +95,8 @@ CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
-    -- Up to this many deliveries are read for all tenants, by page ranges. If there are more, the tenant's key is used.
+    -- Up to this number of uncounted deliveries, the function reads the deliveries of all tenants by page ranges. Above it, the
+    -- function uses the tenant's key.
     c_most_deliveries CONSTANT integer := 200000;
     v_batches bigint[];
     v_first uuid;
@@ -157,11 +158,12 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- A vacuum is running, which summarizes too, or the table has another owner. New pages are read without the index.
+            -- Either a vacuum is running, which summarizes too, or the table has another owner. Queries then read new pages
+            -- without the index.
             NULL;
         END;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION flametree.summarize_batches IS
-    'Adds new pages to the index of batches: autosummarize may be late, and all pages unknown to the index are read.';
+    'Adds new pages to the index of batches, because autosummarize may be late and every query reads all pages that the index does not cover.';

@@ -26,7 +26,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION flametree.workspace_changes IS
-    'The tenants whose sessions changed since the snapshot p_since (none if it is null), and the snapshot to continue from.';
+    'The tenants whose sessions changed since the snapshot p_since (no tenants if it is NULL), and the snapshot to pass to the next call.';
 
 -- Sorting is off. Only the partial index returns rows in the wanted order, so no plan scans a tenant's history.
 CREATE OR REPLACE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (

@@ -87,7 +87,7 @@ pub fn request(input: &[u8]) {
     http::properties::request(input);
 }
 
-/// A webhook URL, which the address rules then check.
+/// A webhook URL, which is parsed and checked by the address rules.
 pub fn url(input: &[u8]) {
     if let Ok(text) = str::from_utf8(input) {
         addresses::url(text);

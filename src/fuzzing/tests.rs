@@ -12,9 +12,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{TARGETS, Target};
 
-/// Changed inputs per target. Each input takes microseconds.
+/// The number of changed inputs per target. Each input takes microseconds.
 const CASES: u32 = 6_000;
-/// Changed inputs per costly target, which opens a connection or checks several signatures for each input.
+/// The number of changed inputs per costly target. Such a target opens a connection or checks several signatures for each
+/// input.
 const COSTLY_CASES: u32 = 500;
 const COSTLY: [&str; 3] = ["endpoint_answer", "jwt", "push_subscription"];
 

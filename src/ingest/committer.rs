@@ -13,18 +13,19 @@ use super::job::Job;
 use super::shared::{Running, Shared, UnderWay};
 use crate::store::accept::is_lock_timeout;
 
-/// With this many events, a transaction starts even while another transaction is in progress.
+/// If this many events wait, a transaction starts even while another transaction is in progress.
 const ENOUGH: usize = 32;
-/// The longest wait for `ENOUGH` events.
+/// The maximum wait for `ENOUGH` events.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a transaction of several callers waits for a lock. Longer than nearly every commit, so that two groups with the same
-/// session wait for each other. Short, because all callers of the transaction wait, and the committer takes no other events.
+/// How long a transaction of several callers waits for a lock. The limit is longer than nearly every commit takes, so that a
+/// group usually gets a lock that another group holds. It is short, because meanwhile all callers of the transaction wait and
+/// the committer takes no other events.
 pub(super) const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Committer {
     acceptor: Acceptor,
-    /// Held by the committer that fills a group, so that only one does.
+    /// Locked by the committer that fills a group, so that only one committer at a time fills a group.
     gathering: Arc<Mutex<()>>,
     _running: Running,
 }

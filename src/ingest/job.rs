@@ -28,7 +28,8 @@ impl Job {
         &self.events
     }
 
-    /// The tenant in whose turn a committer takes the job: the first event's tenant, even if other events have other tenants.
+    /// The tenant in whose turn a committer takes the job. It is the tenant of the first event, even if other events have other
+    /// tenants.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.events[0].tenant_id
     }

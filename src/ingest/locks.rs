@@ -8,11 +8,14 @@ use super::job::runs;
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 
-/// How long a lock is remembered: longer than `Retry-After`, so that it is still remembered when the caller retries.
+/// How long a lock is remembered. This time is longer than `Retry-After`, so that the lock is still remembered when the caller
+/// retries.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// The most locks remembered per tenant. If a tenant has more locks, all of its sessions and idempotency keys count as locked.
+/// The maximum number of locks that are remembered per tenant. If a tenant has more locks, all of its sessions and idempotency
+/// keys count as locked.
 const KEYS_OF_TENANT: usize = 8;
-/// The most tenants whose locks are remembered, to bound memory. Locks of further tenants are not remembered.
+/// The maximum number of tenants whose locks are remembered. The limit bounds memory. Locks of further tenants are not
+/// remembered.
 const TENANTS: usize = 1_000;
 
 /// Hash of a session or an idempotency key of a tenant. A collision costs only a retry.
@@ -46,11 +49,11 @@ pub(super) struct FoundLocked {
     until: Option<Instant>,
 }
 
-/// The locks of one tenant. Each key counts as locked until its time.
+/// The locks of one tenant. Each key counts as locked until the time that is stored for it.
 #[derive(Debug, Default)]
 struct OfTenant {
     keys: HashMap<LockKey, Instant>,
-    /// Until this time, all keys count as locked, because more than `KEYS_OF_TENANT` keys were locked.
+    /// The time until which all keys count as locked, because more than `KEYS_OF_TENANT` keys were locked.
     others: Option<Instant>,
 }
 
@@ -74,7 +77,7 @@ impl FoundLocked {
         of.is_some_and(|of| of.others.is_some_and(|until| until > now) || of.has(keys, now))
     }
 
-    /// Notes that these events met a lock.
+    /// Remembers that a statement with these events timed out on a lock.
     pub(super) fn note(&mut self, keys: &LockKeys, events: &[NewEvent], now: Instant) {
         let until = now + REMEMBERED_FOR;
         for run in runs(events) {
@@ -90,7 +93,7 @@ impl FoundLocked {
         }
     }
 
-    /// Notes that these events met no lock.
+    /// Forgets the locks of these events, because the events were accepted.
     pub(super) fn forget(&mut self, keys: &LockKeys, events: &[NewEvent]) {
         for run in runs(events) {
             if let Some(of) = self.by_tenant.get_mut(&run[0].tenant_id) {

@@ -4,8 +4,8 @@
 //! enough events wait, or for 2 ms, and then share the next transaction, because a transaction costs far more than one event.
 //! Committers take events round-robin by tenant, and no tenant may fill the queue.
 //!
-//! An open SQL transaction may hold a session or an idempotency key indefinitely. A group that meets such a lock fails fast, and
-//! retriers retry its events separately from the committers.
+//! An open SQL transaction may keep a session or an idempotency key locked indefinitely. A group of events that needs such a
+//! lock fails fast, and retriers then retry these events separately from the committers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,25 +36,25 @@ use committer::Committer;
 use retrier::Retrier;
 use shared::Shared;
 
-/// Concurrent transactions: while one transaction commits, committers fill the next ones.
+/// The number of concurrent transactions. While one transaction commits, committers collect events for the next transactions.
 const COMMITTERS: usize = 3;
-/// Events per transaction. A larger batch of one caller is never split.
+/// The maximum number of events per transaction. A larger batch of one caller is not split.
 const GROUP: usize = 256;
-/// The most concurrent retries, if the pool has enough connections. One tenant uses at most half of them.
+/// The maximum number of concurrent retries, if the pool has enough connections. One tenant uses at most half of these retries.
 const MOST_RETRIERS: usize = 4;
-/// Retries use at most a fourth of the pool, because each retry may hold its connection for half a second.
+/// Retries use at most a fourth of the pool, because each retry may use its connection for half a second.
 const CONNECTIONS_PER_RETRIER: usize = 4;
 
 /// The bounds of ingest.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The most events that may wait for a transaction.
+    /// The maximum number of events that wait for a transaction.
     pub queue_events: usize,
     /// Deliveries expire after this time, unless their event sets its own limit.
     pub default_expiry: Duration,
 }
 
-/// Why events were not accepted, or may not have been.
+/// Why events were not accepted, or why the service does not know whether they were accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
     /// Too many events wait, in total or for the tenant. No event of the call was accepted.
@@ -85,7 +85,7 @@ impl Ingest {
         }
         for _ in 0..retriers {
             let retrier = Retrier::new(acceptor.clone());
-            // A retrier ends after the committers, because they may pass events to it until they end.
+            // A retrier ends after the committers, because committers may pass events to it until they end.
             stage.spawn(TaskName::IngestRetrier, |_stop| retrier.run());
         }
         Self { shared, metrics: metrics.clone() }

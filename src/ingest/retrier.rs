@@ -1,4 +1,4 @@
-//! Retries events that met a lock, separately from the committers.
+//! Retries events whose transaction timed out on a lock, separately from the committers.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ impl Retrier {
             return shared.separate_retry(group);
         }
         if is_locked {
-            tracing::warn!(%error, "refused events; an open transaction holds their session or idempotency key");
+            tracing::warn!(%error, "refused events; an open transaction keeps their session or idempotency key locked");
         } else {
             tracing::error!(%error, callers = group.len(), "could not accept events");
         }

@@ -1,8 +1,9 @@
-//! Events that may meet a lock. Retriers retry them separately from the committers, first by tenant, then by caller. Pure state.
+//! Events that may need a lock of another transaction. Retriers retry these events separately from the committers, first by
+//! tenant, then by caller. Pure state.
 //!
 //! A retrier first tries all callers of a tenant in one transaction. So callers whose group failed because of another tenant's
-//! lock succeed at once. If this transaction also meets a lock, the retrier tries each caller alone. At most one transaction at a
-//! time uses a session or an idempotency key, because a second transaction would wait for the same lock.
+//! lock succeed at once. If this transaction also times out on a lock, the retrier tries each caller alone. At most one
+//! transaction at a time uses a session or an idempotency key, because a second transaction would wait for the same lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
 
-/// The longest wait for a retry. Callers give up by then.
+/// The maximum wait for a retry. Callers have given up by then.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// If this many callers of a tenant wait for retries, the tenant's next events also go to the retriers, not to the committers.
 const CROWD: usize = 8;
@@ -43,7 +44,7 @@ pub(super) struct RetryGroup {
 
 #[derive(Debug)]
 pub(super) struct Retries {
-    /// The most concurrent transactions for one tenant.
+    /// The maximum number of concurrent transactions for one tenant.
     most_of_tenant: usize,
     waiting: RoundRobin<Retry>,
     /// The lock keys of all waiting and running retries.
@@ -82,7 +83,8 @@ impl Retries {
         !self.waiting.is_empty()
     }
 
-    /// True if these events would probably delay a committer, because they meet a lock. Cheap if no lock was met lately.
+    /// True if these events would probably delay a committer, because they need a lock of another transaction. The check is
+    /// cheap if no lock is remembered.
     pub(super) fn concern(&mut self, events: &[NewEvent], now: Instant) -> bool {
         if self.found.is_empty(now) && self.tenants.is_empty() {
             return false;
@@ -106,7 +108,8 @@ impl Retries {
         self.waiting.push(&tenant, Retry { job, keys, since: now, is_alone: false });
     }
 
-    /// Adds the only job of a transaction that met a lock. Remembers the lock, which must be one of this job's.
+    /// Adds the only job of a transaction that timed out on a lock. Remembers the lock, which must be a lock that this job
+    /// needs.
     pub(super) fn add_locked(&mut self, job: Job, now: Instant) {
         self.found.note(&self.hash, job.events(), now);
         self.add(job, now);
@@ -156,7 +159,7 @@ impl Retries {
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
 
-    /// Notes that the group was refused. If a single caller's events met a lock, remembers the lock.
+    /// Notes that the group was refused. If the events of a single caller timed out on a lock, remembers the lock.
     pub(super) fn refused(&mut self, group: Vec<Retry>, is_locked: bool, now: Instant) -> Vec<Job> {
         self.end(&group);
         if let ([retry], true) = (group.as_slice(), is_locked) {
@@ -229,7 +232,8 @@ fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(
     }
 }
 
-/// How long a transaction waits for a lock. A group waits as long as a committer, a single caller for the rest of its time.
+/// How long a transaction waits for a lock. A group waits as long as a committer's transaction. A single caller waits for the
+/// rest of its time.
 fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
     let [retry] = group else { return GROUP_LOCK_TIMEOUT };
     let waited = now.saturating_duration_since(retry.since);

@@ -1,4 +1,4 @@
-//! Which events are retried, in which transactions, and which locks are remembered.
+//! Tests which events are retried, in which transactions, and which locks are remembered.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
 
-/// Longer than any wait in these tests.
+/// A time that is longer than any wait in these tests.
 const LONG: Duration = Duration::from_mins(1);
 
 fn assignment(tenant: &str, session: usize) -> NewEvent {

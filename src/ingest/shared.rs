@@ -17,11 +17,11 @@ use crate::store::accept::Acceptance;
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Wakes a committer: a job was queued.
+    /// Wakes a committer when a job was queued.
     pub(super) arrived: Notify,
-    /// Wakes the committer that fills a group: another committer's transaction has ended.
+    /// Wakes the committer that fills a group, when another committer's transaction has ended.
     pub(super) ended: Notify,
-    /// Wakes retriers: a retry may be possible, or the last committer has ended.
+    /// Wakes retriers when a retry may be possible, or when the last committer has ended.
     pub(super) retry: Notify,
     /// The number of committers' transactions in progress.
     pub(super) under_way: AtomicUsize,
@@ -102,7 +102,8 @@ impl Shared {
         NextRetry::Work(taken)
     }
 
-    /// Passes jobs that a committer could not accept to the retriers. `is_locked` is true if the transaction met a lock.
+    /// Passes jobs that a committer could not accept to the retriers. `is_locked` is true if the transaction timed out on a
+    /// lock.
     pub(super) fn hand_over(&self, group: Vec<Job>, is_locked: bool) {
         let (mut state, now) = (self.state(), Instant::now());
         let is_about_one = is_locked && group.len() == 1;
@@ -117,7 +118,7 @@ impl Shared {
         self.retry.notify_one();
     }
 
-    /// Sends the results of its own events to each caller of a transaction.
+    /// Sends each caller of a transaction the results of that caller's events.
     pub(super) fn answer(&self, group: Vec<Job>, accepted: Vec<Acceptance>) {
         self.release(&group);
         let mut accepted = accepted.into_iter();
@@ -127,7 +128,7 @@ impl Shared {
         }
     }
 
-    /// Tells the callers that their events may not have been accepted.
+    /// Sends the callers an error: their events may not have been accepted.
     pub(super) fn refuse(&self, group: Vec<Job>) {
         self.release(&group);
         for job in group {

@@ -1,7 +1,8 @@
 //! Limits how many events of each tenant wait. Pure state, no I/O.
 //!
-//! A tenant's waiting events may fill as much of the queue as it leaves free: the first tenant gets half of the queue, a second
-//! tenant gets half of the rest. So a tenant without waiting events finds space, even if another tenant posts continuously.
+//! A tenant's waiting events may fill as much of the queue as it leaves free. So the first tenant gets half of the queue, a
+//! second tenant gets half of the rest, and a tenant without waiting events finds space even if another tenant posts
+//! continuously.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ impl Shares {
 
     /// Reserves space for a caller's events, counted by tenant. Reserves nothing and returns false if any tenant has too little.
     pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = (&'a TenantId, usize)> + Clone) -> bool {
-        // While no event waits, shares do not apply: otherwise a batch as large as the queue would never be accepted.
+        // While no event waits, shares do not apply, because otherwise a batch as large as the queue would never be accepted.
         let is_idle = self.held.is_empty();
         for (taken, (tenant, count)) in events.clone().enumerate() {
             let most = if is_idle { self.free } else { self.room_of(tenant) };
@@ -101,7 +102,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each step is a tenant and the number of events that it posts. If it is 0, all of its waiting events are accepted.
+        /// Each step is a tenant and the number of events that it posts. If the number is 0, all waiting events of the tenant
+        /// are accepted.
         #[test]
         fn space_is_bounded_and_a_tenant_without_waiting_events_finds_space(
             size in 1..200_usize, steps in prop::collection::vec((0..4_usize, 0..20_usize), 1..200),

@@ -1,8 +1,8 @@
-//! The apalis backend for claimed deliveries and for operations: a stream of work that never fails.
+//! The apalis backend for claimed deliveries and for operations. It is a stream that never returns an error.
 //!
 //! In apalis 1.0 any error of a backend ends the worker and drops its attempts in flight. So the claimer or the poller handles
-//! database errors, and this stream only yields work. The stream needs no closing: when the process stops, the worker releases
-//! deliveries that it receives but does not start.
+//! database errors, and this stream only yields work. The stream need not be closed when the process stops, because the worker
+//! then releases the deliveries that it receives.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use tower::layer::util::Identity;
 
 use super::claimed::Claimed;
 
-/// The claimed deliveries of one channel. Each item of the stream is one claim.
+/// A stream of the claimed deliveries of one channel. Each item contains the deliveries of one claim.
 pub type ClaimedDeliveries = ClaimStream<Vec<Claimed>>;
 
 /// A stream of claimed deliveries or leased operations. Clones share the stream; each item is received once.

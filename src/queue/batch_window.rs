@@ -1,4 +1,5 @@
-//! Decides how long a claim waits for more ready deliveries, because claims cost far more than deliveries. Pure state, no I/O.
+//! Decides how long a claim waits for more ready deliveries. Waiting saves work, because a claim costs far more than one
+//! delivery in it. Pure state, no I/O.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +7,13 @@ use std::time::{Duration, Instant};
 const BUSY_DELIVERIES: u32 = 8;
 /// How long ready deliveries wait for permits, or for more deliveries while another claim is in progress.
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
-/// How long ready deliveries wait for permits if each of their tenants holds enough permits for a claim. These tenants are served
-/// already. Without this wait, the claimers of many processes on one machine would each run many small claims.
+/// How long ready deliveries wait for permits if each of their tenants holds enough permits for a claim. Attempts of these
+/// tenants are already running. Without this wait, the claimers of many processes on one machine would each run many small
+/// claims.
 const SERVED_WINDOW: Duration = Duration::from_millis(50);
-/// How long ready deliveries wait for more under load.
+/// How long ready deliveries wait for more deliveries under load.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
-/// The longest wait under load, if the batch is still small after `BUSY_WINDOW`.
+/// The maximum wait under load. It applies if the batch is still small after `BUSY_WINDOW`.
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
 
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ impl BatchWindow {
         self.seen
     }
 
-    /// Notes that the ready deliveries were planned. `is_claim` is true if a claim follows.
+    /// Notes that a plan was made for the ready deliveries. `is_claim` is true if the plan contains a claim.
     pub(super) fn planned(&mut self, is_claim: bool) {
         self.seen = 0;
         self.waits_since = None;
@@ -77,8 +79,8 @@ impl BatchWindow {
         self.busy_until.is_some_and(|until| now < until)
     }
 
-    /// Returns until when ready deliveries wait for permits, or `None` if they have waited long enough. `are_served` is true if
-    /// each of their tenants holds enough permits for a claim.
+    /// Returns the time until which ready deliveries wait for permits, or `None` if they have waited long enough. `are_served`
+    /// is true if each of their tenants holds enough permits for a claim.
     pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let end = since + if are_served { SERVED_WINDOW } else { SHORT_WINDOW };
@@ -86,7 +88,7 @@ impl BatchWindow {
         (now < end).then(|| end.min(now + SHORT_WINDOW))
     }
 
-    /// Returns until when `is_there` ready deliveries wait for more, or `None` if they do not wait.
+    /// Returns the time until which `is_there` ready deliveries wait for more deliveries, or `None` if they do not wait.
     pub(super) fn waits_for_work(&mut self, is_there: u32, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let is_busy = self.is_busy(now);

@@ -33,7 +33,7 @@ impl OpenClaim {
     }
 }
 
-/// How a claimed delivery ended.
+/// The result of a claimed delivery.
 #[derive(Debug)]
 pub(super) struct Completion {
     pub(super) claim: Arc<OpenClaim>,
@@ -45,7 +45,7 @@ pub(super) struct Completion {
 pub(super) enum CompletionKind {
     /// Record the outcome.
     Record,
-    /// The delivery was not started: make it ready again.
+    /// Make the delivery ready again, because it was not started.
     Release,
 }
 

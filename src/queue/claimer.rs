@@ -1,4 +1,4 @@
-//! A claimer takes permits, claims at most as many deliveries, and sends the claimed deliveries to the workers.
+//! A claimer reserves permits, claims at most one delivery per permit, and sends the claimed deliveries to the workers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// Concurrent claims of one channel: while one claim commits, the next one reads.
+/// The number of concurrent claims of one channel. While one claim commits, the next claim can read.
 pub(super) const CLAIMERS: usize = 3;
-/// The most deliveries of one claim. The row of such a claim fits into one page of the database.
+/// The maximum number of deliveries per claim. The row of a claim of this size fits into one database page.
 const BATCH: u32 = 128;
 /// Pause between queries for the status of a claim whose response was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ pub(super) struct Claimer {
 /// Why nothing was claimed.
 #[derive(Debug)]
 pub(super) struct ClaimFailure {
-    /// The claim and its worker if the claim may have committed; `None` if it did not commit.
+    /// The claim and its worker, if the claim may have been committed. `None` if the claim was not committed.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
 }
@@ -136,7 +136,7 @@ impl Claimer {
         let claim = SetAsideClaim { planned, why };
         self.queue.set_aside(claim.permits());
         self.metrics.change_claims_set_aside(channel, ClaimStep::Claim, 1);
-        // `send` only fails while the process stops: the reaper then takes over the claimed deliveries.
+        // `send` only fails while the process stops. The reaper then records the claimed deliveries as interrupted.
         drop(self.set_aside.send(claim));
     }
 

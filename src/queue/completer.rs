@@ -1,8 +1,8 @@
-//! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is unavailable.
-//! It splits a batch that the database refuses, until the refused outcome is alone. If a batch times out on a lock,
-//! the completer splits it by the locks that the outcomes need: each day has its own table, and the outcome `gone` changes the
-//! endpoint's row. The completer sets aside outcomes that the database still does not accept, and retries them every 10 s. These
-//! outcomes keep their permits, so that claims stop if no outcome can be recorded.
+//! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is
+//! unavailable. It splits a batch that the database refuses, until the refused outcome is alone. If a batch times out on a
+//! lock, the completer splits it by the locks that the outcomes need. Each day has its own table with its own lock, and the
+//! outcome `gone` also locks the endpoint's row. The completer sets aside outcomes that the database still does not accept, and
+//! retries them every 10 s. These outcomes keep their permits, so that claims stop if no outcome can be recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::store::queue::finish::{self, FinishedDelivery};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Concurrent transactions that record outcomes of one channel. All outcomes of a claim go through one completer, so that the
-/// claim is never deleted before all of its outcomes are recorded.
+/// The number of concurrent transactions that record outcomes of one channel. All outcomes of a claim go through one completer,
+/// so that the claim is never deleted before all of its outcomes are recorded.
 pub(super) const COMPLETERS: usize = 2;
-/// The most outcomes that one transaction records.
+/// The maximum number of outcomes that one transaction records.
 const BATCH: usize = 512;
 /// How long the first outcome of a batch waits for more outcomes.
 const GATHER: Duration = Duration::from_millis(4);
@@ -107,7 +107,8 @@ impl Completer {
         }
     }
 
-    /// Records and releases a batch. Outcomes that need a lock for which set-aside outcomes wait are set aside too.
+    /// Records and releases a batch. If set-aside outcomes wait for a lock, outcomes in the batch that need this lock are set
+    /// aside too.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_lock(waiting) {
@@ -177,7 +178,7 @@ impl Completer {
         let mut failures = 0;
         for _ in 0..self.set_aside.parts() {
             let Some(part) = self.set_aside.pop() else { break };
-            // Must come before `settle`, which frees the permits.
+            // This call must come before `settle`, because `settle` frees the permits.
             self.queue.resumed(count(part.len()));
             self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
             failures += self.settle(part, true).await;
@@ -188,8 +189,8 @@ impl Completer {
         self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
     }
 
-    /// If the database refuses a single outcome, tries to record it without its detail: the detail may contain external text, the
-    /// likeliest cause of a refusal.
+    /// If the database refuses a single outcome, tries to record it without its detail. The detail may contain external text,
+    /// which is the most likely cause of a refusal.
     async fn try_part(&self, part: &[Completion]) -> Result<(), Error> {
         if let [Completion { kind: CompletionKind::Release, claim, .. }, ..] = part {
             return self.try_release(claim, part).await;
@@ -206,7 +207,7 @@ impl Completer {
         Ok(())
     }
 
-    /// Records outcomes in one transaction, which also deletes the row of each claim that has no other open deliveries.
+    /// Records outcomes in one transaction. The transaction also deletes each claim whose deliveries are then all recorded.
     async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
         let complete: Vec<ClaimId> =
@@ -237,7 +238,8 @@ impl Completer {
         Ok(())
     }
 
-    /// Writes outcomes, and retries while the database is unavailable. Returns an error if it does not accept these rows.
+    /// Writes outcomes, and retries while the database is unavailable. Returns an error if the database does not accept these
+    /// outcomes.
     async fn finish(&self, complete: &[ClaimId], finished: &[&FinishedDelivery]) -> Result<Vec<DeliveryId>, Error> {
         loop {
             fail::fail_point!("finish::before");
@@ -286,7 +288,7 @@ fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
     counts
 }
 
-/// Never saturates: a batch has at most 512 outcomes.
+/// Never saturates, because a batch has at most 512 outcomes.
 fn count(outcomes: usize) -> u32 {
     u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

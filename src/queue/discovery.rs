@@ -1,5 +1,5 @@
-//! Discovery finds ready deliveries for which this node got no hint: deliveries from other processes, from SQL callers, from late
-//! commits, and from before the start.
+//! Discovery finds ready deliveries for which this node got no hint. These are deliveries from other processes and SQL callers,
+//! late commits, and deliveries that were ready before this process started.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::store::queue::lanes;
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
-/// Lanes per step of a tail scan. Each lane takes some microseconds.
+/// The number of lanes per step of a tail scan. Scanning a lane takes some microseconds.
 const TAILS: usize = 2_048;
 /// How often discovery reads the estimated number of ready deliveries from PostgreSQL's statistics.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(5);
@@ -76,7 +76,8 @@ impl Discovery {
                         tracing::debug!(%error, "the search for ready deliveries failed");
                     }
                     if search.kind == Kind::Tails {
-                        // A tail scan that started too far back to finish in time must not start there again: a walk follows.
+                        // The tail scan may have started too far back to finish in time. So the next tail scan must not start
+                        // there again. A later walk finds what this scan missed.
                         late.searched();
                     }
                     pace.failed(search.kind, cost, Instant::now());
@@ -201,7 +202,7 @@ mod tests {
             let caused = u128::from(scans.get());
             let most = started.elapsed().as_millis() / HINTED_PAUSE.as_millis() + 2;
             assert!(caused <= most, "{HINTS} hints caused {caused} scans, more than {most}");
-            // A hint is not lost right after a scan has started, nor later.
+            // A hint that arrives right after a scan has started, or later, causes another scan.
             for wait in [Duration::ZERO, HINTED_PAUSE / 2, HINTED_PAUSE * 2] {
                 tokio::time::sleep(wait).await;
                 let before = scans.get();

@@ -1,7 +1,7 @@
 //! Hints to other processes: messages that name the lanes with new work. Pure state, no I/O.
 //!
 //! A worker that gets a hint claims from the named lanes without a search. So the number of endpoints does not delay the claim.
-//! Discovery finds deliveries that no message names, or whose message was lost.
+//! Discovery finds deliveries whose lane no message names, and deliveries whose message was lost.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,11 @@ use crate::store::accept::ReadyDelivery;
 const MESSAGE_BYTES: usize = 7_999;
 /// The size of a message without lanes: `{"search":false,"lanes":[]}`.
 const EMPTY_MESSAGE_BYTES: usize = 27;
-/// The most lanes that are kept for the next message. About this many fit into one message. A search finds further lanes.
+/// The maximum number of lanes that are kept for the next message. About as many fit into one message. Further lanes are left
+/// out, and a search finds them.
 const MOST_LANES: usize = 100;
 
-/// Lanes with new deliveries that other processes do not know yet. Each lane has the position of its first new delivery.
+/// Lanes with new deliveries that were not reported to other processes yet, each with the position of its first new delivery.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     lanes: HashMap<Uuid, (Channel, TenantId, i64)>,
@@ -48,7 +49,7 @@ impl Hints {
         }
     }
 
-    /// Takes all lanes and returns a message that names them. If not all lanes fit, the message asks for a search.
+    /// Removes all lanes and returns a message that names the lanes. If not all lanes fit, the message asks for a search.
     pub(super) fn take_message(&mut self) -> String {
         let Self { lanes, has_more } = std::mem::take(self);
         let mut message = Message { search: has_more, lanes: Vec::with_capacity(lanes.len()) };

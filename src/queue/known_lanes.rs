@@ -1,6 +1,6 @@
 //! The lanes that this node knows, in key order and in the order of their idle checks.
 //!
-//! The caller holds the channel's lock, so no function visits all lanes.
+//! No function visits all lanes, because the caller locks the channel during each call.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -10,10 +10,10 @@ use super::lane::Lane;
 use crate::domain::ids::EndpointId;
 use crate::store::queue::lanes::{LaneCursor, Place};
 
-/// How long an unused lane is kept. Discovery finds later deliveries of its endpoint.
+/// How long an unused lane is kept. After the lane is removed, discovery finds new deliveries of its endpoint.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
-/// How many lanes one call of `forget_idle` checks. Each hint adds at most one lane and calls `forget_idle` once. With two checks
-/// per call, lanes are forgotten faster than they are added.
+/// How many lanes one call of `forget_idle` checks. Each hint adds at most one lane and calls `forget_idle` once. With two
+/// checks per call, unused lanes are removed faster than new lanes are added.
 const IDLE_CHECKS: usize = 2;
 
 #[derive(Debug, Default)]
@@ -62,9 +62,9 @@ impl KnownLanes {
         forgotten
     }
 
-    /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, it starts
-    /// after the last claimed position, or after `late_after` if that is earlier. If further lanes exist, one more place without
-    /// a position names the first of them, with which the next step starts.
+    /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, the
+    /// scan starts after the last claimed position, or after `late_after` if that is earlier. If further lanes exist, the last
+    /// place names the first further lane and has no position. The next step starts at that lane.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         let mut keys = self.in_key_order.range(from..);
         let known = keys.by_ref().take(most).filter_map(|key| {

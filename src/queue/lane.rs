@@ -18,11 +18,13 @@ pub(super) const FIRST_CAP: u32 = 16;
 pub(super) const STALL_AFTER: Duration = Duration::from_secs(1);
 /// An endpoint whose last response took less than this is proven.
 const FAST_ANSWER: Duration = Duration::from_secs(1);
-/// A claim re-scans the positions that were claimed in the last second, or the last 256 claimed deliveries if they took less.
-/// So it finds late commits: deliveries that became visible before the last claimed position. Discovery finds even later commits.
+/// A claim re-scans the positions that were claimed in the last second, or the last 256 claimed positions if these were claimed
+/// in less than a second. So the claim finds late commits: deliveries that became visible before the last claimed position.
+/// Discovery finds even later commits.
 const LOOK_BACK: Duration = Duration::from_secs(1);
 const LOOK_BACK_DELIVERIES: u32 = 256;
-/// The most deliveries that a lane claims in one turn, so that a claim of 128 serves at least eight lanes.
+/// The maximum number of deliveries that a lane claims in one turn. With this limit, at least eight lanes can share a claim of
+/// 128 deliveries.
 pub(super) const MAX_BATCH_SIZE: u32 = 16;
 
 /// What an attempt shows about its endpoint.
@@ -58,38 +60,40 @@ impl LaneHealth {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) tenant: TenantId,
-    /// The position after which the next claim starts. It later advances to `settling`, which then advances to `reached`, the
-    /// furthest claimed position.
+    /// The position after which the next claim starts. It later advances to `settling`, and `settling` then advances to
+    /// `reached`, the furthest claimed position.
     settled: i64,
     settling: i64,
     reached: i64,
-    /// How many deliveries were claimed since `settled` and `settling` advanced, and when they advanced.
+    /// The number of deliveries that were claimed since `settled` last advanced. `settled_at` is the time when `settled` last
+    /// advanced.
     taken_since: u32,
     settled_at: Instant,
     /// True if the lane may have ready deliveries.
     pub(super) has_work: bool,
-    /// Grows with each hint, so that an empty claim planned before the hint does not clear `has_work`.
+    /// Increases with each hint. So a claim that was planned before the hint and finds nothing does not clear `has_work`.
     pub(super) generation: u64,
-    /// Whether the lane waits for a turn as a proven and as an unproven endpoint. Only the entry of its current kind counts.
+    /// For each kind, whether the lane waits for a turn of that kind. Only the flag of the endpoint's current kind counts.
     queued: ByKind<bool>,
     pub(super) health: LaneHealth,
-    /// The permits of planned, running and not yet recorded deliveries, by the kind of the endpoint when it took them. Permits
-    /// that a hanging endpoint took while it was proven do not count against the share of unproven endpoints.
+    /// The permits of planned, running and not yet recorded deliveries, counted by the kind that the endpoint had when the
+    /// permits were reserved. Permits that a hanging endpoint took while it was proven do not count against the share of
+    /// unproven endpoints.
     held: ByKind<u32>,
     /// Claimed deliveries whose attempts have not ended.
     in_flight: u32,
     cap: u32,
-    /// How many deliveries the lane may claim in one turn while many lanes wait. A lane that fills its quota gets a larger quota,
-    /// because to find a lane's deliveries costs more than to claim them.
+    /// How many deliveries the lane may claim in one turn while many lanes wait. A lane that fills its quota gets a larger
+    /// quota, because finding a lane's deliveries costs more than claiming the deliveries.
     pub(super) batch_size: u32,
     /// Estimated backlog: the size of the last batch if the last two batches were full, otherwise 0. A single full batch proves
     /// little, because quotas are small while many lanes wait.
     pub(super) backlog_estimate: u32,
     /// Deliveries that became ready since the lane's last turn.
     seen: u32,
-    /// When the cap was last halved. A timeout of an attempt that started earlier does not halve it again.
+    /// The time when the cap was last halved. A timeout of an attempt that started earlier does not halve it again.
     cut_at: Instant,
-    /// The last response, or the start of the first attempt after an idle time.
+    /// The time of the last response, or of the start of the first attempt after an idle time.
     progress_at: Instant,
     pub(super) active_at: Instant,
 }
@@ -150,8 +154,8 @@ impl Lane {
         *self.queued.of_mut(kind) = false;
     }
 
-    /// How many more deliveries the lane may claim if its tenant may claim `free`. An unproven endpoint's lane leaves as many
-    /// permits free as it holds.
+    /// How many more deliveries the lane may claim if its tenant may claim `free`. The lane of an unproven endpoint must leave
+    /// as many permits free as the lane holds.
     pub(super) fn room_within(&self, free: u32) -> u32 {
         match self.health.kind() {
             Kind::Proven => self.room(),
@@ -163,7 +167,8 @@ impl Lane {
         *self.held.of_mut(self.health.kind()) += permits;
     }
 
-    /// Releases permits, first those that the lane took before its kind changed. Returns how many permits of each kind.
+    /// Releases permits, starting with permits that were reserved before the kind of the endpoint changed. Returns the number
+    /// of released permits of each kind.
     pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
         let kind = self.health.kind();
         let mut left = permits;

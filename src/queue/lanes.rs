@@ -17,9 +17,9 @@ use crate::store::queue::claim::LaneQuota;
 /// Limits of one channel on one node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneLimits {
-    /// The most deliveries that may be claimed and not yet recorded.
+    /// The maximum number of deliveries that are claimed and not yet recorded.
     pub(super) permits: u32,
-    /// The most permits that one endpoint may hold.
+    /// The maximum number of permits that one endpoint may hold.
     pub(super) endpoint_permits: u32,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Lanes {
     batch_window: BatchWindow,
 }
 
-/// With this many ready deliveries, a claim does not wait for more.
+/// If at least this many deliveries are ready, a claim does not wait for more deliveries.
 const ENOUGH: u32 = 64;
-/// With this many waiting lanes, a claim does not wait for more either.
+/// If at least this many lanes wait, a claim does not wait for more deliveries either.
 const MANY: usize = 32;
 
 impl Lanes {
@@ -101,7 +101,8 @@ impl Lanes {
         }
     }
 
-    /// Plans a claim of at most `batch` deliveries and reserves its permits. Empty without ready deliveries or free permits.
+    /// Plans a claim of at most `batch` deliveries and reserves its permits. The plan is empty if no delivery is ready or no
+    /// permit is free.
     pub(super) fn plan(&mut self, batch: u32, now: Instant) -> Vec<Planned> {
         let mut planned = Vec::new();
         let mut left = batch.min(self.free());
@@ -133,7 +134,8 @@ impl Lanes {
         most - left
     }
 
-    /// Plans a tenant's turn of at most `most` deliveries, and at most `free`. Returns the number of planned deliveries.
+    /// Plans a tenant's turn of at most `most` deliveries, for which `free` permits may be reserved. Returns the number of
+    /// planned deliveries.
     fn plan_turn(&mut self, turn: &mut Turn, free: u32, most: u32, now: Instant, planned: &mut Vec<Planned>) -> u32 {
         let room = most.min(free);
         let share = (room / u32::try_from(turn.endpoints.len()).unwrap_or(u32::MAX).max(1)).max(1);
@@ -166,7 +168,8 @@ impl Lanes {
             planned.push(Planned { quota: lane.quota(endpoint, quota, now), generation: lane.generation });
             lane.take(quota);
             self.tenants.take(&turn.tenant, turn.kind, quota);
-            // If the last claim did not fill the quota, only this claim's result or a hint can show more deliveries.
+            // If the last claim did not fill the quota, the lane is not planned again until this claim's result or a hint shows
+            // more deliveries.
             lane.has_work = lane.is_deep();
             if lane.queue() {
                 turn.endpoints.push_back(endpoint);
@@ -175,7 +178,8 @@ impl Lanes {
         room - left
     }
 
-    /// Returns until when ready deliveries wait, for permits or for more deliveries, or `None` if a claim can start now.
+    /// Returns the time until which ready deliveries wait for permits or for more deliveries, or `None` if a claim can start
+    /// now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
         if self.tenants.room(MANY) < wanted {
             return self.batch_window.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);

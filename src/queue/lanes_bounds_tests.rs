@@ -1,4 +1,4 @@
-//! Each call visits few of the known lanes, because it holds the channel's lock.
+//! Tests that each call visits only a few of the known lanes, because the channel is locked during each call.
 
 use std::time::{Duration, Instant};
 

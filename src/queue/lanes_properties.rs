@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn a_healthy_delivery_never_waits_for_a_permit_that_a_hanging_one_holds(steps in prop::collection::vec(step(), 1..300)) {
+    fn a_delivery_to_a_healthy_endpoint_never_waits_for_a_hanging_endpoint(steps in prop::collection::vec(step(), 1..300)) {
         // After any steps, an endpoint with a new delivery gets its turn soon, even if the hanging endpoint holds as many
         // permits as it may.
         let mut world = World::new(LIMITS, vec![endpoint(0)]);
@@ -181,7 +181,7 @@ proptest! {
 
     #[test]
     fn a_tenant_starts_at_once_despite_other_tenants(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
-        // The other tenants' endpoints respond, fail and hang. In the end all of them hang, so that their permits stay held.
+        // The other tenants' endpoints respond, fail and hang. In the end all of these endpoints hang and keep their permits.
         const OWN: u128 = 1_000;
         let mut world = World::new(LIMITS, Vec::new());
         world.tenants = OTHERS;

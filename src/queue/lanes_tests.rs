@@ -191,7 +191,7 @@ fn claim_all(lanes: &mut Lanes, now: Instant) -> HashMap<EndpointId, u32> {
 }
 
 #[test]
-fn unproven_endpoints_of_one_tenant_hold_a_twelfth_and_are_scheduled_round_robin() {
+fn unproven_endpoints_of_one_tenant_get_a_twelfth_of_the_permits_round_robin() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     for number in 0..20 {

@@ -1,12 +1,13 @@
 //! Computes the position from which a search finds every late commit. Pure state, no I/O.
 //!
-//! A transaction draws a delivery's position before it commits, so the delivery can appear before positions that were already
-//! claimed. But all positions of a transaction come after the positions that were claimed before it began to write. So the node
-//! remembers the furthest claimed position at the start of each transaction. After the transaction ends, one search starts there.
-//! This costs nothing while transactions are short, and finds late commits even of very long transactions.
+//! A transaction gets a delivery's position before it commits. So the delivery can become visible at a position before
+//! positions that were already claimed. But all positions of a transaction come after the positions that were claimed before it
+//! began to write. So the node remembers the furthest claimed position at the start of each transaction. After the transaction
+//! ends, one search starts at that position. This costs nothing while transactions are short, and finds late commits even of
+//! very long transactions.
 //!
-//! The check may miss a transaction that draws a position just before it gets a transaction id. Claims re-scan far enough to find
-//! most of these deliveries, and walks find the rest.
+//! The check may miss a transaction that gets a position just before it gets a transaction id. Claims re-scan far enough to
+//! find most of these deliveries, and walks find the rest.
 
 use std::collections::{HashMap, HashSet};
 
@@ -51,7 +52,7 @@ impl LateCommits {
         self.search_after
     }
 
-    /// Notes that a search after the last check has covered all endpoints, or that a walk will cover them.
+    /// Called after a search of all endpoints has ended, or if a later walk will repeat the search.
     pub(super) fn searched(&mut self) {
         self.search_after = i64::MAX;
     }

@@ -1,4 +1,5 @@
-//! Searches find every late commit, in whatever order transactions draw positions, commit and are listed.
+//! Tests that searches find every late commit, regardless of the order in which transactions get positions, commit and are
+//! listed.
 
 use proptest::prelude::*;
 
@@ -7,7 +8,7 @@ use super::late_commits::LateCommits;
 #[derive(Debug, Clone)]
 enum Step {
     Begin,
-    /// One of the open transactions draws a position.
+    /// One of the open transactions gets a position.
     Draw(usize),
     Commit(usize),
     RollBack(usize),

@@ -1,8 +1,9 @@
 //! The at-most-once delivery queue. It claims deliveries, records their outcomes, releases deliveries when the process stops, and
 //! reaps the claims of dead workers.
 //!
-//! The queue knows the ids of endpoints, but not how to send to them. A claimed delivery counts as started: the holder of a
-//! [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`]. Dropping a `Claimed` records the outcome `interrupted`.
+//! The queue knows the ids of endpoints, but not how to send to them. A claimed delivery counts as started. The owner of a
+//! [`Claimed`] ends it with [`Claimed::record`] or [`Claimed::release`]. Dropping a `Claimed` records the outcome
+//! `interrupted`.
 
 mod backend;
 mod batch_window;
@@ -61,24 +62,25 @@ use set_aside::SetAsideClaims;
 /// Settings of the queue on one node.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The most deliveries of one channel that may be claimed and not yet recorded.
+    /// The maximum number of deliveries of one channel that are claimed and not yet recorded.
     pub max_in_flight: u32,
-    /// The most claimed deliveries of one endpoint. `None` means a third of `max_in_flight`.
+    /// The maximum number of claimed deliveries of one endpoint. `None` means a third of `max_in_flight`.
     pub endpoint_max_in_flight: Option<u32>,
     /// A worker without a heartbeat for this long is dead.
     pub lease: Duration,
-    /// The host and the process of this worker, for operators.
+    /// A text that shows operators the host and the process of this worker.
     pub description: String,
 }
 
-/// The queue's database connections. Separate pools, so that claims that wait for a lock do not delay outcomes or heartbeats.
+/// The queue's database connections. The pools are separate, so that claims that wait for a lock do not delay outcomes or
+/// heartbeats.
 #[derive(Debug, Clone)]
 pub struct QueuePools {
-    /// For claims, and for the search for ready deliveries.
+    /// The pool for claims and for the search for ready deliveries.
     pub claims: Db,
-    /// For outcomes, and for the claims of dead workers.
+    /// The pool for outcomes and for the claims of dead workers.
     pub outcomes: Db,
-    /// For heartbeats.
+    /// The pool for heartbeats.
     pub heartbeat: Db,
 }
 

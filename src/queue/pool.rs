@@ -21,15 +21,15 @@ pub(super) struct ChannelQueue {
     channel: Channel,
     permits: u32,
     lanes: Mutex<Lanes>,
-    /// The permits of set-aside deliveries and claims. A stop does not wait for them.
+    /// The permits of set-aside deliveries and claims. A shutdown does not wait for these permits.
     set_aside: AtomicU32,
-    /// Wakes a claimer: deliveries may be ready to claim.
+    /// Wakes a claimer when deliveries may be ready to claim.
     work: Notify,
-    /// Wakes discovery: another process reported ready deliveries without their lanes.
+    /// Wakes discovery when another process reported ready deliveries without their lanes.
     search: Notify,
-    /// Wakes a claimer that waits for capacity: a claim got its result, or enough deliveries are ready.
+    /// Wakes a claimer that waits for capacity, when a claim got its result or enough deliveries are ready.
     capacity_freed: Notify,
-    /// Wakes the shutdown: the last claimed delivery was recorded or released.
+    /// Wakes the shutdown when the last claimed delivery was recorded or released.
     idle: Notify,
     draining: AtomicBool,
     dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
@@ -108,7 +108,8 @@ impl ChannelQueue {
         }
     }
 
-    /// Where a tail scan starts in up to `most` lanes: see [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
+    /// Returns the places at which a tail scan starts in up to `most` lanes. See
+    /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         self.lanes().known().places(from, most, late_after)
     }
@@ -179,7 +180,8 @@ impl ChannelQueue {
 
     /// Sends the deliveries of a claim to the workers.
     pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // The receiver lives as long as the queue. If it is gone, dropping the deliveries records them as interrupted.
+        // The receiver lives as long as the queue. If the receiver was dropped, the deliveries are dropped too, which records
+        // them as interrupted.
         drop(self.dispatched.send(claimed));
     }
 

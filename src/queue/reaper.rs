@@ -2,8 +2,9 @@
 //! reaps.
 //!
 //! A worker is dead if the reaper's process saw no heartbeat for a whole lease by its own clock, without a database outage
-//! meanwhile. After an outage, the database may have been the reason for the missing heartbeat. A refusal is not an outage: the
-//! other steps of the round run, and the reaper sets aside a claim that the database refuses to record.
+//! meanwhile. After an outage, the reaper waits again, because the outage may have prevented the heartbeats. A refusal is not
+//! an outage. After a refusal, the reaper runs the other steps of the round, and sets aside a claim that the database refuses
+//! to record.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
 const LEASE_NAME: &str = "reaper";
-/// The most claims that one transaction records.
+/// The maximum number of claims that one transaction records.
 const CLAIMS: i32 = 64;
 /// How long the rows of fenced workers are kept, for operators who investigate.
 const REMEMBER: Duration = Duration::from_hours(24);
@@ -132,8 +133,8 @@ impl Reaper {
         }
     }
 
-    /// Records claims one by one after the database did not accept them together. Sets aside each claim that it still does not
-    /// accept. Returns false if nothing changed.
+    /// Records claims one by one after the database did not accept them together. Sets aside each claim that the database still
+    /// does not accept. Returns false if nothing changed.
     async fn isolate(&mut self, now: Instant) -> Result<bool, Error> {
         if self.unrecorded.is_full() {
             return Ok(false);

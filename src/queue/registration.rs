@@ -16,7 +16,7 @@ use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 const BEATS_PER_LEASE: u32 = 6;
 /// Pause between attempts to register again, while the database is unavailable.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
-/// Pause between these attempts while the database refuses them, because an operator must fix the cause first.
+/// Pause between attempts that the database refuses. It is longer, because an operator must first fix the cause.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -32,9 +32,9 @@ pub(super) struct WorkerRegistration {
 #[derive(Debug)]
 struct State {
     id: WorkerId,
-    /// When the database last confirmed a heartbeat.
+    /// The time when the database last confirmed a heartbeat.
     confirmed_at: Instant,
-    /// When the database last failed.
+    /// The time when the database last failed.
     failed_at: Option<Instant>,
 }
 
@@ -94,7 +94,8 @@ impl WorkerRegistration {
         if self.replace(id, new) {
             self.allowed.notify_waiters();
         } else {
-            // Another task detected the fence at the same time, and its new id is in use.
+            // Another task detected the fence at the same time, and this process already uses the id that the other task
+            // registered.
             self.deregister(new).await;
         }
     }

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between searches that find nothing new, and the pause after an error.
+/// The maximum pause between searches that find nothing new, and the pause after an error.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// After a search, discovery pauses ten times as long as the search took, so that searches use at most a tenth of the time.
 const REST_FACTOR: u32 = 10;
-/// The longest such pause: the search may have been slow because of a network outage that is over.
+/// The maximum of that pause, because the search may have been slow only because of a network outage that has ended.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A walk that takes longer than this is slow.
 const SLOW_WALK: Duration = Duration::from_millis(5);
-/// After a slow walk, no walk follows for a hundred times as long as it took, but at most a minute. Tail scans run meanwhile.
+/// After a slow walk, no walk starts for a hundred times the duration of that walk, but for at most a minute. Meanwhile, only
+/// tail scans run.
 const SLOW_REST_FACTOR: u32 = 100;
 const LONGEST_SLOW_REST: Duration = Duration::from_mins(1);
 /// Minimum pause between two scans that hints cause. Each process that accepts events sends up to a hundred hints per second to
@@ -22,9 +23,9 @@ pub(super) const HINTED_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A walk: reads all endpoints with ready deliveries, and passes all dead rows of their lanes.
+    /// A walk reads all endpoints with ready deliveries, and scans all dead rows of their lanes.
     Walk,
-    /// A tail scan: reads the known lanes after their claimed positions, and the gaps between the known lanes.
+    /// A tail scan reads the known lanes after their claimed positions, and the gaps between the known lanes.
     Tails,
 }
 

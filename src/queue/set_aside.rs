@@ -12,7 +12,8 @@ use super::claimer::{ClaimFailure, Claimer};
 use super::lanes::Planned;
 use crate::telemetry::metrics::ClaimStep;
 
-/// Pause between two rounds of retries: short enough for operators who remove the cause, long enough to cost little.
+/// Pause between two rounds of retries. It is short, so that retries soon succeed after an operator has removed the cause, but
+/// long enough to cost little.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// A round ends after this number of refusals, to bound the load on a database that refuses everything. The next round starts
 /// with the claims or outcomes that this round did not try.

@@ -32,7 +32,7 @@ struct SetAside {
 enum Lock {
     /// The lock of the table that stores the deliveries of this day.
     Day(NaiveDate),
-    /// The lock of an endpoint's row: the outcome `gone` disables or deletes the row.
+    /// The lock of an endpoint's row, because the outcome `gone` disables or deletes the row.
     Endpoint(Uuid),
 }
 

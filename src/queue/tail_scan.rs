@@ -7,7 +7,7 @@ use crate::store::queue::lanes::{LaneCursor, Place, WaitingLane};
 
 #[derive(Debug)]
 pub(super) struct TailScan {
-    /// The gaps in which the last step found endpoints, without the scanned start of each gap.
+    /// The gaps in which the last step found endpoints. The part of each gap that is already scanned is left out.
     gaps: Vec<Place>,
     /// The lane at which the scan continues after the gaps. `None` after the last lane.
     next: Option<LaneCursor>,
@@ -43,7 +43,8 @@ impl TailScan {
             let before = self.gaps.len();
             while let Some(key) = found.next_if(|key| end.is_none_or(|end| key < end)) {
                 if key != place.key {
-                    // `i64::MAX` skips the endpoint itself, because the step has found it.
+                    // The position `i64::MAX` skips the deliveries of this endpoint, because the step has already found the
+                    // endpoint.
                     self.gaps.push(Place { key, after: Some(i64::MAX) });
                 }
             }

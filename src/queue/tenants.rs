@@ -1,8 +1,9 @@
-//! Schedules tenants round-robin, and the endpoints of each tenant, within their shares. Pure state, no I/O.
+//! Schedules tenants round-robin, and the endpoints of each tenant too, within their shares of the permits. Pure state, no I/O.
 //!
-//! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and unproven
-//! endpoints share a third of the permits. A tenant may hold as many permits as it leaves free: the first tenant gets half of all
-//! permits, a second tenant gets half of the rest. So a new tenant finds free permits, even if the others use their full shares.
+//! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and
+//! unproven endpoints share a third of the permits. A tenant may hold as many permits as it leaves free. So the first tenant
+//! gets half of all permits, a second tenant gets half of the rest, and a new tenant finds free permits even if the other
+//! tenants use their full shares.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -167,7 +168,8 @@ impl Tenants {
         Some(Turn { tenant, kind, endpoints: endpoints.unwrap_or_default() })
     }
 
-    /// Ends a tenant's turn. Its next turn comes after the other tenants' turns, or at once if this turn was cut short.
+    /// Ends a tenant's turn. The tenant's next turn comes after the other tenants' turns, or at once if this turn was cut
+    /// short.
     pub(super) fn end_turn(&mut self, turn: Turn, is_cut_short: bool) {
         let Some(of) = self.by_id.get_mut(&turn.tenant) else { return };
         if turn.endpoints.is_empty() {
@@ -211,8 +213,8 @@ pub(super) fn unproven_permits(permits: u32) -> u32 {
     (permits / 3).max(1)
 }
 
-/// How many of `free` permits a tenant that holds `held` may take. Afterwards, at least `times` as many permits must be free as
-/// the tenant holds. A tenant without permits may always take the last permit.
+/// How many of `free` permits a tenant that holds `held` may take. Afterwards, the number of free permits must be at least
+/// `times` the number that the tenant holds. A tenant without permits may always take the last permit.
 pub(super) fn share(free: u32, held: u32, times: u32) -> u32 {
     let most = free.saturating_sub(held.saturating_mul(times)) / (times + 1);
     if held == 0 { most.max(free.min(1)) } else { most }

@@ -1,5 +1,5 @@
-//! Set-aside claims of dead workers: the database refuses to record them as interrupted, or a lock blocks them. The reaper skips
-//! each of these claims until its next retry, so that it can record the other claims.
+//! Claims of dead workers that are set aside, because the database refuses to record them as interrupted or a lock blocks them.
+//! The reaper skips each of these claims until its next retry, so that it can record the other claims.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,11 +11,13 @@ use crate::domain::ids::ClaimId;
 use crate::store::sqlstate;
 use crate::telemetry::metrics::{ClaimStep, Metrics};
 
-/// How long the reaper skips a claim, in leases. The claim holds no permit, so a minute (by default) is soon enough.
+/// How long the reaper skips a claim, as a number of leases. The claim holds no permit, so a retry after a minute (the default)
+/// is soon enough.
 const LEASES: u32 = 2;
-/// The most claims to skip. Each skipped claim slows every reap statement, and a thousand mean that the database refuses all.
+/// The maximum number of skipped claims. Each skipped claim slows every reap statement. If a thousand claims are refused, the
+/// database probably refuses every claim.
 const MOST: usize = 1_000;
-/// The most retries per round: the number of claims that one transaction records.
+/// The maximum number of retries per round. It equals the number of claims that one transaction records.
 const TRIES: usize = 64;
 
 #[derive(Debug)]

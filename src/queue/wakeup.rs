@@ -43,7 +43,7 @@ impl Wakeup {
         Self { channels, others: None }
     }
 
-    /// Returns the notifier of a process without claimers. A task of the stage sends its hints to other processes.
+    /// Returns the notifier of a process without claimers. A task in `stage` sends the notifier's hints to other processes.
     pub fn of_others(db: Db, stage: &Stage) -> Self {
         let others = Arc::new(Others::default());
         stage.spawn(TaskName::HintSender, |stop| send_hints(db, Arc::clone(&others), stop));

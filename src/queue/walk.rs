@@ -1,8 +1,8 @@
 //! One walk through all endpoints with ready deliveries, in steps of bounded size, tenant by tenant. Pure state, no I/O.
 //!
 //! The walk reads endpoints in the order of tenant and endpoint id. If one tenant fills a whole step, its other endpoints wait
-//! until the walk has reached every tenant. Then the walk serves these tenants round-robin. So a tenant with thousands of
-//! endpoints delays each other tenant by a single step.
+//! until the walk has reached every tenant. Then the walk reads the remaining endpoints of these tenants round-robin. So a
+//! tenant with thousands of endpoints delays each other tenant by a single step.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,16 @@ use uuid::Uuid;
 
 use crate::store::queue::lanes::{LaneCursor, WaitingLane};
 
-/// The most endpoints that a tenant's first step reads: few, so that the walk reaches the last tenant soon.
+/// The maximum number of endpoints that a tenant's first step reads. It is small, so that the walk reaches the last tenant
+/// soon.
 const FIRST_STEP: usize = 32;
-/// The most endpoints that any step reads. Each step of a tenant is twice as large as the tenant's previous step, so that the
-/// last step reads few endpoints of the tenants after it.
+/// The maximum number of endpoints that any step reads. Each step of a tenant is twice as large as the tenant's previous step,
+/// so that the last step reads few endpoints of the tenants after it.
 const LARGEST_STEP: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The walk looks for the next tenant after this key. `None` if the walk has reached every tenant.
+    /// The key after which the walk searches for the next tenant. `None` if the walk has reached every tenant.
     tenants: Option<LaneCursor>,
     /// For each tenant with unread endpoints: the last endpoint that was read, and how many endpoints the next step reads.
     rest: VecDeque<(LaneCursor, usize)>,

@@ -9,18 +9,18 @@ use crate::domain::names::{AgentId, TenantId, UserId};
 pub struct AssociatedData(Vec<u8>);
 
 impl AssociatedData {
-    /// For a header value of an agent's push config. Header names are case-insensitive.
+    /// The associated data of a header value of an agent's push config. Header names are case-insensitive.
     pub fn header_value(tenant: &TenantId, agent: &AgentId, name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         Self::of("header_value", &[tenant.as_str().as_bytes(), agent.as_str().as_bytes(), name.as_bytes()])
     }
 
-    /// For a signing secret of a webhook. `id` is the id of the secret.
+    /// The associated data of a signing secret of a webhook. `id` is the id of the secret.
     pub fn signing_secret(tenant: &TenantId, endpoint: EndpointId, id: SigningSecretId) -> Self {
         Self::of("signing_secret", &[tenant.as_str().as_bytes(), endpoint.uuid().as_bytes(), id.uuid().as_bytes()])
     }
 
-    /// For a browser's push subscription. `endpoint` is the id of the subscription.
+    /// The associated data of a browser's push subscription. `endpoint` is the id of the subscription.
     pub fn push_subscription(tenant: &TenantId, user: &UserId, endpoint: EndpointId) -> Self {
         Self::of(
             "push_subscription",

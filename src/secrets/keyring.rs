@@ -28,8 +28,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
-/// Why a text is not a valid keyring. An error names an entry by its number, counted from 1. It does not name the id, because
-/// after a misplaced colon the id could be a part of the key.
+/// Why a text is not a valid keyring. The error shows the number of the entry, counted from 1. The error does not show the id,
+/// because after a misplaced colon the id could be a part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     #[error("must name at least one key, as `id:base64`")]
@@ -163,7 +163,7 @@ impl Key {
     }
 }
 
-/// Shows the ids of the keys but no keys.
+/// Shows the ids of the keys, but not the keys.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let retired: Vec<_> = self.retired.iter().map(|key| &key.id).collect();

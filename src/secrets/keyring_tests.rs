@@ -15,7 +15,7 @@ fn place(header: &str) -> AssociatedData {
 }
 
 #[test]
-fn sealed_bytes_open_and_do_not_contain_the_plaintext() {
+fn sealed_bytes_can_be_opened_and_do_not_contain_the_plaintext() {
     for plaintext in ["", "x", "Bearer 4711"] {
         let sealed = keyring(&[NEW]).seal(plaintext.as_bytes(), &place("authorization"));
         let opened = keyring(&[NEW]).open(&sealed, &place("Authorization")).unwrap();
@@ -115,6 +115,6 @@ fn parses_entries_with_surrounding_space_and_without_padding() {
 }
 
 #[test]
-fn debug_shows_ids_and_no_key() {
+fn debug_output_shows_the_ids_but_no_key() {
     assert_eq!(format!("{:?}", keyring(&[NEW, OLD])), r#"Keyring { active: "2026-a", retired: ["2025-a"], .. }"#);
 }

@@ -47,12 +47,12 @@ pub struct ReadyDelivery {
     pub position: i64,
 }
 
-/// How long the events of one caller wait for a lock: longer than a usual transaction of a SQL caller, but short for a caller
-/// of the API.
+/// How long the events of one caller wait for a lock. The wait is longer than a usual transaction of a SQL caller, but short
+/// for a caller of the API.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Accepts all `events`, in their order, or accepts none. Only events with idempotency keys are safe to repeat. If another
-/// open transaction holds a key or a session for longer than `lock_timeout`, returns an error ([`is_lock_timeout`]) and
+/// Accepts all `events`, in their order, or accepts none. Only events with idempotency keys are safe to repeat. If another open
+/// transaction keeps a key or a session locked for longer than `lock_timeout`, returns an error ([`is_lock_timeout`]) and
 /// accepts nothing.
 pub async fn accept(
     db: &Db,
@@ -159,7 +159,7 @@ impl AcceptedRow {
     }
 }
 
-/// The traces of the events. If no event has a trace, the list is empty, because most events have none.
+/// The traces of the events. The list is empty if no event has a trace, which is the usual case.
 fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
     if events.iter().all(|event| event.trace.is_none()) {
         return Vec::new();

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection};
 use super::Db;
 use super::failure::{FailureKind, failure_kind};
 
-/// How long a caller waits for a connection: longer than a burst of requests lasts, shorter than a client's timeout.
+/// How long a caller waits for a connection. The wait is longer than a burst of requests and shorter than a client's timeout.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections that are unused for this long are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
@@ -67,8 +67,9 @@ async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     notice_lost_client(connection).await
 }
 
-/// Makes the server end a statement within five seconds after its client has disconnected. Otherwise a statement that waits
-/// for a lock occupies a backend of the server until the lock is released, even if this process no longer waits.
+/// Makes the server end a statement within five seconds after its client has disconnected. Otherwise a statement that waits for
+/// a lock occupies a backend of the server until the lock is released, even if this process has stopped waiting for the
+/// statement.
 ///
 /// Behind a pooler, the setting may apply to a session that later serves other clients, and persist there. That is harmless,
 /// because the setting does not affect connected clients.
@@ -93,8 +94,8 @@ async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// True if the database is read-only now, for example a standby. Behind a pooler, the connection may use another session than
-/// before.
+/// True if the database is read-only now, for example because it is a standby. Behind a pooler, the result may change between
+/// calls, because the connection may use another session.
 pub async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- connection::is_read_only

@@ -169,8 +169,8 @@ pub async fn list(
     page(rows, usize::from(page_rows.get()))
 }
 
-/// Builds a page from the rows found. A further page exists if there is one row more than the page size, or if the last row
-/// that a page may read was reached, whether it matches or not.
+/// Builds a page from the rows found. A further page exists if the query found more rows than a page holds, or if it read the
+/// maximum number of rows.
 fn page(rows: Vec<ListRow>, page_rows: usize) -> Result<Page<ListedDelivery>, Error> {
     let goes_on = rows.len() > page_rows || rows.last().is_some_and(|row| row.is_last_scanned);
     let mut page = Page { rows: Vec::with_capacity(page_rows.min(rows.len())), next: None };

@@ -1,7 +1,7 @@
-//! Classifies statement errors: the database is unavailable, a conflict with other transactions, a timeout, or rejected rows.
+//! Classifies statement errors: an unavailable database, a conflict with other transactions, a timeout, or rejected rows.
 //!
 //! After an outage or a conflict, the caller repeats the statement. After a time limit or a refusal, repeating the whole
-//! statement would delay valid rows: the caller retries with fewer rows at a time and sets aside the rows that fail.
+//! statement would delay valid rows. So the caller retries with fewer rows at a time and sets aside the rows that fail.
 
 use std::borrow::Cow;
 

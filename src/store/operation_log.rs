@@ -1,4 +1,4 @@
-//! The table `operations`, as users see it: they request replays, and list, inspect and cancel operations.
+//! The table `operations`, as far as users can access it. Users request replays, and list, inspect and cancel operations.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -106,7 +106,7 @@ struct Row {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// Lists the operations of `tenant`, or those of the schedules if it is `None`, newest first, after the cursor.
+/// Lists the operations of `tenant`, or the operations of schedules if `tenant` is `None`, newest first, after the cursor.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,

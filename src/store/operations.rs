@@ -1,6 +1,7 @@
 //! The table `operations`. Schedules and users insert operations. One worker at a time holds an operation.
 //!
-//! Each write of a worker checks that it still holds the operation. If not, another worker holds it or a user canceled it.
+//! Each write checks that the worker still holds the operation. If the check fails, another worker holds the operation or a
+//! user canceled it.
 
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ pub async fn prolong(db: &Db, id: OperationId, holder: WorkerId, lease: Duration
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends the operation. Returns false if the holder no longer holds the operation.
+/// Records that the operation has ended. Returns false if the holder no longer holds the operation.
 pub async fn end(
     db: &Db,
     id: OperationId,
@@ -157,8 +158,8 @@ pub async fn release(
     Ok(result.rows_affected() == 1)
 }
 
-/// Deletes up to `limit` ended operations older than `age` and returns how many. Keeps the last tick of each schedule,
-/// because a new process needs to know the tick.
+/// Deletes up to `limit` ended operations older than `age` and returns how many. Keeps the last tick of each schedule, because
+/// a new process reads that tick.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- operations::forget
@@ -182,14 +183,15 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub kind: OperationKind,
-    /// For a schedule, the failed attempts since its last success. For replays, the most failed attempts of a single replay.
+    /// For a schedule, the failed attempts since its last success. For replays, the maximum number of failed attempts of any
+    /// replay.
     pub failed_attempts: i64,
     /// How long the oldest tick since the last success has been due; zero if every tick has succeeded.
     pub overdue: Duration,
 }
 
-/// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets both numbers. A
-/// replay counts until it succeeds, is canceled, or failed more than a day ago.
+/// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets both numbers. A replay
+/// counts until it succeeds or is canceled. A failed replay counts for a day.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// How long a detach waits for transactions that use the table: longer than a caller's transaction, shorter than the interval
-/// between runs of retention.
+/// How long a detach waits for transactions that use the table. The wait is longer than a caller's transaction and shorter than
+/// the interval between runs of retention.
 const DETACH_TIMEOUT: Duration = Duration::from_mins(1);
 /// A few attempts suffice, because locks on a parent table are held for milliseconds, except by a waiting detach.
 const PREPARE_ATTEMPTS: u32 = 5;
@@ -158,9 +158,9 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
 /// The time span that the partitions cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Until this time, every table has partitions without a gap.
+    /// The time until which every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
-    /// When the oldest partition of events and deliveries expires.
+    /// The time when the oldest partition of events and deliveries expires.
     pub removal_due: Option<DateTime<Utc>>,
 }
 

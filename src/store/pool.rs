@@ -19,11 +19,11 @@ use tokio::time::timeout;
 
 use super::connection::STATEMENT_TIMEOUT;
 
-/// A connection pool. Queries run on it directly, each on some connection.
+/// A connection pool. Queries can run on the pool directly, and each query then uses any free connection.
 #[derive(Debug, Clone)]
 pub struct Db(PgPool);
 
-/// A connection of the pool, which returns when it is dropped.
+/// A connection of the pool. Dropping the connection returns it to the pool.
 #[derive(Debug)]
 pub struct Connection {
     /// `None` only during the drop.
@@ -59,7 +59,7 @@ impl Db {
     /// Starts a transaction.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let mut connection = self.acquire().await?;
-        // Before the statement, so that a drop during the statement ends the transaction, too.
+        // Set before the statement runs, so that a drop during the statement also ends the transaction.
         connection.in_transaction = true;
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         Ok(Tx(connection))
@@ -117,7 +117,7 @@ impl Drop for Connection {
         let Some(connection) = self.connection.take() else { return };
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(return_to_pool(connection, self.in_transaction))),
-            // The process ends: close the connection.
+            // Close the connection, because the process is ending.
             Err(_) => drop(connection.detach()),
         }
     }

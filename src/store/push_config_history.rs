@@ -1,5 +1,5 @@
-//! The table `push_config_changes`: who changed which fields of a push config. It contains no values. The transaction of a
-//! change inserts the row.
+//! The table `push_config_changes` records who changed which fields of a push config, without their values. The transaction of
+//! a change inserts the row.
 
 use std::time::Duration;
 

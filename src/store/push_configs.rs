@@ -1,7 +1,7 @@
 //! The table `push_configs`.
 //!
 //! Each write except a removal names the revision that it replaces. If another write has replaced that revision, nothing is
-//! written. So the first writer wins, and no change is overwritten unseen.
+//! written. So the first of two concurrent writes succeeds, and no write overwrites a change that its author has not read.
 
 use std::time::Duration;
 
@@ -142,8 +142,8 @@ pub async fn update(
     Ok(row.map(|row| Revision { endpoint_id: revision.endpoint_id, version: row.version }))
 }
 
-/// Raises the version of the unchanged push config, because its signing secrets change. Returns `None` if the agent has no
-/// config. Until the transaction ends, no other transaction can change the config.
+/// Increments the version of a push config when its signing secrets change. Returns `None` if the agent has no config. Until
+/// the transaction ends, no other transaction can change the config.
 pub async fn renew(tx: &mut Tx, tenant: &TenantId, agent: &AgentId) -> Result<Option<Revision>, Error> {
     let row = sqlx::query!(
         "-- push_configs::renew

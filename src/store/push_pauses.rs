@@ -1,8 +1,8 @@
 //! Pauses of browser push. They are stored in the rows of `push_subscriptions`, so that they apply in every process.
 //!
-//! A pause applies to one subscription. A whole push service is paused for a tenant while three users of the tenant have
-//! paused subscriptions at the service, if it had accepted messages for these subscriptions before. Without that condition,
-//! any user could pause the service with an invalid subscription. Other tenants are never affected.
+//! A pause applies to one subscription. A whole push service is paused for a tenant while three users of the tenant have paused
+//! subscriptions at the service. Only subscriptions for which the service had accepted messages before count. Without that
+//! condition, any user could pause the service with an invalid subscription. Other tenants are never affected.
 
 use std::time::Duration;
 

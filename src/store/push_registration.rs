@@ -1,8 +1,8 @@
 //! Registers browsers' push subscriptions in `push_subscriptions`. Each endpoint has one row, which belongs to the signed-in
 //! user.
 //!
-//! Knowing an endpoint proves nothing, because the push service and proxies also know it. A row moves to another user only
-//! with the `auth` secret of the subscription, which only the browser and this service know.
+//! The endpoint URL alone does not identify the browser, because the push service and proxies also know the URL. A row moves to
+//! another user only with the `auth` secret of the subscription, which only the browser and this service know.
 
 use sqlx::Error;
 use uuid::Uuid;
@@ -56,9 +56,9 @@ pub struct Registrant<'a> {
 
 /// Registers a subscription. If the user already has it, updates the time when it was last seen.
 ///
-/// An existing row of the user keeps its id. It also keeps its VAPID key, unless the row was disabled: then it gets the
-/// current key. If another user in any tenant has a row with the same secret, that row is removed: the browser now belongs to
-/// this user, and waiting deliveries for the other user must not reach it.
+/// An existing row of the user keeps its id. An active row also keeps its VAPID key. A disabled row gets the current key. If
+/// another user in any tenant has a row with the same secret, that row is removed, because the browser now belongs to this user
+/// and must not receive waiting deliveries for the other user.
 pub async fn register(
     db: &Db,
     keyring: &Keyring,

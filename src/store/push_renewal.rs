@@ -21,13 +21,13 @@ struct Found {
 
 /// Replaces the old subscription in its row. Returns false if no row has its endpoint, or if the secrets differ.
 ///
-/// Searches all tenants. The endpoint is random and unique across tenants; the endpoint and the secret are all that a browser
-/// can present without an open page. The owner stays the same. The row does not count as seen, because no user has signed in.
-/// If a page has already registered the new subscription, the old row is only removed.
+/// Searches all tenants, because without an open page a browser can send only the endpoint and the secret. The endpoint is
+/// random and unique across tenants. The owner stays the same. The time when the row was last seen also stays the same, because
+/// no user has signed in. If a page has already registered the new subscription, the old row is only removed.
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
     let mut tx = db.begin().await?;
-    // Use the lock of the user's registrations, so that a browser never has two rows.
+    // Uses the same lock as registrations of the user, so that a browser never has two rows.
     lock_person(&mut tx, &found.tenant, &found.user).await?;
     let done = if is_registered(&mut tx, &renewal.new).await? {
         remove(&mut tx, &found).await?

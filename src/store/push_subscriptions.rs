@@ -76,7 +76,7 @@ impl From<ListedRow> for ListedSubscription {
     }
 }
 
-/// Lists a user's subscriptions, last seen first. A user has a limited number, so all fit into one list.
+/// Lists a user's subscriptions, the most recently seen first. The number per user is limited, so the list has no pages.
 pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<ListedSubscription>, Error> {
     let rows = sqlx::query_as!(
         ListedRow,
@@ -93,7 +93,8 @@ pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<Liste
     Ok(rows.into_iter().map(ListedSubscription::from).collect())
 }
 
-/// The subscription with this endpoint id, and of this `user` if it is `Some`. Returns `None` if it does not exist.
+/// The subscription with this endpoint id. If `user` is `Some`, only a subscription of this user. Returns `None` if no such
+/// subscription exists.
 pub async fn find(
     db: &Db,
     keyring: &Keyring,

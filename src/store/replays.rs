@@ -1,4 +1,4 @@
-//! Replays of deliveries: the database functions `replay` and `replay_step`.
+//! Replays deliveries with the database functions `replay` and `replay_step`.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The limits at `now`. A partition must be kept for longer than a new delivery may wait, or its events are not replayed.
+    /// The limits at `now`. Events are only replayed if their partition is kept for longer than a new delivery may wait.
     pub fn new(retention_days: u32, expires: Duration, now: DateTime<Utc>) -> Self {
         const DAY: Duration = Duration::from_hours(24);
         // Three of the days are reserved: one for the wait, one for the rest of today, and one for clock differences.

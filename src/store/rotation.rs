@@ -51,8 +51,8 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids under which the keyring has a different key than the one that sealed the stored values. Tries to open one signing
-/// secret for each id.
+/// The ids of keys in the keyring that differ from the keys that sealed the stored values under the same ids. Tries to open one
+/// signing secret for each id.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(
         r#"-- rotation::mistaken_keys
@@ -110,8 +110,8 @@ impl Pass<'_> {
         self.first_error.get_or_insert(error.into());
     }
 
-    /// Counts the values of a replaced row. If the database refused the row, the pass continues; if it did not respond, the
-    /// pass ends.
+    /// Counts the values of a replaced row. If the database refused the row, the pass continues. If the database did not
+    /// respond, the pass ends.
     fn replaced(&mut self, values: usize, result: Result<PgQueryResult, Error>) -> Result<(), Error> {
         match result {
             Ok(done) => self.values += done.rows_affected() * values as u64,

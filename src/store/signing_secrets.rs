@@ -17,7 +17,7 @@ use crate::secrets::{AssociatedData, Keyring};
 pub struct SigningSecretInfo {
     pub id: SigningSecretId,
     pub created_at: DateTime<Utc>,
-    /// When the secret expires; `None` for the current secret.
+    /// The time when the secret expires. `None` if this is the current secret.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -46,9 +46,10 @@ pub async fn create(
     Ok(SigningSecretInfo { id, created_at: row.created_at, expires_at: None })
 }
 
-/// Limits the remaining life of an endpoint's secrets to `grace`, deletes expired secrets, and returns how many still sign.
+/// Limits the remaining life of an endpoint's secrets to `grace`, deletes expired secrets, and returns the number of secrets
+/// that still sign.
 pub async fn retire(tx: &mut Tx, tenant: &TenantId, endpoint: EndpointId, grace: Duration) -> Result<usize, Error> {
-    // `LEAST` ignores NULL, the expiry of the current secret.
+    // The expiry of the current secret is NULL, which `LEAST` ignores.
     sqlx::query!(
         "-- signing_secrets::retire
         UPDATE flametree.signing_secrets

@@ -30,7 +30,8 @@ pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     Ok(RollUpStep { is_behind: row.is_behind, spans: row.spans.unsigned_abs() })
 }
 
-/// Adds new pages of the table to the index that `roll_up` and `read` use to find batches. Fast if there are no new pages.
+/// Adds new pages of the table to the index that `roll_up` and `read` use to find batches. The call is fast if there are no new
+/// pages.
 pub async fn summarize(db: &Db) -> Result<(), Error> {
     sqlx::query!("-- stats::summarize\nSELECT flametree.summarize_batches()").execute(db).await?;
     Ok(())

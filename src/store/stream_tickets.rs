@@ -11,8 +11,8 @@ use crate::domain::role::Role;
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::workspace::Watcher;
 
-/// Stores a ticket and returns its expiry. The ticket is valid for `life`, but not after its watcher's access ends. Each new
-/// ticket also deletes up to two expired tickets, so that the table stays small.
+/// Stores a ticket and returns its expiry. The ticket expires after `life`, or earlier when the access of its `watcher` ends.
+/// Each new ticket also deletes up to two expired tickets, so that the table stays small.
 pub async fn create(db: &Db, ticket: &TicketSecret, watcher: &Watcher, life: Duration) -> Result<DateTime<Utc>, Error> {
     let hash = ticket.hash();
     sqlx::query_scalar!(

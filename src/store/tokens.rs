@@ -135,8 +135,8 @@ pub async fn list(
     Page::of(rows, page_rows, |row| Cursor::behind(row.id), Token::try_from)
 }
 
-/// Revokes a token. Returns false if `list` with this `tenant` does not contain the token. A repeated call keeps the time of
-/// the first revocation.
+/// Revokes a token. Returns false if `list` would not return the token for this `tenant`. A repeated call keeps the time of the
+/// first revocation.
 pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
     sqlx::query!(
         "-- tokens::revoke
@@ -151,7 +151,7 @@ pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<b
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Of these tokens, the ids of those that exist and are neither revoked nor expired.
+/// Returns the ids of those tokens that exist and are neither revoked nor expired.
 pub async fn still_valid(db: &Db, ids: &[TokenId]) -> Result<HashSet<TokenId>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let valid = sqlx::query_scalar!(

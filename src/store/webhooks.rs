@@ -23,7 +23,7 @@ pub struct StoredWebhook {
     pub headers: Vec<Header>,
     /// The secrets that were valid when they were read: the current secret first, then from newest to oldest.
     pub secrets: Vec<StoredSigningSecret>,
-    /// `None` for the default timeout of the deployment.
+    /// `None` means the default timeout of the deployment.
     pub timeout: Option<Duration>,
     /// True if messages are signed.
     pub signing: bool,
@@ -33,7 +33,7 @@ pub struct StoredWebhook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSigningSecret {
     pub secret: SecretText,
-    /// When the secret expires; `None` for the current secret.
+    /// The time when the secret expires. `None` if this is the current secret.
     pub expires_at: Option<DateTime<Utc>>,
 }
 

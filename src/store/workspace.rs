@@ -13,15 +13,15 @@ use crate::domain::workspace::{ActiveConversation, ActiveConversations, MAX_LIST
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(String);
 
-/// The tenants with changes, and the snapshot from which to continue.
+/// The tenants with changes, and the snapshot to pass to the next call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     pub tenants: Vec<TenantId>,
     pub until: Snapshot,
 }
 
-/// The tenants whose workspace may have changed since the snapshot; if it is `None`, only the current snapshot. Never misses
-/// a change, even if a transaction commits late.
+/// The tenants whose workspace may have changed since the snapshot. If `since` is `None`, returns only the current snapshot.
+/// Never misses a change, even if a transaction commits late.
 pub async fn changes(db: &Db, since: Option<&Snapshot>) -> Result<Changes, Error> {
     let row = sqlx::query!(
         r#"-- workspace::changes

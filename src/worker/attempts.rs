@@ -17,14 +17,14 @@ use tower::Service;
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::queue::Claimed;
 
-/// Attempts per task. One task per attempt would cost more, because each task must be spawned and woken.
+/// The maximum number of attempts per task. One task per attempt would cost more, because each task must be spawned and woken.
 const GROUP: usize = 32;
 
 #[derive(Debug)]
 pub enum AttemptResult {
     /// The attempt ended with this outcome.
     Outcome(Attempt),
-    /// The attempt did not start because this service failed: the queue releases the delivery.
+    /// The attempt did not start because this service failed. The queue then releases the delivery.
     NotStarted,
 }
 
@@ -38,7 +38,7 @@ pub struct Attempts<F> {
 }
 
 impl<F> Attempts<F> {
-    /// Attempts run on `tasks`. Canceling `abort` ends running attempts with the outcome `interrupted`.
+    /// `tasks` tracks the tasks that run attempts. Canceling `abort` ends running attempts with the outcome `interrupted`.
     pub fn new(attempt: F, tasks: TaskTracker, abort: CancellationToken) -> Self {
         Self { attempt, tasks, abort }
     }

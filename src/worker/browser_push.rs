@@ -29,7 +29,7 @@ use crate::store::push_subscriptions::{self, DisabledReason, StoredSubscription}
 use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 use crate::telemetry::metrics::{Metrics, RemovalReason};
 
-/// The most decrypted subscriptions that are kept in memory.
+/// The maximum number of decrypted subscriptions that are kept in memory.
 const KEPT_SUBSCRIPTIONS: u64 = 10_000;
 /// How long an unused decrypted subscription is kept in memory.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);
@@ -86,7 +86,8 @@ impl BrowserPush {
         let key = (delivery.endpoint_id, version);
         let found = match self.recipients.get(&key).await {
             Some(found) => Ok(found),
-            // Boxed, so that the many attempts that find their subscription in memory do not reserve memory for a look-up.
+            // The future is boxed, so that the many attempts that find their subscription in memory do not reserve memory for a
+            // look-up.
             None => Box::pin(self.recipients.try_get_with(key, self.find(&delivery))).await,
         };
         match found {
@@ -126,11 +127,12 @@ impl BrowserPush {
         let now = Instant::now();
         if known.paused_until.is_some_and(|until| until > now) {
             return Some(
-                "The push service asked for a pause for this browser, or refused it; the message was not sent.",
+                "The push service asked for a pause, or refused an earlier message to this browser. The message was not sent.",
             );
         }
         let is_paused = self.services.includes(tenant, known.recipient.host(), now);
-        is_paused.then_some("The push service refused several users; it is paused, and the message was not sent.")
+        is_paused
+            .then_some("The push service refused messages to several users, so it is paused. The message was not sent.")
     }
 
     /// Updates the subscription according to the push service's response.
@@ -159,7 +161,8 @@ impl BrowserPush {
         }
     }
 
-    /// Deliveries that are already claimed see the pause in memory. Later deliveries read it from the database.
+    /// Attempts of deliveries that are already claimed find the pause in memory. Attempts of later deliveries read the pause
+    /// from the database.
     async fn pause(&self, tenant: &TenantId, key: (EndpointId, i32), known: &Known, pause: Duration) {
         let (endpoint, version) = key;
         self.recipients.insert(key, Found::Ready(Arc::new(known.paused(pause)))).await;

@@ -1,7 +1,7 @@
 //! The worker pools. Each channel has an apalis worker that attempts the queue's claimed deliveries.
 //!
-//! apalis provides the worker, its data and the monitor. The queue limits attempts before it passes deliveries to a pool, because
-//! with the limits of apalis one endpoint could stop a whole pool.
+//! apalis provides the worker, the data that the worker passes to its function, and the monitor. The queue limits attempts
+//! before it passes deliveries to a pool, because with the limits of apalis one endpoint could stop a whole pool.
 
 mod attempts;
 mod browser_push;

@@ -14,7 +14,7 @@ use crate::store::{Db, with_timeout};
 /// How often a process reads the pauses. It may still send messages to a paused push service for this long.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// A tenant's pauses: the end of each pause, by the host name of the push service.
+/// A tenant's pauses. The key is the host name of the push service, and the value is the end of the pause.
 type Hosts = HashMap<String, Instant>;
 
 #[derive(Debug, Default)]

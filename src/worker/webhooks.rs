@@ -19,7 +19,7 @@ use crate::secrets::Keyring;
 use crate::store::webhooks::{StoredWebhook, webhook_endpoint};
 use crate::store::{Db, SealedError, is_of_what_is_stored, with_timeout};
 
-/// The most endpoints whose decrypted settings are kept in memory.
+/// The maximum number of endpoints whose decrypted settings are kept in memory.
 const KEPT_ENDPOINTS: u64 = 10_000;
 /// How long unused decrypted settings are kept in memory.
 const KEEP_UNUSED: Duration = Duration::from_mins(5);

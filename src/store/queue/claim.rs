@@ -1,4 +1,4 @@
-//! Claims: the committed statements that deliveries count as started.
+//! Claims are committed records of the deliveries that a worker will attempt.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;
@@ -16,7 +16,7 @@ use crate::store::{Db, FailureKind, failure_kind, has_code};
 pub struct LaneQuota {
     pub tenant_id: TenantId,
     pub endpoint_id: EndpointId,
-    /// Skips the deliveries at and before this position.
+    /// The claim skips deliveries at and before this position.
     pub after: i64,
     pub quota: u32,
 }
@@ -41,7 +41,7 @@ pub enum NoEvent {
     #[error("The event is no longer stored.")]
     Gone,
     /// A process of a later release has accepted the event.
-    #[error("The worker that claimed it does not know the event's type.")]
+    #[error("The worker that claimed the delivery does not know the event's type.")]
     Unknown,
 }
 
@@ -102,8 +102,8 @@ pub async fn claim(
     row.deliveries(channel).map_err(ClaimError::Unknown)
 }
 
-/// Determines the outcome of a claim after a lost response. If the claim was committed, returns its deliveries. If not,
-/// returns none and prevents the claim, even if the lost statement arrives later. Idempotent.
+/// Determines the outcome of a claim after a lost response. If the claim was committed, returns its deliveries. If the claim
+/// was not committed, returns no deliveries and prevents the claim, even if the lost statement arrives later. Idempotent.
 pub async fn resolve(
     db: &Db,
     claim_id: ClaimId,

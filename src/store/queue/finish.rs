@@ -24,7 +24,7 @@ pub struct FinishedDelivery {
     pub attempt: Attempt,
 }
 
-/// Records outcomes and deletes the claims `complete`, in one transaction. If the reaper had already recorded an outcome,
+/// Records outcomes and deletes the claims in `complete`, in one transaction. If the reaper had already recorded an outcome,
 /// that outcome stays and its delivery is returned. Idempotent: safe to repeat after a lost response.
 pub async fn finish(
     db: &Db,
@@ -68,9 +68,9 @@ pub async fn finish(
     Ok(late.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Releases deliveries of a claim that were not started, at their old positions. `is_last` states that all other deliveries
-/// of the claim are recorded, so the claim is deleted. Returns the number of released deliveries; 0 if the reaper has taken
-/// the claim, or if this is a repeated call. Safe to repeat after a lost response.
+/// Releases deliveries of a claim that were not started, at their old positions. If `is_last` is true, all other deliveries of
+/// the claim are recorded, and the claim is deleted. Returns the number of released deliveries. Returns 0 if the reaper has
+/// already handled the claim, or if the call is a repetition. Safe to repeat after a lost response.
 pub async fn release(db: &Db, claim: ClaimId, deliveries: &[DeliveryId], is_last: bool) -> Result<u32, Error> {
     let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
     let released = sqlx::query_scalar!(

@@ -40,11 +40,13 @@ impl LaneCursor {
     }
 }
 
-/// What a tail scan searches: one lane's deliveries behind a position, and the gap between this lane and the next place.
+/// A place that a tail scan searches. It consists of one lane's deliveries after a position, and of the gap between this lane
+/// and the next place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub key: LaneCursor,
-    /// The position in the lane. `None` searches neither the lane nor the gap; the place then only ends the previous gap.
+    /// The position in the lane. If the position is `None`, neither the lane nor the gap is searched, and the place is only the
+    /// end of the previous gap.
     pub after: Option<i64>,
 }
 
@@ -67,9 +69,9 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     Ok(rows.into_iter().map(WaitingLane::from).collect())
 }
 
-/// Finds lanes of `channel` with ready deliveries: behind the position of each of the `places`, which are in key order, and
-/// at the start of each gap. The gap behind the last place has no end. Does not read rows before the positions, because most
-/// of them are dead.
+/// Finds lanes of `channel` with ready deliveries, by searching after the position of each of the `places` and at the start of
+/// each gap. The places must be in key order. The gap after the last place has no end. Does not read rows before the positions,
+/// because most of them are dead.
 pub async fn tail_scan(db: &Db, channel: Channel, places: &[Place]) -> Result<Vec<WaitingLane>, Error> {
     let tenants: Vec<&str> = places.iter().map(|place| place.key.tenant_id.as_str()).collect();
     let endpoints: Vec<Uuid> = places.iter().map(|place| place.key.endpoint_id).collect();

@@ -15,7 +15,7 @@ pub struct SeenWorker {
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Registers a worker. `description` tells operators the host and the process.
+/// Registers a worker. `description` shows operators the host and the process.
 pub async fn register(db: &Db, id: WorkerId, description: &str) -> Result<(), Error> {
     sqlx::query!(
         "-- workers::register
@@ -55,7 +55,7 @@ pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
         .collect())
 }
 
-/// Fences a worker if it has sent no heartbeat since it was read. Returns false if it has.
+/// Fences a worker if it has sent no heartbeat since its row was read. Returns false if it has sent one.
 pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::fence

@@ -43,7 +43,7 @@ pub(super) fn hash() -> Vec<u8> {
 /// Replaces all functions in one transaction, unless functions of a later version are installed.
 pub(super) async fn install(db: &Db) -> Result<(), Error> {
     let mut tx: Tx = db.begin().await?;
-    // The limit of migrations. The caller retries a statement that waits longer for a lock.
+    // Migrations have the same limit. The caller retries a statement that waits longer for a lock.
     sqlx::raw_sql("SET LOCAL lock_timeout = '2s'").execute(&mut *tx).await?;
     let installed =
         sqlx::query!("-- schema::installed_functions\nSELECT version, sha256 FROM flametree.function_sources")

@@ -19,10 +19,10 @@ use super::Db;
 
 /// The migrations, compiled in.
 ///
-/// The name of the table of applied migrations includes the schema. Otherwise, for a user who is named like our schema, the
-/// second run would look for the table in `flametree`, which the first run created, instead of `public`, and every migration
-/// would run again. sqlx's own lock is off. It belongs to a session, so a transaction pooler would leave it on a connection
-/// of another client.
+/// The name of the table of applied migrations includes the schema. Otherwise every migration would run twice if the database
+/// role has the name `flametree`: the first run would create the table in `public`, but the second run would search the schema
+/// `flametree`. sqlx's own lock is off. It belongs to a session, so a transaction pooler would leave it on a connection of
+/// another client.
 static MIGRATOR: Migrator = Migrator {
     table_name: Cow::Borrowed(APPLIED),
     create_schemas: Cow::Borrowed(&[Cow::Borrowed("flametree")]),
@@ -33,7 +33,7 @@ const APPLIED: &str = "flametree._sqlx_migrations";
 
 /// How long one step of `migrate` waits for locks of other sessions before it fails.
 pub const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
-/// The key of the advisory lock: a number that no other program locks in the same database.
+/// The key of the advisory lock. No other program in the same database should lock this number.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
 
 /// Why the schema could not be migrated.

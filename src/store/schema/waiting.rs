@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Error;
 use crate::store::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
-/// Pause between two attempts. Meanwhile, the queries run that waited behind the migration's statement.
+/// Pause between two attempts. During the pause, queries that waited behind the migration's statement can run.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// How often a running statement is checked: several times within the shortest lock timeout.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
@@ -21,7 +21,8 @@ pub(super) struct Watch<'a> {
     db: &'a Db,
     /// How long one step may wait for locks.
     patience: Duration,
-    /// The texts of the statements to watch, or their beginnings, because `pg_stat_activity` shows only the first bytes of each.
+    /// The statements to watch, each as its text or the beginning of its text, because `pg_stat_activity` shows only the first
+    /// bytes.
     texts: Vec<String>,
     /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build
     /// would wait for that transaction.
@@ -53,7 +54,7 @@ impl<'a> Watch<'a> {
                 Err(error) if is_lock_timeout(&error) => error,
                 ended => return ended,
             };
-            // The waiting time starts again with each migration, because earlier migrations may have run for hours without
+            // The time limit starts again with each migration, because earlier migrations may have run for hours without
             // waiting.
             let step = migration(&error);
             let since = match waiting {

@@ -1,4 +1,4 @@
-//! The settings to check, each with its verdict, reason and remedy: one entry of [`CHECKS`] per setting.
+//! The settings to check. [`CHECKS`] has one entry per setting, with its verdict, reason and remedy.
 //!
 //! docs/operating.md explains the settings in a table. A test compares the table with [`CHECKS`].
 
@@ -22,7 +22,7 @@ const CANCELS_OUTCOMES: &str = "the service waits 10 s for outcomes to be record
 
 pub(super) struct Check {
     pub(super) setting: &'static str,
-    /// Gives the verdict on a value without its unit. Timeouts are in milliseconds.
+    /// Returns the verdict on a value that is passed without its unit. Timeouts are in milliseconds.
     judge: fn(&str) -> Verdict,
     reason: &'static str,
     remedy: Remedy,
@@ -138,7 +138,7 @@ impl Check {
         let setting = self.setting;
         match (&self.remedy, source.as_str()) {
             (Remedy::Text(text), _) => (*text).to_owned(),
-            // Values from the client and from the command line override the statements below.
+            // The statements below have no effect on values from the client and from the command line.
             (_, "client") => "remove it from the options in DATABASE_URL or PGOPTIONS".to_owned(),
             (_, "command line") => "remove it from PostgreSQL's command line and restart PostgreSQL".to_owned(),
             (Remedy::OfRole(right), _) => format!(

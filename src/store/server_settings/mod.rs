@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 
 use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
 
-/// The largest tolerated clock difference: far more than between two machines that use NTP, and far less than the 5 minutes
-/// after which receivers reject a signature.
+/// The maximum tolerated clock difference. It is far more than the usual difference between two machines that use NTP, and far
+/// less than the 5 minutes after which receivers reject a signature.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(5);
 
 /// The verdict on the value of a setting.
@@ -104,8 +104,8 @@ impl ServerSettings {
         CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
     }
 
-    /// Only the findings that matter for migrations. Other settings do not matter, because the role that migrates may have
-    /// its own session settings.
+    /// Only the findings about settings that migrations need. Other settings are left out, because the role that migrates may
+    /// have its own session settings.
     pub fn findings_before_migration(&self) -> Vec<Finding> {
         let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);
         self.findings().into_iter().filter(is_needed).collect()

@@ -12,15 +12,15 @@ use crate::store::{
 };
 use crate::telemetry::metrics::RemovalReason;
 
-/// How long changes of push configs are kept. The number of changes per agent is limited too.
+/// How long the history of push configs is kept. The number of entries per agent is limited too.
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
-/// How long endpoint tests are kept: longer than the minute that the rate limit counts.
+/// How long the rows of endpoint tests are kept. They must exist for longer than the minute that the rate limit counts.
 const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
 /// How long ended operations are kept, for operators who investigate. Replays are kept as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
 /// How long a subscription is kept after its browser last registered it, which happens whenever the user opens the portal.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
-/// The most rows that one statement removes, so that locks and replication lag stay short.
+/// The maximum number of rows that one statement removes, so that locks and replication lag stay short.
 const ROWS_PER_STEP: i64 = 5_000;
 
 /// Repeats a statement until it finds fewer rows than its limit. Returns the total number of rows. A statement that waits for a

@@ -19,7 +19,7 @@ use crate::store::{SealedError, operations};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::OperationResult;
 
-/// The most deliveries that one step of a replay examines.
+/// The maximum number of deliveries that one step of a replay examines.
 const REPLAY_ROWS: i32 = 500;
 
 /// Why an operation did not complete.
@@ -74,7 +74,8 @@ impl Service<Task<LeasedOperation>> for Runner {
 
     fn call(&mut self, task: Task<LeasedOperation>) -> Self::Future {
         let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
-        // A panic ends only this run. Its permit is released, its lease expires, and a process repeats the operation.
+        // A panic ends only this run of the operation. The permit is released, the lease expires, and a process repeats the
+        // operation.
         self.stage.tasks.spawn(async move {
             let leased = task.args;
             operations.run(leased.operation, leased.holder, &stop).await;
