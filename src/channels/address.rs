@@ -1,6 +1,6 @@
-//! Decides which addresses a message may go to: the public internet, and the networks that the operator allows.
+//! Decides to which addresses messages may be sent: those of the public internet and of networks that the operator allows.
 //!
-//! The rules only compare addresses; they use no DNS and open no connection. The forbidden ranges come from the IANA
+//! The rules only compare addresses. They use no DNS and open no connection. The forbidden ranges come from the IANA
 //! special-purpose registries (RFC 6890 and its successors), including every form that embeds an IPv4 address, and from the
 //! internal networks of cloud providers.
 
@@ -22,7 +22,7 @@ const fn v6_host(groups: [u16; 3], last: [u16; 2]) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, last[0], last[1]), 128)
 }
 
-/// IPv4 ranges that are not the public internet.
+/// IPv4 ranges that do not belong to the public internet.
 const FORBIDDEN_V4: [Ipv4Net; 22] = [
     v4(0, 0, 0, 0, 8),       // this network
     v4(10, 0, 0, 0, 8),      // private
@@ -48,10 +48,10 @@ const FORBIDDEN_V4: [Ipv4Net; 22] = [
     v4(240, 0, 0, 0, 4),     // reserved and broadcast
 ];
 
-/// The only part of IPv6 that is allocated for the public internet.
+/// The only IPv6 range that is allocated for the public internet.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
 
-/// Ranges in [`GLOBAL_UNICAST`] that are not the public internet.
+/// Ranges in [`GLOBAL_UNICAST`] that do not belong to the public internet.
 const FORBIDDEN_V6: [Ipv6Net; 7] = [
     v6([0x2001, 0, 0, 0], 23),             // protocol assignments, including Teredo and ORCHIDv2
     v6([0x2001, 0xdb8, 0, 0], 32),         // documentation
@@ -84,10 +84,10 @@ const METADATA_V6: [Ipv6Net; 6] = [
     v6_host([0xfe80, 0, 0], [0xa9fe, 0xa9fe]), // OpenStack
 ];
 
-/// The prefix of RFC 6052. The last four bytes of such an IPv6 address are an IPv4 address.
+/// The NAT64 prefix (RFC 6052). The last four bytes of an IPv6 address with this prefix are an IPv4 address.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0], 96);
 
-/// Decides whether a message may go to an address.
+/// Decides whether a message may be sent to an address.
 #[derive(Debug, Clone, Default)]
 pub struct AddressRules {
     allowed_networks: Vec<IpNet>,
@@ -95,13 +95,13 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// Allows the public internet and `allowed_networks`, without `denied_networks`.
+    /// Allows the public internet and `allowed_networks`, except `denied_networks`.
     pub fn new(allowed_networks: Vec<IpNet>, denied_networks: Vec<IpNet>) -> Self {
         Self { allowed_networks, denied_networks }
     }
 
-    /// True if a message may go to this address. If networks translate an IPv6 address to IPv4 (IPv4-mapped, NAT64), the IPv4
-    /// address decides. The settings may list a network in either form.
+    /// True if a message may be sent to this address. If an IPv6 address is translated to IPv4 (IPv4-mapped, NAT64), the
+    /// rules apply to the IPv4 address. The settings may list a network in either form.
     pub fn allow(&self, address: IpAddr) -> bool {
         let inside = embedded_v4(address).map(IpAddr::V4);
         let is_in = |networks: &[IpNet]| {

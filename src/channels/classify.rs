@@ -1,7 +1,7 @@
 //! Maps a failed request to an outcome and a note.
 //!
-//! Uses the types in the error's chain of causes, never its text. Also defines the notes for customers; a note contains no
-//! address, no URL and no text that the endpoint sent.
+//! The mapping uses the types in the error's chain of causes, never the error's text. This module also defines the notes
+//! for customers. A note contains no address, no URL and no text that the endpoint sent.
 
 use std::error::Error;
 use std::io;
@@ -17,10 +17,11 @@ use crate::domain::delivery::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     UnusableUrl,
-    /// Does not happen, because the types of ids and names allow only visible ASCII. A message without its headers is not sent.
+    /// A header could not be written, so the message is not sent. This does not happen, because the types of ids and names
+    /// allow only visible ASCII.
     UnwritableHeaders,
-    /// The host name has no address or a forbidden address. Both are one failure, so that a tenant does not learn which
-    /// internal names exist.
+    /// The host name has no address or a forbidden address. Both cases are reported as the same failure, so that a tenant
+    /// does not learn which internal names exist.
     Unresolved,
     LookupTimedOut,
     /// The host in the URL is a literal address that is not allowed.
@@ -42,7 +43,7 @@ pub(super) enum Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsFault {
-    /// When the certificate expired, in seconds since 1970, if known.
+    /// The expiry time of the certificate in seconds since 1970, if known.
     Expired(Option<u64>),
     NotYetValid,
     OtherName,

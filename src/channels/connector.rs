@@ -27,8 +27,9 @@ pub(super) struct Dial {
     pub(super) tenant: TenantId,
 }
 
-/// Opens connections to the addresses that resolver `R` returns. The caller must check literal addresses. TLS offers HTTP/2
-/// and HTTP/1.1. The handshake has no deadline of its own: the caller drops the future when the attempt's deadline expires.
+/// Opens connections to the addresses that resolver `R` returns. The caller must check literal addresses. The TLS handshake
+/// offers HTTP/2 and HTTP/1.1. It has no separate deadline, because the caller drops the future when the attempt's deadline
+/// expires.
 #[derive(Clone)]
 pub(super) struct Connector<R> {
     resolver: R,
@@ -58,7 +59,8 @@ impl<R: ForTenant> Service<Dial> for Connector<R> {
         // The connector divides this timeout by the number of addresses. If one address does not respond, time remains for
         // the next.
         tcp.set_connect_timeout(Some(MAX_TIMEOUT));
-        // Closes an HTTP/2 connection to a dead host. Attempts share that connection, so dropping one attempt does not close it.
+        // Closes an HTTP/2 connection to a dead host. Attempts share that connection, so dropping one attempt does not
+        // close the connection.
         tcp.set_tcp_user_timeout(Some(MAX_TIMEOUT));
         HttpsConnector::from((tcp, Arc::clone(&self.tls))).call(dial.uri)
     }

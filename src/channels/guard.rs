@@ -1,4 +1,4 @@
-//! Checks every address that a message could go to. Logs and counts each blocked address.
+//! Checks every address that a message could be sent to. Logs and counts each blocked address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,12 +34,14 @@ impl Guard {
         self.judge(url.host_str(), &[address], BlockReason::Literal)
     }
 
-    /// Checks the addresses of a host name. One forbidden address blocks the name, because the name server chooses their order.
+    /// Checks the addresses of a host name. One forbidden address blocks the name, because the name server chooses the
+    /// order of the addresses.
     pub(super) fn judge_resolved(&self, host: &str, addresses: &[IpAddr]) -> Result<(), Forbidden> {
         self.judge(Some(host), addresses, BlockReason::Resolved)
     }
 
-    /// Checks the peer's address again after connecting. This check should never fail; if it does, the metric shows it.
+    /// Checks the peer's address again after connecting. This check should never fail. If it fails, the metric of blocked
+    /// addresses counts the failure.
     pub(super) fn judge_peer(&self, url: &Url, peer: Option<SocketAddr>) -> Result<(), Forbidden> {
         peer.map_or(Ok(()), |peer| self.judge(url.host_str(), &[peer.ip()], BlockReason::Peer))
     }

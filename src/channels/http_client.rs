@@ -1,11 +1,12 @@
-//! The HTTP client of all channels: it checks where a message may go, and makes one attempt to send it.
+//! The HTTP client of all channels. It checks whether a message may be sent to its destination, and makes one attempt to
+//! send the message.
 //!
-//! - The resolver checks the addresses of host names. This module checks literal addresses, and after the connection opens
-//!   the peer's address.
+//! - The resolver checks the addresses of host names. This module checks literal addresses, and also checks the peer's
+//!   address after the connection opens.
 //! - One deadline covers DNS, connection, TLS, headers and body.
-//! - A request that the endpoint may have processed is never sent again: no redirects, no retries by the library. A request
-//!   that was certainly not processed is sent once more on a new connection, within the same deadline. (If a pooled
-//!   connection turns out to be closed before anything was written, [`Connections`] does the same.)
+//! - A request that the endpoint may have processed is never sent again, so redirects and the library's retries are
+//!   disabled. A request that was certainly not processed is sent once more on a new connection, within the same deadline.
+//!   (If a pooled connection turns out to be closed before anything was written, [`Connections`] does the same.)
 //! - Responses are bounded and never decompressed.
 
 use std::future::Future;
@@ -35,8 +36,8 @@ use crate::telemetry::metrics::Metrics;
 /// How many bytes of a response body are read. If a body is longer, the client closes the connection.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
 
-/// Maximum number of idle connections per host, equal to the default number of concurrent attempts. With fewer, each load
-/// peak would open new connections.
+/// Maximum number of idle connections per host, equal to the default number of concurrent attempts. With a lower limit,
+/// each load peak would open new connections.
 const MAX_IDLE_PER_HOST: usize = 1_000;
 
 /// The client could not be built. Happens only at start.
@@ -64,7 +65,7 @@ pub(super) struct Post<'a> {
     pub(super) timeout: Duration,
 }
 
-/// Why a request has no complete response.
+/// The reason why a request has no complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExchangeFailure {
     /// The status, if the head of the response arrived.
@@ -95,7 +96,7 @@ impl HttpClient {
         Self::with_lookup(settings, metrics, by_name_servers(&settings.name_servers))
     }
 
-    /// A client that resolves names with `lookup` and checks the addresses as usual. For tests.
+    /// A client that resolves names with `lookup` and checks the addresses. For tests.
     pub fn with_lookup(settings: &Settings, metrics: &Metrics, lookup: Lookup) -> Result<Self, BuildError> {
         let rules = AddressRules::new(settings.allowed_networks.clone(), settings.denied_networks.clone());
         let resolver = GuardedResolver::new(Guard::new(rules, metrics.clone()), settings.lookups, lookup);
@@ -117,8 +118,8 @@ impl HttpClient {
         self.0.settings.default_timeout
     }
 
-    /// Resolves the URL's host and checks that the tenant's messages may go there. Sends nothing. Every send checks the host
-    /// again.
+    /// Resolves the URL's host and checks that the tenant's messages may be sent there. Sends nothing. Every send checks
+    /// the host again.
     pub async fn vet(&self, url: &Url, tenant: &TenantId) -> Result<(), VetError> {
         let resolver = &self.0.resolver;
         let name = match url.host() {
@@ -143,8 +144,8 @@ impl HttpClient {
         self.guarded(post, pin!(self.exchange(destination, post))).await
     }
 
-    /// Applies the rules that hold for every request. `exchange` starts only if the URL is allowed. One deadline covers
-    /// `exchange` and reading the response.
+    /// Applies the rules for every request. `exchange` starts only if the URL is allowed. One deadline covers `exchange`
+    /// and reading the response.
     pub(super) async fn guarded<S: Stream>(
         &self,
         post: &Post<'_>,
@@ -156,7 +157,7 @@ impl HttpClient {
         }
         let guard = self.0.resolver.guard();
         guard.judge_literal(post.to.url()).map_err(Failure::from).map_err(before_answer)?;
-        // One timer serves both steps, so that the runtime registers it only once.
+        // Both steps use the same timer, so that the runtime registers only one timer.
         let mut deadline = pin!(tokio::time::sleep(post.timeout));
         let PendingResponse { response, peer } =
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
@@ -207,7 +208,7 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = step => done.map_err(|error| {
-            // Safe to log: the errors contain no URL, which may contain a token.
+            // The errors are safe to log, because they do not contain the URL, in which a token may occur.
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::debug!(error, "A request failed before a complete response arrived");
             classify::failure(error)

@@ -30,9 +30,9 @@ pub struct Timings {
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
     pub tls: Option<Duration>,
-    /// From the open connection to the head of the response.
+    /// Time from the opening of the connection to the arrival of the response head.
     pub first_byte: Option<Duration>,
-    /// From the start of the request to the end of the response or to the failure.
+    /// Time from the start of the request to the end of the response or to the failure.
     pub total: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! Channels to endpoints: each sends one message in one attempt and returns one outcome.
+//! Channels send messages to endpoints. Each call makes one attempt to send one message, and returns one outcome.
 //!
 //! The caller passes all data of a message, so a channel needs no database, queue or environment. Every failure is an
-//! [`Outcome`](crate::domain::delivery::Outcome), never an error. All channels send with [`HttpClient`], which decides where
-//! messages may go.
+//! [`Outcome`](crate::domain::delivery::Outcome), never an error. All channels send with [`HttpClient`], which decides to
+//! which addresses messages may be sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub use redact::Redactor;
 pub use resolver::{Found, Lookup, LookupError, LookupLimits, VetError};
 pub use target::Target;
 
-/// The longest timeout that an endpoint can have.
+/// The maximum timeout that can be configured for an endpoint.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The `User-Agent` of every message.
@@ -44,13 +44,13 @@ pub const USER_AGENT: &str = concat!("flametree-notify/", env!("CARGO_PKG_VERSIO
 pub struct Settings {
     /// Networks that are allowed in addition to the public internet.
     pub allowed_networks: Vec<IpNet>,
-    /// Networks that messages never reach, even if the networks are public or allowed.
+    /// Networks to which no message is sent, even if the networks are public or allowed.
     pub denied_networks: Vec<IpNet>,
     /// The name servers to query; if empty, the name servers of the operating system.
     pub name_servers: Vec<SocketAddr>,
     /// How many host names this client resolves at once.
     pub lookups: LookupLimits,
-    /// Whether messages may go over plain `http`.
+    /// Whether messages may be sent over plain `http`.
     pub allow_http: bool,
     /// The deadline of attempts whose endpoint has no timeout, and of the URL check when a push config is saved.
     pub default_timeout: Duration,

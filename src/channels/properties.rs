@@ -1,6 +1,6 @@
-//! Properties of every URL and address. `crate::fuzzing` runs them.
+//! Properties that must hold for every URL and address. `crate::fuzzing` checks them.
 //!
-//! The properties compare the address rules with the private ranges that the standard library knows.
+//! The properties compare the address rules with the private ranges that the standard library defines.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
@@ -40,15 +40,15 @@ pub(super) fn client(allowed_networks: Vec<IpNet>) -> HttpClient {
 pub fn url(text: &str) {
     for allow_http in [false, true] {
         let Ok(url) = WebhookUrl::parse(text, allow_http) else { continue };
-        assert_eq!(WebhookUrl::parse(url.as_str(), allow_http).as_ref(), Ok(&url), "it parses again");
+        assert_eq!(WebhookUrl::parse(url.as_str(), allow_http).as_ref(), Ok(&url), "the URL must parse again");
         assert!(url.as_str().len() <= MAX_URL_BYTES && url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
         let parts = url.as_url();
         assert!(parts.scheme() == "https" || (allow_http && parts.scheme() == "http"), "{parts}");
         assert!(parts.username().is_empty() && parts.password().is_none() && parts.fragment().is_none(), "{parts}");
-        assert!(url.as_str().starts_with(&url.origin()), "{parts} is not at {}", url.origin());
+        assert!(url.as_str().starts_with(&url.origin()), "{parts} does not start with {}", url.origin());
         assert!(parts.port_or_known_default().is_some_and(|port| port != 0), "{parts} has no port");
         let debug = format!("{url:?}");
-        assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "Debug hides the path");
+        assert_eq!(debug, format!("WebhookUrl({:?})", url.origin()), "Debug must hide the path");
         assert_guarded(parts);
     }
     // A browser's subscription is accepted only for a host of a known vendor.

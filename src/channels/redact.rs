@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
-/// How many bytes of a secret the automaton searches for. The limit bounds the automaton's size, and no common credential has
-/// a longer guessable beginning. A match redacts as many bytes as the whole secret has.
+/// Maximum number of bytes of a secret that the automaton searches for. The limit bounds the automaton's size, and no
+/// common credential has a longer guessable beginning. A match still redacts the length of the whole secret.
 const MAX_PATTERN_BYTES: usize = 64;
 
 /// Removes the secrets of one endpoint's settings from text. Finds a secret only in the given forms.
@@ -23,7 +23,7 @@ const MAX_PATTERN_BYTES: usize = 64;
 pub struct Redactor {
     /// Sorted, without duplicates.
     patterns: Vec<Pattern>,
-    /// Built for the first response that is long enough to contain a secret, because most are too short. Contains `None` if
+    /// Built when a response is long enough to contain a secret, because most responses are too short. Contains `None` if
     /// building failed.
     automaton: OnceLock<Option<NFA>>,
     mark: &'static str,
@@ -49,14 +49,14 @@ impl Redactor {
         let secrets = secrets.into_iter().filter(|secret| !secret.expose().is_empty());
         let mut patterns: Vec<_> = secrets.map(|secret| Pattern::new(&secret)).collect();
         patterns.sort_by(|a, b| a.beginning.cmp(&b.beginning).then(b.bytes.cmp(&a.bytes)));
-        // Of secrets with the same beginning, keep the longest.
+        // If several secrets have the same beginning, keep the longest secret.
         patterns.dedup_by(|later, earlier| later.beginning == earlier.beginning);
         Self { patterns, automaton: OnceLock::new(), mark }
     }
 
     /// The beginning of the response body, as text that any database can store, and whether the body was longer. Redacts
-    /// before it shortens the text, because half a secret would not be found. Returns `None` for a redirect, because the body
-    /// repeats the redirect's target.
+    /// the text before shortening it, because half a secret would not be found. Returns `None` for a redirect, because the
+    /// body repeats the redirect's target.
     pub(super) fn readable(&self, answer: &Answer, max_bytes: usize) -> Option<(String, bool)> {
         if answer.status.is_redirection() {
             return None;
@@ -80,8 +80,8 @@ impl Redactor {
         self.without(text, None)
     }
 
-    /// The range of a secret that the end of the text cuts. A secret whose first [`MAX_PATTERN_BYTES`] are in the text needs
-    /// no such search, because it matches as a complete secret.
+    /// The byte range of a secret that the end of the text cuts off. This search is not needed for a secret whose first
+    /// [`MAX_PATTERN_BYTES`] bytes are in the text, because the automaton finds this secret.
     fn unfinished(&self, text: &str) -> Option<Range<usize>> {
         let longest = text.len().min(MAX_PATTERN_BYTES);
         let mut starts = text.len() - longest..text.len();
@@ -116,7 +116,7 @@ impl Redactor {
         places
     }
 
-    /// The automaton. It is sparse where possible to save memory, because thousands of endpoints have one.
+    /// The automaton. It is sparse where possible to save memory, because there is one for each of thousands of endpoints.
     pub(super) fn automaton(&self) -> Option<&NFA> {
         let build = || {
             let beginnings = self.patterns.iter().map(|pattern| &*pattern.beginning);
@@ -148,7 +148,7 @@ impl Redactor {
     }
 }
 
-/// Shows no pattern. The `Debug` output of the automaton would show the patterns.
+/// Omits the automaton, because its `Debug` output would show the secrets.
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redactor").field("patterns", &self.patterns.len()).finish_non_exhaustive()
@@ -184,7 +184,7 @@ mod tests {
             (&["abcd", "cdef"][..], "-abcdef-", "-[redacted]-"),
             (&["abcdef", "cd"], "abcdef cd", "[redacted] [redacted]"),
             (&["ab", "cd"], "abcd", "[redacted][redacted]"),
-            // The secrets "e", "d" and "red" occur in the mark, which stays unchanged.
+            // The secrets "e", "d" and "red" occur in the replacement text, which stays unchanged.
             (&["e", "d", "red"], "the end", "th[redacted] [redacted]n[redacted]"),
             (&["ü"], "für", "f[redacted]r"),
             (&["", "x"], "", ""),

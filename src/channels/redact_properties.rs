@@ -79,7 +79,7 @@ fn the_length_of_the_response_bounds_the_number_of_matches() {
 }
 
 #[test]
-fn a_response_with_64_bytes_of_a_secret_does_not_reveal_its_length() {
+fn a_response_with_64_bytes_of_a_secret_does_not_reveal_the_length_of_the_secret() {
     let secret = format!("{}{}", "k".repeat(64), "z".repeat(36));
     let text = format!("<{}{}>{}", "k".repeat(64), "ü".repeat(17), "ü".repeat(9));
     let found = redactor(&[secret]).places(&text);

@@ -1,4 +1,4 @@
-//! Where messages go: a URL that is parsed once, not for each message.
+//! The destination of messages: a URL that is parsed once, not for each message.
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Destination {
     fn of(url: &Url, tenant: TenantId) -> Option<Self> {
         let absolute = Uri::try_from(url.as_str()).ok()?;
         let path = absolute.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        // Without the port if it is the scheme's default, because the URL parser removes a default port.
+        // If the URL has the scheme's default port, the authority contains no port, because the URL parser removes it.
         let host = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
         absolute.scheme()?;
         Some(Self { path: Uri::from(path), host, origin: url[..Position::AfterPort].into(), absolute, tenant })

@@ -13,12 +13,12 @@ use crate::domain::role::{Permission, Role};
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Needs no credential, because there is nothing to protect.
+    /// A caller without a credential, because the route returns no protected data.
     Anyone,
-    /// Any valid token, whatever its role.
+    /// A caller with any valid token, whatever the token's role.
     AnyRole,
     With(Permission),
-    /// A caller with the permission, or with a ticket made for such a caller.
+    /// A caller with the permission, or with a ticket that was created for a caller with the permission.
     ByTicket(Permission),
     /// A caller that sends a secret in the body, such as a browser's service worker while no user is signed in.
     BySecret,
@@ -121,7 +121,7 @@ pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
 
 fn of_request(parts: &Parts) -> Result<Access, Problem> {
     let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // Routes handle HEAD like GET, but send no body.
+    // Routes handle HEAD in the same way as GET, but send no body.
     let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
     of(method, template).ok_or_else(|| {
         tracing::error!(http.method = method, http.route = template, "a route is missing from the access table");

@@ -23,9 +23,9 @@ use crate::store::agents::{self, ListedAgent};
 pub(super) struct AgentView {
     agent_id: String,
     enabled: bool,
-    /// Why the service disabled the config; null if it did not.
+    /// The reason why the service disabled the config; null if the service did not disable it.
     disabled_reason: Option<DisabledReason>,
-    /// The URL. Roles that may not change the config get it without its query.
+    /// The URL. Roles that may not change the config get the URL without its query.
     url: Option<String>,
     events: Vec<WebhookEvent>,
     updated_at: DateTime<Utc>,
@@ -47,7 +47,8 @@ impl AgentView {
     }
 }
 
-/// Lists the agents that have a push config, by name. The platform manages agents, so this service knows no other agents.
+/// Lists the agents that have a push config, by name. The platform manages agents, so this service has no data about other
+/// agents.
 #[utoipa::path(
     get,
     path = "/v1/agents",

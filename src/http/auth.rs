@@ -25,7 +25,7 @@ use crate::users::{Person, Refusal};
 
 /// The query parameter that selects a tenant for a token valid for all tenants.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
-/// The peer of a request without a connection, as in tests.
+/// The peer address assumed for a request without a connection, as in tests.
 const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// The authenticated caller of a request, allowed to use its route.
@@ -52,7 +52,7 @@ impl Caller {
         self.role().may(permission)
     }
 
-    /// The tenant that the request is about; `None` if the token is valid for all tenants and the request names none.
+    /// The tenant that the request is about; `None` if the token is valid for all tenants and the request names no tenant.
     pub fn tenant(&self) -> Option<&TenantId> {
         self.tenant.as_ref()
     }
@@ -61,7 +61,7 @@ impl Caller {
     pub fn own_tenant(&self) -> Result<&TenantId, Problem> {
         self.tenant.as_ref().ok_or_else(|| {
             Problem::new(ProblemCode::TenantRequired)
-                .detail("the token speaks for all tenants: name one by the query parameter tenant_id")
+                .detail("the token is valid for all tenants: name a tenant in the query parameter tenant_id")
         })
     }
 
@@ -73,7 +73,7 @@ impl Caller {
         }
     }
 
-    /// When the caller's credential expires; `None` if it is valid until it is revoked.
+    /// The expiry time of the caller's credential; `None` if the credential is valid until it is revoked.
     pub fn valid_until(&self) -> Option<DateTime<Utc>> {
         match &self.identity {
             Identity::Token(token) => token.expires_at,
@@ -137,7 +137,7 @@ async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Pro
         tracing::debug!(reason = %refusal, "rejected a user token");
         match refusal {
             Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified at the moment"),
-            // Only a caller whose token was valid learns that it expired.
+            // Report the expiry only to a caller whose token was valid before.
             Refusal::Expired => expired(),
             Refusal::Invalid(_) => wrong(state, peer, unauthorized()),
         }
@@ -179,7 +179,7 @@ fn tenant(scope: &TokenScope, query: Option<&str>) -> Result<Option<TenantId>, P
     match (scope, named.next()) {
         (TokenScope::Tenant(tenant), None) => Ok(Some(tenant.clone())),
         (TokenScope::Tenant(_), Some(_)) => {
-            Err(fault(FaultCode::NotAllowed, "is only for tokens that speak for all tenants".into()))
+            Err(fault(FaultCode::NotAllowed, "is only for tokens that are valid for all tenants".into()))
         }
         (TokenScope::AllTenants, None) => Ok(None),
         (TokenScope::AllTenants, Some(_)) if named.next().is_some() => {

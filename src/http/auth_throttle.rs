@@ -88,7 +88,7 @@ impl AuthThrottle {
 }
 
 impl Window {
-    /// Time until the period ends; `None` if it has ended.
+    /// Time until the period ends; `None` if the period has ended.
     fn wait(&self, now: Instant) -> Option<Duration> {
         WINDOW.checked_sub(now.duration_since(self.began_at)).filter(|wait| !wait.is_zero())
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_beyond_the_limit_share_a_count() {
+    fn addresses_beyond_the_limit_share_a_counter() {
         let (auth_throttle, now) = (AuthThrottle::new(3), Instant::now());
         for number in 0..u32::try_from(ADDRESSES).unwrap() + 3 {
             auth_throttle.wrong(Peer(Ipv4Addr::from(0x0a00_0000 + number).into()), now, refused());

@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
-/// How many bytes of an oversized body are read and discarded, so that a client that sends all of it before reading gets the
-/// response instead of a connection reset.
+/// How many bytes of an oversized body are read and discarded, so that a client that sends the whole body before it reads
+/// gets the response instead of a connection reset.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum size of other bodies than events and batches. A push config may have 83 KiB of headers, and JSON escapes can double
-/// their size.
+/// Maximum size of all bodies except events and batches. A push config may have 83 KiB of headers, and JSON escapes can
+/// double their size.
 const MAX_JSON_BYTES: usize = 256 * 1024;
 
 const JSON: &str = "application/json";
@@ -70,7 +70,7 @@ fn too_slow(detail: &str) -> Problem {
 /// Parses JSON. Returns 400 with the position of a syntax error.
 pub(super) fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        // Report only the position: serde's message can quote the input.
+        // Report only the position, because serde's message can quote the input.
         let place = format!("syntax error at line {}, column {}", error.line(), error.column());
         Problem::new(ProblemCode::InvalidJson).detail(place)
     })

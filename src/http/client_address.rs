@@ -1,8 +1,8 @@
 //! The client address of a request: the connection's peer, or the address that a trusted proxy reports.
 //!
-//! Each proxy appends the address that connected to it. So only the end of the list is reliable: the client may have forged
-//! everything before the last address that is not a trusted proxy. Existing libraries also accept `X-Real-IP`, which clients can
-//! send through most proxies. This parser accepts only `Forwarded` and `X-Forwarded-For`.
+//! Each proxy appends the address that connected to it. So only the end of the list is reliable, because the client may
+//! have forged everything before the last address that is not a trusted proxy. Existing libraries also accept `X-Real-IP`,
+//! which clients can send through most proxies. This parser accepts only `Forwarded` and `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The last address that is not a trusted proxy. If `Forwarded` and `X-Forwarded-For` disagree, returns the peer's address: the
-/// proxy sets only one of them, and the client may have sent the other.
+/// The last address that is not a trusted proxy. If `Forwarded` and `X-Forwarded-For` disagree, returns the peer's address,
+/// because the proxy sets only one of the headers and the client may have sent the other header.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_trusted(peer, trusted) {
@@ -39,7 +39,8 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// Walks backwards through trusted proxies. At an element without an address, returns the proxy that reported it.
+/// Reads the list backwards and skips trusted proxies. At an element without an address, returns the proxy that reported
+/// the element.
 fn last_client(peer: IpAddr, list: Vec<&str>, trusted: &[IpNet], address: fn(&str) -> Option<IpAddr>) -> IpAddr {
     let mut proxy = peer;
     for element in list.into_iter().rev() {

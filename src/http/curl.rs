@@ -81,7 +81,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         /// A shell reads any quoted text back unchanged as one word.
         #[test]
-        fn a_quoted_text_is_one_word_of_a_shell(text in "[^\\x00]{0,40}") {
+        fn a_shell_reads_a_quoted_text_as_one_word(text in "[^\\x00]{0,40}") {
             let script = format!("printf '%s.' {}", quoted(&text));
             let output = std::process::Command::new("bash").arg("-c").arg(script).output().unwrap();
             prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{text}."));

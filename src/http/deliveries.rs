@@ -170,7 +170,7 @@ pub(super) struct EventView {
     assignee_id: Option<String>,
     occurred_at: DateTime<Utc>,
     accepted_at: Option<DateTime<Utc>>,
-    /// Null, like the metadata, for callers who may not see messages.
+    /// `text` and `metadata` are null for callers who may not see messages.
     text: Option<String>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,

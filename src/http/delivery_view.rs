@@ -1,4 +1,4 @@
-//! Deliveries as JSON, without secrets: values of headers and URL queries never reach this module.
+//! Deliveries as JSON, without secrets. This module never receives values of headers or URL queries.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,23 +12,23 @@ use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 
-/// One event for one endpoint: one attempt, one outcome.
+/// A delivery sends one event to one endpoint. It has one attempt and one outcome.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct DeliveryView {
     id: DeliveryId,
     event_id: EventId,
-    /// Null, like the agent and the session, if retention has removed the event.
+    /// The type, the agent and the session are null if retention has removed the event.
     event_type: Option<EventType>,
     agent_id: Option<String>,
     session_id: Option<String>,
-    /// Null until the delivery has an outcome, like all fields below except `accepted_at`.
+    /// Null until the delivery has an outcome. The same applies to all fields below except `accepted_at`.
     channel: Option<Channel>,
     endpoint_id: Option<EndpointId>,
     /// Null while the delivery is unfinished.
     outcome: Option<Outcome>,
     /// The status of the response, if one arrived.
     http_status: Option<u16>,
-    /// How long the attempt took.
+    /// The duration of the attempt.
     duration_ms: Option<f64>,
     accepted_at: Option<DateTime<Utc>>,
     claimed_at: Option<DateTime<Utc>>,
@@ -111,8 +111,8 @@ pub(super) struct RequestView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResponseView {
     pub(super) status: u16,
-    /// The start of the body, without the endpoint's secrets; null if it was empty, for a redirect, and for callers who may not
-    /// see messages.
+    /// The start of the body, without the endpoint's secrets; null if the body was empty, for a redirect, and for callers
+    /// who may not see messages.
     pub(super) body: Option<String>,
     /// Whether the response had a longer body.
     pub(super) truncated: bool,
@@ -135,7 +135,7 @@ fn without_secrets(url: &str) -> Option<String> {
     let mut url = Url::parse(url).ok()?;
     url.set_query(None);
     url.set_fragment(None);
-    // A URL that cannot have user information has none to remove.
+    // This fails only for a URL that cannot contain user information.
     let removed = url.set_username("").and_then(|()| url.set_password(None));
     removed.ok().map(|()| url.into())
 }

@@ -10,7 +10,8 @@ use utoipa_swagger_ui::Config;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 
-/// Allows no other origin and no inline script. Swagger UI needs inline styles and images in data URLs.
+/// The content security policy of the pages. It allows inline styles and images in data URLs, because Swagger UI needs
+/// them, but no inline scripts and no other origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

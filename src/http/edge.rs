@@ -102,7 +102,7 @@ fn log(status: StatusCode, duration_us: u128) {
     }
 }
 
-/// A panic is an internal error: it is logged here, and the client gets 500 without details.
+/// Logs a panic as an internal error. The client gets 500 without details.
 #[expect(clippy::needless_pass_by_value, reason = "CatchPanicLayer requires this function signature")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!(panic = panic_message(&*panic), "a handler panicked");

@@ -22,12 +22,12 @@ pub(super) struct EndpointTestView {
     timing_ms: TimingView,
     diagnosis: DiagnosisView,
     /// The secret that was created for this test and signed the message, because the draft's origin differs from the saved
-    /// config's origin. Absent if the stored secrets signed the message, or if it was not signed.
+    /// config's origin. Absent if the stored secrets signed the message, or if the message was not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
-    /// The same request as a shell command. The value of a secret header is a variable: `$SECRET_` and the header's name. A
-    /// signature is valid for a few minutes.
+    /// The same request as a shell command. A shell variable named `$SECRET_` and the header's name replaces the value of a
+    /// secret header. The signature is valid for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
     curl: String,
 }
@@ -48,13 +48,13 @@ pub(super) struct TestHeaderView {
     value: Option<String>,
 }
 
-/// The endpoint's response. Cookies, and values of secret headers that it repeats, are redacted.
+/// The endpoint's response. Cookies, and values of secret headers that the response repeats, are redacted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TestResponseView {
     status: u16,
-    /// The first 64 headers. For a redirect, only the origin of its target is shown.
+    /// The first 64 headers of the response. For a redirect, only the origin of its target is shown.
     headers: Vec<TestAnswerHeaderView>,
-    /// The first 4 KiB; null for a redirect, and if no body arrived.
+    /// The first 4 KiB of the body; null for a redirect, and if no body arrived.
     body: Option<String>,
     /// Whether the response had a longer body.
     truncated: bool,
@@ -75,12 +75,12 @@ pub(super) struct TimingView {
     connect: Option<f64>,
     /// The TLS handshake.
     tls: Option<f64>,
-    /// From the connection to the first byte of the response.
+    /// Time from the opening of the connection to the first byte of the response.
     first_byte: Option<f64>,
     total: f64,
 }
 
-/// What the result means, and what to do.
+/// The meaning of the result, and how to fix the endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DiagnosisView {
     code: DiagnosisCode,

@@ -41,7 +41,8 @@ use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
 
-/// Maximum number of concurrent tests in this process. A test takes at most ten seconds. A tenant may use as many as are free.
+/// Maximum number of concurrent tests in this process. A test takes at most ten seconds. A single tenant may run at most
+/// half of them.
 pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
 
 /// The test message contains characters that receivers often handle wrongly.
@@ -54,16 +55,17 @@ const TEXT: &str =
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"event": "user_message"}))]
 pub(super) struct EndpointTestRequest {
-    /// The event type; the config need not select it.
+    /// The event type, which the config does not have to select.
     event: WebhookEvent,
-    /// A draft to test instead of the saved config; the rules for saving apply. A secret header without `value` uses the stored
-    /// value, unless the URL has another origin than the saved URL. In that case, a new secret signs the test.
+    /// A draft to test instead of the saved config. The rules for saving apply. A secret header without `value` uses the
+    /// stored value. If the origin of the draft's URL differs from the saved URL's origin, a secret header needs a value,
+    /// and a new secret signs the test.
     config: Option<PushConfigDraft>,
 }
 
-/// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even a
-/// disabled config. 10 tests per agent and minute. Stores nothing, and a 410 does not disable the config. Returns 404 if no
-/// config is saved and none was sent, and 409 if the saved config has no URL.
+/// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even
+/// a disabled config. Allows 10 tests per agent and minute. Stores nothing, and a response with the status 410 does not
+/// disable the config. Returns 404 if no config is saved and no draft was sent, and 409 if the saved config has no URL.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/test",
@@ -75,7 +77,7 @@ pub(super) struct EndpointTestRequest {
     ),
     request_body = EndpointTestRequest,
     responses(
-        (status = 200, description = "The test ran; `outcome` tells whether the event was sent", body = EndpointTestView),
+        (status = 200, description = "The test ran; `outcome` shows whether the event was sent", body = EndpointTestView),
         DoesNotFit,
         BreaksRulesOrLacksSecrets,
     ),
@@ -162,8 +164,9 @@ fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Resu
     Ok((change.config, change.new_origin))
 }
 
-/// The endpoint to test. A draft for an agent without a config has no signing secret. For another origin, `own_secret` replaces
-/// the stored secrets, because otherwise the receiver could replay the signed message to the saved URL.
+/// The endpoint to test. A draft for an agent without a config has no signing secret. If the draft's URL has another
+/// origin, `own_secret` replaces the stored secrets, because otherwise the receiver could replay the signed message to the
+/// saved URL.
 async fn endpoint(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! Accepts many events in one request: each gets a result, and an invalid event does not affect the others.
+//! Accepts many events in one request. Each event gets a result, and an invalid event does not affect the others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,7 +36,7 @@ use crate::telemetry::traces::RequestTrace;
     {"type": "session_resolved", "agent_id": "agent-1", "session_id": "s-2"},
 ]}))]
 pub(super) struct EventBatch {
-    /// At most 500 events and 1 MiB in total.
+    /// The events to accept: at most 500 events and 1 MiB in total.
     #[schema(min_items = 1, max_items = 500)]
     events: Vec<PostedEvent>,
 }
@@ -47,7 +47,7 @@ pub(super) struct BatchAnswer {
     results: Vec<BatchResult>,
 }
 
-/// The result for one event of a batch, as if it had been posted alone.
+/// The result for one event of a batch, the same as if the event had been posted alone.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BatchResult {
     /// The event's index in the request, from 0.

@@ -48,7 +48,7 @@ pub(super) struct WebhookMessageView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventTypeList {
     data: Vec<EventTypeView>,
-    /// Always null: there is only one page.
+    /// Always null, because there is only one page.
     #[schema(value_type = Option<String>)]
     next_cursor: (),
 }

@@ -46,20 +46,20 @@ pub(super) struct PostedEvent {
     /// When the event happened. Default: when the service accepts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
-    /// The message; required for the three message types.
+    /// The text of the message. Required for the three message types.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = r"^[^\u0000]*$")]
     pub(super) text: Option<&'static str>,
-    /// The user who handles the session; required for `session_assigned`.
+    /// The user who handles the session. Required for `session_assigned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) assignee_id: Option<&'static str>,
-    /// Passed to webhooks unchanged; at most 16 KiB of JSON.
+    /// Metadata that is passed to webhooks unchanged, at most 16 KiB of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Value>,
     /// A request that repeats the key and the body returns the event accepted before. The key may also be in the header
-    /// `Idempotency-Key`. It is kept for at least a day.
+    /// `Idempotency-Key`. The service keeps the key for at least a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) idempotency_key: Option<&'static str>,
@@ -161,7 +161,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     })
 }
 
-/// Copies the key from the header to the body, where the event's rules validate it. The body may have the same key, but no other.
+/// Copies the key from the header to the body, where the event's rules validate it. The body may contain the same key, but
+/// not a different key.
 fn take_over_key(body: &mut Value, key: String) -> Option<Fault> {
     let fields = body.as_object_mut()?;
     match fields.get("idempotency_key") {

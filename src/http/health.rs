@@ -91,7 +91,8 @@ pub(super) async fn livez(State(state): State<ApiState>) -> Response {
     liveness(&state.stage)
 }
 
-/// The response of `/livez` on both listeners. Names the failed task, but not its panic message, because it needs no token.
+/// The response of `/livez` on both listeners. Names the failed task, but not its panic message, because the route needs no
+/// token.
 pub(super) fn liveness(stage: &Stage) -> Response {
     match stage.failure() {
         None => Json(HealthDocument { status: Health::Ok }).into_response(),
@@ -103,8 +104,8 @@ fn task_failed(failure: &TaskFailure) -> String {
     format!("the background task `{}` failed; the process is stopping", failure.task.as_str())
 }
 
-/// Returns 200 if the database responds with this release's schema and the process is not stopping. Otherwise `detail` has the
-/// reason.
+/// Returns 200 if the database responds with this release's schema and the process is not stopping. Otherwise `detail`
+/// contains the reason.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -1,4 +1,4 @@
-//! The caller as the service sees it, so that a page can show only what its user may do.
+//! Returns the caller's identity and permissions, so that a page can show only the actions that its user may perform.
 
 use axum::Json;
 use axum::extract::State;
@@ -26,7 +26,7 @@ pub(super) struct MeView {
     permissions: Vec<Permission>,
     /// Whether the deployment supports browser push.
     browser_push: bool,
-    /// When the caller's token expires; null if it does not expire.
+    /// The expiry time of the caller's token; null if the token does not expire.
     valid_until: Option<DateTime<Utc>>,
 }
 

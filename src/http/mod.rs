@@ -115,7 +115,7 @@ pub struct Settings {
     pub own_hosts: Arc<[String]>,
     /// The origin under which callers reach the API; `None` leaves it out of the OpenAPI document.
     pub public_url: Option<Url>,
-    /// The limits of operator workspace streams; each stream is a connection.
+    /// The limits of operator workspace streams; each stream uses a connection.
     pub workspace: workspace::Settings,
 }
 
@@ -150,7 +150,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }
 
-/// The routes of a deployment without browser push: all except the renewal of subscriptions, which needs no token.
+/// The routes of a deployment without browser push. Excludes the renewal of subscriptions, because it needs no token.
 fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))
@@ -209,7 +209,7 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Metrics and liveness, for a separate listener: they are for operators, not for API callers.
+/// Metrics and liveness, for a separate listener, because they are for operators, not for API callers.
 pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
     let render = || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()) };
     let livez = || async move { health::liveness(&stage) };

@@ -1,4 +1,4 @@
-//! Operations: lists and cancels replays of many deliveries; lists scheduled maintenance.
+//! Operations: lists and cancels replays of many deliveries, and lists scheduled maintenance.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,13 +23,13 @@ use crate::domain::page::{Cursor, PageRows};
 use crate::domain::replay::ReplayRequest;
 use crate::store::operation_log;
 
-/// Background work other than deliveries: one tick of a schedule, or one request.
+/// An operation is background work other than deliveries. A schedule or a request creates it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OperationView {
     id: OperationId,
     kind: OperationKind,
     state: OperationState,
-    /// The tick of the operation's schedule; null for a request.
+    /// The time at which the operation's schedule was due; null if a request created the operation.
     scheduled_for: Option<DateTime<Utc>>,
     agent_id: Option<String>,
     /// How many times the operation was started.
@@ -51,12 +51,13 @@ pub(super) struct ReplayView {
     outcomes: Vec<Outcome>,
     limit: u64,
     dry_run: bool,
-    /// The tenant's deliveries examined so far.
+    /// The number of the tenant's deliveries that were examined so far.
     examined: u64,
-    /// Examined deliveries that belong to the agent's webhook, have a requested outcome and were not replayed since.
+    /// The number of examined deliveries that belong to the agent's webhook, have a requested outcome and were not replayed
+    /// since.
     matched: u64,
-    /// Matched deliveries that were not replayed: another replay of the event is in flight, the current settings do not select
-    /// the event, or the event is too old.
+    /// The number of matched deliveries that were not replayed, because another replay of the event is in flight, the
+    /// current settings do not select the event, or the event is too old.
     skipped: u64,
     /// The number of new deliveries. In a dry run it is 0, and `matched` minus `skipped` is an estimate.
     replayed: u64,
@@ -173,8 +174,8 @@ pub(super) async fn read(
     found(&state, caller.tenant(), name.id()?).await.map(|operation| Json(operation.into()))
 }
 
-/// Cancels an unfinished operation. Replays that it has already created remain. Safe to repeat. Returns 409 if the operation has
-/// succeeded or failed.
+/// Cancels an unfinished operation. Deliveries that a replay has already created remain. The request can be repeated
+/// safely. Returns 409 if the operation has succeeded or failed.
 ///
 /// Not a DELETE, because the operation remains readable.
 #[utoipa::path(

@@ -1,5 +1,5 @@
-//! In a demonstration, accepts only requests to the demonstration's host. Returns the sign-in tokens only to the demonstration's
-//! pages and to programs other than browsers.
+//! Protects a demonstration: it accepts only requests to its own host, and returns the sign-in tokens only to its own pages
+//! and to programs other than browsers.
 //!
 //! An attacker can point a host name to 127.0.0.1 (DNS rebinding). The attacker's page then has the same origin as the
 //! demonstration and could read the tokens, but its requests still have the attacker's host name in `Host`.
@@ -19,10 +19,11 @@ pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Proble
     if own.is_empty() || host(request).is_some_and(|host| own.iter().any(|own| own.eq_ignore_ascii_case(host))) {
         return Ok(());
     }
-    Err(Problem::new(ProblemCode::NotFound).detail(format!("this demonstration is only at {}", own.join(" and "))))
+    Err(Problem::new(ProblemCode::NotFound)
+        .detail(format!("this demonstration is available only at {}", own.join(" and "))))
 }
 
-/// The host that the request names, if it names only one: in the header `Host`, or as `:authority` in HTTP/2.
+/// The host in the header `Host`, or in `:authority` in HTTP/2; `None` if the request has several `Host` headers.
 fn host(request: &Request) -> Option<&str> {
     let mut headers = request.headers().get_all(HOST).iter();
     match (headers.next(), headers.next()) {

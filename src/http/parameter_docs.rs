@@ -2,7 +2,7 @@
 
 use utoipa::IntoParams;
 
-/// The agent in a path.
+/// The path parameter that names the agent.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents the parameter, which `AgentPath` reads")]
@@ -12,7 +12,7 @@ pub(super) struct OfAgent {
     agent_id: String,
 }
 
-/// The user in a path.
+/// The path parameter that names the user.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "documents the parameter, which `user_browsers` reads")]
@@ -32,7 +32,7 @@ pub(super) struct OfTenant {
     tenant_id: Option<String>,
 }
 
-/// One page of a list.
+/// The query parameters that select a page of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters, which `Parameters` reads")]
@@ -45,13 +45,13 @@ pub(super) struct OfPage {
     cursor: Option<String>,
 }
 
-/// The state that a change expects.
+/// The precondition of a change: the expected state of the config.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents the header, which `IfMatch` reads")]
 pub(super) struct OfState {
     /// The `ETag` of a read. The change is rejected if the config has changed since. `*` requires that the config is set;
-    /// `"unset"`, the tag of an unset config, requires that it is not.
+    /// `"unset"`, the tag of an unset config, requires that the config is not set.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }

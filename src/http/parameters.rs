@@ -13,7 +13,8 @@ use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::timestamp;
 
-/// The parameters that are not taken yet. Call `finish` after the last one. Excludes the tenant parameter, which `Caller` reads.
+/// The query parameters that the handler has not read yet. Call `finish` after reading the last one. Excludes the tenant
+/// parameter, which `Caller` reads.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     values: Vec<(String, String)>,
@@ -26,7 +27,7 @@ impl Parameters {
         Self { values: pairs.filter(|(name, _)| name != TENANT_PARAMETER).collect(), faults: Vec::new() }
     }
 
-    /// Takes a parameter. A repeated parameter is a fault.
+    /// Removes and returns a parameter. A repeated parameter is a fault.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.values.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.values.remove(index);
@@ -39,7 +40,7 @@ impl Parameters {
         Some(value)
     }
 
-    /// Takes a parameter and parses it; the error of `parse` becomes the fault's message.
+    /// Reads and parses a parameter. The error of `parse` becomes the fault's message.
     pub fn parsed<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(String) -> Result<T, E>) -> Option<T> {
         match parse(self.take(name)?) {
             Ok(value) => Some(value),
@@ -50,7 +51,7 @@ impl Parameters {
         }
     }
 
-    /// Takes a parameter whose value must be one of a closed list of names.
+    /// Reads a parameter whose value must be one of a closed list of names.
     pub fn one_of<T: Copy, const N: usize>(
         &mut self,
         name: &str,
@@ -64,7 +65,7 @@ impl Parameters {
         })
     }
 
-    /// Takes a parameter whose value must be a time.
+    /// Reads a parameter whose value must be a time.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
         self.parsed(name, |text| timestamp::parse(&text))
     }
@@ -73,7 +74,7 @@ impl Parameters {
         self.faults.push(Fault::new(name, code, message));
     }
 
-    /// Reports each parameter that was not taken as a fault.
+    /// Reports each parameter that was not read as a fault.
     pub fn finish(mut self) -> Result<(), Problem> {
         let unknown = self.values.into_iter().map(|(name, _)| name);
         self.faults.extend(Fault::unknown(unknown, "is not a parameter of this route"));
@@ -89,7 +90,7 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     }
 }
 
-/// For routes without parameters: reports any parameter as a fault.
+/// The extractor of routes without parameters, which reports any parameter as a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct NoParameters;
 

@@ -68,7 +68,7 @@ pub(super) async fn file_in_folder(
 fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let has_tokens = path == portal::SIGN_IN && state.settings.sign_in_choices.is_some();
     if has_tokens && !own_origin::is_own_page(&state.settings.own_hosts, headers) {
-        return Err(Problem::new(ProblemCode::NotFound).detail("only the portal's pages may read this"));
+        return Err(Problem::new(ProblemCode::NotFound).detail("only the portal's pages may read this file"));
     }
     let File { content_type, etag, bytes } =
         state.portal.file(path).ok_or_else(|| Problem::new(ProblemCode::NotFound))?;

@@ -1,4 +1,5 @@
-//! `If-Match`: changes a resource only if it is still in the state that the client has read (RFC 9110, section 13.1.1).
+//! `If-Match`: a change applies only if the resource is still in the state that the client has read (RFC 9110, section
+//! 13.1.1).
 
 use std::convert::Infallible;
 
@@ -15,10 +16,11 @@ use crate::store::push_configs::Revision;
 pub(super) struct EntityTag(String);
 
 impl EntityTag {
-    /// The tag of an unset config. With it, a client can create a config only if none exists.
+    /// The tag of an unset config. With this tag, a client can create a config only if none exists.
     const UNSET: &str = "\"unset\"";
 
-    /// The tag has the version and enough random bits of the endpoint id, so that a recreated config has different tags.
+    /// The tag contains the version and enough random bits of the endpoint id, so that a recreated config has different
+    /// tags.
     pub(super) fn of(revision: Option<Revision>) -> Self {
         let Some(Revision { endpoint_id, version }) = revision else { return Self(Self::UNSET.to_owned()) };
         let (_, random) = endpoint_id.uuid().as_u64_pair();
@@ -56,7 +58,9 @@ impl IfMatch {
     /// The response if another request changed the config after this request had read it: 412 with `If-Match`, else 409.
     pub(super) fn overtaken(&self) -> Problem {
         match self {
-            Self::Absent => Problem::new(ProblemCode::Conflict).detail("another request changed it at the same time"),
+            Self::Absent => {
+                Problem::new(ProblemCode::Conflict).detail("another request changed the config at the same time")
+            }
             Self::Anything | Self::Tags(_) => Problem::new(ProblemCode::PreconditionFailed),
         }
     }

@@ -15,14 +15,14 @@ use crate::domain::fault::Fault;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// `Retry-After` for failures that usually end within a second.
+/// The `Retry-After` for failures that usually end within a second.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// Error codes: a closed list that clients may match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// The body is not JSON; the detail has the position of the error.
+    /// The body is not JSON. `detail` contains the position of the error.
     InvalidJson,
     /// No bearer token, or one that is unknown, expired or revoked.
     Unauthorized,
@@ -38,7 +38,7 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The idempotency key belongs to another request: another body, or another delivery.
+    /// The idempotency key was used for a different request, with another body or for another delivery.
     IdempotencyConflict,
     /// The request conflicts with the current state.
     Conflict,

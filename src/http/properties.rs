@@ -1,4 +1,4 @@
-//! Properties of query and header parsing, checked by `crate::fuzzing`.
+//! Properties that must hold for the parsers of queries and headers. `crate::fuzzing` checks them.
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};

@@ -22,17 +22,17 @@ use crate::store::signing_secrets::SigningSecretInfo;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigDocument {
     enabled: bool,
-    /// The URL. Roles that may not change the config get it without its query, which often contains a token.
+    /// The URL. Roles that may not change the config get the URL without its query, which often contains a token.
     url: Option<String>,
     headers: Vec<HeaderDocument>,
     events: Vec<WebhookEvent>,
     #[serde(flatten)]
     #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
-    /// Problems that prevent sending, and credentials that others can read. Only in responses to changes.
+    /// Problems that prevent sending, and credentials that other users can read. Returned only for changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// The new signing secret. Only in the response to the first save, and to a change of the URL's origin. Store the secret; it
+    /// The new signing secret. Returned only for the first save and for a change of the URL's origin. Store the secret; it
     /// is never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
@@ -47,7 +47,7 @@ pub(super) struct FurtherSettings {
     /// Whether messages are signed.
     #[schema(required = false)]
     signing: bool,
-    /// Why the service disabled the config; null if it did not.
+    /// The reason why the service disabled the config; null if the service did not disable it.
     disabled_reason: Option<DisabledReason>,
 }
 
@@ -61,10 +61,10 @@ pub(super) struct FurtherSettings {
     "events": ["new_session_started", "user_message"],
 }))]
 pub(super) struct PushConfigDraft {
-    /// True requires a URL and at least one event.
+    /// The value `true` requires a URL and at least one event.
     #[schema(default = false)]
     enabled: Option<bool>,
-    /// https, at most 2048 bytes, without user info and fragment.
+    /// A URL with the scheme https, at most 2048 bytes long, without user info and fragment.
     #[schema(format = "uri", min_length = 1, max_length = 2_048)]
     url: Option<String>,
     /// Null for the deployment's default.
@@ -89,10 +89,10 @@ pub(super) struct PushConfigDraft {
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeaderDraft {
-    /// A token (RFC 9110), unique ignoring case; some names are reserved for the service.
+    /// The header's name: a token (RFC 9110) that is unique if case is ignored. Some names are reserved for the service.
     #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     name: String,
-    /// Visible ASCII, spaces and tabs. If `value` is absent, a secret header keeps the stored value.
+    /// The header's value: visible ASCII, spaces and tabs. If `value` is absent, a secret header keeps the stored value.
     #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
     value: Option<String>,
     /// Always true for `authorization` and `cookie`. Default: the stored setting, else false.
@@ -133,7 +133,7 @@ pub(super) enum WarningCode {
     UnresolvedHost,
     /// The host name did not resolve in time.
     ResolutionTimeout,
-    /// A header looks like a credential but is not secret: everyone who may read the config sees its value.
+    /// A header looks like a credential but is not secret, so everyone who may read the config can read the header's value.
     CredentialNotSecret,
 }
 
@@ -148,7 +148,7 @@ pub(super) struct SigningSecretsDocument {
 pub(super) struct SigningSecretDocument {
     id: SigningSecretId,
     created_at: DateTime<Utc>,
-    /// When the secret stops signing; null for the newest secret.
+    /// The time at which the secret stops signing; null for the newest secret.
     expires_at: Option<DateTime<Utc>>,
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn read(
     params(OfAgent, OfTenant, OfState),
     request_body = PushConfigDraft,
     responses(
-        (status = 200, description = "Saved; with the signing secret, if one was made",
+        (status = 200, description = "Saved. Contains the signing secret if a new one was created",
             body = PushConfigDocument,
             headers(("ETag" = String, description = "The tag of the returned state."))),
         DoesNotFit,
@@ -109,7 +109,7 @@ pub(super) async fn replace(
         content((PushConfigDraft = "application/merge-patch+json"), (PushConfigDraft = "application/json")),
     ),
     responses(
-        (status = 200, description = "Saved; with the signing secret, if one was made",
+        (status = 200, description = "Saved. Contains the signing secret if a new one was created",
             body = PushConfigDocument,
             headers(("ETag" = String, description = "The tag of the returned state."))),
         DoesNotFit,
@@ -136,7 +136,7 @@ pub(super) async fn patch(
     tag = "Push configs",
     params(OfAgent, OfTenant, OfState),
     responses(
-        (status = 204, description = "Removed, or was not set"),
+        (status = 204, description = "The config was removed, or was not set"),
         ChangedMeanwhile,
     ),
 )]
@@ -213,8 +213,9 @@ async fn create(
     Ok(Some((revision, Some(secret))))
 }
 
-/// Replaces the config that has the revision `replaced`; `None` if another request changed it first. The history omits changes
-/// without effect. A new origin gets a new signing secret, so that its receiver cannot replay messages to the old origin.
+/// Replaces the config that has the revision `replaced`; `None` if another request changed it first. The history omits
+/// changes without effect. If the URL's origin changes, a new signing secret is created, so that the new receiver cannot
+/// replay messages to the old one.
 async fn update(
     state: &ApiState,
     tenant: &TenantId,
@@ -260,7 +261,7 @@ async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> V
     of_url.map(WarningDocument::from).into_iter().chain(WarningDocument::of_headers(&config.headers)).collect()
 }
 
-/// If only secrets are missing, a specific code lets a form ask for only these secrets.
+/// If only secrets are missing, the response has a specific code, so that a form can request only these secrets.
 pub(super) fn refused(faults: Vec<Fault>) -> Problem {
     let only_secrets = faults.iter().all(|fault| fault.code == FaultCode::SecretReentryRequired);
     let code = if only_secrets { ProblemCode::SecretReentryRequired } else { ProblemCode::Invalid };

@@ -1,6 +1,6 @@
-//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, even if no page
-//! is open and no token is valid. The old subscription authenticates the request, because only the browser and this service know
-//! its `auth` secret. The push service knows only the endpoint.
+//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, even if
+//! no page is open and no token is valid. The old subscription authenticates the request, because only the browser and this
+//! service know its `auth` secret. The push service has the endpoint, but not the secret.
 
 use std::time::Instant;
 
@@ -22,7 +22,8 @@ use crate::store::{SealedError, push_renewal};
 
 /// Maximum size of a body, in bytes: two endpoints of 2 KiB, keys and labels.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// Maximum number of concurrent renewals in this process. They need no token, so this limits their bodies to 2 MiB in total.
+/// Maximum number of concurrent renewals in this process. Renewals need no token, so this maximum limits the total size of
+/// their bodies to 2 MiB.
 pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
 
 /// The old and the new subscription, as `PushSubscription.toJSON()` returns them.
@@ -52,8 +53,8 @@ pub(super) struct RenewalRequest {
     new: SubscriptionRequest,
 }
 
-/// Replaces the subscription of a registered browser, which keeps its user. Needs no token: the old subscription with its secret
-/// authenticates the request. The path exists only if browser push is configured.
+/// Replaces the subscription of a registered browser; the browser's user stays the same. Needs no token, because the old
+/// subscription with its secret authenticates the request. The path exists only if browser push is configured.
 #[utoipa::path(
     post,
     path = "/v1/push/renewals",

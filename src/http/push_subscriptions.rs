@@ -24,10 +24,10 @@ use crate::store::push_registration::{self, Registered, Registrant, Registration
 use crate::store::push_subscriptions::{self, ListedSubscription};
 use crate::telemetry::metrics::RemovalReason;
 
-/// The key that browsers subscribe with.
+/// The public key that browsers subscribe with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VapidPublicKey {
-    /// `applicationServerKey` of `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
+    /// The `applicationServerKey` for `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
     #[schema(example = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4")]
     public_key: String,
 }
@@ -46,7 +46,7 @@ pub(super) struct VapidPublicKey {
     "label": "Firefox at work",
 }))]
 pub(super) struct SubscriptionRequest {
-    /// The URL at which the push service takes messages for this browser; its host must be a known push service.
+    /// The URL at which the push service accepts messages for this browser. The URL's host must be a known push service.
     #[schema(max_length = 2048)]
     endpoint: String,
     expirationTime: Option<f64>,
@@ -77,7 +77,8 @@ pub(super) struct SubscriptionView {
     label: Option<String>,
     /// Whether notifications are sent to the browser.
     active: bool,
-    /// Why no notifications are sent. `vapid_key_mismatch`: the browser has subscribed with another key and must subscribe again.
+    /// The reason why no notifications are sent. `vapid_key_mismatch`: the browser has subscribed with another key and must
+    /// subscribe again.
     disabled_reason: Option<String>,
     created_at: DateTime<Utc>,
     /// When the browser was last registered.
@@ -88,7 +89,7 @@ pub(super) struct SubscriptionView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SubscriptionList {
     data: Vec<SubscriptionView>,
-    /// Always null: a user has at most 20.
+    /// Always null, because a user has at most 20 browsers.
     next_cursor: Option<String>,
 }
 
@@ -138,10 +139,10 @@ pub(super) async fn vapid_public_key(
     Ok(Json(VapidPublicKey { public_key: sender(&state)?.keys().current().public_key().to_owned() }))
 }
 
-/// Registers this browser for the calling user, or refreshes it; pages do this on every load. A browser that another user has
-/// registered moves to the caller if its `auth` secret is the same. Otherwise the response is 409, and the page must unsubscribe
-/// and subscribe again. Of more than 20 browsers, the least recently registered is removed. The endpoint's host must be a push
-/// service that the deployment allows.
+/// Registers this browser for the calling user, or refreshes it; pages send this request on every load. A browser that
+/// another user has registered moves to the caller if its `auth` secret is the same. Otherwise the response is 409, and the
+/// page must unsubscribe and subscribe again. Of more than 20 browsers, the least recently registered is removed. The
+/// endpoint's host must be a push service that the deployment allows.
 #[utoipa::path(
     put,
     path = "/v1/me/push-subscriptions",
@@ -208,7 +209,7 @@ pub(super) async fn list(
     Ok(Json(push_subscriptions::list(&state.db, tenant, user).await?.into()))
 }
 
-/// Removes one of the calling user's browsers: nothing more is sent to it, not even queued deliveries.
+/// Removes one of the calling user's browsers. Nothing more is sent to the browser, not even queued deliveries.
 #[utoipa::path(
     delete,
     path = "/v1/me/push-subscriptions/{id}",

@@ -54,8 +54,8 @@ impl From<Attempt> for PushTestView {
     }
 }
 
-/// Sends one test notification to one of the calling user's browsers, at most every five seconds. Removes the browser if it no
-/// longer exists, and disables it if it has subscribed with another key.
+/// Sends one test notification to one of the calling user's browsers, at most every five seconds. Removes the browser if
+/// its subscription no longer exists, and disables the browser if it has subscribed with another key.
 #[utoipa::path(
     post,
     path = "/v1/me/push-subscriptions/{id}/test",
@@ -63,7 +63,7 @@ impl From<Attempt> for PushTestView {
     tag = "Browser push",
     params(("id" = PushSubscriptionId, Path)),
     responses(
-        (status = 200, description = "The test ran; `outcome` tells whether the notification was sent", body = PushTestView),
+        (status = 200, description = "The test ran; `outcome` shows whether the notification was sent", body = PushTestView),
         MissingOrNoBrowserPush,
     ),
 )]

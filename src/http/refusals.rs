@@ -1,7 +1,7 @@
 //! Error responses in the OpenAPI document: the problems that a route may return, each with its codes and an example.
 //!
-//! Errors common to all routes are derived from the route's access rule and body type. A handler lists only its specific ones in
-//! `responses(...)`.
+//! Errors common to all routes are derived from the route's access rule and body type. A handler lists only the errors that
+//! are specific to it, in `responses(...)`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Replays: one delivery, or an agent's deliveries by time and outcome.
+//! Replays one delivery, or selects an agent's deliveries by time and outcome and replays them.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ const MAX_KEY_CHARACTERS: usize = 255;
 /// Replays a finished delivery: creates a delivery of the same event, with the same `webhook-id` and the current settings.
 /// Returns 409 if the delivery is in flight, if the current settings do not select the event, or if the event is too old.
 ///
-/// If the response is lost, repeat the request with the same `Idempotency-Key`: it returns the delivery that the first request
-/// created. The key is kept as long as the event.
+/// If the response is lost, repeat the request with the same `Idempotency-Key`. The repeated request returns the delivery
+/// that the first request created. The key is kept as long as the event.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/replay",
@@ -95,7 +95,8 @@ pub(super) async fn replay_delivery(
     made(&state, tenant, replay, is_new).await
 }
 
-/// The new delivery: 202, or 200 with its current state if the idempotency key was used before.
+/// The response with the new delivery: 202, or 200 with the delivery's current state if the idempotency key was used
+/// before.
 async fn made(state: &ApiState, tenant: &TenantId, id: DeliveryId, is_new: bool) -> Result<Response, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let event = found.ok_or_else(|| Problem::new(ProblemCode::NotFound))?.event;
@@ -124,9 +125,9 @@ fn wrong_length(key: Option<&str>) -> Option<Fault> {
 #[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
     "limit": 10_000, "dry_run": true}))]
 pub(super) struct ReplayBody {
-    /// Events accepted at or after this time.
+    /// Selects events that were accepted at or after this time.
     from: DateTime<Utc>,
-    /// Events accepted before this time; default: the time of the request.
+    /// Selects events that were accepted before this time. Default: the time of the request.
     to: Option<DateTime<Utc>>,
     /// Names of outcomes, and `failed` for every outcome but `delivered`: `http_error`, `redirect`, `timeout`, `dns_error`,
     /// `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`, `interrupted`, `canceled`,
@@ -142,7 +143,7 @@ pub(super) struct ReplayBody {
 /// Replays deliveries of an agent's webhook by time and outcome. Considers only the last delivery of each event, including
 /// earlier replays. Uses the current settings and the same `webhook-id`.
 ///
-/// A tenant has one running replay at a time and at most 20 waiting ones; a further request gets 429.
+/// A tenant can have one running replay and 20 waiting replays. A further request gets 429.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/replays",

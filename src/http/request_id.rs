@@ -8,7 +8,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length of an id from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// 1 to 128 visible ASCII characters: safe in a header and in a log line.
+/// 1 to 128 visible ASCII characters, which are safe in a header and in a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 

@@ -1,4 +1,4 @@
-//! The trace of a request: reads it from the headers, passes it to the handler, reports it to the tracer.
+//! Reads the trace of a request from the headers, passes it to the handler, and reports it to the tracer.
 
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
     CallerSpan::parse(parent, states.map(|states| states.join(",")).as_deref())
 }
 
-/// Measures how long a request's events take to be accepted.
+/// Measures the time until a request's events are accepted.
 pub(super) struct Accepting {
     trace: RequestTrace,
     began: DateTime<Utc>,

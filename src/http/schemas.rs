@@ -58,23 +58,23 @@ macro_rules! public_id {
     };
 }
 
-public_id!(EventId, "EventId", "One accepted event; also the `webhook-id` of its messages.");
-public_id!(DeliveryId, "DeliveryId", "One event for one endpoint.");
-public_id!(EndpointId, "EndpointId", "A receiver of events.");
-public_id!(PushSubscriptionId, "PushSubscriptionId", "One browser of a user.");
-public_id!(SigningSecretId, "SigningSecretId", "One signing secret; not the secret itself.");
-public_id!(TokenId, "TokenId", "One API token; not the token itself.");
-public_id!(OperationId, "OperationId", "One operation.");
+public_id!(EventId, "EventId", "The id of an accepted event; also the `webhook-id` of its messages.");
+public_id!(DeliveryId, "DeliveryId", "The id of a delivery, which sends one event to one endpoint.");
+public_id!(EndpointId, "EndpointId", "The id of an endpoint, which receives events.");
+public_id!(PushSubscriptionId, "PushSubscriptionId", "The id of a browser of a user.");
+public_id!(SigningSecretId, "SigningSecretId", "The id of a signing secret; not the secret itself.");
+public_id!(TokenId, "TokenId", "The id of an API token; not the token itself.");
+public_id!(OperationId, "OperationId", "The id of an operation.");
 
-closed_enum!(EventType, "EventType", "What happened in a session.");
+closed_enum!(EventType, "EventType", "The type of an event: what happened in a session.");
 closed_enum!(WebhookEvent, "WebhookEvent", "The name of an event in push configs and webhook messages.");
 closed_enum!(Channel, "Channel", "How a delivery is sent.");
 closed_enum!(Outcome, "Outcome", "The final outcome of a delivery.");
-closed_enum!(Role, "Role", "What a caller may do.");
-closed_enum!(DisabledReason, "DisabledReason", "Why the service disabled a push config.");
+closed_enum!(Role, "Role", "The role of a caller, which determines the permissions.");
+closed_enum!(DisabledReason, "DisabledReason", "The reason why the service disabled a push config.");
 closed_enum!(ChangeAction, "ChangeAction", "The kind of a change of a push config.");
 closed_enum!(DiagnosisCode, "DiagnosisCode", "The finding of an endpoint test.");
-closed_enum!(OperationKind, "OperationKind", "What an operation does.");
+closed_enum!(OperationKind, "OperationKind", "The kind of an operation.");
 closed_enum!(OperationState, "OperationState", "The state of an operation; the last three are final.");
 closed_enum!(FaultCode, "FaultCode", "The kinds of faults.");
 

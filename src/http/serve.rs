@@ -30,9 +30,10 @@ use super::client_address::{client_address, is_trusted};
 use super::shares::{Place, Shares};
 use super::{Settings, edge};
 
-/// Pause when the system has no more file descriptors, because retrying immediately would only spin.
+/// Pause when the system has no more file descriptors, because immediate retries would fail and use CPU time.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get a proper error.
+/// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get an error
+/// response.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
 /// How many connections over the limit get 503 at the same time. Further connections wait in the kernel's queue.
 const REFUSED_AT_ONCE: usize = 64;
@@ -62,7 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
                 // A panic ends only this connection: `join_next` takes the error, and the permits are released.
                 tasks.spawn(async move {
                     fail::fail_point!("http::connection");
-                    // A client may close its connection in any way.
+                    // Logged only at debug level, because a client may close its connection in any way.
                     if let Err(error) = connection.await {
                         tracing::debug!(%error, "a connection failed");
                     }
@@ -82,9 +83,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
     tasks.shutdown().await;
 }
 
-/// Limits connections. An address may hold as many connections as are still free; a trusted proxy may hold all of them.
+/// Limits connections. An address may use as many connections as are still free. A trusted proxy may use all connections.
 struct ConnectionLimit {
-    /// Counts served connections and those that get 503.
+    /// Counts both the served connections and the connections that get 503.
     any: Arc<Semaphore>,
     served: Shares<IpAddr>,
     trusted_proxies: Arc<[IpNet]>,
@@ -111,7 +112,7 @@ impl ConnectionLimit {
     async fn accept(&self, listener: &TcpListener, patience: Duration) -> io::Result<Accepted> {
         let place = Arc::clone(&self.any).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
-        // Responses are small and complete, so delaying them gains nothing.
+        // Responses are small and written at once, so Nagle's algorithm would only delay them.
         stream.set_nodelay(true)?;
         // Also limits how long the kernel keeps sent data unacknowledged, so that a client that vanished or stopped reading does
         // not keep its connection.

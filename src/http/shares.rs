@@ -1,4 +1,5 @@
-//! Places for concurrent work, shared by keys such as tenants or addresses: a key may hold as many places as are free.
+//! Limits concurrent work to a number of places, which keys such as tenants or addresses share. A key may use as many
+//! places as are free.
 //!
 //! A single key gets half of the places, two keys get a third each, and so on. So a key without places always finds a free place.
 //! A semaphore per key would need a fixed quota and leave most places unused.
@@ -25,12 +26,12 @@ struct Taken<K> {
     of_key: HashMap<K, usize>,
 }
 
-/// Why no place was given.
+/// The reason why a place was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// Every place is taken.
+    /// Every place is in use.
     Full,
-    /// The key already holds as many places as are free.
+    /// The key already uses as many places as are free.
     KeyHasEnough,
 }
 
@@ -76,12 +77,12 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
     }
 
-    /// Takes a place for a key, which may hold as many places as are free.
+    /// Reserves a place for a key, which may use as many places as are free.
     pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |free| free)
     }
 
-    /// Takes a place for a key that may hold all of them, such as a proxy of many clients.
+    /// Reserves a place for a key that may use all places, such as a proxy of many clients.
     pub(super) fn take_any(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |_| usize::MAX)
     }
@@ -102,7 +103,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 }
 
 impl<K: Eq + Hash> Shares<K> {
-    /// How many places are taken.
+    /// The number of places in use.
     pub(super) fn count(&self) -> usize {
         self.taken().all
     }

@@ -30,10 +30,11 @@ use crate::store::{push_config_history, push_configs, signing_secrets};
 const MAX_GRACE_SECONDS: u64 = 7 * 24 * 3600;
 /// Default time that an old secret keeps signing after a rotation: a day.
 const DEFAULT_GRACE_SECONDS: u64 = 24 * 3600;
-/// Maximum number of secrets that sign at the same time: each adds a signature to every message.
+/// Maximum number of secrets that sign at the same time. The maximum is low, because each secret adds a signature to every
+/// message.
 const MAX_LIVE_SECRETS: usize = 5;
 
-/// How to rotate a signing secret.
+/// The body of a request to rotate a signing secret.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]

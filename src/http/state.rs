@@ -89,7 +89,7 @@ pub struct Shared {
 }
 
 impl ApiState {
-    /// Starts the shared background tasks; they end with `dependencies.stage`.
+    /// Starts the shared background tasks, which end when `dependencies.stage` ends.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
         let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());

@@ -31,7 +31,7 @@ pub(super) struct StatsView {
     to: DateTime<Utc>,
     /// Finished deliveries.
     total: u64,
-    /// Finished deliveries by outcome; includes outcomes without deliveries.
+    /// The number of finished deliveries by outcome, including outcomes with 0 deliveries.
     outcomes: BTreeMap<&'static str, u64>,
     duration_ms: DurationView,
 }
@@ -39,7 +39,7 @@ pub(super) struct StatsView {
 /// Durations of attempts. `p50` and `p95` are null if no request was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DurationView {
-    /// The number of deliveries that sent a request.
+    /// The number of deliveries for which a request was sent.
     attempts: u64,
     p50: Option<f64>,
     p95: Option<f64>,

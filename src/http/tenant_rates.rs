@@ -1,4 +1,4 @@
-//! Limits the events per second that a tenant may post to this process, so that it cannot crowd out other tenants.
+//! Limits the events per second that a tenant may post to this process, so that a busy tenant does not delay other tenants.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,8 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
-/// The burst, in seconds of the rate. It lets a service that could not reach this process send its backlog at once.
+/// The maximum burst: the number of events that the rate allows in this number of seconds. A burst lets a service that
+/// could not reach this process send its backlog at once.
 const SAVED_SECONDS: u32 = 10;
 /// Number of requests between clean-ups of tenants whose allowance is full again.
 const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
@@ -28,8 +29,8 @@ struct Rates {
 }
 
 impl TenantRates {
-    /// `None` sets no limit. An allowance holds the events of [`SAVED_SECONDS`], but at least a full batch, because a batch
-    /// larger than the allowance could never be accepted.
+    /// `None` sets no limit. The maximum allowance is the rate times [`SAVED_SECONDS`], but at least a full batch, because
+    /// a batch larger than the allowance could never be accepted.
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
@@ -43,22 +44,23 @@ impl TenantRates {
         self.0.is_some()
     }
 
-    /// Takes `events` from the tenant's allowance, or returns 429 and takes none.
+    /// Subtracts `events` from the tenant's allowance. If the allowance is too small, returns 429 and subtracts nothing.
     pub(super) fn take(&self, tenant: &TenantId, events: u32) -> Result<(), Problem> {
         let (Some(rates), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
         let limiter = rates.of_those_who_post();
-        let too_many = Problem::new(ProblemCode::RateLimited).detail("the tenant posts more events than it may");
+        let too_many =
+            Problem::new(ProblemCode::RateLimited).detail("the tenant posts more events per second than allowed");
         match limiter.check_key_n(tenant, events) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_yet)) => Err(too_many.retry_after(not_yet.wait_time_from(limiter.clock().now()))),
-            // The allowance holds a full batch, and no request has more events.
+            // This cannot happen, because the maximum allowance is at least a full batch and no request has more events.
             Err(_never) => Err(Problem::new(ProblemCode::PayloadTooLarge)),
         }
     }
 }
 
 impl Rates {
-    /// The limiter, regularly cleaned of tenants that have not posted for a while.
+    /// Returns the limiter. Regularly removes tenants that have not posted for a while.
     fn of_those_who_post(&self) -> &Limiter {
         if (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(REQUESTS_BETWEEN_LOOKS) {
             self.limiter.retain_recent();
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_a_tenant_whose_allowance_is_full_again() {
+    fn removes_a_tenant_whose_allowance_is_full_again() {
         let rates = TenantRates::new(NonZeroU32::new(1_000_000), 500);
         for number in 0..REQUESTS_BETWEEN_LOOKS {
             rates.take(&tenant(number), 1).unwrap();
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_a_tenant_over_its_rate() {
+    fn keeps_a_tenant_over_its_rate() {
         let rates = TenantRates::new(NonZeroU32::new(1), 1);
         let busy = tenant(0);
         rates.take(&busy, 1).unwrap();

@@ -1,4 +1,4 @@
-//! Caches tokens for one second, so that a busy caller does not cost a database statement per request.
+//! Caches tokens for one second, so that a busy caller does not cause a database statement per request.
 //!
 //! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory. Their lookups use at
 //! most a few pool connections, and only one connection for addresses with too many wrong credentials.
@@ -26,8 +26,8 @@ const CAPACITY: usize = 4_096;
 const CONCURRENT_LOOKUPS: usize = 4;
 /// Maximum number of waiting lookups. Further lookups get 503, so that the pool is not exhausted.
 const WAITING_LOOKUPS: usize = 1_024;
-/// Maximum number of waiting lookups of unknown tokens from addresses with too many wrong credentials. These lookups run one at a
-/// time. At a millisecond each, a valid token among them waits at most a quarter of a second.
+/// Maximum number of waiting lookups of unknown tokens from addresses with too many wrong credentials. These lookups run
+/// one at a time. If each takes a millisecond, the lookup of a valid token waits at most a quarter of a second.
 const WAITING_DOUBTFUL_LOOKUPS: usize = 256;
 
 #[derive(Debug)]
@@ -61,9 +61,9 @@ impl TokenCache {
         }
     }
 
-    /// The token of a hash, valid or not; `None` if the hash is unknown. `doubt` is the error for an address with too many wrong
-    /// credentials. Unknown tokens of such addresses are looked up one at a time. If too many of these lookups wait, the lookup
-    /// fails with `doubt`.
+    /// The token with this hash, even if it is revoked or expired; `None` if the hash is unknown. `doubt` is the error for
+    /// an address with too many wrong credentials. Unknown tokens of such addresses are looked up one at a time. If too
+    /// many of these lookups wait, the lookup fails with `doubt`.
     pub(super) async fn find(
         &self,
         db: &Db,
@@ -100,7 +100,7 @@ impl TokenCache {
         self.lookups.turn().await
     }
 
-    /// Forgets a token, so that this process rejects it at once.
+    /// Removes a token from the cache, so that this process rejects the token at once.
     pub(super) fn forget(&self, id: TokenId) {
         self.entries().retain(|_, entry| entry.token.id != id);
     }
@@ -111,7 +111,7 @@ impl TokenCache {
         Some(Arc::clone(&entry.token))
     }
 
-    /// Caches the token; returns whether its use should be stored now.
+    /// Caches the token. Returns true if the time of its use should be stored now.
     fn remember(&self, hash: SecretHash, token: &Arc<Token>) -> bool {
         let now = Instant::now();
         let mut entries = self.entries();
@@ -144,7 +144,7 @@ impl Lookups {
     }
 }
 
-/// Stores the token's use in the background: requests neither wait for it nor fail with it.
+/// Stores the token's use in the background, so that requests neither wait for the database nor fail if it fails.
 fn note_use(db: Db, tasks: &TaskTracker, token: &Token) {
     let id = token.id;
     tasks.spawn(async move {

@@ -50,7 +50,7 @@ pub(super) struct TokenView {
     role: Role,
     /// Null if the token is valid for all tenants.
     tenant_id: Option<String>,
-    /// Who created the token: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
+    /// The creator of the token: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
     created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
@@ -75,7 +75,7 @@ impl From<Token> for TokenView {
     }
 }
 
-/// A new token; the only response that contains its text.
+/// A new token. No other response contains the text of the token.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreatedToken {
     id: TokenId,
@@ -170,7 +170,8 @@ pub(super) async fn list_tokens(
     }))
 }
 
-/// Revokes a token: this process rejects it at once, other processes within a second. Safe to repeat.
+/// Revokes a token. This process rejects the token at once, other processes within a second. The request can be repeated
+/// safely.
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",

@@ -17,7 +17,7 @@ use crate::domain::names::UserId;
 use crate::store::push_subscriptions;
 use crate::telemetry::metrics::RemovalReason;
 
-/// The browser and its user in a path. Returns 404 for an invalid name.
+/// The path parameters that name a browser and its user. Returns 404 for an invalid name.
 #[derive(Debug)]
 pub(super) struct BrowserPath {
     user: UserId,
@@ -38,8 +38,8 @@ fn named(user: String) -> Result<UserId, Problem> {
     UserId::parse(user).map_err(|_no_name| Problem::new(ProblemCode::NotFound))
 }
 
-/// Lists the browsers of a user of the tenant, last registered first. The service does not know which users exist: an unknown
-/// user has an empty list.
+/// Lists the browsers of a user of the tenant, last registered first. The service has no list of users, so the list of an
+/// unknown user is empty.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/push-subscriptions",
@@ -60,8 +60,8 @@ pub(super) async fn list(
     Ok(Json(listed.into()))
 }
 
-/// Removes a browser of a user of the tenant: nothing more is sent to it, not even queued deliveries. A user who can still sign
-/// in can register the browser again.
+/// Removes a browser of a user of the tenant. Nothing more is sent to the browser, not even queued deliveries. A user who
+/// can still sign in can register the browser again.
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}/push-subscriptions/{id}",

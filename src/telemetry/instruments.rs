@@ -1,7 +1,7 @@
 //! Counters, gauges and histograms whose labels are closed enums.
 //!
 //! Thin wrappers around `prometheus`. At the start they create a series with the value 0 for every combination of labels,
-//! so that an alert on a rate sees the first increment. Callers pass a `Duration`; the metric is in seconds.
+//! so that an alert on a rate includes the first increment. Callers pass a `Duration`; the metric is in seconds.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub(super) trait Scale {
     const SECONDS: &'static [f64];
 }
 
-/// Buckets for actions that callers wait for: from 0.5 ms to 10 s, the longest timeout of an attempt.
+/// Buckets for actions that callers wait for, from 0.5 ms to 10 s, which is the maximum timeout of an attempt.
 #[derive(Debug)]
 pub(super) struct Action;
 
@@ -73,7 +73,7 @@ impl Scale for Action {
     ];
 }
 
-/// Buckets for time in a queue: from 1 ms to 7 days, the longest time that a delivery may wait.
+/// Buckets for time in a queue, from 1 ms to 7 days, which is the maximum time that a delivery may wait.
 #[derive(Debug)]
 pub(super) struct Wait;
 

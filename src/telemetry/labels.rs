@@ -1,4 +1,4 @@
-//! The labels of metrics: closed sets of values, so that the number of series is bounded.
+//! The labels of metrics. Each label has a closed set of values, so that the number of series is bounded.
 //!
 //! An id, a URL or an error's text is never a label.
 
@@ -177,7 +177,7 @@ label_values! {
     pub enum RemovalReason {
         /// The push service reported that the subscription no longer exists.
         Gone = "gone",
-        /// The user had too many subscriptions, and this was the least recently registered.
+        /// The user had too many subscriptions, and this subscription was the least recently registered.
         Evicted = "evicted",
         /// The user or an admin removed the subscription.
         Deleted = "deleted",
@@ -198,7 +198,7 @@ label_values! {
         Retried = "retried",
         /// The process stopped during the run, and another process continues the operation.
         HandedOver = "handed_over",
-        /// The operation was canceled, or another process has taken it over.
+        /// The operation was canceled, or another process has taken over the operation.
         Lost = "lost",
     }
 }
@@ -237,7 +237,7 @@ label_values! {
 }
 
 label_values! {
-    /// The long-lived tasks of a process. None may end while the process runs.
+    /// The long-lived tasks of a process. No task may end while the process runs.
     pub enum TaskName {
         ApiServer = "api_server",
         Claimer = "claimer",

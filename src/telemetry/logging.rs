@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_list_of_levels_per_module() {
+    fn accepts_only_levels_per_module_as_a_filter() {
         assert!(check_filter("info,flametree_notify::queue=debug,sqlx=warn").is_ok());
         assert!(check_filter("flametree_notify=loud").is_err());
     }

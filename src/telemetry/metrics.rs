@@ -57,7 +57,7 @@ impl Metrics {
         self.http_answer_observed(answer, duration);
     }
 
-    /// Creates the series of a route at 0, so that an alert on a rate sees the first failure.
+    /// Creates the series of a route at 0, so that an alert on a rate includes the first failure.
     pub fn http_route(&self, route: &str, method: &str) {
         for status in [200, 400, 500] {
             self.0.instruments.http_requests_total.add(HttpAnswer::new(route, method, status), 0);
@@ -122,7 +122,7 @@ metrics! {
     pub fn event_rejected(reason: RejectReason) {
         events_rejected_total: Counter, by RejectReason => add(reason, 1)
     }
-    /// From an event's arrival to the commit of its transaction.
+    /// Time from an event's arrival to the commit of its transaction.
     pub fn ingest_observed(duration: Duration) {
         ingest_duration_seconds: Histogram<Action>, by () => observe((), duration)
     }
@@ -140,7 +140,7 @@ metrics! {
         delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
     }
 
-    /// Ready deliveries, as last seen by this process.
+    /// Number of ready deliveries that this process last read from the database.
     pub fn set_ready(channel: Channel, deliveries: i64) {
         queue_ready_deliveries: Gauge, by Channel => set(channel, deliveries)
     }
@@ -172,7 +172,8 @@ metrics! {
     pub fn late_outcome() {
         late_outcomes_total: Counter, by () => add((), 1)
     }
-    /// Deliveries whose outcome or release the database rejects. Each keeps its permit and is retried every 10 s.
+    /// Deliveries whose outcome or release the database rejects. Each of them keeps its permit, and the service tries to
+    /// record it every 10 s.
     pub fn change_outcomes_set_aside(channel: Channel, by: i64) {
         outcomes_set_aside: Gauge, by Channel => change(channel, by)
     }
@@ -185,7 +186,7 @@ metrics! {
     pub fn set_slow_endpoints(channel: Channel, endpoints: i64) {
         endpoints_slow: Gauge, by Channel => set(channel, endpoints)
     }
-    /// Addresses that were blocked for a delivery, an endpoint test or a saved URL. The log has each address.
+    /// Addresses that were blocked for a delivery, an endpoint test or a saved URL. The log contains each address.
     pub fn address_blocked(reason: BlockReason) {
         blocked_addresses_total: Counter, by BlockReason => add(reason, 1)
     }
@@ -202,7 +203,7 @@ metrics! {
     pub fn push_refused(reason: RefusalReason) {
         push_refusals_total: Counter, by RefusalReason => add(reason, 1)
     }
-    /// Sessions of all tenants that wait for, or are with, human operators, as last seen by this process.
+    /// Sessions of all tenants that wait for, or are with, human operators, when this process last counted them.
     pub fn set_active_conversations(sessions: i64) {
         workspace_active_conversations: Gauge, by () => set((), sessions)
     }
@@ -240,7 +241,7 @@ metrics! {
     fn set_pool_state(pool: PoolName, state: PoolState, connections: i64) {
         db_pool_connections: Gauge, by (PoolName, PoolState) => set((pool, state), connections)
     }
-    /// Maximum number of database connections that a pool may hold.
+    /// Maximum number of database connections that a pool may open.
     pub fn set_pool_size(pool: PoolName, connections: i64) {
         db_pool_max_connections: Gauge, by PoolName => set(pool, connections)
     }
@@ -248,7 +249,7 @@ metrics! {
     pub fn set_partitions_end(time: DateTime<Utc>) {
         partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
-    /// When the oldest partition is due to be dropped. If this is long in the past, retention is late.
+    /// Time at which the oldest partition is due to be dropped. If this time is long in the past, retention is late.
     pub fn set_retention_due(time: DateTime<Utc>) {
         retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }

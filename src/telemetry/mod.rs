@@ -1,7 +1,7 @@
 //! Observability: logs, metrics and traces.
 //!
-//! This module imports only `domain`. Other modules record here with typed functions. Labels never contain payload text, a key, a
-//! URL's query or an id.
+//! This module imports only `domain`. Other modules call typed functions of this module to record metrics and traces.
+//! Labels never contain payload text, a key, a URL's query or an id.
 
 mod http_labels;
 mod instruments;

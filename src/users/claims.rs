@@ -9,8 +9,8 @@ use super::LEEWAY_SECONDS;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::Role;
 
-/// Maximum lifetime of a user's token, including the clock leeway. It cannot be revoked, so a stolen token works until it
-/// expires. 24 hours are enough for a working day.
+/// Maximum lifetime of a user's token, including the clock leeway. A token cannot be revoked, so a stolen token works until
+/// it expires. 24 hours are enough for a working day.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600 + LEEWAY_SECONDS);
 
 /// The claims that identify the user and limit the token's lifetime.
@@ -31,7 +31,7 @@ pub struct Person {
     pub user: UserId,
     pub tenant: TenantId,
     pub role: Role,
-    /// When the token expires, without leeway.
+    /// The expiry time of the token, without the clock leeway.
     pub until: DateTime<Utc>,
 }
 
@@ -52,7 +52,7 @@ impl Claims {
     }
 }
 
-/// Converts a `NumericDate`. A date after the last possible `DateTime` becomes that `DateTime`.
+/// Converts a `NumericDate`. A date after the maximum `DateTime` becomes the maximum `DateTime`.
 fn time(numeric_date: f64) -> Option<DateTime<Utc>> {
     if numeric_date.is_nan() || numeric_date < 0.0 {
         return None;

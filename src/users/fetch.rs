@@ -1,4 +1,4 @@
-//! Fetches the identity provider's keys from the URL in the settings; the response size is limited.
+//! Fetches the identity provider's keys from the URL in the settings. Limits the size of the response.
 
 use std::time::Duration;
 

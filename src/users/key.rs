@@ -40,7 +40,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A secret shared with the issuer selects HS256.
+    /// Creates an HS256 key from a secret that is shared with the issuer.
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret);
@@ -48,7 +48,8 @@ impl Key {
         Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
     }
 
-    /// A public key in PEM form (`BEGIN PUBLIC KEY`). Ed25519 selects `EdDSA`, RSA selects RS256, P-256 selects ES256.
+    /// Parses a public key in PEM form (`BEGIN PUBLIC KEY`). An Ed25519 key selects `EdDSA`, an RSA key RS256, and a P-256
+    /// key ES256.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         let is_private =
@@ -66,7 +67,8 @@ impl Key {
         }
     }
 
-    /// A published key; `None` if it is not for a supported signature algorithm. Never accepts a secret.
+    /// Converts a published key. Returns `None` if the key is not for a supported signature algorithm. Never accepts a
+    /// secret.
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,

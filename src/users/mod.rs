@@ -1,8 +1,8 @@
 //! Portal users, authenticated by a JWT of their identity provider.
 //!
-//! The key selects the algorithm, never the token: a secret selects HS256, and a public key selects the algorithm of its
+//! The key, never the token, selects the algorithm. A secret selects HS256, and a public key selects the algorithm of its
 //! type. This module checks the signature, `exp`, `iat`, `nbf`, issuer and audience. Then it reads the claims `sub`,
-//! `tenant_id` and `role`, and ignores other claims. It knows no HTTP framework and no database.
+//! `tenant_id` and `role`, and ignores other claims. It uses no HTTP framework and no database.
 
 mod claims;
 mod der;
@@ -42,7 +42,7 @@ pub struct Settings {
     pub audience: Option<String>,
 }
 
-/// Where the keys come from.
+/// The source of the keys that verify tokens.
 #[derive(Debug, Clone)]
 pub enum KeySource {
     /// One key from the settings.
@@ -50,7 +50,7 @@ pub enum KeySource {
     /// The keys that the identity provider publishes, found by `kid`.
     Published {
         url: Url,
-        /// Trusted for the URL in addition to the public certificate authorities.
+        /// Certificate authorities that are trusted for the URL in addition to the public ones.
         extra_roots: Vec<CertificateDer<'static>>,
         bounds: Bounds,
     },
@@ -59,7 +59,7 @@ pub enum KeySource {
 /// Why a token does not identify its bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The token is not valid; the reason is only for the log.
+    /// The token is not valid. The reason is only for the log.
     #[error("{0}")]
     Invalid(&'static str),
     /// The token has expired, so its bearer needs a new token.
@@ -105,7 +105,8 @@ impl UserAuthenticator {
         }
         let header = decode_header(token).map_err(|error| refusal(error.kind()))?;
         if header.crit.is_some() {
-            // RFC 7515, 4.1.11: tokens with an unknown critical extension must be rejected, and this service knows no extension.
+            // RFC 7515, 4.1.11: tokens with an unknown critical extension must be rejected, and this service supports no
+            // extension.
             return Err(Refusal::Invalid("the token has critical extensions"));
         }
         match &self.keys {
@@ -122,7 +123,7 @@ impl UserAuthenticator {
 
     fn read(&self, token: &str, header: &Header, key: &Key) -> Result<Person, Refusal> {
         if header.alg != key.algorithm() {
-            return Err(Refusal::Invalid("the token is signed with another algorithm"));
+            return Err(Refusal::Invalid("the token's algorithm does not match the key"));
         }
         let mut rules = self.rules.clone();
         rules.algorithms = vec![key.algorithm()];
@@ -152,8 +153,8 @@ fn refusal(kind: &ErrorKind) -> Refusal {
         ErrorKind::ExpiredSignature => Refusal::Expired,
         ErrorKind::ImmatureSignature => Refusal::Invalid("the token is not valid yet"),
         ErrorKind::InvalidSignature => Refusal::Invalid("the signature is wrong"),
-        ErrorKind::InvalidIssuer => Refusal::Invalid("the token has another issuer"),
-        ErrorKind::InvalidAudience => Refusal::Invalid("the token is for another audience"),
+        ErrorKind::InvalidIssuer => Refusal::Invalid("the token is from an unexpected issuer"),
+        ErrorKind::InvalidAudience => Refusal::Invalid("the token is for an unexpected audience"),
         ErrorKind::MissingRequiredClaim(_) => Refusal::Invalid("a claim is missing"),
         _ => Refusal::Invalid("this is not a token"),
     }

@@ -1,4 +1,4 @@
-//! Properties that `crate::fuzzing` checks for every token and every published key.
+//! Properties that must hold for every token and every published key. `crate::fuzzing` checks them.
 
 use std::sync::LazyLock;
 
@@ -29,12 +29,12 @@ fn good_claims() -> String {
     format!(r#"{{"sub":"user-7","tenant_id":"acme","role":"operator","exp":{}}}"#, *END)
 }
 
-/// Signs tokens, and has a `UserAuthenticator` that accepts them.
+/// Signs tokens, and contains a `UserAuthenticator` that accepts these tokens.
 struct Issuer {
     header: &'static str,
     sign: fn(&[u8]) -> Vec<u8>,
     users: UserAuthenticator,
-    /// A valid token, the only one that the fuzzer knows.
+    /// A valid token. The fuzzer has no other valid token.
     good: String,
 }
 
@@ -96,7 +96,7 @@ pub fn token(input: &[u8]) {
             assert!(text == issuer.good || issuer.identify(text).is_err(), "{text} is accepted");
         }
         if let Some(changed) = changed(&issuer.good, input) {
-            assert!(issuer.identify(&changed).is_err(), "{changed}, a change to {}, is accepted", issuer.good);
+            assert!(issuer.identify(&changed).is_err(), "{changed} is accepted; the valid token is {}", issuer.good);
         }
         let claims = str::from_utf8(input).map(|claims| claims.replace(END_OF_SEEDS, &END).into_bytes());
         let claims = claims.unwrap_or_else(|_binary| input.to_vec());

@@ -1,8 +1,8 @@
 //! Caches the keys that an identity provider publishes.
 //!
-//! One task fetches the keys: when they are no longer fresh, and when a token names an unknown key, which indicates a
-//! rotation. There is a pause between two fetches, however many tokens name unknown keys. While the provider does not
-//! respond, the old keys are used for a limited time.
+//! One task fetches the keys when they are too old, and when a token names an unknown key, which indicates a rotation. The
+//! task pauses between two fetches, even if many tokens name unknown keys. While the provider does not respond, the old
+//! keys are used for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::key_set::KeySet;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// Callers wait this much longer than the deadline of a fetch.
+/// How much longer than the deadline of a fetch a caller waits.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// How often keys are fetched, and how long they are used.
@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub struct Bounds {
     /// How long keys are used before they are fetched again.
     pub fresh_for: Duration,
-    /// The minimum time between two fetches, however many tokens name unknown keys.
+    /// The minimum time between two fetches, even if many tokens name unknown keys.
     pub pause: Duration,
     /// How long keys are used if they cannot be fetched again.
     pub keep_for: Duration,
@@ -115,7 +115,7 @@ impl PublishedKeys {
         }
         // If the channel is full, another caller has already requested a fetch.
         self.wanted.try_send(()).ok();
-        // Use the keys that are known after the wait, even if it timed out.
+        // After the wait, use the cached keys, even if the wait timed out.
         drop(timeout(self.bounds.deadline + MARGIN, known.changed()).await);
         known.borrow().find(kid, &self.bounds)
     }
@@ -132,7 +132,7 @@ impl Keeper {
     async fn keep(mut self) {
         loop {
             let fetched = self.fetch().await;
-            // The fetch that just ended has also served these requests.
+            // The fetch that just ended also answers these requests.
             while self.wishes.try_recv().is_ok() {}
             sleep(self.bounds.pause).await;
             if fetched {

@@ -106,7 +106,7 @@ fn from_base64(text: &str) -> DecodingKey {
 #[test]
 fn a_key_of_one_type_does_not_verify_the_signatures_of_another() {
     signatures::use_ring();
-    // The classic attack: the public key used as an HMAC secret.
+    // In a well-known attack, the attacker uses the public key as an HMAC secret.
     let rsa = Key::from_pem(RSA_PEM).unwrap();
     let point = Key::from_pem(P256_PEM).unwrap();
     assert!(!verify("", JOE.as_bytes(), rsa.decoding(), Algorithm::HS256).unwrap_or(false));
@@ -137,7 +137,7 @@ fn rejects_invalid_keys_without_showing_them() {
 }
 
 #[test]
-fn skips_published_keys_for_other_uses() {
+fn skips_unsupported_published_keys() {
     let with = |mut jwk: Value, name: &str, value: Value| {
         jwk[name] = value;
         jwk

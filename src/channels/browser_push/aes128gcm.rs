@@ -1,8 +1,8 @@
 //! Encrypts a push message with the content coding `aes128gcm` (RFC 8291, based on RFC 8188) in one record.
 //!
-//! Encrypts with ring, which also checks the browser's key at registration. The `web-push` crate only signs tokens. Its
-//! encryption is three times slower, because OpenSSL 3 converts each key twice and checks the browser's key with an extra
-//! multiplication.
+//! This module uses ring, which also checks the browser's key at registration. The `web-push` crate only signs tokens. It
+//! would encrypt three times more slowly, because OpenSSL 3 converts each key twice and checks the browser's key with an
+//! extra multiplication.
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::domain::push_subscription::{BrowserKeys, PublicPoint};
 
 pub(super) const NAME: &str = "aes128gcm";
-/// Maximum size of a message body in bytes. Every push service accepts it (RFC 8030, 7.2).
+/// Maximum size of a message body in bytes. Every push service accepts bodies of this size (RFC 8030, 7.2).
 const RECORD_BYTES: u32 = 4096;
 /// Texts are padded to a multiple of 128 bytes, so that the length of a body reveals less.
 const BLOCK_BYTES: usize = 128;
@@ -56,7 +56,7 @@ pub(super) fn encrypt(browser: &BrowserKeys, text: &[u8]) -> Result<Vec<u8>, Enc
     agree_ephemeral(own, &theirs, |secret| seal(secret, &sender, browser, salt, text))?
 }
 
-/// Derives the content key and encrypts. The result depends only on the arguments.
+/// Derives the content key and encrypts the text. The result depends only on the arguments.
 fn seal(
     secret: &[u8],
     sender: &PublicPoint,

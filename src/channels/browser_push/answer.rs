@@ -8,12 +8,12 @@ use http::{HeaderMap, StatusCode};
 
 use crate::domain::delivery::Outcome;
 
-/// The pause if a push service asks for a pause without a duration.
+/// The duration of the pause if a push service requests a pause but states no duration.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// How long a subscription pauses after a push service rejects our token (401, 403). The first message after the pause is a
-/// probe.
+/// How long no message is sent to a subscription after its push service rejected our token (401, 403). The first message
+/// after the pause shows whether the push service accepts the token again.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
-/// The longest pause that a push service can ask for. A service that needs a longer pause can ask again.
+/// The maximum pause that a push service can request. A push service that needs a longer pause can ask again.
 const MAX_PAUSE: Duration = Duration::from_mins(15);
 
 /// Windows' push service sends 406 instead of 429.
@@ -78,7 +78,7 @@ impl Meaning {
         }
     }
 
-    /// How long to send nothing to the subscription; `None` if the response asks for no pause.
+    /// How long no message may be sent to the subscription; `None` if the response requests no pause.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Throttled(pause) => Some(pause),
@@ -109,7 +109,8 @@ fn names_a_key_mismatch(body: &[u8]) -> bool {
     KEY_MISMATCHES.iter().any(|words| body.contains(words))
 }
 
-/// The pause that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3): from 1 s to [`MAX_PAUSE`].
+/// The pause that `Retry-After` requests, in seconds or as a date (RFC 9110, 10.2.3). The result is at least 1 s and at
+/// most [`MAX_PAUSE`].
 fn pause(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
     let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = asked.and_then(|text| match text.parse::<u64>() {
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn each_status_has_one_meaning() {
+    fn maps_each_status_to_one_meaning() {
         let throttled = Meaning::Throttled(DEFAULT_PAUSE);
         for (status, host, expected, outcome) in [
             (201, "x", Meaning::Accepted, Outcome::Delivered),

@@ -1,7 +1,7 @@
 //! Encrypts and signs messages for browsers.
 //!
-//! Encrypting a message takes about 0.1 ms of CPU time, which must not block the threads that wait for sockets. So a pool
-//! with one thread per core encrypts messages in batches.
+//! A pool with one thread per core encrypts messages in batches, because the encryption of a message takes about 0.1 ms of
+//! CPU time and must not block the threads that wait for sockets.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,7 +49,7 @@ pub(super) fn encrypt(keys: &VapidKeys, message: PushMessage) -> Result<Encrypte
     Ok(EncryptedMessage { body: body.into(), authorization, ttl_seconds, topic })
 }
 
-/// The queue of messages and the threads that encrypt them. The queue holds at most one message per attempt.
+/// The queue of messages and the threads that encrypt them. The queue contains at most one message per attempt.
 pub(super) struct EncryptionPool {
     keys: VapidKeys,
     max_threads: usize,
@@ -93,7 +93,8 @@ impl EncryptionPool {
         };
         if needs_thread {
             let encryption_pool = Arc::clone(self);
-            // Not awaited: the thread ends when the queue is empty, and each caller waits for its own message.
+            // The thread is not awaited, because it ends when the queue is empty and each caller waits only for its own
+            // message.
             drop(tokio::task::spawn_blocking(move || encryption_pool.work()));
         }
         answer.await.unwrap_or(Err(EncryptError))
@@ -127,7 +128,7 @@ impl EncryptionPool {
     }
 }
 
-/// Reduces the thread count when a thread ends by a panic.
+/// Reduces the thread count when a thread panics.
 struct ThreadGuard<'a>(&'a EncryptionPool);
 
 impl Drop for ThreadGuard<'_> {

@@ -1,7 +1,7 @@
 //! The browser push channel: sends an encrypted message to one browser through the push service of the browser's vendor.
 //!
-//! One call is one attempt. When a push service rejects a message or asks for a pause, the attempt reports how long to pause
-//! the subscription; the caller stores the pause, because it applies to all processes.
+//! One call is one attempt. When a push service rejects a message or asks for a pause, the attempt reports how long to
+//! pause the subscription. The caller stores the pause, because it applies to all processes.
 
 mod aes128gcm;
 mod answer;
@@ -38,7 +38,8 @@ use crate::domain::push_hosts::PushHosts;
 use crate::domain::push_subscription::PushSubscription;
 use crate::telemetry::metrics::{Metrics, RefusalReason};
 
-/// How long a push service keeps a test message for an offline browser. Users send it to themselves and expect it at once.
+/// How long a push service keeps a test message for an offline browser. Users send test messages to themselves and expect
+/// them at once.
 const TEST_TTL: Duration = Duration::from_mins(1);
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
@@ -83,18 +84,18 @@ impl Recipient {
     }
 }
 
-/// An attempt, and what it reveals about the subscription.
+/// The result of an attempt, and the resulting changes to the subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     pub attempt: Attempt,
-    /// True if the browser subscribed with another VAPID key, so that no message can reach it any more.
+    /// True if the browser subscribed with another VAPID key, so that messages can no longer reach the browser.
     pub key_mismatch: bool,
-    /// How long to send nothing to the subscription; `None` if the push service asks for no pause.
+    /// How long no message may be sent to the subscription; `None` if the push service requests no pause.
     pub pause: Option<Duration>,
 }
 
 impl Sent {
-    /// An attempt that reveals nothing about the subscription.
+    /// The result of an attempt that does not change the subscription.
     fn only(attempt: Attempt) -> Self {
         Self { attempt, key_mismatch: false, pause: None }
     }
@@ -128,8 +129,8 @@ impl PushSender {
         &self.0.hosts
     }
 
-    /// Attempts to send the notice. Reports every failure as an outcome. Not cancel-safe: when the future is
-    /// dropped, the push service may or may not have the message.
+    /// Attempts to send the notice. Reports every failure as an outcome. Not cancel-safe: when the future is dropped, the
+    /// push service may already have received the message.
     pub async fn send(&self, recipient: &Arc<Recipient>, notice: &Notice, now: DateTime<Utc>) -> Sent {
         let encrypted = match self.encrypt(recipient, notice, now).await {
             Ok(encrypted) => encrypted,
@@ -153,7 +154,7 @@ impl PushSender {
         sent
     }
 
-    /// Encrypts the message. If that is not possible, returns the attempt that records why. Sends nothing.
+    /// Encrypts the message without sending it. If the encryption fails, returns the failed attempt with the reason.
     pub async fn encrypt(
         &self,
         recipient: &Arc<Recipient>,

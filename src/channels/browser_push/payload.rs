@@ -83,8 +83,9 @@ impl Notice {
         self.write(&format!("{kept}{ELLIPSIS}"), sent_at)
     }
 
-    /// The topic of the message. A push service replaces a waiting message by a newer message with the same topic, so a user
-    /// who opens a laptop sees only the newest notification per session. Some push services accept only letters and digits.
+    /// The topic of the message. A push service replaces a waiting message by a newer message with the same topic, so a
+    /// user who opens a laptop sees only the newest notification per session. Some push services accept only letters and
+    /// digits in a topic.
     pub(super) fn topic(&self, tenant: &TenantId, user: &UserId) -> Option<String> {
         let (session, _) = self.about.as_ref().filter(|_| self.kind == Kind::UserMessage)?;
         let mut hash = Sha256::new();
@@ -113,7 +114,8 @@ impl Notice {
             event_id: self.about.as_ref().map(|(_, event)| *event),
             sent_at: sent_at.to_rfc3339_opts(SecondsFormat::Millis, true),
         };
-        // Numbers and strings always serialize, so this cannot fail. An empty message would not be sent.
+        // The notification contains only numbers and strings, so serialization cannot fail. An empty message would not be
+        // sent.
         serde_json::to_vec(&payload).unwrap_or_default()
     }
 }

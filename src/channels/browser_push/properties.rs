@@ -1,4 +1,4 @@
-//! Properties of every subscription and of every response of a push service. `crate::fuzzing` runs them.
+//! Properties that must hold for every subscription and every response of a push service. `crate::fuzzing` checks them.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::domain::properties::assert_told;
 use crate::domain::push_hosts::PushHosts;
 use crate::domain::push_subscription::{MAX_LABEL_CHARS, NewSubscription, PushSubscription};
 
-/// The longest pause that a service can ask for.
+/// The maximum pause that a push service can request.
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 
 static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
@@ -74,8 +74,8 @@ fn assert_encrypted_for(subscription: PushSubscription) {
     assert!(super::headers(&encrypted).is_ok() && !encrypted.body.is_empty());
 }
 
-/// Interprets the input as a response: two bytes are the status, one byte selects the host, then follow the value of
-/// `Retry-After`, a zero byte, and the body.
+/// Interprets the input as a response. Two bytes are the status, and one byte selects the host. The rest consists of the
+/// value of `Retry-After`, a zero byte, and the body.
 pub fn answer(input: &[u8]) {
     let Some(([high, low, host], rest)) = input.split_first_chunk::<3>() else { return };
     let Ok(status) = StatusCode::from_u16(100 + u16::from_be_bytes([*high, *low]) % 900) else { return };

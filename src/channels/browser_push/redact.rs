@@ -1,4 +1,5 @@
-//! Removes the endpoint and our token from responses, because a push service may echo them, and responses are stored and shown.
+//! Removes the endpoint and our token from responses, because a push service may echo both, and users can read the stored
+//! responses.
 
 use crate::channels::Redactor;
 use crate::domain::push_subscription::PushSubscription;

@@ -1,7 +1,8 @@
 //! VAPID (RFC 8292) identifies this deployment to push services by a signed token. A token is valid for an origin, not for
 //! one message.
 //!
-//! Signing costs far more than encrypting a message, so one token serves all endpoints of its origin for hours.
+//! Signing a token takes much longer than encrypting a message, so one token is used for all endpoints of its origin for
+//! hours.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,9 +20,9 @@ use crate::domain::push_endpoint::PushEndpoint;
 
 /// How long a token is valid. Push services reject tokens that are valid for more than 24 h.
 const LIFE: TimeDelta = TimeDelta::hours(12);
-/// A token that is valid for less than 6 h is replaced, so that a wrong clock does not make it invalid.
+/// A token is replaced when it expires in less than 6 h, so that a push service whose clock is wrong still accepts it.
 const RENEW_BELOW: TimeDelta = TimeDelta::hours(6);
-/// Maximum number of cached tokens. There are five vendors, but one of them has an unlimited number of hosts.
+/// Maximum number of cached tokens. Each host needs a token, and one of the five vendors uses an unlimited number of hosts.
 const MAX_TOKENS: usize = 1_000;
 /// Size of a P-256 private key in bytes.
 const SCALAR_BYTES: usize = 32;
@@ -87,13 +88,14 @@ impl VapidKey {
         &self.id
     }
 
-    /// The key that browsers subscribe with: the uncompressed point as base64url, 87 characters.
+    /// The public key that browsers subscribe with: an uncompressed point, encoded as 87 characters of base64url.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
 }
 
-/// True if an `ECPrivateKey` (RFC 5915, 3) starts with version 1 and a private key of 32 bytes, the length in P-256.
+/// True if an `ECPrivateKey` (RFC 5915, 3) starts with version 1 and a private key of 32 bytes, which is the length of a
+/// P-256 key.
 fn is_p256(der: &[u8]) -> bool {
     let version_and_length = [2, 1, 1, 4, 32];
     der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 connection without its own task. A request polls it while it waits for the response.
+//! An HTTP/1.1 connection without its own task. A request polls the connection while the request waits for its response.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use hyper::client::conn::http1;
 
 use super::Stream;
 
-/// The longest accepted response head in bytes, as in Node. A longer head counts as invalid HTTP. Also the maximum size of
-/// one read of a response body.
+/// Maximum size of a response head in bytes, the same limit as in Node. A longer head counts as invalid HTTP. One read of a
+/// response body also returns at most this number of bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 pub(super) struct Http1<S: Stream> {
@@ -30,14 +30,14 @@ impl<S: Stream> Http1<S> {
         Ok(Box::new(Self { requests, driver, ended: false, origin, peer }))
     }
 
-    /// Writes the request and reads the response without blocking. Wakes `context` when more is possible. Returns true if the
-    /// connection has ended; the request's future or the response body then reports the reason.
+    /// Writes the request and reads the response without blocking. Wakes `context` when the connection can read or write
+    /// more. Returns true if the connection has ended; the request's future or the response body then reports the reason.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) -> bool {
         self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
         self.ended
     }
 
-    /// True if the connection can accept a request, as far as this side knows.
+    /// True if the connection can accept a request. The peer may already have closed the connection without notice.
     pub(super) fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
         !self.drive(context) && self.requests.is_ready()
     }

@@ -1,4 +1,4 @@
-//! Connections that can serve more than one request.
+//! Connections that can be used for more than one request.
 //!
 //! An HTTP/1.1 connection serves one request at a time, and the request polls the connection ([`http1`]). So an attempt uses
 //! its socket directly, without a task, a channel or the wake-up of another thread. An HTTP/2 connection has a task, and many
@@ -41,14 +41,14 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// so that no attempt fails early.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why a request failed; [`classify`](super::classify) maps it to an outcome.
+/// The reason why a request failed. [`classify`](super::classify) maps the reason to an outcome.
 pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The request that every channel sends, without a URI and without the header `Host`.
 pub(super) type Message = Request<Full<Bytes>>;
 
-/// Creates the message; every call returns the same message. A connection calls it when it accepts the request. The message
-/// is not stored, because thousands of requests wait for their responses at once.
+/// Creates the message; every call returns the same message. A connection calls this function when it accepts the request.
+/// The message is not kept in memory, because thousands of requests wait for their responses at once.
 pub(super) type Writer<'a> = &'a (dyn Fn() -> Result<Message, ExchangeError> + Sync);
 
 pub(super) trait Stream: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static {}
@@ -117,7 +117,7 @@ where
             match self.send(kept, to, write).await {
                 Ok(pending) => return Ok(pending),
                 Err(Failed { error, unsent: false }) => return Err(error),
-                // Do not retry on a pooled connection: the pool may return the same shared connection again.
+                // Do not retry on a pooled connection, because the pool may return the same shared connection again.
                 Err(_unsent) if is_shared => break,
                 Err(_unsent) => {}
             }
@@ -172,7 +172,8 @@ where
             .keep_alive_timeout(MAX_TIMEOUT)
             .handshake(stream)
             .await?;
-        // Not awaited: the task ends when no request uses the connection and the pool has dropped the connection.
+        // The task is not awaited, because it ends when no request uses the connection and the pool has dropped the
+        // connection.
         TokioExecutor::new().execute(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "An HTTP/2 connection ended with an error");
@@ -239,7 +240,7 @@ impl<S: Stream> Body for AnswerBody<'_, S> {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if !self.incoming.is_end_stream() {
             if let Some(connection) = &mut self.connection {
-                // The result is not needed: the response body reports why the connection ended.
+                // The result is not needed, because the response body reports why the connection ended.
                 connection.drive(context);
             }
             let frame = Pin::new(&mut self.incoming).poll_frame(context);

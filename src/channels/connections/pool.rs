@@ -20,7 +20,8 @@ use super::http1::Http1;
 /// a server that closes the connection just when a request is sent would make the only attempt fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often the pool is swept. A connection that the server has closed stays open here for at most this long.
+/// How often closed and idle connections are removed. If a server closes a connection, this side closes it within this
+/// time.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) struct Pool<S: Stream>(Arc<Shared<S>>);
@@ -50,7 +51,7 @@ struct Hosts<S: Stream> {
 }
 
 struct Host<S: Stream> {
-    /// Sorted by idle time, the longest idle connection first.
+    /// Sorted by idle time in descending order.
     idle: Vec<Idle<S>>,
     shared: Option<Http2>,
 }
@@ -72,8 +73,8 @@ impl<S: Stream> Pool<S> {
         Self(Arc::new(Shared { max_idle, hosts: Mutex::new(hosts) }))
     }
 
-    /// Takes the most recently used connection that is not known to be closed. The connection wakes `context` when its state
-    /// changes.
+    /// Removes and returns the most recently used connection that has not been detected as closed. The connection wakes
+    /// `context` when its state changes.
     pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
             let mut kept = self.0.hosts().take(origin)?;
@@ -115,7 +116,7 @@ impl<S: Stream> Pool<S> {
 
     fn have_swept(&self, mut hosts: MutexGuard<'_, Hosts<S>>) {
         if !std::mem::replace(&mut hosts.swept, true) {
-            // Not awaited: the task ends when the pool is dropped.
+            // The task is not awaited, because it ends when the pool is dropped.
             TokioExecutor::new().execute(sweep(Arc::downgrade(&self.0)));
         }
     }

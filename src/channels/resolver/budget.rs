@@ -9,7 +9,7 @@ use crate::domain::names::TenantId;
 
 /// Limits of concurrent look-ups. The API and the workers have separate limits, so that neither waits for the other.
 ///
-/// An unanswered look-up holds its permit for four seconds and uses up to six sockets, so the total limits are small.
+/// An unanswered look-up keeps its permit for four seconds and uses up to six sockets, so the total limits are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupLimits {
     pub total: usize,
@@ -20,7 +20,8 @@ impl LookupLimits {
     /// The limits for deliveries. A tenant gets an eighth of the permits, so eight tenants with unanswered look-ups can use
     /// up all permits. If name servers respond within 50 ms, an eighth is enough for 600 names per second.
     pub const WORKERS: Self = Self { total: 256, per_tenant: 32 };
-    /// The limits for endpoint tests and for URL checks when a push config is saved. Users start both, so few permits suffice.
+    /// The limits for endpoint tests and for URL checks when a push config is saved. Users start both by hand, so few
+    /// permits suffice.
     pub const API: Self = Self { total: 64, per_tenant: 8 };
 }
 
@@ -31,7 +32,7 @@ pub(super) struct Budget {
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
-/// A permit for one look-up, which holds it while it runs.
+/// A permit for one look-up, which keeps the permit until the look-up ends.
 pub(super) struct Permit {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_tenants_without_look_ups() {
+    fn removes_tenants_without_look_ups() {
         let budget = Budget::new(LookupLimits { total: 3, per_tenant: 2 });
         for number in 0..100 {
             drop(budget.permit(&tenant(&format!("t-{number}"))).now_or_never());

@@ -32,7 +32,8 @@ use self::budget::Permit;
 use super::guard::{Forbidden, Guard};
 use crate::domain::names::TenantId;
 
-/// Deadline of a look-up: shorter than the default deadline of an attempt, so that the attempt can report that DNS failed.
+/// Deadline of a look-up. It is shorter than the default deadline of an attempt, so that the attempt can report that DNS
+/// failed.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Maximum time that an answer is cached, even if its TTL is longer. A changed address applies within this time.
@@ -41,7 +42,7 @@ const MAX_FRESH: Duration = Duration::from_secs(30);
 /// How long a failure is cached. Many deliveries to a broken name cause one query, and a repaired name soon works again.
 const FAILURE_FRESH: Duration = Duration::from_secs(2);
 
-/// Maximum number of cached names. Each takes a few hundred bytes.
+/// Maximum number of cached names. Each name uses a few hundred bytes of memory.
 const KEPT_NAMES: u64 = 10_000;
 
 /// Maximum number of addresses used per name. A connection attempt tries the addresses one after another within seconds.
@@ -127,7 +128,7 @@ impl Expiry<String, Kept> for ByFreshness {
     }
 }
 
-/// Resolves with these name servers; if the list is empty, with those of the operating system.
+/// Creates a resolver that queries these name servers or, if the list is empty, those of the operating system.
 pub(super) fn by_name_servers(servers: &[SocketAddr]) -> Lookup {
     name_servers::lookup(servers)
 }
@@ -181,7 +182,7 @@ impl GuardedResolver {
         drop(running);
         let (shared, host) = (Arc::clone(&self.0), host.to_owned());
         let lookup = RunningLookup { shared, host, answer: None, sender, _permit: permit };
-        // Not awaited: all waiting callers receive the answer through the channel.
+        // The task is not awaited, because all waiting callers receive the answer through the channel.
         drop(TaskTracker::new().spawn(lookup.run()));
         Ok(receiver)
     }
@@ -212,7 +213,7 @@ struct RunningLookup {
     host: String,
     answer: Option<Answer>,
     sender: watch::Sender<Option<Answer>>,
-    /// The look-up holds the permit, not its callers, so that callers that time out do not free a permit for more look-ups.
+    /// The look-up keeps the permit even if all its callers time out, so that they do not free a permit for more look-ups.
     _permit: Permit,
 }
 

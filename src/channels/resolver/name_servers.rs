@@ -1,7 +1,7 @@
 //! Resolves names with `/etc/hosts`, then with name servers from the settings or from `/etc/resolv.conf`.
 //!
 //! Names are absolute. Search domains are ignored, and a name with only one label is never sent to a name server, because
-//! both would find names of the operator's internal network. This module knows neither tenants nor address rules.
+//! both would find names of the operator's internal network. This module does not use tenants or address rules.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,17 +26,17 @@ const HOSTS: &str = "/etc/hosts";
 /// look-up leaves time for two name servers.
 const SERVER_DEADLINE: Duration = Duration::from_millis(1_900);
 
-/// How many more name servers are queried after the first; if there is only one, how often its query is repeated.
+/// How many name servers are queried after the first one. If only one exists, its query is repeated this number of times.
 const RETRIES: usize = 1;
 
-/// Maximum number of concurrent queries on one TCP connection to a name server, which large answers use. Higher than the
-/// limit of look-ups.
+/// Maximum number of concurrent queries on one TCP connection to a name server, which large answers use. This maximum is
+/// higher than the limit of look-ups.
 const MAX_QUERIES_BY_TCP: usize = 1_024;
 
 /// How often `/etc/hosts` and `/etc/resolv.conf` are checked. Changes apply within this time, without a restart.
 const CHECK_FILES_EVERY: Duration = Duration::from_secs(5);
 
-/// Resolves with the name servers of the settings; if the list is empty, with those of the operating system.
+/// Resolves names with the name servers of the settings or, if the list is empty, those of the operating system.
 pub(super) fn lookup(servers: &[SocketAddr]) -> Lookup {
     let servers = Arc::new(NameServers::new(servers.to_vec()));
     Arc::new(move |host| {
@@ -72,7 +72,7 @@ impl NameServers {
         let (hosts, resolver) = self.current();
         let addresses = in_hosts(&hosts, &name);
         if !addresses.is_empty() {
-            // Not cached, because `/etc/hosts` may change at any time.
+            // The addresses are not cached, because `/etc/hosts` may change at any time.
             return Ok(Found { addresses, fresh_for: Duration::ZERO });
         }
         // The resolver library resolves `localhost` without a query (RFC 6761).
@@ -152,7 +152,7 @@ fn in_hosts(hosts: &Hosts, name: &Name) -> Vec<IpAddr> {
         .collect()
 }
 
-/// When `/etc/resolv.conf` and `/etc/hosts` last changed; `None` for a file that cannot be read.
+/// The modification times of `/etc/resolv.conf` and `/etc/hosts`; `None` for a file that cannot be read.
 fn changed() -> [Option<SystemTime>; 2] {
     [RESOLV_CONF, HOSTS].map(|file| std::fs::metadata(file).and_then(|file| file.modified()).ok())
 }

@@ -11,7 +11,7 @@ use super::diagnosis_code::DiagnosisCode;
 use crate::channels::classify::{Failure, TlsFault};
 use crate::channels::measured::Step;
 
-/// Endpoints that take longer to respond are slow. The queue uses the same limit.
+/// An endpoint that takes longer than this to respond counts as slow. The queue uses the same limit.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The result of a test event: a code for programs and a hint for users.
@@ -80,7 +80,9 @@ pub(super) fn of_answer(answered: &Answered<'_>) -> Diagnosis {
         ),
         500..=599 => Diagnosis::new(
             Code::ServerError,
-            format!("The endpoint responded with {status}: it failed, or a proxy before it did. Check its log."),
+            format!(
+                "The endpoint responded with {status}: the endpoint or a proxy in front of it failed. Check their logs."
+            ),
         ),
         _ => Diagnosis::new(
             Code::UnexpectedStatus,
@@ -186,7 +188,7 @@ fn late(step: Step, seconds: f64) -> Diagnosis {
         Step::Tls => Diagnosis::new(
             Code::TlsTimeout,
             format!(
-                "The TLS handshake did not finish within {seconds} s. Check that the port speaks TLS, and the host's load."
+                "The TLS handshake did not finish within {seconds} s. Check that the port accepts TLS, and check the host's load."
             ),
         ),
         Step::Answer => Diagnosis::new(
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hint_for_an_expired_certificate_has_its_date() {
+    fn the_hint_for_an_expired_certificate_contains_the_expiry_date() {
         let diagnosis = tls(TlsFault::Expired(Some(1_767_225_600)));
         let expected = "The host's certificate expired on 2026-01-01 at 00:00 UTC. Nothing was sent. Renew it.";
         assert_eq!((diagnosis.code, diagnosis.hint.as_str()), (DiagnosisCode::CertificateExpired, expected));

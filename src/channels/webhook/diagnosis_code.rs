@@ -1,4 +1,4 @@
-//! The codes of diagnoses. They are public: do not remove a code or change its meaning.
+//! The codes of diagnoses. Do not remove a code or change its meaning, because the codes are public.
 
 use serde::{Serialize, Serializer};
 

@@ -1,7 +1,7 @@
 //! An endpoint test: sends one test event at once and reports every step to the endpoint's admin.
 //!
-//! A test sends the event like a delivery, with the same address rules. Only a test measures its steps, and a test is not
-//! recorded.
+//! A test sends the event in the same way as a delivery, with the same address rules. Unlike a delivery, a test measures
+//! its steps and is not recorded.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub(super) const MAX_SHOWN_VALUE_BYTES: usize = 1024;
 
 /// Response headers whose values are URLs. Only the origin of the URL is shown.
 const TARGETS: [HeaderName; 2] = [LOCATION, CONTENT_LOCATION];
-/// Response headers whose values are never shown: cookies are secrets, and `Refresh` is another form of redirect.
+/// Response headers whose values are never shown, because cookies are secrets and `Refresh` contains the target of a
+/// redirect.
 const HIDDEN: [HeaderName; 2] = [SET_COOKIE, REFRESH];
 
 /// A test event and its result.
@@ -45,8 +46,8 @@ pub struct EndpointTest {
     pub diagnosis: Diagnosis,
 }
 
-/// The response without the parts that must not be shown: of a redirect's target only the origin, and no secret that the
-/// endpoint echoed.
+/// The response without the parts that must not be shown. It contains only the origin of a redirect's target, and no secret
+/// that the endpoint echoed.
 #[derive(Debug, Clone)]
 pub struct EndpointTestResponse {
     pub status: StatusCode,
@@ -95,7 +96,7 @@ fn diagnose(endpoint: &Endpoint, measured: &Measured, timeout: Duration) -> (Out
     }
 }
 
-/// The response as users see it; `None` if no response arrived.
+/// The response in the form that users may see; `None` if no response arrived.
 fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<EndpointTestResponse> {
     let (status, body, truncated) = match &measured.result {
         Ok(answer) => {
@@ -113,7 +114,7 @@ fn response(url: &Url, measured: &Measured, redactor: &Redactor) -> Option<Endpo
     Some(EndpointTestResponse { status, headers: headers.collect(), body, truncated })
 }
 
-/// The value of a response header as users see it.
+/// The value of a response header in the form that users may see.
 fn shown(url: &Url, name: &HeaderName, value: &HeaderValue) -> String {
     if HIDDEN.contains(name) {
         return REDACTED.to_owned();

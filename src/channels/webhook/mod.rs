@@ -1,4 +1,4 @@
-//! The webhook channel: a signed POST to the URL of an agent's push config.
+//! The webhook channel: sends a signed POST request to the URL of an agent's push config.
 //!
 //! One call is one attempt. This module does not decide when a delivery is due or what happens after its outcome.
 
@@ -44,8 +44,8 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-flametree-delivery");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Capacity for our own headers and for the headers that the client adds: host, accept and content-length. One more would
-/// double the map's size, by 1.2 KiB for each request that waits.
+/// Capacity for our own headers and for the headers that the client adds: host, accept and content-length. One more header
+/// would double the map's size, and each waiting request would use 1.2 KiB more.
 const OWN_HEADERS: usize = 12;
 
 /// Headers that frame or route the message. Configured headers with these names are skipped, although the rules for push
@@ -53,7 +53,7 @@ const OWN_HEADERS: usize = 12;
 const TRANSPORT_HEADERS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
 
-/// Where and how an agent receives events.
+/// The configuration by which an agent receives events.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub target: Target,
@@ -158,7 +158,7 @@ fn headers(
     Ok(headers)
 }
 
-/// True for names that configured headers cannot use, even if this message does not have the header.
+/// True for names that configured headers may not use, even if this message does not contain a header with the name.
 fn is_reserved(name: &HeaderName) -> bool {
     name == WEBHOOK_SIGNATURE || TRANSPORT_HEADERS.contains(&name.as_str())
 }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_has_one_outcome() {
+    fn maps_each_status_to_one_outcome() {
         for (status, outcome) in [
             (200, Outcome::Delivered),
             (204, Outcome::Delivered),

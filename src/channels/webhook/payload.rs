@@ -28,7 +28,7 @@ struct Data<'a> {
     metadata: &'a RawValue,
 }
 
-/// The message body for an event. The result is always the same bytes for the same event.
+/// The message body for an event. The same event always results in the same bytes.
 pub fn payload(event: &StoredEvent, test: bool) -> Vec<u8> {
     let payload = Payload {
         r#type: event_name(event),

@@ -8,7 +8,7 @@ use crate::domain::secret_text::SecretText;
 /// The text that replaces a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// A credential with fewer bytes occurs in ordinary text, so it is only searched for together with its scheme (such as `Bearer`).
+/// A credential with fewer bytes occurs in ordinary text, so the search for it includes its scheme (such as `Bearer`).
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
 /// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix.

@@ -31,7 +31,7 @@ pub enum SecretError {
     MissingPrefix,
     #[error("must be {PREFIX} followed by base64")]
     NotBase64,
-    #[error("must hold {} to {} bytes", SECRET_RANGE.start(), SECRET_RANGE.end())]
+    #[error("must contain {} to {} bytes", SECRET_RANGE.start(), SECRET_RANGE.end())]
     WrongLength,
 }
 
@@ -43,7 +43,7 @@ pub struct NoRandomness;
 #[derive(Clone)]
 pub struct SigningSecret {
     bytes: Zeroizing<Vec<u8>>,
-    /// The HMAC after it has processed the key, computed once.
+    /// The HMAC state after processing the key, which is computed once.
     mac: Hmac<Sha256>,
 }
 

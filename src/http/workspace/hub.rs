@@ -1,7 +1,8 @@
 //! Watches workspaces for this process. Polls the database once for all streams, and keeps the latest view of each tenant.
 //!
-//! Handlers of this process report changes at once. The next poll finds the changes of other processes. After a database failure,
-//! and every 30 s, the hub reads all watched workspaces again, so that a missed change is repaired.
+//! Handlers of this process report changes at once. The next poll finds the changes of other processes. After a database
+//! failure, and every 30 s, the hub reads all watched workspaces again, so that streams also show a change that the polls
+//! missed.
 
 use std::collections::HashMap;
 use std::slice::from_ref;
@@ -34,7 +35,8 @@ const TENANTS_AT_ONCE: usize = 100;
 /// How long the first stream of a tenant waits for the tenant's view.
 const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The latest view of a tenant, with notifications of new ones. Holds only one view, so that slow clients do not use more memory.
+/// Receives the latest view of a tenant and a notification of each new view. Stores only one view, so that slow clients do
+/// not use more memory.
 pub(super) type Views = watch::Receiver<Option<Arc<View>>>;
 
 #[derive(Debug, Clone)]
@@ -156,7 +158,7 @@ impl Hub {
         Ok(read)
     }
 
-    /// Whether there are streams. Forgets tenants without streams.
+    /// Returns whether there are streams. Stops watching tenants without streams.
     fn is_watched(&self) -> bool {
         let mut watched = self.watched();
         watched.retain(|_, watched| watched.views.receiver_count() > 0);

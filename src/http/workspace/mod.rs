@@ -33,13 +33,14 @@ pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ti
 /// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Maximum number of streams of this process. A tenant may hold as many streams as are free, so at most half of them.
+    /// Maximum number of streams of this process. A tenant may open as many streams as are free, so at most half of all
+    /// streams.
     pub max_streams: usize,
     /// Maximum number of streams of one caller in this process.
     pub max_streams_per_caller: usize,
     /// Maximum time between two messages of a stream.
     pub heartbeat: Duration,
-    /// Poll interval while there are streams. A stream sees changes of other processes with at most this delay.
+    /// Poll interval while there are streams. A stream shows changes by other processes with at most this delay.
     pub poll_every: Duration,
     /// How long a ticket may wait to be used.
     pub ticket_life: Duration,
@@ -94,7 +95,7 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     tenants
 }
 
-/// Lists the conversations that wait for operators or are with them: counts all, lists the latest 100.
+/// Returns the conversations that wait for operators or are with them: the number of all, and the latest 100.
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",

@@ -42,11 +42,11 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 
 /// Streams Server-Sent Events: a `snapshot` of the workspace, then a `badge` for each change.
 ///
-/// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since, otherwise
-/// with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge has `count` and
-/// `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the latest after half an hour: connect
-/// again, with a new ticket if one was used. It ends when the token that opened it, or created its ticket, expires, and
-/// within 5 s after the token was revoked.
+/// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since,
+/// otherwise with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge
+/// has `count` and `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the latest after half
+/// an hour. Then connect again, with a new ticket if the stream was opened with a ticket. The stream ends when the token
+/// that opened it, or created its ticket, expires, and within 5 s after the token was revoked.
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",
@@ -135,7 +135,7 @@ impl Feed {
         }
     }
 
-    /// The next bytes; `None` at the end of the stream.
+    /// Returns the next bytes, or `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(bytes) = self.opening.pop() {
             return Some(bytes);

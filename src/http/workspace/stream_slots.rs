@@ -23,7 +23,7 @@ pub(super) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Lock order: `callers` before the lock of `places`.
+    /// Lock order: lock `callers` before the mutex inside `places`.
     callers: Mutex<HashMap<CallerName, OfCaller>>,
     places: Shares<TenantId>,
     most_per_caller: usize,
@@ -41,12 +41,12 @@ struct OfCaller {
     end: CancellationToken,
 }
 
-/// Why there is no slot.
+/// The reason why a slot was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoSlot {
     /// The process has reached its limit of streams.
     ProcessIsFull,
-    /// The tenant already holds as many streams as are free.
+    /// The tenant already has as many open streams as are free.
     TenantHasEnough,
     /// The caller has reached its limit of streams.
     CallerHasEnough,
@@ -82,7 +82,7 @@ impl StreamSlots {
         Self(Arc::new(Inner { callers: Mutex::default(), places, most_per_caller, metrics, shutdown }))
     }
 
-    /// Takes a slot for a watcher.
+    /// Reserves a slot for a watcher.
     pub(super) fn take(&self, watcher: &Watcher) -> Result<StreamSlot, NoSlot> {
         let mut callers = self.callers();
         let caller = (watcher.tenant.clone(), watcher.actor.clone());

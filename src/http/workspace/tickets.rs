@@ -35,7 +35,7 @@ pub(in crate::http) struct TicketDocument {
     expires_at: DateTime<Utc>,
 }
 
-/// Creates a ticket that opens one stream of the workspace in the caller's name. It is valid once, within a minute.
+/// Creates a ticket that opens one stream of the workspace in the caller's name. The ticket is valid once, within a minute.
 #[utoipa::path(
     post,
     path = "/v1/workspace/stream-tickets",
@@ -79,7 +79,8 @@ impl FromRequestParts<ApiState> for Watching {
             return Err(Problem::new(ProblemCode::Unauthorized).detail("send a token or a ticket, not both"));
         }
         if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TENANT_PARAMETER) {
-            return Err(Problem::new(ProblemCode::Unauthorized).detail("do not name a tenant: the ticket has one"));
+            return Err(Problem::new(ProblemCode::Unauthorized)
+                .detail("do not name a tenant: the ticket determines the tenant"));
         }
         let watcher = redeem(state, &ticket).await?;
         access::check_ticket(parts, watcher.role).map(|()| Self(watcher))
@@ -96,12 +97,12 @@ fn watcher(caller: &Caller) -> Result<Watcher, Problem> {
     Ok(Watcher { tenant, role: caller.role(), actor: caller.actor().to_owned(), until })
 }
 
-/// The watcher that the ticket was created for, if the token that created the ticket is still valid.
+/// The watcher for which the ticket was created, if the token that created the ticket is still valid.
 async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
     // Unknown, used and expired tickets get the same response.
     let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");
     let ticket = TicketSecret::parse(ticket).ok_or_else(refused)?;
-    // Not counted as a wrong credential: browsers that reconnect send tickets that they have already used.
+    // Not counted as a wrong credential, because browsers that reconnect send a used ticket again.
     let _turn = state.tokens.turn().await?;
     let watcher = stream_tickets::redeem(&state.db, &ticket).await?.ok_or_else(refused)?;
     if let Ok(token) = watcher.actor.parse::<TokenId>()

@@ -37,7 +37,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 pub struct Target {
     /// The client's timeout limits one export request.
     pub client: reqwest::Client,
-    /// The complete URL, including the path `/v1/traces`.
+    /// The complete URL of the collector, including the path `/v1/traces`.
     pub url: Url,
     /// Headers that the collector requires. Their values are marked as sensitive.
     pub headers: HeaderMap,

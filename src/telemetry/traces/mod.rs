@@ -1,7 +1,7 @@
 //! Traces: spans of requests, accepted events and attempts, exported to a collector by OTLP if one is configured.
 //!
-//! Without a collector no spans are created. With one, an ended span goes into a bounded queue. If the queue is full, the
-//! span is dropped and counted, so that a slow or unreachable collector never delays deliveries.
+//! Without a collector no spans are created. With a collector, each ended span is added to a bounded queue. If the queue is
+//! full, the span is dropped and counted, so that a slow or unreachable collector never delays deliveries.
 
 mod exporter;
 mod span;
@@ -24,7 +24,7 @@ use crate::domain::trace::{CallerSpan, SpanId, Trace, TraceId};
 /// Maximum number of spans that wait to be exported. A span has about 500 bytes.
 const QUEUE: usize = 16_384;
 
-/// The share of the traces started by this service that is exported, from 0 to 1. The trace id decides whether a trace is
+/// The fraction of this service's own traces that is exported, from 0 to 1. The trace id decides whether a trace is
 /// exported, so all processes make the same decision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64);
@@ -153,9 +153,9 @@ impl Tracer {
         active.end(step, duration, None);
     }
 
-    /// Starts an attempt's span; `None` if the attempt is not recorded. If the event started the trace, the trace id decides
-    /// this. Takes and returns the delivery by value, because a borrowed delivery would be in memory twice while the attempt
-    /// waits.
+    /// Starts an attempt's span; `None` if the attempt is not recorded. If the event started the trace, the trace id
+    /// decides whether the attempt is recorded. Takes and returns the delivery by value, because a borrowed delivery would
+    /// be in memory twice while the attempt waits.
     pub fn attempt(&self, mut delivery: Delivery, now: DateTime<Utc>) -> (Delivery, Option<Box<AttemptStep>>) {
         let Some(active) = &self.0 else { return (delivery, None) };
         if delivery.trace.is_none() {

@@ -32,7 +32,7 @@ pub(super) struct Step {
     pub(super) parent: Option<SpanId>,
     /// True if another service recorded the parent.
     pub(super) parent_is_remote: bool,
-    /// A span of another trace that caused this one.
+    /// The span of another trace that caused this span.
     pub(super) link: Option<(TraceId, SpanId)>,
     /// When the delivery was claimed, for the span of an attempt.
     pub(super) claimed_at: Option<DateTime<Utc>>,

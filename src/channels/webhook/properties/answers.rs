@@ -107,7 +107,7 @@ pub fn answer(input: &[u8]) {
     // A delivery can fail because the endpoint closed the pooled connection after the previous response. A test always opens
     // a new connection.
     if attempt.outcome != Outcome::ConnectError {
-        assert_eq!(test.outcome, attempt.outcome, "a test has the outcome of a delivery");
+        assert_eq!(test.outcome, attempt.outcome, "a test must have the outcome of a delivery");
     }
 }
 
@@ -150,7 +150,7 @@ fn assert_shown(test: &EndpointTest) {
         assert!(value.len() <= MAX_SHOWN_VALUE_BYTES && !value.contains(SECRET), "{name}: {value}");
         if name == "location" {
             let is_origin = url::Url::parse(value).is_ok_and(|url| url.origin().ascii_serialization() == *value);
-            assert!(is_origin || value == "[redacted]", "more than the origin of a redirect: {value}");
+            assert!(is_origin || value == "[redacted]", "shows more than an origin: {value}");
         }
     }
     assert!(!response.status.is_redirection() || response.body.is_none());

@@ -1,4 +1,4 @@
-//! Properties of messages about accepted events, with the headers of accepted push configs.
+//! Properties that must hold for messages about accepted events, with the headers of accepted push configs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub fn message(event: NewEvent) {
     let delivery = delivery(event);
     for test in [false, true] {
         let body = payload(&delivery.event, test);
-        let Ok(message) = serde_json::from_slice::<Value>(&body) else { panic!("a message is JSON: {body:?}") };
+        let Ok(message) = serde_json::from_slice::<Value>(&body) else { panic!("the message is not JSON: {body:?}") };
         let data = &message["data"];
         assert_eq!(message["test"], json!(test));
         assert_eq!(data["event_id"], json!(delivery.event.id));

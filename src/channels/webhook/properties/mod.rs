@@ -1,4 +1,4 @@
-//! Properties of every message and of every response of an endpoint. `crate::fuzzing` runs them.
+//! Properties that must hold for every message and every response of an endpoint. `crate::fuzzing` checks them.
 
 mod answers;
 mod messages;
