@@ -1,7 +1,7 @@
 //! Failpoints for crash tests, compiled only with the feature `failpoints`: `FAILPOINTS=name=action;...`.
 //!
-//! The action `panic(crash)` ends the process at exactly that step, like kill -9: the process writes, drops and logs nothing
-//! more. An action may have a count: `20*off->panic(crash)` ends the process at the 21st time.
+//! The action `panic(crash)` ends the process at exactly that step, like kill -9, so that the process writes, drops and logs
+//! nothing more. An action may have a count. For example, `20*off->panic(crash)` ends the process at the 21st time.
 
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 

@@ -23,7 +23,7 @@ pub mod operator_client;
 // Sends one message to one endpoint.
 pub mod channels;
 
-// The path of an event: accepted, queued, attempted.
+// The modules that process an event: accept it, queue its deliveries, attempt them.
 pub mod queue;
 
 pub mod ingest;

@@ -68,7 +68,7 @@ impl Supervisor {
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub stop: CancellationToken,
-    /// For short tasks, which are not supervised. The stage waits for them too when it ends.
+    /// The tracker of short tasks, which are not supervised. When the stage ends, it waits for these tasks too.
     pub tasks: TaskTracker,
     supervisor: Supervisor,
 }
@@ -121,7 +121,7 @@ mod failpoint {
 
     use crate::telemetry::metrics::TaskName;
 
-    /// Short enough for tests, long enough for the many tasks of a process.
+    /// The interval is short enough for tests, and long enough that the checks of many tasks cost little.
     const CHECK_EVERY: Duration = Duration::from_millis(100);
 
     pub(super) async fn checked(task: TaskName, running: impl Future<Output = ()>) {

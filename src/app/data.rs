@@ -16,14 +16,14 @@ use crate::store::{Db, connection, schema};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{PoolName, TaskName};
 
-/// Connections for claims, and as many for outcomes. A pool has few connections, because sqlx rotates through them: each further
-/// one makes another server process plan the statements and fill its caches.
+/// Number of connections for claims, and also the number for outcomes. These pools are small because sqlx uses their connections
+/// in rotation, so that the server process of each connection must plan the statements and fill its caches.
 const QUEUE_CONNECTIONS: u32 = 2;
 /// One connection for each operation that may run concurrently.
 const OPERATION_CONNECTIONS: u32 = 3;
 /// Each pool except the API's has at most a fifth of a process's connections.
 const POOL_PART: u32 = 5;
-/// Longest time to close the pools. Closing a connection to a host that has vanished may never end.
+/// Maximum time to close the pools. Without this limit, closing a connection to an unreachable host might never end.
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the hint listener reconnects after a failure.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Opens the database. Migrates the embedded one; an external one must be migrated already.
+    /// Opens the database. An embedded database is migrated; an external database must be migrated already.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.database {
             Database::Embedded { data_dir, max_connections } => {
@@ -107,7 +107,7 @@ impl Data {
         Self { db, queue, operations_db, embedded }
     }
 
-    /// Listens for hints if a direct connection is configured. Without hints, deliveries only start later.
+    /// Listens for hints if a direct connection is configured. Without hints, deliveries start later, but none is lost.
     pub fn listen(&self, config: &Config, wakeup: &Wakeup, stage: &Stage) {
         if let Database::External { listen_url: Some(url), .. } = &config.database {
             stage.spawn(TaskName::HintListener, |stop| listen(url.clone(), wakeup.clone(), stop));
@@ -168,7 +168,7 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             loop {
                 match listener.try_recv().await? {
                     Some(hint) => wakeup.heard(hint.payload()),
-                    // the connection was lost and restored: hints may have been lost.
+                    // the connection was lost and restored, so that hints may have been lost.
                     None => wakeup.search(),
                 }
             }

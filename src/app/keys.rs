@@ -48,7 +48,7 @@ pub(super) async fn check(db: &Db, keyring: &Keyring) -> anyhow::Result<()> {
     let mistaken = rotation::mistaken_keys(db, keyring).await.context("stored values cannot be read")?;
     anyhow::ensure!(
         mistaken.is_empty(),
-        "the keyring has another key under the id `{}` than the one that stored values are encrypted with",
+        "the key with the id `{}` in the keyring is not the key of this id that encrypted the stored values",
         mistaken.join("`, `"),
     );
     Ok(())
@@ -80,7 +80,7 @@ pub async fn rotate(db: &Db, keyring: &Keyring) -> anyhow::Result<Rotated> {
         }
     }
     anyhow::bail!(
-        "other processes still write with other keys than `{}`: make it the first key of every process, then rotate again",
+        "other processes still encrypt with a key other than `{}`: put this key first in every process, then rotate again",
         keyring.active_id()
     )
 }
@@ -100,7 +100,8 @@ fn kept(path: &Path) -> anyhow::Result<Keyring> {
     }
 }
 
-/// Writes the file completely or not at all. With half a key, everything that is encrypted later would be lost.
+/// Writes the file completely or not at all. If only a part of a key were stored, all values that are encrypted later would be
+/// lost.
 fn write(path: &Path, keys: &str) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

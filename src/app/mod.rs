@@ -103,8 +103,8 @@ struct Service {
     grace: Duration,
 }
 
-/// Runs `part` until `shutdown` is canceled, then drains it. Returns an error if `part` could not start, or if a background
-/// task failed. Such a failure cancels `shutdown`.
+/// Runs `part` until `shutdown` is canceled, then drains it. Returns an error if `part` could not start, or if a background task
+/// failed. Such a failure cancels `shutdown`.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
     metrics.set_started(now());
@@ -171,7 +171,7 @@ impl Service {
         tracer: &Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<Wakeup> {
-        // Claims need the settings of endpoints, so both are read over the same connections.
+        // Claims need the settings of endpoints, so the worker reads settings over the connections for claims.
         let db = &self.data.queue.claims;
         let queue = Queue::start(&self.data.queue, &settings::queue(config), metrics, &self.supervisor)
             .await
@@ -187,7 +187,7 @@ impl Service {
             tracer: tracer.clone(),
         };
         let workers = pools::workers(&queue, &senders, &self.attempts, &self.abort);
-        // Counting uses other connections than claims, because claims must not wait for a lock on subscriptions.
+        // Counting and claims use separate connections, because claims must not wait for a lock on subscriptions.
         let db = &self.data.operations_db;
         let counting = |stop| worker::count_subscriptions(db.clone(), metrics.clone(), stop);
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
@@ -202,7 +202,7 @@ impl Service {
         Ok(wakeup)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the composition root hands every part to the API")]
+    #[expect(clippy::too_many_arguments, reason = "the composition root passes every part to the API")]
     fn serve_api(
         &self,
         config: &Config,
@@ -243,8 +243,8 @@ impl Service {
 
     /// Stops the service in this order: reject new requests; accept received events and respond; stop claiming; let attempts in
     /// flight end within the grace; record every outcome; record the remaining attempts as interrupted; export the last traces;
-    /// close the database. The metrics end last, because they report on the shutdown. Every step has a deadline, even if the
-    /// database does not respond, or if the task that the step waits for has failed.
+    /// close the database. The metrics server stops last, so that the metrics show the shutdown. Every step has a deadline, even
+    /// if the database does not respond, or if the task that the step waits for has failed.
     async fn stop(self) {
         tracing::info!(grace_seconds = self.grace.as_secs(), "the service stops");
         self.api.end().await;
@@ -285,7 +285,7 @@ impl Service {
     }
 }
 
-/// The current time, for lower modules, which must not read a clock.
+/// The current time. Lower modules get it as a parameter, because they must not read a clock.
 #[expect(clippy::disallowed_methods, reason = "the composition root reads the clock for lower modules")]
 pub fn now() -> chrono::DateTime<Utc> {
     Utc::now()

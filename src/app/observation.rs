@@ -13,11 +13,11 @@ use crate::telemetry::metrics::{Metrics, PoolName, TaskName};
 
 /// How often the connections of the pools are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How many times connections are counted per query of the database.
+/// How many times connections are counted between two queries of the database.
 const COUNTS_PER_LOOK: u32 = 3;
 
-/// Samples metrics until the stage ends. Every process does so, because the values describe the whole deployment and must be
-/// available when one process ends.
+/// Samples metrics until the stage ends. Every process does so, because the values describe the whole deployment and must stay
+/// available when a process ends.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let observation =
         Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };
@@ -53,7 +53,7 @@ impl Observation {
         }
     }
 
-    /// If the database does not respond, the metrics keep their values, which are absolute times and remain correct.
+    /// If the database does not respond, the metrics keep their last values. These stay correct, because they are absolute times.
     async fn look_at_partitions(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(partitions::span(db, self.retention_days)).await {

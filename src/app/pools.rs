@@ -59,14 +59,15 @@ async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: 
     result
 }
 
-/// Records the span of an attempt. A released delivery was not attempted; it is attempted later under the same span id.
+/// Records the span of an attempt. A released delivery has no span yet, because it was not attempted. A later attempt uses this
+/// span id.
 fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, result: &AttemptResult) {
     if let (Some(step), AttemptResult::Outcome(attempt)) = (step, result) {
         tracer.attempted(*step, attempt);
     }
 }
 
-/// The sender for deployments without VAPID keys. They cannot send, but each delivery must get an outcome.
+/// The sender for deployments without VAPID keys. Such a deployment cannot send pushes, but each delivery must get an outcome.
 async fn refuse_push(_: Delivery) -> AttemptResult {
     let note = "Browser push is not configured on this deployment.".to_owned();
     AttemptResult::Outcome(Attempt::not_sent(Outcome::ConfigError, Some(note)))

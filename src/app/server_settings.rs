@@ -1,4 +1,5 @@
-//! Checks the settings of the database. Rejects them or logs them at start, and shows them in `config check`.
+//! Checks the settings of the database. At start, rejects settings or logs warnings about them; shows all settings in
+//! `config check`.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::config::DatabaseUrl;
 use crate::store::server_settings::{Finding, ServerSettings, Verdict};
 use crate::store::{Db, with_timeout};
 
-/// How long `config check` waits for the database. This is longer than a slow handshake.
+/// How long `config check` waits for the database. The time is enough for a slow handshake.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Fails if a database setting would break a guarantee of the service. Logs settings that have a risk.
@@ -40,13 +41,13 @@ async fn read(db: &Db) -> anyhow::Result<ServerSettings> {
         let mut connection = db.acquire().await?;
         ServerSettings::read(&mut connection, now).await
     };
-    // Boxed, because every command that opens the database would otherwise contain this large future.
+    // Boxed, because otherwise the future of every command that opens the database would contain this large future.
     with_timeout(Box::pin(reading)).await.context("the settings of the database cannot be read")
 }
 
 fn refuse(findings: &[Finding]) -> anyhow::Result<()> {
     for Finding { setting, value, reason, remedy, .. } in with(Verdict::Warning, findings) {
-        tracing::warn!(setting, value, reason, remedy, "found a PostgreSQL setting with a risk");
+        tracing::warn!(setting, value, reason, remedy, "found a risky PostgreSQL setting");
     }
     let refused: Vec<_> = with(Verdict::Refused, findings).map(ToString::to_string).collect();
     anyhow::ensure!(

@@ -1,4 +1,4 @@
-//! Builds the settings of each module from those of the process.
+//! Builds the settings of each module from the settings of the process.
 
 use std::net::SocketAddr;
 
@@ -59,7 +59,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         trusted_proxies: config.trusted_proxies.clone().into(),
         retention_days: config.retention_days,
         replay_expires: config.ingest.expires,
-        // Streams use connections in addition to those of requests.
+        // Streams use connections in addition to the connections of requests.
         max_connections: defaults.max_connections - streams + config.limits.streams,
         workspace: http::workspace::Settings {
             max_streams: config.limits.streams,

@@ -6,7 +6,7 @@ use flametree_notify::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysAction {
-    /// Re-encrypt, with the first key, every stored value that uses another key. Every process must have the first key already.
+    /// Re-encrypt, with the first key, every stored value that uses another key. Every process must use this first key already.
     Rotate,
 }
 

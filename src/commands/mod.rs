@@ -62,7 +62,7 @@ enum Action {
 
 #[derive(Debug, Subcommand)]
 enum ConfigAction {
-    /// Check all settings, and those of your database if it responds; print the effective ones. Exit code 0 or 1.
+    /// Check all settings, and the settings of your database if it responds, and print the values in effect. Exit code 0 or 1.
     Check,
 }
 
@@ -117,7 +117,7 @@ where
 fn run_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(work);
-    // A name look-up cannot be canceled, so the shutdown does not wait for it any longer.
+    // A name look-up cannot be canceled, so the shutdown waits only briefly for the thread that runs it.
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     result
 }
@@ -129,8 +129,8 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the settings of the database as comments, after those of the service. An unavailable database is not a fault of the
-/// settings.
+/// Prints the settings of the database as comments, after the settings of the service. An unavailable database is not a fault of
+/// the settings.
 async fn check_database(config: &Config) -> anyhow::Result<()> {
     let Database::External { url, .. } = &config.database else { return Ok(()) };
     let findings = match app::look(url).await {
@@ -144,7 +144,7 @@ async fn check_database(config: &Config) -> anyhow::Result<()> {
         print(&format!("# {finding}"));
     }
     let refused = findings.iter().filter(|finding| finding.verdict == Verdict::Refused).count();
-    anyhow::ensure!(refused == 0, "the service does not start on this database: {refused} of its settings are refused");
+    anyhow::ensure!(refused == 0, "{refused} settings of this database are refused, so the service would not start");
     Ok(())
 }
 

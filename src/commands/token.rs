@@ -13,7 +13,7 @@ use flametree_notify::store::tokens;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenAction {
-    /// Create a token and print it. It cannot be shown again.
+    /// Create a token and print it. The token cannot be shown again.
     Create(Create),
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Create {
     /// The name that users see.
     #[arg(long)]
     name: String,
-    #[arg(long, value_parser = role, help = "Its role: service, admin, agent_editor, operator or viewer")]
+    #[arg(long, value_parser = role, help = "The role of the token: service, admin, agent_editor, operator or viewer")]
     role: Role,
     /// The tenant of the token.
     #[arg(long, required_unless_present = "all_tenants", conflicts_with = "all_tenants")]
@@ -30,7 +30,7 @@ pub(super) struct Create {
     /// Make the token valid for all tenants.
     #[arg(long)]
     all_tenants: bool,
-    /// How long it is valid, like 30d, 12h or 90m; without it, until it is revoked.
+    /// How long the token is valid, like 30d, 12h or 90m. Without this option, the token is valid until it is revoked.
     #[arg(long, value_parser = lifetime)]
     expires_in: Option<Duration>,
 }
@@ -81,7 +81,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = number.parse::<u64>().ok().zip(seconds_of(unit)).and_then(|(number, unit)| number.checked_mul(unit));
-    // The maximum is a century, which is practically forever and still ends at a valid date.
+    // The maximum is a century, so that the expiry is always a valid date.
     seconds
         .filter(|seconds| (1..=100 * 365 * 24 * 3600).contains(seconds))
         .map(Duration::from_secs)

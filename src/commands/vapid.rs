@@ -6,7 +6,7 @@ use flametree_notify::secrets::VapidKeyPair;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VapidAction {
-    /// Generate a key pair and print it. It is not stored.
+    /// Generate a key pair and print it. The key pair is not stored.
     Generate,
 }
 

@@ -12,8 +12,8 @@ use crate::domain::push_hosts::PushHost;
 
 /// The largest TTL that every push service accepts: 28 days.
 const MAX_TTL_SECONDS: u64 = 2_419_200;
-/// Domain names that cannot belong to an operator (RFC 2606, RFC 6762). Push services reject some of these names, but only when
-/// they receive a message.
+/// Domain names that no operator can own (RFC 2606, RFC 6762). Push services reject some of these names, but only when they
+/// receive a message.
 const NO_ONES_NAMES: [&str; 9] =
     ["localhost", "localdomain", "local", "invalid", "test", "example", "example.com", "example.net", "example.org"];
 
@@ -46,14 +46,14 @@ fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
     let mut keys: Vec<VapidKey> = Vec::new();
     for (number, entry) in (1..).zip(text.expose().split(',').map(str::trim)) {
         let fault = match key(entry) {
-            Ok(key) if keys.iter().any(|known| known.id() == key.id()) => "is the same as an earlier one".to_owned(),
+            Ok(key) if keys.iter().any(|known| known.id() == key.id()) => "is the same as an earlier key".to_owned(),
             Ok(key) => {
                 keys.push(key);
                 continue;
             }
             Err(fault) => fault,
         };
-        // The fault names the entry by its number, because an invalid entry may be a mistyped key.
+        // The fault contains the entry's number instead of its text, because an invalid entry may be a mistyped key.
         reader.fault(VAPID_PRIVATE_KEY, format!("has an entry {number} that {fault}"));
         return None;
     }

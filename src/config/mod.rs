@@ -1,7 +1,8 @@
 //! The settings. The process reads all of them from the environment once, before it starts anything.
 //!
-//! Only this module reads the environment. Lower modules do not import it; the composition root passes each module its
-//! settings. All faults are reported at once, including contradictions between settings. Secrets are never printed.
+//! Only this module reads the environment. Lower modules do not import it; the composition root passes to each module the
+//! settings of that module. All faults are reported at once, including contradictions between settings. Secrets are never
+//! printed.
 
 mod browser_push;
 mod parse;
@@ -105,10 +106,10 @@ pub struct Channels {
     pub allowed_networks: Vec<IpNet>,
     /// Networks that are never allowed.
     pub denied_networks: Vec<IpNet>,
-    /// The name servers to query; if empty, those of the system.
+    /// The name servers to query. If the list is empty, the system's name servers are used.
     pub name_servers: Vec<SocketAddr>,
     pub allow_http: bool,
-    /// The deadline of an attempt if its push config has no timeout.
+    /// The deadline of an attempt if the push config sets no timeout.
     pub webhook_timeout: Duration,
     /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
@@ -123,7 +124,7 @@ pub struct BrowserPush {
     pub retired_keys: Vec<VapidKey>,
     /// The operator's contact for push services: a `mailto:` or an `https:` URI.
     pub subject: String,
-    /// Push services that are allowed in addition to those of browser vendors.
+    /// Push services that are allowed in addition to the push services of browser vendors.
     pub hosts: Vec<PushHost>,
     /// How long a push service keeps a message for an offline browser.
     pub ttl: Duration,
@@ -132,9 +133,9 @@ pub struct BrowserPush {
 /// The concurrency limits of deliveries, and the lease of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// Concurrent attempts per process and channel.
+    /// Maximum number of concurrent attempts per process and channel.
     pub max_in_flight: u32,
-    /// Concurrent attempts per process and endpoint; `None` means a third of `max_in_flight`.
+    /// Maximum number of concurrent attempts per process and endpoint; `None` means a third of `max_in_flight`.
     pub endpoint_max_in_flight: Option<u32>,
     /// How long a worker without a heartbeat counts as alive.
     pub lease: Duration,
@@ -145,7 +146,7 @@ pub struct Queue {
 pub struct Ingest {
     /// Maximum number of events that wait for a transaction.
     pub queue_events: usize,
-    /// How long a delivery may wait if its event does not specify it.
+    /// How long a delivery may wait if its event does not specify a time.
     pub expires: Duration,
 }
 
@@ -176,17 +177,17 @@ pub struct Limits {
     pub event_bytes: usize,
     pub batch_bytes: usize,
     pub batch_events: usize,
-    /// Events per second, tenant and process; `None` means no limit.
+    /// Maximum number of events per second that a tenant may post to one process; `None` means no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
     /// Concurrent streams per process.
     pub streams: usize,
-    /// Concurrent streams per process and caller.
+    /// Maximum number of concurrent streams per process and caller.
     pub caller_streams: usize,
 }
 
 impl Config {
     /// Reads this process's environment.
-    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    #[expect(clippy::disallowed_methods, reason = "only these functions read the environment")]
     pub fn from_env() -> Result<Self, ConfigErrors> {
         // A value that is not UTF-8 contains U+FFFD after this conversion, so the parser of its setting rejects it.
         Self::from_vars(
@@ -196,7 +197,7 @@ impl Config {
     }
 
     /// Shows every setting in effect as `NAME=value`, one per line. For a secret, shows only whether it is set.
-    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    #[expect(clippy::disallowed_methods, reason = "only these functions read the environment")]
     pub fn in_force() -> String {
         SETTINGS.iter().map(|setting| setting.in_force(std::env::var(setting.name).ok()) + "\n").collect()
     }

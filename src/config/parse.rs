@@ -63,7 +63,8 @@ fn read(reader: &mut Reader) -> Option<Config> {
     let queue = queue(reader);
     let ingest = ingest(reader);
     let limits = limits(reader, ingest);
-    // Retention is longer than the longest wait of a delivery, so that no partition is dropped while a delivery in it waits.
+    // Retention is longer than the maximum time that a delivery may wait, so that no partition with waiting deliveries is
+    // dropped.
     let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
     let schedules = schedules(reader);
     let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
@@ -184,7 +185,8 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
-/// Reads certificates from a PEM file. Each must be a certificate authority; the fault names the first one that is not.
+/// Reads certificates from a PEM file. Each certificate must be of a certificate authority; the fault contains the number of the
+/// first certificate that is not.
 fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {
@@ -195,7 +197,9 @@ fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<
             match certificates.iter().position(Option::is_none) {
                 None if certificates.is_empty() => format!("names a file without a certificate in PEM form, {path:?}"),
                 None => return certificates.into_iter().flatten().collect(),
-                Some(at) => format!("names a file whose certificate {} is not of an authority, {path:?}", at + 1),
+                Some(at) => {
+                    format!("names a file in which certificate {} is not a certificate authority, {path:?}", at + 1)
+                }
             }
         }
     };
@@ -210,7 +214,8 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     } else {
         None
     };
-    // A worker may be silent during its longest attempt (10 s, the longest deadline of a channel), so a lease is longer.
+    // A lease must be longer than the longest attempt (10 s, the longest deadline of a channel), because a worker may send no
+    // heartbeat during an attempt.
     let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
     let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };
     if endpoint_max_in_flight.is_some_and(|most| most > queue.max_in_flight) {

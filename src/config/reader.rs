@@ -78,7 +78,8 @@ impl Reader {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// Parses the value of a setting. `None` if it is unset, or if it is not `expected`, which is reported as a fault.
+    /// Parses the value of a setting. `None` if the setting is unset. A value that is not `expected` is reported as a fault and
+    /// also gives `None`.
     pub(super) fn parsed<T>(
         &mut self,
         setting: Setting,

@@ -14,7 +14,7 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    /// The value. Only for the module that needs it; never for a log, an error or a response.
+    /// The value, for the module that uses it. Never pass it to a log, an error or a response.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
@@ -26,7 +26,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to connect to a database. Never printed, because it may contain a password.
+/// Options to connect to a database. They are never printed, because they may contain a password.
 #[derive(Clone)]
 pub struct DatabaseUrl(Box<PgConnectOptions>);
 

@@ -121,7 +121,7 @@ fn the_keys_of_portal_users_must_come_from_one_setting() {
     assert!(matches!(users.keys, UserTokenKeys::Jwks(found) if found.as_str() == url.1));
 
     let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
-                    tokens too, and only the issuer tells them apart";
+                    tokens too, and only the issuer identifies the customer";
     assert_eq!(faults_of(&[url]), [expected]);
     let one_of = "one of FLAMETREE_JWT_SECRET, FLAMETREE_JWT_PUBLIC_KEY_FILE, FLAMETREE_JWKS_URL";
     let needless = faults_of(&[("FLAMETREE_JWT_AUDIENCE", "flametree")]);
@@ -201,7 +201,10 @@ fn parses_encryption_keys_and_certificate_authorities() {
     let config = config_of(&[("FLAMETREE_OPERATOR_CA_FILE", file.to_str().unwrap())]).unwrap();
     assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (0, 2));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert_eq!(faults(&format!("{authority}{broken}")), "names a file whose certificate 2 is not of an authority");
+    assert_eq!(
+        faults(&format!("{authority}{broken}")),
+        "names a file in which certificate 2 is not a certificate authority"
+    );
     assert_eq!(faults("no certificate"), "names a file without a certificate in PEM form");
     std::fs::remove_file(&file).unwrap();
 }

@@ -35,7 +35,7 @@ pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
     };
     if source == JWKS_URL && issuer.is_none() {
         // Some providers publish the same keys for all customers, so only the issuer identifies the customer.
-        let reason = "its keys may sign other customers' tokens too, and only the issuer tells them apart";
+        let reason = "its keys may sign other customers' tokens too, and only the issuer identifies the customer";
         reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
     }
     Some(UserTokens { keys: keys?, issuer, audience })
@@ -59,7 +59,8 @@ fn public_key(reader: &mut Reader) -> Option<Key> {
     None
 }
 
-/// Allows http only for this machine, because an attacker who can change a response could sign tokens for any user.
+/// Allows http only for this machine, because an attacker who can change the response could add a key and sign tokens for any
+/// user.
 fn jwks_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_local = match url.host()? {

@@ -1,4 +1,4 @@
-//! A delivery, its one attempt and its outcome.
+//! Deliveries. Each delivery gets one attempt and one outcome.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,17 +28,18 @@ pub enum Outcome {
     DnsError,
     /// The connection could not be opened, or it was lost before the response.
     ConnectError,
-    /// The TLS handshake failed: certificate, name or protocol.
+    /// The TLS handshake failed because of the certificate, the host name or the protocol version.
     TlsError,
     /// The response was not HTTP.
     ProtocolError,
     /// The URL's host is an address that the operator does not allow. Nothing was sent.
     BlockedAddress,
-    /// The endpoint no longer exists: it responded with 410, or with 404 for browser push.
+    /// The endpoint no longer exists, because it responded with 410, or with 404 for browser push.
     Gone,
     /// The delivery waited past its expiry and was not sent.
     Expired,
-    /// The worker died after it had claimed the delivery. The message may have been sent; it is never repeated automatically.
+    /// The worker died after it had claimed the delivery. The message may have been sent; the service never repeats it
+    /// automatically.
     Interrupted,
     /// The endpoint was paused or deleted before the delivery started. Nothing was sent.
     Canceled,
@@ -105,10 +106,10 @@ pub struct Delivery {
     pub endpoint_id: EndpointId,
     /// The version of the endpoint's settings at the time of the claim; `None` if the endpoint was deleted or paused.
     pub endpoint_version: Option<i32>,
-    /// The event to send. Deliveries of the same event in one claim share it.
+    /// The event to send. If a claim contains several deliveries of one event, they share this `Arc`.
     pub event: Arc<StoredEvent>,
-    /// The event's trace; `None` if the event started its own, sampled trace. Kept small, because thousands wait at once.
-    /// at once.
+    /// The event's trace; `None` if the event started its own, sampled trace. An `Arc` keeps this struct small, because thousands
+    /// of deliveries wait at once.
     pub trace: Option<Arc<Trace>>,
     /// The service does not send the delivery after this time.
     pub expires_at: DateTime<Utc>,
@@ -142,16 +143,16 @@ impl Attempt {
     }
 }
 
-/// Details for users who inspect a delivery. Contains no secret and no address.
+/// Details for users who inspect a delivery. They contain no secret and no IP address.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttemptDetail {
     /// An explanation of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The start of the response body. Invalid UTF-8 and NUL are replaced by U+FFFD.
+    /// The start of the response body, in which invalid UTF-8 and NUL are replaced by U+FFFD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_body: Option<String>,
-    /// True if the response body was longer than the start that is stored.
+    /// True if the response body was longer than the stored start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub response_truncated: bool,
 }

@@ -52,11 +52,11 @@ pub struct ListedDelivery {
     pub event: Option<EventSummary>,
 }
 
-/// The current settings of a webhook, limited to those that readers of deliveries may see.
+/// The current settings of a webhook, limited to the settings that readers of deliveries may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Option<String>,
-    /// Only the names, because header values may be secrets.
+    /// Only the names of the headers, because header values may be secrets.
     pub header_names: Vec<String>,
     pub version: i32,
 }

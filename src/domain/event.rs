@@ -12,11 +12,12 @@ use super::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 use super::timestamp;
 use super::trace::Trace;
 
-/// Longest idempotency key, in bytes.
+/// Maximum length of an idempotency key, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
-/// Longest time that a delivery may wait: a week. Retention is longer, so it never drops a partition with waiting deliveries.
+/// Maximum time that a delivery may wait: a week. Retention is always longer, so that it never drops a partition with waiting
+/// deliveries.
 pub const MAX_EXPIRES_IN_SECONDS: u64 = 7 * 24 * 3600;
-/// Largest `metadata` object, in bytes of JSON.
+/// Maximum size of the `metadata` object, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// What happened in a session.
@@ -110,7 +111,7 @@ pub struct NewEvent {
     pub agent_id: AgentId,
     pub session_id: SessionId,
     pub customer_id: Option<CustomerId>,
-    /// When the event occurred; `None` means when it was accepted.
+    /// When the event occurred; `None` means that it occurred when it was accepted.
     pub occurred_at: Option<DateTime<Utc>>,
     pub text: Option<String>,
     pub assignee_id: Option<UserId>,
@@ -140,8 +141,8 @@ pub struct StoredEvent {
 }
 
 impl NewEvent {
-    /// Parses an event. `tenant` is the caller's tenant. `None` means that the caller may name any tenant, and that the event
-    /// must name one. `pointer` is the location of the event in the body.
+    /// Parses an event. `tenant` is the caller's tenant. `None` means that the caller may post for any tenant, and that the event
+    /// must name the tenant. `pointer` is the location of the event in the body.
     pub fn parse(value: Value, tenant: Option<&TenantId>, pointer: &str) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(value, pointer).map_err(|fault| vec![fault])?;
         let event_type = event_type(&mut fields);
@@ -191,7 +192,7 @@ fn tenant_id(fields: &mut Fields, tenant: Option<&TenantId>) -> Option<TenantId>
     match tenant {
         Some(tenant) if fields.has("tenant_id") => {
             let _: Option<Value> = fields.take("tenant_id");
-            fields.fault::<()>("tenant_id", FaultCode::NotAllowed, "is only for tokens that speak for all tenants");
+            fields.fault::<()>("tenant_id", FaultCode::NotAllowed, "is only for tokens that are valid for all tenants");
             Some(tenant.clone())
         }
         Some(tenant) => Some(tenant.clone()),

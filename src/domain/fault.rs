@@ -10,9 +10,9 @@ pub enum FaultCode {
     Required,
     /// The field has the wrong JSON type.
     InvalidType,
-    /// The value is not one of the allowed values, or does not have the stated format.
+    /// The value is not one of the allowed values, or does not have the format that the message states.
     InvalidValue,
-    /// The value exceeds the stated limit.
+    /// The value exceeds the limit that the message states.
     TooLong,
     /// The object has no field with this name.
     UnknownField,
@@ -66,7 +66,7 @@ const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
     /// Builds a fault for each unknown name, with its location. Only counts names beyond `MAX_UNKNOWN`, so that a response is
-    /// never many times larger than its request.
+    /// never many times larger than the request.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places
             .by_ref()

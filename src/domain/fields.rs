@@ -1,12 +1,12 @@
-//! Parses a JSON object field by field and collects every fault, so that a caller sees all of them at once.
+//! Parses a JSON object field by field and collects every fault, so that the response can list all faults at once.
 //!
-//! serde stops at the first fault; this parser does not. It has no knowledge of specific objects.
+//! serde stops at the first fault, but this parser continues. It works for any kind of object.
 
 use serde_json::{Map, Number, Value};
 
 use super::fault::{Fault, FaultCode};
 
-/// A JSON object to parse. Take its fields, then call `finish`.
+/// A JSON object to parse. Call a method for each field, then call `finish`.
 #[derive(Debug)]
 pub struct Fields {
     pointer: String,
@@ -24,7 +24,7 @@ impl Fields {
         }
     }
 
-    /// Takes a field without parsing it; `None` if the field is absent or null.
+    /// Removes a field and returns it without parsing; `None` if the field is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.unread.remove(name).filter(|value| !value.is_null())
     }
@@ -34,7 +34,7 @@ impl Fields {
         self.unread.contains_key(name)
     }
 
-    /// Takes a string; a value of another type is a fault.
+    /// Removes a string field and returns its value. A value of another type is a fault.
     pub fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text),
@@ -42,7 +42,7 @@ impl Fields {
         }
     }
 
-    /// Takes a required string.
+    /// Removes a required string field and returns its value.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if self.unread.get(name).is_none_or(Value::is_null) {
             self.unread.remove(name);
@@ -51,7 +51,7 @@ impl Fields {
         self.text(name)
     }
 
-    /// Takes true or false; a value of another type is a fault.
+    /// Removes a field that is true or false and returns its value. A value of another type is a fault.
     pub fn boolean(&mut self, name: &str) -> Option<bool> {
         match self.take(name)? {
             Value::Bool(value) => Some(value),
@@ -59,7 +59,7 @@ impl Fields {
         }
     }
 
-    /// Takes a whole number; a number outside `range` is a fault.
+    /// Removes a field with a whole number and returns the number. A number outside `range` is a fault.
     pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (*range.start(), *range.end());
         let message = format!("must be a whole number from {low} to {high}");
@@ -72,7 +72,7 @@ impl Fields {
         }
     }
 
-    /// Takes a list; a value of another type is a fault.
+    /// Removes a list field and returns its value. A value of another type is a fault.
     pub fn list(&mut self, name: &str) -> Option<Vec<Value>> {
         match self.take(name)? {
             Value::Array(items) => Some(items),
@@ -99,7 +99,7 @@ impl Fields {
         self.faults.extend(faults);
     }
 
-    /// Returns all faults, including one for each field that was not taken.
+    /// Returns all faults, including one for each field that was not removed before.
     pub fn finish(mut self) -> Vec<Fault> {
         self.faults.extend(unknown_fields(&self.pointer, self.unread.keys()));
         self.faults

@@ -1,8 +1,8 @@
 //! Public ids: a prefix that names the type, then the 32 hex digits of a UUID.
 //!
 //! Ids of events and deliveries contain the time of acceptance (UUID version 7, RFC 9562), so that a lookup by id reads one
-//! partition. The id of a delivery is the id of its event, with the last 16 bits counting from 1. So the index on delivery ids
-//! also finds the deliveries of an event. A replay takes the next number.
+//! partition. The id of a delivery is the id of its event, except that the last 16 bits are the delivery's number, counted from
+//! 1. So the index on delivery ids also finds the deliveries of an event. A replay gets the next number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The text is not an id of the expected type.
+/// The error if a text is not an id of the expected type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an id of the form `{prefix}_` and 32 hexadecimal digits")]
 pub struct ParseIdError {
@@ -77,7 +77,7 @@ macro_rules! public_id {
 }
 
 public_id!(
-    /// One accepted event. Messages carry this id as `webhook-id`, so that receivers can deduplicate.
+    /// One accepted event. Messages contain this id as `webhook-id`, so that receivers can deduplicate.
     EventId,
     "evt"
 );
@@ -97,12 +97,12 @@ public_id!(
     "sub"
 );
 public_id!(
-    /// Identifies a signing secret of a webhook. Does not contain the secret.
+    /// Identifies a signing secret of a webhook. The id does not contain the secret.
     SigningSecretId,
     "sec"
 );
 public_id!(
-    /// Identifies an API token. Does not contain the secret.
+    /// Identifies an API token. The id does not contain the secret.
     TokenId,
     "tok"
 );

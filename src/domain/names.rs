@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Longest name, in bytes: long enough for any platform's ids, and short enough for index keys.
+/// Maximum length of a name, in bytes. It is enough for any platform's ids, and small enough for index keys.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Why a text is not a valid name.
+/// The reason why a text is not a valid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("must not be empty")]

@@ -9,13 +9,13 @@ use super::ids::OperationId;
 use super::names::{AgentId, TenantId};
 use super::replay::ReplayRequest;
 
-/// What an operation does. Its name is used in the database, the API and metrics.
+/// What an operation does. The name of the kind is used in the database, the API and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
     /// Creates future partitions, and drops expired partitions and rows.
     Retention,
-    /// Removes sessions from the operator workspace that had no event during the retention period.
+    /// Removes sessions without an event during the retention period from the operator workspace.
     WorkspaceRepair,
     /// Removes browser push subscriptions that have been unused for a long time.
     SubscriptionPruning,
@@ -61,9 +61,9 @@ pub enum OperationState {
     Waiting,
     Running,
     Succeeded,
-    /// The operation failed the maximum number of times.
+    /// The operation failed at its last permitted start.
     Failed,
-    /// A user canceled the operation. Work that it had finished remains.
+    /// A user canceled the operation. The steps that it had completed remain.
     Canceled,
 }
 
@@ -103,7 +103,8 @@ pub struct ReplayProgress {
     pub examined: u64,
     /// Number of examined deliveries of the agent with a selected outcome.
     pub matched: u64,
-    /// Number of matched deliveries that were not replayed: they are in flight, or the current settings exclude their events.
+    /// Number of matched deliveries that were not replayed because they are in flight, or because the current settings exclude
+    /// their events.
     pub skipped: u64,
     pub replayed: u64,
 }
@@ -134,7 +135,7 @@ pub struct NewReplay {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub requested_by: String,
-    /// The idempotency key: a request with the same key returns the same operation.
+    /// The idempotency key. A second request with this key returns the operation that the first request created.
     pub key: Option<String>,
     pub request: ReplayRequest,
 }

@@ -17,7 +17,7 @@ pub const MAX_PAGE_ROWS: u16 = 250;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRows(u16);
 
-/// The text is not a valid page size.
+/// The error if a text is not a valid page size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number from 1 to {MAX_PAGE_ROWS}")]
 pub struct PageRowsError;
@@ -45,7 +45,7 @@ impl Default for PageRows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(Uuid);
 
-/// The text is not a valid cursor.
+/// The error if a text is not a valid cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the next_cursor of an earlier page")]
 pub struct CursorError;
@@ -99,7 +99,7 @@ impl fmt::Display for NameCursor {
     }
 }
 
-/// The rows of one page. Without a cursor, it is the last page.
+/// The rows of one page. If `next` is `None`, this is the last page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,

@@ -8,10 +8,10 @@ use url::Url;
 
 use super::push_hosts::PushHosts;
 
-/// Longest endpoint, in bytes.
+/// Maximum length of an endpoint, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 2_048;
 
-/// Why a text is not a valid push endpoint.
+/// The reason why a text is not a valid push endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PushEndpointError {
     #[error("must be at most {MAX_ENDPOINT_BYTES} bytes")]
@@ -22,7 +22,7 @@ pub enum PushEndpointError {
     HostNotAllowed,
 }
 
-/// The URL at which a push service accepts messages for one browser. It is used byte for byte as the browser sent it.
+/// The URL at which a push service accepts messages for one browser. The service uses exactly the bytes that the browser sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PushEndpoint(Url);
 

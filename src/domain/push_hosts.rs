@@ -1,7 +1,7 @@
 //! The hosts of push services: those of browser vendors, and those that the operator adds.
 //!
-//! A subscription's endpoint comes from a browser and names the host to which the service sends. This list restricts the host.
-//! The service checks the list when a subscription is registered, and again at every send.
+//! A subscription's endpoint comes from a browser and names the host to which the service sends. The service sends only to the
+//! hosts in this list. The service checks the list when a subscription is registered, and again at every send.
 
 use url::{Position, Url};
 

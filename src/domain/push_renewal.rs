@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::push_hosts::PushHosts;
 use super::push_subscription::{NewSubscription, PublicPoint, PushSubscription};
 
-/// The browser's old subscription, which only the browser and this service know, and the new one.
+/// The browser's old subscription, which only the browser and this service know, and the browser's new subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     pub old: PushSubscription,

@@ -17,9 +17,10 @@ use super::push_endpoint::PushEndpoint;
 use super::push_hosts::PushHosts;
 use super::secret_text::SecretText;
 
-/// Maximum number of subscriptions per user. Another one replaces the subscription that was not seen for the longest time.
+/// Maximum number of subscriptions per user. A further subscription replaces the one whose browser has not registered for the
+/// longest time.
 pub const MAX_PER_PERSON: i64 = 20;
-/// Longest label, in characters.
+/// Maximum length of a label, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
 
 /// An uncompressed point of P-256 (RFC 8291, 3.1).

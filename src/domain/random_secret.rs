@@ -1,5 +1,5 @@
-//! Secrets that callers send: 256 random bits and a checksum. The caller has the text with a prefix for the kind; the database
-//! has a hash. The checksum detects random guesses and typing errors without a lookup.
+//! Secrets that callers send: 256 random bits and a checksum. The caller gets the secret as a text with a prefix for the kind;
+//! the database stores only a hash. The checksum detects random guesses and typing errors without a lookup.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -96,7 +96,7 @@ pub enum Replayed {
     Unknown,
     /// The delivery, or a replay of it to the same endpoint, has no outcome yet.
     InFlight,
-    /// The current settings exclude the event: there is no endpoint, it is paused, or the event is not selected.
+    /// The current settings exclude the event, because the endpoint does not exist, is paused, or does not select the event.
     Unwanted,
     /// Retention will soon remove the event.
     TooOld,

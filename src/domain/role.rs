@@ -1,4 +1,4 @@
-//! The table of permissions: the source of the checks, the OpenAPI document and the table in `docs/api.md`.
+//! The table of permissions. The checks of requests, the OpenAPI document and the table in `docs/api.md` use it.
 
 use serde::{Deserialize, Serialize};
 
@@ -83,23 +83,23 @@ permissions! {
     PostEvents: Admin, Service;
     /// read push configs, without secrets
     ReadConfigs: Admin, AgentEditor, Viewer;
-    /// change push configs, make new signing secrets
+    /// change push configs and create new signing secrets
     EditConfigs: Admin, AgentEditor;
-    /// send a test event to an endpoint and see its response
+    /// send a test event to an endpoint and see the endpoint's response
     TestEndpoint: Admin, AgentEditor;
     /// read events and deliveries
     ReadDeliveries: Admin, AgentEditor, Viewer;
     /// see the messages in events and deliveries, and the responses of endpoints
     ReadBodies: Admin, AgentEditor;
-    /// see the operator workspace and follow its changes
+    /// see the operator workspace and receive its changes
     UseWorkspace: Admin, Operator;
     /// replay deliveries; see and cancel replays
     Replay: Admin, AgentEditor;
-    /// subscribe own browsers to notifications, list and remove them
+    /// subscribe, list and remove the caller's own browsers for notifications
     SubscribeBrowsers: Admin, AgentEditor, Operator;
     /// list and remove the browsers of any user
     ManageBrowsers: Admin;
-    /// make, list and revoke API tokens
+    /// create, list and revoke API tokens
     ManageTokens: Admin;
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_keeps_what_the_api_promises_about_roles() {
+    fn roles_have_the_permissions_that_the_api_documents() {
         for permission in Permission::ALL {
             assert!(Role::Admin.may(*permission), "{permission:?}");
             assert_eq!(Role::Service.may(*permission), *permission == Permission::PostEvents, "{permission:?}");

@@ -14,10 +14,10 @@ const FIELDS_WITH_SECONDS: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule(Arc<cron::Schedule>);
 
-/// Why a text is not a valid schedule.
+/// The reason why a text is not a valid schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    #[error("has another number of fields than five")]
+    #[error("does not have exactly five fields")]
     Fields,
     /// Weekday numbers are rejected, because cron implementations disagree whether 1 is Sunday or Monday.
     #[error("names a weekday by its number")]

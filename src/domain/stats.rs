@@ -54,7 +54,7 @@ impl Range {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     pub outcome: Outcome,
-    /// -1 if nothing was sent.
+    /// The number of the bucket, or -1 if nothing was sent.
     pub bucket: i16,
     pub deliveries: u64,
 }

@@ -1,4 +1,4 @@
-//! API tokens: the secret that a caller sends, its stored hash, and the access that a token gives.
+//! API tokens: the secret that a caller sends, the stored hash of this secret, and the access that a token gives.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use super::names::TenantId;
 use super::random_secret::{RandomSecret, SecretKind};
 use super::role::Role;
 
-/// Longest name of a token, in characters.
+/// Maximum length of a token's name, in characters.
 pub const MAX_TOKEN_NAME_CHARS: usize = 100;
 
 /// The secret of a token.
@@ -43,7 +43,7 @@ impl TokenScope {
     }
 }
 
-/// Why a text cannot be the name of a token.
+/// The reason why a text cannot be the name of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to {MAX_TOKEN_NAME_CHARS} characters without control characters")]
 pub struct TokenNameError;

@@ -1,8 +1,8 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the trace of an event comes from its caller or from its id.
 //!
-//! An event's span ids derive from its ids: the span of its acceptance is the end of the event id, and the span of an attempt
-//! is the end of the delivery id. So every process can compute the span ids, and nothing is stored for an event without a
-//! caller's trace.
+//! The span ids are derived from other ids. The id of the span for an event's acceptance is the end of the event id, and the id
+//! of the span for an attempt is the end of the delivery id. So every process can compute the span ids, and nothing is stored for
+//! an event without a caller's trace.
 
 use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
@@ -13,11 +13,11 @@ use super::ids::{DeliveryId, EventId};
 /// Flags that the service propagates: `sampled`, and `random` of Trace Context level 2.
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
-/// Length of the stored id and flags. The state follows them.
+/// Length of the stored id and flags. In the stored form, the state comes after them.
 const STORED_BYTES: usize = 17;
 /// Length of `traceparent`.
 const TRACEPARENT_BYTES: usize = 55;
-/// Longest `tracestate` to propagate, as the specification requires.
+/// Maximum length of a propagated `tracestate`, which the specification sets.
 pub const MAX_STATE_BYTES: usize = 512;
 /// Maximum number of members of a `tracestate`.
 const MAX_STATE_MEMBERS: usize = 32;
@@ -56,7 +56,7 @@ impl TraceId {
         self.0.get().to_be_bytes()
     }
 
-    /// The low 56 bits, which are random. In the trace id of an event, the last 16 of them are zero.
+    /// The low 56 bits, which are random. If the trace id is an event's id, the last 16 bits are zero.
     pub fn random_bits(self) -> u64 {
         let (_, end) = uuid::Uuid::from_u128(self.0.get()).as_u64_pair();
         end & (u64::MAX >> 8)
@@ -89,8 +89,8 @@ impl SpanId {
 }
 
 impl Trace {
-    /// The trace of an event whose caller sent none. Its id is the event's id. It is marked as sampled, because the event is
-    /// recorded.
+    /// The trace of an event whose caller sent no trace. The id of this trace is the event's id. It is marked as sampled, because
+    /// the event is recorded.
     pub fn of_event(event: EventId) -> Self {
         let id = TraceId(NonZeroU128::new(event.uuid().as_u128()).unwrap_or(NonZeroU128::MIN));
         Self { id, flags: SAMPLED, state: None }
@@ -147,8 +147,8 @@ impl Trace {
 }
 
 impl CallerSpan {
-    /// Parses the headers of a request; `None` if they contain no valid trace, so that a new trace starts. Drops a `tracestate`
-    /// that is malformed or too long.
+    /// Parses the headers of a request; `None` if the headers contain no valid trace, so that a new trace starts. Drops a
+    /// `tracestate` that is malformed or too long.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (version, rest) = traceparent.split_at_checked(2)?;
         let version = u8::try_from(lower_hex(version)?).ok()?;

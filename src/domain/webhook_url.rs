@@ -7,22 +7,23 @@ use std::fmt;
 
 use url::{ParseError, Url};
 
-/// Longest URL, in bytes, as entered and as sent.
+/// Maximum length of a URL, in bytes, both as entered and as sent.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Why a text is not a valid webhook URL.
+/// The reason why a text is not a valid webhook URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("must be at most {MAX_URL_BYTES} bytes")]
     TooLong,
-    /// The URL standard drops some of these characters silently, so the stored URL would differ from the entered one.
+    /// The URL standard drops some of these characters silently, so that the stored URL would differ from the URL that the user
+    /// entered.
     #[error("must not contain spaces or control characters")]
     InvalidCharacter,
     #[error("is not a URL: {0}")]
     Malformed(ParseError),
     #[error("must begin with https://")]
     UnknownScheme,
-    #[error("must begin with https://, this service does not send over plain http")]
+    #[error("must begin with https://, because this service does not send over plain http")]
     HttpNotAllowed,
     #[error("must not contain a user name or password; use a header")]
     UserInfo,
@@ -62,7 +63,7 @@ impl WebhookUrl {
         if url.port() == Some(0) {
             return Err(UrlError::PortZero);
         }
-        // Percent-encoding and punycode can make the sent form longer than the entered one.
+        // Percent-encoding and punycode can make the URL that is sent longer than the URL that was entered.
         if url.as_str().len() > MAX_URL_BYTES {
             return Err(UrlError::TooLong);
         }

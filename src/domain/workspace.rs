@@ -1,4 +1,4 @@
-//! The operator workspace of a tenant: the conversations that wait for a human operator or are with one.
+//! The operator workspace of a tenant: the conversations that wait for a human operator or that an operator handles.
 
 use chrono::{DateTime, Utc};
 
@@ -24,9 +24,9 @@ pub struct ActiveConversations {
 pub struct ActiveConversation {
     pub session_id: SessionId,
     pub agent_id: AgentId,
-    /// The operator who handles the conversation; `None` if it waits for one.
+    /// The operator who handles the conversation; `None` if the conversation waits for an operator.
     pub assignee_id: Option<UserId>,
-    /// The time of the latest event that put the conversation into the workspace: its transfer, or its assignment to its
+    /// The time of the latest event that put the conversation into the workspace: the transfer, or the assignment to the
     /// operator.
     pub since: DateTime<Utc>,
 }
@@ -36,7 +36,7 @@ pub struct ActiveConversation {
 pub struct Watcher {
     pub tenant: TenantId,
     pub role: Role,
-    /// The name of the watcher, as histories show an actor.
+    /// The name of the watcher, in the form in which histories show actors.
     pub actor: String,
     /// When the watcher's permission expires, unless it is revoked earlier; `None` if it does not expire.
     pub until: Option<DateTime<Utc>>,

@@ -1,6 +1,6 @@
 //! The portal's pages, its client module and its service worker, embedded in the binary without a build step.
 //!
-//! This module has the names, types and bytes of the files. The HTTP API serves them.
+//! This module provides the names, types and bytes of the files, which the HTTP API serves.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -71,8 +71,8 @@ const FILES: &[(&str, &[u8])] = &files![
     "windows.js",
 ];
 
-/// Forbids other origins, inline scripts, and text as a script. The only Trusted Types policy is for the service worker's URL.
-/// Data URLs are allowed for images, because the client module draws the icon with the red dot.
+/// Forbids other origins, inline scripts, and scripts from strings. The only allowed Trusted Types policy is for the service
+/// worker's URL. Data URLs are allowed for images, because the client module draws the icon with the red dot.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
@@ -85,11 +85,11 @@ pub const WORKER: &str = "sw.js";
 /// The users that the sign-in page offers.
 pub const SIGN_IN: &str = "sign-in.json";
 
-/// A file of the portal as it is served.
+/// A file of the portal in the form in which the API serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub content_type: &'static str,
-    /// A strong entity tag with its quotes. Equal bytes have the same tag in every process.
+    /// A strong entity tag, including the quotes. Equal bytes have the same tag in every process.
     pub etag: String,
     pub bytes: Cow<'static, [u8]>,
 }

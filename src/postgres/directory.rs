@@ -1,4 +1,4 @@
-//! The data directory: its lock, its layout, and how a new one is created.
+//! The data directory: its lock, its layout, and the creation of a new data directory.
 //!
 //! ```text
 //! lock            held by the process that runs the server
@@ -23,8 +23,8 @@ use super::error::Error;
 use super::installation::Installation;
 use super::stale_processes;
 
-/// Longest path of a socket's directory, in bytes. A socket's path has at most 107 bytes, of which PostgreSQL adds 14; the rest
-/// is reserve.
+/// Maximum length of the path of a socket's directory, in bytes. A socket's path has at most 107 bytes, of which PostgreSQL adds
+/// 14; the rest is reserve.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
 
 /// The parent of the socket's directory if the data directory's path is too long. Not `TMPDIR`, because the next start must
@@ -39,7 +39,7 @@ pub(super) struct Directory {
     log: PathBuf,
     start_log: PathBuf,
     socket: PathBuf,
-    /// Released when it is dropped, and by the system when this process ends.
+    /// The lock is released when this value is dropped, and by the system when this process ends.
     _lock: Lock,
 }
 
@@ -104,7 +104,7 @@ impl Directory {
         }
     }
 
-    /// Creates the cluster if it is missing. Creates it in another directory, which is renamed when it is complete. So a killed
+    /// Creates the cluster if it is missing, in another directory that is renamed when the cluster is complete. So a killed
     /// process leaves nothing that looks like a cluster.
     pub(super) async fn initialize(&self, installation: &Installation) -> Result<(), Error> {
         if self.cluster.exists() {
@@ -149,8 +149,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// A child that was just forked also holds the open file until it executes its program (`O_CLOEXEC`). Only closing the file
-    /// here would leave it locked until then.
+    /// A child that was just forked also has the file open until it executes its program (`O_CLOEXEC`). If this process only
+    /// closed the file, the file would stay locked until then.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "the data directory remains locked until this process ends");
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_free_after_its_owner_exits_even_if_a_child_has_the_file() {
+    fn a_lock_is_free_after_its_owner_exits_even_if_a_child_has_the_file_open() {
         let path = std::env::temp_dir().join(format!("flametree-lock-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&path).unwrap();
         let first = Lock::take(&path).unwrap();

@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: adds the action that failed, and its path.
+    /// For `map_err`: adds the action that failed, and the path that it failed for.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

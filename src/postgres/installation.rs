@@ -22,7 +22,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Finds the newest installed version, or with `cluster_version`, the version that can read that cluster.
+    /// Finds the newest installed version, or, if `cluster_version` is given, the version that can read such a cluster.
     pub(super) async fn find(cluster_version: Option<u32>) -> Result<Self, Error> {
         let mut found = Vec::new();
         for programs in candidates().await {

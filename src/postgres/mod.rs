@@ -1,7 +1,7 @@
 //! The embedded database: a private PostgreSQL server from the installed programs, in the service's data directory.
 //!
 //! The server starts and stops with this process. It listens only on a Unix socket in a directory that no other user can enter.
-//! Its durability settings are PostgreSQL's defaults. This module knows no tables: `store` has the migrations.
+//! Its durability settings are PostgreSQL's defaults. This module uses no tables: `store` has the migrations.
 
 mod account;
 mod directory;
@@ -23,12 +23,13 @@ use self::process::Postmaster;
 /// The name of the superuser, and of the database.
 const NAME: &str = "flametree";
 
-/// Connections in addition to `max_connections`: for psql, the autovacuum launcher, and those reserved for superusers.
+/// Connections in addition to `max_connections`: for psql, the autovacuum launcher, and the connections that PostgreSQL reserves
+/// for superusers.
 const SPARE_CONNECTIONS: u32 = 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Contains all files of the server; created if it does not exist.
+    /// The directory of all files of the server. It is created if it does not exist.
     pub data_dir: PathBuf,
     /// Maximum number of connections that the service opens.
     pub max_connections: u32,

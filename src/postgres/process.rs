@@ -19,14 +19,14 @@ use super::directory::Directory;
 use super::error::Error;
 use super::installation::Installation;
 
-/// Only used in the name of the socket, because the server does not listen on TCP.
+/// The port in the name of the socket. The server does not listen on TCP.
 pub(super) const PORT: u16 = 5432;
 
 pub(super) const SOCKET: &str = ".s.PGSQL.5432";
 
-/// Longest time for a start. After a crash, PostgreSQL replays up to a gigabyte of WAL.
+/// Maximum time for a start. It is long because PostgreSQL replays up to a gigabyte of WAL after a crash.
 const READY_DEADLINE: Duration = Duration::from_mins(5);
-/// Longest time for the last checkpoint. After that, the server is stopped immediately, and the next start recovers.
+/// Maximum time for the last checkpoint. After that time, the server is stopped immediately, and the next start recovers.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -96,7 +96,7 @@ impl Postmaster {
         self.child.wait().await.map(drop).map_err(Error::io("wait for", Path::new("postgres")))
     }
 
-    /// Has no effect after the child was awaited: the child's id is then `None`, and never the id of another process.
+    /// Has no effect after the child was awaited, because the child's id is then `None`, and never the id of another process.
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(Err(error)) = id.map(|id| kill(Pid::from_raw(id), signal)) {
@@ -111,7 +111,8 @@ impl Drop for Postmaster {
     }
 }
 
-/// Replaces the file at the path. Never opens an existing file, because root would follow another user's symbolic link.
+/// Replaces the file at the path. Never opens an existing file, because the file could be another user's symbolic link, which
+/// root could write through.
 fn new_file(path: &Path) -> Result<File, Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
@@ -123,7 +124,7 @@ fn new_file(path: &Path) -> Result<File, Error> {
 /// The settings that differ from PostgreSQL's defaults. Durability is unchanged.
 fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
     let mut socket = directory.socket().display().to_string();
-    // This setting is a list of quoted names. A comma or a quote in the path must not end its name.
+    // This setting is a list of quoted names. A comma or a quote in the path must not end the quoted name.
     socket = socket.replace('"', "\"\"");
     vec![
         "listen_addresses=".to_owned(),

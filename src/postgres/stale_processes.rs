@@ -17,9 +17,9 @@ use super::directory::Directory;
 use super::error::Error;
 use super::process::SOCKET;
 
-/// Longest time for a stale server's last checkpoint.
+/// Maximum time for a stale server's last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
-/// Longest time until processes notice that their server is dead, and longest time for an immediate stop.
+/// Maximum time until processes notice that their server is dead, and also the maximum time for an immediate stop.
 pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -36,7 +36,7 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
         signal(server, Signal::SIGINT);
         wait_for_end(cluster, STOP_DEADLINE).await;
     } else if !running.is_empty() {
-        // The server was killed. Its child processes exit as soon as they notice.
+        // The server was killed. Its child processes exit as soon as they notice this.
         wait_for_end(cluster, EXIT_DEADLINE).await;
     }
     end_processes(cluster).await?;

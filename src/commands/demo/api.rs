@@ -69,7 +69,8 @@ impl Api {
         &self.token
     }
 
-    /// Returns once the service responds. The listener exists before the service runs, and holds the request until then.
+    /// Returns once the service responds. The listener exists before the service runs, so the request waits in its backlog until
+    /// then.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         self.call::<Value>(Method::GET, "/readyz", None, StatusCode::OK).await.map(drop)
     }

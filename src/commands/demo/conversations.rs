@@ -1,6 +1,6 @@
 //! The recorded conversations, and their agents.
 //!
-//! The expected deliveries follow only from the recording and the agents, not from the service's responses.
+//! The expected deliveries are computed only from the recording and the agents, not from the service's responses.
 
 use anyhow::Context as _;
 use axum::http::StatusCode;
@@ -19,7 +19,7 @@ const EVERYTHING: &[WebhookEvent] = &[
     WebhookEvent::TransferredToLiveAgent,
 ];
 
-/// The agents of the recording: one receives every event, one selects events, one has an endpoint that fails.
+/// The agents of the recording: the first receives every event, the second selects events, and the endpoint of the third fails.
 pub(super) const AGENTS: [Agent; 3] = [
     Agent { id: "shop-assistant", events: EVERYTHING, answer: StatusCode::OK },
     Agent {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
-/// Only older directories are removed. A newer one may belong to a demonstration that has not locked it yet.
+/// Only older directories are removed. A newer directory may belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
 /// A path that does not exist yet. The embedded server creates the directory with the permissions that it needs.
@@ -29,7 +29,7 @@ pub(super) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Chooses a new directory. With `keep`, it has this path and is not removed.
+    /// Chooses a new directory. If `keep` is given, the directory has this path and is not removed.
     pub(super) fn choose(keep: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = keep else {
             let name = format!("{PREFIX}{}", Uuid::new_v4().simple());

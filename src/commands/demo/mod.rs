@@ -50,10 +50,11 @@ const VAPID_SUBJECT: &str = "mailto:demo@flametree.dev";
 /// Start everything on this machine and deliver recorded conversations.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Exit after the recording: with code 0 only if every delivery arrived exactly once, signed, and is recorded.
+    /// Exit after the recording, with code 0 only if every delivery arrived exactly once, with a valid signature, and is
+    /// recorded.
     #[arg(long)]
     exit: bool,
-    /// Keep the data in this new directory. Without it, the data is removed at the end.
+    /// Keep the data in this new directory. Without this option, the data is removed at the end.
     #[arg(long, value_name = "DIRECTORY")]
     keep: Option<PathBuf>,
 }
@@ -75,7 +76,7 @@ impl Demo {
         // The receiver is never stopped. It ends with the process, after the service has sent its last message.
         let receiving = TaskTracker::new();
         let listeners = Listeners { api: Some(api), metrics };
-        // Both futures are boxed, because they are large and only their pointers need to move.
+        // Both futures are boxed, because they are large and a box moves only a pointer.
         let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
         let show = Box::pin(async {
             let shown = self.show(&config, &directory, &vapid, &receiving, &shutdown).await;
@@ -119,7 +120,8 @@ impl Demo {
     }
 }
 
-/// Sets everything up through the API and plays the recording. Returns the play, which may continue, and its verdict.
+/// Sets everything up through the API and plays the recording. Returns the play, which may continue, and the verdict on the
+/// recording.
 async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
     let recording = recording()?;
     let api = Api::new(&format!("http://{}", config.listen_addr));
@@ -163,7 +165,7 @@ async fn subscribe(admin: &Api, receiver: SocketAddr) -> anyhow::Result<HashMap<
     Ok(endpoints)
 }
 
-/// Listens at `port`. If the port is in use, reports that and listens at a free one.
+/// Listens at `port`. If the port is in use, reports this and listens at a free port.
 async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),

@@ -68,7 +68,7 @@ impl Play {
         let deadline = Instant::now() + TIMEOUT;
         self.show_until(deadline, self.expected.len()).await;
         let recorded = self.recorded(deadline).await?;
-        // By now, any unexpected deliveries have arrived too.
+        // By now, any unexpected deliveries have arrived, too.
         self.show_until(Instant::now(), usize::MAX).await;
         self.print_totals(recording.len(), &recorded);
         let faults = faults(&self.expected, &self.arrivals, &recorded);

@@ -1,4 +1,5 @@
-//! The receiver: the code that an integrator writes to receive events. It trusts no part of a request before verifying it.
+//! The receiver, an example of the code that an integrator writes to receive events. It trusts no part of a request before
+//! verifying it.
 //!
 //! The receiver verifies the received bytes of a message before it parses them. It uses the official library of Standard
 //! Webhooks (<https://www.standardwebhooks.com>), which exists for most languages. The service needs only a prompt response, so
@@ -59,7 +60,7 @@ pub(super) struct MessageData {
     pub(super) author: Option<String>,
 }
 
-/// Why a request is rejected.
+/// The reason why a request is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("no agent has this path")]
@@ -143,7 +144,7 @@ pub(super) mod tests {
         Receiver::new(HashMap::from([("agent-1".to_owned(), endpoint)]), mpsc::unbounded_channel().0)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the official library compares with the real time")]
+    #[expect(clippy::disallowed_methods, reason = "the official library checks timestamps against the system clock")]
     fn signed(id: &str, body: &str) -> HeaderMap {
         let timestamp = chrono::Utc::now().timestamp();
         let signature = Webhook::new(SECRET).unwrap().sign(id, timestamp, body.as_bytes()).unwrap();

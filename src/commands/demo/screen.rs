@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_median_and_the_slowest() {
+    fn finds_the_median_and_the_highest_latency() {
         let mut latencies = [9, 1, 3].map(Duration::from_millis);
         assert_eq!(spread(&mut latencies), Some((Duration::from_millis(3), Duration::from_millis(9))));
         assert_eq!(spread(&mut []), None);

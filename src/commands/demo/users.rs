@@ -20,7 +20,7 @@ pub(super) const USERS: [Person; 4] = [
         user: "emil",
         role: Role::AgentEditor,
         title: "Agent editor",
-        about: "Sets up where events are sent, tests it, and sends them again.",
+        about: "Configures endpoints, tests them, and replays deliveries.",
     },
     Person {
         name: "Olga",
@@ -29,7 +29,13 @@ pub(super) const USERS: [Person; 4] = [
         title: "Operator",
         about: "Answers customers: the badge, the red dot, and notifications.",
     },
-    Person { name: "Vera", user: "vera", role: Role::Viewer, title: "Viewer", about: "Looks on and changes nothing." },
+    Person {
+        name: "Vera",
+        user: "vera",
+        role: Role::Viewer,
+        title: "Viewer",
+        about: "Reads configs and deliveries, and changes nothing.",
+    },
 ];
 
 /// A fictional user.
@@ -94,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::disallowed_methods, reason = "the service compares with the real time")]
+    #[expect(clippy::disallowed_methods, reason = "the service checks the expiry against the system clock")]
     fn now() -> DateTime<Utc> {
         Utc::now()
     }

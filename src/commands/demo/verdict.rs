@@ -20,7 +20,7 @@ pub(super) struct Expected {
 /// A difference from the expected deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// The event's id. If the message is not genuine, the sender may have invented it.
+    /// The event's id. If the message is not genuine, the sender may have invented this id.
     pub(super) event_id: String,
     pub(super) kind: FaultKind,
 }
@@ -45,7 +45,7 @@ impl fmt::Display for Fault {
             FaultKind::ArrivedAgain { times } => write!(f, "arrived {times} times"),
             FaultKind::ArrivedElsewhere => write!(f, "arrived at the endpoint of another agent"),
             FaultKind::NotGenuine => write!(f, "arrived without a valid signature"),
-            FaultKind::NotExpected => write!(f, "arrived or was recorded and should not have been"),
+            FaultKind::NotExpected => write!(f, "arrived or was recorded, although it was not expected"),
             FaultKind::NotRecorded => write!(f, "has no recorded outcome"),
             FaultKind::RecordedAgain { times } => write!(f, "is recorded {times} times"),
             FaultKind::RecordedAs { recorded, expected } => {
@@ -134,19 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_recorded_with_another_outcome_fails() {
+    fn reports_a_delivery_that_is_recorded_with_another_outcome() {
         let as_interrupted = FaultKind::RecordedAs { recorded: Outcome::Interrupted, expected: Outcome::Delivered };
         assert_eq!(kinds(&[genuine("evt_1")], &[recorded("evt_1", Outcome::Interrupted)]), [as_interrupted]);
     }
 
     #[test]
-    fn an_arrival_at_another_agent_fails() {
+    fn reports_a_delivery_that_arrived_at_another_agent() {
         let arrival = Arrival { agent_id: "agent-2".to_owned(), ..genuine("evt_1") };
         assert_eq!(kinds(&[arrival], &[recorded("evt_1", Outcome::Delivered)]), [FaultKind::ArrivedElsewhere]);
     }
 
     #[test]
-    fn an_unexpected_message_fails_once() {
+    fn reports_an_unexpected_message_once() {
         let found = faults(&[], &[genuine("evt_9"), genuine("evt_9")], &[recorded("evt_9", Outcome::Delivered)]);
         assert_eq!(found, [Fault { event_id: "evt_9".to_owned(), kind: FaultKind::NotExpected }]);
     }

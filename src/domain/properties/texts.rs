@@ -10,7 +10,7 @@ use crate::domain::token::{MAX_TOKEN_NAME_CHARS, TokenName, TokenSecret};
 
 /// Parses the text as each type of short text.
 pub fn texts(text: &str) {
-    // A cursor has exactly one spelling.
+    // Exactly one text represents each cursor.
     if let Ok(cursor) = Cursor::parse(text) {
         assert_eq!(cursor.to_string(), text);
         assert_eq!(Cursor::parse(&Cursor::behind(cursor.id()).to_string()), Ok(cursor));
@@ -27,7 +27,7 @@ pub fn texts(text: &str) {
     if let Ok(delivery) = text.parse::<DeliveryId>() {
         assert_eq!(delivery.first_event().delivery(delivery.ordinal()), delivery);
     }
-    // A secret also has exactly one spelling, because another spelling would be another valid password.
+    // Exactly one text represents each secret, because a second text would be a second valid password.
     if let Some(secret) = TokenSecret::parse(text) {
         assert_eq!(secret.expose(), text);
     }

@@ -1,4 +1,4 @@
-//! Computes the next config from the stored one and a draft: a pure function that reports every fault.
+//! Computes the next config from the stored config and a draft. The function is pure and reports every fault.
 
 use std::time::Duration;
 
@@ -33,14 +33,14 @@ pub struct Rules {
     pub allow_http: bool,
 }
 
-/// The next config, and how it differs from the current one.
+/// The next config, and how it differs from the current config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
     /// True if the config no longer sends to its previous origin, so that its signing secret must be removed. A config that had
-    /// no URL keeps its signing secret, because the receiver may know it already.
+    /// no URL keeps its signing secret, because the receiver may already use this secret.
     pub new_origin: bool,
-    /// The settings that change; empty if nothing changes.
+    /// The settings that the request changes; empty if it changes nothing.
     pub settings: Vec<Setting>,
     /// The changed fields for the history, with the names of changed headers. Never contains a value.
     pub fields: Vec<String>,
@@ -146,8 +146,8 @@ fn headers(fields: &mut Fields, current: Option<&PushConfig>, url: Option<&Webho
     headers
 }
 
-/// Secrets may stay in a config without a URL, because nothing is sent. But they then belong to no origin, so the next URL
-/// requires them again. Otherwise a user could remove the URL first and then send the secrets to any origin.
+/// Secrets may stay in a config without a URL, because nothing is sent. But such secrets belong to no origin, so a user who sets
+/// the next URL must enter them again. Otherwise a user could remove the URL first and then send the secrets to any origin.
 fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
     match (before, after) {
         (_, None) => Keeping::Allowed,
@@ -189,7 +189,7 @@ fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     }
 }
 
-/// The reason why the service disabled the config. It lasts until the config is enabled again or gets another URL.
+/// The reason why the service disabled the config. The reason remains until the config is enabled again or gets another URL.
 fn disabled_reason(current: Option<&PushConfig>, enabled: bool, url: Option<&WebhookUrl>) -> Option<DisabledReason> {
     current.filter(|config| !enabled && config.url.as_ref() == url).and_then(|config| config.disabled_reason)
 }

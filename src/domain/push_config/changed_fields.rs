@@ -1,4 +1,4 @@
-//! Lists the fields that a change touches, for the history. Contains no values.
+//! Lists the names of the fields that a change of a push config modifies, for the history. The list contains no values.
 
 use super::{Header, PushConfig, Setting};
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::domain::secret_text::SecretText;
 
-/// Longest header name, in bytes.
+/// Maximum length of a header name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
-/// Longest header value, in bytes.
+/// Maximum length of a header value, in bytes.
 const MAX_VALUE_BYTES: usize = 4_096;
 
 /// Header names that frame or route the message, or that the service sets.
@@ -37,7 +37,8 @@ const METADATA_PREFIXES: [&str; 3] = ["metadata-token", "x-aliyun-ecs-metadata-t
 /// Names of headers whose values are always credentials.
 const ALWAYS_SECRET: [&str; 2] = ["authorization", "cookie"];
 
-/// Why a header name is invalid. The message does not quote the name, because users may type a value into the wrong field.
+/// The reason why a header name is invalid. The message does not quote the name, because users may type a value into the wrong
+/// field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderNameError {
     #[error("must not be empty")]
@@ -48,7 +49,7 @@ pub enum HeaderNameError {
     NotAToken,
     #[error("is a header that the service or the connection sets itself")]
     Reserved,
-    #[error("is a header that unlocks the metadata services of clouds")]
+    #[error("is a header that makes cloud metadata services return credentials")]
     CloudMetadata,
 }
 
@@ -117,7 +118,7 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Why a header value is invalid. The message does not quote the value.
+/// The reason why a header value is invalid. The message does not quote the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderValueError {
     /// Otherwise, an empty form field would erase a stored secret.
@@ -150,7 +151,7 @@ pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> 
     Ok(text)
 }
 
-/// A header value and its visibility. Every value is sealed in the database and hidden from `Debug`.
+/// A header value and its visibility. Every value is encrypted in the database and hidden from `Debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
     /// Every user who may read the config sees the value.
@@ -167,7 +168,7 @@ impl HeaderValue {
         }
     }
 
-    /// The value, to seal it or to send it.
+    /// The value, for code that encrypts or sends it.
     pub fn text(&self) -> &SecretText {
         match self {
             Self::Plain(text) | Self::Secret(text) => text,
@@ -182,7 +183,7 @@ pub struct Header {
     pub value: HeaderValue,
 }
 
-/// Compares the case of names too: a name in another case is the same header, but a change of the config.
+/// Compares the case of names too. A name in another case denotes the same header, but counts as a change of the config.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
         self.name.as_str() == other.name.as_str() && self.value == other.value

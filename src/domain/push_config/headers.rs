@@ -8,7 +8,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::Fields;
 use crate::domain::secret_text::SecretText;
 
-/// The stored headers, and whether their values may be kept when a draft names a header without a value.
+/// The stored headers, and whether a draft that names a header without a value keeps the stored value.
 pub(super) struct Stored<'a> {
     pub headers: &'a [Header],
     pub keeping: Keeping,
@@ -18,7 +18,8 @@ pub(super) struct Stored<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeping {
     Allowed,
-    /// The URL has a new origin. The editor may not know the secrets, so the editor must not send them there.
+    /// The draft's URL has a new origin. The editor may not know the secrets, so the editor must not be able to send them to that
+    /// origin.
     RefusedForNewOrigin,
 }
 

@@ -1,4 +1,5 @@
-//! JSON Merge Patch (RFC 7396): values replace, null removes, objects merge, lists are replaced whole.
+//! JSON Merge Patch (RFC 7396): a value replaces a field, null removes it, objects are merged, and a list replaces the whole
+//! list.
 
 use serde_json::{Map, Value};
 

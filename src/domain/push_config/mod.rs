@@ -35,20 +35,20 @@ pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfig {
     pub enabled: bool,
-    /// Why the service disabled the config; `None` if the config is enabled, or if a user paused it.
+    /// The reason why the service disabled the config; `None` if the config is enabled, or if a user paused it.
     pub disabled_reason: Option<DisabledReason>,
     pub url: Option<WebhookUrl>,
     /// The deadline of an attempt; `None` means the deployment's default.
     pub timeout: Option<Duration>,
     /// True if messages are signed.
     pub signing: bool,
-    /// In the order of the request. Names are unique regardless of case.
+    /// The headers, in the order of the request. Their names are unique regardless of case.
     pub headers: Vec<Header>,
-    /// In the order of the request, without duplicates.
+    /// The selected events, in the order of the request, without duplicates.
     pub events: Vec<WebhookEvent>,
 }
 
-/// Why the service disabled a config.
+/// The reason why the service disabled a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {

@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The text of a header value. It starts with "hunter", so that tests find it in any output.
+/// The text of a header value. The text starts with "hunter", so that tests find it in any output.
 fn entered(number: u16) -> String {
     format!("hunter-{number:04}")
 }

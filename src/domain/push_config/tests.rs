@@ -157,7 +157,7 @@ fn a_secret_without_a_value_is_kept_even_if_the_case_of_its_name_changes() {
 }
 
 #[test]
-fn a_stored_secret_does_not_follow_the_url_to_another_origin() {
+fn a_stored_secret_must_be_entered_again_if_the_url_gets_another_origin() {
     for url in [
         "https://example.org/webhook",
         "https://example.com:8443/webhook",
@@ -174,7 +174,7 @@ fn a_stored_secret_does_not_follow_the_url_to_another_origin() {
 }
 
 #[test]
-fn removing_the_url_first_does_not_move_a_stored_secret_to_another_origin() {
+fn a_stored_secret_must_be_entered_again_for_a_new_origin_even_if_the_url_was_removed_first() {
     let paused = patched(&full(), json!({"enabled": false, "url": null})).unwrap();
     assert_eq!(value_of(&paused, "authorization"), "Bearer x");
     let reentry = [("/headers/0/value".to_owned(), FaultCode::SecretReentryRequired)];

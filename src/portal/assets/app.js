@@ -30,7 +30,7 @@ import { ask, closeWindows, errorState } from './windows.js';
  * @typedef {object} Page
  * @property {string} title
  * @property {HTMLElement} element with an `h1`
- * @property {() => void} [stop] called when the user leaves it
+ * @property {() => void} [stop] called when the user leaves the page
  * @property {() => boolean} [isUnsaved]
  */
 
@@ -144,7 +144,7 @@ async function begin() {
 }
 
 onOtherTab(() => {
-  // The user has changed or signed out in another tab, so this page must not stay open.
+  // In another tab, the user signed out or another user signed in, so this page must not stay open.
   if (storedToken() !== running?.token) location.reload();
 });
 

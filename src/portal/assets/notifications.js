@@ -58,9 +58,9 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it once on each page load when a user is signed in. If notifications are allowed, it registers this browser again,
-   * with a new subscription if the deployment's key has changed. The service removes browsers that are not registered again.
-   * The method never throws because of notifications: it sets `fault`.
+   * Call it once on each page load when a user is signed in. If notifications are allowed, it registers this browser again, with
+   * a new subscription if the deployment's key has changed. The service removes browsers that are not registered again. The
+   * method never throws because of notifications. Instead, it sets `fault`.
    * @returns {Promise<NotificationState>}
    */
   async start() {
@@ -84,7 +84,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Returns the state without changing it, also for roles that may not subscribe. @returns {Promise<NotificationState>}
+   * Returns the state without changing it. Users who may not subscribe can also call it. @returns {Promise<NotificationState>}
    */
   async permissionState() {
     if (this.#state !== undefined) return this.#state;
@@ -122,8 +122,8 @@ export class NotificationsClient {
 
   /**
    * Turns notifications off in this browser until `enable()` is called: ends the subscription and removes it from the API.
-   * Returns which of these two steps succeeded. If the API still has the subscription, it removes it when the next message to
-   * it fails.
+   * Returns which of these two steps succeeded. If the API still has the subscription, the API removes it when the next message
+   * to it fails.
    */
   async disable() {
     await remember({ isOff: true });
@@ -161,7 +161,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports each new state, including changes in the browser's site settings. Returns a function that stops the reports.
+   * Reports each new state, also if the user changes the browser's site settings. Returns a function that stops the reports.
    * @param {(state: NotificationState) => void} listener
    */
   onStateChange(listener) {

@@ -74,7 +74,7 @@ export class Notifying {
 
   #began(state) {
     this.#is(state);
-    // The Profile page shows the error. The dialog would not help.
+    // The Profile page shows the error, which the dialog could not correct.
     if (state === 'not_enabled' && this.fault === null && !wasClosed()) this.#invite();
   }
 

@@ -71,8 +71,8 @@ worker.addEventListener('push', (event) => {
     const path = session === null ? null : (await recall())?.sessionPath?.replace('{session_id}', encodeURIComponent(session));
     const tag = text(message.tag) ?? 'flametree';
     const sentAt = Date.parse(message.sent_at);
-    // Shows exactly one notification per push, even if the user sees the page, because Safari ends subscriptions after silent
-    // pushes.
+    // Shows exactly one notification per push, even if the page is visible to the user, because Safari ends subscriptions after
+    // silent pushes.
     await worker.registration.showNotification(text(message.title) ?? TITLE, /** @type {NotificationOptions} */ ({
       body: message.body,
       tag,
@@ -98,7 +98,7 @@ worker.addEventListener('notificationclick', (event) => {
     try {
       await tab.focus();
     } catch {
-      // Some browsers do not let every click focus a tab. The tab shows the session anyway.
+      // In some browsers, not every click may focus a tab. The tab shows the session even if it does not get the focus.
     }
     tab.postMessage({ type: 'flametree-open', url: target, session_id: session ?? null });
   };

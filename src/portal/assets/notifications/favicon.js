@@ -59,7 +59,7 @@ export class FaviconDot {
 }
 
 /**
- * The icon with a dot. If the icon cannot be drawn, only the dot.
+ * Draws the icon with a dot. If the icon cannot be drawn, draws only the dot.
  * @param {Document} document
  * @param {string | undefined} icon
  */

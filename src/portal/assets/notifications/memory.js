@@ -1,4 +1,4 @@
-// Settings that the page stores for the service worker, in the origin's cache storage. Never contains a token, only data that
+// Settings that the page stores for the service worker, in the origin's cache storage. They never contain a token, only data that
 // any script of this origin can get from the browser.
 
 const CACHE = 'flametree-notify';
@@ -10,7 +10,7 @@ const KEY = '/.flametree-notify/subscription';
  * @property {PushSubscriptionJSON | null} subscription the subscription that was last registered
  * @property {string | null} id the subscription's id in the API
  * @property {string | null} publicKey the key that the subscription was created with
- * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null: use the path in messages
+ * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null means the path in messages
  * @property {boolean} isOff true if `disable()` has turned off notifications in this browser
  */
 

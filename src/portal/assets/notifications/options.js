@@ -5,7 +5,7 @@
  * @property {() => string | Promise<string>} token returns the user's bearer token; called before each request
  * @property {string} [api] the API's base URL with a trailing slash; default: the parent of this module's folder
  * @property {string} [worker] the service worker's URL; default: `sw.js` in this module's folder
- * @property {string} [scope] the pages that the service worker controls; default: those in the worker's folder
+ * @property {string} [scope] the pages that the service worker controls; default: the pages in the worker's folder
  * @property {string} [sessionPath] the path on this origin that a click on a notification opens, with `{session_id}`; default:
  * the path of a session in the reference portal
  * @property {string} [label] the name of this browser in the user's list of browsers

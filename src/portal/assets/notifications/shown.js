@@ -1,7 +1,7 @@
 // Closes shown notifications that are no longer relevant.
 //
-// Chromium drops a notification if a page queries the notifications after it was stored and before it is displayed. A change of
-// the workspace often sends a notification at once, so this module waits a few seconds before it queries.
+// Chromium drops a notification if a page queries the notifications after the notification was stored and before it is displayed.
+// A change of the workspace often causes a notification at once, so this module waits a few seconds before it queries.
 
 /** @typedef {import('./workspace.js').WorkspaceView} WorkspaceView */
 

@@ -1,4 +1,4 @@
-// Watches the operator workspace. One tab of a user holds the stream and informs the user's other tabs. Browsers limit the
+// Watches the operator workspace. One tab of a user opens the stream and informs the user's other tabs. Browsers limit the
 // connections to a server, so the streams of six tabs would leave no connection for other requests.
 
 import { readEvents } from './events.js';
@@ -224,7 +224,7 @@ export class WorkspaceWatch {
 }
 
 /**
- * Pauses. Ends early if the network returns or the tab's turn ends.
+ * Pauses. The pause ends early if the network returns or if this tab must close the stream.
  * @param {number} ms
  * @param {AbortSignal} turn
  * @returns {Promise<void>}

@@ -1,4 +1,4 @@
-// Human Agents: the conversations that wait for an operator or are with one, updated live.
+// Human Agents: the conversations that wait for an operator or that an operator handles, updated live.
 
 import { fill, h } from '../dom.js';
 import { pageHead } from './head.js';

@@ -6,7 +6,7 @@
  * @typedef {object} HeaderDraft
  * @property {string} name
  * @property {boolean} secret
- * @property {string} value if it is empty, a stored secret is kept
+ * @property {string} value if the value is empty, a stored secret is kept
  */
 
 /** Names of headers whose values are always secret. */

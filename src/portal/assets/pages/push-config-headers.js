@@ -1,4 +1,5 @@
-// The header rows of the window, which users can add and remove. The portal knows of a saved secret only that it exists.
+// The header rows of the window, which users can add and remove. For a saved secret, the portal gets only the information that it
+// exists.
 
 import { field, fillError, freshId, h, icon } from '../dom.js';
 import { REENTRY, isAlwaysSecret, isStoredSecret, keepsSecrets } from './push-config-draft.js';

@@ -1,4 +1,5 @@
-// The window `Push Notification Configuration`. It saves to the page's draft. The page's `Save` sends the draft to the service.
+// The window `Push Notification Configuration`. The window saves to the page's draft. The page's `Save` sends the draft to the
+// service.
 
 import { sentence } from '../api.js';
 import { field, fillError, freshId, h, icon } from '../dom.js';
