@@ -28,7 +28,7 @@ fn ignores_growth_in_the_first_tenth() {
 }
 
 #[test]
-fn a_small_value_may_grow_by_the_slack() {
+fn a_small_value_may_grow_by_up_to_the_slack() {
     assert!(is_kept(|minute| if minute < 50 { 0.0 } else { 1.0 }));
     assert!(!is_kept(|minute| if minute < 50 { 0.0 } else { 2.0 }));
 }

@@ -1,4 +1,5 @@
-// The page of an agent: saving in two steps, faults next to their fields, endpoint tests, and live deliveries.
+// Tests the page of an agent: saving in two steps, faults next to the fields that cause them, endpoint tests, and live
+// deliveries.
 import assert from 'node:assert/strict';
 
 import { chromium } from './lib/chromium.mjs';
@@ -109,7 +110,7 @@ await run(async (opening) => {
     await click(page, 'link', 'Profile');
     await page.waitForSelector(named('dialog', 'Leave without saving?'));
     await click(page, 'button', 'Stay on this page');
-    // The dialog reports its close with an event. Before this event, the page shows no second dialog.
+    // The dialog sends an event when it closes. The page cannot show another dialog before this event.
     const inFront = () => until('the page is in front again', async () => (await page.$('dialog')) === null);
     await inFront();
     assert.equal(await text(page, 'h1'), 'agent-1');
@@ -159,7 +160,7 @@ await run(async (opening) => {
     await shows(page, 'Open an agent by its ID');
     await noWindow();
     await again();
-    // The service rejects the page's token from now.
+    // After this point, the service rejects the page's token.
     await page.setRequestInterception(true);
     const refuse = (request) =>
       request.url().includes('/v1/') ? request.respond({ status: 401, contentType: 'application/json', body: '{}' }) : request.continue();
@@ -179,7 +180,7 @@ await run(async (opening) => {
     await shows(page, 'Authorization');
     assert.equal(await page.$('dialog pre b'), null, 'texts are not interpreted as HTML');
     await page.keyboard.press('Escape');
-    // The service gets the first replay request, but its response is lost.
+    // The service gets the first replay request, but the response is lost.
     const keys = [];
     const loseFirst = async (request) => {
       if (!request.url().endsWith('/replay')) return request.continue();

@@ -1,4 +1,4 @@
-// Every page in every state, in light and dark mode and on a phone: checked by axe, with pictures in target/portal/.
+// Checks every page in every state with axe, in light and dark mode and on a phone. Saves pictures in target/portal/.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 

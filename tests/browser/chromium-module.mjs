@@ -1,4 +1,5 @@
-// The client module without the portal's pages, as another portal imports it: many tabs, all faults, and a changed VAPID key.
+// Tests the client module without the portal's pages, as another portal would use it: many tabs, all faults, and a changed VAPID
+// key.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';
@@ -177,7 +178,7 @@ await run(async (opening) => {
       return await window.client.signOut();
     });
     assert.deepEqual(withoutBrowser, { unsubscribed: false, removed: true });
-    // The subscription whose removal failed is still stored. The next push finds that it is gone.
+    // The subscription whose removal failed is still stored. The next push to this subscription fails, so the service removes it.
     assert.equal((await browsersOf('heidi')).length, 1);
     await other.close();
   });

@@ -1,4 +1,4 @@
-// How the pages offer notifications: the dialog, the button of the Profile page in each state, and users who see neither.
+// Tests how the pages offer notifications: the dialog, the button on the Profile page in each state, and users who get neither.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';

@@ -1,4 +1,4 @@
-// The service worker in Chromium: DevTools delivers the pushes, and the desktop clicks the notifications.
+// Tests the service worker in Chromium. DevTools delivers the pushes, and a fake desktop clicks the notifications.
 import assert from 'node:assert/strict';
 
 import { chromium, permit, pusher } from './lib/chromium.mjs';
@@ -112,7 +112,8 @@ await run(async (opening) => {
     await signInAs(operator, 'otto', 'operator', '?page=human-agents');
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
-    // Wait for the list: after it arrives, the page queries notifications, and may not do so while pushes are shown (see pusher).
+    // Waits for the list, because the page then queries notifications. A query while a push is being shown would lose the push
+    // (see pusher).
     const isListed = () => ['s-9 ', 's-10 '].every((id) => document.querySelector('main').innerText.replace(/\s+/g, ' ').includes(id));
     await operator.waitForFunction(isListed);
     await notifications(operator);

@@ -1,4 +1,4 @@
-// Firefox without a portal tab, and not running: the notifications on the desktop, and the page that a click opens.
+// Tests Firefox without a portal tab and after a restart: the notifications on the desktop, and the page that a click opens.
 import assert from 'node:assert/strict';
 
 import { desktop } from './lib/desktop.mjs';
@@ -49,7 +49,8 @@ await run(async (opening) => {
     await until('the browser has disconnected', () => !push.hasBrowser);
     await assign('s-2', 'ada');
     await say('s-1', 'the first');
-    // Attempts run concurrently and may overtake each other. Wait for these, so that the next message is the newest.
+    // Attempts run concurrently and may overtake each other. Waits for the earlier messages, so that the next message is the
+    // newest.
     await delivered('s-1', 3);
     await delivered('s-2', 1);
     await say('s-1', 'the second');

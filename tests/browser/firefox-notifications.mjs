@@ -1,4 +1,5 @@
-// Firefox, end to end: the pages, a push service with Firefox's protocol, and the notifications shown.
+// Tests notifications in Firefox end to end: the pages, a push service with Firefox's protocol, and the notifications that
+// Firefox shows.
 import assert from 'node:assert/strict';
 
 import { firefox, profile } from './lib/firefox.mjs';
@@ -93,7 +94,7 @@ await run(async (opening) => {
 
   await step('the worker renews a subscription that its push service has lost', async () => {
     const [before] = await browsersOf('ada');
-    // No page is open: only the worker gets the event.
+    // No page is open, so only the service worker gets the event.
     await page.goto(`${origin}/docs/index.html`);
     push.forgetBrowser();
     const after = await until('the row has the new endpoint', async () => {
@@ -116,7 +117,7 @@ await run(async (opening) => {
     assert.equal((await say('s-1', 'for ada alone')).deliveries, 0);
     await arrives(page, 'You have new session assigned.', 's-3', () => assign('s-3', 'grace'));
     assert.equal((await notifications(page)).length, 1);
-    // Another user signs in without a sign-out: the browser then belongs to that user.
+    // Another user signs in although the first has not signed out. The browser then belongs to the second user.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'heidi', 'operator', '?page=profile');
     await label(page, 'Notifications enabled');

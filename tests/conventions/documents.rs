@@ -57,7 +57,8 @@ fn every_dashboard_shows_restarts_and_alerts_and_links_to_the_others() {
     }
 }
 
-/// `tests/deployment/alerts_test.yaml` tests the real time windows. `tests/it/alerts.rs` causes the real fault.
+/// `tests/deployment/alerts_test.yaml` tests alerts with the time windows of production. `tests/it/alerts.rs` tests that the
+/// fault that an alert reports makes the alert fire.
 #[test]
 fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
     let rules = read(&root().join("dashboards/alerts.yaml"));
@@ -67,7 +68,8 @@ fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
         ["tests/deployment/alerts_test.yaml", "tests/it/alerts.rs"].map(|name| read(&root().join(name)));
     for alert in alerts {
         assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its time windows");
-        // One loop tests the three alerts `FlametreeDeliveryFailures...`, so the test names only the ends of their names.
+        // One loop tests the three alerts `FlametreeDeliveryFailures...`, so the source of this test contains only the ends of
+        // the three names.
         let burn = alert.strip_prefix("FlametreeDeliveryFailures");
         let caused =
             faults.contains(&format!("\"{alert}\"")) || burn.is_some_and(|end| faults.contains(&format!("\"{end}\"")));
@@ -79,7 +81,7 @@ fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
 fn finds_the_metrics_of_the_source() {
     let metrics = metrics();
     for name in ["flametree_events_accepted_total", "flametree_delivery_duration_seconds", "flametree_build_info"] {
-        assert!(metrics.contains(name), "{name} is not among {metrics:?}");
+        assert!(metrics.contains(name), "{metrics:?} does not contain {name}");
     }
 }
 
@@ -126,11 +128,11 @@ fn named_in(files: &[PathBuf]) -> BTreeSet<String> {
     files.iter().flat_map(|file| words(&read(file))).filter_map(metric).collect()
 }
 
-/// The metric that this word names. For a series of a histogram, such as `..._bucket`, that is the histogram.
+/// The metric that this word names. If the word is a series of a histogram, such as `..._bucket`, returns the histogram.
 fn metric(word: impl AsRef<str>) -> Option<String> {
     let word = word.as_ref();
     let is_name = |word: &str| word.chars().all(|character| character.is_ascii_lowercase() || character == '_');
-    // `flametree_notify` is not a metric but the Rust crate, which occurs in log filters.
+    // `flametree_notify` is the name of the Rust crate and not a metric. It occurs in log filters.
     let ours = word.starts_with("flametree_") && !word.starts_with("flametree_notify") && is_name(word);
     let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix));
     ours.then(|| histogram.unwrap_or(word).to_owned()).filter(|word| word != "flametree_")

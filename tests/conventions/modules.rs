@@ -15,13 +15,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("operator_client", &["tls"]),
     ("store", &["domain", "telemetry", "secrets"]),
-    // Channels do not use the database: their callers pass the messages to send.
+    // Channels do not use the database. The callers of a channel pass the messages to send.
     ("channels", &["domain", "telemetry", "tls"]),
     ("queue", &["domain", "telemetry", "supervision", "store"]),
     // Ingest wakes the claimers of the queue if both run in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // Verifies tokens without an HTTP framework: the API turns a rejection into a response.
+    // This module verifies tokens without an HTTP framework. The API converts a rejection into a response.
     ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
@@ -58,7 +58,7 @@ fn a_module_imports_only_allowed_modules() {
 #[test]
 fn module_imports_have_no_cycle() {
     let circles = in_circles(imports());
-    assert!(circles.is_empty(), "these modules are in a cycle or import one: {circles:?}");
+    assert!(circles.is_empty(), "these modules are in a cycle, or import a module that is: {circles:?}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn imports_in(text: &str) -> BTreeSet<String> {
     after_crate.flat_map(|path| if path.starts_with('{') { first_names(path) } else { vec![name(path)] }).collect()
 }
 
-/// The first name of each path in a braced import: `domain` and `queue` in `{domain::{ids, fault}, queue}`.
+/// The first name of each path in a braced import. For `{domain::{ids, fault}, queue}`, returns `domain` and `queue`.
 fn first_names(group: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0;

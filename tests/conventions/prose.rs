@@ -1,4 +1,4 @@
-//! Checks that prose contains no phrase that a reader has to decode: CONTRIBUTING.md, section Writing.
+//! Checks that prose contains no phrase that is hard to understand. CONTRIBUTING.md, section Writing, gives the rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ const DIRECTORIES: &[&str] =
 /// The test also reads files without an extension, such as `scripts/test` or `Makefile`.
 const EXTENSIONS: &[&str] = &["rs", "sql", "md", "yaml", "yml", "toml", "sh", "py", "js", "mjs"];
 
-/// Each line has a phrase in lower case and what to write instead. `|` separates alternatives for one word of the phrase.
+/// Each line contains a phrase in lower case and a replacement. `|` separates alternatives for one word of the phrase.
 const PHRASES: &str = include_str!("phrases.txt");
 
 /// Permitted uses of a phrase: the file, the phrase in lower case, and the reason.
@@ -21,7 +21,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("tests/it/demo.rs", "nobody", "it is the name of a system user"),
 ];
 
-/// The test skips these files: this file contains phrases as test data, and other authors wrote the licenses.
+/// The test skips these files, because this file contains phrases as test data and other authors wrote the licenses.
 const NOT_READ: &[&str] = &["tests/conventions/prose.rs", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"];
 
 #[test]
@@ -108,7 +108,7 @@ fn comments_literals_and_names(text: &str) -> String {
     prose
 }
 
-/// The phrases that the line contains, each with what to write instead.
+/// The phrases that the line contains, each with its replacement.
 fn phrases_in(line: &str) -> Vec<(String, &'static str)> {
     let line = line.to_lowercase();
     let words: Vec<&str> = line

@@ -1,4 +1,4 @@
-//! Limits the lengths of files and functions, and requires that each file starts with its purpose.
+//! Limits the lengths of files and functions, and requires that each file states its purpose first.
 
 use crate::conventions::source::{code, rust_files};
 
@@ -29,7 +29,7 @@ fn a_function_has_at_most_60_lines() {
 }
 
 #[test]
-fn a_file_starts_with_its_purpose() {
+fn a_file_starts_with_a_statement_of_its_purpose() {
     let silent = rust_files(DIRECTORIES).into_iter().filter(|file| !file.text.starts_with("//! "));
     assert_none(silent.map(|file| file.path));
 }
@@ -61,7 +61,7 @@ fn functions(text: &str) -> Vec<Function> {
                     depth += 1;
                     open.extend(declared_at.take().map(|first_line| (first_line, depth)));
                 }
-                // A function without a body, such as a required method of a trait, has no length to measure.
+                // Skips a function without a body, such as a required method of a trait.
                 ';' if !line.trim_start().starts_with('[') => declared_at = None,
                 '}' => {
                     if let Some((first_line, _)) = open.pop_if(|(_, at_depth)| *at_depth == depth) {

@@ -13,7 +13,6 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file in these directories of the repository.
 pub(super) fn rust_files(directories: &[&str]) -> Vec<SourceFile> {
     let files = directories.iter().flat_map(|directory| files_below(&root().join(directory), "rs"));
     files.map(|path| SourceFile { path: relative(&path), text: read(&path) }).collect()
@@ -55,7 +54,7 @@ pub(super) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// Replaces comments and the contents of string and character literals with spaces; line numbers stay the same.
+/// Replaces comments and the contents of string and character literals with spaces, so that line numbers stay the same.
 pub(super) fn code(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -73,7 +72,7 @@ pub(super) fn code(text: &str) -> String {
     code
 }
 
-/// The length of the comment at the start of the text, if the text starts with one.
+/// The length of the comment at the start of the text, if the text starts with a comment.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         return Some(text.find('\n').unwrap_or(text.len()));
@@ -116,7 +115,7 @@ fn end_of_quoted(text: &str, quote: char) -> usize {
 }
 
 #[test]
-fn comments_and_literals_are_not_code() {
+fn removes_comments_and_the_contents_of_literals() {
     let text = "a(\"}\\\"{\", '{', '\\'', r#\"}\"{\"#); // }\nfn b<'a>() /* { */ {}\n";
     let code = code(text);
     assert_eq!(code.split_whitespace().collect::<String>(), "a(,,,);fnb<'a>(){}");

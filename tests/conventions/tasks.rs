@@ -11,7 +11,7 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
     (
         "src/http/token_cache.rs",
         1,
-        "records one use of a token: a panic loses the record, and the next use is recorded within a minute",
+        "records one use of a token: a panic loses the record, but the next use is recorded within a minute",
     ),
     (
         "src/worker/attempts.rs",
@@ -27,11 +27,11 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
     (
         "src/channels/browser_push/encryption_pool.rs",
         1,
-        "encrypts waiting messages: a panic fails one message, and another thread continues",
+        "encrypts waiting messages: after a panic, one message fails, and another thread continues",
     ),
-    ("src/store/pool.rs", 1, "the return of one connection: the pool opens another"),
-    ("src/postgres/mod.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
-    ("src/postgres/process.rs", 1, "starts a process, the embedded PostgreSQL, and no task"),
+    ("src/store/pool.rs", 1, "returns one connection to the pool: after a panic, the pool opens a new connection"),
+    ("src/postgres/mod.rs", 1, "starts the embedded PostgreSQL, which is a process and not a task"),
+    ("src/postgres/process.rs", 1, "starts the embedded PostgreSQL, which is a process and not a task"),
     ("src/commands/demo/mod.rs", 1, "runs the receiver of the demonstration, which reports missing deliveries"),
 ];
 

@@ -15,7 +15,7 @@ SERVICE = DATABASE | {"FLAMETREE_ENCRYPTION_KEYS", "FLAMETREE_VAPID_PRIVATE_KEY"
 NEEDED = {
     "postgres": DATABASE,
     "pgbouncer": DATABASE,
-    # `migrate` checks the settings, which require encryption keys with a database, although the schema needs no keys.
+    # `migrate` checks the settings. These require encryption keys if a database is set, although the schema needs no keys.
     "migrate": DATABASE | {"FLAMETREE_ENCRYPTION_KEYS"},
     "notify": SERVICE | {"FLAMETREE_JWT_SECRET"},
     "api": SERVICE | {"FLAMETREE_JWT_SECRET"},
@@ -63,7 +63,7 @@ for file in (base, scale):
         if secret := BY_FILE.get(name):
             assert not variables(service) & set(sources.values()), f"{name} has a secret in its environment"
             assert f"/run/secrets/{secret}" in json.dumps(service["environment"]), name
-            # Compose copies the secret's file into the container, so its file system must be writable.
+            # Compose copies the secret's file into the container, so the container's file system must be writable.
             assert not service.get("read_only"), name
 assert seen == NEEDED.keys(), seen ^ NEEDED.keys()
 

@@ -1,4 +1,4 @@
-"""Checks that docker/kubernetes/network.yaml allows each pod what it needs, but no address forbidden for webhooks."""
+"""Checks that docker/kubernetes/network.yaml allows what each pod needs, but no address that is forbidden for webhooks."""
 
 import ipaddress
 import pathlib
@@ -41,7 +41,7 @@ def rust_networks(name):
 
 
 def allowed(policies, labels, direction, peers):
-    """A pod's rules for this direction: pairs of namespace and port, and address blocks with their ports."""
+    """Returns a pod's rules for this direction, as pairs of namespace and port and as address blocks with ports."""
     namespaces, blocks = set(), []
     for policy in policies:
         if direction not in policy["spec"]["policyTypes"] or not matches(policy["spec"]["podSelector"], labels):

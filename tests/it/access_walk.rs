@@ -37,7 +37,7 @@ impl Route {
         self.template.contains("{id}")
     }
 
-    /// True if the route is about the calling user. A service token of any role cannot use such a route.
+    /// True if the route returns or changes data of the calling user. A service token of any role cannot use such a route.
     fn is_for_users(&self) -> bool {
         self.template.starts_with("/v1/me/")
     }
@@ -85,7 +85,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
     for (template, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let access = access::of(&method, template);
-            let access = access.unwrap_or_else(|| panic!("the table of access has no line for {method} {template}"));
+            let access = access.unwrap_or_else(|| panic!("the access table does not list {method} {template}"));
             let mut path = names(template);
             if path.ends_with("/stream") {
                 // The invalid parameter makes the stream end with an error. A valid stream would never end.
@@ -138,7 +138,7 @@ fn is_gone(route: &Route, status: u16) -> bool {
 }
 
 #[tokio::test]
-async fn no_route_shows_or_changes_anything_of_another_tenant() {
+async fn no_route_shows_or_changes_data_of_another_tenant() {
     let (api, routes) = walked().await;
     let before = everything_of_acme(&api).await;
     for role in Role::ALL {
@@ -160,7 +160,7 @@ async fn no_route_shows_or_changes_anything_of_another_tenant() {
     assert_eq!(everything_of_acme(&api).await, before);
     assert!(
         before.contains("acme.example") && before.contains("a secret text"),
-        "ACME has no data that another tenant could see"
+        "ACME has no data, so this test could not detect a leak"
     );
 }
 
@@ -197,7 +197,7 @@ async fn no_route_accepts_invalid_credentials() {
             continue;
         }
         if route.access == Access::BySecret {
-            // The API checks the body before the secret; tests/it/push_renewals.rs tests wrong secrets.
+            // The API rejects the body before it checks the secret. tests/it/push_renewals.rs tests wrong secrets.
             stranger.problem(415, "unsupported_media_type");
             continue;
         }
@@ -235,7 +235,7 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Checks the contract of two roles without the table of roles.
+/// Checks the permissions of the roles `service` and `viewer` without the table of roles.
 #[test]
 fn services_only_post_events_and_viewers_change_nothing() {
     for (method, template, access) in access::routes() {
@@ -244,7 +244,7 @@ fn services_only_post_events_and_viewers_change_nothing() {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // On a route with a secret, the owner of the secret is responsible for the change, not the role of the caller.
+        // On a route that authenticates callers by a secret, the secret authorizes the change, not the role of the caller.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
@@ -255,9 +255,9 @@ async fn the_tables_and_the_api_have_the_same_routes_and_permissions() {
     let (api, routes) = walked().await;
     for (method, template, _) in access::routes() {
         let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
-        assert!(is_there, "the table of access has {method} {template}, and the API does not");
+        assert!(is_there, "the access table lists {method} {template}, but the API has no such route");
     }
-    // `ReadBodies` is the only permission that no route requires: it decides which fields a response contains.
+    // `ReadBodies` is the only permission that no route requires. This permission determines which fields a response contains.
     let used = |permission: Permission| {
         permission == Permission::ReadBodies || routes.iter().any(|route| route.access == Access::With(permission))
     };

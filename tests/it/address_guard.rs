@@ -74,7 +74,7 @@ fn assert_refused(metrics: &Metrics, reason: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn rejects_the_name_of_this_machine() {
+async fn rejects_the_host_name_of_this_machine() {
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let client = HttpClient::new(&closed(), &metrics()).unwrap();
     for host in ["localhost", "LOCALHOST"] {
@@ -86,7 +86,7 @@ async fn rejects_the_name_of_this_machine() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_a_dns_error() {
+async fn a_host_name_that_does_not_resolve_causes_a_dns_error() {
     for found in [Err(LookupError::Unresolved), Ok(Vec::new())] {
         let client = HttpClient::with_lookup(&settings(), &metrics(), names(move |_host| found.clone())).unwrap();
         let attempt = attempt(&client, &endpoint("https://nowhere.test/")).await;
@@ -112,7 +112,7 @@ fn rebinding() -> (Lookup, Arc<AtomicUsize>) {
     (names(move |_host| -> Addresses { Ok(vec![next()]) }), asked)
 }
 
-/// Settings that allow one address of this machine and no other.
+/// Settings that allow exactly one address of this machine.
 fn half_open() -> Settings {
     Settings { allowed_networks: vec!["127.0.0.1/32".parse().unwrap()], ..settings() }
 }
@@ -130,7 +130,7 @@ async fn one_forbidden_address_blocks_the_whole_host_name() {
 }
 
 #[tokio::test]
-async fn an_unresponsive_address_leaves_time_for_the_next_one() {
+async fn the_client_tries_the_next_address_if_one_does_not_respond() {
     let two = names(|_host| Ok(vec![OPENED, CLOSED]));
     let silent = NeverAccepts::start().await;
     let port = silent.address.port();
@@ -142,7 +142,7 @@ async fn an_unresponsive_address_leaves_time_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_host_name_that_rebinds_to_a_forbidden_address_is_not_followed() {
+async fn does_not_connect_if_a_host_name_rebinds_to_a_forbidden_address() {
     let (rebinding, asked) = rebinding();
     let client = HttpClient::with_lookup(&half_open(), &metrics(), rebinding).unwrap();
     // The receiver closes each connection, so the next delivery needs a new connection.

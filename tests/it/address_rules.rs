@@ -1,4 +1,4 @@
-//! Tests which addresses are public: the limits of every forbidden range, and IPv6 addresses that embed an IPv4 address.
+//! Tests which addresses are public, at the limits of every forbidden range and for IPv6 addresses that embed an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +32,7 @@ const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("240.0.0.0", "255.255.255.255"),
 ];
 
-/// The first and the last address of each forbidden IPv6 range: all outside `2000::/3`, except ranges that embed an IPv4 address.
+/// The first and the last address of each forbidden IPv6 range outside `2000::/3`, except of ranges that embed an IPv4 address.
 const FORBIDDEN_V6: [(&str, &str); 9] = [
     ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
@@ -99,13 +99,13 @@ fn v4(bits: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(bits)
 }
 
-/// The IPv6 address with this prefix and the IPv4 address in its last four bytes.
+/// The IPv6 address that starts with this prefix and contains the IPv4 address in the last four bytes.
 fn embed(prefix: &str, inside: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(prefix.parse::<Ipv6Addr>().unwrap().to_bits() | u128::from(inside.to_bits()))
 }
 
 #[test]
-fn each_forbidden_range_has_the_right_limits() {
+fn each_forbidden_range_starts_and_ends_at_the_right_address() {
     for (first, last) in ranges_v4() {
         assert!(!public(v4(first)) && !public(v4(last)), "{}", v4(first));
         for neighbour in [first.checked_sub(1), last.checked_add(1)].into_iter().flatten() {
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_network_stays_forbidden_whatever_is_allowed(bits: u32, prefix in 8_u8..=32, other: u32) {
+    fn a_denied_network_stays_forbidden_even_if_it_is_also_allowed(bits: u32, prefix in 8_u8..=32, other: u32) {
         let network = Ipv4Net::new(v4(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V4(network)]);
         for closed in [bits, network.network().to_bits(), network.broadcast().to_bits()].map(v4) {
@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn a_denied_ipv6_network_stays_forbidden_whatever_is_allowed(bits: u128, prefix in 0_u8..=128, offset: u128) {
+    fn a_denied_ipv6_network_stays_forbidden_even_if_it_is_also_allowed(bits: u128, prefix in 0_u8..=128, offset: u128) {
         let network = Ipv6Net::new(Ipv6Addr::from_bits(bits), prefix).unwrap();
         let rules = AddressRules::new(everything(), vec![IpNet::V6(network)]);
         let hosts = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);

@@ -1,6 +1,7 @@
-//! Causes a real fault for each alert. The alert fires in a real Prometheus that scrapes real processes, and later ends.
+//! Causes the fault that each alert reports, and then repairs the fault. In a real Prometheus that scrapes real processes, the
+//! alert must fire and then resolve.
 //!
-//! These tests shorten the waiting times of the alerts. `tests/deployment/alerts_test.yaml` tests the real waiting times.
+//! These tests shorten the `for` times of the alerts. `tests/deployment/alerts_test.yaml` tests the `for` times of production.
 
 use std::time::Duration;
 
@@ -21,16 +22,15 @@ use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
-/// For a fault that lasts until the test repairs it, so nothing has to be repeated while the test waits for the alert.
+/// Repeats nothing while the test waits for the alert, because the fault lasts until the test repairs the fault.
 async fn lasting() {}
 
-/// The pause between two repetitions of a fault.
 async fn breathe() {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiting_and_failing_deliveries_alert_until_they_recover() {
+async fn waiting_and_failing_deliveries_raise_alerts_until_deliveries_succeed() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "1");
     let service = deployment.settings.start(Part::Run).await;
@@ -62,7 +62,7 @@ async fn waiting_and_failing_deliveries_alert_until_they_recover() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_processes_alert_until_others_run() {
+async fn missing_processes_raise_alerts_until_others_run() {
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
     let worker = deployment.settings.start(Part::Worker).await;
@@ -96,7 +96,7 @@ async fn missing_processes_alert_until_others_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_or_unreachable_database_alerts_until_it_responds() {
+async fn a_locked_or_unreachable_database_raises_alerts_until_it_responds() {
     let mut deployment = Deployment::with_own_server().await;
     for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
         deployment.settings = deployment.settings.with(name, value);
@@ -142,19 +142,19 @@ fn call(client: Client, method: Method, path: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_background_task_alerts_for_a_while() {
+async fn a_failed_background_task_raises_an_alert_that_later_resolves() {
     let deployment = Deployment::new().await;
     let trigger = Trigger::of(TaskName::TailScan);
     let service = trigger.set(&deployment.settings).start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;
     let is_seen = async |query: &str| !prometheus.query(query).await.is_empty();
     let zero = async || is_seen("flametree_task_failures_total == 0").await;
-    within(Duration::from_secs(30), "failures are counted from zero", zero).await;
+    within(Duration::from_secs(30), "the counter of failures exists and is zero", zero).await;
 
     let held = HeldRequest::open(&deployment, &service).await;
     trigger.pull().await;
     let one = async || is_seen("flametree_task_failures_total{task=\"tail_scan\"} == 1").await;
-    within(Duration::from_secs(30), "the failure is scraped while the process stops", one).await;
+    within(Duration::from_secs(30), "Prometheus scrapes the failure while the process stops", one).await;
     held.finish().await;
     service.failed().await;
     prometheus.fires("FlametreeTaskFailed", lasting).await;
@@ -162,13 +162,14 @@ async fn a_failed_background_task_alerts_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_and_undropped_partitions_alert_until_they_are_repaired() {
+async fn missing_and_undropped_partitions_raise_alerts_until_they_are_repaired() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;
     let run = async |statement: &str| seed::run(&deployment.pool, statement.to_owned()).await;
 
-    // Detaches the partition of tomorrow. The worker does not create it again, because a table with its name exists.
+    // Detaches the partition of tomorrow. The worker does not create the partition again, because the detached table has the same
+    // name.
     let tomorrow = "format('flametree.%I', 'events_' || to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD'))";
     run(&format!("DO $$ BEGIN EXECUTE 'ALTER TABLE flametree.events DETACH PARTITION ' || {tomorrow}; END $$")).await;
     // An open transaction that reads this expired partition prevents retention from dropping it.
@@ -189,7 +190,7 @@ async fn missing_and_undropped_partitions_alert_until_they_are_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_that_fail_or_hang_alert_until_one_of_their_kind_succeeds() {
+async fn operations_that_fail_or_hang_raise_alerts_until_one_of_their_kind_succeeds() {
     let mut deployment = Deployment::new().await;
     for name in ["FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE"] {
         deployment.settings = deployment.settings.with(name, EACH_SECOND);
@@ -221,16 +222,16 @@ async fn operations_that_fail_or_hang_alert_until_one_of_their_kind_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rejections_by_push_services_alert_by_kind_until_they_end() {
+async fn rejections_by_push_services_raise_an_alert_per_kind_until_they_stop() {
     let disbelieving = push_service("403 Forbidden", "", r#"{"reason":"BadJwtToken"}"#).await;
     let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let mismatched = push_service("401 Unauthorized", "", mismatch).await;
     let push = Push::start(&[&disbelieving, &mismatched], |settings| settings).await;
     let prometheus = Prometheus::of(&[&push.service]).await;
     let counted = async || !prometheus.query("flametree_push_refusals_total").await.is_empty();
-    within(Duration::from_secs(30), "rejections are counted from zero", counted).await;
+    within(Duration::from_secs(30), "the counter of rejections exists", counted).await;
 
-    // The push service rejects each browser once; the worker pauses it.
+    // The push service rejects each browser once. The worker then pauses the browser.
     for number in 0..5 {
         let person = format!("disbelieved-{number}");
         push.browser(&person, &person, &disbelieving).await;
@@ -240,7 +241,7 @@ async fn rejections_by_push_services_alert_by_kind_until_they_end() {
     assert!(!prometheus.is_firing("FlametreePushRequestsRefused").await);
     prometheus.ends("FlametreePushKeyRefused").await;
 
-    // The push service rejects each browser once; the worker disables it.
+    // The push service rejects each browser once. The worker then disables the browser.
     for number in 0..5 {
         let person = format!("mismatched-{number}");
         push.browser(&person, &person, &mismatched).await;
@@ -252,7 +253,7 @@ async fn rejections_by_push_services_alert_by_kind_until_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rejected_outcomes_and_claims_alert_until_they_are_accepted() {
+async fn rejected_outcomes_and_claims_raise_alerts_until_they_are_accepted() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;

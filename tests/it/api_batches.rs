@@ -75,7 +75,7 @@ async fn a_batch_is_limited() {
 }
 
 #[tokio::test]
-async fn rejects_a_malformed_batch_with_every_fault() {
+async fn rejects_a_malformed_batch_and_reports_every_fault() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());

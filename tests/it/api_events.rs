@@ -1,4 +1,4 @@
-//! Tests `POST /v1/events`: which events the API accepts, and how it responds to other requests.
+//! Tests `POST /v1/events`: which events the API accepts, and how the API responds to other requests.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -66,7 +66,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
 }
 
 #[tokio::test]
-async fn reports_a_header_that_contradicts_the_body_with_the_other_faults() {
+async fn reports_a_header_that_contradicts_the_body_together_with_other_faults() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "idempotency_key": "body"});
@@ -131,7 +131,7 @@ async fn accepts_only_plain_json() {
 }
 
 #[tokio::test]
-async fn limits_a_body_with_and_without_a_declared_length() {
+async fn limits_the_size_of_a_body_with_and_without_a_declared_length() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let empty = message("").to_string().len();
@@ -161,7 +161,7 @@ async fn limits_a_body_with_and_without_a_declared_length() {
 }
 
 #[tokio::test]
-async fn a_token_for_all_tenants_names_the_tenant() {
+async fn a_request_with_a_token_for_all_tenants_must_name_a_tenant() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, None).await;
     let answer = api.post("/v1/events", &token, &message("x")).await;

@@ -36,7 +36,7 @@ fn seconds_to_wait(answer: &Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_learns_when_to_retry_and_others_are_unaffected() {
+async fn a_tenant_over_its_rate_limit_gets_a_retry_time_and_others_are_unaffected() {
     let api = limited().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let full: Vec<Value> = (0..100).map(|number| message(&format!("message {number}"))).collect();
@@ -66,7 +66,7 @@ async fn a_tenant_over_its_rate_learns_when_to_retry_and_others_are_unaffected()
 }
 
 #[tokio::test]
-async fn a_batch_of_several_tenants_rejects_only_the_tenant_over_its_rate() {
+async fn only_events_of_the_tenant_over_its_rate_limit_are_rejected_in_a_batch() {
     let api = limited().await;
     let token = api.token(Role::Service, None).await;
     let full: Vec<Value> = (0..100).map(|number| of_tenant(message(&format!("message {number}")), ACME)).collect();
@@ -114,7 +114,7 @@ async fn rejects_a_connection_over_the_limit() {
     options.http.max_connections = 1;
     let api = TestApi::with(options).await;
     let mut first = api.connect().await;
-    // After its first response, this connection is certainly counted against the limit.
+    // A connection that has received a response is certainly counted against the limit.
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     let mut beginning = [0; 12];
     first.read_exact(&mut beginning).await.unwrap();
@@ -127,5 +127,5 @@ async fn rejects_a_connection_over_the_limit() {
     assert_eq!(answer.header("connection"), Some("close"));
     drop(first);
     let served = async || api.get("/livez", "").await.status == 200;
-    within(Duration::from_secs(10), "a slot is free again", served).await;
+    within(Duration::from_secs(10), "the server accepts a connection again", served).await;
 }

@@ -130,7 +130,7 @@ async fn the_router_serves_the_documented_routes_and_no_others() {
 }
 
 #[tokio::test]
-async fn the_document_resolves_and_lists_the_closed_enums() {
+async fn the_references_in_the_document_resolve_and_it_lists_the_closed_enums() {
     let text = http::openapi_json(None);
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     for reference in text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
@@ -152,7 +152,7 @@ async fn the_document_resolves_and_lists_the_closed_enums() {
 }
 
 #[tokio::test]
-async fn the_binary_serves_its_documentation_under_a_strict_policy() {
+async fn the_binary_serves_its_documentation_with_a_strict_content_security_policy() {
     let api = TestApi::start().await;
     let answer = api.send(bare("/docs")).await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/docs/index.html")));
@@ -212,7 +212,7 @@ async fn metrics_have_a_separate_listener() {
 }
 
 #[tokio::test]
-async fn counts_the_responses_of_each_route_from_zero() {
+async fn the_response_counter_of_each_route_starts_at_zero() {
     let api = TestApi::start().await;
     assert_eq!(send(api.address, bare("/nothing")).await.status, 404);
     let text = api.metrics.render();
@@ -225,7 +225,7 @@ async fn counts_the_responses_of_each_route_from_zero() {
 }
 
 #[tokio::test]
-async fn closes_a_connection_without_request_headers() {
+async fn closes_a_connection_that_sends_no_request_headers() {
     let api = TestApi::with(with_settings(|http| http.head_timeout = Duration::from_millis(50))).await;
     let mut idle = api.connect().await;
     assert_eq!(read_all(&mut idle).await, "");
@@ -263,7 +263,7 @@ async fn a_stop_finishes_requests_in_flight() {
     let mut idle = api.connect().await;
     let mut stream = api.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The response `100 Continue` shows that the handler waits for the body: the request is in flight.
+    // The response `100 Continue` shows that the handler waits for the body, so the request is in flight.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -277,7 +277,7 @@ async fn a_stop_finishes_requests_in_flight() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_no_longer_than_its_limit() {
+async fn a_stop_takes_no_longer_than_its_time_limit() {
     let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_millis(50))).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut stream = api.connect().await;

@@ -22,7 +22,7 @@ async fn api(users: Settings) -> TestApi {
 }
 
 #[tokio::test]
-async fn rejects_user_tokens_without_keys() {
+async fn rejects_user_tokens_if_no_key_is_configured() {
     let api = TestApi::start().await;
     api.get(OPEN_TO_ALL, &jwt::person(Role::Admin, ACME)).await.problem(401, "unauthorized");
 }
@@ -111,7 +111,7 @@ async fn rejects_a_missing_or_wrong_claim() {
 }
 
 #[tokio::test]
-async fn rejects_incomplete_tokens_and_unknown_requirements() {
+async fn rejects_malformed_tokens_and_tokens_with_critical_headers() {
     let api = api(by_secret()).await;
     let (signer, admin) = (Signer::secret(SECRET), claims(Role::Admin, ACME));
     let good = signer.token(&admin);
@@ -207,7 +207,7 @@ async fn a_user_manages_the_tokens_of_its_tenant() {
 }
 
 #[tokio::test]
-async fn the_process_takes_the_key_from_its_settings_and_never_shows_it() {
+async fn the_process_reads_the_key_from_its_settings_and_never_prints_it() {
     let db = TestDatabase::new().await;
     let (directory, signer) = (TempDir::new(), Signer::ed25519());
     let file = directory.path().join("key.pem");

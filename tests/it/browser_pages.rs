@@ -21,7 +21,7 @@ async fn the_pages_offer_notifications_to_the_users_who_receive_them() {
 #[tokio::test]
 async fn badge_and_dot_show_active_conversations_across_nodes_and_restarts() {
     let portal = Portal::new().await;
-    // The test posts events to one node; the page uses another.
+    // The test posts events to one node, and the page uses another node.
     let entrance = portal.with_push().start(Part::Run).await;
     let mut script = portal.script("chromium-workspace", &address(&entrance)).await;
     let node = portal.with_push().start(Part::Api).await;
@@ -37,7 +37,7 @@ async fn badge_and_dot_show_active_conversations_across_nodes_and_restarts() {
 }
 
 #[tokio::test]
-async fn a_user_sets_up_tests_and_watches_an_endpoint_on_the_agents_page() {
+async fn a_user_can_configure_test_and_monitor_an_endpoint_on_the_agents_page() {
     let portal = Portal::new().await;
     let service = portal.with_push().start(Part::Run).await;
     portal.run("chromium-agent", &address(&service)).await;

@@ -1,4 +1,5 @@
-//! Tests push notifications in real browsers, from the posted event to the page that a click on the notification opens.
+//! Tests push notifications in real browsers. Each test posts an event and checks the page that a click on the notification
+//! opens.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +14,7 @@ async fn run(script: &str) {
 }
 
 #[tokio::test]
-async fn firefox_shows_notifications_from_the_dialog_to_the_last_message() {
+async fn firefox_shows_notifications_after_the_user_allows_them() {
     run("firefox-notifications").await;
 }
 

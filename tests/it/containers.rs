@@ -14,7 +14,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A database address where no server listens, because `config check` also connects. An IP address needs no DNS lookup.
+/// A database address where no server listens. `config check` also tries to connect, and an IP address needs no DNS lookup.
 const NOWHERE: &str = "@127.0.0.1:1";
 
 fn root() -> &'static Path {
@@ -72,12 +72,14 @@ fn the_image_copies_everything_that_its_build_needs() {
     let builds: Vec<String> = said("RUN").into_iter().filter(|run| run.starts_with("cargo ")).collect();
     let [build] = builds.as_slice() else { panic!("one command builds: {builds:?}") };
     assert_eq!(build, "cargo build --locked --release --bin flametree-notify");
-    // `cargo check` finds missing files as `cargo build` does, but generates no code, and the dependencies are built already.
+    // Like `cargo build`, `cargo check` finds missing files, but it is faster: it generates no code, and the dependencies are
+    // already built.
     let check = build.replace(" build ", " check --offline ").replace(" --release", "");
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
     command.args(words).current_dir(directory.path());
-    // With the variables that cargo sets for tests, this command and the next one would rebuild some crates.
+    // Cargo sets environment variables for tests. If this command inherited them, this command and the next one would rebuild
+    // crates.
     let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_") && name != "CARGO_HOME"
@@ -218,7 +220,7 @@ async fn the_service_runs_as_an_unprivileged_user_who_cannot_write_files() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_receiver_verifies_what_it_prints() {
+async fn the_demo_receiver_verifies_the_messages_that_it_prints() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let client = deployment.client(&service);

@@ -103,13 +103,13 @@ async fn no_request_fails_on_a_dead_connection_after_connections_were_cut() {
 }
 
 #[tokio::test]
-async fn a_database_outage_longer_than_the_lease_stops_everything_cleanly() {
+async fn processes_survive_a_database_outage_longer_than_the_lease() {
     let idle = away_while_idle();
     let busy = away_under_load();
     tokio::join!(idle, busy);
 }
 
-/// An outage longer than the lease. No worker may declare another worker dead because of the outage.
+/// The duration of the outage, which is longer than the lease. No worker may declare another worker dead because of the outage.
 const AWAY: Duration = Duration::from_secs(15);
 
 async fn away_while_idle() {
@@ -181,7 +181,7 @@ async fn a_stop_during_a_database_outage_ends_and_the_next_start_loses_and_dupli
 }
 
 #[tokio::test]
-async fn a_read_only_period_loses_and_duplicates_nothing() {
+async fn a_temporarily_read_only_database_loses_and_duplicates_nothing() {
     let deployment = Deployment::with_own_server().await;
     let agents = agents(10);
     let service = deployment.settings.start(Part::Run).await;

@@ -15,7 +15,7 @@ use crate::support::waiting::within;
 const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn the_binary_killed_on_its_embedded_server_restarts_and_loses_nothing() {
+async fn the_binary_with_an_embedded_server_restarts_after_a_kill_and_loses_nothing() {
     let directory = TempDir::new();
     let data_dir = directory.path().join("data");
     // The lease of one hour does not end during the test, so only the restart can finish the deliveries of the killed process.
@@ -40,7 +40,11 @@ async fn the_binary_killed_on_its_embedded_server_restarts_and_loses_nothing() {
     }
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&deployment.client(&service), &accepted).await;
-    assert!(tally.count(Outcome::Interrupted) > 0, "no kill hit a delivery: nothing was tested, {:?}", tally.summary());
+    assert!(
+        tally.count(Outcome::Interrupted) > 0,
+        "no kill interrupted a delivery, so this test tested nothing: {:?}",
+        tally.summary()
+    );
     assert_eq!(tally.count(Outcome::Interrupted) + tally.count(Outcome::Delivered), accepted.len());
     deployment.pool.close().await;
     service.stop().await;

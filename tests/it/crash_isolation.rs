@@ -1,4 +1,4 @@
-//! A hanging endpoint does not delay other endpoints, because it may hold only a part of the permits.
+//! A hanging endpoint may hold only a part of the permits, so the endpoint does not delay other endpoints.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// Unproven endpoints share a third of the 120 permits. A tenant may hold a quarter of that third, and an endpoint half of that.
+/// Unproven endpoints share a third of the 120 permits. A tenant may hold a quarter of that third, and an endpoint may hold half
+/// of the tenant's quarter.
 const HANGING_PERMITS: usize = 5;
 
 #[tokio::test]
-async fn healthy_deliveries_flow_while_a_hanging_endpoint_holds_its_maximum() {
+async fn healthy_endpoints_receive_messages_while_a_hanging_endpoint_holds_its_maximum_of_permits() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_MAX_IN_FLIGHT", "120");
     let agents = agents(4);

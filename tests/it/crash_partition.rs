@@ -10,9 +10,11 @@ use crate::support::relay::Relay;
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// The reaper fences a dead worker after at most two leases: one until a new reaper takes over, one without a heartbeat.
+/// A time limit of more than two leases. A new reaper takes over within one lease, and then waits one lease for a heartbeat of
+/// the dead worker.
 const REAPED: Duration = Duration::from_mins(1);
-/// The worker has started this number of deliveries when it is cut off: initially, each of the two endpoints may have 16.
+/// The number of deliveries that the worker has started when the test cuts it off. Initially, a worker starts at most 16
+/// deliveries for each of the two endpoints.
 const STARTED: usize = 32;
 
 #[tokio::test]
@@ -62,7 +64,7 @@ async fn a_worker_cut_off_from_the_database_duplicates_nothing_and_continues_whe
 }
 
 #[tokio::test]
-async fn a_worker_whose_database_host_vanishes_continues_when_another_host_exists() {
+async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
     const EVENTS: usize = 4_000;
     let deployment = Deployment::new().await;
     let Database::Shared(database) = &deployment.database else { unreachable!("the test created it") };
@@ -72,7 +74,7 @@ async fn a_worker_whose_database_host_vanishes_continues_when_another_host_exist
     let apis = [deployment.client(&api)];
     let options = database.connect_options();
     let relay = Relay::to(&options).await;
-    // With only 12 connections, none is free after the host vanishes: each connection waits for a response.
+    // After the host vanishes, all of the 12 connections wait for a response, so no connection is free.
     let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "12");
     let worker = few.with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
     let vanishing = async {

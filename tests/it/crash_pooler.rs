@@ -1,4 +1,4 @@
-//! Tests a transaction pooler in front of the database: the pooler crashes, and migrations run through it.
+//! Tests a transaction pooler in front of the database. The pooler crashes, and migrations run through the pooler.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -43,7 +43,7 @@ async fn repeated_pooler_crashes_lose_and_duplicate_nothing() {
 }
 
 #[tokio::test]
-async fn a_new_database_is_refused_until_two_processes_migrate_it_at_once_through_the_pooler() {
+async fn a_process_refuses_a_new_database_until_two_concurrent_migrations_run_through_the_pooler() {
     let deployment = Deployment::with_own_pooler().await;
     sqlx::raw_sql("CREATE DATABASE fresh").execute(&deployment.pool).await.unwrap();
     let settings = Settings::on(&deployment.server().url().replace("/flametree", "/fresh"));

@@ -80,7 +80,7 @@ async fn records_unfinished_deliveries_as_interrupted_after_the_grace_period() {
     eventually("all attempts have started", || deployment.receiver.count() == 20).await;
 
     worker.stop().await;
-    // The stopped worker itself recorded the interrupted deliveries, because no other worker is there to reap them.
+    // The stopped worker itself recorded the interrupted deliveries, because no other worker is running that could reap them.
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (10, 10));
 }

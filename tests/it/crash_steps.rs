@@ -11,11 +11,11 @@ use crate::support::invariants::Tally;
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More events than one batch of outcomes (512), so that a worker records at least two batches.
+/// More events than a batch of outcomes can contain (512), so that a worker records at least two batches.
 const EVENTS: usize = 600;
 const REAPED: Duration = Duration::from_secs(90);
 
-/// The deliveries that the crashed worker had started and not recorded.
+/// Which deliveries the crashed worker had started without recording an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     /// The worker had started no delivery.
@@ -28,7 +28,8 @@ enum Leaves {
     Perhaps,
 }
 
-/// The step, the failpoint action, and the deliveries left by the crash. A claim has at most 128 deliveries, so 600 need five.
+/// The step, the failpoint action, and the deliveries left by the crash. A claim contains at most 128 deliveries, so 600
+/// deliveries need five claims.
 const STEPS: [(&str, &str, Leaves); 9] = [
     ("claim::before", "panic(crash)", Leaves::None),
     ("claim::after", "panic(crash)", Leaves::OnlyUnseen),

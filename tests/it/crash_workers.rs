@@ -13,7 +13,8 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
-/// The reaper fences a dead worker after at most two leases: one until a new reaper takes over, one without a heartbeat.
+/// A time limit of more than two leases. A new reaper takes over within one lease, and then waits one lease for a heartbeat of
+/// the dead worker.
 const REAPED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
@@ -42,7 +43,11 @@ async fn workers_killed_in_a_loop_lose_and_duplicate_nothing() {
 
     let tally = deployment.assert_drained(&client, &accepted).await;
     assert_eq!(tally.outcomes.len(), EVENTS);
-    assert!(tally.count(Outcome::Interrupted) > 0, "no kill hit a delivery: nothing was tested, {:?}", tally.summary());
+    assert!(
+        tally.count(Outcome::Interrupted) > 0,
+        "no kill interrupted a delivery, so this test tested nothing: {:?}",
+        tally.summary()
+    );
     assert_eq!(tally.count(Outcome::Delivered) + tally.count(Outcome::Interrupted), EVENTS, "{:?}", tally.summary());
 }
 
@@ -97,8 +102,8 @@ async fn a_worker_that_several_claims_find_fenced_registers_only_once() {
     let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
     let _worker = slow_to_register.start(Part::Worker).await;
     within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
-    // The process registers one replacement for each fenced worker. One more row means that two claims found the
-    // worker fenced. The process must deregister the spare: a reaper would fence the spare only after a whole lease.
+    // The process registers one replacement for each fenced worker. If two claims find the worker fenced, the process registers
+    // an extra worker. The process must deregister this worker, because a reaper would fence it only after a whole lease.
     let mut found_dead = 0;
     within(REAPED, "two claims find the worker fenced", async || {
         if number(db, ALL).await == 1 + found_dead && number(db, LIVE).await == 1 {

@@ -18,7 +18,6 @@ use crate::support::waiting::within;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// The dashboards in `dashboards/grafana`.
 fn dashboards() -> Vec<Value> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/grafana");
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -79,7 +78,7 @@ fn has_data(series: &[Value], label: Option<&str>) -> bool {
     series.iter().any(|one| number(one).is_finite() && has_label(one))
 }
 
-/// Traffic with successful deliveries, and with requests that the receiver, the service or the database rejects.
+/// Sends traffic with successful deliveries and with requests that the receiver, the service or the database rejects.
 struct Traffic {
     client: Client,
     agents: Vec<String>,
@@ -141,7 +140,7 @@ async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
 }
 
 /// Starts a service with a browser of `operator-1`, who is assigned the sessions of the traffic. The rollup runs each second and
-/// not each minute, so that an operation ends between every two scrapes and its panel always has data.
+/// not each minute, so that an operation ends between every two scrapes and the panel of operations always has data.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let push = Push::start(&[browsers], often).await;
@@ -167,7 +166,7 @@ async fn the_statements_of_the_runbooks_run_and_their_requests_name_a_tenant() {
     assert!(asked.len() > 3 && asked.iter().all(|query| query.starts_with("?tenant_id=")), "{asked:#?}");
 }
 
-/// Each rule evaluates without an error; each alert has a severity, a dashboard and a runbook.
+/// Each rule must evaluate without an error, and each alert must have a severity, a dashboard and a runbook.
 async fn assert_rules_evaluate(prometheus: &Prometheus) {
     let evaluated = async || prometheus.rules().await.iter().all(|rule| rule["health"] != "unknown");
     within(DEADLINE, "every rule is evaluated", evaluated).await;

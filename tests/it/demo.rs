@@ -1,4 +1,4 @@
-//! Runs `flametree-notify demo` as a user does: the real binary with its embedded server and its receiver.
+//! Runs `flametree-notify demo` as a user does, with the real binary, its embedded server and its receiver.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -23,8 +23,8 @@ fn data_directory(output: &str) -> &Path {
 }
 
 #[test]
-fn every_delivery_of_the_recording_arrives_once_signed_and_recorded() {
-    // This test or another program occupies port 8080. The demonstration reports this and uses another port.
+fn every_delivery_of_the_recording_arrives_once_and_is_signed_and_recorded() {
+    // This test or another program occupies port 8080. The demonstration reports that the port is in use, and uses another port.
     let _taken = TcpListener::bind("127.0.0.1:8080");
     let output = demo(&["--exit"]).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -106,18 +106,15 @@ fn strangers_get_no_tokens(address: &str, port: &str) {
     }
 }
 
-/// The JSON body of a successful response.
 fn json(answer: &str) -> serde_json::Value {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
-/// Sends one request and returns the raw response.
 fn request(address: &str, head: &str, body: &str) -> String {
     request_to(address, address, head, body)
 }
 
-/// Sends one request with this `Host` header and returns the raw response.
 fn request_to(address: &str, host: &str, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
@@ -128,7 +125,6 @@ fn request_to(address: &str, host: &str, head: &str, body: &str) -> String {
     answer
 }
 
-/// A demonstration that keeps running.
 struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,

@@ -49,7 +49,7 @@ async fn a_stop_leaves_no_process_and_the_next_start_has_the_data() {
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_a_log_never_leads_to_another_file() {
+async fn a_start_replaces_a_symbolic_link_at_the_path_of_a_log_and_keeps_its_target() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     let victim = directory.path().join("victim");
@@ -65,7 +65,7 @@ async fn a_link_in_place_of_a_log_never_leads_to_another_file() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_stops_and_a_start_waits_for_it() {
+async fn a_dropped_server_stops_and_the_next_start_waits_for_the_stop() {
     let directory = TempDir::new();
     let server = start(directory.path()).await.unwrap();
     write_row(&server.connect_options()).await;
@@ -97,7 +97,7 @@ async fn replaces_a_server_left_behind_by_a_killed_process() {
     helper.kill().unwrap();
     helper.wait().unwrap();
     let left_behind = postmaster_of(directory.path());
-    assert!(processes_in(directory.path()).contains(&left_behind), "no server was left running: nothing is tested");
+    assert!(processes_in(directory.path()).contains(&left_behind), "no server runs, so nothing is tested");
 
     let server = start(directory.path()).await.unwrap();
     assert_ne!(postmaster_of(directory.path()), left_behind);
@@ -120,10 +120,10 @@ async fn restarts_a_killed_server_on_its_data() {
 }
 
 #[tokio::test]
-async fn starts_although_another_program_has_the_process_id_of_the_lock_file() {
+async fn starts_although_another_program_has_the_process_id_in_the_lock_file() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
-    // PostgreSQL takes this process for a running server, because it has the same user and the id in the lock file.
+    // PostgreSQL assumes that this process is a server, because the process has the id in the lock file and the same user.
     let mut other = sleeping_process_of_the_owner(&cluster(directory.path()));
     let lock_file = format!("{}\n{}\n1\n5432\n\n\n", other.id(), cluster(directory.path()).display());
     fs::write(cluster(directory.path()).join("postmaster.pid"), lock_file).unwrap();
@@ -167,7 +167,7 @@ async fn starts_with_quotes_and_spaces_in_the_path() {
 }
 
 #[tokio::test]
-async fn leaves_data_of_a_version_that_is_not_installed_unchanged() {
+async fn does_not_change_data_of_a_version_that_is_not_installed() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     fs::write(cluster(directory.path()).join("PG_VERSION"), "9\n").unwrap();
@@ -202,7 +202,7 @@ async fn reports_to_root_that_the_server_cannot_enter_the_directory() {
 #[tokio::test]
 #[ignore = "other tests run it as a separate process"]
 async fn helper_that_runs_a_server_until_it_is_killed() {
-    #[expect(clippy::disallowed_methods, reason = "the tests that run this process name its directory by it")]
+    #[expect(clippy::disallowed_methods, reason = "the tests pass the directory in this variable")]
     let directory = PathBuf::from(std::env::var_os(HELPER_DATA_DIR).unwrap());
     let server = start(&directory).await.unwrap();
     write_row(&server.connect_options()).await;
@@ -267,7 +267,7 @@ fn processes_in(directory: &Path) -> Vec<Pid> {
     ids.filter(in_cluster).map(Pid::from_raw).collect()
 }
 
-/// The inodes of the TCP sockets of this process: its sockets that are in the system's tables of TCP sockets.
+/// The inodes of this process's sockets that the system lists in the tables of TCP sockets.
 pub fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
     let sockets: HashSet<String> = fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()

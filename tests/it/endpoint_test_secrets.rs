@@ -47,7 +47,7 @@ async fn a_draft_uses_a_stored_secret_if_saving_would_keep_it() {
 }
 
 #[tokio::test]
-async fn a_stored_secret_does_not_follow_a_draft_to_another_origin() {
+async fn a_stored_secret_is_not_sent_if_the_draft_has_another_origin() {
     let (api, admin) = started().await;
     let (receiver, stranger) = (ok().await, ok().await);
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
@@ -96,7 +96,8 @@ async fn a_draft_of_an_agent_without_config_is_sent_unsigned() {
 #[tokio::test]
 async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
     let (api, admin) = started().await;
-    // The endpoint returns the secret where the service cuts the body: unchanged, JSON-encoded, and without `Bearer`.
+    // The endpoint returns the secret at the position where the service cuts the body. The secret is unchanged, JSON-encoded, or
+    // without `Bearer`.
     let padding = "x".repeat(4_090);
     let body = format!("{padding}{SECRET} {} hunter2-\"quoted\"", json!(SECRET));
     let headers = format!("x-echo: {SECRET}\r\nset-cookie: session=c00kie\r\n");

@@ -59,7 +59,7 @@ fn keyed(text: &str) -> NewEvent {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_remembered_for_at_least_a_day_across_midnight() {
+async fn an_idempotency_key_is_kept_for_at_least_a_day_across_midnight() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     let event = keyed("once");

@@ -24,11 +24,10 @@ use crate::support::temp_dir::TempDir;
 #[path = "../snippets/rust/receiver.rs"]
 mod rust_receiver;
 
-/// The time limit of each step. No step takes this long.
+/// The time limit of each step, much longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
-/// A running receiver.
 struct Running {
     url: String,
     /// One line for each message that the receiver processes: the `webhook-id` and the type.

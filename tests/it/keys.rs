@@ -1,4 +1,4 @@
-//! Tests encryption keys, which are rotated while traffic flows and checked at the start, and VAPID keys.
+//! Tests the rotation of encryption keys during traffic, the check of encryption keys at the start, and VAPID keys.
 
 use std::process::Output;
 use std::time::Duration;
@@ -32,7 +32,6 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Gives each agent's webhook a secret header.
 async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
     for agent in agents {
         let config = json!({
@@ -162,7 +161,8 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let worker = both.start(Part::Worker).await;
-    // Three values keep the old key: the damaged value of `agent-1`, and both values of `agent-2` because of the trigger.
+    // Three values are still encrypted with the old key: the damaged value of `agent-1`, and both values of `agent-2` because of
+    // the trigger.
     within(PATIENCE, "only the faulty values are left", async || under_the_old_key(db).await == 3).await;
     let retried = "flametree_operations_total{operation=\"reencryption\",result=\"retried\"}";
     within(PATIENCE, "the operation fails because of the faulty values", async || worker.metric(retried).await >= 1.0)
@@ -217,6 +217,6 @@ fn prints_a_new_vapid_key_pair_each_time() {
         (values[0].clone(), values[1].clone())
     };
     let ((private, public), other) = (generate(), generate());
-    assert_eq!(VapidKey::from_base64(&private).unwrap().public_key(), public, "as the setting reads it");
+    assert_eq!(VapidKey::from_base64(&private).unwrap().public_key(), public, "the setting accepts the printed key");
     assert_ne!((private, public), other);
 }

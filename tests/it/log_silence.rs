@@ -1,5 +1,5 @@
 //! Checks that the log contains no secret and no payload, even with every target at level `trace`. The traffic includes webhooks
-//! over HTTP/1.1 and HTTP/2, browser push, streams, traces, SQL, and faults of each.
+//! over HTTP/1.1 and HTTP/2, browser push, streams, traces and SQL, each with and without faults.
 
 use flametree_notify::store::Db;
 use std::time::Duration;
@@ -87,7 +87,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
         assert!(log.contains(target), "the log has no message of {target}");
     }
     let spans = format!("{:?}", collector.spans());
-    // `tracestate` is not a secret: tracing systems exchange it and may log it.
+    // `tracestate` is not a secret, because tracing systems exchange and may log it.
     let spans = spans.replace(STATE, "");
     for secret in &secrets {
         secret.assert_absent("the log", &log);
@@ -150,7 +150,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
         let me = push.person("user-1");
         let saved = me.request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap();
         assert_eq!(saved.status, 201, "{}", saved.text);
-        // The whole path is secret: anyone who knows the path can send to the browser.
+        // The whole path is secret, because anyone who knows the path can send to the browser.
         secrets.push(Secret::text("an endpoint", &browser.path));
         secrets.push(Secret::text("an endpoint", &format!("b{number}-5ecret-capability")));
         secrets.push(Secret::text("a browser's public key", &browser.p256dh()));
@@ -164,7 +164,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
 /// Sends requests of users: with valid and invalid JWTs, a ticket, and a rejected subscription.
 async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     let token = |secret| Signer::secret(secret).token(&with(claims(Role::Operator, TENANT), "sub", json!("user-2")));
-    let (good, forged) = (token(SECRET), token("another secret, that is not the one of the tests"));
+    let (good, forged) = (token(SECRET), token("another secret than the secret of the tests"));
     let signature = |token: &str| Secret::text("the signature of a JWT", token.rsplit('.').next().unwrap());
     let mut secrets = vec![signature(&good), signature(&forged)];
     let person = push.service.client(&good);

@@ -1,7 +1,7 @@
-//! Advances the clock of the database day by day, and does the usual work of a deployment on each day.
+//! Advances the clock of the database one day at a time, and runs the usual work of a deployment on each day.
 //!
 //! `make test` simulates 45 days, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs much more often than usual, so
-//! that the test sees its effects over months: it analyzes system catalogs, and tables that it cannot clean up grow.
+//! that the test covers months: autovacuum analyzes system catalogs, and tables grow if autovacuum cannot clean them up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub fn days() -> u32 {
     std::env::var("LONGEVITY_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(DAYS)
 }
 
-/// Makes autovacuum run every second instead of over hours, until [`usual_autovacuum`].
+/// Makes autovacuum run every second until the test calls [`usual_autovacuum`].
 pub async fn eager_autovacuum(db: &Db) {
     for (name, value) in [
         ("autovacuum_naptime", "1s"),
@@ -52,7 +52,7 @@ pub async fn eager_autovacuum(db: &Db) {
         seed::run(db, format!("ALTER SYSTEM SET {name} = '{value}'")).await;
     }
     seed::run(db, "SELECT pg_reload_conf()".into()).await;
-    // These tables have settings of their own, with a threshold of 20,000 dead rows that the test never reaches.
+    // The schema sets a threshold of 20,000 dead rows for each of these tables. The test would never reach this threshold.
     let eager = "autovacuum_vacuum_threshold = 20, autovacuum_analyze_threshold = 20";
     for table in BUSY_TABLES {
         seed::run(db, format!("ALTER TABLE flametree.{table} SET ({eager})")).await;
@@ -86,7 +86,6 @@ pub fn operations_of(db: &Db, keys: &str, days_kept: u32) -> Operations {
     }
 }
 
-/// Runs the operations of a day, as their schedules create them.
 async fn operate(operations: &Operations, tick: chrono::DateTime<chrono::Utc>) {
     let scheduled = [
         OperationKind::Retention,
@@ -161,7 +160,7 @@ impl Year {
         );
     }
 
-    /// Delivers all ready deliveries. On some days a worker dies with its claim.
+    /// Delivers all ready deliveries. On some days a worker dies before it finishes its claim.
     async fn deliver(&mut self, day: u32) {
         let (db, by) = (&self.db, worker(&self.db).await);
         loop {

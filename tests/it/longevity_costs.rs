@@ -16,7 +16,7 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
 
-/// The number of paired measurements. A pair measures both databases in direct sequence, because the speed of the machine varies.
+/// The number of pairs of measurements. Both databases are measured in direct sequence, because the speed of the machine varies.
 const PAIRS: usize = 40;
 /// The number of pairs in the long run, which also checks times.
 const LONG_PAIRS: usize = 1_000;
@@ -113,7 +113,7 @@ async fn ratios(old: (&Db, EndpointId), new: (&Db, EndpointId)) -> [f64; 4] {
 async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
     let ratios = ratios(old, new).await;
     for (step, ratio) in STEPS.iter().zip(ratios) {
-        println!("{what}: {step} takes {ratio:.3} times as long");
+        println!("{what}: {step} takes {ratio:.3} times as long as on the new database");
     }
     // The test always checks page counts, which do not depend on the load of the machine. Only the long run checks times.
     let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
@@ -151,7 +151,7 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
     }
     if days() >= LONG_DAYS {
         let dearest = ratios.into_iter().fold(0.0, f64::max);
-        assert!(dearest <= TOLERANCE, "{what}: a step takes {dearest:.3} times as long");
+        assert!(dearest <= TOLERANCE, "{what}: a step takes {dearest:.3} times as long as on the new database");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Migrates the schema while the service runs. The service continues, and a migration without its lock names the lock holder.
+//! Migrates the schema while the service runs. The service continues, and a migration that cannot get a lock names the session
+//! that holds the lock.
 //!
 //! `MIGRATION_DELIVERIES` sets the number of deliveries in the database; `make longevity` uses ten million.
 
@@ -85,7 +86,7 @@ async fn accepting_claiming_and_finishing_continue_during_a_migration() {
 }
 
 #[tokio::test]
-async fn a_migration_that_cannot_get_a_lock_names_the_session_that_holds_it() {
+async fn a_migration_that_cannot_get_a_lock_names_the_session_that_holds_the_lock() {
     let db = TestDatabase::new().await;
     let mut reader = db.begin().await.unwrap();
     sqlx::raw_sql("SELECT count(*) FROM flametree.events").fetch_one(&mut *reader).await.unwrap();
@@ -99,7 +100,7 @@ async fn a_migration_that_cannot_get_a_lock_names_the_session_that_holds_it() {
 }
 
 #[tokio::test]
-async fn a_waiting_index_build_names_the_session_and_the_next_run_repeats_the_build() {
+async fn a_waiting_index_build_names_the_blocking_session_and_the_next_run_repeats_the_build() {
     let db = TestDatabase::new().await;
     let is_valid = async || -> Option<bool> {
         let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('flametree.sessions_example')";
@@ -136,7 +137,7 @@ async fn a_migration_names_the_session_that_is_changing_its_functions() {
 }
 
 #[tokio::test]
-async fn keeps_functions_of_a_later_release_and_replaces_others() {
+async fn keeps_functions_of_a_later_version_and_replaces_all_other_functions() {
     let db = TestDatabase::new().await;
     assert!(schema::is_current(&db).await.unwrap());
     let body = "SELECT prosrc FROM pg_proc WHERE oid = 'flametree.bound_of'::regproc";
@@ -151,7 +152,7 @@ async fn keeps_functions_of_a_later_release_and_replaces_others() {
         ("a later set of this release", of_release(&[set + 1]), true),
         ("an earlier set of this release", of_release(&[set - 1]), false),
         ("a build of this release without numbered sets", of_release(&[]), false),
-        ("this version, built from other sources", version.clone(), false),
+        ("the same version with other source text", version.clone(), false),
         ("an earlier release", vec![0, 0, 9, 99], false),
     ];
     for (what, installed, is_later) in table {

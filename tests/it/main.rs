@@ -1,12 +1,12 @@
 //! The integration tests: one binary with a module per topic. They use real servers, databases and sockets.
 
-#![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing, so `pub` marks the items that other modules use")]
 #![allow(clippy::disallowed_methods, reason = "tests inspect the database with SQL statements")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a test that cannot go on fails; clippy.toml's exceptions end at functions that are not tests themselves"
+    reason = "a test that cannot continue must fail, and clippy.toml's exceptions do not cover helper functions"
 )]
 
 mod access_walk;

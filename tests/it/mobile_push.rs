@@ -1,5 +1,5 @@
-//! Delivers an agent's messages to a customer's phone: a real service, the example's backend, and fake push services of Google
-//! and Apple.
+//! Delivers an agent's messages to a customer's phone. The service and the example's backend are real, and the push services of
+//! Google and Apple are fake.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::push_services::{Push, Reply, TOPIC};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// Longer than any step of these tests takes.
+/// A time limit that is longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
@@ -31,7 +31,7 @@ fn hex(digit: &str) -> String {
     digit.repeat(64)
 }
 
-/// A running service and backend: the agent's webhook points to the backend.
+/// A running service and a running backend. The agent's webhook URL is the URL of the backend.
 struct Scene {
     deployment: Deployment,
     /// Stops with the test.
@@ -74,7 +74,6 @@ impl Scene {
         accepted.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for `count` pushes.
     async fn pushes(&self, count: usize) -> Vec<Push> {
         let services = &self.backend.services;
         within(PATIENCE, &format!("{count} pushes came"), async || services.pushes().len() >= count).await;
@@ -145,7 +144,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
         of_event.map(|push| push.body["message"]["notification"]["title"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(titles(&second), ["New message from our team"]);
-    assert_eq!(services.tokens(), 1, "a token serves many pushes");
+    assert_eq!(services.tokens(), 1, "the backend uses one access token for many pushes");
 }
 
 /// Checks that each push has the content and size that its platform requires.
@@ -163,7 +162,7 @@ fn assert_fit(pushes: &[Push], event: &str) {
             assert_eq!(message["data"], json!({"session_id": "s-1", "event_id": event}));
             (&message["notification"], message["android"]["notification"]["tag"].as_str().unwrap())
         };
-        assert_eq!(collapsed, event, "a push that is repeated replaces the first");
+        assert_eq!(collapsed, event, "a repeated push replaces the first push on the device");
         assert_eq!(shown["title"], "New message");
         let body = shown["body"].as_str().unwrap();
         assert!(body.starts_with("Your parcel has left Łódź. é") && body.ends_with("é…"), "{body}");
@@ -171,7 +170,7 @@ fn assert_fit(pushes: &[Push], event: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_one_never() {
+async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_message_is_not_pushed() {
     let mut scene = Scene::new().await;
     scene.register("c-1", &android("pixel")).await;
     let forged = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -202,7 +201,7 @@ async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pushes_again_after_a_temporary_rejection_but_not_after_a_permanent_one() {
+async fn repeats_a_push_after_a_temporary_rejection_but_not_after_a_permanent_rejection() {
     let scene = Scene::new().await;
     let (services, phone, old) = (&scene.backend.services, hex("a"), hex("b"));
     for device in [android("pixel"), android("of-another-app"), ios(&phone), ios(&old)] {

@@ -1,4 +1,5 @@
-//! Host names of endpoints: lookups, how long the client caches responses, and what users see if a name has no address.
+//! Tests how the client looks up host names of endpoints, how long it caches responses, and what users see if a name has no
+//! address.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -27,7 +28,7 @@ async fn closing_receiver() -> Receiver {
 }
 
 #[tokio::test]
-async fn caches_a_response_for_its_ttl() {
+async fn caches_a_dns_response_for_the_ttl_that_it_states() {
     let server = NameServer::start(|name| Reply::Address(HERE, if name == "kept.test" { 600 } else { 0 })).await;
     let (client, receiver) = (client(&server), closing_receiver().await);
     for (name, questions) in [("kept.test", 1), ("changing.test", 3)] {
@@ -42,7 +43,7 @@ async fn caches_a_response_for_its_ttl() {
 }
 
 #[tokio::test]
-async fn caches_a_failure_for_a_short_time() {
+async fn caches_a_failed_lookup_for_a_short_time() {
     let server = NameServer::start(|_| Reply::NoSuchName).await;
     let client = client(&server);
     for _ in 0..100 {
@@ -56,7 +57,7 @@ async fn caches_a_failure_for_a_short_time() {
 }
 
 #[tokio::test]
-async fn an_open_connection_needs_no_name_server() {
+async fn a_request_on_an_open_connection_needs_no_name_server() {
     let server = NameServer::start(|_| Reply::Address(HERE, 0)).await;
     let client = client(&server);
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
@@ -83,7 +84,7 @@ async fn reports_a_lookup_timeout() {
 }
 
 #[tokio::test]
-async fn names_of_one_label_are_not_looked_up() {
+async fn host_names_that_consist_of_one_label_are_not_looked_up() {
     let server = NameServer::start(|_| Reply::Address(HERE, 0)).await;
     let (client, receiver) = (client(&server), closing_receiver().await);
     let url = |name| format!("http://{name}:{}/", receiver.address.port());
@@ -99,7 +100,7 @@ async fn names_of_one_label_are_not_looked_up() {
 }
 
 #[tokio::test]
-async fn a_name_with_a_blocked_address_looks_like_one_that_does_not_exist() {
+async fn a_host_name_with_a_blocked_address_is_reported_like_a_name_that_does_not_exist() {
     let server = NameServer::start(|name| match name {
         "db.internal.test" => Reply::Address(Ipv4Addr::new(10, 0, 0, 7), 60),
         "metadata.test" => Reply::Address(Ipv4Addr::new(169, 254, 169, 254), 60),

@@ -24,14 +24,14 @@ async fn with_push() -> TestApi {
     TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-/// Opens a connection from this source address.
 async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((from, 0))).unwrap();
     socket.connect(api.address).await.unwrap()
 }
 
-/// Opens this many connections from an address, sends a request on each and keeps it open. Returns how many got a response.
+/// Opens this number of connections from an address, sends a request on each and keeps the connections open. Returns the number
+/// of responses.
 async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
     let mut served = 0;
     for _ in 0..connections {
@@ -63,7 +63,7 @@ async fn status(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn without_browser_push_a_renewal_is_not_found_before_its_body_arrives() {
+async fn without_browser_push_a_renewal_gets_404_before_its_body_arrives() {
     let api = TestApi::start().await;
     let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"").await;
     let answer = status(&mut stream).await;
@@ -71,7 +71,7 @@ async fn without_browser_push_a_renewal_is_not_found_before_its_body_arrives() {
 }
 
 #[tokio::test]
-async fn a_renewal_body_may_have_8_kib() {
+async fn a_renewal_with_a_body_of_8_kib_is_accepted() {
     let api = with_push().await;
     for (length, expected) in [(8 * 1024, "HTTP/1.1 400 "), (8 * 1024 + 1, "HTTP/1.1 413 ")] {
         let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, length, &vec![b'x'; length]).await;
@@ -81,7 +81,7 @@ async fn a_renewal_body_may_have_8_kib() {
 }
 
 #[tokio::test]
-async fn connections_of_one_address_leave_connections_for_another() {
+async fn one_address_cannot_use_up_the_connections_for_other_addresses() {
     let mut options = Options::default();
     options.http.max_connections = 16;
     let api = TestApi::with(options).await;
@@ -100,13 +100,13 @@ async fn a_trusted_proxy_may_use_all_connections() {
 }
 
 #[tokio::test]
-async fn limits_slow_renewals_of_one_address_without_affecting_another() {
+async fn limits_slow_renewals_of_one_address_without_affecting_other_addresses() {
     let api = with_push().await;
     let mut slow = Vec::new();
     for _ in 0..400 {
         slow.push(renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"{").await);
     }
-    // The address has reached its limit: the server rejects some of the renewals before their bodies arrive.
+    // The address has reached the limit, so the server rejects some of the renewals before their bodies arrive.
     let mut refused = 0;
     for stream in &mut slow {
         let mut byte = [0; 12];
@@ -119,7 +119,10 @@ async fn limits_slow_renewals_of_one_address_without_affecting_another() {
     let body = serde_json::to_vec(&json!({"old": stranger("old"), "new": stranger("new")})).unwrap();
     let mut other = renewal(&api, Ipv4Addr::new(127, 0, 0, 2), body.len(), &body).await;
     let answer = status(&mut other).await;
-    assert!(answer.starts_with("HTTP/1.1 401 "), "the server must read the renewal and look it up: {answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 "),
+        "the server must read the renewal and look up the subscription: {answer}"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +145,7 @@ async fn hanging_endpoint_tests_of_one_tenant_do_not_block_tests_of_another() {
 }
 
 #[tokio::test]
-async fn streams_of_one_tenant_leave_streams_for_others() {
+async fn one_tenant_cannot_use_up_the_streams_for_other_tenants() {
     let mut options = Options::default();
     options.http.workspace.max_streams = 12;
     options.http.workspace.max_streams_per_caller = 3;

@@ -16,9 +16,10 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// More than twice the concurrent lookups of the workers: a lookup queued behind all of these would miss B's deadline.
+/// More than twice the maximum number of concurrent lookups of the workers. A lookup queued behind all of these would miss the
+/// deadline of tenant B.
 const SILENT_AGENTS: usize = 600;
-/// More than twice the concurrent lookups of the API.
+/// More than twice the maximum number of concurrent lookups of the API.
 const SILENT_CHANGES: usize = 200;
 
 /// A deployment whose name server ignores queries for names under `silent.test` after `silence`.
@@ -91,7 +92,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn unresponsive_names_of_one_tenant_affect_no_delivery_of_another() {
+async fn unresponsive_name_servers_of_one_tenant_delay_no_delivery_of_another() {
     let scene = Scene::new().await;
     let silent: Vec<String> = (0..SILENT_AGENTS).map(|number| format!("agent-{number}")).collect();
     for agent in &silent {
@@ -114,7 +115,7 @@ async fn unresponsive_names_of_one_tenant_affect_no_delivery_of_another() {
 }
 
 #[tokio::test]
-async fn unresponsive_names_of_one_tenant_do_not_affect_the_check_of_another_tenants_url() {
+async fn unresponsive_name_servers_of_one_tenant_do_not_delay_the_check_of_another_tenants_url() {
     let scene = Scene::new().await;
     scene.silence();
     let change = async |number| {

@@ -13,16 +13,17 @@ use crate::support::deployment::{Deployment, TENANT};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// The tenant whose events must not be delayed by [`TENANT`].
+/// The tenant whose events must not be delayed by the tenant [`TENANT`].
 const OTHER: &str = "other";
-/// Much longer than the other tenant's events take. With a regression, they took much longer than this.
+/// The time limit for the other tenant's events. Without isolation, the events take much longer than this limit.
 const DEADLINE: Duration = Duration::from_secs(30);
 const CALLERS: usize = 30;
-/// The pause before a caller repeats a rejected request: a twentieth of `Retry-After`, so that this process is not overloaded.
+/// The pause before a caller repeats a rejected request. It is a twentieth of `Retry-After`, so that this process is not
+/// overloaded.
 const PAUSE: Duration = Duration::from_millis(50);
 const EVENTS_OF_OTHER: usize = 200;
 
-/// An event that assigns the session to a user: its transaction locks the session's row.
+/// An event that assigns the session to a user. The transaction that accepts this event locks the session's row.
 fn assignment(session: usize, key: &str) -> Value {
     json!({
         "type": "session_assigned", "tenant_id": TENANT, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -30,7 +31,7 @@ fn assignment(session: usize, key: &str) -> Value {
     })
 }
 
-/// A customer's message, in a session of its own.
+/// A customer's message in a session that no other event uses.
 fn message(tenant: &str, session: usize, key: &str) -> Value {
     json!({
         "type": "user_message", "tenant_id": tenant, "agent_id": "agent-1", "session_id": format!("s-{session}"),
@@ -94,7 +95,10 @@ impl Scene {
             true
         };
         within(DEADLINE, "the other tenant's events are accepted", post).await;
-        assert!(self.callers.try_join_next().is_none(), "an event was accepted although its lock is held");
+        assert!(
+            self.callers.try_join_next().is_none(),
+            "an event was accepted although another transaction holds its lock"
+        );
         assert_eq!(self.stored(OTHER).await, EVENTS_OF_OTHER);
     }
 
@@ -139,7 +143,7 @@ async fn an_open_transaction_with_an_idempotency_key_delays_no_event_of_another_
     scene.is_blocked().await;
     scene.other_is_not_delayed().await;
     open.commit().await.unwrap();
-    assert_eq!(scene.answers().await, [200; CALLERS], "each caller repeats the event of the transaction");
+    assert_eq!(scene.answers().await, [200; CALLERS], "each caller gets the event that the transaction created");
     assert_eq!(scene.stored(TENANT).await, 1);
 }
 
@@ -159,7 +163,7 @@ async fn an_open_transaction_on_many_sessions_delays_no_event_of_another_tenant(
 }
 
 #[tokio::test]
-async fn a_tenant_with_more_waiting_events_than_its_share_leaves_room_for_another() {
+async fn a_tenant_that_exceeds_its_share_of_the_queue_does_not_block_another_tenant() {
     let mut scene = Scene::new(&[("FLAMETREE_INGEST_QUEUE_EVENTS", "16")]).await;
     let mut open = scene.deployment.pool.begin().await.unwrap();
     enqueue(&mut open, &assignment(1, "sql")).await;
@@ -168,7 +172,7 @@ async fn a_tenant_with_more_waiting_events_than_its_share_leaves_room_for_anothe
     }
     scene.is_blocked().await;
     let answer = async || scene.api.post("/v1/events", &assignment(1, "k")).await.text.contains("\"overloaded\"");
-    within(DEADLINE, "the tenant is over its share", answer).await;
+    within(DEADLINE, "the tenant has reached its share of the queue", answer).await;
     scene.other_is_not_delayed().await;
     open.commit().await.unwrap();
     assert_eq!(scene.answers().await, [202; CALLERS]);

@@ -44,7 +44,7 @@ async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_tenant_has_one_running_replay_and_a_limited_number_of_waiting_ones() {
+async fn a_tenant_has_at_most_one_running_replay_and_a_limited_number_of_waiting_replays() {
     let api = TestApi::start().await;
     let [acme, globex] = [api.token(Role::Admin, Some("acme")).await, api.token(Role::Admin, Some("globex")).await];
     for number in 0..MAX_WAITING_REPLAYS {
@@ -103,7 +103,7 @@ async fn operations_that_wait_for_a_lock_block_neither_claims_nor_outcomes_nor_h
 }
 
 #[tokio::test]
-async fn a_step_that_waits_for_a_lock_ends_and_the_next_steps_run() {
+async fn a_step_that_waits_for_a_lock_times_out_and_the_next_steps_run() {
     let db = prepared().await;
     let old = "INSERT INTO flametree.delivery_rollups
                VALUES ('acme', 'agent-1', 60, now() - interval '400 days', 'webhook', 'delivered', 1, 1)";
@@ -114,7 +114,7 @@ async fn a_step_that_waits_for_a_lock_ends_and_the_next_steps_run() {
     assert_eq!(operations_of(&db, ENCRYPTION_KEYS, 30).run_due(&CancellationToken::new()).await.unwrap(), 1);
     let kept: i64 =
         sqlx::query_scalar("SELECT count(*) FROM flametree.delivery_rollups").fetch_one(&*db).await.unwrap();
-    assert_eq!(kept, 0, "the step after the blocked one did not run");
+    assert_eq!(kept, 0, "the step after the blocked step did not run");
     let state: String = sqlx::query_scalar("SELECT state FROM flametree.operations").fetch_one(&*db).await.unwrap();
     assert_eq!(state, "waiting", "the failed operation is retried");
     tx.rollback().await.unwrap();
@@ -127,7 +127,7 @@ async fn state_after_run(db: &Db, kind: OperationKind, locked: &str) -> String {
     sqlx::raw_sql(statement).execute(&mut *tx).await.unwrap();
     operations::enter_tick(db, kind, app::now()).await.unwrap();
     let (operations, stop) = (operations_of(db, ENCRYPTION_KEYS, 30), CancellationToken::new());
-    let ran = timeout(PATIENCE, operations.run_due(&stop)).await.expect("the operation waits without a bound");
+    let ran = timeout(PATIENCE, operations.run_due(&stop)).await.expect("the operation waits without a time limit");
     assert_eq!(ran.unwrap(), 1);
     tx.rollback().await.unwrap();
     let state = "SELECT state FROM flametree.operations WHERE kind = $1";
@@ -135,7 +135,7 @@ async fn state_after_run(db: &Db, kind: OperationKind, locked: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_schedule_fails_within_a_limit_when_it_waits_for_a_lock() {
+async fn each_scheduled_operation_that_waits_for_a_lock_fails_within_a_time_limit() {
     let db = prepared().await;
     let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 41, 1, '{events, deliveries}')";
     let tables = [
@@ -169,6 +169,6 @@ async fn a_blocked_detach_does_not_delay_the_partitions_of_other_tables() {
     let parents =
         "SELECT parent FROM flametree.partitions() WHERE ends_at < now() - interval '30 days' ORDER BY parent";
     let parents: Vec<String> = sqlx::query_scalar(parents).fetch_all(&*db).await.unwrap();
-    assert_eq!(parents, ["deliveries"; 2], "only the table that is read keeps its partitions");
+    assert_eq!(parents, ["deliveries"; 2], "only the table with an open reader keeps its expired partitions");
     reader.rollback().await.unwrap();
 }

@@ -86,7 +86,7 @@ async fn a_pause_of_a_browser_applies_in_every_process() {
 }
 
 #[tokio::test]
-async fn a_push_service_that_rejects_accepted_browsers_of_a_tenant_is_paused_only_for_that_tenant() {
+async fn a_push_service_that_rejects_known_browsers_of_a_tenant_is_paused_only_for_that_tenant() {
     let (push, receiver) = start().await;
     for user in ["one", "two", "three", "four"] {
         register(&push, TENANT, user, &receiver).await;
@@ -102,7 +102,7 @@ async fn a_push_service_that_rejects_accepted_browsers_of_a_tenant_is_paused_onl
     let paused = async || assign(&push, TENANT, "four").await == ["throttled"];
     within(PATIENCE, "the push service is paused for the tenant", paused).await;
     assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"]);
-    // The portal's test of a browser respects the same pause.
+    // The portal's test of a browser also fails during this pause.
     let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, TENANT), "sub", json!("four")));
     let four = push.service.client(&token);
     let listed = four.get("/v1/me/push-subscriptions").await.json();
@@ -112,7 +112,7 @@ async fn a_push_service_that_rejects_accepted_browsers_of_a_tenant_is_paused_onl
 }
 
 #[tokio::test]
-async fn browsers_that_no_push_service_ever_accepted_pause_only_themselves() {
+async fn a_rejection_of_a_browser_that_was_never_accepted_pauses_only_that_browser() {
     let (push, receiver) = start().await;
     behave(&receiver, ("401 Unauthorized", ""));
     let users = ["one", "two", "three", "four", "five"];
@@ -130,7 +130,7 @@ async fn browsers_that_no_push_service_ever_accepted_pause_only_themselves() {
 }
 
 #[tokio::test]
-async fn knowing_an_endpoint_does_not_take_a_browser_from_its_user() {
+async fn a_user_who_knows_only_the_endpoint_of_a_browser_cannot_take_over_the_browser() {
     let (push, receiver) = start().await;
     let owned = register(&push, TENANT, "owner", &receiver).await;
     let row = "SELECT p::text FROM flametree.push_subscriptions AS p";

@@ -23,7 +23,7 @@ use crate::support::push_deployment::{PATIENCE, Push, origin, push_service};
 use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
-/// Several times as long as a run of Schemathesis takes.
+/// The time limit of a Schemathesis run, which is several times the usual duration.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 fn root() -> &'static Path {
@@ -60,7 +60,7 @@ struct Fuzzed {
 struct Speaker {
     role: &'static str,
     credential: String,
-    /// Parameters that the fuzzer adds to every request.
+    /// The parameters that the fuzzer adds to every request.
     parameters: String,
 }
 
@@ -112,7 +112,8 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     push.deployment.drained(PATIENCE).await;
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
-    // The subscription that the renewal example names. The hooks replace its endpoint in all requests, so it gets that endpoint.
+    // Creates the subscription that the renewal example in the document names. The hooks replace the endpoint in all requests, so
+    // the created subscription has the new endpoint.
     let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();
@@ -134,7 +135,7 @@ async fn browser(push: &Push, receiver: &Receiver, user: &str, name: &str) -> St
     id(&push.person(user), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
 }
 
-/// A canceled operation that no worker finished: each further request to cancel it succeeds.
+/// Cancels an operation that no worker has finished, so that each further request to cancel the operation succeeds.
 async fn canceled(admin: &Client) -> String {
     let replay = json!({"from": "2020-01-01T00:00:00Z", "outcomes": ["timeout"]});
     let mut operation = String::new();

@@ -1,4 +1,4 @@
-//! The metrics behind the alert `FlametreeOperationsFail`, and the SQL statement in its runbook.
+//! Tests the metrics of the alert `FlametreeOperationsFail`, and the SQL statement in its runbook.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn operations(db: &Db, kind: OperationKind, rows: &str) {
     seed::run(db, statement).await;
 }
 
-/// The failed attempts of the kind's operations, and how many minutes the kind is overdue.
+/// The number of failed attempts of operations of this kind, and the minutes for which the kind is overdue.
 async fn health_of(db: &Db, kind: OperationKind) -> (i64, u64) {
     let kinds = health(db).await.unwrap();
     assert_eq!(kinds.len(), OperationKind::ALL.len());
@@ -53,13 +53,13 @@ async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
     assert_eq!(health_of(&db, OperationKind::Rollup).await, (0, 0), "kinds are counted apart");
 
     operations(&db, kind, "(30, 'succeeded', 1, 3, 2)").await;
-    assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both; a later tick is still overdue");
+    assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both numbers, but a later tick is still overdue");
     operations(&db, kind, "(1, 'succeeded', 1, 1, 0)").await;
     assert_eq!(health_of(&db, kind).await, (0, 0));
 }
 
 #[tokio::test]
-async fn counts_kinds_that_never_succeeded_and_replays_too() {
+async fn counts_failed_attempts_of_kinds_that_never_succeeded_and_of_replays() {
     let db = TestDatabase::new().await;
     operations(&db, OperationKind::Reencryption, "(600, 'failed', 8, 600, 595), (60, 'waiting', 1, 60, NULL)").await;
     assert_eq!(health_of(&db, OperationKind::Reencryption).await, (9, 600));
@@ -74,9 +74,9 @@ async fn counts_the_attempts_of_each_replay_separately() {
     operations(&db, kind, "(NULL, 'waiting', 3, 20, NULL), (NULL, 'waiting', 1, 5, NULL)").await;
     assert_eq!(health_of(&db, kind).await, (3, 0), "attempts of several replays are not added up");
     operations(&db, kind, "(NULL, 'succeeded', 1, 2, 1), (NULL, 'canceled', 7, 6, 5)").await;
-    assert_eq!(health_of(&db, kind).await, (3, 0), "the success of one replay says nothing about another");
+    assert_eq!(health_of(&db, kind).await, (3, 0), "the success of one replay does not reset the attempts of another");
     operations(&db, kind, "(NULL, 'running', 6, 20, NULL), (NULL, 'failed', 8, 1500, 1495)").await;
-    assert_eq!(health_of(&db, kind).await, (5, 0), "a day after it failed, a replay is no longer counted");
+    assert_eq!(health_of(&db, kind).await, (5, 0), "a replay that failed more than a day ago does not count");
     operations(&db, kind, "(NULL, 'failed', 8, 1400, 1395)").await;
     assert_eq!(health_of(&db, kind).await, (8, 0));
     seed::run(&db, "UPDATE flametree.operations SET state = 'succeeded', holder = NULL, finished_at = now()".into())

@@ -1,4 +1,4 @@
-//! Scheduled operations: the effect of each, who may see it, and that each tick runs once.
+//! Tests the effect of each scheduled operation, who may see operations, and that each tick runs once.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn each_tick_runs_once_on_one_of_many_nodes() {
     let counted = runs().await;
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let ended = count().await as f64;
-    assert!(counted <= ended, "{counted} runs of {ended} ticks");
+    assert!(counted <= ended, "{counted} counted runs, but only {ended} ticks have ended");
     let again = "SELECT count(*) FROM flametree.operations WHERE attempts > 1";
     assert_eq!(number(&deployment.pool, again).await, 0);
 }
@@ -73,7 +73,7 @@ async fn only_the_operators_of_the_deployment_see_scheduled_operations() {
 }
 
 #[tokio::test]
-async fn a_schedule_whose_ticks_are_rejected_delays_no_other() {
+async fn a_schedule_whose_ticks_the_database_rejects_delays_no_other_schedule() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     refuse(db, "operations", "NEW.kind = 'retention'").await;
@@ -81,14 +81,14 @@ async fn a_schedule_whose_ticks_are_rejected_delays_no_other() {
     let worker = settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND).start(Part::Worker).await;
     let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'rollup' AND state = 'succeeded'";
     within(PATIENCE, "rollups go on", async || number(db, ended).await >= 3).await;
-    assert!(worker.has_logged("refused a tick"), "no tick was refused: nothing was tested");
+    assert!(worker.has_logged("refused a tick"), "no tick was refused, so nothing was tested");
     accept(db).await;
     let retained = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
     within(PATIENCE, "retention runs again", async || number(db, retained).await >= 1).await;
 }
 
 #[tokio::test]
-async fn retention_drops_old_partitions_but_not_under_an_unfinished_replay() {
+async fn retention_drops_old_partitions_except_while_an_unfinished_replay_needs_them() {
     const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'flametree.deliveries'::regclass AND c.relname ~ '_2[0-9]{7}$'
           AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - 30";
@@ -124,7 +124,7 @@ async fn retention_drops_old_partitions_but_not_under_an_unfinished_replay() {
 }
 
 #[tokio::test]
-async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
+async fn deletes_only_sessions_and_subscriptions_that_have_not_been_used_for_a_long_time() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     for statement in [
@@ -143,7 +143,7 @@ async fn deletes_only_sessions_and_subscriptions_unused_for_long() {
     ] {
         seed::run(db, statement.to_owned()).await;
     }
-    // The subscriptions only look encrypted: otherwise the process would not start.
+    // The subscriptions look as if they were encrypted, because otherwise the process would not start.
     let settings = deployment
         .settings
         .clone()

@@ -1,4 +1,4 @@
-//! The pool's connections: what returns to the pool, and when.
+//! Tests which connections return to the pool, and when.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn a_pool_replaces_a_connection_whose_host_vanishes_during_any_ping() {
 async fn a_dropped_transaction_is_rolled_back_even_during_its_first_statement() {
     let database = TestDatabase::new().await;
     let db = connection::pool(database.connect_options(), 1, "test");
-    // Each statement outside of a transaction has a transaction of its own.
+    // Each statement outside of a transaction runs in a separate transaction.
     let id =
         async || -> String { sqlx::query_scalar("SELECT pg_current_xact_id()::text").fetch_one(&db).await.unwrap() };
     let is_outside = async || id().await != id().await;

@@ -1,4 +1,4 @@
-//! The portal's files: public, with content types, entity tags and a content security policy.
+//! Tests that the portal's files are public and have content types, entity tags and a content security policy.
 
 use ::http::{Method, Request};
 use hyper::body::Bytes;
@@ -15,7 +15,7 @@ async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&s
 }
 
 #[tokio::test]
-async fn serves_the_pages_the_module_and_the_worker_to_everyone() {
+async fn serves_the_pages_the_client_module_and_the_service_worker_without_a_token() {
     let api = TestApi::with(Options::default()).await;
     for (path, content_type) in [
         ("/portal/", "text/html; charset=utf-8"),
@@ -55,7 +55,7 @@ async fn serves_the_pages_the_module_and_the_worker_to_everyone() {
 }
 
 #[tokio::test]
-async fn does_not_send_files_again_that_the_browser_has_cached() {
+async fn does_not_resend_files_that_the_browser_has_cached() {
     let api = TestApi::with(Options::default()).await;
     let path = "/portal/notifications.js";
     let first = ask(&api, Method::GET, path, None).await;

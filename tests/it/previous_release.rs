@@ -1,6 +1,6 @@
 //! Processes of the previous release and of this release share a database, as during an upgrade.
 //!
-//! `make compatibility` builds the previous release. Without it, all processes are of this release.
+//! `make compatibility` builds the previous release. If the previous release has not been built, all processes run this release.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn functions(db: &Db) -> (Vec<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_previous_release_and_this_one_share_a_database_and_lose_or_duplicate_nothing() {
+async fn processes_of_the_previous_and_of_this_release_share_a_database_and_lose_or_duplicate_nothing() {
     let deployment = Deployment::new().await;
     let previous = deployment.settings.clone().of_previous_release();
     let agents = agents(6);

@@ -1,4 +1,5 @@
-//! Keys that an identity provider publishes: rotation, outages, and protection against excessive or wrong fetches.
+//! Tests the keys that an identity provider publishes: their rotation, outages of the provider, and limits on fetches and
+//! responses.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const ONCE: Bounds = Bounds {
     keep_for: Duration::from_hours(1),
     deadline: Duration::from_secs(5),
 };
-/// The service fetches the keys again whenever a token makes it necessary.
+/// The service fetches the keys again whenever a token has an unknown key id.
 const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
 
 async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
@@ -59,7 +60,7 @@ async fn each_published_key_pins_its_algorithm() {
 }
 
 #[tokio::test]
-async fn finds_a_new_key_by_its_id_and_rejects_a_withdrawn_one() {
+async fn finds_a_new_key_by_its_id_and_rejects_a_withdrawn_key() {
     let (old, new) = (Signer::ed25519(), Signer::p256());
     let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("old")]))).await;
     let api = api(&provider, EAGER).await;
@@ -113,7 +114,7 @@ async fn during_a_provider_outage_the_old_keys_are_used_for_a_limited_time() {
         api.get(PATH, &good).await.expect(200);
     }
     provider.behave(Behaviour::ResetsAfterHead);
-    // The service cannot fetch the keys, so it does not know if this key exists now.
+    // The service cannot fetch the keys, so the service cannot decide if this key exists now.
     let answer = patient.get(PATH, &unknown).await;
     answer.problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -140,7 +141,7 @@ async fn a_slow_provider_does_not_delay_the_start() {
 }
 
 #[tokio::test]
-async fn rejects_responses_other_than_the_keys_themselves() {
+async fn rejects_redirects_and_invalid_or_incomplete_responses_to_a_fetch() {
     let signer = Signer::ed25519();
     let token = signer.named("a", &admin());
     let elsewhere = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;

@@ -1,4 +1,5 @@
-//! The history of push configs: an entry for each change, with its author and fields but without values.
+//! Tests that the history of push configs has an entry for each change, which names the author and the changed fields but no
+//! values.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -44,7 +45,7 @@ fn change(action: &str, fields: Value) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn records_each_change_by_a_user_with_author_and_time_but_no_value() {
+async fn records_the_author_and_time_of_each_change_by_a_user_but_no_value() {
     let (api, admin) = started().await;
     let second = api.token(Role::Admin, Some("acme")).await;
     let created = put(&api, &admin, &full_body()).await.json();
@@ -115,7 +116,7 @@ async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_
         let query = "SELECT count(*) FROM flametree.push_config_changes WHERE actor IS NULL AND action = 'disabled'";
         sqlx::raw_sql(query).fetch_one(&*db).await.unwrap().get(0)
     };
-    // The service records the outcome and the change in one transaction: if one fails, neither is recorded.
+    // The service records the outcome and the change in one transaction, so that neither is recorded if one fails.
     let break_it = "ALTER TABLE flametree.push_config_changes ADD CONSTRAINT broken CHECK (false) NOT VALID";
     sqlx::raw_sql(break_it).execute(&*db).await.unwrap();
     let gone = [finished(&taken[0], Outcome::Gone), finished(&taken[1], Outcome::Gone)];
@@ -199,7 +200,7 @@ async fn keeps_the_newest_500_changes_of_an_agent_for_400_days() {
 }
 
 #[tokio::test]
-async fn a_history_belongs_to_one_tenant() {
+async fn a_tenant_sees_only_the_history_of_its_own_configs() {
     let (api, admin) = started().await;
     assert_eq!(history(&api, &admin, "").await.status, 404);
     put(&api, &admin, &full_body()).await;

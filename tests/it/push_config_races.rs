@@ -9,7 +9,7 @@ use crate::push_configs::{PATH, full_body, get, put, put_if_match, started};
 use crate::support::config_api::Answer;
 
 #[tokio::test]
-async fn rejects_a_change_of_a_stale_version() {
+async fn rejects_a_change_with_a_stale_if_match_header() {
     let (api, admin) = started().await;
     let missing = put_if_match(&api, &admin, "*", &full_body()).await;
     assert_eq!((missing.status, missing.json()["code"].as_str()), (412, Some("precondition_failed")));
@@ -57,7 +57,7 @@ async fn a_concurrent_change_without_if_match_is_a_conflict() {
     let body = json!({"url": "https://hooks.test/"});
     let answers = all_at_once((0..8).map(|_| put(&api, &admin, &body))).await;
     assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)), "{answers:?}");
-    // Each successful change creates a version. Only one of them creates the config and its signing secret.
+    // Each successful change creates a version. Only one of these changes creates the config and the signing secret.
     let mut tags: Vec<_> = answers.iter().filter(|answer| answer.status == 200).map(Answer::etag).collect();
     let successes = tags.len();
     tags.sort_unstable();

@@ -1,4 +1,4 @@
-//! The secrets of push configs: stored encrypted, and nowhere in plaintext.
+//! Tests that the secrets of push configs are stored encrypted, and nowhere in plaintext.
 
 use std::fmt::Write as _;
 
@@ -48,7 +48,7 @@ async fn a_sender_reads_the_stored_values_in_one_query() {
 }
 
 #[tokio::test]
-async fn a_secret_is_kept_until_another_is_entered() {
+async fn a_secret_is_kept_until_a_user_enters_a_new_secret() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let mut body = full_body();
@@ -64,14 +64,14 @@ async fn a_secret_is_kept_until_another_is_entered() {
 }
 
 #[tokio::test]
-async fn a_secret_does_not_follow_the_url_to_another_origin() {
+async fn rejects_a_url_with_another_origin_unless_the_secrets_are_entered_again() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let reentry = [("/headers/0/value".to_owned(), "secret_reentry_required".to_owned())];
     let answer = patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("secret_reentry_required")));
     assert_eq!(answer.faults(), reentry);
-    // The secret must be entered again even if the URL was cleared before the new one.
+    // The user must enter the secret again, even if the URL was cleared before the new URL was set.
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "url": null})).await.status, 200);
     assert_eq!(patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await.faults(), reentry);
     assert_eq!(get(&api, &admin).await.json()["url"], json!(null));
@@ -126,7 +126,8 @@ async fn dump(api: &TestApi) -> String {
     dump
 }
 
-/// The forms in which a dump could contain the text: as is, as hex and as base64, and for signing secrets the decoded key as hex.
+/// The forms in which a dump could contain the text: unchanged, as hex and as base64. For signing secrets, also the decoded key
+/// as hex.
 fn forms(secret: &str) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let mut forms = vec![secret.to_owned(), hex(secret.as_bytes()), STANDARD.encode(secret)];

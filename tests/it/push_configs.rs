@@ -48,7 +48,7 @@ fn unset() -> Value {
 }
 
 #[tokio::test]
-async fn saves_the_longest_headers_whatever_their_json_encoding() {
+async fn saves_headers_of_the_maximum_length_however_long_their_json_encoding_is() {
     let (api, admin) = started().await;
     let name = |number: usize| format!("X-{number:0>126}");
     // JSON escapes each quote, which doubles the length of these values.
@@ -166,7 +166,7 @@ async fn rejects_each_forbidden_header_and_url() {
         "X-\u{e9}",
     ];
     let headers: Vec<_> = names.iter().map(|name| json!({"name": name, "value": "a"})).collect();
-    // A config may have at most 20 headers, and the API does not check further ones.
+    // A config may have at most 20 headers. The API does not check the headers after the twentieth.
     for (start, headers) in headers.chunks(20).enumerate() {
         let answer = put(&api, &admin, &json!({"headers": headers})).await;
         assert_eq!(answer.status, 422, "{start}");
@@ -204,7 +204,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
     assert_eq!(api.send(&other, Method::GET, &secret, &[], None).await.status, 404);
     let rotate = format!("{secret}/rotate");
     assert_eq!(api.send(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
-    // A tenant cannot keep another tenant's secret by omitting the value.
+    // A tenant that omits the value of a header cannot keep the secret of another tenant.
     let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
     assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
     assert_eq!(get(&api, &acme).await.etag(), created.etag());
@@ -216,7 +216,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
 }
 
 #[tokio::test]
-async fn a_viewer_reads_without_secrets_and_changes_nothing() {
+async fn a_viewer_reads_configs_without_secrets_and_cannot_change_them() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await;
     let viewer = api.token(Role::Viewer, Some("acme")).await;

@@ -1,4 +1,4 @@
-//! Requests to a push service, and the outcome for each response. One delivery makes one attempt.
+//! Tests requests to a push service, the outcome for each response, and that a delivery makes only one attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ async fn the_browser_can_decrypt_the_message_and_the_push_service_can_verify_the
 }
 
 #[tokio::test]
-async fn only_messages_have_a_topic_and_a_test_expires_after_a_minute() {
+async fn only_session_messages_have_a_topic_and_a_test_message_expires_after_a_minute() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
     let assigned = StoredEvent { event_type: EventType::SessionAssigned, ..StoredEvent::clone(&delivery().event) };
@@ -108,7 +108,7 @@ async fn only_messages_have_a_topic_and_a_test_expires_after_a_minute() {
 }
 
 #[tokio::test]
-async fn one_token_serves_all_endpoints_of_an_origin_and_each_message_has_a_separate_key() {
+async fn all_endpoints_of_an_origin_get_the_same_token_but_each_message_has_a_separate_key() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let (other_receiver, other_origin) = service("201 Created", "", "").await;
     let (one, two, sender) = (Browser::new("a"), Browser::new("b"), sender(&[&origin, &other_origin]));
@@ -147,7 +147,7 @@ async fn many_messages_are_encrypted_in_batches_and_each_browser_decrypts_its_me
 }
 
 #[tokio::test]
-async fn the_longest_text_fits_every_push_service() {
+async fn a_message_with_the_longest_text_is_small_enough_for_every_push_service() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let browser = Browser::new("a");
     sender(&[&origin]).send(&browser, &origin, &message(&"👩‍💻\u{1}".repeat(2_000))).await;
@@ -223,7 +223,7 @@ async fn a_rejected_token_pauses_the_subscription_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_rejected_subscription_delays_no_other() {
+async fn a_rejected_subscription_delays_no_other_subscription() {
     let (receiver, origin) = service("400 Bad Request", "", "InvalidRegistration").await;
     let (browser, sender) = (Browser::new("a"), sender(&[&origin]));
     for _ in 0..10 {
@@ -234,7 +234,7 @@ async fn a_rejected_subscription_delays_no_other() {
 }
 
 #[tokio::test]
-async fn sends_nothing_to_a_disallowed_host_or_without_the_key() {
+async fn sends_nothing_to_a_disallowed_host_or_if_the_vapid_key_is_missing() {
     let (receiver, origin) = service("201 Created", "", "").await;
     let browser = Browser::new("a");
     let sent = sender(&[]).send(&browser, &origin, &message("x")).await;

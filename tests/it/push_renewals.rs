@@ -64,12 +64,12 @@ async fn a_renewal_without_a_token_does_not_change_the_last_seen_time() {
 }
 
 #[tokio::test]
-async fn a_renewal_needs_the_whole_old_subscription() {
+async fn rejects_a_renewal_that_does_not_contain_the_whole_old_subscription() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let thief = Browser::new("thief");
     let (known, new) = (old.subscription(&origin(&receiver)), thief.subscription(&origin(&receiver)));
-    // A caller that knows only the endpoint, as its push service does.
+    // A caller, such as the push service, that knows only the endpoint.
     let mut guessed = thief.subscription(&origin(&receiver));
     guessed["endpoint"] = known["endpoint"].clone();
     guessed["keys"]["p256dh"] = known["keys"]["p256dh"].clone();
@@ -88,7 +88,7 @@ async fn a_renewal_needs_the_whole_old_subscription() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_by_rate_limits() {
+async fn rate_limits_slow_down_attempts_to_guess_a_secret() {
     let (push, receiver) = start().await;
     let stranger = |name: &str| Browser::new(name).subscription(&origin(&receiver));
     let mut last = (0, String::new());
@@ -99,7 +99,7 @@ async fn guessing_is_slowed_down_by_rate_limits() {
 }
 
 #[tokio::test]
-async fn a_page_that_registers_first_leaves_one_row() {
+async fn one_row_remains_if_a_page_registers_before_the_renewal() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let new = push.browser("user-1", "new", &receiver).await;

@@ -1,4 +1,4 @@
-//! How responses of push services change subscriptions, which VAPID keys sign pushes, and that subscriptions stay secret.
+//! Tests how responses of push services change subscriptions, which VAPID keys sign pushes, and that subscriptions stay secret.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn each_response_has_an_outcome_and_an_effect_on_the_subscription() {
 }
 
 #[tokio::test]
-async fn a_dead_browser_affects_no_other_and_a_disabled_one_gets_nothing() {
+async fn a_dead_browser_affects_no_other_browser_and_a_disabled_browser_gets_no_messages() {
     let (gone, good) = (push_service("410 Gone", "", "").await, push_service("201 Created", "", "").await);
     let push = Push::start(&[&gone, &good], |settings| settings).await;
     push.browser("user-1", "dead", &gone).await;
@@ -116,7 +116,7 @@ async fn a_late_response_does_not_remove_a_subscription_that_has_changed() {
 }
 
 #[tokio::test]
-async fn the_service_refuses_a_new_key_without_the_old_one_and_each_browser_keeps_its_key() {
+async fn the_service_refuses_a_new_key_without_the_old_key_and_each_browser_keeps_its_key() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     let old = push.browser("user-1", "old", &receiver).await;
@@ -171,7 +171,7 @@ async fn a_wrong_key_disables_every_browser_and_deletes_none() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_lost_its_keys_ends_deliveries_and_keeps_subscriptions() {
+async fn a_deployment_that_lost_its_keys_records_config_error_and_keeps_subscriptions() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     push.browser("user-1", "a", &receiver).await;
@@ -183,7 +183,7 @@ async fn a_deployment_that_lost_its_keys_ends_deliveries_and_keeps_subscriptions
 }
 
 #[tokio::test]
-async fn no_endpoint_and_no_key_is_in_a_log_a_response_a_metric_or_a_dump() {
+async fn logs_responses_metrics_and_database_dumps_contain_no_endpoint_and_no_key() {
     let good = push_service("201 Created", "", "").await;
     let dead = Receiver::start(Behaviour::HangsAfterAccept).await;
     let browsers = ["good", "dead", "echoed"].map(Browser::new);

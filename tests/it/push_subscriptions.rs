@@ -1,4 +1,5 @@
-//! Users' browsers: register, renew, change users, list, test and remove them. The service stores subscriptions encrypted.
+//! Tests how users register, renew, list, test and remove browsers, and what happens if another user signs in. The service
+//! encrypts subscriptions.
 
 use ::http::Method;
 use base64::Engine as _;
@@ -149,7 +150,7 @@ async fn a_browser_belongs_to_the_user_who_signed_in_last() {
 }
 
 #[tokio::test]
-async fn one_of_several_users_who_register_a_browser_at_once_keeps_it() {
+async fn if_several_users_register_a_browser_at_once_the_browser_belongs_to_one_of_them() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let body = Browser::new("shared").subscription(VENDOR);
     let turns = (0..16).map(|number| {
@@ -162,7 +163,7 @@ async fn one_of_several_users_who_register_a_browser_at_once_keeps_it() {
 }
 
 #[tokio::test]
-async fn registering_more_than_twenty_browsers_removes_the_one_unseen_longest() {
+async fn registering_more_than_twenty_browsers_removes_the_browser_with_the_oldest_last_seen_time() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let me = person("user-1", ACME);
     let first = Browser::new("first");

@@ -1,4 +1,5 @@
-//! Which browsers receive which events: a running service sends them, and the test decrypts them as the browsers do.
+//! Tests which browsers receive which events. A running service sends messages, and the test decrypts the messages as browsers
+//! do.
 
 use serde_json::json;
 
@@ -44,7 +45,7 @@ async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
 }
 
 #[tokio::test]
-async fn messages_follow_a_reassignment_and_stop_after_a_resolution() {
+async fn messages_go_to_the_new_handler_after_a_reassignment_and_stop_after_a_resolution() {
     let (push, receiver) = start().await;
     let one = push.browser("user-1", "one", &receiver).await;
     let two = push.browser("user-2", "two", &receiver).await;
@@ -59,7 +60,7 @@ async fn messages_follow_a_reassignment_and_stop_after_a_resolution() {
 }
 
 #[tokio::test]
-async fn a_browser_with_a_new_user_receives_nothing_for_the_previous_one() {
+async fn a_browser_with_a_new_user_receives_no_messages_for_the_previous_user() {
     let (push, receiver) = start().await;
     let shared: Browser = push.browser("user-1", "shared", &receiver).await;
     assert_eq!(push.assign("user-1").await, 1);
@@ -73,7 +74,7 @@ async fn a_browser_with_a_new_user_receives_nothing_for_the_previous_one() {
 }
 
 #[tokio::test]
-async fn the_number_of_browsers_is_a_metric() {
+async fn a_metric_counts_the_registered_browsers() {
     let (push, receiver) = start().await;
     push.browser("user-1", "one", &receiver).await;
     push.browser("user-2", "two", &receiver).await;

@@ -1,4 +1,4 @@
-//! The published test vectors of Web Push show that the test code decrypts and verifies correctly.
+//! Uses the published test vectors of Web Push to check that the test code decrypts messages and verifies tokens correctly.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,5 @@
-//! Claimed deliveries on a real database: the worker records or releases them, or the reaper records `interrupted`.
+//! Tests, on a real database, that each claimed delivery ends: the worker records or releases the delivery, or the reaper records
+//! `interrupted`.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -9,7 +10,7 @@ use crate::support::queue::{
 };
 
 #[tokio::test]
-async fn a_finished_claim_leaves_only_its_outcomes() {
+async fn a_finished_claim_is_deleted_and_only_its_outcomes_remain() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;
@@ -21,7 +22,7 @@ async fn a_finished_claim_leaves_only_its_outcomes() {
 }
 
 #[tokio::test]
-async fn outcomes_sent_twice_are_recorded_once_and_are_not_late() {
+async fn outcomes_that_are_sent_twice_are_recorded_once_and_not_reported_as_late() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;
@@ -34,13 +35,13 @@ async fn outcomes_sent_twice_are_recorded_once_and_are_not_late() {
 }
 
 #[tokio::test]
-async fn deliveries_that_a_dead_worker_started_are_interrupted_and_its_late_outcomes_rejected() {
+async fn the_reaper_interrupts_the_deliveries_of_a_dead_worker_and_late_outcomes_are_rejected() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 3).await;
     let by = worker(&db).await;
     let (id, taken) = claim_of(&db, by, endpoint, 3).await;
-    // The worker recorded one outcome before it died. The claim still has the other two deliveries.
+    // The worker recorded one outcome before it died. The claim still contains the other two deliveries.
     finish::finish(&db, Channel::Webhook, &[], &[finished(&taken[0], Outcome::Delivered)]).await.unwrap();
     assert!(reap::reap(&db, 10, &[]).await.unwrap().is_empty());
     workers::end(&db, by).await.unwrap();
@@ -53,7 +54,7 @@ async fn deliveries_that_a_dead_worker_started_are_interrupted_and_its_late_outc
 }
 
 #[tokio::test]
-async fn excluded_claims_are_not_reaped_with_the_others() {
+async fn the_reaper_skips_excluded_claims_and_reaps_the_others() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 6).await;
@@ -73,7 +74,7 @@ async fn excluded_claims_are_not_reaped_with_the_others() {
 }
 
 #[tokio::test]
-async fn interrupts_deliveries_of_an_unregistered_worker_too() {
+async fn the_reaper_also_interrupts_deliveries_of_an_unregistered_worker() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;

@@ -14,9 +14,9 @@ use crate::support::queue::{
     accept_messages, agent_with_webhook, claim_behind, claim_of, finished, first_place, prepare, prepared, worker,
 };
 
-/// PostgreSQL caches plans: a plan made on empty tables must not scan large tables later.
+/// PostgreSQL caches plans. A plan that was made on empty tables must not scan whole tables after the tables have grown.
 #[tokio::test]
-async fn a_claim_planned_on_empty_tables_reads_by_key_when_the_tables_are_full() {
+async fn a_claim_with_a_plan_made_on_empty_tables_reads_by_key_when_the_tables_are_full() {
     let db = TestDatabase::with_connections(1).await;
     prepare(&db).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
@@ -87,7 +87,7 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
     snapshot.rollback().await.unwrap();
 }
 
-/// Resets the statistics. Without the flush, this session would report earlier reads later.
+/// Resets the statistics. Without the flush, this session would add its earlier reads to the new statistics.
 async fn forget_walks(db: &Db) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query("SELECT pg_stat_reset()").execute(db).await.unwrap();
@@ -97,7 +97,7 @@ async fn entries_walked(db: &Db) -> i64 {
     of_ready_indexes(db).await.0
 }
 
-/// The number of index entries that scans of `ready_deliveries` returned, and of pages that they read.
+/// The number of index entries that scans of `ready_deliveries` returned, and the number of pages that these scans read.
 async fn of_ready_indexes(db: &Db) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(db).await.unwrap();
     sqlx::query_as(
@@ -140,7 +140,8 @@ async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
     let known = async |places: &[Place]| found(&[&[first_place()], places].concat()).await;
     // If no endpoint is known, the scan finds the first delivery of the queue.
     assert_eq!(known(&[]).await, [(endpoints[0], first(0))]);
-    // For each known endpoint, the scan finds its next delivery, and that of the next endpoint if the next endpoint is unknown.
+    // For each known endpoint, the scan finds the next delivery. If the endpoint after it is unknown, the scan also finds the
+    // first delivery of that unknown endpoint.
     assert_eq!(known(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1), (endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
@@ -152,7 +153,7 @@ async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
     assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);
 }
 
-/// There are also tenants before, between and after the tenants of the known endpoints.
+/// The queue also contains deliveries of tenants before, between and after the tenants of the known endpoints.
 #[tokio::test]
 async fn a_tail_scan_finds_each_tenant_between_known_endpoints() {
     let db = prepared().await;
@@ -167,12 +168,12 @@ async fn a_tail_scan_finds_each_tenant_between_known_endpoints() {
     let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)]
         .map(|(tenant, number)| (tenant.to_owned(), endpoint(number)));
     assert_eq!(found(&places).await, expected);
-    // Two scans, each of a part of the key range, find the same.
+    // Two scans that each cover a part of the key range find the same deliveries.
     let first = [&places[..2], &[end("d", endpoint(2))]].concat();
     assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }
 
-/// The scan must not read the deliveries of other endpoints to find that an endpoint has none after its position.
+/// If an endpoint has no deliveries after its position, the scan must not read deliveries of other endpoints to detect this.
 #[tokio::test]
 async fn a_tail_scan_without_new_deliveries_reads_few_pages() {
     const ENDPOINTS: u128 = 50;

@@ -1,4 +1,5 @@
-//! The database functions of the queue, each on a real database: which worker claims which deliveries, and what is returned.
+//! Tests each database function of the queue on a real database: which deliveries a worker can claim, and what each function
+//! returns.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, count
 use crate::support::seed::{self, SeededEvent, yesterday_noon};
 
 #[tokio::test]
-async fn a_claim_takes_the_oldest_deliveries_up_to_its_quota_with_their_events() {
+async fn a_claim_returns_the_oldest_deliveries_up_to_its_quota_with_their_events() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 5).await;
@@ -27,7 +28,7 @@ async fn a_claim_takes_the_oldest_deliveries_up_to_its_quota_with_their_events()
 }
 
 #[tokio::test]
-async fn two_concurrent_claims_are_disjoint() {
+async fn two_concurrent_claims_contain_different_deliveries() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 40).await;

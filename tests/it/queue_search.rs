@@ -1,4 +1,4 @@
-//! Discovery of deliveries without a hint while full walks are slow and pause for a minute.
+//! Tests that a worker discovers deliveries without a hint while full walks are slow and pause for a minute.
 
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use crate::support::queue::{accept_messages, message, prepare};
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// Much longer than the setup of these tests takes.
+/// A time limit that is much longer than the setup of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Walks take a second here and then pause for a minute: a delivery that is found sooner was found without a walk.
+/// Here a walk takes one second, and the next walk starts a minute later. So a worker that finds a delivery sooner has found it
+/// without a walk.
 const FOUND: Duration = Duration::from_secs(15);
 
 /// Makes full walks slow, as dead tuples do while a snapshot is open.
@@ -52,7 +53,7 @@ async fn is_delivered(db: &Db, event: EventId) -> bool {
 
 #[tokio::test]
 async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
-    /// Claims no longer re-scan the late position after this time, and the lane has advanced too far for their re-scans.
+    /// After this time, claims no longer re-scan the late position. The lane has also advanced too far for re-scans.
     const LATE: Duration = Duration::from_secs(4);
     let deployment = Deployment::new().await;
     slow_walks(&deployment.pool).await;
@@ -79,7 +80,7 @@ async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
     deployment.drained(PATIENCE).await;
 }
 
-/// Creates an agent with a given endpoint id, which determines its order in the key.
+/// Creates an agent with this endpoint id. The id determines the position of the endpoint in scans.
 async fn agent_at(deployment: &Deployment, number: u128) -> String {
     let agent = format!("agent-{number}");
     sqlx::query(
@@ -105,7 +106,7 @@ async fn accept_for_each(db: &Db, agents: &[String]) {
 }
 
 #[tokio::test]
-async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands() {
+async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands_of_endpoints() {
     /// More endpoints than one tail scan reads.
     const KNOWN: u128 = 2_060;
     let deployment = Deployment::new().await;
@@ -130,7 +131,7 @@ async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands() {
     within(PATIENCE * 2, "the walk finds them", async || delivered(first).await).await;
 
     accept_messages(db, &hidden, 1).await;
-    within(FOUND, "the scan finds the delivery after the stuck one", async || delivered(first + 1).await).await;
+    within(FOUND, "the scan finds the delivery after the locked delivery", async || delivered(first + 1).await).await;
     let mut all = known;
     for number in (100..KNOWN).step_by(100) {
         all.push(agent_at(&deployment, number * 10 + 5).await);
@@ -146,7 +147,7 @@ async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands() {
 #[tokio::test]
 async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
-    /// The pause between two scans of a channel that hints trigger, and the maximum number of other scans.
+    /// The minimum pause between two scans that hints trigger in a channel. At most `OTHERS` scans have another reason.
     const PAUSE: Duration = Duration::from_millis(20);
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;
@@ -177,7 +178,6 @@ async fn a_burst_of_hints_causes_few_scans() {
     service.stop().await;
 }
 
-/// Makes the database count walks and tail scans.
 async fn count_scans(db: &Db) {
     let statements = "
         CREATE SEQUENCE flametree.scans;

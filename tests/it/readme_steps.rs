@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::service::own_address;
 use crate::support::temp_dir::TempDir;
 
-/// Includes the time to create and start a database.
+/// A time limit that includes the time to create and start a database.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Replays as receivers and users see them: real processes, a real receiver, and many deliveries.
+//! Tests replays of many deliveries, as receivers and users see the results, with real processes and a real receiver.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub async fn ended(api: &Client, path: &str) -> Value {
     operation
 }
 
-/// Posts events of each agent, whose deliveries all fail to connect.
+/// Posts events of each agent. All deliveries of these events fail because they cannot connect.
 pub async fn failures(deployment: &Deployment, service: &Service, agents: &[String], count: usize) -> Vec<EventId> {
     let api = deployment.client(service);
     for agent in agents {
@@ -89,13 +89,13 @@ async fn a_replay_has_the_same_webhook_id_and_uses_the_current_settings() {
     assert_eq!(seen[0].header("x-flametree-delivery"), first);
     let both = async || service.metric("flametree_deliveries_total").await >= 2.0;
     within(PATIENCE, "both deliveries are counted", both).await;
-    // The latency metric does not count the replay, because its time since acceptance is not the duration of the delivery.
+    // The latency metric does not count the replay, because the event was accepted long before the replay was requested.
     assert!(service.metric("flametree_delivery_latency_seconds_count").await < 1.5);
     assert_eq!(seen[1].header("x-flametree-delivery"), replayed.json()["id"].as_str().unwrap());
 }
 
 #[tokio::test]
-async fn replays_many_deliveries_by_time_and_outcome_once_each() {
+async fn a_replay_selects_deliveries_by_time_and_outcome_and_replays_each_once() {
     const FAILED: usize = 1_200;
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
@@ -156,7 +156,7 @@ async fn a_canceled_replay_creates_no_more_deliveries() {
     within(PATIENCE, "the worker stops the replay", async || service.has_logged("lost the lease of an operation"))
         .await;
     deployment.drained(PATIENCE).await;
-    assert_eq!(replayed().await, done, "no delivery follows the cancellation");
+    assert_eq!(replayed().await, done, "the replay creates no delivery after the cancellation");
     let tally = deployment.assert_drained(&api, &events).await;
     assert_eq!(tally.count(Outcome::Delivered) as u64, done, "{:?}", tally.summary());
 }

@@ -1,4 +1,4 @@
-//! Requests for replays: the response, and the resulting ready deliveries.
+//! Tests the responses to requests for replays, and the ready deliveries that these requests create.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -34,7 +34,7 @@ async fn replay(api: &TestApi, token: &str, event: EventId, ordinal: u16) -> Ans
 }
 
 #[tokio::test]
-async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
+async fn a_replay_creates_the_next_delivery_of_the_event_for_the_current_endpoint() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
@@ -59,9 +59,9 @@ async fn a_replay_is_the_next_delivery_of_the_event_to_the_current_endpoint() {
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 3);
 }
 
-/// Regression: when an event was posted again, the response also counted deliveries of replays.
+/// Before a fix, the response to a repeated event also counted the deliveries of replays.
 #[tokio::test]
-async fn a_duplicate_reports_the_deliveries_of_its_first_acceptance() {
+async fn a_repeated_event_reports_the_deliveries_of_its_first_acceptance() {
     let db = queue::prepared().await;
     let endpoint = queue::agent_with_webhook(&db, "agent-1").await;
     let mut message = queue::message("agent-1", "once".to_owned());
@@ -111,7 +111,7 @@ async fn ready_deliveries(api: &TestApi) -> i64 {
 }
 
 #[tokio::test]
-async fn a_repeated_replay_under_one_key_returns_the_first_one() {
+async fn a_repeated_request_with_the_same_key_returns_the_first_replay() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -126,7 +126,8 @@ async fn a_repeated_replay_under_one_key_returns_the_first_one() {
     let finished = replay(event, 1, "again-1").await.expect(200);
     assert_eq!((&finished["id"], &finished["outcome"]), (&first["id"], &json!("delivered")));
 
-    // The key is bound to the replay of this delivery. Another delivery of the event, or of another event, cannot use it.
+    // The key is bound to the replay of this delivery. A replay of another delivery, of the same event or of another event,
+    // cannot use the key.
     replay(event, 2, "again-1").await.problem(409, "idempotency_conflict");
     replay(other_event, 1, "again-1").await.problem(409, "idempotency_conflict");
     assert_eq!(ready_deliveries(&api).await, 1);
@@ -135,13 +136,13 @@ async fn a_repeated_replay_under_one_key_returns_the_first_one() {
         assert_eq!(faults, [("Idempotency-Key".to_owned(), "too_long".to_owned())]);
     }
     assert_eq!(replay(event, 2, "again-2").await.expect(202)["id"], event.delivery(3).to_string());
-    // A rejected request leaves its key unused.
+    // After a request is rejected, another request may use the key.
     replay(event, 1, "again-3").await.problem(409, "conflict");
     assert_eq!(replay(other_event, 1, "again-3").await.expect(202)["id"], other_event.delivery(2).to_string());
 }
 
 #[tokio::test]
-async fn concurrent_replays_with_one_key_create_one_and_all_return_it() {
+async fn concurrent_requests_with_one_key_create_one_replay_and_all_return_it() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
@@ -156,7 +157,7 @@ async fn concurrent_replays_with_one_key_create_one_and_all_return_it() {
 }
 
 #[tokio::test]
-async fn concurrent_replays_of_different_events_with_one_key_create_one() {
+async fn concurrent_requests_for_different_events_with_one_key_create_one_replay() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -229,7 +230,7 @@ async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -
 }
 
 #[tokio::test]
-async fn one_key_creates_one_operation() {
+async fn repeated_requests_with_one_key_create_one_operation() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["failed", "interrupted"], "dry_run": false});

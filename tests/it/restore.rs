@@ -1,4 +1,5 @@
-//! The steps of docs/operating.md after a restore to an earlier time: expire the restored ready deliveries without sending them.
+//! Runs the steps that docs/operating.md lists for a restore to an earlier time. The restored ready deliveries must expire
+//! without being sent.
 
 use std::time::Duration;
 

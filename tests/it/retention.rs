@@ -68,7 +68,7 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     );
     seed::run(&db, ready).await;
 
-    // No worker ran for longer than the retention: only the day before the delivery may be dropped.
+    // No worker has run for longer than the retention period, so only the day before the delivery may be dropped.
     let by = worker(&db).await;
     assert_eq!(remove_expired(&db).await.len(), 2);
     let (claim, taken) = claim_of(&db, by, endpoint, 1).await;
@@ -81,8 +81,8 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     assert_eq!(old_partitions(&db).await, 0);
 }
 
-/// Regression that stopped retention: if the system catalogs had statistics, the planner evaluated the filter on partition names
-/// for tables with other names.
+/// Before a fix, retention failed if the system catalogs had statistics, because the planner then parsed the names of all tables
+/// as names of partitions.
 #[tokio::test]
 async fn retention_works_after_the_system_catalogs_were_analyzed() {
     let db = with_old_days().await;
@@ -152,7 +152,7 @@ async fn reports_and_creates_a_missing_partition_although_a_detached_table_has_i
 }
 
 #[tokio::test]
-async fn the_next_run_completes_an_interrupted_removal() {
+async fn the_next_run_completes_the_interrupted_removal_of_a_partition() {
     let db = with_old_days().await;
     // The first partition is detached but not dropped. The detach of the second was canceled while it waited for a reader.
     let [first, second, ..] = &partitions::expired(&db, DAYS_KEPT).await.unwrap()[..] else { panic!("no old days") };

@@ -1,4 +1,4 @@
-//! Secrets appear only where they are needed: no read, log line, error or metric contains them, and the database stores them
+//! Secrets appear only where they are needed: no read, log line, error or metric contains secrets, and the database stores them
 //! only encrypted.
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ const REFUSED: &str = "hdr-5ecret-Refused-Value-0003";
 const DATABASE_PASSWORD: &str = "db-5ecret-Password-0004";
 const MALFORMED_KEY: &str = "key-5ecret-Malformed-0005";
 
-/// A value that must not be found.
+/// A secret value that the test searches for in all output.
 pub(crate) struct Secret {
     name: &'static str,
     forms: Vec<String>,
@@ -35,7 +35,7 @@ impl Secret {
         Self { name, forms: [vec![text.to_owned()], encoded(text.as_bytes())].concat() }
     }
 
-    /// A text that encodes bytes, such as a key: neither the text nor the bytes may be found.
+    /// A text that encodes bytes, such as a key. The output must contain neither the text nor the bytes.
     fn with_bytes(name: &'static str, text: &str, bytes: &[u8]) -> Self {
         Self { forms: [Self::text(name, text).forms, encoded(bytes)].concat(), name }
     }
@@ -155,7 +155,7 @@ fn signing_secret(answer: &Value) -> Secret {
     Secret::with_bytes("a signing secret", key, &bytes)
 }
 
-/// Configures webhooks with secrets: one echoes the request, one does not exist, one does not use TLS.
+/// Configures webhooks with secrets. One receiver echoes the request, one host does not exist, and one receiver does not use TLS.
 async fn signing_secrets(deployment: &Deployment, admin: &Client) -> Vec<Secret> {
     let urls = [
         deployment.receiver.url("/agent-1"),
@@ -249,13 +249,13 @@ async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(Strin
 
 pub(crate) fn dump(deployment: &Deployment) -> String {
     let Database::Shared(database) = &deployment.database else { panic!("another database") };
-    // In some distributions the client programs are in another folder than those of the server.
+    // Some distributions install the client programs and the server programs in different folders.
     let beside_the_server = programs().join("pg_dump");
     let program = if beside_the_server.exists() { beside_the_server } else { PathBuf::from("pg_dump") };
     let output = Command::new(program).arg(database.url()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("COPY flametree.push_configs") && text.contains("agent-1"), "the dump is not whole");
+    assert!(text.contains("COPY flametree.push_configs") && text.contains("agent-1"), "the dump is incomplete");
     text
 }
 

@@ -1,4 +1,4 @@
-//! Database settings on which guarantees depend: at start, a process rejects an unsafe value or logs a warning.
+//! Tests database settings on which guarantees depend. At start, a process rejects an unsafe value or logs a warning.
 
 use std::process::{Command, Output};
 
@@ -10,7 +10,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::service::{Part, Settings};
 use crate::support::temp_dir::TempDir;
 
-const WARNING: &str = "found a PostgreSQL setting with a risk";
+const WARNING: &str = "found a risky PostgreSQL setting";
 
 #[tokio::test]
 async fn no_process_starts_with_a_session_setting_that_breaks_a_guarantee() {
@@ -56,7 +56,7 @@ async fn names_every_rejected_setting_at_once() {
 }
 
 #[tokio::test]
-async fn rejects_a_setting_of_the_connection_and_reports_where_to_remove_it() {
+async fn rejects_an_unsafe_setting_in_the_connection_url_and_reports_where_to_remove_it() {
     let server = OwnServer::start_direct().await;
     let settings = Settings::on(&format!("{}?options=-c%20synchronous_commit%3Doff", server.url()));
     let output = settings.spawn(Part::Run).failed().await;
@@ -84,7 +84,7 @@ async fn silently_accepts_settings_that_weaken_no_guarantee() {
 }
 
 #[tokio::test]
-async fn logs_a_session_setting_with_a_risk_and_runs() {
+async fn logs_a_warning_for_a_risky_session_setting_and_starts() {
     let database = TestDatabase::new().await;
     set(&database, "lock_timeout", "1s").await;
     set(&database, "idle_in_transaction_session_timeout", "2s").await;
@@ -96,7 +96,7 @@ async fn logs_a_session_setting_with_a_risk_and_runs() {
 }
 
 #[tokio::test]
-async fn logs_or_rejects_settings_of_the_server() {
+async fn logs_a_warning_for_risky_server_settings_and_rejects_unsafe_ones() {
     let server = OwnServer::start_direct().await;
     let settings = Settings::on(&server.url());
     let with_a_risk = ["full_page_writes = off", "max_locks_per_transaction = 32", "autovacuum = off"];
@@ -117,11 +117,11 @@ async fn logs_or_rejects_settings_of_the_server() {
     assert!(output.contains("fsync = off (source: configuration file)"), "{output}");
     assert!(output.contains("run `ALTER SYSTEM SET fsync = 'on'` and `SELECT pg_reload_conf()`"), "{output}");
     let refused = output.lines().filter(|line| line.contains(": refused: ")).count();
-    assert_eq!(refused, 1, "a risk alone stops nothing: {output}");
+    assert_eq!(refused, 1, "a warning alone does not stop the process: {output}");
 }
 
 #[tokio::test]
-async fn rejects_settings_of_a_poolers_sessions() {
+async fn rejects_unsafe_settings_of_sessions_behind_a_pooler() {
     let server = OwnServer::start_pooled().await;
     let settings = Settings::on(&server.url());
     for (setting, value) in [("default_transaction_isolation", "repeatable read"), ("synchronous_commit", "off")] {
@@ -174,7 +174,7 @@ async fn rejects_an_embedded_database_in_another_encoding() {
 }
 
 #[tokio::test]
-async fn config_check_prints_every_check_and_fails_if_one_is_rejected() {
+async fn config_check_prints_every_database_setting_and_fails_if_one_is_unsafe() {
     let database = TestDatabase::new().await;
     let settings = Settings::on(&database.url());
     let check = || output_of(settings.command().args(["config", "check"]));
@@ -205,7 +205,7 @@ async fn config_check_reports_that_an_unreachable_database_was_not_checked() {
 }
 
 #[tokio::test]
-async fn a_clock_that_differs_from_the_database_is_a_warning() {
+async fn reports_a_warning_if_the_clock_differs_from_the_clock_of_the_database() {
     use chrono::{TimeDelta, Utc};
     use flametree_notify::store::server_settings::{ServerSettings, Verdict};
     let database = TestDatabase::new().await;
@@ -239,7 +239,8 @@ async fn reset(database: &TestDatabase, setting: &str) {
     end_sessions(&database.direct_options()).await;
 }
 
-/// A pooler's sessions keep the settings of their start, so docs/databases.md says to end them. The test ends them by SQL.
+/// Existing sessions of a pooler keep the old settings, so docs/databases.md advises to end these sessions. The test ends the
+/// sessions by SQL.
 async fn end_sessions(options: &PgConnectOptions) {
     let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
@@ -252,7 +253,7 @@ async fn run(options: &PgConnectOptions, statement: &str) {
     connection.close().await.unwrap();
 }
 
-/// True if the command succeeded, and its whole output.
+/// Whether the command succeeded, and the whole output of the command.
 fn output_of(command: &mut Command) -> (bool, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())

@@ -1,4 +1,5 @@
-//! Claims that the database rejects or that cannot be read: the worker sets each aside and continues with the others.
+//! Tests claims that the database rejects or that cannot be read. The worker sets aside each of these claims and continues with
+//! the others.
 
 use std::time::Duration;
 
@@ -15,13 +16,14 @@ use crate::support::seed::{self, yesterday_noon};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
-/// A dead worker is fenced after at most two leases: until the previous reaper's lease ends, and then one without a heartbeat.
+/// A time limit of more than two leases. A new reaper takes over within one lease, and then waits one lease for a heartbeat of
+/// the dead worker.
 const REAPED: Duration = Duration::from_mins(1);
 /// A lane without claims.
 const NO_LANE: &str = "99";
 
 #[tokio::test]
-async fn the_reaper_records_the_other_claims_of_a_dead_worker_if_two_are_rejected() {
+async fn the_reaper_records_the_other_claims_of_a_dead_worker_if_two_claims_are_rejected() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let dead = dead_worker(db).await;
@@ -41,7 +43,7 @@ async fn the_reaper_records_the_other_claims_of_a_dead_worker_if_two_are_rejecte
 }
 
 #[tokio::test]
-async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
+async fn a_killed_worker_is_fenced_while_a_claim_of_another_worker_cannot_be_recorded() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(4);
@@ -60,7 +62,7 @@ async fn a_killed_worker_is_found_dead_while_a_claim_cannot_be_recorded() {
 
     within(REAPED, "the killed worker's deliveries are recorded", async || interrupted(db).await == 40).await;
     assert_eq!(deployment.left().await, Some((0, 1)));
-    within(REAPED, "the bad claim is set aside", async || set_aside(&reaper).await == 1).await;
+    within(REAPED, "the damaged claim is set aside", async || set_aside(&reaper).await == 1).await;
     mend(db).await;
     deployment.drained(REAPED).await;
     assert_eq!(interrupted(db).await, 41);
@@ -105,7 +107,7 @@ async fn a_claim_that_cannot_be_resolved_is_set_aside_and_adopted_later() {
 }
 
 #[tokio::test]
-async fn an_endpoint_whose_claims_are_rejected_delays_no_other() {
+async fn an_endpoint_whose_claims_are_rejected_delays_no_other_endpoint() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     let agents = agents(40);
@@ -133,7 +135,8 @@ async fn dead_worker(db: &Db) -> Uuid {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// Inserts a claim of one delivery. Lane 1 is valid; any other lane makes the delivery's tenant unknown.
+/// Inserts a claim of one delivery. The claim is valid if the lane is 1. Any other lane damages the claim, because the delivery's
+/// tenant is then unknown.
 async fn claim_of(db: &Db, worker: Uuid, number: i64, lane: &str) {
     let event: EventId = seed::event_id(yesterday_noon(db).await + number);
     let (delivery, event) = (event.delivery(1).uuid(), event.uuid());
@@ -167,7 +170,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(db).await.unwrap().get(0)
 }
 
-/// The number of claims that the process has set aside, from its metrics.
+/// The number of set-aside claims in the metrics of the process.
 #[expect(clippy::cast_possible_truncation, reason = "the gauge is a small whole number")]
 async fn set_aside(worker: &Service) -> i64 {
     worker.metric("flametree_claims_set_aside").await as i64

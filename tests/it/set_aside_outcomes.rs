@@ -1,4 +1,5 @@
-//! Outcomes that the database rejects: each is set aside alone, holds its permit, and is recorded when the database accepts it.
+//! Tests that an outcome that the database rejects is set aside alone, keeps its permit, and is recorded as soon as the database
+//! accepts it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use crate::support::refusals::{accept, refuse};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More than one batch (512), so that a rejected outcome shares its batch with others.
+/// More events than a batch of outcomes can contain (512), so that the batch of a rejected outcome also contains other outcomes.
 const EVENTS: usize = 600;
-/// Longer than an outcome stays set aside before it is retried.
+/// A time limit that is longer than the interval after which the worker retries an outcome that was set aside.
 const RECORDED: Duration = Duration::from_mins(1);
 const SET_ASIDE: &str = "flametree_outcomes_set_aside";
 
 #[tokio::test]
-async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_once_accepted() {
+async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_when_the_database_accepts_it() {
     let (deployment, api, mut accepted) = with_events(EVENTS).await;
     let refused = accepted[EVENTS / 2].delivery(1);
     refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
@@ -76,12 +77,12 @@ async fn an_outcome_whose_detail_is_rejected_is_recorded_without_the_detail() {
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
     assert!(
         worker.has_logged("an outcome without its detail"),
-        "the database rejected no detail: the test had no effect"
+        "the database rejected no detail, so nothing was tested"
     );
     set_aside(&worker, 0).await;
 }
 
-/// Only the stopped process knew the outcome, so the reaper records `interrupted`.
+/// The outcome was lost with the stopped process, so the reaper records `interrupted`.
 #[tokio::test]
 async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
@@ -110,13 +111,13 @@ async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
         format!("SELECT endpoint_id FROM flametree.ready_deliveries WHERE id = '{}'", accepted[0].delivery(1).uuid());
     let endpoint: Uuid = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&deployment.pool).await.unwrap();
     refuse(&deployment.pool, "ready_deliveries", &format!("NEW.endpoint_id = '{endpoint}'")).await;
-    // Leaves time to stop the worker between the commit of a claim and the start of its deliveries.
+    // Delays the start of claimed deliveries, so that the test can stop the worker after the claim is committed.
     let slow = deployment.settings.clone().with("FAILPOINTS", "claim::after=sleep(5000)");
     let worker = slow.start(Part::Worker).await;
     let claimed = async || deployment.left().await.is_some_and(|(_, claims)| claims > 0);
     within(RECORDED, "a delivery is claimed", claimed).await;
     let output = worker.stop().await;
-    assert!(output.contains("outcome=\"released\""), "no delivery was released: the test had no effect");
+    assert!(output.contains("outcome=\"released\""), "no delivery was released, so nothing was tested");
     assert!(!output.contains("some outcomes could not be recorded"), "the stop waited for the rejected releases");
 
     accept(&deployment.pool).await;

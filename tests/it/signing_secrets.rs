@@ -1,4 +1,4 @@
-//! Signing secrets: the API shows each once. After a rotation, the old secrets still sign during the grace period.
+//! Tests that the API shows each signing secret once, and that old secrets still sign during the grace period after a rotation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
@@ -20,7 +20,7 @@ fn secret(answer: &Answer) -> String {
     answer.json()["signing_secret"].as_str().unwrap().to_owned()
 }
 
-/// The secrets that sign now, as the webhook sender reads them.
+/// The secrets with which the webhook sender signs now.
 async fn live(api: &TestApi) -> Vec<String> {
     webhook(api).await.secrets.iter().map(|stored| stored.secret.expose().to_owned()).collect()
 }
@@ -30,7 +30,7 @@ fn time(value: &Value) -> DateTime<Utc> {
 }
 
 #[tokio::test]
-async fn shows_a_secret_once_and_then_only_describes_it() {
+async fn shows_a_secret_once_and_later_only_its_description() {
     let (api, admin) = started().await;
     assert_eq!(listed(&api, &admin).await.status, 404);
     assert_eq!(rotate(&api, &admin, &json!({})).await.status, 404);
@@ -62,7 +62,8 @@ async fn during_the_grace_period_all_secrets_sign_and_the_newest_is_first() {
     assert_eq!(read.version, 3);
     assert_eq!(get(&api, &admin).await.etag(), third.etag());
 
-    // A later rotation does not extend an earlier grace period. A sender stops using a cached secret when it expires.
+    // A later rotation does not extend an earlier grace period. When a secret expires, a sender that has cached the secret stops
+    // using it.
     let secrets = listed(&api, &admin).await.json()["secrets"].clone();
     let rotated_at = time(&secrets[0]["created_at"]);
     assert_eq!(secrets[0]["id"], third.json()["id"]);
@@ -87,7 +88,7 @@ async fn a_rotation_without_a_grace_period_expires_the_old_secrets_at_once() {
 }
 
 #[tokio::test]
-async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_ones_expire_at_once() {
+async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_secrets_expire_at_once() {
     let (api, admin) = started().await;
     let first = secret(&put(&api, &admin, &full_body()).await);
     rotate(&api, &admin, &json!({"grace_seconds": 3_600})).await;
@@ -99,7 +100,8 @@ async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_ones_expire_at_on
     let elsewhere = json!({"url": "https://other.test/webhook", "headers": headers});
     let second = secret(&patch(&api, &admin, &elsewhere).await);
     assert_eq!(live(&api).await, [second.as_str()]);
-    // Clearing the URL creates a new secret. The next URL keeps this secret, because its receiver may already know it.
+    // Clearing the URL creates a new secret. The next URL keeps this secret, because the user may already have configured the
+    // secret at the next receiver.
     let third = secret(&patch(&api, &admin, &json!({"enabled": false, "url": null})).await);
     let first_url = json!({"url": "https://third.test/webhook", "headers": headers});
     assert_eq!(patch(&api, &admin, &first_url).await.json().get("signing_secret"), None);
@@ -117,7 +119,7 @@ fn origin(config: &Value) -> String {
 }
 
 #[tokio::test]
-async fn rejects_a_bad_grace_period_and_too_many_secrets() {
+async fn rejects_an_invalid_grace_period_and_too_many_secrets() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     for grace in [json!(-1), json!(604_801), json!("1"), json!(1.5)] {

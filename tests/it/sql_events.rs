@@ -1,4 +1,5 @@
-//! Events accepted by SQL: an event exists exactly if the caller's transaction commits, however late that is.
+//! Tests events that callers insert by SQL. An event exists exactly if the caller's transaction commits, however late the commit
+//! is.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ async fn an_event_of_a_rolled_back_transaction_does_not_exist() {
     enqueue(&mut transaction, &message("agent-1", 1)).await;
     transaction.rollback().await.unwrap();
 
-    // Its idempotency key is unused again.
+    // The idempotency key of the rolled back event can be used again.
     let mut transaction = deployment.pool.begin().await.unwrap();
     let event = enqueue(&mut transaction, &message("agent-1", 1)).await;
     transaction.commit().await.unwrap();
@@ -40,7 +41,7 @@ async fn an_event_of_a_rolled_back_transaction_does_not_exist() {
 }
 
 #[tokio::test]
-async fn an_event_that_commits_long_after_later_ones_were_claimed_is_delivered() {
+async fn an_event_that_commits_long_after_later_events_were_claimed_is_delivered() {
     /// After this time, claims no longer re-scan for late commits.
     const LATE: Duration = Duration::from_secs(5);
     let deployment = Deployment::new().await;

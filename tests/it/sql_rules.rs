@@ -39,7 +39,7 @@ async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Describes a disagreement: the API and SQL must both store the same event, or report the same faults.
+/// Describes how the API and SQL disagree about the event, if they do. Both must store the same event, or report the same faults.
 async fn disagreement(connection: &mut PgConnection, event: &Value) -> Option<String> {
     let has_nul = event.to_string().contains("\\u0000");
     let (api, sql) = (faults_of_the_api(event), faults_of_sql(connection, event).await);
@@ -66,7 +66,7 @@ async fn assert_agreement(events: impl Iterator<Item = Value>) {
     assert!(disagreements.is_empty(), "{count} disagreements, such as\n{}", disagreements.join("\n"));
 }
 
-/// Describes a difference between the stored event and the event that the API parsed.
+/// Describes how the stored event differs from the event that the API parsed, if it does.
 async fn stored_otherwise(connection: &mut PgConnection, event: &Value, expected: &NewEvent) -> Option<String> {
     let statement = format!(
         "BEGIN;
@@ -145,7 +145,8 @@ async fn sql_and_the_api_report_the_same_faults_for_edge_cases() {
     }
     // A literal backslash and the characters `u0000`, which are not the escape sequence of U+0000.
     cases.push(with("metadata", json!({"\\u0000": "C:\\u0000"})));
-    // Compact JSON at the maximum length, and one byte over it. The second value has structure, which jsonb prints with spaces.
+    // Compact JSON of the maximum length, and of one byte more. The second value contains a list and objects, which jsonb prints
+    // with spaces.
     for length in [16_384, 16_385] {
         cases.push(with("metadata", json!({"k": "x".repeat(length - 8)})));
         cases.push(with("metadata", json!({"k": "x".repeat(length - 37), "l": [1, 2, [3, {}], {"m": "n"}]})));

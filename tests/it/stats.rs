@@ -1,4 +1,4 @@
-//! Statistics as users read them, over delivery records that the test writes.
+//! Tests the statistics that users read. The test writes the delivery records.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::stats;
@@ -8,10 +8,10 @@ use sqlx::Row as _;
 use crate::support::api::{ACME, TestApi};
 use crate::support::seed::{self, yesterday_noon};
 
-/// Deliveries of three hours starting at noon yesterday, one every 3 seconds, in a pattern of outcomes, agents and durations.
-/// They finished one every 30 milliseconds, the last 20 s ago.
+/// The number of deliveries. One event was accepted every 3 seconds for three hours starting at noon yesterday. One delivery
+/// finished every 30 milliseconds, the last of them 20 s ago.
 const DELIVERIES: i64 = 3_600;
-/// How many deliveries one transaction recorded.
+/// The number of deliveries that one transaction recorded.
 const BATCH: i64 = 25;
 
 async fn log(api: &TestApi) -> i64 {
@@ -104,7 +104,7 @@ async fn compare_ranges(api: &TestApi, token: &str, noon: i64) {
 }
 
 #[tokio::test]
-async fn counts_match_the_delivery_records_however_many_are_rolled_up() {
+async fn counts_match_the_delivery_records_whether_or_not_these_are_rolled_up() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = log(&api).await;

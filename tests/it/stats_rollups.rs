@@ -1,4 +1,4 @@
-//! The rollup: late commits, concurrent rollups, and the cost of reading.
+//! Tests rollups: outcomes that commit late, concurrent rollups, and the cost of reading statistics.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn roll_up_all(db: &Db) {
 }
 
 #[tokio::test]
-async fn counts_an_outcome_that_commits_late_once() {
+async fn counts_an_outcome_that_commits_late_exactly_once() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -60,7 +60,7 @@ async fn counts_an_outcome_that_commits_late_once() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(outcome_of(noon))).execute(&mut late).await.unwrap();
     seed::run(&api.db, outcome_of(noon + 1)).await;
     roll_up_all(&api.db).await;
-    assert_eq!((rolled_up(&api.db).await, total().await), (1, 1), "a later outcome does not wait for the late one");
+    assert_eq!((rolled_up(&api.db).await, total().await), (1, 1), "a later outcome does not wait for the late outcome");
 
     sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
     assert_eq!((rolled_up(&api.db).await, total().await), (1, 2));
@@ -74,7 +74,8 @@ async fn counts_an_outcome_that_commits_late_once() {
     );
 }
 
-/// Regression that lost deliveries: an outcome got its timestamp before it waited for a lock, and the watermark passed it.
+/// Before a fix, statistics lost deliveries: an outcome got its timestamp before it waited for a lock, and meanwhile rollups
+/// advanced beyond this timestamp.
 #[tokio::test]
 async fn counts_an_outcome_that_waited_for_a_lock() {
     let db = queue::prepared().await;
@@ -103,7 +104,7 @@ async fn counts_an_outcome_that_waited_for_a_lock() {
 }
 
 #[tokio::test]
-async fn concurrent_rollups_count_nothing_twice() {
+async fn concurrent_rollups_count_no_delivery_twice() {
     let db = TestDatabase::new().await;
     seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
     let noon = yesterday_noon(&db).await;
@@ -118,7 +119,8 @@ async fn concurrent_rollups_count_nothing_twice() {
     assert_eq!(rolled_up(&db).await, 200);
 }
 
-/// Writers that commit late, roll back and wait for locks; canceled rollups; and a clock that steps both ways.
+/// In this test, writers commit late, roll back and wait for locks. Rollups are canceled, and the clock jumps forward and
+/// backward.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statistics_equal_a_full_count_after_any_interleaving() {
     let db = TestDatabase::with_connections(16).await;
@@ -202,9 +204,9 @@ fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
 }
 
 #[tokio::test]
-async fn reading_statistics_touches_only_the_rollups_of_its_range() {
+async fn reading_statistics_reads_only_the_rollups_of_the_requested_range() {
     let db = TestDatabase::new().await;
-    // 50 agents and 20 days, with a row for each hour and each tenth minute: 168,000 rows.
+    // Inserts 168,000 rows: for 50 agents and 20 days, a row for each hour and for each tenth minute.
     for (span, step) in [(60, "1 hour"), (1, "10 minutes")] {
         let rows = format!(
             "INSERT INTO flametree.delivery_rollups
@@ -223,7 +225,7 @@ async fn reading_statistics_touches_only_the_rollups_of_its_range() {
     };
     let mut found = Vec::new();
     reads(&plan[0]["Plan"], &mut found);
-    // 3 minutes before the first whole hour, 166 hours, and 2 minutes after the last whole hour.
+    // The range consists of 3 minutes before the first whole hour, 166 hours, and 2 minutes after the last whole hour.
     let rows: f64 = found.iter().map(|(_, rows)| rows).sum();
     assert_eq!((found.len(), rows), (3, 3.0 + 166.0 + 2.0), "{plan:#}");
     assert!(found.iter().all(|(node, _)| node.contains("Index") || node.contains("Bitmap")), "{plan:#}");

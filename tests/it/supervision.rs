@@ -1,4 +1,5 @@
-//! A failed background task stops its process in order and with an error. Health checks show the failure until the process exits.
+//! Tests that a failed background task stops its process gracefully and with an error, and that health checks fail until the
+//! process exits.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The limit on concurrent processes, because each uses database connections.
+/// The maximum number of concurrent processes, which is small because each process uses database connections.
 const AT_ONCE: usize = 4;
 
 /// The response of `/livez` at the metrics address. `None` if no server listens there.
@@ -55,7 +56,7 @@ impl Complete {
         Self { deployment, settings, _keys: keys, _collector: collector }
     }
 
-    /// Fails a task in a new process.
+    /// Starts a process and makes one of its tasks fail.
     async fn fail(&self, task: TaskName) {
         let trigger = Trigger::of(task);
         // Processes with workers need no hints.
@@ -89,7 +90,7 @@ impl Complete {
 /// Delays the stop of the process until the test has checked its health and metrics.
 enum Held {
     Request(HeldRequest),
-    /// Used if the API server fails, because this aborts API requests.
+    /// A delivery attempt. The test uses an attempt if the API server fails, because this failure aborts API requests.
     Attempt,
 }
 
@@ -129,7 +130,7 @@ async fn a_failed_task_stops_the_process_with_an_error_that_names_it() {
     failing.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
-/// All completers fail, so that no outcome is recorded and the queue is never drained.
+/// All completers fail, so that the worker records no outcome and cannot finish its deliveries.
 #[tokio::test]
 async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace_period() {
     const ATTEMPTS: usize = 3;
@@ -190,7 +191,7 @@ async fn a_panic_in_a_connection_request_or_operation_does_not_stop_the_process(
     let succeeded = "flametree_operations_total{operation=\"rollup\",result=\"succeeded\"}";
     within(PATIENCE, "an operation succeeds", async || service.metric(succeeded).await > 0.0).await;
     for place in panics {
-        assert!(service.has_logged(&format!("an error at {place}")), "no panic at {place}: the test had no effect");
+        assert!(service.has_logged(&format!("an error at {place}")), "no panic at {place}, so nothing was tested");
     }
     assert!(is_alive(&service).await);
     service.stop().await;

@@ -1,10 +1,12 @@
-//! A database that distributes tenants over servers could hold this schema: `docs/scaling.md` lists what must stay on one server.
+//! Tests that a database that distributes tenants over servers could use this schema. `docs/scaling.md` lists the tables that
+//! must stay on one server.
 
 use std::collections::BTreeSet;
 
 use crate::support::postgres::TestDatabase;
 
-/// Unique keys that do not contain the tenant: of processes and schedules, and of secrets that identify a tenant.
+/// The unique keys that do not contain the tenant. Each belongs to a table of processes or schedules, or is on a secret that
+/// identifies a tenant.
 const OF_ALL_TENANTS: &[&str] = &[
     "_sqlx_migrations_pkey",
     "claims_pkey",

@@ -1,4 +1,4 @@
-//! Traces from the API request through the queue to the webhook, as the receiver and a collector see them.
+//! Tests the traces that a receiver and a collector get for an event, from the API request through the queue to the webhook.
 
 use std::time::Duration;
 
@@ -43,7 +43,6 @@ impl Traced {
         Self::start(|settings| settings.with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())).await
     }
 
-    /// Posts an event with these headers.
     async fn post(&self, number: usize, headers: &[(&'static str, &str)]) -> EventId {
         let client = self.deployment.client(&self.service);
         let body = message("agent-1", number);
@@ -52,7 +51,6 @@ impl Traced {
         answer.json()["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// The webhook of an event.
     async fn webhook(&self, event: EventId) -> Seen {
         let id = event.to_string();
         let find = || self.receiver.seen().into_iter().find(|seen| seen.header("webhook-id") == id);
@@ -82,7 +80,7 @@ async fn a_callers_trace_continues_through_the_queue_to_the_webhook_and_the_coll
             .with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())
             .with("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20key")
             .with("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-            // The caller's sampling decision is kept.
+            // The service keeps the caller's sampling decision.
             .with("OTEL_TRACES_SAMPLER_ARG", "0")
     };
     let traced = Traced::start(settings).await;
@@ -163,7 +161,7 @@ async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
 }
 
 #[tokio::test]
-async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_and_no_collector() {
+async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_but_no_collector() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let events = json!({"events": [message("agent-1", 1), message("agent-1", 2)]});
@@ -199,7 +197,7 @@ async fn the_sampling_rate_applies_to_traces_that_start_in_the_service() {
     // The event id decides if a trace is sampled. A few events give sampled and unsampled traces.
     while kept.is_empty() || kept.len() == number {
         number += 1;
-        assert!(number < 64, "{} of {number} are kept", kept.len());
+        assert!(number < 64, "{} of {number} traces are sampled", kept.len());
         let event = traced.post(number, &[]).await;
         let sent = traced.webhook(event).await;
         let is_sampled = sent.header("traceparent").ends_with("-01");
@@ -223,7 +221,7 @@ async fn without_a_collector_a_callers_trace_continues_and_is_logged() {
     let event = traced.post(1, &[("traceparent", &traceparent("01")), ("x-request-id", "r-7")]).await;
     let attempted = end_of(event.delivery(1).uuid());
     assert_eq!(traced.webhook(event).await.header("traceparent"), format!("00-{TRACE}-{attempted}-01"));
-    // An invalid trace context is no reason to reject an event.
+    // The service accepts an event although its trace context is invalid.
     let other = traced.post(2, &[("traceparent", "00-zz"), ("tracestate", "a=1")]).await;
     assert!(traced.webhook(other).await.header("traceparent").contains(&other.uuid().simple().to_string()));
     traced.deployment.drained(PATIENCE).await;

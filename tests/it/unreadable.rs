@@ -1,4 +1,5 @@
-//! Stored data that this release cannot read, as after the upgrade of another process: its delivery ends and delays no other.
+//! Tests stored data that this release cannot read, for example because a newer process wrote the data. Its delivery ends and
+//! delays no other delivery.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ async fn an_event_of_an_unknown_type_is_canceled_and_the_others_are_sent() {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_settings_cannot_be_read_ends() {
+async fn a_delivery_whose_settings_cannot_be_read_gets_a_final_outcome() {
     let deployment = Deployment::new().await;
     let agents = agents(2);
     let api = deployment.settings.start(Part::Api).await;

@@ -1,4 +1,4 @@
-//! An admin lists and removes the browsers of the tenant's users, but never those of another tenant.
+//! An admin lists and removes the browsers of the tenant's users, but never browsers of another tenant.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -59,7 +59,7 @@ async fn an_admin_lists_and_removes_the_browsers_of_a_user_who_has_left() {
 }
 
 #[tokio::test]
-async fn a_token_for_all_tenants_names_the_tenant_of_the_user() {
+async fn a_request_with_a_token_for_all_tenants_must_name_the_tenant_of_the_user() {
     let api = api().await;
     let made = registered(&api, "user-1", ACME, "a").await;
     let operator = api.token(Role::Admin, None).await;

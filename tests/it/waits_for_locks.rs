@@ -1,4 +1,4 @@
-//! `REINDEX` or `VACUUM FULL` locks one day's partition: only statements that need this partition wait.
+//! `REINDEX` or `VACUUM FULL` locks the partition of one day. Only statements that need this partition may wait.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::support::service::{Part, Service};
 use crate::support::waiting::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Yesterday's deliveries go to the first agent.
+/// The number of agents. Yesterday's deliveries are for the first agent.
 const AGENTS: usize = 8;
-/// Ready deliveries of yesterday's events, such as replays create.
+/// The number of ready deliveries of yesterday's events. Replays create such deliveries.
 const OF_YESTERDAY: i64 = 12;
-/// Events of today, posted while the lock is held.
+/// The number of today's events, which are posted while the lock is held.
 const OF_TODAY: usize = 200;
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_it
     assert_eq!(deployment.receiver.seen_once().len(), 3 * OF_TODAY + usize::try_from(OF_YESTERDAY).unwrap());
 }
 
-/// Recording the outcome `gone` disables the config, and another session has locked its row.
+/// The worker must disable the config when it records the outcome `gone`, but another session has locked the row of the config.
 #[tokio::test]
 async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     let (deployment, api) = with_agents().await;
@@ -59,7 +59,8 @@ async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     for round in 1..=3 {
         deployment.post(&[deployment.client(&api)], &agents(AGENTS), OF_TODAY).await;
         let of_others = i64::try_from(round * (OF_TODAY - of_agent)).unwrap();
-        within(PATIENCE, "those of the other agents are recorded", async || recorded(db).await == of_others).await;
+        within(PATIENCE, "the outcomes of the other agents are recorded", async || recorded(db).await == of_others)
+            .await;
     }
     set_aside(&worker, u32::try_from(3 * of_agent).unwrap()).await;
 
@@ -88,7 +89,7 @@ async fn claims_that_wait_for_a_lock_time_out_on_the_server_and_succeed_after_it
 }
 
 #[tokio::test]
-async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
+async fn a_killed_worker_is_fenced_while_the_reaper_waits_for_a_lock() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     for agent in &agents(AGENTS) {
@@ -119,12 +120,14 @@ async fn a_killed_worker_is_found_dead_while_the_reaper_waits_for_a_lock() {
     assert_eq!(number(db, interrupted).await, 40 + OF_YESTERDAY);
 }
 
-/// A statement that a process abandons must not wait on in the server. It would use up all connections within minutes.
+/// The server must cancel a statement that a process has abandoned. Otherwise, abandoned statements would use up all connections
+/// within minutes.
 #[tokio::test]
 async fn an_abandoned_statement_ends_on_the_server() {
     let deployment = Deployment::new().await;
     if std::env::var_os("TEST_POOLER_URL").is_some() {
-        // A session behind a pooler may lack the settings of the connection, so docs/databases.md sets this one for the database.
+        // A pooler may not apply the settings of a process's connection, so docs/databases.md advises to make this setting for
+        // the database.
         let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&deployment.pool).await.unwrap().get(0);
         seed::run(&deployment.pool, format!("ALTER DATABASE {name} SET client_connection_check_interval = '5s'")).await;
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

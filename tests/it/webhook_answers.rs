@@ -1,4 +1,5 @@
-//! What the client reads and stores of a receiver's response: limited text, without the secrets of the request.
+//! Tests which parts of a receiver's response the client reads and stores: text up to a limit, without the secrets of the
+//! request.
 
 use flametree_notify::channels::webhook::{Endpoint, SigningSecret, redactor};
 use flametree_notify::domain::delivery::{Attempt, Outcome};
@@ -15,7 +16,7 @@ fn kept(attempt: &Attempt) -> &str {
 }
 
 #[tokio::test]
-async fn does_not_read_a_gigabyte() {
+async fn does_not_read_a_response_body_of_a_gigabyte() {
     let receiver = Receiver::start(Behaviour::Floods).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
@@ -26,8 +27,8 @@ async fn does_not_read_a_gigabyte() {
 }
 
 #[tokio::test]
-async fn does_not_decompress_a_body() {
-    // A gzip stream: its bytes are stored unchanged, and never decompressed to zeros.
+async fn does_not_decompress_a_response_body() {
+    // A body with the header of a gzip stream. The client must store the bytes of the body unchanged.
     let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, b'g', b'z', b'i', b'p'];
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "content-encoding: gzip\r\n", &bomb))).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;

@@ -1,4 +1,5 @@
-//! Faults of receivers, each on a real socket: the outcome, and that the client sent the message at most once.
+//! Tests faults of receivers on real sockets. Each fault must have the right outcome, and the client must send the message at
+//! most once.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ async fn a_receiver_that_never_accepts_times_out() {
 }
 
 #[tokio::test]
-async fn a_port_without_a_listener_is_a_connect_error() {
+async fn a_port_without_a_listener_causes_a_connect_error() {
     let receiver = NeverAccepts::start().await;
     let address = receiver.address;
     drop(receiver);
@@ -73,7 +74,7 @@ async fn a_receiver_that_hangs_mid_headers_times_out() {
 }
 
 #[tokio::test]
-async fn endless_response_headers_end_at_the_deadline() {
+async fn stops_reading_endless_response_headers_at_the_deadline() {
     let receiver = Receiver::start(Behaviour::Drips { head: "HTTP/1.1 200 OK\r\nx-long: ", drop: "a" }).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::Timeout, None));
@@ -81,7 +82,7 @@ async fn endless_response_headers_end_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn an_endless_body_ends_at_the_deadline() {
+async fn stops_reading_an_endless_body_at_the_deadline() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let receiver = Receiver::start(Behaviour::Drips { head, drop: "1\r\na\r\n" }).await;
     let attempt = attempt(&client(), &impatient(&receiver.url())).await;
@@ -92,7 +93,7 @@ async fn an_endless_body_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_connect_error_and_nothing_is_sent_again() {
+async fn a_reset_causes_a_connect_error_and_the_request_is_not_repeated() {
     for behaviour in [
         Behaviour::ResetsAfterHead,
         Behaviour::ResetsAfterRequest,
@@ -106,7 +107,7 @@ async fn a_reset_is_a_connect_error_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
-async fn tries_a_connection_that_is_reset_before_the_request_twice_at_most() {
+async fn opens_at_most_two_connections_if_each_is_reset_before_the_request() {
     let receiver = Receiver::start(Behaviour::ResetsOnAccept).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
     assert_eq!((attempt.outcome, attempt.http_status), (Outcome::ConnectError, None));
@@ -115,7 +116,7 @@ async fn tries_a_connection_that_is_reset_before_the_request_twice_at_most() {
 }
 
 #[tokio::test]
-async fn a_reset_in_the_response_body_keeps_the_status() {
+async fn a_reset_in_the_response_body_is_recorded_with_the_status() {
     let beginning = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
     let receiver = Receiver::start(Behaviour::ResetsMidAnswer(beginning)).await;
     let attempt = attempt(&client(), &endpoint(&receiver.url())).await;
@@ -124,8 +125,9 @@ async fn a_reset_in_the_response_body_keeps_the_status() {
 }
 
 #[tokio::test]
-async fn a_reset_on_a_reused_connection_is_not_sent_again() {
-    // The first connection responds once and is reset at the second request: hyper would call this a stale connection.
+async fn a_request_is_not_repeated_after_a_reset_on_a_reused_connection() {
+    // The receiver responds to the first request on the connection and resets the connection at the second request. hyper would
+    // treat the connection as stale.
     let receiver = Receiver::start(Behaviour::Answers(ok())).await;
     let client = client();
     assert_eq!(attempt(&client, &endpoint(&receiver.url())).await.outcome, Outcome::Delivered);
@@ -136,7 +138,7 @@ async fn a_reset_on_a_reused_connection_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_is_a_tls_error_and_nothing_is_sent() {
+async fn an_invalid_certificate_causes_a_tls_error_and_nothing_is_sent() {
     for (certificate, expected) in [
         (
             Certificate::SelfSigned,
@@ -160,14 +162,14 @@ async fn accepts_a_certificate_of_the_operators_authority() {
 }
 
 #[tokio::test]
-async fn plain_text_where_tls_is_expected_is_a_tls_error() {
+async fn a_receiver_that_does_not_speak_tls_causes_a_tls_error() {
     let receiver = Receiver::start(Behaviour::SpeaksFirst("HTTP/1.1 400 Bad Request\r\n\r\n")).await;
     let attempt = attempt(&client(), &endpoint(&receiver.tls_url())).await;
     assert_eq!((attempt.outcome, note(&attempt)), (Outcome::TlsError, "The host did not speak TLS."));
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_http_is_a_protocol_error() {
+async fn a_response_that_is_not_http_causes_a_protocol_error() {
     for (garbage, status) in [
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", None),
         ("\u{0}\u{1}\u{2}\u{3}\r\n\r\n", None),

@@ -1,4 +1,4 @@
-//! HTTP/2: the client sends a request again, once, only if the receiver provably did not process it.
+//! Tests that the HTTP/2 client repeats a request only once, and only if the receiver provably did not process the request.
 
 use flametree_notify::domain::delivery::Outcome;
 
@@ -17,7 +17,7 @@ async fn delivers_to_an_http2_receiver_over_one_connection() {
 }
 
 #[tokio::test]
-async fn sends_unprocessed_requests_once_to_a_new_connection() {
+async fn repeats_unprocessed_requests_once_on_a_new_connection() {
     for refusal in [
         Step::GoesAway { code: NO_ERROR },
         Step::GoesAway { code: ENHANCE_YOUR_CALM },

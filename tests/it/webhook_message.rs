@@ -1,4 +1,4 @@
-//! The webhook as an integrator receives it (headers, body and signature), and the outcome for each response.
+//! Tests the headers, body and signature of the webhook that an integrator receives, and the outcome for each response.
 
 use chrono::Utc;
 use flametree_notify::channels::webhook::{self, Endpoint, SigningSecret, payload};
@@ -71,7 +71,7 @@ async fn the_official_library_creates_the_same_signature() {
 }
 
 #[tokio::test]
-async fn sends_configured_headers_and_never_replaces_standard_ones() {
+async fn sends_configured_headers_but_never_replaces_standard_headers() {
     let delivery = delivery();
     let seen = received(&delivery, |endpoint| {
         for (name, value) in [
@@ -103,7 +103,7 @@ async fn sends_configured_headers_and_never_replaces_standard_ones() {
 }
 
 #[tokio::test]
-async fn the_body_of_an_event_is_the_same_each_time() {
+async fn each_delivery_of_an_event_has_the_same_body() {
     let delivery = delivery();
     let first = received(&delivery, |_| {}).await;
     let replay = Delivery { id: delivery.event.id.delivery(2), ..delivery.clone() };

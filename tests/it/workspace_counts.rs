@@ -1,4 +1,4 @@
-//! The operator workspace is exact in whatever order and however often events arrive, by HTTP or by SQL.
+//! Tests that the operator workspace is exact regardless of how often events arrive, in which order, and whether by HTTP or SQL.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn time(at: u8) -> String {
 }
 
 /// The expected entry of a session after these events, in order of arrival. The latest event determines the assignee and the
-/// start time. If two events have the same time, the one that arrived last counts.
+/// start time. If two events have the same time, the event that arrived last counts.
 fn in_workspace(arrived: &[Happened]) -> Option<(Option<String>, String)> {
     let latest = |wanted: fn(What) -> bool| {
         let words = arrived.iter().enumerate().filter(|(_, happened)| wanted(happened.what));
@@ -142,7 +142,7 @@ fn stories() -> Vec<Vec<Happened>> {
 }
 
 #[tokio::test]
-async fn every_order_of_arrival_and_every_repetition_give_the_same_workspace() {
+async fn every_order_and_repetition_of_events_results_in_the_same_workspace() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let ways = [(Way::Http, true), (Way::Http, false), (Way::Sql, true), (Way::Sql, false)];
@@ -180,7 +180,7 @@ async fn every_order_of_arrival_and_every_repetition_give_the_same_workspace() {
     }
 }
 
-/// How the events are accepted, whether together, and each event with the number of its session.
+/// The interface that accepts the events, whether it accepts them together, and each event with the number of its session.
 type Group = (Way, bool, Vec<(u8, Happened)>);
 
 /// Groups of events of two sessions in order of arrival, some with equal times. Each group is accepted by HTTP or SQL.
@@ -192,7 +192,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Group>> {
 }
 
 #[tokio::test]
-async fn the_latest_event_decides_in_any_order_of_arrival_by_http_or_sql() {
+async fn the_event_with_the_latest_time_determines_the_state_in_any_order_by_http_or_sql() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let mut runner = TestRunner::deterministic();
@@ -245,7 +245,8 @@ async fn counts_all_conversations_and_lists_the_latest_hundred() {
     assert_eq!((&document["count"], &document["conversations"]), (&json!(0), &json!([])));
 }
 
-/// PostgreSQL caches a plan made on empty tables: it must not read a tenant's whole history later.
+/// PostgreSQL caches a plan that was made on empty tables. This plan must not read a tenant's whole history after the tables have
+/// grown.
 #[tokio::test]
 async fn counting_reads_only_the_sessions_in_the_workspace() {
     let db = TestDatabase::with_connections(1).await;

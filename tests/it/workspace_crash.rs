@@ -47,7 +47,8 @@ async fn counts_are_exact_after_processes_were_killed_while_accepting_events() {
         let client = deployment.client(&api);
         let posting = tokio::spawn(async move { client.request(Method::POST, "/v1/events/batch", Some(&body)).await });
         if number.is_multiple_of(8) {
-            // The process dies before, while or after it accepts the events. The sender gets no response and sends them again.
+            // The process dies before, while or after it accepts the events. The sender gets no response and sends the events
+            // again.
             tokio::time::sleep(Duration::from_millis(number as u64 % 5)).await;
             api.kill();
             killed += 1;

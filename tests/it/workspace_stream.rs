@@ -1,4 +1,4 @@
-//! The stream of the operator workspace: its snapshot and badges on every node, and when it ends.
+//! Tests the stream of the operator workspace: the snapshot and the badges that it sends on every node, and when the stream ends.
 
 use std::time::Duration;
 
@@ -74,13 +74,13 @@ async fn a_stream_starts_with_a_snapshot_and_sends_every_change_on_every_node() 
     for stream in &mut streams {
         assert_eq!(stream.expect("badge").await.1, 1);
     }
-    eventually("both nodes count their stream", || [&near, &far].map(clients) == ["1", "1"]).await;
+    eventually("the metrics of both nodes count one stream", || [&near, &far].map(clients) == ["1", "1"]).await;
     drop(streams);
-    eventually("both nodes close their stream", || [&near, &far].map(clients) == ["0", "0"]).await;
+    eventually("the metrics of both nodes count no stream", || [&near, &far].map(clients) == ["0", "0"]).await;
 }
 
 #[tokio::test]
-async fn sends_a_change_that_commits_long_after_later_ones() {
+async fn sends_a_change_that_commits_long_after_later_changes() {
     let api = TestApi::start().await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
@@ -105,7 +105,7 @@ async fn sends_a_change_that_commits_long_after_later_ones() {
 }
 
 #[tokio::test]
-async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other() {
+async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other_tenant() {
     const DAMAGE: &str = "
         ALTER FUNCTION flametree.active_conversations RENAME TO test_active_conversations;
         CREATE FUNCTION flametree.active_conversations(p_tenants text[], p_most bigint) RETURNS TABLE (
@@ -186,7 +186,7 @@ async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_loses_its_stream() {
+async fn closes_the_stream_of_a_client_that_does_not_read() {
     let api = TestApi::with(with_settings(|http| http.write_timeout = Duration::from_millis(500))).await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let long = "x".repeat(120);
@@ -260,7 +260,7 @@ async fn a_stop_ends_every_stream_without_waiting() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_token_that_opened_it() {
+async fn a_stream_ends_when_the_token_that_opened_it_is_revoked() {
     let api = TestApi::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
@@ -274,7 +274,7 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 }
 
 #[tokio::test]
-async fn the_conversations_of_all_tenants_are_a_metric() {
+async fn a_metric_counts_the_conversations_of_all_tenants() {
     let api = TestApi::start().await;
     for tenant in ["one", "other"] {
         seed::run(&api.db, enqueue(tenant, assigned("s-1", "user-7"))).await;

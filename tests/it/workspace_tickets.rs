@@ -1,4 +1,4 @@
-//! Tickets for streams: each opens one stream, once, within a short time, on any node, and is never logged.
+//! Tests the tickets for streams. A ticket opens one stream on any node, is valid once and for a short time, and is never logged.
 
 use std::net::SocketAddr;
 
@@ -45,7 +45,7 @@ async fn a_ticket_opens_one_stream_once_on_any_node() {
     seed::run(&near.db, enqueue(ACME, assigned("s-4", "user-7"))).await;
     assert_eq!(stream.expect("badge").await.1, 2);
 
-    // A token for all tenants names a tenant when it creates the ticket.
+    // A caller with a token for all tenants must name a tenant when the caller creates the ticket.
     let all = near.token(Role::Admin, None).await;
     let path = "/v1/workspace/stream-tickets?tenant_id=other";
     let made = near.request(::http::Method::POST, path, &all, None).await.expect(201);
@@ -81,7 +81,7 @@ async fn a_ticket_is_valid_only_for_the_stream() {
     let bearer = format!("Bearer {text}");
     let asked = try_open(api.address, "/v1/workspace/stream", &[("authorization", &bearer)]).await;
     assert_eq!(asked.unwrap_err().0, 401);
-    // A ticket is not valid together with a token or for another tenant. These failed attempts do not use it up.
+    // A ticket is not valid together with a token or for another tenant. These failed attempts do not use up the ticket.
     let bearer = format!("Bearer {admin}");
     let path = format!("/v1/workspace/stream?ticket={text}");
     assert_eq!(try_open(api.address, &path, &[("authorization", &bearer)]).await.unwrap_err().0, 401);

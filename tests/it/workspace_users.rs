@@ -1,4 +1,4 @@
-//! Streams of users: each ends when the token that opened it, or that created its ticket, is no longer valid.
+//! Tests that a user's stream ends when the token that opened the stream, or created the stream's ticket, is no longer valid.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -67,7 +67,7 @@ async fn a_ticket_expires_no_later_than_the_token_that_created_it() {
 }
 
 #[tokio::test]
-async fn a_token_in_its_last_minute_of_leeway_opens_no_stream() {
+async fn a_token_that_is_valid_only_because_of_the_leeway_opens_no_stream() {
     let api = api_for_users().await;
     let late = operator(&[("exp", json!(in_seconds(-30)))]);
     api.get("/v1/workspace/active-conversations", &late).await.expect(200);
@@ -77,7 +77,7 @@ async fn a_token_in_its_last_minute_of_leeway_opens_no_stream() {
 }
 
 #[tokio::test]
-async fn a_user_named_like_a_token_is_not_that_token() {
+async fn revoking_a_token_does_not_end_the_stream_of_a_user_whose_id_equals_the_token_id() {
     let api = api_for_users().await;
     let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let namesake = operator(&[("sub", json!(id.to_string()))]);

@@ -1,4 +1,4 @@
-//! Wrong credentials: the service counts them by source address, but never rejects a valid credential because of them.
+//! Tests that the service counts wrong credentials by source address, but never rejects a valid credential because of this count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -27,7 +27,7 @@ fn options(wrong_credentials: u32) -> Options {
 }
 
 #[tokio::test]
-async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_ones() {
+async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_credentials() {
     let api = TestApi::with(options(3)).await;
     let (known, unknown) = (api.token(Role::Viewer, Some(ACME)).await, api.token(Role::Viewer, Some(ACME)).await);
     api.get(PATH, &known).await.expect(200);
@@ -64,7 +64,7 @@ async fn a_token_with_a_wrong_checksum_causes_no_lookup_and_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_stranger_at_the_same_address_blocks_no_valid_token_even_after_a_restart() {
+async fn wrong_credentials_from_the_same_address_block_no_valid_token_even_after_a_restart() {
     let api = TestApi::with(options(3)).await;
     let mut tokens = Vec::new();
     for _ in 0..12 {

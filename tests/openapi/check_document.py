@@ -32,10 +32,10 @@ class Document:
         whole = {"$ref": "#/schema", "schema": schema, "components": self.document["components"]}
         validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
         for error in validator.iter_errors(example):
-            self.fault(place, f"{example!r} is no example of the schema: {error.message}")
+            self.fault(place, f"{example!r} does not match the schema: {error.message}")
 
     def check_part(self, place, part, needs_example=True):
-        """A parameter, or one media type of a body."""
+        """Checks a parameter, or one media type of a body."""
         schema = part.get("schema", {})
         examples = [part["example"]] if "example" in part else []
         examples += [self.resolved(named)["value"] for named in part.get("examples", {}).values()]
@@ -48,9 +48,9 @@ class Document:
 
     def check_operation(self, place, operation):
         if not operation.get("summary"):
-            self.fault(place, "does not say what it does")
+            self.fault(place, "has no summary")
         if "security" not in operation:
-            self.fault(place, "does not say who may use it")
+            self.fault(place, "does not state its security requirements")
         for parameter in operation.get("parameters", []):
             self.check_part(f"{place} {parameter['name']}", parameter)
         for media_type, content in operation.get("requestBody", {}).get("content", {}).items():

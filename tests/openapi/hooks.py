@@ -12,7 +12,7 @@ WEB = re.compile(r"^[\x00-\x20]*h[\t\r\n]*t[\t\r\n]*t[\t\r\n]*p[\t\r\n]*s?[\t\r\
 
 
 def to_receiver(name, value):
-    """Replaces every URL in the value with that of the test's receiver."""
+    """Replaces every URL in the value with the URL of the test's receiver."""
     if isinstance(value, dict):
         return {key: to_receiver(key, item) for key, item in value.items()}
     if isinstance(value, list):

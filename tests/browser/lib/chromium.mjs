@@ -1,4 +1,4 @@
-// Debian's headless Chromium, and actions that need DevTools: permissions, and pushes without a push service.
+// Debian's headless Chromium, and DevTools actions that set permissions and deliver pushes without a push service.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,7 +7,7 @@ import { puppeteer } from './modules.mjs';
 import { origin } from './portal.mjs';
 import { until } from './test.mjs';
 
-// Chromium has no sandbox when run by root; the pages are trusted.
+// Chromium cannot use its sandbox if root runs it. The tests do not need the sandbox, because the pages are trusted.
 const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--lang=en-US'];
 
 /** A browser with a new profile. `close()` stops it and removes the profile. */
@@ -40,9 +40,9 @@ export async function permit(browser, setting) {
 }
 
 /**
- * Delivers pushes to the service worker of the portal as a push service would: `await deliver(text)`, which waits for the
- * desktop. If a page queries notifications before that, Chromium forgets the new one, because it keeps only those that the
- * desktop shows.
+ * Returns a function that delivers a push to the portal's service worker, as a push service would, and waits until the desktop
+ * shows the notification. If a page queried notifications earlier, Chromium would forget the new notification, because it keeps
+ * only notifications that the desktop shows.
  */
 export async function pusher(page, screen, scope = `${origin}/portal/`) {
   const session = await page.createCDPSession();

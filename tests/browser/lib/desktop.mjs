@@ -1,5 +1,5 @@
-// The desktop's notifications: a daemon on the session bus records each one, and clicks it on request. The browser trusts such
-// a click like a user's.
+// The desktop's notifications. A daemon on the session bus records each notification, and clicks a notification on request. The
+// browser treats this click like a click of a user.
 import { spawn } from 'node:child_process';
 import readline from 'node:readline';
 

@@ -1,5 +1,5 @@
-// The libraries that `scripts/install browsers` installs below target/: Node would search next to the script, but nothing is
-// written there.
+// Loads the libraries that `scripts/install browsers` installs below target/. Node alone would search for libraries next to the
+// script.
 import { createRequire } from 'node:module';
 
 const require = createRequire(new URL('../../../target/browser/node/', import.meta.url));

@@ -1,4 +1,4 @@
-// The portal's pages as a user sees them: finds elements by role and name.
+// Opens the portal's pages as a user does, and finds elements by role and name.
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import net from 'node:net';

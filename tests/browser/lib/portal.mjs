@@ -1,4 +1,4 @@
-// The service under test, from outside: tokens of its users, and events as the platform posts them.
+// Creates tokens for users of the service under test, and posts events to the service as the platform does.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 

@@ -1,6 +1,6 @@
-// Checks dashboard files against Grafana's schema: node check-dashboards.mjs FILE...
-// Each file becomes a constant of the type DashboardFile, so that the compiler reports every fault with its place, including
-// unknown fields. Run it in the folder where package.json is installed.
+// Checks dashboard files against Grafana's schema: node check-dashboards.mjs FILE... Each file becomes a constant of the type
+// DashboardFile, so that the compiler reports the place of every fault, including unknown fields. Run this script in the folder
+// where package.json is installed.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';

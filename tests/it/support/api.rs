@@ -35,21 +35,18 @@ use super::push;
 /// The tenant of most tests.
 pub const ACME: &str = "acme";
 
-/// A served API, stopped on drop.
+/// A running API server. Dropping this value stops the server.
 pub struct TestApi {
     pub address: SocketAddr,
     pub metrics: Metrics,
-    /// Makes the process unready, as the first step of a stop.
+    /// Makes the process report that it is not ready, which is the first step of a stop.
     pub draining: CancellationToken,
-    /// Stops the server.
     pub shutdown: CancellationToken,
-    /// The API server's background tasks.
     pub stage: Stage,
     /// The database, which another API node may share.
     pub db: Arc<TestDatabase>,
 }
 
-/// Options of a test.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub http: http::Settings,
@@ -78,7 +75,6 @@ impl TestApi {
         Self::on(db, options).await
     }
 
-    /// Starts another node on the same database.
     pub async fn beside(&self, options: Options) -> Self {
         Self::on(Arc::clone(&self.db), options).await
     }
@@ -121,7 +117,7 @@ impl TestApi {
         Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
-    /// A token that is valid for an hour, for one tenant or with `None` for all tenants.
+    /// A token that is valid for an hour, for one tenant or, if the tenant is `None`, for all tenants.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
     }
@@ -194,7 +190,6 @@ pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     }
 }
 
-/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -211,7 +206,6 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The body of a successful response.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");

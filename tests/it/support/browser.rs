@@ -17,7 +17,7 @@ use super::jwt::SECRET;
 use super::push::{KEY, SUBJECT};
 use super::service::{Settings, own_address};
 
-/// Longer than any script takes, even on a busy machine.
+/// A time limit that is longer than any script takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Only one browser script runs at a time, because browsers need much memory and CPU time while they start.
@@ -26,7 +26,8 @@ static BROWSERS: Semaphore = Semaphore::const_new(1);
 /// A deployment with portal users and browser push, and the address of its push service.
 pub(crate) struct Portal {
     pub(crate) deployment: Deployment,
-    /// The address for a push service, which a script may start on ports 8180 (WebSocket) and 8182 (HTTP).
+    /// The address at which a script may start a push service. The push service uses port 8180 for WebSocket and port 8182 for
+    /// HTTP.
     push_address: Ipv4Addr,
 }
 
@@ -92,13 +93,14 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Waits for the script's next request to the test (`ask` in `tests/browser/lib/test.mjs`), and expects this one.
+    /// Waits for the script's next request to the test (`ask` in `tests/browser/lib/test.mjs`), and fails if it is not the
+    /// expected request.
     pub(crate) async fn asks(&mut self, request: &str) {
         let asked = self.next().await;
         assert_eq!(asked.as_deref(), Some(request), "the request of {} (None: the script ended)", self.name);
     }
 
-    /// Reports to the script that the test has done what it requested.
+    /// Reports to the script that the test has finished the requested action.
     pub(crate) async fn answer(&mut self, answer: &str) {
         self.answers.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
     }
@@ -124,7 +126,7 @@ impl Script {
 }
 
 impl Drop for Script {
-    /// Kills the script and its browsers. An error means that all have exited.
+    /// Kills the script and its browsers. If the kill returns an error, all of these processes have already exited.
     fn drop(&mut self) {
         if let Some(id) = self.child.id() {
             killpg(Pid::from_raw(i32::try_from(id).unwrap()), Signal::SIGKILL).unwrap_or_default();

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Longer than any timeout of the service.
+/// A timeout that is longer than any timeout of the service.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Client {
         self.address
     }
 
-    /// Returns an error if no response arrived: the outcome of the request is then unknown.
+    /// Returns an error if no response arrived. In this case, the outcome of the request is unknown.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         self.request_with(method, path, &[], body).await
     }

@@ -23,7 +23,6 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The collector's response to each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Takes,
@@ -69,7 +68,7 @@ impl Collector {
         *self.record.mood.lock().unwrap() = mood;
     }
 
-    /// The number of requests, including those that it rejected.
+    /// The number of requests to the collector, including the rejected requests.
     pub(crate) fn asked(&self) -> usize {
         *self.record.asked.lock().unwrap()
     }
@@ -144,7 +143,6 @@ pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, String> {
     attributes.iter().map(|one| (one.key.clone(), value(&one.value))).collect()
 }
 
-/// A trace or span id as hexadecimal text.
 pub(crate) fn hex(id: &[u8]) -> String {
     let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.concat()

@@ -1,4 +1,4 @@
-//! A running API and its client: a real listener, a separate database, tokens, and parsed responses.
+//! A running API with a real listener and a separate database, and a client with tokens that parses responses.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -38,7 +38,6 @@ pub struct TestApi {
     _stop: DropGuard,
 }
 
-/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -191,7 +190,7 @@ fn state(
 
 #[expect(clippy::disallowed_methods, reason = "the service's client does not connect to loopback addresses")]
 pub fn plain_client() -> reqwest::Client {
-    // Ignores the error: another test may have installed the provider.
+    // Ignores the error, because another test may have installed the provider.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
 }

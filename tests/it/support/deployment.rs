@@ -1,4 +1,4 @@
-//! A deployment under test: a database, an independent receiver, agents with webhooks, and flowing events.
+//! A deployment under test: a database, an independent receiver, agents with webhooks, and a stream of events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::receiver::Receiver;
 use super::service::{Service, Settings};
 
 pub const TENANT: &str = "acme";
-/// How long a client retries its events.
+/// The maximum time for which a client retries its events.
 const POST_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The database of a deployment. It exists until this value is dropped.
@@ -92,7 +92,7 @@ impl Deployment {
         service.client(&self.token)
     }
 
-    /// Gives each agent an enabled webhook at `/{agent}`.
+    /// Configures for each agent an enabled webhook at `/{agent}`.
     pub async fn configure(&self, api: &Service, agents: &[String]) {
         let admin = self.client(api);
         for agent in agents {

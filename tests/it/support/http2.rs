@@ -151,7 +151,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, step: Step, rec
     }
 }
 
-/// Does what the step prescribes after a complete request.
+/// After a complete request, responds or closes the stream as the step prescribes.
 async fn finish<S: AsyncWrite + Unpin>(
     stream: &mut S,
     step: Step,

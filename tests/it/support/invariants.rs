@@ -1,8 +1,8 @@
 //! The invariants that hold for every deployment after any faults.
 //!
-//! I1: at most one request per delivery, always. I2: after draining, each accepted delivery has exactly one outcome and no row in
-//! the queue. I3: `delivered` means that the receiver saw the request. I4: the receiver saw no request of a ready delivery. The
-//! API lists the same `interrupted` deliveries as the database.
+//! I1: a delivery never causes more than one request. I2: after draining, each accepted delivery has exactly one outcome and no
+//! row in the queue. I3: `delivered` means that the receiver saw the request. I4: the receiver saw no request of a ready
+//! delivery. The API lists the same `interrupted` deliveries as the database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -58,8 +58,9 @@ impl Deployment {
 
     /// I4, at any time.
     pub async fn assert_ready_deliveries_were_never_seen(&self) {
-        // First the deliveries that the receiver has seen, then the ready ones: a delivery in both lists was sent while it was ready, or was
-        // released after it was sent. The other order would also list deliveries that were sent in between.
+        // Reads the deliveries that the receiver has seen before it reads the ready deliveries. A delivery in both lists was sent
+        // while it was ready, or was released after it was sent. The opposite order would also find deliveries that were sent
+        // between both reads.
         let seen = self.receiver.seen_once();
         let ready = ids(&self.pool, "SELECT id FROM flametree.ready_deliveries").await;
         let both: Vec<_> = seen.intersection(&ready).collect();

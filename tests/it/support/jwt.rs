@@ -1,4 +1,4 @@
-//! A fake identity provider: keys of every type, and valid and invalid tokens of every kind.
+//! A fake identity provider that creates keys of every type, and valid and invalid tokens of every kind.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,7 +35,7 @@ pub(crate) fn claims(role: Role, tenant: &str) -> Value {
     json!({"sub": "user-7", "tenant_id": tenant, "role": role.as_str(), "exp": in_seconds(600)})
 }
 
-/// Changes one of the claims, or removes it if the value is null.
+/// Changes one of the claims, or removes the claim if the value is null.
 pub(crate) fn with(mut claims: Value, name: &str, value: Value) -> Value {
     match value {
         Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
@@ -134,7 +134,7 @@ impl Signer {
         }
     }
 
-    /// The public key as PEM; not for RSA, whose PEM is tested with the published example.
+    /// The public key as PEM. RSA is not supported here, because another test covers RSA with a published PEM.
     pub(crate) fn pem(&self) -> String {
         match self {
             Self::Es256(key) | Self::EdDsa(key) => key.public_key_pem(),
@@ -159,7 +159,6 @@ impl Signer {
     }
 }
 
-/// Header and claims, without a signature.
 pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", part(header), part(claims))

@@ -18,10 +18,9 @@ use super::tls::{Authority, Certificate, HOST};
 use super::waiting::eventually;
 use super::wire::{Seen, read_head};
 
-/// The receiver's behavior on each connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Behaviour {
-    /// Sends these bytes for each request and keeps the connection.
+    /// Sends these bytes for each request and keeps the connection open.
     Answers(Vec<u8>),
     /// Responds to the first request with these bytes, then closes the connection.
     AnswersThenCloses(Vec<u8>),
@@ -33,15 +32,15 @@ pub(crate) enum Behaviour {
     HangsAfterAccept,
     HangsMidHeaders,
     ResetsOnAccept,
-    /// Resets after the headers; the body is not read.
+    /// Resets the connection after the headers, without reading the body.
     ResetsAfterHead,
-    /// Resets after the whole request.
+    /// Resets the connection after the whole request.
     ResetsAfterRequest,
-    /// Sends these bytes after the request, then resets.
+    /// Sends these bytes after the request, then resets the connection.
     ResetsMidAnswer(&'static str),
     /// Sends these bytes without reading anything.
     SpeaksFirst(&'static str),
-    /// Announces a gigabyte and sends it until the client stops reading.
+    /// Announces a body of one gigabyte and sends the body until the client stops reading.
     Floods,
 }
 
@@ -88,7 +87,6 @@ impl Receiver {
         Self::listen("127.0.0.1:0", behaviour, None).await
     }
 
-    /// Starts a receiver on the given address of this machine.
     pub(crate) async fn start_on(address: &str, behaviour: Behaviour) -> Self {
         Self::listen(address, behaviour, None).await
     }
@@ -149,7 +147,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, record: Arc<Rec
         let (tls, record) = (tls.clone(), Arc::clone(&record));
         tokio::spawn(async move {
             match tls {
-                // An error means that the client closed the connection.
+                // An error here means that the client closed the connection.
                 None => drop(serve(stream, &record).await),
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
@@ -215,7 +213,7 @@ async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     }
 }
 
-/// Ends a connection after a complete request.
+/// Misbehaves as the test has configured after a complete request.
 async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Record) -> io::Result<()> {
     match behaviour {
         Behaviour::AnswersThenCloses(answer) => {

@@ -1,4 +1,4 @@
-//! Starts the backend of `examples/mobile-push` as its README says, between a real service and fake push services.
+//! Runs the backend of `examples/mobile-push` as its README says, between a real service and fake push services.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::tls::Authority;
 
 const APP_SECRET: &str = "the secret of the app's sessions, of 32 bytes or more";
 
-/// A new RSA key: its private key as PEM, and its public key as PKCS #1.
+/// A Python program that prints a new RSA key, with the private key as PEM and the public key as PKCS #1.
 const NEW_RSA_KEY: &str = "
 import base64
 from cryptography.hazmat.primitives import serialization as s
@@ -55,7 +55,6 @@ fn python() -> Command {
 }
 
 impl Backend {
-    /// Starts the backend of an agent with this signing secret.
     pub(crate) async fn start(secret: &str) -> Self {
         let keys = python().args(["-c", NEW_RSA_KEY]).output().unwrap();
         let keys = String::from_utf8(keys.stdout).unwrap();

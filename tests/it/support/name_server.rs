@@ -1,4 +1,4 @@
-//! A name server on this machine. The test sets its responses, and it records its queries.
+//! A name server on this machine. The test sets the responses, and the name server records all queries.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// The response to a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// One IPv4 address and its TTL in seconds; no IPv6 address.
+    /// One IPv4 address with a TTL in seconds. The name has no IPv6 address.
     Address(Ipv4Addr, u32),
     NoSuchName,
     Silence,
@@ -59,13 +58,13 @@ async fn serve(socket: UdpSocket, record: Arc<Record>) {
     loop {
         let (length, peer) = socket.recv_from(&mut packet).await.unwrap();
         if let Some(answer) = answer(&packet[..length], &record) {
-            // Ignores errors, because the client may have stopped.
+            // Ignores errors, because the client may no longer be listening.
             socket.send_to(&answer, peer).await.ok();
         }
     }
 }
 
-/// RFC 1035, section 4: a header of 12 bytes, then one question.
+/// RFC 1035, section 4, defines a query as a header of 12 bytes and one question.
 fn answer(query: &[u8], record: &Record) -> Option<Vec<u8>> {
     let mut at = 12;
     let mut labels = Vec::new();

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use flametree_notify::channels::{Found, Lookup, LookupError};
 
-/// The result of a lookup.
 pub type Addresses = Result<Vec<IpAddr>, LookupError>;
 
-/// A lookup that returns at once.
 pub fn names(answer: impl Fn(&str) -> Addresses + Send + Sync + 'static) -> Lookup {
     slow_names(move |host| (Duration::ZERO, answer(host)))
 }
 
-/// A lookup that returns after a delay.
 pub fn slow_names(answer: impl Fn(&str) -> (Duration, Addresses) + Send + Sync + 'static) -> Lookup {
     Arc::new(move |host| {
         let (delay, found) = answer(host);

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::waiting::eventually;
 
-/// A listener with a full queue: it drops connection attempts, as a firewall does.
+/// A listener with a full queue of connections. Like a firewall, this listener drops new connection attempts.
 pub(crate) struct NeverAccepts {
     pub(crate) address: SocketAddr,
     _listener: TcpListener,

@@ -19,7 +19,7 @@ const NAME: &str = "flametree";
 pub enum Stop {
     /// Ends all sessions and writes a checkpoint.
     Fast,
-    /// Stops like a crash: the next start replays the write-ahead log.
+    /// Stops the server as a crash does, so that the next start replays the write-ahead log.
     Immediate,
 }
 
@@ -76,7 +76,6 @@ impl OwnServer {
         server
     }
 
-    /// Creates the directory for a server.
     pub(super) fn prepare() -> Self {
         let server = Self { pooler: None, directory: TempDir::new(), programs: programs() };
         if let Some(user) = server_user() {
@@ -155,12 +154,12 @@ pub fn url_of_socket(directory: &Path, port: u16) -> String {
     format!("postgres://{NAME}@{socket}:{port}/{NAME}")
 }
 
-/// PostgreSQL refuses to run as root.
+/// The user for the server if root runs the tests, because PostgreSQL refuses to run as root.
 fn server_user() -> Option<User> {
     geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("the user postgres"))
 }
 
-/// The directory of the newest installed PostgreSQL's programs.
+/// The directory with the programs of the newest installed PostgreSQL version.
 pub fn programs() -> PathBuf {
     folder_by("postgres-programs")
 }

@@ -13,9 +13,9 @@ pub const PORT: u16 = 6432;
 
 /// Stops with the test.
 pub struct Pooler {
-    /// The directory for the pooler's socket, and for the server's unless `server` is set.
+    /// The directory of the pooler's socket. It also contains the server's socket unless `server` is set.
     directory: PathBuf,
-    /// The server's address, if it has no socket in `directory`.
+    /// The TCP address of the server, if the server has no socket in `directory`.
     server: Option<SocketAddr>,
     child: Mutex<Child>,
 }

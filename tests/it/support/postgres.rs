@@ -3,7 +3,7 @@
 //! The migrations run once per schema, in a template database. Each test gets a copy of the template, which takes milliseconds.
 //! With `POOLER=pgbouncer` tests connect through the pooler, except to create databases.
 //!
-//! A template's name contains a digest of the migrations, so that tests never use an outdated one.
+//! A template's name contains a digest of the migrations, so that tests never use an outdated template.
 
 use std::ops::Deref;
 use std::str::FromStr as _;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::pooler;
 
-/// Lock key that guards the creation of the template against other test processes; used for nothing else.
+/// The key of the advisory lock that a test process acquires before it creates the template. Nothing else uses this key.
 const TEMPLATE_LOCK: i64 = 0x0066_6c61_6d65_7472;
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
@@ -100,7 +100,7 @@ fn server_url() -> String {
         .expect("TEST_DATABASE_URL is not set: run `make test`, or `scripts/with-postgres cargo test ...`")
 }
 
-/// The URL at which the service connects to the server: the pooler's, if the test run uses one.
+/// The URL at which the service connects to the server. If the test run uses a pooler, this is the pooler's URL.
 fn service_url() -> String {
     pooler::url_of_shared().unwrap_or_else(server_url)
 }
@@ -122,14 +122,14 @@ async fn run(connection: &mut PgConnection, statement: String) {
     sqlx::raw_sql(statement).execute(connection).await.unwrap();
 }
 
-/// The name of a template database with the current schema; created if it does not exist.
+/// Returns the name of a template database with the current schema. Creates the template if it does not exist.
 async fn migrated_template() -> String {
     let name = format!("template_{}", &schema::digest()[..16]);
     let mut server = server().await;
     // This connection holds the lock until it closes.
     run(&mut server, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
     if !exists(&mut server, &name).await {
-        // Rename the template when it is complete, so that a killed test process leaves no incomplete one.
+        // Rename the template when it is complete, so that a killed test process leaves no incomplete template.
         run(&mut server, format!("DROP DATABASE IF EXISTS {name}_new")).await;
         run(&mut server, format!("CREATE DATABASE {name}_new")).await;
         let options = server_options().database(&format!("{name}_new"));

@@ -1,5 +1,5 @@
-//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes and evaluates twice a second, and a minute in
-//! the rules takes a second.
+//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes metrics and evaluates rules twice a second, and
+//! one second replaces each minute in the rules.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use super::temp_dir::TempDir;
 use super::waiting::within;
 
 const PORT: u16 = 9090;
-/// Longer than any alert takes to fire or to end. The service still updates its counts at the usual interval.
+/// A time limit that is longer than any alert takes to fire or to end, because the service still updates its counts at the usual
+/// interval.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The durations in the rules, and the shorter durations that replace them, in the same order of length.
 const FASTER: &[(&str, &str)] = &[
@@ -42,7 +43,6 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes these processes.
     pub async fn of(services: &[&Service]) -> Self {
         let directory = TempDir::new();
         let alerts = read("alerts.yaml");
@@ -77,7 +77,6 @@ impl Prometheus {
         std::fs::rename(aside, self.directory.path().join("targets.json")).unwrap();
     }
 
-    /// The current result of a query.
     pub async fn query(&self, query: &str) -> Vec<Value> {
         let query: String = byte_serialize(query.as_bytes()).collect();
         let data = self.get(&format!("/api/v1/query?query={query}")).await;
@@ -97,7 +96,7 @@ impl Prometheus {
         alerts.iter().any(|found| found["labels"]["alertname"] == alert && found["state"] == "firing")
     }
 
-    /// Repeats `fault` until the alert fires. An alert that fired in the last minute counts too, because some end soon.
+    /// Repeats `fault` until the alert fires. An alert that fired in the last minute also counts, because some alerts end soon.
     pub async fn fires(&self, alert: &str, mut fault: impl AsyncFnMut()) {
         let query = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
         let fires = async || {
@@ -107,7 +106,6 @@ impl Prometheus {
         within(PATIENCE, &format!("{alert} fires"), fires).await;
     }
 
-    /// Waits until an alert has ended.
     pub async fn ends(&self, alert: &str) {
         within(PATIENCE, &format!("{alert} ends"), async || !self.is_firing(alert).await).await;
     }
@@ -155,7 +153,6 @@ fn scraping(config: &str) -> String {
     format!("{}{from_file}", before.replace(": 15s", ": 500ms"))
 }
 
-/// A file of `dashboards/`.
 fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards").join(name)).unwrap()
 }

@@ -1,4 +1,4 @@
-//! haproxy in front of the APIs, or of a primary and its standby.
+//! haproxy in front of the APIs, or in front of a primary database and its standby.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! Browsers that subscribe, and the checks of a push service: the receiving side of RFC 8291 and 8292. It uses a library that the
-//! service does not use.
+//! Browsers that subscribe, and a push service's checks. Together they implement the receiving side of RFC 8291 and 8292. It uses
+//! a library that the service does not use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::wire::Seen;
 
-/// A VAPID key pair of the tests: private, public.
+/// The private and the public key of the tests' VAPID key pair.
 pub(crate) const KEY: [&str; 2] = [
     "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY",
     "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4",
@@ -21,7 +21,6 @@ pub(crate) const OTHER_KEY: [&str; 2] = [
 ];
 pub(crate) const SUBJECT: &str = "mailto:push@flametree.dev";
 
-/// A browser with one subscription.
 pub(crate) struct Browser {
     key: Box<dyn LocalKeyPair>,
     auth: [u8; 16],

@@ -42,7 +42,7 @@ impl Push {
         Self { deployment, service }
     }
 
-    /// Stops the process and starts one with the given settings.
+    /// Stops the process and starts a new process with the given settings.
     pub(crate) async fn restart(self, settings: &Settings) -> Self {
         self.service.stop().await;
         let service = settings.start(Part::Run).await;
@@ -59,7 +59,6 @@ impl Push {
         self.person(user).request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap()
     }
 
-    /// A new browser of a user.
     pub(crate) async fn browser(&self, user: &str, name: &str, receiver: &Receiver) -> Browser {
         let browser = Browser::new(name);
         let answer = self.register(user, &browser, receiver).await;
@@ -104,7 +103,6 @@ impl Push {
     }
 }
 
-/// The settings with one or more VAPID keys.
 pub(crate) fn with_key(settings: &Settings, key: &str) -> Settings {
     settings.clone().with("FLAMETREE_VAPID_PRIVATE_KEY", key).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
 }

@@ -25,11 +25,10 @@ pub(crate) const TEAM: &str = "TEAM000001";
 pub(crate) const KEY_ID: &str = "KEY0000001";
 pub(crate) const TOPIC: &str = "com.example.shop";
 
-/// The response to one push.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Status(u16, Value),
-    /// Sends no response, for as long as the client waits.
+    /// Sends no response while the client waits.
     Silence,
 }
 
@@ -42,12 +41,12 @@ pub(crate) struct Push {
 }
 
 struct Record {
-    /// Google's key: the PKCS #1 public key of the service account. Apple's key: the point on the curve.
+    /// The public key of Google's service account, as PKCS #1. `apple_key` is the public key for Apple, as a point on the curve.
     google_key: Vec<u8>,
     apple_key: Vec<u8>,
     pushes: Mutex<Vec<Push>>,
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,
-    /// The number of issued access tokens. Only the last one is valid.
+    /// The number of issued access tokens. Only the token issued last is valid.
     tokens: AtomicUsize,
     revoked: AtomicUsize,
 }

@@ -44,7 +44,7 @@ pub async fn agent_with_webhook(db: &Db, agent: &str) -> EndpointId {
     EndpointId::from_uuid(endpoint)
 }
 
-/// A message of a customer of the tenant `acme`.
+/// A message from a customer of the tenant `acme`.
 pub fn message(agent: &str, text: String) -> NewEvent {
     NewEvent {
         tenant_id: TenantId::parse("acme").unwrap(),

@@ -25,7 +25,6 @@ use tokio::task::JoinSet;
 pub enum Mode {
     /// 200 at once, the default for every path.
     Answers,
-    /// 200 after this delay.
     AnswersAfter(Duration),
     /// 200 after [`Receiver::let_go`].
     Hangs,
@@ -35,7 +34,6 @@ pub enum Mode {
     Gone,
 }
 
-/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub delivery: DeliveryId,
@@ -72,7 +70,6 @@ impl Receiver {
         Self { address, record, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// The URL of a path such as `/agent-1`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -86,12 +83,10 @@ impl Receiver {
         self.record.let_go.send_replace(true);
     }
 
-    /// All requests so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.record.seen).clone()
     }
 
-    /// The number of requests so far.
     pub fn count(&self) -> usize {
         lock(&self.record.seen).len()
     }
@@ -105,7 +100,7 @@ impl Receiver {
         lock(&self.record.open).get(path).copied().unwrap_or(0)
     }
 
-    /// The ids of the deliveries that the receiver saw. Fails if it saw one twice.
+    /// The ids of the deliveries that the receiver saw. Fails if the receiver saw a delivery twice.
     pub fn seen_once(&self) -> HashSet<DeliveryId> {
         let mut first: HashMap<DeliveryId, Seen> = HashMap::new();
         for seen in self.seen() {
@@ -184,7 +179,7 @@ fn echo(head: &HeaderMap) -> String {
     lines + &serde_json::to_string(&headers).unwrap()
 }
 
-/// Counts a request as open until it is dropped.
+/// Counts a request as open until this value is dropped.
 struct Open {
     record: Arc<Record>,
     path: String,

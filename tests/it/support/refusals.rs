@@ -1,4 +1,5 @@
-//! Makes a database reject some rows, as a constraint or a damaged page does, until the test calls `accept`.
+//! Makes a database reject some rows until the test calls `accept`. A constraint or a damaged page causes such errors in
+//! production.
 
 use flametree_notify::store::Db;
 
@@ -15,7 +16,6 @@ pub async fn refuse(db: &Db, table: &str, condition: &str) {
     seed::run(db, statement).await;
 }
 
-/// Accepts all rows again.
 pub async fn accept(db: &Db) {
     seed::run(db, "DROP FUNCTION flametree.test_refuse() CASCADE".to_owned()).await;
 }

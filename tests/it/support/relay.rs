@@ -1,5 +1,5 @@
-//! A relay to a database that can be cut like a network: data passes in neither direction, and connections stay open. The host
-//! can also vanish and be replaced by another at its address: connections to the previous host get no response.
+//! A relay to a database that simulates network faults. While the network is cut, no data passes, but connections stay open. If a
+//! new host replaces the database host at the same address, connections to the previous host get no response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The message that sqlx sends alone to test a connection: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+/// The message that sqlx sends without any other message to test a connection:
+/// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// The state of the network: whether it is cut, and the number of previous hosts.
@@ -58,12 +59,13 @@ impl Relay {
         self.way.send_modify(|way| way.is_cut = false);
     }
 
-    /// Replaces the host: existing connections get no more responses, but new ones do.
+    /// Replaces the host. Existing connections get no more responses, but new connections do.
     pub(crate) fn vanish(&self) {
         self.way.send_modify(|way| way.host += 1);
     }
 
-    /// The host vanishes when a client sends the `number`-th ping from now: a lone `Sync` message. The database never gets the ping.
+    /// The host vanishes when a client sends the `number`-th ping from now, and the database never gets this ping. A ping is a
+    /// single `Sync` message.
     pub(crate) fn vanish_at_ping(&self, number: u32) {
         self.pings.store(number, Ordering::Relaxed);
     }
@@ -126,6 +128,6 @@ async fn pass(
             return;
         }
     }
-    // An interrupted network does not report a closed connection either.
+    // Like other data, the close of a connection does not pass an interrupted network.
     drop(is_open(&mut way, host).await);
 }

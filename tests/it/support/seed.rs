@@ -95,7 +95,7 @@ pub async fn delivery(db: &Db, tenant: &str, event: EventId, ordinal: u16, deliv
     id
 }
 
-/// Inserts a push config with version 3 and this endpoint.
+/// Inserts a push config that has version 3 and this endpoint id.
 pub async fn push_config(db: &Db, tenant: &str, agent: &str, endpoint: Uuid, url: &str) {
     run(
         db,

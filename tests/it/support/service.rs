@@ -1,4 +1,4 @@
-//! The real binary as a separate process, killed with its children when the test ends.
+//! Runs the real binary as a separate process, which is killed with its children when the test ends.
 
 use std::fs::{File, read_to_string};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,12 +17,10 @@ use super::waiting::within;
 
 /// The shortest lease that the settings allow.
 pub const LEASE_SECONDS: &str = "11";
-/// An encryption key.
 pub const ENCRYPTION_KEYS: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const API_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
 
-/// The roles of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Run,
@@ -109,7 +107,6 @@ impl Settings {
     }
 }
 
-/// A running process.
 pub struct Service {
     part: Part,
     child: Child,
@@ -137,7 +134,6 @@ impl Service {
         Client::new(SocketAddr::from((self.address, API_PORT)), token)
     }
 
-    /// The address of the process's metrics.
     pub fn metrics_address(&self) -> SocketAddr {
         SocketAddr::from((self.address, METRICS_PORT))
     }
@@ -168,7 +164,6 @@ impl Service {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// The whole output of the process.
     pub fn output(&self) -> String {
         read_to_string(&self.log).unwrap()
     }
@@ -182,7 +177,6 @@ impl Service {
         kill(Pid::from_raw(id), signal).unwrap();
     }
 
-    /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -228,14 +222,14 @@ impl Drop for Service {
             let lines: Vec<_> = output.lines().collect();
             eprintln!("--- {:?}\n{}", self.part, lines[lines.len().saturating_sub(30)..].join("\n"));
         }
-        // An error means that it has already exited.
+        // An error here means that the process has already exited.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// An address of this machine that no other process of the tests uses, so that ports are always free: all of
-/// 127.0.0.0/8 is local, and outgoing connections come from 127.0.0.1.
+/// An address of this machine that no other process of the tests uses, so that all ports are free. Every address in 127.0.0.0/8
+/// is local, and outgoing connections use the source address 127.0.0.1.
 pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();

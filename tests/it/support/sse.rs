@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The timeout for each expected piece.
+/// The timeout for each piece that a test expects.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A piece of the stream: the text up to the next empty line.
@@ -22,7 +22,7 @@ pub(crate) enum Piece {
     Retry(u64),
 }
 
-/// An open stream; closed when dropped.
+/// An open stream. Dropping this value closes the stream.
 #[derive(Debug)]
 pub(crate) struct EventStream {
     pub(crate) headers: HeaderMap,
@@ -31,7 +31,7 @@ pub(crate) struct EventStream {
     _connection: JoinSet<()>,
 }
 
-/// Opens a stream, or returns the status and problem document of a rejection.
+/// Opens a stream. If the server rejects the request, returns the status and the problem document.
 pub(crate) async fn try_open(
     address: SocketAddr,
     path: &str,
@@ -82,7 +82,7 @@ impl EventStream {
         }
     }
 
-    /// The next event: name, id and data.
+    /// The name, id and data of the next event.
     pub(crate) async fn event(&mut self) -> (String, String, Value) {
         loop {
             match self.piece().await.expect("the stream has ended") {

@@ -7,11 +7,11 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::own_server::OwnServer;
 use super::waiting::within;
 
-/// Creating and connecting a standby takes seconds.
+/// A time limit for creating and connecting a standby, which takes seconds.
 const STREAMING: Duration = Duration::from_secs(30);
 
 impl OwnServer {
-    /// Starts a standby of this server. After that, a commit returns only when both servers have it.
+    /// Starts a standby of this server. After that, a commit returns only when both servers have stored the transaction.
     pub(crate) async fn start_standby(&self) -> Self {
         let standby = Self::prepare();
         let primary = self.directory().display().to_string();

@@ -16,7 +16,7 @@ use super::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes a task fail: its failpoint waits until the test creates a file.
+/// Makes a task fail. The failpoint in the task waits until the test creates a file.
 pub struct Trigger {
     directory: TempDir,
     task: TaskName,
@@ -37,7 +37,7 @@ impl Trigger {
         settings.clone().with("FAILPOINTS", &failpoint)
     }
 
-    /// Makes the task fail. Returns when it has panicked.
+    /// Makes the task fail. Returns when the task has panicked.
     pub async fn pull(&self) {
         File::create(self.file()).unwrap();
         let what = format!("the task {} has failed", self.task.as_str());
@@ -45,7 +45,7 @@ impl Trigger {
     }
 }
 
-/// A request in flight. The process waits for it when it stops.
+/// A request in flight. A process that stops waits for this request.
 pub struct HeldRequest {
     stream: TcpStream,
     body: String,

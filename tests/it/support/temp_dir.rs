@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A short path that every user can enter, as PostgreSQL needs it when root runs the tests.
+    /// A short path that every user can enter. PostgreSQL needs such a path when root runs the tests.
     pub fn new() -> Self {
         let path = PathBuf::from("/tmp").join(format!("flametree-test-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&path).unwrap();

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A valid certificate, or one with a fault.
+/// A valid certificate, or a certificate with a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certificate {
     Good,
@@ -26,7 +26,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// The authority of the whole test run, because clients are created before their receivers.
+    /// The authority that the whole test run shares, because tests create clients before they create the receivers.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Authority> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -46,7 +46,7 @@ impl Authority {
     /// The authority's certificate as PEM, for a file of trusted certificates.
     pub(crate) fn pem(&self) -> String {
         let text = STANDARD.encode(&self.certificate);
-        // RFC 7468, section 2, limits lines to 64 characters. OpenSSL accepts no longer ones.
+        // RFC 7468, section 2, limits lines to 64 characters. OpenSSL rejects longer lines.
         let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
@@ -57,7 +57,6 @@ impl Authority {
         self.server_of(name, kind, protocols)
     }
 
-    /// TLS settings for a server with a certificate for this name.
     pub(crate) fn server_of(&self, name: &str, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         // The real binary resolves names, so the certificate is also valid for `localhost`.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 #[derive(Clone)]
 struct Receiver {
     webhook: Arc<Webhook>,
-    /// In production: a table with a unique key, so that it survives a restart.
+    /// In production, use a table with a unique key, so that the ids survive a restart.
     seen: Arc<Mutex<HashSet<String>>>,
     work: UnboundedSender<serde_json::Value>,
 }
@@ -27,7 +27,7 @@ pub fn app(signing_secret: &str, work: UnboundedSender<serde_json::Value>) -> Ro
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    // The received bytes: parsed and serialized again, they would not match the signature.
+    // The signature matches only the received bytes, not JSON that was parsed and serialized again.
     if receiver.webhook.verify(&body, &headers).is_err() {
         return StatusCode::UNAUTHORIZED;
     }
