@@ -1,4 +1,4 @@
-# All commands; continuous integration runs the same ones.
+# All commands. Continuous integration runs the same commands.
 # The text after `##` is shown by `make help`.
 
 .DEFAULT_GOAL := help
@@ -13,7 +13,7 @@ LONGEVITY_DAYS ?= 400
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit: stop when all have arrived)
+demo: ## Start everything and deliver a recorded conversation (DEMO_FLAGS=--exit stops after its last event arrived)
 	@scripts/install compiler postgresql
 	@cargo run --release --locked -- demo $(DEMO_FLAGS)
 
@@ -34,15 +34,15 @@ longevity: ## Simulate 400 days (LONGEVITY_DAYS=400) and compare the cost of the
 	@LONGEVITY_DAYS=$(LONGEVITY_DAYS) MIGRATION_DELIVERIES=10000000 scripts/with-postgres \
 		cargo test --locked --features failpoints --test it -- --nocapture --test-threads=1 longevity
 
-fuzz: ## Search for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for each target; TARGET=url: only one)
+fuzz: ## Search for inputs that break a parser, on nightly (FUZZ_SECONDS=60 for each target; TARGET=url runs only one)
 	@scripts/install compiler cargo-fuzz
 	@scripts/fuzz $(TARGET)
 
-bench: ## Run the benchmarks and compare with peers (QUICK=1: in under 3 minutes)
+bench: ## Run the benchmarks and compare with peers (QUICK=1 takes under 3 minutes)
 	@scripts/install compiler postgresql
 	@QUICK=$(QUICK) benches/run
 
-soak: ## Run for an hour (SOAK_MINUTES=60) with kills and crashes, and fail if anything grows or a guarantee breaks
+soak: ## Run the service for an hour (SOAK_MINUTES=60) with kills and crashes, and check its guarantees and its growth
 	@scripts/install compiler postgresql
 	@SOAK_MINUTES=$(SOAK_MINUTES) SOAK_FAULT_MINUTES=$(SOAK_FAULT_MINUTES) SOAK_RATE=$(SOAK_RATE) benches/soak/run
 

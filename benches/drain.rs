@@ -22,7 +22,7 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
     prepare::deliveries(&db, &agents, ready_deliveries).await;
     checkpoint(&db).await;
     db.close().await;
-    // This pool has as many connections as the queue of the service.
+    // This pool has as many connections as the pool that the service's queue uses.
     let db = server.open("noop").await;
     let started = Instant::now();
     let engine = Engine::start(&db, endpoints, |_| ready(delivered())).await;
@@ -39,16 +39,15 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
     rate(attempted, took)
 }
 
-/// The result of a drain over HTTP.
 #[derive(Debug)]
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
-    /// Bytes of write-ahead log that it takes to accept an event with one delivery, and to claim and record the delivery.
+    /// The bytes of write-ahead log written to accept an event with one delivery and to claim and record that delivery.
     pub(crate) wal_bytes: f64,
 }
 
-/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. The measurement
-/// starts at the first claim of a single process, or when all of several processes are running.
+/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. With one
+/// process, the measurement starts at the first claim. With several, it starts when all processes are running.
 pub(crate) async fn http(
     server: &Server,
     receiver: &Receiver,
@@ -65,8 +64,8 @@ pub(crate) async fn http(
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
-    // Claims wait for this lock, so that no process drains while others start. Without the longer timeout, the first processes
-    // would find their claims refused, and search again only after a pause.
+    // Claims wait for this lock, so that no process drains while others start. With the default lock timeout, the claims of the
+    // first processes would fail, and these processes would pause before they try again.
     let mut lock = db.begin().await.unwrap();
     if workers > 1 {
         let longer = "ALTER FUNCTION flametree.claim_deliveries SET lock_timeout = '1min'";
@@ -108,7 +107,7 @@ pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     }
 }
 
-/// Writes the pages that the preparation changed, so that these writes do not affect the measurement.
+/// Writes the pages that the preparation changed to disk, so that these writes do not slow the measurement.
 async fn checkpoint(db: &Db) {
     sqlx::query("CHECKPOINT").execute(db).await.unwrap();
 }

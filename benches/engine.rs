@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 const MAX_IN_FLIGHT: u32 = 1_000;
 const ENDPOINT_MAX_IN_FLIGHT: u32 = 100;
 
-/// A running queue with workers.
 pub(crate) struct Engine {
     queue: Queue,
     workers: Stage,
@@ -27,8 +26,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts the workers, which call `attempt` for each delivery. If `endpoints` are too few to use all permits with the default
-    /// limit per endpoint, this raises the limit, as an operator would.
+    /// Starts the workers, which call `attempt` for each delivery. If there are too few `endpoints` to use all permits at
+    /// the default limit per endpoint, this raises the limit, as an operator would.
     pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,

@@ -1,12 +1,11 @@
-//! A minimal HTTP/1.1 client and parser for both sides of the benchmark. It is fast, because it shares two cores with the
-//! service.
+//! A minimal HTTP/1.1 client and parser for both sides of the benchmark. It must be fast, because it shares two cores with
+//! the service.
 
 use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A complete request or response.
 #[derive(Debug)]
 pub(crate) struct Message {
     head: String,
@@ -24,12 +23,10 @@ impl Message {
         Some((message, length))
     }
 
-    /// The path of a request.
     pub(crate) fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The status of a response.
     pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
     }
@@ -46,7 +43,7 @@ pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
     try_request(stream, text).await.expect("no response arrived")
 }
 
-/// Like [`request`], but returns an error if the connection ends, because the server may be killed.
+/// Like [`request`], but returns an error if the connection ends, for servers that may be killed.
 pub(crate) async fn try_request(stream: &mut TcpStream, text: &[u8]) -> io::Result<Message> {
     stream.write_all(text).await?;
     let mut buffer = Vec::with_capacity(1024);

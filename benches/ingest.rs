@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::service::Service;
 
 const ENDPOINTS: usize = 20;
-/// Half of this queue, the share of a single tenant, has room for the batches of 100 events that 64 connections post.
+/// A single tenant can use half of this queue, which is enough for 64 connections that each post a batch of 100 events.
 const QUEUE: (&str, &str) = ("FLAMETREE_INGEST_QUEUE_EVENTS", "20000");
 
 /// Posts `count` events, `batch` per request. Returns events per second, from the first post until all outcomes are recorded.
@@ -31,13 +31,13 @@ pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usi
     rate(count, took)
 }
 
-/// Concurrent hanging requests.
+/// How many requests hang concurrently.
 const HANGING: usize = 5_000;
 
-/// Resident bytes of the service while 5,000 requests hang at an endpoint that responded before.
+/// Returns the resident memory of the service, in bytes, while 5,000 requests hang at an endpoint that responded before.
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
-    // A tenant can hold at most half of the permits, so 5,000 hanging requests need more than 10,000.
+    // A tenant can hold at most half of the permits, so 5,000 hanging requests need more than 10,000 permits.
     let settings = [QUEUE, ("FLAMETREE_MAX_IN_FLIGHT", "15000"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "5000")];
     let service = Arc::new(Service::start("run", &server.url("memory"), &settings).await);
     service.set_push_config("agent", &Receiver::url("/hang")).await;

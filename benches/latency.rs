@@ -1,5 +1,5 @@
-//! Measures the time from the response that accepts an event to the event's request at the receiver, at a steady rate: alone and
-//! with a hanging endpoint. Also measures claims while a transaction keeps its snapshot open.
+//! Measures the time from the API's response to an event until the event's request arrives at the receiver, at a steady rate,
+//! with and without a hanging endpoint. Also measures claims while a transaction keeps its snapshot open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// How long events are posted before a measurement, to open connections, fill caches and make plans.
+/// How long events are posted before a measurement, so that connections are open, caches filled and queries planned.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The median and p99, in milliseconds.
@@ -29,17 +29,17 @@ pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32,
     latency
 }
 
-/// How often each field of [`Isolation`] is measured. The measurements alternate, so that other load on the machine affects all.
+/// How often each field of [`Isolation`] is measured. The measurements alternate, so that other load affects all of them.
 const ROUNDS: usize = 5;
 
 /// The p99 latency of deliveries to healthy endpoints, in milliseconds. Each value is the median of all rounds.
 #[derive(Debug)]
 pub(crate) struct Isolation {
-    /// Half of the events go to a hanging endpoint.
+    /// The value when half of the events go to a hanging endpoint.
     pub(crate) beside_dead: f64,
-    /// The same number of events, and all endpoints respond.
+    /// The value when all endpoints respond.
     pub(crate) all_healthy: f64,
-    /// Half as many events, and all endpoints respond.
+    /// The value when all endpoints respond and only half as many events are posted.
     pub(crate) half_traffic: f64,
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: 
     Isolation { beside_dead: median(beside_dead), all_healthy: median(all_healthy), half_traffic: median(half_traffic) }
 }
 
-/// The p99 duration of the service's claims, in milliseconds, while a transaction keeps its snapshot for `duration`.
+/// The p99 duration of the service's claims, in milliseconds, while a transaction keeps a snapshot open for `duration`.
 pub(crate) async fn claims_beside_a_snapshot(
     server: &Server,
     receiver: &Receiver,
@@ -122,7 +122,7 @@ impl Rig {
         server.drop(database).await;
     }
 
-    /// Kills the service, because an orderly stop would wait for requests to the dead endpoint.
+    /// Kills the service, because an orderly stop would wait for the hanging requests.
     async fn kill(self, server: &Server, database: &str) {
         drop(self.service);
         server.drop(database).await;
@@ -150,7 +150,7 @@ fn histogram(metrics: &str) -> Vec<(f64, f64)> {
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// The quantile of the observations between two scrapes, interpolated within its bucket as Prometheus does.
+/// Estimates a quantile of the observations between two scrapes by interpolation within a bucket, as Prometheus does.
 fn quantile(before: &[(f64, f64)], after: &[(f64, f64)], part: f64) -> f64 {
     let counts: Vec<(f64, f64)> = before.iter().zip(after).map(|((bound, b), (_, a))| (*bound, a - b)).collect();
     let wanted = counts.last().unwrap().1 * part;

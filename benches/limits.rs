@@ -1,4 +1,4 @@
-//! Measures how many POST requests of a delivery the HTTP client can send without a database.
+//! Measures how many POST requests per second the HTTP client can send if no database is involved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

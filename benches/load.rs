@@ -62,7 +62,6 @@ pub(crate) async fn pace(
     posted.into_iter().map(|one| (one.id.expect("an event was refused"), one.answered_at)).collect()
 }
 
-/// An event that was posted.
 #[derive(Debug)]
 pub(crate) struct Posted {
     /// `None` if the event was refused.
@@ -93,7 +92,7 @@ pub(crate) async fn post_evenly(
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = http::json("POST", "/v1/events", &token, &body);
                 let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
-                // The timer can be up to 1 ms late: this delay must not count. The delay by an earlier slow response must count.
+                // The timer can be up to 1 ms late, which must not count. A delay by an earlier, slow response must count.
                 let late = Instant::now() > due;
                 tokio::time::sleep_until(due).await;
                 let from = if late { due } else { Instant::now() };

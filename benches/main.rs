@@ -2,7 +2,7 @@
 //!
 //! `QUICK=1` makes every measurement shorter. `FIGURES=noop,http` runs only the named measurements and writes no file.
 //! `FIGURES=workers` measures how cost grows with worker processes, `FIGURES=scale` how it grows with ready deliveries, and
-//! `FIGURES=neighbours` what one tenant can do to another. `BENCH_PROFILE=1` shows the server's slowest statements.
+//! `FIGURES=neighbours` how one tenant can affect another. `BENCH_PROFILE=1` shows the server's slowest statements.
 //!
 //! Nothing is mocked: the measurements use a real server with default durability, the shipped binary and real requests. This
 //! program also runs `make soak` (`soak/`).
@@ -48,7 +48,7 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// The number of deliveries, jobs, events and rounds of the measurements, and their durations.
+/// How many deliveries, jobs, events and rounds the measurements use, and how long the measurements last.
 struct Extent {
     deliveries: usize,
     peer_jobs: usize,
@@ -56,8 +56,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How often each drain is measured. The two drains of a ratio alternate, and the report shows medians, because a single pair
-    /// mostly shows other load on the machine.
+    /// How often each drain is measured. The two drains of a ratio alternate, and the report shows medians, because the ratio of
+    /// a single pair mostly depends on other load on the machine.
     rounds: usize,
 }
 

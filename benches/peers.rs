@@ -7,7 +7,6 @@ use tokio::process::Command;
 use crate::receiver::Receiver;
 use crate::server::Server;
 
-/// The settings of a peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,

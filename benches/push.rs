@@ -103,8 +103,8 @@ async fn written(sender: &PushSender, recipients: &[Arc<Recipient>]) -> f64 {
     started.elapsed().as_secs_f64() * 1e6 / recipients.len() as f64
 }
 
-/// Messages per second of the release build. The events are accepted before the measurement; the service claims, encrypts, signs
-/// and sends the messages to a push service on this machine, and records the outcomes.
+/// Measures messages per second of the release build. The events are accepted before the measurement. The service then claims,
+/// encrypts, signs and sends the messages to a push service on this machine, and records the outcomes.
 pub(crate) async fn drained(server: &Server, receiver: &Receiver, count: usize) -> f64 {
     let db = server.create_migrated("push").await;
     let (url, settings) = (server.url("push"), settings());
@@ -180,7 +180,7 @@ pub(crate) async fn fan_out(server: &Server, rounds: usize) -> f64 {
     took[(took.len() * 99).div_ceil(100) - 1].as_secs_f64() * 1_000.0
 }
 
-/// Responds to each message on a connection at once, and reports its arrival time.
+/// Responds at once to each message on a connection, and reports when the message arrived.
 async fn take(mut stream: TcpStream, arrived: mpsc::UnboundedSender<Instant>) {
     let mut buffer = Vec::with_capacity(4096);
     while matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {

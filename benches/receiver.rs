@@ -1,8 +1,8 @@
 //! A fast HTTP receiver in a separate process with one thread, and the handle to it.
 //!
-//! `/hook` responds at once. `/timed` does too, and records when each event arrived. `/timed/closing` also closes the connection.
-//! `/hang` responds until the benchmark sets it to hang. `/echo` responds with 8 KiB of [`REPEATED`]. `/control/...` is for the
-//! benchmark itself.
+//! `/hook` responds at once. `/timed` also records when each event arrived. `/timed/closing` then closes the connection as well.
+//! `/hang` responds until the benchmark switches it to hanging. `/echo` responds with 8 KiB of [`REPEATED`].
+//! `/control/...` is for the benchmark itself.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ pub(crate) const ARGUMENT: &str = "receiver";
 pub(crate) const OTHER_ADDRESS: &str = "127.0.0.1:9905";
 /// The text that the response of `/echo` repeats.
 pub(crate) const REPEATED: &str = "a";
-/// The length of the response of `/echo`: the service reads no more of a response.
+/// The length of the response of `/echo`. The service reads at most this many bytes of a response.
 const ECHO_BYTES: usize = 8 * 1024;
 
 /// A running receiver, stopped on drop.
@@ -38,7 +38,6 @@ impl Receiver {
         Self::start_at(ADDRESS).await
     }
 
-    /// Starts a receiver at `address`.
     pub(crate) async fn start_at(address: &'static str) -> Self {
         let program = std::env::current_exe().unwrap();
         let process = Command::new(program).args([ARGUMENT, address]).stdin(Stdio::null()).spawn().unwrap();
@@ -100,7 +99,6 @@ struct Seen {
     arrivals: Vec<(String, i64)>,
 }
 
-/// The receiver's process.
 pub(crate) fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -5,12 +5,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// No goal: the figure is shown only for comparison.
+    /// There is no goal. The figure is shown only for comparison.
     Shown,
 }
 
@@ -41,7 +40,6 @@ impl Figure {
     }
 }
 
-/// The figures of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     figures: Vec<Figure>,

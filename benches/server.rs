@@ -45,15 +45,14 @@ impl Server {
         self.process.id()
     }
 
-    /// Crashes the server at once, without a checkpoint, so that it replays its write-ahead log at the next start.
-    /// Starts it again without waiting until it responds.
+    /// Stops the server at once, without a checkpoint, so that the server must replay its write-ahead log. Then starts the server
+    /// again, and does not wait until it responds.
     pub(crate) fn crash_and_restart(&mut self) {
         kill(self.pid(), Signal::SIGQUIT).unwrap();
         self.process.wait().unwrap();
         self.process = postgres(&self.directory, self.log.as_ref());
     }
 
-    /// True if the server has exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }

@@ -53,7 +53,7 @@ impl Service {
         Self::launch(command, part, token.to_owned(), api, metrics).await
     }
 
-    /// Starts this many workers at once. They serve no API and have no token.
+    /// Starts `count` workers at once, without an API and without a token.
     pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
         let start = |number| {
             let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number));
@@ -85,7 +85,6 @@ impl Service {
         self.process.id()
     }
 
-    /// True if the process has exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.try_wait().unwrap().is_some()
     }
@@ -95,7 +94,6 @@ impl Service {
         &self.token
     }
 
-    /// The address of the API.
     pub(crate) fn api(&self) -> SocketAddr {
         self.api
     }

@@ -13,21 +13,20 @@ use crate::server::Server;
 use crate::service::Service;
 
 const CLIENTS: usize = 10_000;
-/// Connections opened concurrently.
+/// How many connections are opened concurrently.
 const AT_ONCE: usize = 100;
-/// Changes whose latency is measured.
+/// For how many changes the latency is measured.
 const CHANGES: usize = 5;
 
-/// The results of the measurement.
 #[derive(Debug)]
 pub(crate) struct Streams {
     /// Resident bytes of the process with all streams open, after changes were sent to all of them.
     pub(crate) memory: f64,
-    /// From the post of an event until the last client has read the badge, in milliseconds; the median of the changes.
+    /// The median time, in milliseconds, from the post of an event until the last client has read the badge.
     pub(crate) told_all: f64,
 }
 
-/// Opens ten thousand streams of one process, and measures them.
+/// Opens ten thousand streams in one process, and measures its memory and the latency of changes.
 pub(crate) async fn held(server: &Server) -> Streams {
     server.create_migrated("streams").await.close().await;
     let settings = [("FLAMETREE_MAX_STREAMS", "20000"), ("FLAMETREE_CALLER_MAX_STREAMS", "10000")];

@@ -1,7 +1,7 @@
--- The tables. The functions are in migrations/functions/; trigger functions are here, beside the tables that they belong to.
+-- Creates the tables and their trigger functions. The other functions are in migrations/functions/.
 --
--- Names of tenants, agents, sessions and users are opaque bytes: COLLATE "C" compares them as such, whatever the database's
--- locale is, and keeps their indexes valid when the locale library changes.
+-- Names of tenants, agents, sessions and users are opaque bytes. COLLATE "C" compares them byte by byte in any locale of the
+-- database, and keeps their indexes valid when the locale library changes.
 SET LOCAL lock_timeout = '2s';
 SET LOCAL statement_timeout = '60s';
 
@@ -21,7 +21,7 @@ CREATE TYPE flametree.outcome AS ENUM (
 
 -- Events and deliveries -------------------------------------------------------------------------------------------
 
--- What columns may hold: a CHECK of their table would be parsed again by every statement that inserts.
+-- The allowed values of columns are in domains, because each INSERT would parse a CHECK of the table again.
 CREATE DOMAIN flametree.delivery_count AS smallint
     CONSTRAINT delivery_count_range CHECK (VALUE >= 0);
 CREATE DOMAIN flametree.trace_context AS bytea
@@ -48,13 +48,13 @@ CREATE TABLE flametree.events (
     PRIMARY KEY (tenant_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE flametree.events IS
-    'Accepted events, once each. The id is a UUID version 7, so a partition is a range of ids and of times. Retention drops partitions.';
+    'Accepted events, one row each. The id is a UUID version 7, so each partition is a range of ids and of times. Retention drops old partitions.';
 COMMENT ON COLUMN flametree.events.deliveries IS
-    'How many deliveries the event was fanned out to when it was accepted. Their ids are the event''s id with the last 16 bits counting from 1.';
+    'The number of deliveries that were created when the event was accepted. Their ids are the event''s id with a number from 1 in the last 16 bits.';
 COMMENT ON COLUMN flametree.events.replays IS
-    'How many deliveries were added by replays; their ids count on behind the others.';
+    'The number of deliveries that replays added. Their ids continue the numbers of the first deliveries.';
 COMMENT ON COLUMN flametree.events.trace IS
-    'The W3C trace context that the event came with: 16 bytes of trace id, one of flags, and the tracestate; NULL where it came without.';
+    'The W3C trace context of the request for the event: 16 bytes of trace id, one byte of flags, and the tracestate. NULL if the request had none.';
 
 CREATE TABLE flametree.ready_deliveries (
     channel     flametree.channel NOT NULL,
@@ -67,13 +67,13 @@ CREATE TABLE flametree.ready_deliveries (
     PRIMARY KEY (channel, tenant_id, endpoint_id, position)
 ) PARTITION BY LIST (channel);
 COMMENT ON TABLE flametree.ready_deliveries IS
-    'Deliveries that no worker has claimed, in the order of each endpoint. A claim deletes the row. The key is the only index.';
+    'Deliveries that no worker has claimed, ordered by position for each endpoint. A claim deletes the row. The primary key is the only index.';
 
 CREATE SEQUENCE flametree.ready_positions;
 COMMENT ON SEQUENCE flametree.ready_positions IS
-    'Order of deliveries. Drawn in the accepting transaction, never cached in blocks: a late block would land behind a reader.';
+    'The order of deliveries. The accepting transaction draws the positions. Sessions do not cache positions, because a cached position could be used after a claim of later positions.';
 
--- Rows live for milliseconds; without eager vacuuming the table is mostly dead rows.
+-- Rows exist for milliseconds, so the table would be mostly dead rows without frequent vacuuming.
 CREATE TABLE flametree.ready_deliveries_webhook PARTITION OF flametree.ready_deliveries FOR VALUES IN ('webhook')
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
           autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 200000,
@@ -91,7 +91,7 @@ CREATE TABLE flametree.workers (
     description  text NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE flametree.workers IS
-    'One row per start of a worker process. A fenced worker was found dead: it can claim nothing any more.';
+    'One row per start of a worker process. A fenced worker was found dead and can no longer claim deliveries.';
 
 CREATE TABLE flametree.claims (
     claim_id       uuid PRIMARY KEY,
@@ -116,7 +116,7 @@ CREATE TABLE flametree.claims (
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000);
 CREATE INDEX claims_of_worker ON flametree.claims (worker_id);
--- A claim fits one page and lives for milliseconds: compressing ids, or moving them out of line, only costs.
+-- A claim fits in one page and exists for milliseconds, so compressing its ids or storing them out of line would only cost time.
 ALTER TABLE flametree.claims
     ALTER COLUMN lane_tenants SET STORAGE EXTERNAL,
     ALTER COLUMN lane_endpoints SET STORAGE EXTERNAL,
@@ -127,9 +127,9 @@ ALTER TABLE flametree.claims
     ALTER COLUMN event_ids SET STORAGE EXTERNAL,
     ALTER COLUMN expiries SET STORAGE EXTERNAL;
 COMMENT ON TABLE flametree.claims IS
-    'What workers have claimed and not completely recorded. A row without deliveries marks a claim that never happened.';
+    'Claims of workers that still have deliveries without a recorded outcome. A row without deliveries is a tombstone, so that the claim with this id can no longer commit.';
 COMMENT ON COLUMN flametree.claims.lanes IS
-    'For each delivery the index (from 1) into lane_tenants, lane_endpoints and lane_versions.';
+    'For each delivery, the index (from 1) of its lane in lane_tenants, lane_endpoints and lane_versions.';
 
 CREATE TABLE flametree.deliveries (
     tenant_id        text COLLATE "C" NOT NULL,
@@ -149,10 +149,10 @@ CREATE TABLE flametree.deliveries (
     PRIMARY KEY (tenant_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE flametree.deliveries IS
-    'One row per finished delivery, appended once. The primary key alone guarantees one outcome: the first writer wins.';
+    'One row per finished delivery. The primary key guarantees a single outcome, because only the first insert of an id succeeds.';
 COMMENT ON COLUMN flametree.deliveries.batch IS
-    'The transaction that recorded the row. While uncounted_batches has it, the row is not in delivery_rollups.';
--- Rows are appended in the order of their batches: an index of page ranges finds a batch, and an insert costs next to nothing.
+    'The number of the transaction that recorded the row. While uncounted_batches contains this number, delivery_rollups does not count the row.';
+-- Rows are appended in the order of their batches, so a BRIN index finds a batch, and maintaining the index costs almost nothing.
 CREATE INDEX deliveries_by_batch ON flametree.deliveries USING brin (batch)
     WITH (pages_per_range = 32, autosummarize = on);
 
@@ -168,7 +168,7 @@ CREATE TABLE flametree.uncounted_batches (
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000);
 COMMENT ON TABLE flametree.uncounted_batches IS
-    'Batches of outcomes that delivery_rollups does not contain yet. The transaction that records a batch inserts its row; the transaction that counts the batch deletes it. So each outcome is counted exactly once, whatever order transactions commit in.';
+    'Batches of outcomes that delivery_rollups does not contain yet. The transaction that records a batch inserts its row, and the transaction that counts the batch deletes this row. So each outcome is counted exactly once, in any order of commits.';
 COMMENT ON COLUMN flametree.uncounted_batches.first_id IS 'The smallest delivery id of the batch; last_id is the largest.';
 
 CREATE TABLE flametree.idempotency_keys (
@@ -180,7 +180,7 @@ CREATE TABLE flametree.idempotency_keys (
     PRIMARY KEY (tenant_id, key, day)
 ) PARTITION BY RANGE (day);
 COMMENT ON TABLE flametree.idempotency_keys IS
-    'Idempotency keys of accepted events: the same key and body again is the same event. Each key is in the partition of its UTC day and of the day before, so that two requests around midnight meet in one of them; a key is remembered for 24 to 48 hours.';
+    'Idempotency keys of accepted events. A second request with the same key and body returns the same event. Each key is stored in the partitions of its UTC day and of the day before, so that two requests around midnight share one partition. A key is kept for 24 to 48 hours.';
 
 CREATE TABLE flametree.sessions (
     tenant_id            text COLLATE "C" NOT NULL,
@@ -196,20 +196,20 @@ CREATE TABLE flametree.sessions (
 CREATE INDEX sessions_in_workspace ON flametree.sessions (tenant_id, workspace_changed_at) WHERE in_workspace;
 CREATE INDEX sessions_changed ON flametree.sessions (changed_in);
 COMMENT ON TABLE flametree.sessions IS
-    'What events said of a session. Each of the two facts keeps the latest word by occurred_at, so order of arrival does not matter.';
+    'The state of each session, derived from events. The handler and in_workspace are each set by the event with the latest occurred_at, so events may arrive in any order.';
 COMMENT ON COLUMN flametree.sessions.changed_in IS
-    'The transaction that changed the row last. Only ever compared with snapshots of the same server.';
+    'The last transaction that changed the row. It is compared only with snapshots of the same server.';
 
--- Every process must hear of every change, in whatever order transactions commit. A counter per tenant would make all of
--- its events wait for the one transaction that holds the row, and a platform's own transaction may be open for minutes.
--- So a row says in which transaction it changed, and a reader asks what its last snapshot had not seen.
+-- Every process must read every change, in any order of commits. With a counter per tenant, all events of a tenant would wait for
+-- the transaction that has locked the counter, and a platform's transaction may be open for minutes. Instead, each row records
+-- the transaction that changed it, and a reader selects the rows that its previous snapshot did not include.
 CREATE FUNCTION flametree.stamp_session() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.changed_in := pg_current_xact_id();
     RETURN NEW;
 END
 $$;
--- An event that came too late to change anything leaves the row as it was, and wakes no reader.
+-- An event that arrives too late to change the row does not update changed_in, so readers do not read the row again.
 CREATE TRIGGER sessions_stamp BEFORE UPDATE ON flametree.sessions FOR EACH ROW
     WHEN (NEW.in_workspace <> OLD.in_workspace OR NEW.workspace_changed_at <> OLD.workspace_changed_at
           OR NEW.handler_id IS DISTINCT FROM OLD.handler_id)
@@ -239,11 +239,11 @@ CREATE TABLE flametree.push_configs (
     CONSTRAINT push_configs_enabled_is_complete CHECK (NOT enabled OR (url IS NOT NULL AND cardinality(events) > 0)),
     CONSTRAINT push_configs_reason_means_disabled CHECK (NOT enabled OR disabled_reason IS NULL),
     PRIMARY KEY (tenant_id, agent_id),
-    -- The endpoint first: a look-up by tenant and agent must find no second index that begins with the tenant.
+    -- The endpoint is the first column, so that the planner does not use this index for a look-up by tenant and agent.
     CONSTRAINT push_configs_endpoint UNIQUE (endpoint_id, tenant_id)
 );
 COMMENT ON TABLE flametree.push_configs IS
-    'An agent''s webhook. Every header value is encrypted (associated data: tenant, agent, header name); version counts changes.';
+    'The webhook settings of an agent. Each header value is encrypted, with tenant, agent and header name as associated data. Each change increments the version.';
 
 CREATE TABLE flametree.signing_secrets (
     tenant_id   text COLLATE "C" NOT NULL,
@@ -258,7 +258,7 @@ CREATE TABLE flametree.signing_secrets (
 CREATE UNIQUE INDEX signing_secrets_one_current ON flametree.signing_secrets (tenant_id, endpoint_id)
     WHERE expires_at IS NULL;
 COMMENT ON TABLE flametree.signing_secrets IS
-    'Signing secrets of webhooks, encrypted. One is current; the others sign along until they expire.';
+    'Encrypted signing secrets of webhooks. Each webhook has one current secret. Its earlier secrets also sign messages until they expire.';
 
 CREATE TABLE flametree.push_subscriptions (
     tenant_id       text COLLATE "C" NOT NULL,
@@ -282,23 +282,23 @@ CREATE TABLE flametree.push_subscriptions (
     CONSTRAINT push_subscriptions_reason_means_disabled CHECK (active = (disabled_reason IS NULL)),
     PRIMARY KEY (tenant_id, user_id, id),
     CONSTRAINT push_subscriptions_endpoint UNIQUE (id, tenant_id),
-    -- Over all tenants: an endpoint is one browser, which belongs to the user who is signed in there now.
+    -- Unique over all tenants, because an endpoint is one browser, which belongs to the user who is signed in there now.
     CONSTRAINT push_subscriptions_endpoint_once UNIQUE (endpoint_hash)
 );
 CREATE INDEX push_subscriptions_by_vapid_key ON flametree.push_subscriptions (vapid_key_id);
 CREATE INDEX push_subscriptions_paused ON flametree.push_subscriptions (paused_until) WHERE paused_until IS NOT NULL;
 COMMENT ON TABLE flametree.push_subscriptions IS
-    'Browsers of portal users. The id is the endpoint id of deliveries; endpoint and keys are encrypted (associated data: tenant, user, id); version counts changes of what is sent to and by, and pauses: workers read the row again.';
+    'Browsers of portal users. The id is the endpoint id of deliveries. The endpoint and its keys are encrypted, with tenant, user and id as associated data. A change of endpoint, keys, VAPID key or pause increments the version, so that workers read the row again.';
 COMMENT ON COLUMN flametree.push_subscriptions.endpoint_hash IS
-    'SHA-256 of the endpoint, which is a random capability of its push service.';
-COMMENT ON COLUMN flametree.push_subscriptions.host IS 'The host of the endpoint: which push service it is.';
+    'SHA-256 of the endpoint, which is a secret, random URL of the push service.';
+COMMENT ON COLUMN flametree.push_subscriptions.host IS 'The host of the endpoint, which identifies the push service.';
 COMMENT ON COLUMN flametree.push_subscriptions.vapid_key_id IS
-    'The key that the browser subscribed with; only that key signs messages to it.';
-COMMENT ON COLUMN flametree.push_subscriptions.tested_at IS 'When a test message was sent last.';
+    'The VAPID key that the browser subscribed with. Only this key may sign messages to the browser.';
+COMMENT ON COLUMN flametree.push_subscriptions.tested_at IS 'When the last test message was sent.';
 COMMENT ON COLUMN flametree.push_subscriptions.was_accepted IS
-    'Whether the push service has accepted a message for this endpoint: only then do its refusals count against the service.';
+    'Whether the push service has accepted a message for this endpoint. Only then can rejections for this endpoint pause the whole push service.';
 COMMENT ON COLUMN flametree.push_subscriptions.paused_until IS
-    'Until when nothing is sent, because the push service refused a message or asked for a pause.';
+    'No message is sent before this time, because the push service rejected a message or asked for a pause.';
 
 -- Access ----------------------------------------------------------------------------------------------------------
 
@@ -317,7 +317,7 @@ CREATE TABLE flametree.tokens (
 );
 CREATE INDEX tokens_of_tenant ON flametree.tokens (tenant_id, id);
 COMMENT ON TABLE flametree.tokens IS
-    'API tokens as SHA-256. No tenant_id: the token speaks for all tenants. No created_by: the command line made it.';
+    'API tokens, stored as SHA-256. A token without tenant_id is valid for all tenants. A token without created_by was created on the command line.';
 
 CREATE TABLE flametree.leases (
     name       text PRIMARY KEY,
@@ -325,22 +325,22 @@ CREATE TABLE flametree.leases (
     expires_at timestamptz NOT NULL
 );
 COMMENT ON TABLE flametree.leases IS
-    'Work that one process at a time does, by the database''s clock; a session lock would not survive a transaction pooler.';
+    'Leases for work that only one process may do at a time. They expire by the database''s clock. Session locks would not work through a transaction pooler.';
 
--- Unlogged: a ticket lives for a minute, and one that a crash of the server takes is simply asked for again.
+-- Unlogged, because a ticket expires after a minute, and clients request a new ticket if a crash of the server deletes theirs.
 CREATE UNLOGGED TABLE flametree.stream_tickets (
     hash       bytea PRIMARY KEY CONSTRAINT stream_tickets_hash_is_sha256 CHECK (length(hash) = 32),
     tenant_id  text COLLATE "C" NOT NULL,
     role       text NOT NULL CONSTRAINT stream_tickets_role_known CHECK (
                    role IN ('service', 'admin', 'agent_editor', 'operator', 'viewer')),
     actor      text NOT NULL,
-    -- When the credential that made it expires; null: it does not expire.
+    -- When the credential that created this row expires. NULL means that the credential never expires.
     valid_until timestamptz,
     expires_at timestamptz NOT NULL CONSTRAINT stream_tickets_end_with_their_maker CHECK (expires_at <= valid_until)
 );
 CREATE INDEX stream_tickets_expired ON flametree.stream_tickets (expires_at);
 COMMENT ON TABLE flametree.stream_tickets IS
-    'Tickets that open one stream of an operator workspace, as SHA-256. Using one deletes it; making one clears away old ones.';
+    'Tickets, stored as SHA-256. A ticket opens one stream of an operator workspace. Using a ticket deletes it. Creating a ticket deletes expired tickets.';
 
 -- Changes and tests of push configs ---------------------------------------------------------------------------------
 
@@ -357,14 +357,14 @@ CREATE TABLE flametree.push_config_changes (
 );
 CREATE INDEX push_config_changes_by_age ON flametree.push_config_changes (changed_at);
 COMMENT ON TABLE flametree.push_config_changes IS
-    'Who changed an agent''s push config, when, and which fields; never values. The newest 500 of an agent are kept, for 400 days. It outlives the config.';
+    'Changes of push configs: who changed which fields and when, without values. The newest 500 changes of an agent are kept for 400 days, even if the config is deleted.';
 COMMENT ON COLUMN flametree.push_config_changes.position IS
-    'Order. Drawn while the config''s row is locked by the change, so that it is the order of an agent''s changes.';
-COMMENT ON COLUMN flametree.push_config_changes.actor IS 'Null: the service itself.';
+    'The order of an agent''s changes. The position is drawn while the change has locked the config''s row.';
+COMMENT ON COLUMN flametree.push_config_changes.actor IS 'NULL if the service itself made the change.';
 
--- The service disables a config in finish_deliveries, the queue's hottest function, when its endpoint responded with 410.
--- A trigger on push_configs costs that function nothing: batches without a 410 touch no row of this table. Users' changes
--- never set a reason, so WHEN excludes them. The change is recorded in the transaction of the outcome.
+-- If an endpoint responds with 410, finish_deliveries disables the endpoint's config. This trigger does not slow that function,
+-- because batches without a 410 change no row of push_configs. Users' changes never set disabled_reason, so WHEN excludes them.
+-- The change is recorded in the transaction of the outcome.
 CREATE FUNCTION flametree.record_disabling() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM flametree.record_push_config_change(
@@ -384,7 +384,7 @@ CREATE TABLE flametree.endpoint_tests (
     PRIMARY KEY (tenant_id, agent_id)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE flametree.endpoint_tests IS
-    'When the last ten test events of an agent were sent, the oldest first: ten a minute on all nodes together.';
+    'When the last ten test events of an agent were sent, the oldest first. All processes together may send ten a minute.';
 
 -- Operations and statistics ------------------------------------------------------------------------------------------
 
@@ -418,10 +418,10 @@ CREATE TABLE flametree.operations (
     CONSTRAINT operations_end_has_time CHECK ((state IN ('waiting', 'running')) = (finished_at IS NULL))
 ) WITH (fillfactor = 70);
 CREATE INDEX operations_due ON flametree.operations (due_at) WHERE state IN ('waiting', 'running');
--- Ticks of one kind run one after another, on whatever node.
+-- Ticks of one kind run one after another, even if different processes run them.
 CREATE UNIQUE INDEX operations_one_of_a_schedule ON flametree.operations (kind)
     WHERE state = 'running' AND tick IS NOT NULL;
--- A tenant has one running replay, so that it cannot keep others' replays from running.
+-- A tenant can run one replay at a time, so that its replays do not block those of other tenants.
 CREATE UNIQUE INDEX operations_one_of_a_tenant ON flametree.operations (tenant_id)
     WHERE state = 'running' AND tenant_id IS NOT NULL;
 CREATE INDEX operations_waiting_of_tenant ON flametree.operations (tenant_id)
@@ -429,11 +429,11 @@ CREATE INDEX operations_waiting_of_tenant ON flametree.operations (tenant_id)
 CREATE INDEX operations_of_tenant ON flametree.operations (coalesce(tenant_id, ''), id);
 CREATE INDEX operations_finished ON flametree.operations (finished_at) WHERE finished_at IS NOT NULL;
 COMMENT ON TABLE flametree.operations IS
-    'One row per tick of a schedule (no tenant) or per request (a tenant''s). Whoever holds it says so by the database''s clock; every step of it is guarded by the holder.';
+    'One row per tick of a schedule (without tenant_id) or per request of a tenant. The process that runs an operation is its holder, with a lease by the database''s clock. Each step checks that the holder has not changed.';
 COMMENT ON COLUMN flametree.operations.due_at IS
-    'From when on anybody may take it: its time while it waits, the end of the holder''s lease while it runs.';
+    'When any process may start the operation: at its due time if it waits, or when the holder''s lease expires if it runs.';
 COMMENT ON COLUMN flametree.operations.position IS
-    'How far it has come: the last id that a committed step has looked at.';
+    'The progress of the operation: the last id that a committed step has examined.';
 
 CREATE TABLE flametree.replays (
     id           uuid NOT NULL,
@@ -445,14 +445,14 @@ CREATE TABLE flametree.replays (
     requested_by text NOT NULL,
     request_key  text COLLATE "C",
     created_at   timestamptz NOT NULL,
-    -- The id first: retention removes by ranges of ids.
+    -- The id is the first column, because retention deletes ranges of ids.
     PRIMARY KEY (id, tenant_id)
 );
 CREATE UNIQUE INDEX replays_once_per_key ON flametree.replays (tenant_id, request_key) WHERE request_key IS NOT NULL;
 COMMENT ON COLUMN flametree.replays.request_key IS
-    'The caller''s idempotency key. It is remembered as long as the replay, until retention removes the partition of its event.';
+    'The caller''s idempotency key. The key is kept with the replay, until retention removes the partition of the event.';
 COMMENT ON TABLE flametree.replays IS
-    'Which deliveries are replays, of what, for whom. The id is the delivery''s own, the next of its event.';
+    'Deliveries that are replays, with the replayed delivery and the requester. The id is that of the new delivery, the next id of the event.';
 
 CREATE TABLE flametree.delivery_rollups (
     tenant_id    text COLLATE "C" NOT NULL,
@@ -465,29 +465,29 @@ CREATE TABLE flametree.delivery_rollups (
     deliveries   bigint NOT NULL CONSTRAINT delivery_rollups_some CHECK (deliveries > 0),
     PRIMARY KEY (tenant_id, agent_id, span_minutes, starts_at, channel, outcome, bucket)
 ) WITH (fillfactor = 80);
--- An index of an expression serves only queries with that expression: the planner, which knows nothing of recent minutes,
--- would otherwise read all agents' rows of a range by age instead of one agent's by the primary key.
+-- Only queries with this expression can use the index. The planner has no statistics of recent minutes. With an index on the
+-- column, it would read the rows of all agents in a time range, instead of one agent's rows by the primary key.
 CREATE INDEX delivery_rollups_by_age ON flametree.delivery_rollups ((starts_at AT TIME ZONE 'UTC'));
-COMMENT ON INDEX flametree.delivery_rollups_by_age IS 'For retention alone.';
+COMMENT ON INDEX flametree.delivery_rollups_by_age IS 'Only retention uses this index.';
 COMMENT ON TABLE flametree.delivery_rollups IS
-    'Finished deliveries by the minute and the hour of their event''s acceptance, outcome and bucket of duration (-1: nothing was sent).';
+    'The number of finished deliveries by minute and hour of their event''s acceptance, by outcome, and by bucket of duration (-1 if nothing was sent).';
 
 CREATE TABLE flametree.partitions_to_drop (
     name text PRIMARY KEY
 );
 COMMENT ON TABLE flametree.partitions_to_drop IS
-    'Partitions that retention detaches: noted before the detach, removed with the table. A table that is not listed is never dropped.';
+    'Partitions that retention detaches. A name is inserted before the detach and deleted when the table is dropped. Retention drops only listed tables.';
 
--- Which function sources are in force: see migrations/functions/.
+-- Records which function sources are installed. The sources are in migrations/functions/.
 CREATE TABLE flametree.function_sources (
     one     boolean PRIMARY KEY DEFAULT true CONSTRAINT function_sources_one_row CHECK (one),
     version integer[] NOT NULL,
     sha256  bytea NOT NULL
 );
 COMMENT ON TABLE flametree.function_sources IS
-    'The release whose functions are installed, and the hash of their sources. An older release leaves newer functions alone.';
+    'The release whose functions are installed, and the hash of their sources. An older release does not replace newer functions.';
 
--- Results of functions. One row of arrays costs both sides half of what a row per element does. ----------------------
+-- Results of functions ----------------------------------------------------------------------------------------------
 
 CREATE TYPE flametree.accepted AS (
     results        text[],
@@ -500,7 +500,7 @@ CREATE TYPE flametree.accepted AS (
     push_positions bigint[]
 );
 COMMENT ON TYPE flametree.accepted IS
-    'What became of events: the n-th of results, event_ids and deliveries is of the n-th event, and the n-th of webhooks and positions is its webhook''s delivery that is now ready, NULL where none is. The push arrays have one element for each browser''s delivery that is now ready, push_events the number of its event, from 1; they are NULL where there is none. One row of arrays costs both sides less than a row for each event.';
+    'The results for events. Element n of results, event_ids and deliveries belongs to event n. Element n of webhooks and positions is the endpoint and the position of the event''s webhook delivery, or NULL if none became ready. The push arrays have one element for each browser push delivery that became ready, and are NULL if none did; push_events is the number of the event, from 1. One row of arrays costs the server and the client less than a row for each event.';
 
 CREATE TYPE flametree.claimed AS (
     claimed_at     timestamptz,
@@ -523,4 +523,4 @@ CREATE TYPE flametree.claimed AS (
     traces         bytea[]
 );
 COMMENT ON TYPE flametree.claimed IS
-    'A ledger row with its events: the n-th of each array from lanes on is of the n-th delivery. One row of arrays costs both sides half of what a row for each delivery does.';
+    'A claim with its events. Element n of lanes and of each later array belongs to delivery n. One row of arrays costs the server and the client half as much as a row for each delivery.';

@@ -20,21 +20,21 @@ use crate::service;
 
 /// How many connections request replays.
 const REPLAYERS: usize = 8;
-/// How long A waits before it repeats a refused request: far less than `Retry-After`. `endless_events` shows the cost of refusals
+/// How long A waits before it repeats a refused request. This is far less than `Retry-After`. `endless_events` measures repeats
 /// without a pause.
 const PAUSE: Duration = Duration::from_millis(50);
 const RENEWALS: usize = 3_000;
-/// How many wrong tokens per second [`GUESSERS`] connections send.
+/// How many wrong tokens per second A sends, in total over [`GUESSERS`] connections.
 const GUESSES: usize = 200;
 const GUESSERS: usize = 20;
 const TESTS: usize = 40;
-/// How many tokens A opens streams with. A caller can have 100 streams, and a tenant half of 10,000.
+/// How many API tokens A uses to open streams. A caller can open 100 streams, and a tenant can open half of 10,000.
 const STREAM_TOKENS: usize = 60;
 const STREAMS_PER_TOKEN: usize = 100;
 /// How many requests B sends to the attacked route, in addition to its events.
 const PROBES: usize = 10;
 
-/// A requests dry runs of replays on eight connections, while the tables of two operations are locked.
+/// A requests dry runs of replays on eight connections, while a transaction locks tables that two operations use.
 pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     let each_second = "* * * * * *";
     let settings = [("FLAMETREE_ROLLUP_SCHEDULE", each_second), ("FLAMETREE_RETENTION_SCHEDULE", each_second)];
@@ -77,7 +77,7 @@ pub(crate) async fn slow_renewals(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// Sends one renewal, until the service ends the request.
+/// Sends one renewal slowly, until the service ends the request.
 async fn slow_renewal(mut stream: TcpStream) {
     let head = b"POST /v1/push/renewals HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
         content-length: 8000\r\n\r\n{";
@@ -96,7 +96,7 @@ async fn slow_renewal(mut stream: TcpStream) {
     }
 }
 
-/// A sends wrong tokens. Every second token has the right checksum, so it costs a look-up. Meanwhile B uses new tokens.
+/// A sends wrong tokens. Every second token has a valid checksum, so the service looks it up. Meanwhile B uses new tokens.
 pub(crate) async fn wrong_tokens(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let new: Vec<String> = (0..PROBES).map(|_| service::create_token(&scene.url, B)).collect();
@@ -197,7 +197,7 @@ pub(crate) async fn streams(bench: &Bench<'_>) -> Comparison {
     Comparison { refused, ..scene.end(quiet, attacked, note).await }
 }
 
-/// Requests a stream and returns the response's status. It does not read on, because an open stream has no end.
+/// Requests a stream and returns the response's status. It does not read the body, because a stream does not end.
 async fn open(stream: &mut TcpStream, token: &str) -> u16 {
     if stream.write_all(&http::json("GET", "/v1/workspace/stream", token, "")).await.is_err() {
         return 0;

@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Without any value the durations are infinite, because no event arrived.
+    /// Without values, no event arrived, so all durations are infinite.
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         if values.is_empty() {
             values.push(f64::INFINITY);
@@ -30,9 +30,9 @@ impl Spread {
 /// The results of B's events in one measurement.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// From the post of an event to the API's response.
+    /// The time from the post of an event to the API's response.
     pub(crate) accept: Spread,
-    /// From the API's response to the event's request at the receiver.
+    /// The time from the API's response until the event's request arrived at the receiver.
     pub(crate) receive: Spread,
     /// How many events were refused, or did not arrive at the receiver.
     pub(crate) lost: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Comparison {
     pub(crate) other_outcomes: usize,
     /// How many requests of B, other than events, were refused during the attack.
     pub(crate) refused: usize,
-    /// How long an event of B may wait at most, in milliseconds, if the attack has such a goal.
+    /// The longest wait that is allowed for an event of B, in milliseconds, if there is a goal for this attack.
     pub(crate) longest_goal: Option<f64>,
     /// A remark for the report, such as the responses that A received.
     pub(crate) note: String,

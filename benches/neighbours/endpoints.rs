@@ -1,4 +1,4 @@
-//! Attacks through A's endpoints: they hang, there are many, or their responses resemble A's secrets.
+//! Attacks through A's endpoints: hanging endpoints, many endpoints, and responses that resemble A's secrets.
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::names::{AgentId, TenantId};
@@ -15,7 +15,7 @@ use crate::receiver::{self, REPEATED, Receiver};
 /// How many endpoints a large tenant has.
 const MANY: usize = 4_000;
 const BACKLOG: usize = 20_000;
-/// How often B's deliveries are measured alone and behind A's backlog, alternately.
+/// How often B's deliveries are measured, alternately without A's backlog and with it.
 const BACKLOG_ROUNDS: usize = 3;
 /// How many deliveries of B are measured each time.
 const OF_B: usize = 100;
@@ -44,7 +44,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let agents = scene.agents("hanging", NEW_PER_ROUND * ROUNDS, &Receiver::url("/hang")).await;
     let quiet = scene.quiet().await;
-    // `stream` posts to each agent of the list in turn. The list repeats 64 agents for one round, then has 64 new ones.
+    // `stream` posts an event to each agent of the list in turn. The list repeats 64 agents for one round, then 64 new agents.
     let turns = (0..EVENTS_PER_ROUND * ROUNDS)
         .map(|number| agents[number / EVENTS_PER_ROUND * NEW_PER_ROUND + number % NEW_PER_ROUND].clone());
     let attack = scene.stream(&turns.collect(), EVENTS_PER_ROUND / 5);
@@ -54,7 +54,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// B's measurement begins when the worker has started, with all of A's deliveries ready.
+/// All of A's deliveries are ready when the worker starts, and B's measurement begins after this start.
 pub(crate) async fn hanging_restart(bench: &Bench<'_>) -> Comparison {
     let mut comparison = behind(bench, "/hang").await;
     comparison.longest_goal = Some(1_000.0);
@@ -65,7 +65,7 @@ pub(crate) async fn backlog(bench: &Bench<'_>) -> Comparison {
     behind(bench, "/hook").await
 }
 
-/// Measures B while the worker also has 20,000 deliveries of A, which were ready at its start.
+/// Measures B while the worker also sends 20,000 deliveries of A, which were ready when the worker started.
 async fn behind(bench: &Bench<'_>, path: &str) -> Comparison {
     let mut scene = Scene::start(bench, "api", &[]).await;
     let agents = scene.agents("agent", MANY, &Receiver::url(path)).await;
@@ -99,7 +99,7 @@ pub(crate) async fn behind_another_backlog(bench: &Bench<'_>) -> Behind {
     Behind { alone: median(alone), behind: median(behind) }
 }
 
-/// Starts a worker when 100 more deliveries of B are ready. Returns the time from its first claim to the last arrival, in
+/// Starts a worker when 100 more deliveries of B are ready. Returns the time from the first claim to the last arrival, in
 /// milliseconds.
 async fn deliveries_of_b(scene: &mut Scene<'_>) -> f64 {
     let agent = AgentId::parse(AGENT_OF_B).unwrap();
@@ -119,7 +119,7 @@ async fn deliveries_of_b(scene: &mut Scene<'_>) -> f64 {
     let first: i64 = sqlx::query_scalar(first).bind(started as f64).fetch_one(&scene.db).await.unwrap();
     let after = |at: &i64| (at - first) as f64 / 1_000.0;
     let (began, ended) = (after(arrivals.values().min().unwrap()), after(arrivals.values().max().unwrap()));
-    eprintln!("deliveries of B came {began:.0} to {ended:.0} ms after the first claim");
+    eprintln!("deliveries of B arrived {began:.0} to {ended:.0} ms after the first claim");
     ended
 }
 

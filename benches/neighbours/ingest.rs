@@ -15,7 +15,7 @@ use crate::receiver::Receiver;
 /// The session that A's transaction locks.
 const SESSION: &str = "locked";
 
-/// A keeps a transaction open, and `callers` callers repeat events about the transaction's session without a pause.
+/// A keeps a transaction open that locks a session, while `callers` callers post events about this session without a pause.
 pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;

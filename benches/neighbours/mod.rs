@@ -1,11 +1,11 @@
-//! What one tenant can do to another: tenant A runs each attack of `docs/security.md`, while tenant B posts 50 events/s to a
-//! healthy endpoint. Runs only if named (`FIGURES=neighbours`); `ATTACKS=1a,12` selects attacks.
+//! Measures how one tenant can affect another. Tenant A runs each attack of `docs/security.md`, while tenant B posts 50 events/s
+//! to a healthy endpoint. Runs only if named (`FIGURES=neighbours`). `ATTACKS=1a,12` selects attacks.
 
 mod api;
 mod comparison;
 mod endpoints;
 mod ingest;
-#[expect(dead_code, unreachable_pub, reason = "it belongs to the tests, which ask more of it")]
+#[expect(dead_code, unreachable_pub, reason = "the file belongs to the tests, which use all of it")]
 #[path = "../../tests/it/support/name_server.rs"]
 mod name_server;
 mod names;
@@ -62,21 +62,25 @@ fn attacks<'a>(bench: &'a Bench<'a>) -> Vec<(&'static str, &'static str, Attack<
     vec![
         ("1a", "500 events/s to 2,000 hanging endpoints", Box::pin(endpoints::many_hanging(bench))),
         ("1b", "200 events/s to 64 new hanging endpoints every 5 s", Box::pin(endpoints::new_hanging(bench))),
-        ("1c", "4,000 hanging endpoints with work, the worker restarted", Box::pin(endpoints::hanging_restart(bench))),
+        ("1c", "4,000 hanging endpoints with work at the worker's start", Box::pin(endpoints::hanging_restart(bench))),
         ("2", "20,000 deliveries to 4,000 healthy endpoints", Box::pin(endpoints::backlog(bench))),
         (
             "3a",
             "an open SQL transaction and 30 callers about its session",
             Box::pin(ingest::open_transaction(bench, 30)),
         ),
-        ("3b", "the same with 100 callers", Box::pin(ingest::open_transaction(bench, 100))),
-        ("4/5", "two blocked operations, and replays without end", Box::pin(api::replays(bench))),
-        ("6", "300 endpoints whose name server never answers", Box::pin(names::unanswered(bench))),
-        ("8", "20 secret headers of 4 KiB, and answers like them", Box::pin(endpoints::secrets_in_answers(bench))),
+        (
+            "3b",
+            "an open SQL transaction and 100 callers about its session",
+            Box::pin(ingest::open_transaction(bench, 100)),
+        ),
+        ("4/5", "two blocked operations, and continuous replays", Box::pin(api::replays(bench))),
+        ("6", "300 endpoints whose name server never responds", Box::pin(names::unanswered(bench))),
+        ("8", "20 secret headers of 4 KiB, and similar responses", Box::pin(endpoints::secrets_in_answers(bench))),
         ("9", "3,000 slow renewals of push subscriptions", Box::pin(api::slow_renewals(bench))),
         ("10", "200 requests/s with wrong tokens, from B's address", Box::pin(api::wrong_tokens(bench))),
         ("11", "40 simultaneous tests of endpoints that never respond", Box::pin(api::endpoint_tests(bench))),
-        ("12", "single events without end on 64 connections", Box::pin(ingest::endless_events(bench))),
-        ("13", "as many streams as A is given", Box::pin(api::streams(bench))),
+        ("12", "64 connections that post single events continuously", Box::pin(ingest::endless_events(bench))),
+        ("13", "as many streams as the service allows", Box::pin(api::streams(bench))),
     ]
 }

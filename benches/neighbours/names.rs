@@ -12,7 +12,7 @@ use crate::receiver::{ADDRESS, OTHER_ADDRESS, Receiver};
 
 const AGENTS: usize = 300;
 
-/// B's endpoint also has a host name. It closes each connection, so that each delivery needs a look-up.
+/// B's endpoint has a host name too, and closes each connection, so that each delivery needs a look-up.
 pub(crate) async fn unanswered(bench: &Bench<'_>) -> Comparison {
     let answered = |name: &str| {
         if name.starts_with("answered") { Reply::Address(Ipv4Addr::LOCALHOST, 0) } else { Reply::Silence }
@@ -22,7 +22,7 @@ pub(crate) async fn unanswered(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[("FLAMETREE_NAME_SERVERS", &address)]).await;
     scene.configure_b(&format!("http://answered.test:{}/timed/closing", port(OTHER_ADDRESS))).await;
     let agents = scene.agents("silent", AGENTS, &Receiver::url("/hook")).await;
-    // This uses SQL, because the API would look up the host of each URL, for seconds.
+    // Sets the URLs by SQL, because the API would take seconds to look up the host of each URL.
     sqlx::query("UPDATE flametree.push_configs SET url = 'http://' || agent_id || '.silent.test:' || $2 || '/' WHERE tenant_id = $1")
         .bind(TENANT)
         .bind(port(ADDRESS))

@@ -23,15 +23,15 @@ pub(crate) const B: &str = "tenant-b";
 /// B's only agent.
 pub(crate) const AGENT_OF_B: &str = "agent-of-b";
 const EVENTS_PER_SECOND: u32 = 50;
-/// How long B posts before a measurement, to open connections, fill caches and make plans.
+/// How long B posts before a measurement, so that connections are open, caches filled and queries planned.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How long an attack lasts before B is measured: longer than a hanging endpoint holds a permit (5 s by default).
+/// How long an attack lasts before B is measured. This exceeds the default timeout of an attempt, 5 s.
 const SETTLING: Duration = Duration::from_secs(6);
 /// How long a delivery of B may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How many connections set push configs concurrently.
 const SETTERS: usize = 16;
-/// The default limit of a tenant's events, which the other measurements lift.
+/// The default limit of a tenant's events per second. The other measurements raise this limit.
 const RATE_LIMIT: (&str, &str) = ("FLAMETREE_TENANT_EVENTS_PER_SECOND", "1000");
 
 /// How many responses A received, by status.
@@ -50,7 +50,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Starts `part` of the service with `settings` in addition to the defaults, and gives B an endpoint.
+    /// Starts `part` of the service with `settings` in addition to the defaults, and creates an endpoint for B.
     pub(crate) async fn start(bench: &'a Bench<'a>, part: &str, settings: &[(&str, &str)]) -> Self {
         bench.receiver.reset().await;
         bench.receiver.hang().await;
@@ -72,7 +72,6 @@ impl<'a> Scene<'a> {
         self.configure(&self.token_of_b, AGENT_OF_B, &config(url)).await;
     }
 
-    /// Sets a push config through the API.
     pub(crate) async fn configure(&self, token: &str, agent: &str, config: &Value) {
         let text = http::json("PUT", &format!("/v1/agents/{agent}/push-config"), token, &config.to_string());
         let answer = request(&mut self.service.connect().await, &text).await;
@@ -88,13 +87,13 @@ impl<'a> Scene<'a> {
         names.into_iter().map(prepare::agent).collect()
     }
 
-    /// B's figures without an attack.
+    /// Measures B without an attack.
     pub(crate) async fn quiet(&mut self) -> Measured {
         self.post(WARM_UP).await;
         self.measure().await
     }
 
-    /// B's figures under an attack, after the attack has lasted for `SETTLING`.
+    /// Measures B under an attack that has already lasted for `SETTLING`.
     pub(crate) async fn attacked(&mut self) -> Measured {
         tokio::time::sleep(SETTLING).await;
         self.measure().await
@@ -224,7 +223,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) async fn stop(self) {
-        // Dropping kills the processes: an orderly stop would wait for the hanging requests.
+        // Dropping them kills the processes. An orderly stop would wait for the hanging requests.
         drop((self.worker, self.service));
         self.db.close().await;
         self.bench.server.drop(DATABASE).await;
@@ -259,7 +258,7 @@ impl Line {
     }
 }
 
-/// A push config that receives customers' messages.
+/// The JSON of an enabled push config for customers' messages.
 pub(crate) fn config(url: &str) -> Value {
     json!({ "enabled": true, "url": url, "events": ["user_message"] })
 }

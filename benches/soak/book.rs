@@ -1,5 +1,5 @@
-//! The record of each event in the harness: whether it was accepted, and whether it was received. While only one of the two has
-//! happened, the record also has its time.
+//! The harness's record of each event: whether the API accepted the event, and whether an endpoint received it. While only one of
+//! the two has happened, the record also contains the time when it happened.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,14 +10,13 @@ use super::findings::Findings;
 use super::plan::Plan;
 use super::traffic::{Endpoint, Event};
 
-/// The record of a run.
 #[derive(Debug)]
 pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// For events to healthy endpoints of which only one side is known: when the caller received the acceptance, or when the
-    /// request arrived at the endpoint. In microseconds since 1970.
+    /// The times of events to healthy endpoints that were either accepted or received, but not yet both: when the caller received
+    /// the acceptance, or when the request arrived at the endpoint. In microseconds since 1970.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
     pub(crate) counts: Counts,
@@ -27,9 +26,9 @@ pub(crate) struct Book {
 /// The durations that were recorded since the last call of [`Book::take_waits`], in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
-    /// From the time when an event was due until its caller received the acceptance.
+    /// The durations from the due time of an event until its caller received the acceptance.
     pub(crate) accept: Vec<i64>,
-    /// From the acceptance at the caller until the event's request arrived at a healthy endpoint.
+    /// The durations from when a caller received an acceptance until the event's request arrived at a healthy endpoint.
     pub(crate) receive: Vec<i64>,
 }
 
@@ -59,12 +58,11 @@ impl Book {
         }
     }
 
-    /// The event with this number.
     pub(crate) const fn event(&self, number: u32) -> Event {
         if number < self.plan.posted() { Event::posted(number) } else { Event::by_sql(number) }
     }
 
-    /// Records that the caller of an event, which was due at `due`, received the acceptance at `at`.
+    /// Records that the caller of an event received the acceptance at `at`. The event was due at `due`.
     pub(crate) fn accept(&self, event: Event, due: i64, at: i64) {
         self.accepted.set(event.number);
         self.waits.lock().unwrap().accept.push(at - due);
@@ -82,8 +80,8 @@ impl Book {
         }
     }
 
-    /// Records one side of an event and, if it is the second, the time between both. The time is 0 if the request arrived before
-    /// the caller's response.
+    /// Records that an event was accepted or received. If both have happened, records the time between them, which is 0 if the
+    /// request arrived before the caller's response.
     fn pair(&self, number: u32, wait: impl FnOnce(i64) -> i64, at: i64) {
         match self.one_sided.lock().unwrap().entry(number) {
             Entry::Occupied(other) => self.waits.lock().unwrap().receive.push(wait(other.remove()).max(0)),

@@ -15,13 +15,13 @@ use super::plan::Plan;
 use super::processes::{Outcomes, Processes, log_path};
 use super::traffic::{Endpoint, SESSIONS, number_of};
 
-/// How long the last deliveries may take: those of a killed worker wait until its lease expires, and those to hanging endpoints
-/// wait for permits.
+/// How long the last deliveries may take. Deliveries of a killed worker wait until the worker's lease expires, and deliveries to
+/// hanging endpoints wait for permits.
 const DRAINED_WITHIN: Duration = Duration::from_mins(5);
 /// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: 5 s until the attempt's deadline, and 5 s
 /// until the outcome is recorded.
 const IN_FLIGHT_FOR: i64 = 10_000_000;
-/// How many outcomes the metrics of a killed worker may lack: a few batches, recorded between the last scrape and the kill.
+/// How many outcomes may be missing in the metrics of a killed worker, which recorded a few batches after the last scrape.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
 /// Waits until no delivery is ready or claimed.
@@ -46,8 +46,11 @@ pub(crate) async fn check(db: &Db, plan: &Plan, book: &Book, processes: &Process
     let stored = Bits::new(plan.events());
     events(db, book, &stored).await;
     for number in (0..plan.events()).filter(|number| book.accepted.get(*number) != stored.get(*number)) {
-        let what =
-            if stored.get(number) { "an event is stored that no caller knows of" } else { "an accepted event is lost" };
+        let what = if stored.get(number) {
+            "an event is stored, but no caller received the acceptance"
+        } else {
+            "an accepted event is lost"
+        };
         book.findings.add(what, number);
     }
     let outcomes = outcomes(db).await;
@@ -66,7 +69,7 @@ pub(crate) async fn check(db: &Db, plan: &Plan, book: &Book, processes: &Process
         ),
         format!("{} workers killed", processes.kills.len()),
         format!(
-            "{} requests told to repeat, {} without an answer",
+            "{} responses that required a repeat, {} requests without a response",
             counts.told_to_repeat.load(Ordering::Relaxed),
             counts.unanswered.load(Ordering::Relaxed)
         ),
@@ -90,7 +93,7 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
     let findings = &book.findings;
     let customer: Option<String> = row.get(0);
     let Some(number) = customer.as_deref().and_then(number_of) else {
-        return findings.add("an event is stored that was not posted", format!("{customer:?}"));
+        return findings.add("an event is stored, but was not posted", format!("{customer:?}"));
     };
     if !stored.set(number) {
         return findings.add("an event was accepted twice", number);
@@ -103,10 +106,10 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
     let received = book.received.get(number);
     let [outcome] = outcomes.as_slice() else {
         if outcomes.len() != event.deliveries() {
-            findings.add("a delivery has not exactly one outcome", format!("{number}: {outcomes:?}"));
+            findings.add("a delivery does not have exactly one outcome", format!("{number}: {outcomes:?}"));
         }
         if received {
-            findings.add("an event was received that has no delivery", number);
+            findings.add("an event without a delivery was received", number);
         }
         return;
     };
@@ -115,8 +118,8 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
         findings
             .add("a delivery has a wrong outcome", format!("{number}: {outcome} to a {} endpoint", endpoint.name()));
     }
-    // The service did not send rejected and expired deliveries. It may have sent an interrupted one. The deadline may cut off a
-    // request to a hanging endpoint before the request arrives.
+    // An endpoint that refuses connections receives nothing, and expired deliveries are not sent. An interrupted delivery may
+    // have been sent. At a hanging endpoint, the deadline may end an attempt before the request arrives.
     let must_be_received = match (endpoint, outcome.as_str()) {
         (_, "interrupted") | (Endpoint::Hanging | Endpoint::Backlogged, "timeout") => None,
         (Endpoint::Refusing, _) | (_, "expired") => Some(false),
@@ -145,13 +148,13 @@ async fn compare_outcomes(book: &Book, processes: &Processes, stored: &Outcomes)
         let [counted, stored] = [&metrics, stored].map(|all| all.get(name).copied().unwrap_or_default());
         if !(counted..=counted + uncounted).contains(&stored) {
             book.findings.add(
-                "metrics count other outcomes than the database has",
+                "metrics and database differ in the number of outcomes",
                 format!("{name}: {counted}, {stored} stored"),
             );
         }
     }
     let late = processes.late_outcomes().await;
-    book.findings.expect_equal("an outcome arrived after the reaper's", late, 0);
+    book.findings.expect_equal("an outcome arrived after the reaper's outcome", late, 0);
 }
 
 /// Compares the APIs' metrics and the callers' responses with the events in the database.
@@ -161,23 +164,25 @@ async fn compare_acceptances(book: &Book, processes: &Processes, plan: &Plan, st
         [&counts.accepted, &counts.accepted_before, &counts.unanswered].map(|count| count.load(Ordering::Relaxed));
     let by_sql = (plan.posted()..plan.events()).filter(|number| stored.get(*number)).count();
     let by_api = stored.count() - u64::try_from(by_sql).unwrap();
-    book.findings.expect_equal("callers know of another number of events than are stored", accepted + before, by_api);
+    book.findings.expect_equal("callers and database differ in the number of events", accepted + before, by_api);
     let counted = processes.accepted().await;
-    // An API counts an event even if its 202 went to a closed connection.
+    // An API counts an event even if it sends the 202 to a closed connection.
     if !(accepted..=accepted + unanswered).contains(&counted) {
-        book.findings
-            .add("metrics count other events than were accepted", format!("{counted}, {accepted} answered 202"));
+        book.findings.add(
+            "metrics and callers differ in the number of accepted events",
+            format!("{counted}, {accepted} answered 202"),
+        );
     }
 }
 
-/// Checks that each interrupted delivery had a worker that was killed.
+/// Checks that each interrupted delivery was claimed shortly before a worker was killed.
 async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     let text = "SELECT id::text, (extract(epoch FROM claimed_at) * 1000000)::bigint
                 FROM flametree.deliveries WHERE outcome = 'interrupted'";
     let rows: Vec<(String, i64)> = sqlx::query_as(text).fetch_all(db).await.unwrap();
     for (id, claimed_at) in rows {
         if !kills.iter().any(|kill| (kill - IN_FLIGHT_FOR..=*kill).contains(&claimed_at)) {
-            book.findings.add("a delivery was interrupted though no worker was killed", id);
+            book.findings.add("a delivery was interrupted, but no worker was killed then", id);
         }
     }
 }
@@ -187,11 +192,11 @@ async fn bounds(db: &Db, book: &Book, kills: usize) {
     let kills = i64::try_from(kills).unwrap();
     for (what, text, expected) in [
         (
-            "other workers than the killed ones were fenced",
+            "the numbers of fenced and killed workers differ",
             "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NOT NULL",
             kills,
         ),
-        ("workers are registered that were not started", "SELECT count(*) FROM flametree.workers", kills + 2),
+        ("the numbers of registered and started workers differ", "SELECT count(*) FROM flametree.workers", kills + 2),
         ("operations failed", "SELECT count(*) FROM flametree.operations WHERE state = 'failed'", 0),
         (
             "deliveries are stored without an event",

@@ -18,12 +18,11 @@ use crate::receiver::now_us;
 
 /// The timeout for a response. The API always responds sooner.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The pause before a connection is opened again.
+/// The pause before a caller opens a new connection.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before an event is posted again, if the response has no `Retry-After`.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
-/// State that all callers share.
 #[derive(Debug)]
 pub(crate) struct Callers {
     pub(crate) book: Arc<Book>,
@@ -56,7 +55,6 @@ struct Caller {
     stream: Option<TcpStream>,
 }
 
-/// The result of one request.
 enum Reply {
     Accepted {
         duplicate: bool,

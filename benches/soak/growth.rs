@@ -4,12 +4,11 @@
 //! The first tenth of the run is ignored, because caches fill and tables reach their usual size. The next fifth is compared
 //! with the last fifth. In a short run, more than a tenth is ignored, and the compared parts are shorter than a fifth.
 
-/// The limit for the late median, as a function of the early median.
+/// The limit for the late median: the early median times `factor`, plus `slack`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
-    /// The limit is the early median times this factor,
     pub(crate) factor: f64,
-    /// plus this amount, for small values.
+    /// Allows small values to vary more.
     pub(crate) slack: f64,
 }
 

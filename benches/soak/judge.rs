@@ -3,32 +3,31 @@
 use super::growth::{Growth, Tolerance};
 use super::sample::{DatabaseUse, Sample};
 
-/// Tables that keep data by design: they may grow only in proportion to the events.
+/// Tables that keep data by design. They may grow only in proportion to the events.
 const KEEPS_DATA: &[&str] =
     &["deliveries", "delivery_rollups", "events", "idempotency_keys", "push_config_changes", "replays"];
 
-/// At least this many samples are ignored at the start: those of two minutes, in which the first rollups are written.
+/// The minimum number of samples to ignore at the start. They cover two minutes, in which the first rollups are written.
 const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
-/// For the memory of a process of the service, because its allocator keeps the pages of a peak.
+/// The tolerance for the memory of a process of the service, whose allocator keeps the pages of a peak.
 const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
-/// For the memory of PostgreSQL, whose processes come and go with connections, and fill their plan caches.
+/// The tolerance for the memory of PostgreSQL, which starts a process for each connection. Each process fills a plan cache.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };
-/// For file descriptors, because connections to endpoints come and go with the traffic.
+/// The tolerance for file descriptors, because the number of connections to endpoints varies with the traffic.
 const FILES: Tolerance = Tolerance { factor: 1.3, slack: 20.0 };
 const CONNECTIONS: Tolerance = Tolerance { factor: 1.2, slack: 8.0 };
-/// For ready deliveries, because the backlog of the hanging endpoint contains all its events that have not expired.
+/// The tolerance for ready deliveries, because the backlog of a hanging endpoint contains all its unexpired events.
 const READY: Tolerance = Tolerance { factor: 1.5, slack: 500.0 };
-/// For dead tuples, because autovacuum runs once a minute, and later after a crash, which loses its statistics.
+/// The tolerance for dead tuples. Autovacuum runs once a minute, but later after a crash, because a crash loses statistics.
 const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 30_000.0 };
-/// For tables, because a table keeps the size that it had during an open transaction and a late vacuum.
+/// The tolerance for tables. A table that grew during a long transaction or before a late vacuum does not shrink again.
 const TABLE: Tolerance = Tolerance { factor: 1.5, slack: 8.0 * MIB };
-/// For bytes per event, because index pages with random keys are between half full and full, and rollups are written only at the
-/// end of minutes and hours.
+/// The tolerance for bytes per event, because index pages with random keys are between half full and full, and rollups are
+/// written only at the end of minutes and hours.
 const PER_EVENT: Tolerance = Tolerance { factor: 1.5, slack: 64.0 };
 
-/// One comparison.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) name: String,
@@ -119,7 +118,7 @@ fn size(sample: &Sample, table: &str) -> Option<(f64, u64)> {
     Some((tables.get(table).copied().unwrap_or(0) as f64, sample.counted.accepted))
 }
 
-/// The bytes of the queue's own tables, of other tables that must not grow, and of the tables that keep data.
+/// Returns three sizes in bytes: of the queue's own tables, of other tables that must not grow, and of tables that keep data.
 pub(crate) fn sizes(database: &DatabaseUse) -> [i64; 3] {
     let mut sums = [0; 3];
     for (table, size) in &database.tables {

@@ -1,4 +1,4 @@
-//! `make soak`: the service under steady traffic for a long time, while workers are killed and the database crashes.
+//! `make soak`: runs the service under steady traffic for a long time, while workers are killed and the database crashes.
 //!
 //! `SOAK_MINUTES` (60) sets the duration, `SOAK_FAULT_MINUTES` (5) the interval of faults, `SOAK_RATE` (1,000) the events per
 //! second. Two APIs and two workers run on one private PostgreSQL with its defaults. The report goes to
@@ -29,7 +29,7 @@ pub(crate) const ARGUMENT: &str = "soak";
 
 pub(crate) async fn main() -> ExitCode {
     let plan = Plan::from_environment();
-    // Logs of an earlier run would be mistaken for those of this one.
+    // Deletes the logs of an earlier run, which the checks would mistake for logs of this run.
     if directory().exists() {
         std::fs::remove_dir_all(directory()).unwrap();
     }

@@ -31,7 +31,7 @@ pub(crate) struct Processes {
     pub(crate) apis: Vec<Service>,
     steady: Service,
     victim: Service,
-    /// The outcomes in the metrics of killed workers, read just before the kill.
+    /// The outcomes in the metrics of killed workers, read just before each kill.
     counted: Outcomes,
     /// When workers were killed, in microseconds since 1970.
     pub(crate) kills: Vec<i64>,
@@ -39,7 +39,6 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts all processes on a migrated database.
     pub(crate) async fn start(database_url: String) -> Self {
         let token = create_token(&database_url, TENANT);
         let mut started = 0;
@@ -119,7 +118,6 @@ impl Processes {
         metrics.iter().flat_map(|text| series(text, "flametree_late_outcomes_total")).map(|(_, count)| count).sum()
     }
 
-    /// Stops all processes in order.
     pub(crate) fn stop(self) {
         for process in self.apis.into_iter().chain([self.steady, self.victim]) {
             process.stop();
@@ -133,7 +131,6 @@ async fn start(part: &str, database_url: &str, token: &str, started: &mut u8) ->
     Service::start_at(address(*started), part, database_url, token, log).await
 }
 
-/// The log file of a process.
 pub(crate) fn log_file(name: &str) -> File {
     File::create(log_path(name)).unwrap()
 }
@@ -165,7 +162,7 @@ fn add(sum: &mut Outcomes, more: impl IntoIterator<Item = (String, u64)>) {
     }
 }
 
-/// The labels and the value of each series of a counter.
+/// Returns the labels and the value of each series of a counter.
 fn series<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
     text.lines().filter_map(move |line| {
         let (labels, count) = line.strip_prefix(name)?.rsplit_once(' ')?;

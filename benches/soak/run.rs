@@ -19,13 +19,12 @@ use crate::server::Server;
 use crate::service::Service;
 
 const DATABASE: &str = "soak";
-/// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// Faults occur half a minute before a full minute, so that one row of the table shows each with its recovery.
+/// Faults occur half a minute before a full minute, so that each fault and its recovery are in the same row of the table.
 const FAULT_BEFORE_MINUTE: Duration = Duration::from_secs(30);
 /// The maximum time for a crashed server to replay its log.
 const BACK_WITHIN: Duration = Duration::from_mins(2);
-/// How much longer than planned the load may take, because faults make callers repeat events.
+/// The extra time that the load may take, because callers repeat events after faults.
 const LATE: Duration = Duration::from_mins(5);
 
 /// A run, with its server, its processes and its results.
@@ -42,7 +41,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts the server, the processes and the endpoints.
     pub(crate) async fn start(plan: Plan) -> Self {
         let book = Arc::new(Book::new(plan));
         let server = Server::start_logging(Some(log_file("postgres")));

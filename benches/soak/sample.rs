@@ -12,7 +12,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) processes: Vec<ProcessUse>,
-    /// `None`: the database did not respond.
+    /// `None` if the database did not respond.
     pub(crate) database: Option<DatabaseUse>,
     pub(crate) counted: Counted,
 }
@@ -48,7 +48,7 @@ pub(crate) struct DatabaseUse {
 }
 
 impl ProcessUse {
-    /// The resources of a process: zeros if it has exited.
+    /// Reads the resources of a process. All values are 0 if the process has exited.
     pub(crate) fn of(process_id: u32) -> Self {
         let memory = status(process_id, "VmRSS:").unwrap_or(0) * 1024;
         let files = std::fs::read_dir(format!("/proc/{process_id}/fd")).map_or(0, Iterator::count);
@@ -67,7 +67,7 @@ impl DatabaseUse {
 }
 
 async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
-    // Reads the tables themselves, which are small, because a crash of the server loses its statistics of dead tuples.
+    // Scans the tables, which are small, because the statistics of dead tuples are lost when the server crashes.
     let text = "SELECT (SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name LIKE 'flametree-notify%') AS connections,
                        (SELECT count(*) FROM flametree.ready_deliveries) AS ready,
@@ -89,7 +89,7 @@ async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
         connections: row.get("connections"),
         ready: row.get("ready"),
         dead: row.get("dead"),
-        // A table dropped in the meantime has no size.
+        // The size is NULL if the table was dropped during the query.
         tables: tables.into_iter().filter_map(|(name, size)| Some((name, size?))).collect(),
         memory: 0,
     })

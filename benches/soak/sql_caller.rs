@@ -12,9 +12,9 @@ use super::traffic::Event;
 use crate::prepare::TENANT;
 use crate::receiver::now_us;
 
-/// When the transaction starts within each minute: before the faults, so that some faults hit the open transaction.
+/// When in each minute the transaction starts. This is before the faults, so that some faults occur while it is open.
 const BEGINS_AT: Duration = Duration::from_secs(20);
-/// How long the transaction is open. Vacuum cannot remove dead tuples until it ends.
+/// How long the transaction is open. During this time, vacuum cannot remove new dead tuples.
 const OPEN_FOR: Duration = Duration::from_secs(20);
 /// The pause before a transaction is repeated after a crash of the server.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(crate) async fn run(db: Db, book: Arc<Book>, first: u32, minutes: u32) {
     for minute in 0..minutes {
         sleep_until(started + Duration::from_mins(u64::from(minute)) + BEGINS_AT).await;
         let event = Event::by_sql(first + minute);
-        // If the response to a commit was lost, the idempotency key finds the event, as over HTTP.
+        // If the response to a commit was lost, the repeated call finds the event by its idempotency key, as over HTTP.
         while let Err(error) = enqueue(&db, event).await {
             eprintln!("the SQL caller repeats its transaction: {error}");
             sleep(REPEAT_PAUSE).await;

@@ -1,30 +1,29 @@
 //! Derives each event of the run from its number: its session, agent, type and expected outcome.
 //!
-//! A thousand sessions are open at a time. They get events in turn, through the whole life of a conversation. Ten such groups of
-//! sessions alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
+//! A thousand sessions are open at a time. They get events round-robin, from the start of each conversation to its resolution.
+//! Ten such groups of sessions alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
 
 use serde_json::{Value, json};
 
 use crate::prepare::TEXT;
 
-/// Sessions used in turn.
+/// How many sessions the events use, round-robin.
 pub(crate) const SESSIONS: u32 = 10_000;
-/// Sessions open at the same time.
+/// How many sessions are open at the same time.
 const OPEN: u32 = 1_000;
 /// How many events a session has, from its start to its resolution.
 const LIFE: u32 = 20;
-/// Healthy agents: each gets about a hundredth of the events.
+/// How many agents have a healthy endpoint. Each of these agents gets about 1 % of the events.
 const HEALTHY: u32 = 100;
-/// How many agents have an endpoint that fails, and how many one that refuses connections.
+/// How many agents have a failing endpoint. The same number have an endpoint that refuses connections.
 const FAILING: u32 = 10;
-/// Agents with a hanging endpoint. With a timeout of 5 s, an endpoint can handle its share of the events, so no backlog grows.
+/// How many agents have a hanging endpoint. Each attempt times out after 5 s, which is fast enough that no backlog grows.
 const HANGING: u32 = 100;
-/// The expiry of deliveries to the endpoint with a backlog, in seconds: it limits the backlog.
+/// After how many seconds deliveries to the endpoint with a backlog expire. This limits the backlog.
 const BACKLOG_EXPIRES: u32 = 60;
 /// In each hundred events, the event with this number is posted again after it was accepted.
 const REPEATED: u32 = 50;
 
-/// How an endpoint behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Healthy,
@@ -34,7 +33,7 @@ pub(crate) enum Endpoint {
     Refusing,
     /// Never responds. There are many of these endpoints, with few events each.
     Hanging,
-    /// Never responds, and gets more events than it can handle.
+    /// Never responds, and gets enough events that a backlog grows.
     Backlogged,
 }
 
@@ -82,7 +81,6 @@ fn agent(kind: Endpoint, number: u32) -> String {
     format!("{}-{number}", kind.name())
 }
 
-/// One event of the run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event {
     pub(crate) number: u32,
@@ -136,12 +134,11 @@ impl Event {
         self.number % 100 == REPEATED
     }
 
-    /// The customer, which identifies an event at the receiver and in the database.
+    /// The customer's id, which identifies the event at the receiver and in the database.
     pub(crate) fn customer(self) -> String {
         format!("{CUSTOMER}{}", self.number)
     }
 
-    /// The body of the request.
     pub(crate) fn body(self) -> Value {
         let kind = self.endpoint();
         let of_kind = match kind {
@@ -149,7 +146,7 @@ impl Event {
             Endpoint::Failing | Endpoint::Refusing | Endpoint::Hanging | Endpoint::Backlogged => self.session / 100,
         };
         let session = if self.by_sql { format!("sql-{}", self.number) } else { format!("session-{}", self.session) };
-        // The idempotency keys are not in order, like the random keys of real callers.
+        // The idempotency keys are not in ascending order, because real callers use random keys.
         let key = u64::from(self.number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut body = json!({
             "type": self.event_type(), "agent_id": agent(kind, of_kind % kind.agents()), "session_id": session,

@@ -12,10 +12,10 @@ from .notice import Notice
 from .outcome import Gone, Later, Refused, Sent, retry_after
 from .settings import ApnsSettings
 
-# Apple rejects tokens older than an hour, and new tokens more often than every 20 minutes.
+# Apple rejects tokens that are older than an hour, and clients that create tokens more often than every 20 minutes.
 TOKEN_SECONDS = 40 * 60
 MIN_TOKEN_SECONDS = 20 * 60
-# The device token is wrong or belongs to another app: it will never work.
+# With these reasons, the device token is wrong or belongs to another app, so no push to it can succeed.
 WRONG_DEVICE = {"BadDeviceToken", "DeviceTokenNotForTopic"}
 WRONG_TOKEN = {"ExpiredProviderToken", "InvalidProviderToken"}
 
@@ -44,7 +44,7 @@ class Apns:
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(time.time() + seconds_left)),
-            # The same id replaces the notification: a repeated push is not shown twice.
+            # A push with the same id replaces the earlier notification, so a repeated push is not shown twice.
             "apns-collapse-id": notice.event_id,
         }
         url = f"{self.settings.origin}/3/device/{device}"
@@ -92,7 +92,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _since(answer: httpx.Response) -> float | None:
-    """When Apple noticed that the app was removed. A device that was registered again later is kept."""
+    """Returns when Apple noticed that the app was removed. A device that was registered after that time is kept."""
     try:
         return float(answer.json()["timestamp"]) / 1000
     except (ValueError, KeyError, TypeError):

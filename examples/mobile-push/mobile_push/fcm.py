@@ -14,7 +14,7 @@ from .outcome import Gone, Later, Refused, Sent, retry_after
 from .settings import FcmSettings
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
-# Google's tokens last an hour; a push would fail if its token expired on the way.
+# A token is renewed five minutes before it expires, because a push fails if its token expires before the push arrives.
 RENEW_BEFORE = 300
 # The pause that FCM requires after 429 without Retry-After.
 QUOTA_PAUSE = 60
@@ -36,7 +36,7 @@ class Fcm:
             "token": device,
             "notification": {"title": notice.title, "body": notice.body},
             "data": {"session_id": notice.session_id, "event_id": notice.event_id},
-            # The same tag replaces the notification: a repeated push is not shown twice.
+            # A push with the same tag replaces the earlier notification, so a repeated push is not shown twice.
             "android": {
                 "priority": "HIGH",
                 "ttl": f"{int(seconds_left)}s",
@@ -56,7 +56,7 @@ class Fcm:
         return await self.client.post(url, json={"message": message}, headers={"authorization": f"Bearer {token}"})
 
     async def _access_token(self, instead_of: str | None = None) -> str:
-        """Exchanges a signed JWT for an access token (RFC 7523); concurrent pushes share the request."""
+        """Exchanges a signed JWT for an access token (RFC 7523). Concurrent pushes use the same token."""
         async with self.lock:
             if self.token and self.token != instead_of and time.time() < self.token_until - RENEW_BEFORE:
                 return self.token
@@ -88,7 +88,7 @@ def _outcome(answer: httpx.Response):
         return Later(reason, retry_after(answer.headers) or QUOTA_PAUSE)
     if answer.status_code >= 500:
         return Later(reason, retry_after(answer.headers))
-    # INVALID_ARGUMENT, SENDER_ID_MISMATCH, THIRD_PARTY_AUTH_ERROR: the backend's fault, so the device is kept.
+    # INVALID_ARGUMENT, SENDER_ID_MISMATCH and THIRD_PARTY_AUTH_ERROR are faults of the backend, so the device is kept.
     return Refused(reason)
 
 

@@ -12,7 +12,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Gone:
-    """The app was gone from the device at `since` (seconds since 1970), or now if the time is unknown (None)."""
+    """The app was no longer on the device at `since` (seconds since 1970; None if the time is unknown)."""
 
     since: float | None = None
 
@@ -27,7 +27,7 @@ class Later:
 
 @dataclass(frozen=True)
 class Refused:
-    """The push will never succeed, but the device is not the cause: an operator must investigate."""
+    """The push will never succeed, but the device is not the cause, so an operator must investigate."""
 
     reason: str
 

@@ -114,7 +114,7 @@ def _apns(environment, required, faults) -> ApnsSettings | None:
 
 
 def _try_key(name: str, key: str, algorithm: str, faults: list[str]) -> None:
-    """Detects a key that cannot sign at the start, not at the first push."""
+    """Tries to sign with the key, so that a wrong key is reported at the start instead of at the first push."""
     try:
         jwt.encode({}, key, algorithm=algorithm)
     except (jwt.PyJWTError, ValueError, TypeError) as error:

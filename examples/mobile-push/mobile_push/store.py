@@ -52,12 +52,12 @@ class Push:
 
 
 class Store:
-    """The database file. Any thread may use the store; a lock admits one thread at a time."""
+    """The database file. Any thread may use the store, and a lock lets only one thread use it at a time."""
 
     def __init__(self, file: str):
         self.lock = threading.Lock()
         self.db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
-        # FULL: a message is on disk before the response 204.
+        # With FULL, a message is on disk before the response 204 is sent.
         for pragma in ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]:
             self.db.execute(f"PRAGMA {pragma}")
         self.db.executescript(SCHEMA)
@@ -99,9 +99,9 @@ class Store:
             )
 
     def register(self, platform: str, token: str, customer_id: str) -> None:
-        """The device belongs to the customer who signed in last. Over the limit, the oldest device is removed."""
+        """Assigns the device to the customer who signed in last. Over the limit, the customer's oldest device is removed."""
         with self.lock, _transaction(self.db):
-            # Pushes to the previous customer are not for the new one.
+            # Also deletes pushes to the previous customer, which the new customer must not see.
             self.db.execute("DELETE FROM devices WHERE token = ? AND customer_id <> ?", (token, customer_id))
             self.db.execute(
                 "INSERT INTO devices VALUES (?, ?, ?, ?) "
