@@ -128,7 +128,7 @@ async fn an_operation_that_kills_each_of_its_workers_ends_as_failed() {
     seed::run(db, killer.into()).await;
     let worker = deployment.settings.start(Part::Worker).await;
     let failed = "SELECT count(*) FROM flametree.operations
-                  WHERE state = 'failed' AND attempts = 9 AND note LIKE 'Each worker%'";
+                  WHERE state = 'failed' AND attempts = 9 AND note LIKE 'Every process%'";
     within(PATIENCE, "the operation is abandoned", async || number(db, failed).await == 1).await;
     let counted = "flametree_operations_total{operation=\"rollup\",result=\"failed\"}";
     within(PATIENCE, "the failure is counted", async || worker.metric(counted).await >= 1.0).await;
