@@ -81,6 +81,46 @@ $$;
 COMMENT ON FUNCTION flametree.finish_deliveries IS
     'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Returns the ids whose outcome the reaper had already written. Disables or removes endpoints that reported they are gone, in the same transaction.';
 
+CREATE OR REPLACE FUNCTION flametree.taken_locks(
+    p_channel flametree.channel, p_days date[], p_tenants text[], p_endpoints uuid[]
+) RETURNS TABLE (day date, endpoint_id uuid) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_day date;
+    v_name text;
+    v_rows text := CASE p_channel WHEN 'webhook' THEN 'push_configs AS r USING (tenant_id, endpoint_id)'
+        ELSE 'push_subscriptions AS r ON r.tenant_id = g.tenant_id AND r.id = g.endpoint_id' END;
+    v_free uuid[];
+BEGIN
+    FOREACH v_day IN ARRAY p_days LOOP
+        SELECT p.name INTO v_name FROM flametree.partitions() AS p
+        WHERE p.parent = 'deliveries' AND p.state = 'attached' AND p.starts_at <= v_day::timestamp AT TIME ZONE 'UTC'
+          AND p.ends_at > v_day::timestamp AT TIME ZONE 'UTC';
+        BEGIN
+            EXECUTE format('LOCK TABLE ONLY flametree.%I IN ROW EXCLUSIVE MODE NOWAIT', coalesce(v_name, 'deliveries'));
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN QUERY SELECT v_day, NULL::uuid;
+        END;
+    END LOOP;
+
+    BEGIN
+        EXECUTE format('LOCK TABLE flametree.%I IN ROW EXCLUSIVE MODE NOWAIT', split_part(v_rows, ' ', 1));
+        EXECUTE 'SELECT coalesce(array_agg(f.endpoint_id), ''{}'') FROM (
+                     SELECT g.endpoint_id FROM unnest($1, $2) AS g (tenant_id, endpoint_id) JOIN flametree.' || v_rows || '
+                     FOR NO KEY UPDATE OF r SKIP LOCKED) AS f'
+        INTO v_free USING p_tenants, p_endpoints;
+        RETURN QUERY EXECUTE
+            'SELECT NULL::date, g.endpoint_id FROM unnest($1, $2) AS g (tenant_id, endpoint_id) JOIN flametree.' || v_rows || '
+             WHERE g.endpoint_id <> ALL ($3)'
+        USING p_tenants, p_endpoints, v_free;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN QUERY SELECT NULL::date, g.id FROM unnest(p_endpoints) AS g (id);
+    END;
+END
+$$;
+COMMENT ON FUNCTION flametree.taken_locks IS
+    'The locks of finish_deliveries that other sessions hold now: those of the tables of these days, and of these endpoints that are gone. Never waits.';
+
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_sorted uuid[] := ARRAY(SELECT u FROM unnest(p_ids) AS u ORDER BY u);

@@ -1,5 +1,6 @@
 //! A claimed delivery that a worker holds. Each claimed delivery reaches the completer, even if the worker drops it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -143,4 +144,13 @@ fn signal(outcome: Outcome) -> AttemptSignal {
         | Outcome::Canceled
         | Outcome::ConfigError => AttemptSignal::Neutral,
     }
+}
+
+/// Counts the deliveries of each claim in the batch.
+pub(super) fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
+    let mut counts: HashMap<ClaimId, (&OpenClaim, u32)> = HashMap::new();
+    for one in part {
+        counts.entry(one.claim.id).or_insert((&one.claim, 0)).1 += 1;
+    }
+    counts
 }

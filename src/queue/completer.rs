@@ -12,10 +12,10 @@ use sqlx::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claimed::{Completion, CompletionKind, OpenClaim};
+use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
-use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, log_set_aside};
+use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, log_set_aside, needs_any, taken_locks};
 use crate::domain::delivery::Attempt;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
@@ -127,28 +127,38 @@ impl Completer {
     }
 
     /// Records or releases a part of a batch. If the database does not accept the part, tries smaller parts separately, and sets
-    /// aside the outcomes that are still not accepted. Returns the number of failures. A timeout on a lock counts as
-    /// `REFUSALS_PER_ROUND` failures.
+    /// aside the outcomes that are still not accepted. After two timeouts on locks, sets aside the rest without trying it.
+    /// Returns the number of failures, in which a timeout counts as half of `REFUSALS_PER_ROUND`.
     async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
         let mut failures = 0;
+        let mut timeouts: Vec<Error> = Vec::new();
         let mut parts = vec![part];
         while let Some(mut part) = parts.pop() {
-            let Err(error) = self.try_part(&part).await else { continue };
-            let is_late = failure_kind(&error) == FailureKind::TimeLimit;
-            let smaller = if is_late {
-                by_lock(part)
-            } else {
-                let rest = part.split_off(part.len().div_ceil(2));
-                [rest, part].into_iter().filter(|part| !part.is_empty()).collect()
-            };
-            if smaller.len() > 1 {
-                parts.extend(smaller);
+            if let [_, error] = timeouts.as_slice() {
+                self.put_aside(part, error, true, is_repeated);
                 continue;
             }
-            for part in smaller {
-                self.put_aside(part, &error, is_late, is_repeated);
+            let Err(error) = self.try_part(&part).await else { continue };
+            if failure_kind(&error) == FailureKind::TimeLimit {
+                failures += REFUSALS_PER_ROUND / 2;
+                let taken = taken_locks(&self.db, self.queue.channel(), part.iter()).await;
+                let smaller = by_lock(part);
+                let is_alone = smaller.len() == 1;
+                for part in smaller.into_iter().rev() {
+                    if is_alone || needs_any(&part, &taken) {
+                        self.put_aside(part, &error, true, is_repeated);
+                    } else {
+                        parts.push(part);
+                    }
+                }
+                timeouts.push(error);
+            } else if part.len() > 1 {
+                let rest = part.split_off(part.len() / 2);
+                parts.extend([rest, part]);
+            } else {
+                failures += 1;
+                self.put_aside(part, &error, false, is_repeated);
             }
-            failures += if is_late { REFUSALS_PER_ROUND } else { 1 };
         }
         failures
     }
@@ -173,12 +183,13 @@ impl Completer {
         self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
     }
 
-    /// Retries the set-aside outcomes and releases.
+    /// Retries the set-aside outcomes and releases whose locks are free.
     async fn retry(&mut self) {
+        let taken = taken_locks(&self.db, self.queue.channel(), self.set_aside.completions()).await;
         let mut failures = 0;
-        for _ in 0..self.set_aside.parts() {
-            let Some(part) = self.set_aside.pop() else { break };
-            // This call must come before `settle`, because `settle` frees the permits.
+        for _ in 0..self.set_aside.free(&taken) {
+            let Some(part) = self.set_aside.pop_free(&taken) else { break };
+            // Must come before `settle`, which frees the permits.
             self.queue.resumed(count(part.len()));
             self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
             failures += self.settle(part, true).await;
@@ -277,15 +288,6 @@ impl Completer {
             self.metrics.latency_observed(channel, waited.unwrap_or_default() + one.attempt.duration);
         }
     }
-}
-
-/// Counts the deliveries of each claim in the batch.
-fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32)> {
-    let mut counts: HashMap<ClaimId, (&OpenClaim, u32)> = HashMap::new();
-    for one in part {
-        counts.entry(one.claim.id).or_insert((&one.claim, 0)).1 += 1;
-    }
-    counts
 }
 
 /// Never saturates, because a batch has at most 512 outcomes.

@@ -1,15 +1,13 @@
 //! Outcomes that the database does not accept now. They keep their permits and are retried.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use chrono::NaiveDate;
 use sqlx::Error;
-use uuid::Uuid;
 
 use super::claimed::{Completion, CompletionKind};
-use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
-use crate::store::{FailureKind, failure_kind, sqlstate};
+use crate::store::queue::finish::{self, Lock};
+use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 
 /// Outcomes to record in one transaction, or deliveries of one claim to release in one transaction.
 pub(super) type Part = Vec<Completion>;
@@ -23,17 +21,8 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The lock that the part waits for. `None` if the database refused the part, or if the part is a release.
+    /// The first lock that the part needs. `None` if the database refused the part, or if the part is a release.
     lock: Option<Lock>,
-}
-
-/// A database lock that some outcomes need and other outcomes do not need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Lock {
-    /// The lock of the table that stores the deliveries of this day.
-    Day(NaiveDate),
-    /// The lock of an endpoint's row, because the outcome `gone` disables or deletes the row.
-    Endpoint(Uuid),
 }
 
 impl SetAsideOutcomes {
@@ -41,18 +30,21 @@ impl SetAsideOutcomes {
         self.parts.is_empty()
     }
 
-    pub(super) fn parts(&self) -> usize {
-        self.parts.len()
-    }
-
     pub(super) fn outcomes(&self) -> usize {
         self.parts.iter().map(|set_aside| set_aside.part.len()).sum()
     }
 
-    /// True if set-aside outcomes wait for a lock that this completion needs too.
+    /// True if the completion may need a lock that set-aside outcomes wait for. A `gone` outcome also waits if another endpoint's
+    /// `gone` outcome does, because they may wait for the table of endpoints.
     pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
-        let lock = lock(completion);
-        lock.is_some() && self.parts.iter().any(|set_aside| set_aside.lock == lock)
+        let needed: Vec<Lock> = needed_locks(completion).collect();
+        let is_gone = |lock: &Lock| matches!(lock, Lock::Endpoint(_));
+        let mut waited_for = self.parts.iter().filter_map(|set_aside| set_aside.lock);
+        waited_for.any(|lock| needed.contains(&lock) || is_gone(&lock) && needed.iter().any(is_gone))
+    }
+
+    pub(super) fn completions(&self) -> impl Iterator<Item = &Completion> {
+        self.parts.iter().flat_map(|set_aside| &set_aside.part)
     }
 
     /// Adds a part that the database refused.
@@ -62,7 +54,7 @@ impl SetAsideOutcomes {
 
     /// Adds a part that timed out on a lock. Merges parts that wait for the same lock, up to `most` outcomes.
     pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
-        let lock = part.first().and_then(lock);
+        let lock = part.first().and_then(|first| needed_locks(first).next());
         let same_lock = |other: &&mut SetAside| lock.is_some() && other.lock == lock;
         match self.parts.iter_mut().rfind(same_lock) {
             Some(last) if last.part.len() + part.len() <= most => last.part.append(&mut part),
@@ -70,27 +62,50 @@ impl SetAsideOutcomes {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Part> {
-        self.parts.pop_front().map(|set_aside| set_aside.part)
+    /// The number of parts that need none of these locks.
+    pub(super) fn free(&self, taken: &BTreeSet<Lock>) -> usize {
+        self.parts.iter().filter(|set_aside| !needs_any(&set_aside.part, taken)).count()
+    }
+
+    /// Takes the first part that needs none of these locks.
+    pub(super) fn pop_free(&mut self, taken: &BTreeSet<Lock>) -> Option<Part> {
+        let free = self.parts.iter().position(|set_aside| !needs_any(&set_aside.part, taken))?;
+        self.parts.remove(free).map(|set_aside| set_aside.part)
     }
 }
 
-/// Splits outcomes by the locks that they need. Deliveries to release stay together, because they need the same tables.
+/// Splits outcomes by the locks that they need: those of today first, those of `gone` endpoints last. Deliveries to release stay
+/// together, because they need the same tables.
 pub(super) fn by_lock(part: Part) -> Vec<Part> {
     let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
     for completion in part {
-        locks.entry(lock(&completion)).or_default().push(completion);
+        let lock = needed_locks(&completion).next();
+        locks.entry(lock).or_default().push(completion);
     }
     locks.into_values().collect()
 }
 
-fn lock(completion: &Completion) -> Option<Lock> {
-    let finished = &completion.finished;
-    match (completion.kind, finished.attempt.outcome) {
-        (CompletionKind::Release, _) => None,
-        (CompletionKind::Record, Outcome::Gone) => Some(Lock::Endpoint(finished.endpoint_id.uuid())),
-        (CompletionKind::Record, _) => finished.id.accepted_at().map(|at| Lock::Day(at.date_naive())),
-    }
+/// The locks that recording this completion needs. The first one identifies the part to which [`by_lock`] assigns it.
+fn needed_locks(completion: &Completion) -> impl Iterator<Item = Lock> {
+    let is_outcome = completion.kind == CompletionKind::Record;
+    is_outcome.then(|| finish::locks(&completion.finished)).into_iter().flatten()
+}
+
+/// The locks of these completions that other sessions hold now. If the database does not respond, none: trying finds out.
+pub(super) async fn taken_locks(
+    db: &Db,
+    channel: Channel,
+    completions: impl Iterator<Item = &Completion>,
+) -> BTreeSet<Lock> {
+    let taken = finish::taken_locks(db, channel, completions.map(|one| &one.finished));
+    with_timeout(taken).await.unwrap_or_else(|error: Error| {
+        tracing::warn!(%error, "could not check which locks are taken");
+        BTreeSet::new()
+    })
+}
+
+pub(super) fn needs_any(part: &[Completion], taken: &BTreeSet<Lock>) -> bool {
+    part.iter().any(|completion| needed_locks(completion).any(|lock| taken.contains(&lock)))
 }
 
 pub(super) fn log_set_aside(channel: Channel, part: &[Completion], error: &Error) {

@@ -70,6 +70,37 @@ async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     set_aside(&worker, 0).await;
 }
 
+/// `REINDEX TABLE flametree.push_configs` takes this lock, for which the outcome `gone` of every endpoint waits.
+#[tokio::test]
+async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_all_follow_after_the_release() {
+    const GONE: usize = 40;
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let all = agents(GONE + AGENTS);
+    let (gone, others) = all.split_at(GONE);
+    for agent in gone {
+        deployment.receiver.set(&format!("/{agent}"), Mode::Gone);
+    }
+    let api = deployment.settings.start(Part::Api).await;
+    deployment.configure(&api, &all).await;
+    let client = [deployment.client(&api)];
+    let mut lock = db.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE flametree.push_configs IN SHARE MODE").execute(&mut *lock).await.unwrap();
+    let worker = deployment.settings.start(Part::Worker).await;
+    for round in 1..=4 {
+        deployment.post(&client, gone, GONE).await;
+        deployment.post(&client, others, OF_TODAY).await;
+        let of_others = i64::try_from(round * OF_TODAY).unwrap();
+        within(PATIENCE / 2, "the other outcomes are recorded", async || recorded(db).await == of_others).await;
+    }
+    set_aside(&worker, u32::try_from(4 * GONE).unwrap()).await;
+    lock.rollback().await.unwrap();
+    // A round for each endpoint would take longer.
+    let all = i64::try_from(4 * (GONE + OF_TODAY)).unwrap();
+    within(PATIENCE / 2, "all outcomes are recorded", async || recorded(db).await == all).await;
+    deployment.drained(PATIENCE).await;
+}
+
 /// A claim reads `events`, and PostgreSQL locks every partition that a statement may read.
 #[tokio::test]
 async fn claims_that_wait_for_a_lock_time_out_on_the_server_and_succeed_after_its_release() {

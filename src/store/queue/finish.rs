@@ -1,12 +1,14 @@
 //! Records outcomes in `deliveries`, and releases deliveries that were not started.
 
 use std::borrow::Borrow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use crate::domain::delivery::Attempt;
+use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId};
 use crate::domain::names::TenantId;
@@ -66,6 +68,53 @@ pub async fn finish(
     .fetch_one(db)
     .await?;
     Ok(late.into_iter().map(DeliveryId::from_uuid).collect())
+}
+
+/// A lock that recording an outcome needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lock {
+    /// The lock of the table that stores the deliveries of this UTC day. Newer days sort first.
+    Day(Reverse<NaiveDate>),
+    /// The lock of an endpoint's row: the outcome `gone` disables or deletes the row.
+    Endpoint(EndpointId),
+}
+
+/// The locks that recording this outcome needs.
+pub fn locks(finished: &FinishedDelivery) -> impl Iterator<Item = Lock> {
+    let endpoint = (finished.attempt.outcome == Outcome::Gone).then_some(Lock::Endpoint(finished.endpoint_id));
+    endpoint.into_iter().chain(finished.id.accepted_at().map(|at| Lock::Day(Reverse(at.date_naive()))))
+}
+
+/// The locks of these outcomes that other sessions hold now. Does not wait for any of them.
+pub async fn taken_locks<'a>(
+    db: &Db,
+    channel: Channel,
+    finished: impl Iterator<Item = &'a FinishedDelivery>,
+) -> Result<BTreeSet<Lock>, Error> {
+    let (mut days, mut endpoints) = (BTreeSet::new(), BTreeMap::new());
+    for one in finished {
+        for lock in locks(one) {
+            match lock {
+                Lock::Day(Reverse(day)) => drop(days.insert(day)),
+                Lock::Endpoint(endpoint) => drop(endpoints.insert(endpoint.uuid(), one.tenant_id.as_str())),
+            }
+        }
+    }
+    let days: Vec<NaiveDate> = days.into_iter().collect();
+    let (endpoints, tenants): (Vec<Uuid>, Vec<&str>) = endpoints.into_iter().unzip();
+    let taken = sqlx::query!(
+        r#"-- queue::taken_locks
+        SELECT day, endpoint_id FROM flametree.taken_locks($1::text::flametree.channel, $2, $3, $4)"#,
+        channel.as_str(),
+        &days,
+        &tenants as &[&str],
+        &endpoints,
+    )
+    .fetch_all(db)
+    .await?;
+    let lock = |day: Option<NaiveDate>| day.map(|day| Lock::Day(Reverse(day)));
+    let endpoint = |id: Option<Uuid>| id.map(|id| Lock::Endpoint(EndpointId::from_uuid(id)));
+    Ok(taken.into_iter().filter_map(|row| lock(row.day).or(endpoint(row.endpoint_id))).collect())
 }
 
 /// Releases deliveries of a claim that were not started, at their old positions. If `is_last` is true, all other deliveries of
