@@ -473,7 +473,8 @@ COMMENT ON TABLE flametree.delivery_rollups IS
     'The number of finished deliveries by minute and hour of their event''s acceptance, by outcome, and by bucket of duration (-1 if nothing was sent).';
 
 CREATE TABLE flametree.partitions_to_drop (
-    name text PRIMARY KEY
+    name  text PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE flametree.partitions_to_drop IS
     'Partitions that retention detaches. A name is inserted before the detach and deleted when the table is dropped. Retention drops only listed tables.';

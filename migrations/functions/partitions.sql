@@ -176,7 +176,9 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
                    ELSE now.at END)
                FROM unnest(ARRAY['events', 'deliveries', 'idempotency_keys']) AS m (name), now
            ),
-           (SELECT min(p.ends_at) FROM p WHERE p.parent <> 'idempotency_keys') + make_interval(days => p_days_kept)
+           least(
+               (SELECT min(p.ends_at) FROM p WHERE p.parent <> 'idempotency_keys') + make_interval(days => p_days_kept),
+               (SELECT min(t.since) FROM flametree.partitions_to_drop AS t))
 $$;
 COMMENT ON FUNCTION flametree.partition_span IS
-    'The time until which every partitioned table has partitions without a gap, and the time when the oldest partition of events and deliveries expires.';
+    'The time until which every partitioned table has partitions without a gap, and the earliest time when a removal is due: when the oldest partition of events and deliveries expires, or when a removal started that is not complete.';

@@ -12,7 +12,7 @@ use crate::config::{Config, Database, DatabaseUrl};
 use crate::postgres::{self, EmbeddedServer};
 use crate::queue::{QueuePools, Wakeup};
 use crate::store::queue::{hints, workers};
-use crate::store::{Db, connection, schema};
+use crate::store::{Db, connection, schema, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{PoolName, TaskName};
 
@@ -27,6 +27,8 @@ const POOL_PART: u32 = 5;
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the hint listener reconnects after a failure.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+/// The hint listener tests its connection after this time without a hint, because a vanished host closes no connection.
+const LISTEN_CHECK: Duration = Duration::from_secs(15);
 
 /// An open database that has the schema of this build.
 #[derive(Debug)]
@@ -166,10 +168,15 @@ async fn listen(url: DatabaseUrl, wakeup: Wakeup, stop: CancellationToken) {
             // A hint may have been sent before this process listened.
             wakeup.search();
             loop {
-                match listener.try_recv().await? {
-                    Some(hint) => wakeup.heard(hint.payload()),
-                    // the connection was lost and restored, so that hints may have been lost.
-                    None => wakeup.search(),
+                match timeout(LISTEN_CHECK, listener.try_recv()).await {
+                    Ok(received) => match received? {
+                        Some(hint) => wakeup.heard(hint.payload()),
+                        // The connection was lost and restored. Hints may have been lost.
+                        None => wakeup.search(),
+                    },
+                    Err(_elapsed) => {
+                        with_timeout(sqlx::raw_sql("SELECT").execute(&mut listener)).await?;
+                    }
                 }
             }
         };

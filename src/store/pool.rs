@@ -56,12 +56,12 @@ impl Db {
         Ok(Connection { connection: Some(self.0.acquire().await?), in_transaction: false })
     }
 
-    /// Starts a transaction.
+    /// Starts a transaction that sees what other transactions have committed, even if the role's default is stricter.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let mut connection = self.acquire().await?;
         // Set before the statement runs, so that a drop during the statement also ends the transaction.
         connection.in_transaction = true;
-        sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL READ COMMITTED").execute(&mut *connection).await?;
         Ok(Tx(connection))
     }
 }

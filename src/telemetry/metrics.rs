@@ -249,7 +249,7 @@ metrics! {
     pub fn set_partitions_end(time: DateTime<Utc>) {
         partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }
-    /// Time at which the oldest partition is due to be dropped. If this time is long in the past, retention is late.
+    /// Time at which the next removal of a partition is due, or has started without completing. If this time is long in the past, retention is late.
     pub fn set_retention_due(time: DateTime<Utc>) {
         retention_due_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }

@@ -76,7 +76,8 @@ async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
     let relay = Relay::to(&options).await;
     // After the host vanishes, all of the 12 connections wait for a response, so no connection is free.
     let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "12");
-    let worker = few.with("DATABASE_URL", &relay.url(&options)).start(Part::Worker).await;
+    let url = relay.url(&options);
+    let worker = few.with("DATABASE_URL", &url).with("DATABASE_LISTEN_URL", &url).start(Part::Worker).await;
     let vanishing = async {
         within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 400).await;
         relay.vanish();
@@ -88,5 +89,10 @@ async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+    // Nothing is sent on the connection that receives hints, except by this check.
+    within(REAPED, "the hints are received from the other host", async || {
+        worker.has_logged("hints of ready deliveries cannot be received")
+    })
+    .await;
     worker.stop().await;
 }

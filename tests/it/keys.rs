@@ -204,7 +204,7 @@ async fn detects_a_wrong_key_under_the_right_id_at_the_start() {
     let output = run(&deployment.settings.clone().with("FLAMETREE_ENCRYPTION_KEYS", &mistaken), &["keys", "rotate"]);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("another key under the id `k1`"), "{said}");
+    assert!(said.contains("the key with the id `k1` in the keyring is not the key"), "{said}");
 }
 
 #[test]

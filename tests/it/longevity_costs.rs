@@ -25,6 +25,14 @@ const EVENTS: usize = 100;
 /// The maximum ratio between the costs on the old and the new database.
 const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
+/// The counts of an agent in the past hour, as the API reads them.
+const STATISTICS: &str = "SELECT sum(c.deliveries) FROM (
+        SELECT flametree.clock() AS now, date_trunc('hour', flametree.clock()) AS hour
+    ) AS t CROSS JOIN LATERAL (
+        SELECT r.deliveries FROM flametree.rolled_up_deliveries('acme', 'agent-1', t.now - interval '1 hour', t.hour, t.hour, t.now, NULL) AS r
+        UNION ALL
+        SELECT u.deliveries FROM flametree.uncounted_deliveries('acme', 'agent-1', t.now - interval '1 hour', t.now, NULL) AS u
+    ) AS c";
 
 /// Opens the same number of connections to both databases, because each connection keeps separate query plans.
 async fn pool(options: PgConnectOptions) -> Db {
@@ -64,8 +72,7 @@ async fn measure(db: &Db, endpoint: EndpointId) -> [Duration; 4] {
     lap(2);
     finish::finish(db, Channel::Webhook, &[claim], &ended).await.unwrap();
     lap(2);
-    let statistics = "SELECT count(*) FROM flametree.uncounted_deliveries('acme', 'agent-1', flametree.clock() - interval '1 day', flametree.clock(), NULL)";
-    sqlx::raw_sql(statistics).fetch_one(db).await.unwrap();
+    sqlx::raw_sql(STATISTICS).fetch_one(db).await.unwrap();
     lap(3);
     seed::run(db, "SELECT FROM flametree.roll_up(1000)".into()).await;
     times
@@ -137,6 +144,15 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
             endpoint.uuid()
         )
     };
+    let finish = |endpoint: EndpointId| {
+        let id = "overlay(flametree.first_id_at(flametree.clock())::text PLACING right(gen_random_uuid()::text, 12) FROM 25)::uuid";
+        format!(
+            "SELECT f FROM (SELECT {id} AS id OFFSET 0) AS d, LATERAL flametree.finish_deliveries('{{}}', 'webhook', '{{acme}}',
+                 ARRAY[d.id], '{{{}}}', ARRAY[d.id], ARRAY[flametree.clock()], '{{delivered}}', '{{1}}', '{{1000}}', '{{200}}',
+                 ARRAY[NULL]::text[], d.id, d.id) AS f",
+            endpoint.uuid()
+        )
+    };
     for (step, of_old, of_new) in [
         (
             "accept",
@@ -144,6 +160,8 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
             format!("SELECT * FROM flametree.enqueue_event('{event}')"),
         ),
         ("claim", claim(old.1), claim(new.1)),
+        ("finish", finish(old.1), finish(new.1)),
+        ("statistics", STATISTICS.to_owned(), STATISTICS.to_owned()),
     ] {
         let (old, new) = (pages(old.0, &of_old).await, pages(new.0, &of_new).await);
         println!("{what}: {step} reads {old} pages, {new} on the new database");

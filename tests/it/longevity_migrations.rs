@@ -137,6 +137,34 @@ async fn a_migration_names_the_session_that_is_changing_its_functions() {
 }
 
 #[tokio::test]
+async fn a_migration_names_the_session_that_locks_the_table_of_migrations_or_migrates_too() {
+    for blocking in
+        ["LOCK TABLE flametree._sqlx_migrations", "SELECT FROM pg_advisory_xact_lock(x'00666c616d656d69'::bigint)"]
+    {
+        let db = TestDatabase::new().await;
+        let mut other = db.begin().await.unwrap();
+        let pid: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(&mut *other).await.unwrap().get(0);
+        sqlx::raw_sql(blocking).execute(&mut *other).await.unwrap();
+        let migration = schema::migrate(&db, Duration::from_secs(3));
+        let error =
+            timeout(Duration::from_mins(1), migration).await.expect("the migration has no time limit").unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, schema::Error::Locked { .. }) && text.contains(&format!("pid {pid} (")), "{text}");
+        other.rollback().await.unwrap();
+        schema::migrate(&db, Duration::from_mins(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_role_with_a_stricter_isolation_level_can_build_indexes() {
+    let db = TestDatabase::new().await;
+    let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&*db).await.unwrap().get(0);
+    seed::run(&db, format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
+    let strict = Db::from(PgPoolOptions::new().max_connections(2).connect_with(db.direct_options()).await.unwrap());
+    schema::migrate_by(&later().await, &strict, Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test]
 async fn keeps_functions_of_a_later_version_and_replaces_all_other_functions() {
     let db = TestDatabase::new().await;
     assert!(schema::is_current(&db).await.unwrap());

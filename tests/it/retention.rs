@@ -152,6 +152,27 @@ async fn reports_and_creates_a_missing_partition_although_a_detached_table_has_i
 }
 
 #[tokio::test]
+async fn a_removal_is_due_from_its_first_attempt_until_the_table_is_dropped() {
+    let db = TestDatabase::new().await;
+    let is_late = async || {
+        partitions::span(&db, DAYS_KEPT)
+            .await
+            .unwrap()
+            .removal_due
+            .is_some_and(|due| due < flametree_notify::app::now())
+    };
+    assert!(!is_late().await);
+    // As after a detach, while a lock prevents the drop.
+    seed::run(&db, "CREATE TABLE flametree.idempotency_keys_20200101 ()".into()).await;
+    seed::run(&db, "INSERT INTO flametree.partitions_to_drop VALUES ('idempotency_keys_20200101')".into()).await;
+    assert!(is_late().await);
+    for partition in partitions::expired(&db, DAYS_KEPT).await.unwrap() {
+        assert!(partitions::remove(&db, &partition).await.unwrap());
+    }
+    assert!(!is_late().await);
+}
+
+#[tokio::test]
 async fn the_next_run_completes_the_interrupted_removal_of_a_partition() {
     let db = with_old_days().await;
     // The first partition is detached but not dropped. The detach of the second was canceled while it waited for a reader.

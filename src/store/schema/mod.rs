@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::waiting::Watch;
-use super::Db;
+use super::{Db, Tx};
 
 /// The migrations, compiled in.
 ///
@@ -35,14 +34,14 @@ const APPLIED: &str = "flametree._sqlx_migrations";
 pub const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
 /// The key of the advisory lock. No other program in the same database should lock this number.
 const MIGRATION_LOCK: i64 = 0x0066_6c61_6d65_6d69;
+/// The beginning of the statement that takes the lock.
+const LOCKING: &str = "-- schema::migrate\n";
 
 /// Why the schema could not be migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the migration waited {} s for other sessions: {holders}", waited.as_secs())]
     Locked { waited: Duration, holders: String },
-    #[error("another process was still migrating the schema after {} s", waited.as_secs())]
-    Busy { waited: Duration },
     #[error(
         "the database was made by a build before 0.1.0, whose schema cannot be upgraded: use an empty database, or drop the \
          schema `flametree` if its data is not needed"
@@ -68,16 +67,23 @@ pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
 /// Migrates with `migrator`, which may have more migrations than this build. Tests use it for possible later migrations.
 pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Result<(), Error> {
     let mut lock = db.begin().await?;
-    let locking = sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK);
-    timeout(patience, locking.execute(&mut *lock)).await.map_err(|_elapsed| Error::Busy { waited: patience })??;
-    // This transaction only holds the lock. Other transactions run the migrations, which takes minutes if a table is large.
-    sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *lock).await?;
+    Watch::new(db, patience, vec![LOCKING.to_owned()]).observe(Box::pin(take_lock(&mut lock))).await?;
     let texts = migrator.iter().map(|migration| migration.sql.as_str().to_owned());
     let mut watch = Watch::new(db, patience, texts.chain([indexes::DROP.to_owned()]).collect());
     watch.repeat(|| apply(migrator, db)).await?;
     let mut watch = Watch::new(db, patience, functions::SOURCES.map(str::to_owned).to_vec());
     watch.repeat(|| functions::install(db)).await?;
     lock.commit().await?;
+    Ok(())
+}
+
+/// Waits until no other process migrates. The transaction only holds the lock: other transactions run the migrations, which takes
+/// minutes if a table is large.
+async fn take_lock(lock: &mut Tx) -> Result<(), Error> {
+    sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        .execute(&mut **lock)
+        .await?;
+    sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut **lock).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection as _, PgConnection, migrate::MigrateError};
 use tokio::time::timeout;
 
-use super::Error;
+use super::{APPLIED, Error};
 use crate::store::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 
 /// Pause between two attempts. During the pause, queries that waited behind the migration's statement can run.
@@ -76,7 +76,10 @@ impl<'a> Watch<'a> {
     }
 
     /// Runs one attempt. Cancels its statement if the statement has been blocked for too long without interruption.
-    async fn observe(&mut self, mut attempt: Pin<Box<impl Future<Output = Result<(), Error>>>>) -> Result<(), Error> {
+    pub(super) async fn observe(
+        &mut self,
+        mut attempt: Pin<Box<impl Future<Output = Result<(), Error>>>>,
+    ) -> Result<(), Error> {
         let mut since = None;
         let mut canceled = None;
         loop {
@@ -144,10 +147,13 @@ impl<'a> Watch<'a> {
                 WHERE b.pid IS NOT NULL OR p.pid = 0
             ) AS h ON h.holders IS NOT NULL
             WHERE a.datname = current_database() AND a.state = 'active' AND a.wait_event_type = 'Lock' AND a.query <> ''
-              AND EXISTS (SELECT FROM unnest($1::text[]) AS t (text)
-                          WHERE starts_with(t.text, a.query) OR starts_with(a.query, t.text))
+              AND (position($2 IN a.query) > 0
+                   OR EXISTS (SELECT FROM unnest($1::text[]) AS t (text)
+                              WHERE starts_with(t.text, a.query) OR starts_with(a.query, t.text)))
             LIMIT 1"#,
             &texts,
+            // Statements of sqlx on its table.
+            APPLIED,
         )
         .fetch_optional(connection)
         .await
