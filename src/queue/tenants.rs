@@ -2,8 +2,8 @@
 //!
 //! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and
 //! unproven endpoints share a third of the permits. A tenant may hold as many permits as it leaves free. So the first tenant
-//! gets half of all permits, a second tenant gets half of the rest, and a new tenant finds free permits even if the other
-//! tenants use their full shares.
+//! gets half of all permits, and a second tenant gets half of the rest. The last tenth is kept for proven endpoints of tenants
+//! that hold no permits, so that endpoints of many tenants that begin to hang do not take all permits.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,6 +15,8 @@ const LEFT_OF_ALL: u32 = 1;
 /// For unproven endpoints, a tenant leaves at least three times as many permits free as it holds. A lone tenant may hold a
 /// quarter of these permits. Attempts may hold them until their timeout, so more must stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
+/// The last tenth of the permits is a reserve: a tenant without permits takes them one by one, for proven endpoints.
+const RESERVE: u32 = 10;
 
 /// `Proven` if the endpoint's last response was fast, otherwise `Unproven`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +143,10 @@ impl Tenants {
     /// How many more permits the tenant may take for endpoints of this kind.
     pub(super) fn room_of(&self, tenant: &TenantId, kind: Kind) -> u32 {
         let Some(of) = self.by_id.get(tenant) else { return 0 };
-        let room = share(self.free(), of.held.sum(), LEFT_OF_ALL);
+        let (free, held) = (self.free(), of.held.sum());
+        let room = share(free, held, LEFT_OF_ALL).min(free.saturating_sub(self.permits / RESERVE));
         match kind {
+            Kind::Proven if held == 0 => room.max(free.min(1)),
             Kind::Proven => room,
             Kind::Unproven => {
                 let free = unproven_permits(self.permits).saturating_sub(self.held.unproven);
@@ -240,6 +244,28 @@ mod tests {
                 }
             }
             prop_assert!(free == 0 || held.iter().all(|of| *of > 0));
+        }
+    }
+
+    proptest! {
+        /// Deliveries to the other tenants' endpoints hang, so they never release a permit.
+        #[test]
+        fn a_proven_endpoint_finds_a_permit_while_endpoints_of_many_tenants_hang(
+            permits in 1..3_000_u32, hanging in prop::collection::vec(any::<bool>(), 1..300),
+        ) {
+            let proven = hanging.iter().filter(|is_proven| **is_proven).count();
+            prop_assume!(proven < usize::try_from(permits.div_ceil(RESERVE)).unwrap());
+            let id = |number: usize| TenantId::parse(format!("tenant-{number}")).unwrap();
+            let mut tenants = Tenants::new(permits);
+            (0..=hanging.len()).for_each(|number| tenants.add_lane(&id(number)));
+            for _ in 0..3 {
+                for (number, is_proven) in hanging.iter().enumerate() {
+                    let kind = if *is_proven { Kind::Proven } else { Kind::Unproven };
+                    let room = tenants.room_of(&id(number), kind);
+                    tenants.take(&id(number), kind, room);
+                }
+            }
+            prop_assert!(tenants.room_of(&id(hanging.len()), Kind::Proven) > 0, "{} are free", tenants.free());
         }
     }
 
