@@ -6,7 +6,7 @@
 
 # Checked queries are compiled against `.sqlx`, even if the shell sets a database; `make sqlx` updates it.
 export SQLX_OFFLINE = true
-# More threads than processors, because most tests wait for leases, browsers or the end of a process.
+# There are more threads than processors, because most tests wait for leases, browsers or the end of a process.
 export RUST_TEST_THREADS ?= 4
 LONGEVITY_DAYS ?= 400
 

@@ -15,7 +15,7 @@ use crate::service::Service;
 /// How many endpoints the drain over HTTP sends to.
 pub(crate) const ENDPOINTS: usize = 20;
 
-/// Drains `count` of `ready_deliveries` with attempts that do nothing. Returns deliveries per second.
+/// Prepares `ready_deliveries` deliveries. Drains `count` of them with attempts that do nothing. Returns deliveries per second.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
@@ -46,8 +46,8 @@ pub(crate) struct Drained {
     pub(crate) wal_bytes: f64,
 }
 
-/// Sends `count` signed deliveries to `endpoints` of one receiver, with `workers` processes of the release build. With one
-/// process, the measurement starts at the first claim. With several, it starts when all processes are running.
+/// Sends `count` signed deliveries to `endpoints` endpoints at one receiver, with `workers` processes of the release build. With
+/// one process, the measurement starts at the first claim. With several, it starts when all processes are running.
 pub(crate) async fn http(
     server: &Server,
     receiver: &Receiver,
@@ -64,7 +64,7 @@ pub(crate) async fn http(
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
-    // Claims wait for this lock, so that no process drains while others start. With the default lock timeout, the claims of the
+    // This lock makes all claims wait, so no process drains while others start. With the default lock timeout, the claims of the
     // first processes would fail, and these processes would pause before they try again.
     let mut lock = db.begin().await.unwrap();
     if workers > 1 {

@@ -27,7 +27,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts the workers, which call `attempt` for each delivery. If there are too few `endpoints` to use all permits at
-    /// the default limit per endpoint, this raises the limit, as an operator would.
+    /// the default limit per endpoint, raises that limit, as an operator would.
     pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,
@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// Stops claiming, the attempts, the workers and the queue, in the order of the service's shutdown.
+    /// Stops the claims, the attempts, the workers and the queue, in the order in which the service stops them.
     pub(crate) async fn stop(self) {
         self.queue.stop_claiming().await;
         self.queue.drained().await;

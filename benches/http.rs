@@ -43,7 +43,7 @@ pub(crate) async fn request(stream: &mut TcpStream, text: &[u8]) -> Message {
     try_request(stream, text).await.expect("no response arrived")
 }
 
-/// Like [`request`], but returns an error if the connection ends, for servers that may be killed.
+/// Like [`request`], for servers that can be killed: returns an error if the connection ends.
 pub(crate) async fn try_request(stream: &mut TcpStream, text: &[u8]) -> io::Result<Message> {
     stream.write_all(text).await?;
     let mut buffer = Vec::with_capacity(1024);

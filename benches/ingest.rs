@@ -11,10 +11,10 @@ use crate::server::Server;
 use crate::service::Service;
 
 const ENDPOINTS: usize = 20;
-/// A single tenant can use half of this queue, which is enough for 64 connections that each post a batch of 100 events.
+/// A single tenant can use half of this queue. That half is enough for 64 connections that each post a batch of 100 events.
 const QUEUE: (&str, &str) = ("FLAMETREE_INGEST_QUEUE_EVENTS", "20000");
 
-/// Posts `count` events, `batch` per request. Returns events per second, from the first post until all outcomes are recorded.
+/// Posts `count` events, `batch` per request, and waits until all outcomes are recorded. Returns events per second.
 pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usize, batch: usize) -> f64 {
     let db = server.create_migrated("ingest").await;
     let service = Arc::new(Service::start("run", &server.url("ingest"), &[QUEUE]).await);
@@ -34,7 +34,7 @@ pub(crate) async fn to_endpoint(server: &Server, receiver: &Receiver, count: usi
 /// How many requests hang concurrently.
 const HANGING: usize = 5_000;
 
-/// Returns the resident memory of the service, in bytes, while 5,000 requests hang at an endpoint that responded before.
+/// Returns the resident memory of the service, in bytes, while 5,000 requests hang at an endpoint that responded earlier.
 pub(crate) async fn memory(server: &Server, receiver: &Receiver) -> f64 {
     server.create_migrated("memory").await.close().await;
     // A tenant can hold at most half of the permits, so 5,000 hanging requests need more than 10,000 permits.

@@ -1,5 +1,5 @@
-//! Measures the time from the API's response to an event until the event's request arrives at the receiver, at a steady rate,
-//! with and without a hanging endpoint. Also measures claims while a transaction keeps its snapshot open.
+//! Posts events at a steady rate, with and without a hanging endpoint. Measures the time from the API's response until the
+//! event's request arrives at the receiver. Also measures claims while a transaction keeps its snapshot open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32,
     latency
 }
 
-/// How often each field of [`Isolation`] is measured. The measurements alternate, so that other load affects all of them.
+/// How many times each field of [`Isolation`] is measured. The measurements alternate, so other load affects all of them.
 const ROUNDS: usize = 5;
 
 /// The p99 latency of deliveries to healthy endpoints, in milliseconds. Each value is the median of all rounds.
@@ -60,7 +60,7 @@ pub(crate) async fn isolation(server: &Server, receiver: &Receiver, per_second: 
     Isolation { beside_dead: median(beside_dead), all_healthy: median(all_healthy), half_traffic: median(half_traffic) }
 }
 
-/// The p99 duration of the service's claims, in milliseconds, while a transaction keeps a snapshot open for `duration`.
+/// Keeps a snapshot open in a transaction for `duration`. Returns the p99 duration of claims in this time, in milliseconds.
 pub(crate) async fn claims_beside_a_snapshot(
     server: &Server,
     receiver: &Receiver,

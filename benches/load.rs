@@ -48,7 +48,7 @@ pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: 
     }
 }
 
-/// When the API's response to each event arrived, in microseconds since 1970, by event id.
+/// For each event id, when the API's response arrived, in microseconds since 1970.
 pub(crate) type Accepted = HashMap<String, i64>;
 
 /// Posts `per_second` events/s at even intervals for `duration`, round-robin over the agents. Panics if an event is refused.
@@ -92,7 +92,7 @@ pub(crate) async fn post_evenly(
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = http::json("POST", "/v1/events", &token, &body);
                 let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
-                // The timer can be up to 1 ms late, which must not count. A delay by an earlier, slow response must count.
+                // The timer can be up to 1 ms late. That delay must not count, but a delay by an earlier slow response must.
                 let late = Instant::now() > due;
                 tokio::time::sleep_until(due).await;
                 let from = if late { due } else { Instant::now() };

@@ -56,8 +56,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How often each drain is measured. The two drains of a ratio alternate, and the report shows medians, because the ratio of
-    /// a single pair mostly depends on other load on the machine.
+    /// How many times each drain is measured. The two drains that a ratio compares alternate, and the report shows medians: the
+    /// ratio of a single pair mostly depends on other load on the machine.
     rounds: usize,
 }
 

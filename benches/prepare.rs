@@ -52,7 +52,7 @@ pub(crate) async fn agents_by_api(service: &Service, count: usize, url: &str) ->
     names.into_iter().map(agent).collect()
 }
 
-/// One agent by its name.
+/// The agent with the id `name`.
 pub(crate) fn agent(name: impl Into<String>) -> Agent {
     Agent { id: AgentId::parse(name).unwrap() }
 }

@@ -1,4 +1,4 @@
-//! Browser push: the cost of a message, messages per second, and the time until all browsers of a user have one.
+//! Browser push: the cost of a message, messages per second, and the time until all browsers of a user have a message.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

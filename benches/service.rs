@@ -53,7 +53,7 @@ impl Service {
         Self::launch(command, part, token.to_owned(), api, metrics).await
     }
 
-    /// Starts `count` workers at once, without an API and without a token.
+    /// Starts `count` workers concurrently, without an API and without a token.
     pub(crate) async fn workers(database_url: &str, count: u16) -> Vec<Self> {
         let start = |number| {
             let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, WORKERS_METRICS_PORT + number));
@@ -138,7 +138,7 @@ impl Service {
         self.process.wait().unwrap();
     }
 
-    /// Stops the process in order, with SIGTERM.
+    /// Stops the process gracefully, with SIGTERM.
     pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM).unwrap();
         assert!(self.process.wait().unwrap().success(), "the service failed to stop");

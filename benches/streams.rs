@@ -15,7 +15,7 @@ use crate::service::Service;
 const CLIENTS: usize = 10_000;
 /// How many connections are opened concurrently.
 const AT_ONCE: usize = 100;
-/// For how many changes the latency is measured.
+/// The number of changes whose latency is measured.
 const CHANGES: usize = 5;
 
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 
-/// Each delivery makes some hundred small allocations. Other threads free many of these, which is slow with the system's
-/// allocator. Of the fast allocators, jemalloc needs the least memory for 5,000 waiting requests.
+/// Each delivery makes many small allocations. Other threads free many of these; this is slow with the system's allocator. Of
+/// the fast allocators, jemalloc needs the least memory for 5,000 waiting requests.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

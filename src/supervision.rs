@@ -93,7 +93,7 @@ impl Stage {
         });
     }
 
-    /// The failure because of which the process stops, or `None` if no task has failed.
+    /// The failure that stops the process, or `None` if no task has failed.
     pub fn failure(&self) -> Option<&TaskFailure> {
         self.supervisor.failure()
     }
@@ -112,8 +112,8 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-/// The failpoint `task::NAME` of each task. The action `panic` ends the task at once. `return(FILE)` ends it when the file
-/// exists, so that a test can choose the time.
+/// The failpoint `task::NAME` of each task. The action `panic` ends the task at once. `return(FILE)` ends the task when the
+/// file exists, so a test can choose the time.
 #[cfg(feature = "failpoints")]
 mod failpoint {
     use std::fs::remove_file;

@@ -20,21 +20,21 @@ use crate::service;
 
 /// How many connections request replays.
 const REPLAYERS: usize = 8;
-/// How long A waits before it repeats a refused request. This is far less than `Retry-After`. `endless_events` measures repeats
-/// without a pause.
+/// How long tenant A waits before it repeats a refused request. This is far less than `Retry-After`. In `endless_events`,
+/// the tenant does not wait.
 const PAUSE: Duration = Duration::from_millis(50);
 const RENEWALS: usize = 3_000;
-/// How many wrong tokens per second A sends, in total over [`GUESSERS`] connections.
+/// How many wrong tokens per second tenant A sends, in total over [`GUESSERS`] connections.
 const GUESSES: usize = 200;
 const GUESSERS: usize = 20;
 const TESTS: usize = 40;
-/// How many API tokens A uses to open streams. A caller can open 100 streams, and a tenant can open half of 10,000.
+/// How many API tokens tenant A uses to open streams. A caller can open 100 streams, and a tenant can open half of 10,000.
 const STREAM_TOKENS: usize = 60;
 const STREAMS_PER_TOKEN: usize = 100;
-/// How many requests B sends to the attacked route, in addition to its events.
+/// How many requests tenant B sends to the attacked route, in addition to its events.
 const PROBES: usize = 10;
 
-/// A requests dry runs of replays on eight connections, while a transaction locks tables that two operations use.
+/// Tenant A requests dry runs of replays on eight connections, while a transaction locks tables that two operations use.
 pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     let each_second = "* * * * * *";
     let settings = [("FLAMETREE_ROLLUP_SCHEDULE", each_second), ("FLAMETREE_RETENTION_SCHEDULE", each_second)];
@@ -52,7 +52,7 @@ pub(crate) async fn replays(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, "").await
 }
 
-/// A sends renewals whose bodies arrive one byte at a time.
+/// Tenant A sends renewals whose bodies arrive one byte at a time.
 pub(crate) async fn slow_renewals(bench: &Bench<'_>) -> Comparison {
     let settings = push::settings();
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -96,7 +96,8 @@ async fn slow_renewal(mut stream: TcpStream) {
     }
 }
 
-/// A sends wrong tokens. Every second token has a valid checksum, so the service looks it up. Meanwhile B uses new tokens.
+/// Tenant A sends wrong tokens. Every second token has a valid checksum, so the service looks it up. Meanwhile tenant B
+/// uses new tokens.
 pub(crate) async fn wrong_tokens(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let new: Vec<String> = (0..PROBES).map(|_| service::create_token(&scene.url, B)).collect();
@@ -132,8 +133,8 @@ fn random() -> [u8; 32] {
     bytes
 }
 
-/// A tests drafts, each for a different agent, because an agent can be tested only ten times a minute. Meanwhile B tests its
-/// endpoint.
+/// Tenant A tests drafts, each for a different agent, because an agent can be tested only ten times a minute. Meanwhile tenant B
+/// tests its endpoint.
 pub(crate) async fn endpoint_tests(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
@@ -159,7 +160,7 @@ fn test(token: &str, agent: usize, url: &str) -> Vec<u8> {
     http::json("POST", &format!("/v1/agents/agent-{agent}/push-config/test"), token, &body.to_string())
 }
 
-/// A opens streams, and tries again after each refusal. Meanwhile B opens streams.
+/// Tenant A opens streams, and tries again after each refusal. Meanwhile tenant B opens streams.
 pub(crate) async fn streams(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let tokens: Vec<String> =

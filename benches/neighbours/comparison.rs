@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Without values, no event arrived, so all durations are infinite.
+    /// If `values` is empty, no event arrived, so all durations are infinite.
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         if values.is_empty() {
             values.push(f64::INFINITY);
@@ -38,7 +38,7 @@ pub(crate) struct Measured {
     pub(crate) lost: usize,
 }
 
-/// B's results without an attack and under an attack.
+/// Tenant B's results without an attack and under an attack.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) quiet: Measured,
@@ -47,13 +47,13 @@ pub(crate) struct Comparison {
     pub(crate) other_outcomes: usize,
     /// How many requests of B, other than events, were refused during the attack.
     pub(crate) refused: usize,
-    /// The longest wait that is allowed for an event of B, in milliseconds, if there is a goal for this attack.
+    /// The longest allowed wait for an event of tenant B, in milliseconds. Some attacks have no such goal.
     pub(crate) longest_goal: Option<f64>,
     /// A remark for the report, such as the responses that A received.
     pub(crate) note: String,
 }
 
-/// The highest p99 that is allowed under an attack, given the p99 without the attack, in milliseconds.
+/// The maximum p99 under an attack, if the p99 without the attack is `quiet`. Both are in milliseconds.
 fn bound(quiet: f64) -> f64 {
     1.5 * quiet + 10.0
 }

@@ -15,7 +15,7 @@ use crate::receiver::{self, REPEATED, Receiver};
 /// How many endpoints a large tenant has.
 const MANY: usize = 4_000;
 const BACKLOG: usize = 20_000;
-/// How often B's deliveries are measured, alternately without A's backlog and with it.
+/// How many times tenant B's deliveries are measured without tenant A's backlog, and how many times with it. The two alternate.
 const BACKLOG_ROUNDS: usize = 3;
 /// How many deliveries of B are measured each time.
 const OF_B: usize = 100;
@@ -99,8 +99,8 @@ pub(crate) async fn behind_another_backlog(bench: &Bench<'_>) -> Behind {
     Behind { alone: median(alone), behind: median(behind) }
 }
 
-/// Starts a worker when 100 more deliveries of B are ready. Returns the time from the first claim to the last arrival, in
-/// milliseconds.
+/// Makes 100 more deliveries of tenant B ready, then starts a worker. Returns the time from the first claim to the last arrival,
+/// in milliseconds.
 async fn deliveries_of_b(scene: &mut Scene<'_>) -> f64 {
     let agent = AgentId::parse(AGENT_OF_B).unwrap();
     let tenant_id = TenantId::parse(B).unwrap();

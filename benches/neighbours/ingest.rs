@@ -1,4 +1,4 @@
-//! Attacks through A's events: events about a session that A's own transaction has locked, and events without a pause.
+//! Attacks through tenant A's events: events about a session that tenant A itself has locked, and events posted without a pause.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::receiver::Receiver;
 /// The session that A's transaction locks.
 const SESSION: &str = "locked";
 
-/// A keeps a transaction open that locks a session, while `callers` callers post events about this session without a pause.
+/// Tenant A keeps a session locked by a transaction, while `callers` callers post events about this session without a pause.
 pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
@@ -39,7 +39,7 @@ pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Compa
     scene.end(quiet, attacked, "").await
 }
 
-/// A posts on 64 connections. Each connection posts the next event as soon as a response arrives, even after a refusal.
+/// Tenant A posts on 64 connections. Each connection posts the next event as soon as a response arrives, even after a refusal.
 pub(crate) async fn endless_events(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     scene.agents("agent", 1, &Receiver::url("/hook")).await;

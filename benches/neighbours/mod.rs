@@ -34,7 +34,7 @@ struct Bench<'a> {
 
 type Attack<'a> = Pin<Box<dyn Future<Output = Comparison> + 'a>>;
 
-/// Runs each attack, and reports B's figures, measured for `duration`.
+/// Runs each attack, and reports tenant B's figures. In each measurement, tenant B posts for `duration`.
 pub(crate) async fn figures(report: &mut Report, server: &Server, receiver: &Receiver, duration: Duration) {
     let other_receiver = Receiver::start_at(OTHER_ADDRESS).await;
     let bench = Bench { server, receiver, other_receiver, duration };

@@ -125,7 +125,7 @@ impl<'a> Scene<'a> {
         posted
     }
 
-    /// Waits until all expected events have arrived at B's receiver, for `PATIENCE` at most. Returns the time of each arrival.
+    /// Waits at most `PATIENCE` until all expected events have arrived at B's receiver. Returns the time of each arrival.
     async fn arrivals(&self, expected: &HashMap<String, i64>) -> HashMap<String, i64> {
         let deadline = Instant::now() + PATIENCE;
         let mut arrivals = HashMap::new();
@@ -138,7 +138,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A sends requests one after another on each of `connections`, until the returned set is dropped. It pauses after a refusal.
+    /// Tenant A sends requests one after another on each of `connections` connections, and pauses after a refusal. The requests
+    /// end when the returned set is dropped.
     pub(crate) fn flood(
         &self,
         connections: usize,
@@ -162,7 +163,7 @@ impl<'a> Scene<'a> {
         clients
     }
 
-    /// A posts a batch of events every tenth of a second, round-robin over the agents.
+    /// Tenant A posts a batch of events every tenth of a second, round-robin over the agents.
     pub(crate) fn stream(&self, agents: &Arc<[Agent]>, per_second: usize) -> JoinSet<()> {
         let (service, tally, agents) = (Arc::clone(&self.service), Arc::clone(&self.tally), Arc::clone(agents));
         let mut clients = JoinSet::new();
@@ -189,7 +190,7 @@ impl<'a> Scene<'a> {
         self.worker = Some(Service::listening_worker(&self.url).await);
     }
 
-    /// Stops the worker in order.
+    /// Stops the worker gracefully.
     pub(crate) fn stop_worker(&mut self) {
         self.worker.take().unwrap().stop();
     }
@@ -223,14 +224,14 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) async fn stop(self) {
-        // Dropping them kills the processes. An orderly stop would wait for the hanging requests.
+        // The drop kills the processes. A graceful stop would wait for the hanging requests.
         drop((self.worker, self.service));
         self.db.close().await;
         self.bench.server.drop(DATABASE).await;
     }
 }
 
-/// A connection of A, which is opened again when it ends.
+/// A connection of tenant A. If the connection ends, the next request opens a new one.
 pub(crate) struct Line {
     pub(crate) service: Arc<Service>,
     tally: Tally,

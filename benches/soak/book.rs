@@ -1,5 +1,5 @@
-//! The harness's record of each event: whether the API accepted the event, and whether an endpoint received it. While only one of
-//! the two has happened, the record also contains the time when it happened.
+//! The harness's record of each event: whether the API accepted the event, and whether an endpoint received it. Until both have
+//! happened, the record also contains the time of the first of them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,8 +15,8 @@ pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// The times of events to healthy endpoints that were either accepted or received, but not yet both: when the caller received
-    /// the acceptance, or when the request arrived at the endpoint. In microseconds since 1970.
+    /// For each event to a healthy endpoint that was accepted but not yet received, the time when the caller got the acceptance.
+    /// For an event that was received but not yet accepted, the time of its request. In microseconds since 1970.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
     pub(crate) counts: Counts,

@@ -21,7 +21,7 @@ const DRAINED_WITHIN: Duration = Duration::from_mins(5);
 /// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: 5 s until the attempt's deadline, and 5 s
 /// until the outcome is recorded.
 const IN_FLIGHT_FOR: i64 = 10_000_000;
-/// How many outcomes may be missing in the metrics of a killed worker, which recorded a few batches after the last scrape.
+/// How many outcomes the last metrics of a killed worker may lack: a worker can record a few batches after the last scrape.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
 /// Waits until no delivery is ready or claimed.
@@ -187,7 +187,7 @@ async fn interruptions(db: &Db, book: &Book, kills: &[i64]) {
     }
 }
 
-/// Checks tables whose exact number of rows is known, and that impossible states do not occur.
+/// Checks that tables have the expected number of rows, and that impossible states do not occur.
 async fn bounds(db: &Db, book: &Book, kills: usize) {
     let kills = i64::try_from(kills).unwrap();
     for (what, text, expected) in [

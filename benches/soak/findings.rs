@@ -1,4 +1,4 @@
-//! Broken guarantees: how often each was found, with a few examples.
+//! Broken guarantees: how many times each was found broken, with a few examples.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -11,21 +11,21 @@ const KEEPS_DATA: &[&str] =
 const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
-/// The tolerance for the memory of a process of the service, whose allocator keeps the pages of a peak.
+/// The tolerance for the memory of a service process. The allocator of the process keeps the pages of a peak.
 const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
 /// The tolerance for the memory of PostgreSQL, which starts a process for each connection. Each process fills a plan cache.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };
-/// The tolerance for file descriptors, because the number of connections to endpoints varies with the traffic.
+/// The tolerance for file descriptors. The number of connections to endpoints varies with the traffic.
 const FILES: Tolerance = Tolerance { factor: 1.3, slack: 20.0 };
 const CONNECTIONS: Tolerance = Tolerance { factor: 1.2, slack: 8.0 };
-/// The tolerance for ready deliveries, because the backlog of a hanging endpoint contains all its unexpired events.
+/// The tolerance for ready deliveries. The backlog of a hanging endpoint contains all its unexpired events.
 const READY: Tolerance = Tolerance { factor: 1.5, slack: 500.0 };
 /// The tolerance for dead tuples. Autovacuum runs once a minute, but later after a crash, because a crash loses statistics.
 const DEAD: Tolerance = Tolerance { factor: 1.5, slack: 30_000.0 };
 /// The tolerance for tables. A table that grew during a long transaction or before a late vacuum does not shrink again.
 const TABLE: Tolerance = Tolerance { factor: 1.5, slack: 8.0 * MIB };
-/// The tolerance for bytes per event, because index pages with random keys are between half full and full, and rollups are
-/// written only at the end of minutes and hours.
+/// The tolerance for bytes per event. Index pages with random keys are between half full and full, and rollups are written only
+/// at the end of minutes and hours.
 const PER_EVENT: Tolerance = Tolerance { factor: 1.5, slack: 64.0 };
 
 #[derive(Debug)]

@@ -67,7 +67,7 @@ impl DatabaseUse {
 }
 
 async fn ask(db: &Db) -> Result<DatabaseUse, sqlx::Error> {
-    // Scans the tables, which are small, because the statistics of dead tuples are lost when the server crashes.
+    // Scans the tables to count dead tuples: a crash of the server loses the statistics, and the tables are small.
     let text = "SELECT (SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name LIKE 'flametree-notify%') AS connections,
                        (SELECT count(*) FROM flametree.ready_deliveries) AS ready,

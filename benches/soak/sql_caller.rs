@@ -25,7 +25,7 @@ pub(crate) async fn run(db: Db, book: Arc<Book>, first: u32, minutes: u32) {
     for minute in 0..minutes {
         sleep_until(started + Duration::from_mins(u64::from(minute)) + BEGINS_AT).await;
         let event = Event::by_sql(first + minute);
-        // If the response to a commit was lost, the repeated call finds the event by its idempotency key, as over HTTP.
+        // If the response to a commit was lost, the repeated call finds the event by its idempotency key, as an HTTP call does.
         while let Err(error) = enqueue(&db, event).await {
             eprintln!("the SQL caller repeats its transaction: {error}");
             sleep(REPEAT_PAUSE).await;

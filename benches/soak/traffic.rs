@@ -1,7 +1,7 @@
 //! Derives each event of the run from its number: its session, agent, type and expected outcome.
 //!
 //! A thousand sessions are open at a time. They get events round-robin, from the start of each conversation to its resolution.
-//! Ten such groups of sessions alternate, so that 10,000 sessions are opened, assigned and resolved repeatedly.
+//! Ten such groups of sessions alternate, so 10,000 sessions are opened, assigned and resolved repeatedly.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const HEALTHY: u32 = 100;
 const FAILING: u32 = 10;
 /// How many agents have a hanging endpoint. Each attempt times out after 5 s, which is fast enough that no backlog grows.
 const HANGING: u32 = 100;
-/// After how many seconds deliveries to the endpoint with a backlog expire. This limits the backlog.
+/// Deliveries to the endpoint with a backlog expire after this many seconds. The expiry limits the backlog.
 const BACKLOG_EXPIRES: u32 = 60;
 /// In each hundred events, the event with this number is posted again after it was accepted.
 const REPEATED: u32 = 50;

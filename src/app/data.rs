@@ -16,8 +16,8 @@ use crate::store::{Db, connection, schema, with_timeout};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{PoolName, TaskName};
 
-/// Number of connections for claims, and also the number for outcomes. These pools are small because sqlx uses their connections
-/// in rotation, so that the server process of each connection must plan the statements and fill its caches.
+/// Number of connections in the pool for claims, and also in the pool for outcomes. Both are small because sqlx uses the
+/// connections of a pool in rotation, so the server process of each connection must plan the statements and fill its caches.
 const QUEUE_CONNECTIONS: u32 = 2;
 /// One connection for each operation that may run concurrently.
 const OPERATION_CONNECTIONS: u32 = 3;

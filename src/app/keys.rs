@@ -15,7 +15,7 @@ use crate::store::Db;
 use crate::store::rotation::{self, KeyUse};
 
 const FILE: &str = "encryption-keys";
-/// How many times a rotation repeats, because other processes may still write with the old key.
+/// Maximum number of passes of a rotation. One pass can be too few, because other processes may still write with the old key.
 const PASSES: usize = 5;
 
 /// Returns the keys that encrypt customers' secrets. Without these keys, the secrets cannot be read.

@@ -38,9 +38,9 @@ use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
 use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
 
-/// How long a shutdown waits until the last events are accepted. No caller waits, because all requests have ended by then.
+/// How long a shutdown waits for the last events to be accepted. No caller waits, because all requests have ended by then.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a shutdown waits until the last outcomes are recorded.
+/// How long a shutdown waits for the last outcomes to be recorded.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for the database. The embedded server first writes a checkpoint.
 const CLOSE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -264,7 +264,7 @@ impl Service {
 }
 
 impl Service {
-    /// Stops the workers. The reaper later records the outcomes that are not recorded within the deadlines.
+    /// Stops the workers. If an outcome is not recorded in time, the reaper later records the delivery as interrupted.
     async fn stop_workers(&self, queue: &Queue) {
         let drained = async {
             queue.stop_claiming().await;

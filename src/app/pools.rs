@@ -59,7 +59,7 @@ async fn attempt_push(browser_push: Arc<BrowserPush>, tracer: Tracer, delivery: 
     result
 }
 
-/// Records the span of an attempt. A released delivery has no span yet, because it was not attempted. A later attempt uses this
+/// Records the span of an attempt. A released delivery gets no span, because it was not attempted. Its later attempt uses the
 /// span id.
 fn attempted(tracer: &Tracer, step: Option<Box<AttemptStep>>, result: &AttemptResult) {
     if let (Some(step), AttemptResult::Outcome(attempt)) = (step, result) {

@@ -1,4 +1,4 @@
-//! Builds the browser push sender from the settings, and checks that it has the keys that browsers subscribed with.
+//! Builds the browser push sender from the settings, and checks that the settings contain the keys of all subscriptions.
 
 use anyhow::Context as _;
 

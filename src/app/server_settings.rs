@@ -1,5 +1,5 @@
-//! Checks the settings of the database. At start, rejects settings or logs warnings about them; shows all settings in
-//! `config check`.
+//! Checks the settings of the database. At the start, rejects bad settings and logs risky settings. `config check` shows
+//! all checked settings.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::{Db, with_timeout};
 /// How long `config check` waits for the database. The time is enough for a slow handshake.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Fails if a database setting would break a guarantee of the service. Logs settings that have a risk.
+/// Fails if a database setting would break a guarantee of the service. Logs risky settings.
 pub(super) async fn check(db: &Db) -> anyhow::Result<()> {
     refuse(&read(db).await?.findings())
 }

@@ -150,9 +150,9 @@ pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
 /// True if HTTP/2 guarantees that the peer did not process the request (RFC 9113, section 8.7).
 ///
 /// After a GOAWAY frame, h2 fails a stream in this way only if its id is above the last id that the peer names, or if the
-/// stream was not started when the frame arrived. (In a window of a few instructions, the headers of such a stream may have
-/// been sent. The body has not, and without a body there is no event to process.) A stream that the peer may have processed
-/// ends with an I/O error instead.
+/// stream was not started when the frame arrived. (If the frame arrives within a window of a few instructions, the headers of
+/// such a stream might have been sent. Its body was not sent, and without a body there is no event to process.) A stream that
+/// the peer may have processed ends with an I/O error instead.
 fn was_refused(error: &h2::Error) -> bool {
     let refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused_stream)

@@ -28,8 +28,8 @@ pub(super) struct Dial {
 }
 
 /// Opens connections to the addresses that resolver `R` returns. The caller must check literal addresses. The TLS handshake
-/// offers HTTP/2 and HTTP/1.1. It has no separate deadline, because the caller drops the future when the attempt's deadline
-/// expires.
+/// offers HTTP/2 and HTTP/1.1. The connector has no separate deadline, because the caller drops the future when the attempt's
+/// deadline expires.
 #[derive(Clone)]
 pub(super) struct Connector<R> {
     resolver: R,

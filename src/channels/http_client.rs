@@ -170,7 +170,7 @@ impl HttpClient {
     }
 
     /// Sends the request. Sends it once more if the endpoint has certainly not processed it. (Known gap: if an HTTP/2
-    /// connection ends just when hyper receives the request, hyper may lose the request, which then times out without being
+    /// connection ends just when hyper receives the request, hyper can lose the request, which then times out without being
     /// sent: <https://github.com/hyperium/hyper/issues/4122>. Remove this note when hyper has a fix.)
     async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<PendingResponse<'_, Tcp>, ExchangeError> {
         let write = || post.message();
@@ -208,7 +208,7 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = step => done.map_err(|error| {
-            // The errors are safe to log, because they do not contain the URL, in which a token may occur.
+            // The errors are safe to log, because they do not contain the URL, which can contain a token.
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::debug!(error, "A request failed before a complete response arrived");
             classify::failure(error)

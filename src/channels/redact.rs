@@ -125,7 +125,7 @@ impl Redactor {
         self.automaton.get_or_init(build).as_ref()
     }
 
-    /// Replaces all secrets. Finds every match before the first replacement, because secrets may overlap and may be a part of
+    /// Replaces all secrets. Finds every match before the first replacement, because secrets can overlap and can be a part of
     /// the mark.
     fn without(&self, text: String, unfinished: Option<Range<usize>>) -> String {
         let mut places = self.places(&text);

@@ -104,7 +104,7 @@ impl Action {
     }
 }
 
-/// Runs `work` with the settings from the environment, and with logs.
+/// Reads the settings from the environment, sets up the logs and runs `work`.
 fn with_config<F>(work: impl FnOnce(Config) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,

@@ -185,8 +185,8 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
-/// Reads certificates from a PEM file. Each certificate must be of a certificate authority; the fault contains the number of the
-/// first certificate that is not.
+/// Reads certificates from a PEM file. Each certificate must belong to a certificate authority. The fault contains the number of
+/// the first certificate that does not.
 fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {

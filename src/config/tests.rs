@@ -15,7 +15,7 @@ fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
 const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
 #[test]
-fn uses_the_embedded_server_and_the_defaults_without_settings() {
+fn if_nothing_is_set_uses_the_embedded_server_and_the_defaults() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
     assert!(config.public_url.is_none());

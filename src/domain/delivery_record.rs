@@ -48,7 +48,7 @@ pub struct EventSummary {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedDelivery {
     pub delivery: FinishedDelivery,
-    /// The delivered event; `None` if retention removed it before the replay.
+    /// The delivered event; `None` if retention has removed the event.
     pub event: Option<EventSummary>,
 }
 

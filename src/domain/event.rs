@@ -90,7 +90,7 @@ impl EventType {
         }
     }
 
-    /// The author of the message, as in the webhook's `data.author`.
+    /// The author of the message, as webhooks receive it in `data.author`.
     pub const fn author(self) -> Option<&'static str> {
         match self {
             Self::AiAssistantMessage => Some("ai_assistant"),

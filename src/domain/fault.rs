@@ -65,8 +65,8 @@ pub struct Fault {
 const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
-    /// Builds a fault for each unknown name, with its location. Only counts names beyond `MAX_UNKNOWN`, so that a response is
-    /// never many times larger than the request.
+    /// Builds a fault for each unknown name, with its location. Names beyond `MAX_UNKNOWN` are only counted, because the
+    /// response could otherwise be many times larger than the request.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places
             .by_ref()

@@ -99,7 +99,7 @@ impl Fields {
         self.faults.extend(faults);
     }
 
-    /// Returns all faults, including one for each field that was not removed before.
+    /// Returns all faults, including a fault for each field that no method has removed.
     pub fn finish(mut self) -> Vec<Fault> {
         self.faults.extend(unknown_fields(&self.pointer, self.unread.keys()));
         self.faults

@@ -92,7 +92,7 @@ public_id!(
     "end"
 );
 public_id!(
-    /// One browser of a user. Contains the UUID of the browser's endpoint, with the prefix that users see.
+    /// One browser of a user. The id has the UUID of the browser's endpoint, but another prefix.
     PushSubscriptionId,
     "sub"
 );

@@ -9,7 +9,7 @@ use super::ids::OperationId;
 use super::names::{AgentId, TenantId};
 use super::replay::ReplayRequest;
 
-/// What an operation does. The name of the kind is used in the database, the API and metrics.
+/// What an operation does. The database, the API and metrics use the names of these kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
@@ -61,7 +61,7 @@ pub enum OperationState {
     Waiting,
     Running,
     Succeeded,
-    /// The operation failed at its last permitted start.
+    /// The last permitted run of the operation failed.
     Failed,
     /// A user canceled the operation. The steps that it had completed remain.
     Canceled,

@@ -107,7 +107,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Builds a page. `rows` has up to one row more than the page, which shows whether another page follows.
+    /// Builds a page. `rows` can have one row more than the page: this row shows that another page follows.
     pub fn of<R, E>(
         mut rows: Vec<R>,
         page_rows: PageRows,

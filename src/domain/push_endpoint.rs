@@ -38,7 +38,7 @@ impl PushEndpoint {
             return Err(PushEndpointError::TooLong);
         }
         let url = Url::parse(text).map_err(|_no_url| PushEndpointError::Malformed)?;
-        // If the URL standard normalizes the text, it cannot be used byte for byte.
+        // A text that changes when it is parsed as a URL cannot be used byte for byte.
         let is_exact = url.as_str() == text && url.host_str().is_some();
         let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         if is_exact && is_bare { Ok(Self(url)) } else { Err(PushEndpointError::Malformed) }

@@ -57,7 +57,7 @@ pub struct PushHosts {
 }
 
 impl PushHosts {
-    /// Creates the list of the vendors' hosts and the `added` ones.
+    /// Creates the list of the vendors' hosts and the hosts in `added`.
     pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
         let vendors = VENDORS.into_iter().filter_map(|(host, starts)| Some((PushHost::parse(host)?, starts)));
         Self { vendors: vendors.collect(), added, allow_http }

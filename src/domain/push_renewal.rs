@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_every_fault_of_both_subscriptions_with_its_location() {
+    fn reports_the_location_of_every_fault_in_both_subscriptions() {
         let hosts = PushHosts::new(Vec::new(), false);
         let pointers = |body| {
             let faults = Renewal::parse(body, &hosts, |_| true).unwrap_err();

@@ -10,7 +10,7 @@ pub enum Role {
     Service,
     /// May do everything for its tenant.
     Admin,
-    /// Configures the webhooks of agents and their deliveries.
+    /// Configures the webhooks of agents, and reads and replays deliveries.
     AgentEditor,
     /// Assists customers in the operator workspace.
     Operator,

@@ -4,8 +4,8 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
 use super::delivery::Outcome;
 
-/// Buckets per doubling of a duration, starting at 1 microsecond. The SQL function `flametree.duration_bucket` has the same
-/// number.
+/// Number of buckets for each doubling of a duration, starting at 1 microsecond. The SQL function
+/// `flametree.duration_bucket` uses the same number.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
 /// The maximum relative error of a quantile: half a bucket, 2^(1/16) - 1.
 pub const RELATIVE_ERROR: f64 = 0.045;

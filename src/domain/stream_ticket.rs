@@ -1,5 +1,5 @@
-//! Tickets for streams. A ticket is a secret in a URL that is valid once, because browsers cannot send headers with a stream
-//! request.
+//! Tickets for streams. A ticket is a secret that is valid once. Clients send it in the URL, because browsers cannot send
+//! headers with a stream request.
 
 use super::random_secret::{RandomSecret, SecretKind};
 

@@ -147,7 +147,7 @@ impl Trace {
 }
 
 impl CallerSpan {
-    /// Parses the headers of a request; `None` if the headers contain no valid trace, so that a new trace starts. Drops a
+    /// Parses the headers of a request; `None` if the headers contain no valid trace, and a new trace must start. Drops a
     /// `tracestate` that is malformed or too long.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (version, rest) = traceparent.split_at_checked(2)?;

@@ -1,5 +1,5 @@
-//! Runs the fuzz targets on the stable toolchain, with their seeds and with some thousand changed seeds, which are the same in
-//! each run. The seeds include inputs that the fuzzer found.
+//! Runs the fuzz targets on the stable toolchain, with their seeds and with thousands of changed seeds. The changes are the
+//! same in each run. The seeds include inputs that the fuzzer found.
 
 use std::collections::BTreeSet;
 use std::fs;

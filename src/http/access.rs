@@ -1,6 +1,6 @@
 //! Access rules: one line per route. The handlers' checks and the OpenAPI notes both come from this table.
 //!
-//! Only this table creates a `Caller`. A route that is missing from it rejects every request.
+//! A `Caller` exists only after a check against this table. A route that is missing from the table rejects every request.
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
@@ -13,7 +13,7 @@ use crate::domain::role::{Permission, Role};
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// A caller without a credential, because the route returns no protected data.
+    /// Any caller, even without a credential: the route returns no protected data.
     Anyone,
     /// A caller with any valid token, whatever the token's role.
     AnyRole,

@@ -31,7 +31,7 @@ pub(super) struct AgentView {
     updated_at: DateTime<Utc>,
 }
 
-/// A page of agents, by name.
+/// A page of agents, ordered by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AgentPage {
     data: Vec<AgentView>,
@@ -47,8 +47,8 @@ impl AgentView {
     }
 }
 
-/// Lists the agents that have a push config, by name. The platform manages agents, so this service has no data about other
-/// agents.
+/// Lists the agents that have a push config, ordered by name. The platform manages agents, so this service has no data about
+/// agents without a push config.
 #[utoipa::path(
     get,
     path = "/v1/agents",

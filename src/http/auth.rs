@@ -23,12 +23,12 @@ use crate::domain::role::{Permission, Role};
 use crate::domain::token::{Token, TokenScope, TokenSecret};
 use crate::users::{Person, Refusal};
 
-/// The query parameter that selects a tenant for a token valid for all tenants.
+/// The query parameter that names the tenant if the token is valid for all tenants.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
-/// The peer address assumed for a request without a connection, as in tests.
+/// The peer address that is assumed for a request without a connection, such as a request of a test.
 const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// The authenticated caller of a request, allowed to use its route.
+/// The authenticated caller of a request. The caller may use the requested route.
 #[derive(Debug, Clone)]
 pub struct Caller {
     identity: Identity,
@@ -47,7 +47,7 @@ impl Caller {
         self.identity.role()
     }
 
-    /// Whether the caller's role has the permission, for decisions beyond access to the route.
+    /// Whether the caller's role has the permission. Access to the route has already been checked.
     pub fn may(&self, permission: Permission) -> bool {
         self.role().may(permission)
     }
@@ -137,7 +137,7 @@ async fn person(state: &ApiState, peer: Peer, token: &str) -> Result<Person, Pro
         tracing::debug!(reason = %refusal, "rejected a user token");
         match refusal {
             Refusal::KeysUnavailable => Problem::unavailable().detail("the token cannot be verified at the moment"),
-            // Report the expiry only to a caller whose token was valid before.
+            // Report the expiry only to a caller whose token was valid until it expired.
             Refusal::Expired => expired(),
             Refusal::Invalid(_) => wrong(state, peer, unauthorized()),
         }

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
-/// How many bytes of an oversized body are read and discarded, so that a client that sends the whole body before it reads
-/// gets the response instead of a connection reset.
+/// How many bytes of an oversized body are read and discarded. Otherwise, a client that sends the whole body before it reads
+/// would get a connection reset instead of the response.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum size of all bodies except events and batches. A push config may have 83 KiB of headers, and JSON escapes can

@@ -1,7 +1,7 @@
 //! The client address of a request: the connection's peer, or the address that a trusted proxy reports.
 //!
-//! Each proxy appends the address that connected to it. So only the end of the list is reliable, because the client may
-//! have forged everything before the last address that is not a trusted proxy. Existing libraries also accept `X-Real-IP`,
+//! Each proxy appends the address of its peer to a list in a header. Only the end of the list is reliable: the client can
+//! forge everything before the last address that is not a trusted proxy. Existing libraries also accept `X-Real-IP`,
 //! which clients can send through most proxies. This parser accepts only `Forwarded` and `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The last address that is not a trusted proxy. If `Forwarded` and `X-Forwarded-For` disagree, returns the peer's address,
-/// because the proxy sets only one of the headers and the client may have sent the other header.
+/// because the proxy sets only one of the headers and the client might have sent the other header.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_trusted(peer, trusted) {
@@ -53,7 +53,7 @@ fn last_client(peer: IpAddr, list: Vec<&str>, trusted: &[IpNet], address: fn(&st
     proxy
 }
 
-/// The elements of a list. A list that ends inside quotes is rejected, because the client may have opened the quote.
+/// The elements of a list. A list that ends inside quotes is rejected, because the client might have opened the quotes.
 fn elements(list: &str) -> Vec<&str> {
     split_unquoted(list, b',').unwrap_or_else(|| vec![list])
 }

@@ -1,4 +1,4 @@
-//! Writes a request as a `curl` command for a POSIX shell. Secrets are variables that the user sets before running it.
+//! Writes a request as a `curl` command for a POSIX shell. The user first sets a shell variable for each secret.
 
 use std::collections::HashSet;
 

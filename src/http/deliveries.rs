@@ -29,7 +29,7 @@ use crate::store::{deliveries, events};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeliveryPage {
     data: Vec<DeliveryView>,
-    /// Cursor of the next page; null on the last page. Earlier pages may have fewer rows than `limit`, or none.
+    /// Cursor of the next page; null on the last page. Other pages can have fewer rows than `limit`, or no rows.
     next_cursor: Option<String>,
 }
 
@@ -87,7 +87,7 @@ fn filter(parameters: &mut Parameters) -> DeliveryFilter {
     filter
 }
 
-/// Returns a delivery with the request that was sent, without secrets, and the start of the response.
+/// Returns a delivery, the request that was sent (without its secrets) and the start of the response.
 #[utoipa::path(
     get,
     path = "/v1/deliveries/{id}",
@@ -141,7 +141,7 @@ async fn finished(
     })
 }
 
-/// An unfinished delivery has no delivery record. The delivery count of its event shows that it exists.
+/// An unfinished delivery has no delivery record. The delivery count of the event shows that the delivery exists.
 async fn unfinished(state: &ApiState, tenant: &TenantId, id: DeliveryId) -> Result<DeliveryDetailView, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let found = found.filter(|found| (1..=found.deliveries).contains(&id.ordinal()));
@@ -177,7 +177,7 @@ pub(super) struct EventView {
     deliveries: Vec<DeliveryView>,
 }
 
-/// Returns an event with its deliveries, finished or not.
+/// Returns an event with all its deliveries, including unfinished ones.
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",

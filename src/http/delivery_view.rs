@@ -21,7 +21,7 @@ pub(super) struct DeliveryView {
     event_type: Option<EventType>,
     agent_id: Option<String>,
     session_id: Option<String>,
-    /// Null until the delivery has an outcome. The same applies to all fields below except `accepted_at`.
+    /// Null until the delivery has an outcome, like all fields below except `accepted_at`.
     channel: Option<Channel>,
     endpoint_id: Option<EndpointId>,
     /// Null while the delivery is unfinished.
@@ -140,7 +140,7 @@ fn without_secrets(url: &str) -> Option<String> {
     removed.ok().map(|()| url.into())
 }
 
-/// The body that was sent: an event always serializes to the same bytes.
+/// The body that was sent. It can be built again, because an event always serializes to the same bytes.
 pub(super) fn sent_body(event: &StoredEvent) -> Option<String> {
     String::from_utf8(webhook::payload(event, false)).ok()
 }

@@ -1,4 +1,4 @@
-//! The API documentation: Swagger UI, embedded in the binary, for this deployment's OpenAPI document.
+//! The API documentation: Swagger UI, which is embedded in the binary and shows this deployment's OpenAPI document.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) async fn docs() -> Redirect {
     responses((status = 200, description = "The file", content(
         (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
-    // Without this setting, Swagger UI sends the document to its vendor's validator.
+    // Without this setting, Swagger UI sends the document to the validator of Swagger UI's vendor.
     let config = Config::from("/v1/openapi.json").validator_url("none");
     let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {
         tracing::error!(%error, "could not serve the documentation");

@@ -51,7 +51,7 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     response
 }
 
-/// Rejects a request with an oversized head or, in a demonstration, for another host.
+/// Rejects a request whose head is too large. In a demonstration, also rejects a request for another host.
 fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     if head_bytes(request) > state.settings.head_bytes {
         let detail = format!("the path and the headers may have at most {} bytes in total", state.settings.head_bytes);

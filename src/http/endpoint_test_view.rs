@@ -21,13 +21,13 @@ pub(super) struct EndpointTestView {
     response: Option<TestResponseView>,
     timing_ms: TimingView,
     diagnosis: DiagnosisView,
-    /// The secret that was created for this test and signed the message, because the draft's origin differs from the saved
-    /// config's origin. Absent if the stored secrets signed the message, or if the message was not signed.
+    /// The secret that was created to sign this test's message, if the draft's origin differs from the saved config's origin.
+    /// Absent if the stored secrets signed the message, or if the message was not signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
-    /// The same request as a shell command. A shell variable named `$SECRET_` and the header's name replaces the value of a
-    /// secret header. The signature is valid for a few minutes.
+    /// The request as a shell command. For the value of a secret header, the command uses a shell variable: `SECRET_` and the
+    /// header's name. The signature is valid for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
     curl: String,
 }

@@ -64,7 +64,7 @@ pub(super) struct EndpointTestRequest {
 }
 
 /// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even
-/// a disabled config. Allows 10 tests per agent and minute. Stores nothing, and a response with the status 410 does not
+/// if it is disabled. Allows 10 tests per agent and minute. Stores nothing, and a response with the status 410 does not
 /// disable the config. Returns 404 if no config is saved and no draft was sent, and 409 if the saved config has no URL.
 #[utoipa::path(
     post,
@@ -99,7 +99,7 @@ pub(super) async fn test(
     if let Some(wait) = endpoint_tests::count(&state.db, tenant, &agent).await? {
         let detail =
             format!("an agent's endpoint can be tested at most {} times a minute", endpoint_tests::MAX_PER_MINUTE);
-        // Rounded up to whole seconds, so that a client that waits that long is not refused again.
+        // Rounded up to whole seconds, because a client that retried earlier would be refused again.
         let wait = Duration::from_secs(wait.as_secs() + 1);
         return Err(Problem::new(ProblemCode::RateLimited).detail(detail).retry_after(wait));
     }

@@ -59,7 +59,7 @@ pub(super) struct BatchResult {
     accepted: Option<AcceptedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ProblemCode>,
-    /// Seconds to wait before posting the event again, if its tenant exceeds its rate.
+    /// Present if the event's tenant exceeds its rate: the seconds to wait before posting the event again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -152,7 +152,7 @@ async fn accept(
     Ok(results.collect())
 }
 
-/// Rejects all events of each tenant that exceeds its rate. If no other event is left, rejects the whole request.
+/// Rejects all events of each tenant that exceeds its rate. If no valid event is left, rejects the whole request.
 fn within_rates(
     state: &ApiState,
     parsed: Vec<Result<NewEvent, Problem>>,

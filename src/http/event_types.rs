@@ -35,7 +35,7 @@ pub(super) struct EventTypeView {
 /// The message that a webhook receives.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WebhookMessageView {
-    /// The name that a push config selects, and the `type` of the message.
+    /// The name under which push configs select the event; also the `type` of the message.
     event: WebhookEvent,
     /// JSON Schema of the body.
     #[schema(value_type = Object)]

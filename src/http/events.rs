@@ -85,7 +85,7 @@ pub(super) struct AcceptedEvent {
 
 /// Accepts an event. 202 means that the event is stored and that each of its deliveries will get exactly one outcome. Returns 429
 /// if the tenant exceeds its rate, and 503 `overloaded` if too many events of the tenant are waiting. Returns 503 `unavailable`
-/// after half a second while an open SQL transaction locks the session or the idempotency key. Retry after `Retry-After` seconds.
+/// if an open SQL transaction locks the session or the idempotency key for half a second. Retry after `Retry-After` seconds.
 #[utoipa::path(
     post,
     path = "/v1/events",

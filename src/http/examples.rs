@@ -1,4 +1,4 @@
-//! Examples of responses by schema name, from `examples.json`; tests compare them with the API.
+//! Examples of responses by schema name, read from `examples.json`. Tests compare the examples with the API.
 
 use std::collections::BTreeMap;
 

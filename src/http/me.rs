@@ -17,7 +17,7 @@ use crate::domain::role::{Permission, Role};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeView {
     role: Role,
-    /// Null for a token for all tenants if the request names no tenant.
+    /// Null if the token is valid for all tenants and the request names no tenant.
     tenant_id: Option<String>,
     /// The user's claim `sub`; null for a service with an API token.
     user_id: Option<String>,

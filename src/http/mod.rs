@@ -150,7 +150,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }
 
-/// The routes of a deployment without browser push. Excludes the renewal of subscriptions, because it needs no token.
+/// The routes of a deployment without browser push. Only the route for renewals is missing, because it needs no token.
 fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))
@@ -209,7 +209,7 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Metrics and liveness, for a separate listener, because they are for operators, not for API callers.
+/// The routes for metrics and liveness. They have a separate listener, because they are for operators, not for API callers.
 pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
     let render = || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()) };
     let livez = || async move { health::liveness(&stage) };

@@ -43,7 +43,7 @@ pub(super) struct OperationView {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// The request for a replay, and its progress.
+/// The request for a replay, and the replay's progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReplayView {
     from: DateTime<Utc>,
@@ -122,7 +122,8 @@ pub(super) struct OperationPage {
     next_cursor: Option<String>,
 }
 
-/// Lists the tenant's operations, newest first. A token for all tenants that names no tenant lists the scheduled operations.
+/// Lists the tenant's operations, newest first. If the token is valid for all tenants and the request names no tenant, lists
+/// the scheduled operations.
 #[utoipa::path(
     get,
     path = "/v1/operations",

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_own_pages_and_programs_only() {
+    fn accepts_only_own_pages_and_programs() {
         for (headers, is_own) in [
             ([].as_slice(), true),
             (&[("sec-fetch-site", "same-origin")], true),

@@ -16,7 +16,7 @@ use crate::store::push_configs::Revision;
 pub(super) struct EntityTag(String);
 
 impl EntityTag {
-    /// The tag of an unset config. With this tag, a client can create a config only if none exists.
+    /// The tag of an unset config. With this tag, a change creates a config, but never replaces one.
     const UNSET: &str = "\"unset\"";
 
     /// The tag contains the version and enough random bits of the endpoint id, so that a recreated config has different

@@ -1,6 +1,6 @@
 //! Error responses: RFC 9457 documents with a closed list of codes.
 //!
-//! This module logs internal errors, whose details clients do not get. `edge.rs` adds the request id.
+//! This module logs the details of internal errors, which clients do not get. `edge.rs` adds the request id.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum ProblemCode {
     Unauthorized,
     /// The role of the caller does not allow the request.
     Forbidden,
-    /// The token is valid for all tenants and the request does not name one.
+    /// The token is valid for all tenants and the request names no tenant.
     TenantRequired,
     /// The resource does not exist, or belongs to another tenant.
     NotFound,
@@ -256,7 +256,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Rounds up, so that a client that waits that long is not refused again.
+/// Rounds up, because a client that retried earlier would be refused again.
 pub(super) fn whole_seconds(after: Duration) -> u64 {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }

@@ -29,10 +29,10 @@ pub(super) struct PushConfigDocument {
     #[serde(flatten)]
     #[schema(value_type = FurtherSettings)]
     further: Option<FurtherSettings>,
-    /// Problems that prevent sending, and credentials that other users can read. Returned only for changes.
+    /// Problems that prevent sending, and credentials that other users can read. Present only in responses to changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<WarningDocument>>,
-    /// The new signing secret. Returned only for the first save and for a change of the URL's origin. Store the secret; it
+    /// The new signing secret. Present only after the first save and after a change of the URL's origin. Store the secret; it
     /// is never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
@@ -113,7 +113,7 @@ pub(super) struct HeaderDocument {
     value_set: bool,
 }
 
-/// A setting that was saved but will not work, or exposes a credential.
+/// A warning about a saved setting that will not work or that exposes a credential.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WarningDocument {
     /// JSON Pointer (RFC 6901) into the config.

@@ -21,9 +21,9 @@ use crate::store::{push_config_history, push_configs};
 pub(super) struct PushConfigChangeView {
     changed_at: DateTime<Utc>,
     action: ChangeAction,
-    /// The actor: a token's id (`tok_...`), or `user:` and the user's `sub`; null for the service.
+    /// The actor: a token's id (`tok_...`), or `user:` and the user's `sub`; null if the service made the change.
     actor: Option<String>,
-    /// The names of the changed fields, never their values: a setting, `headers/` and a header's name, or `signing_secret`.
+    /// The names of the changed fields, without values. Each is a setting, `headers/` and a header's name, or `signing_secret`.
     #[schema(example = json!(["url", "headers/Authorization"]))]
     fields: Vec<String>,
 }
@@ -43,8 +43,8 @@ pub(super) struct PushConfigHistoryPage {
     next_cursor: Option<String>,
 }
 
-/// Lists changes of an agent's push config, newest first, even after its removal. Keeps the newest 500 changes for 400 days.
-/// Returns 404 if the agent has no config and no history.
+/// Lists changes of an agent's push config, newest first, even after the config was removed. The service keeps the newest
+/// 500 changes for 400 days. Returns 404 if the agent has no config and no history.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/push-config/history",
@@ -70,7 +70,7 @@ pub(super) async fn list(
     parameters.finish()?;
     let tenant = caller.own_tenant()?;
     let page = push_config_history::list(&state.db, tenant, &agent, cursor, rows).await?;
-    // Without history the agent is unknown, unless its config is older than the history.
+    // An agent without history is unknown, unless it has a config that is older than the kept history.
     let is_unknown = page.rows.is_empty() && cursor.is_none();
     if is_unknown && push_configs::revision(&state.db, tenant, &agent).await?.is_none() {
         return Err(Problem::new(ProblemCode::NotFound).detail("the agent has no push config"));

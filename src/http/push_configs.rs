@@ -26,7 +26,7 @@ use crate::domain::secret_text::SecretText;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
 
-/// The agent in a path. Reports an invalid name as a fault, because a client may be configuring a new agent.
+/// The agent in a path. An invalid name is a fault, not a 404, because the client might be configuring a new agent.
 #[derive(Debug)]
 pub(super) struct AgentPath(pub(super) AgentId);
 
@@ -98,7 +98,7 @@ pub(super) async fn replace(
     change(&state, &caller, &agent, &if_match, Draft::Replacement(body)).await
 }
 
-/// Applies a JSON Merge Patch (RFC 7396) to the push config as a read returns it. Lists are replaced as a whole.
+/// Applies a JSON Merge Patch (RFC 7396) to the push config in the form that GET returns. Lists are replaced as a whole.
 #[utoipa::path(
     patch,
     path = "/v1/agents/{agent_id}/push-config",
@@ -194,7 +194,7 @@ async fn change(
     Ok(tagged(Some(revision), document))
 }
 
-/// Stores the first config of an agent and its signing secret; `None` if another request created a config first.
+/// Stores an agent's first config and a signing secret. Returns `None` if another request created a config first.
 async fn create(
     state: &ApiState,
     tenant: &TenantId,
@@ -252,7 +252,7 @@ fn document(config: &PushConfig) -> PushConfigDocument {
 }
 
 /// Warnings about headers that look like credentials, and about the addresses that the URL's host has now. A wrong
-/// address is not a fault, because the host may be set up later.
+/// address is not a fault, because the operator of the host might set it up later.
 async fn warnings(state: &ApiState, tenant: &TenantId, config: &PushConfig) -> Vec<WarningDocument> {
     let of_url = match &config.url {
         Some(url) => state.client.vet(url.as_url(), tenant).await.err(),

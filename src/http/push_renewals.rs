@@ -71,7 +71,7 @@ pub(super) async fn renew(
     _: NoParameters,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    // Check before reading the body, which may never arrive.
+    // Check the limits before reading the body, because the body might never arrive.
     state.auth_throttle.check(peer, Instant::now())?;
     let _place = state.renewals.take(&peer.counted()).map_err(|reason| reason.problem("renewals"))?;
     let body = parse_json(&read_json(request, &state, MAX_BODY_BYTES).await?)?;

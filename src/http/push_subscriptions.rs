@@ -139,10 +139,10 @@ pub(super) async fn vapid_public_key(
     Ok(Json(VapidPublicKey { public_key: sender(&state)?.keys().current().public_key().to_owned() }))
 }
 
-/// Registers this browser for the calling user, or refreshes it; pages send this request on every load. A browser that
-/// another user has registered moves to the caller if its `auth` secret is the same. Otherwise the response is 409, and the
-/// page must unsubscribe and subscribe again. Of more than 20 browsers, the least recently registered is removed. The
-/// endpoint's host must be a push service that the deployment allows.
+/// Registers this browser for the calling user, or refreshes it; pages send this request on every load. If another user has
+/// registered the browser with the same `auth` secret, the browser moves to the caller. If the secret differs, the response
+/// is 409, and the page must unsubscribe and subscribe again. If the user then has more than 20 browsers, the least recently
+/// registered browser is removed. The endpoint's host must be a push service that the deployment allows.
 #[utoipa::path(
     put,
     path = "/v1/me/push-subscriptions",

@@ -1,5 +1,5 @@
 //! Tests a user's browser: sends one notification at once. A test is not a delivery, and only its time is stored. The push
-//! service's response affects the subscription as it does for deliveries.
+//! service's response changes the subscription in the same way as the response to a delivery.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -32,7 +32,7 @@ use crate::store::operation_log::{Entered, MAX_WAITING_REPLAYS};
 use crate::store::replays::Bounds;
 use crate::store::{deliveries, events, operation_log, replays};
 
-/// `Retry-After` for a replay that was refused because too many are waiting.
+/// `Retry-After` for a replay that was refused because too many replays are waiting.
 const RETRY_REPLAY: Duration = Duration::from_mins(1);
 /// Maximum length of an idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
@@ -129,9 +129,9 @@ pub(super) struct ReplayBody {
     from: DateTime<Utc>,
     /// Selects events that were accepted before this time. Default: the time of the request.
     to: Option<DateTime<Utc>>,
-    /// Names of outcomes, and `failed` for every outcome but `delivered`: `http_error`, `redirect`, `timeout`, `dns_error`,
-    /// `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`, `interrupted`, `canceled`,
-    /// `config_error`, `payload_too_large` and `throttled`. Default: `failed`. Deliveries in flight are never replayed.
+    /// Names of outcomes. `failed` (the default) selects every outcome except `delivered`: `http_error`, `redirect`, `timeout`,
+    /// `dns_error`, `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`, `interrupted`,
+    /// `canceled`, `config_error`, `payload_too_large` and `throttled`. Deliveries in flight are never replayed.
     outcomes: Option<Vec<String>>,
     /// Maximum number of deliveries.
     #[schema(minimum = 1, maximum = 100_000)]
@@ -140,8 +140,8 @@ pub(super) struct ReplayBody {
     dry_run: Option<bool>,
 }
 
-/// Replays deliveries of an agent's webhook by time and outcome. Considers only the last delivery of each event, including
-/// earlier replays. Uses the current settings and the same `webhook-id`.
+/// Replays deliveries of an agent's webhook by time and outcome. Considers only the last delivery of each event, which
+/// can be an earlier replay. Uses the current settings and the same `webhook-id`.
 ///
 /// A tenant can have one running replay and 20 waiting replays. A further request gets 429.
 #[utoipa::path(

@@ -28,7 +28,7 @@ pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> Requ
     trace
 }
 
-/// Ends the trace. Requests without valid credentials are not recorded, because anyone could set their sampled flag and fill the
+/// Ends the trace. Requests without valid credentials are not recorded, because anyone could set the sampled flag and fill the
 /// span queue.
 pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>) {
     if !matches!(answered.status, 401 | 429 | 431) {

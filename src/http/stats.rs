@@ -48,8 +48,8 @@ pub(super) struct DurationView {
     relative_error: f64,
 }
 
-/// Counts deliveries by outcome, with durations, for events accepted in the minutes from `from` to `to`. Excludes deliveries
-/// without an outcome.
+/// Counts deliveries by outcome and summarizes their durations, for events accepted in the minutes from `from` to `to`.
+/// Excludes deliveries without an outcome.
 #[utoipa::path(
     get,
     path = "/v1/agents/{agent_id}/stats",

@@ -12,10 +12,10 @@ use crate::domain::names::TenantId;
 
 type Limiter = RateLimiter<TenantId, HashMapStateStore<TenantId>, DefaultClock>;
 
-/// The maximum burst: the number of events that the rate allows in this number of seconds. A burst lets a service that
-/// could not reach this process send its backlog at once.
+/// The maximum burst is as many events as the rate allows in this number of seconds. A service that could not reach this
+/// process for a while can then send its backlog at once.
 const SAVED_SECONDS: u32 = 10;
-/// Number of requests between clean-ups of tenants whose allowance is full again.
+/// After this number of requests, the tenants whose allowance is full again are removed.
 const REQUESTS_BETWEEN_LOOKS: usize = 10_000;
 
 /// Gives each tenant an allowance of events (a token bucket), which refills evenly.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_tenant_over_its_rate() {
+    fn does_not_remove_a_tenant_that_exceeds_its_rate() {
         let rates = TenantRates::new(NonZeroU32::new(1), 1);
         let busy = tenant(0);
         rates.take(&busy, 1).unwrap();

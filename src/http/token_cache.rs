@@ -1,7 +1,7 @@
 //! Caches tokens for one second, so that a busy caller does not cause a database statement per request.
 //!
-//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory. Their lookups use at
-//! most a few pool connections, and only one connection for addresses with too many wrong credentials.
+//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory. Lookups use
+//! only a few pool connections. Lookups of unknown tokens from addresses with too many wrong credentials use only one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +95,7 @@ impl TokenCache {
         Ok(Some(token))
     }
 
-    /// Waits until another lookup without valid credentials, such as that of a ticket, may run.
+    /// Waits until a lookup may run. Also for other lookups before authentication, such as the lookup of a ticket.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.lookups.turn().await
     }
@@ -144,7 +144,7 @@ impl Lookups {
     }
 }
 
-/// Stores the token's use in the background, so that requests neither wait for the database nor fail if it fails.
+/// Stores the token's use in the background, so requests neither wait for this statement nor fail if it fails.
 fn note_use(db: Db, tasks: &TaskTracker, token: &Token) {
     let id = token.id;
     tasks.spawn(async move {

@@ -23,8 +23,8 @@ use super::error::Error;
 use super::installation::Installation;
 use super::stale_processes;
 
-/// Maximum length of the path of a socket's directory, in bytes. A socket's path has at most 107 bytes, of which PostgreSQL adds
-/// 14; the rest is reserve.
+/// Maximum length of the path of a socket's directory, in bytes. A socket's path can have at most 107 bytes. PostgreSQL appends
+/// 14 of them, and 7 remain unused.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
 
 /// The parent of the socket's directory if the data directory's path is too long. Not `TMPDIR`, because the next start must
@@ -182,7 +182,7 @@ fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     if metadata.is_dir() && metadata.uid() == account.user_id() && open_to_others == 0 {
         return Ok(());
     }
-    // An earlier start may have been killed before it changed the owner of root's directory. This start must repair that.
+    // An earlier start might have been killed before it changed the owner of root's directory. This start must repair that.
     if metadata.is_dir() && metadata.uid() == 0 && account != Account::Own {
         return account.give(path);
     }

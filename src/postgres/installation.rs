@@ -22,7 +22,8 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Finds the newest installed version, or, if `cluster_version` is given, the version that can read such a cluster.
+    /// Finds the newest installed version. If `cluster_version` is given, finds the version that can read clusters of that
+    /// version.
     pub(super) async fn find(cluster_version: Option<u32>) -> Result<Self, Error> {
         let mut found = Vec::new();
         for programs in candidates().await {
@@ -58,7 +59,7 @@ impl Installation {
     }
 }
 
-/// Directories that may contain the programs. May contain duplicates.
+/// Directories in which the programs might be. The list can contain duplicates.
 async fn candidates() -> Vec<PathBuf> {
     let mut candidates: Vec<PathBuf> = Vec::new();
     for (parent, prefix) in VERSIONED_DIRECTORIES {

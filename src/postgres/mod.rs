@@ -29,7 +29,7 @@ const SPARE_CONNECTIONS: u32 = 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The directory of all files of the server. It is created if it does not exist.
+    /// The directory that contains all files of the server. It is created if it does not exist.
     pub data_dir: PathBuf,
     /// Maximum number of connections that the service opens.
     pub max_connections: u32,

@@ -139,7 +139,7 @@ fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
         "log_truncate_on_rotation=on".to_owned(),
         "log_rotation_age=1d".to_owned(),
         "log_rotation_size=0".to_owned(),
-        // The details of an error may quote a message, such as the row that a constraint rejects, or a caller's statement.
+        // The details of an error can quote a message: they contain the row that a constraint rejects, or a caller's statement.
         "log_error_verbosity=terse".to_owned(),
         "log_min_error_statement=panic".to_owned(),
     ]

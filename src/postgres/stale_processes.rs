@@ -1,9 +1,8 @@
-//! Stops a server whose flametree-notify was killed, and removes the files of a killed server.
+//! Stops a server that still runs after flametree-notify was killed, and removes the files of a killed server.
 //!
 //! This process holds the lock of the data directory, so no other flametree-notify uses a server that still runs there.
-//! PostgreSQL refuses to start if the process id in its lock file now belongs to another program, which happens when a
-//! container restarts. This module therefore identifies the server's processes by their working directory, which is the
-//! cluster.
+//! PostgreSQL refuses to start if the process id in its lock file now belongs to another program. This happens when a container
+//! restarts. This module therefore identifies the server's processes by their working directory, which is the cluster.
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +35,7 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
         signal(server, Signal::SIGINT);
         wait_for_end(cluster, STOP_DEADLINE).await;
     } else if !running.is_empty() {
-        // The server was killed. Its child processes exit as soon as they notice this.
+        // The server was killed. Its child processes exit as soon as they notice that the server is dead.
         wait_for_end(cluster, EXIT_DEADLINE).await;
     }
     end_processes(cluster).await?;
@@ -62,7 +61,7 @@ pub(super) async fn end_processes(working_directory: &Path) -> Result<(), Error>
     }
 }
 
-/// The process id in the server's lock file. The process may no longer run.
+/// The process id in the server's lock file. This process might no longer run.
 fn server_in(cluster: &Path) -> Option<Pid> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     text.lines().next()?.trim().parse().ok().map(Pid::from_raw)
@@ -90,7 +89,7 @@ pub(super) async fn wait_for_end(working_directory: &Path, deadline: Duration) -
 }
 
 fn signal(process: Pid, signal: Signal) {
-    // The process may have exited already.
+    // The process might have exited already.
     if let Err(error) = kill(process, signal) {
         tracing::debug!(process.pid = process.as_raw(), %error, "a process could not be signalled");
     }

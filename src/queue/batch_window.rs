@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 const BUSY_DELIVERIES: u32 = 8;
 /// How long ready deliveries wait for permits, or for more deliveries while another claim is in progress.
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
-/// How long ready deliveries wait for permits if each of their tenants holds enough permits for a claim. Attempts of these
-/// tenants are already running. Without this wait, the claimers of many processes on one machine would each run many small
+/// How long ready deliveries wait for permits if each waiting tenant already holds enough permits for a claim. Attempts of
+/// these tenants are running. Without this wait, the claimers of many processes on one machine would each run many small
 /// claims.
 const SERVED_WINDOW: Duration = Duration::from_millis(50);
 /// How long ready deliveries wait for more deliveries under load.
@@ -31,7 +31,7 @@ pub(super) struct BatchWindow {
 }
 
 impl BatchWindow {
-    /// Notes that a delivery became ready. One busy window may be a single burst; two busy windows in a row mean load.
+    /// Notes that a delivery became ready. One busy window can be a single burst; two busy windows in a row mean load.
     pub(super) fn work_seen(&mut self, now: Instant) {
         self.seen = self.seen.saturating_add(1);
         match &mut self.window {
@@ -80,7 +80,7 @@ impl BatchWindow {
     }
 
     /// Returns the time until which ready deliveries wait for permits, or `None` if they have waited long enough. `are_served`
-    /// is true if each of their tenants holds enough permits for a claim.
+    /// is true if each waiting tenant holds enough permits for a claim.
     pub(super) fn waits_for_permits(&mut self, are_served: bool, now: Instant) -> Option<Instant> {
         let since = self.waits_since(now);
         let end = since + if are_served { SERVED_WINDOW } else { SHORT_WINDOW };

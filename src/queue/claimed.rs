@@ -88,7 +88,7 @@ impl Claimed {
         self.finish(CompletionKind::Record, attempt, signal);
     }
 
-    /// Releases the delivery, which was not started.
+    /// Releases a delivery that was not started.
     pub fn release(mut self) {
         self.finish(CompletionKind::Release, Attempt::not_sent(Outcome::Interrupted, None), AttemptSignal::Neutral);
     }

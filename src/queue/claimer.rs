@@ -36,7 +36,7 @@ pub(super) struct Claimer {
 /// Why nothing was claimed.
 #[derive(Debug)]
 pub(super) struct ClaimFailure {
-    /// The claim and its worker, if the claim may have been committed. `None` if the claim was not committed.
+    /// The claim and its worker, if it is unknown whether the claim was committed. `None` if the claim was not committed.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
 }
@@ -66,8 +66,8 @@ impl Claimer {
         }
     }
 
-    /// Claims the planned lanes. If the database refuses the claim, the claimer claims each half of its lanes separately, until
-    /// the refused lane is alone and is set aside.
+    /// Claims the planned lanes. If the database refuses a claim of several lanes, claims each half of these lanes separately.
+    /// Sets aside a refused claim of one lane.
     async fn claim(&self, planned: Vec<Planned>) {
         let mut parts = vec![planned];
         while let Some(mut part) = parts.pop() {

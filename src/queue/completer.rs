@@ -1,8 +1,8 @@
 //! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is
-//! unavailable. It splits a batch that the database refuses, until the refused outcome is alone. If a batch times out on a
-//! lock, the completer splits it by the locks that the outcomes need. Each day has its own table with its own lock, and the
-//! outcome `gone` also locks the endpoint's row. The completer sets aside outcomes that the database still does not accept, and
-//! retries them every 10 s. These outcomes keep their permits, so that claims stop if no outcome can be recorded.
+//! unavailable. If the database refuses a batch, the completer splits it until the refused outcome is alone. If a batch times
+//! out on a lock, the completer splits it by the locks that the outcomes need. Each day has its own table with its own lock,
+//! and the outcome `gone` also locks the endpoint's row. The completer sets aside outcomes that the database still does not
+//! accept, and retries them every 10 s. These outcomes keep their permits, so claims stop if no outcome can be recorded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,8 +107,8 @@ impl Completer {
         }
     }
 
-    /// Records and releases a batch. If set-aside outcomes wait for a lock, outcomes in the batch that need this lock are set
-    /// aside too.
+    /// Writes the outcomes and releases of a batch. If set-aside outcomes wait for a lock, outcomes in the batch that need this
+    /// lock are set aside too.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_lock(waiting) {
@@ -126,9 +126,9 @@ impl Completer {
         }
     }
 
-    /// Records or releases a part of a batch. If the database does not accept the part, tries smaller parts separately, and sets
-    /// aside the outcomes that are still not accepted. After two timeouts on locks, sets aside the rest without trying it.
-    /// Returns the number of failures, in which a timeout counts as half of `REFUSALS_PER_ROUND`.
+    /// Records or releases a part of a batch. If the database does not accept the part, tries smaller parts separately, and
+    /// sets aside the outcomes that are still not accepted. After two timeouts on locks, sets aside the rest without trying it.
+    /// Returns the number of failures. A timeout counts as half of `REFUSALS_PER_ROUND` failures.
     async fn settle(&mut self, part: Part, is_repeated: bool) -> usize {
         let mut failures = 0;
         let mut timeouts: Vec<Error> = Vec::new();
@@ -183,7 +183,7 @@ impl Completer {
         self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
     }
 
-    /// Retries the set-aside outcomes and releases whose locks are free.
+    /// Retries the set-aside completions whose locks are free.
     async fn retry(&mut self) {
         let taken = taken_locks(&self.db, self.queue.channel(), self.set_aside.completions()).await;
         let mut failures = 0;
@@ -200,8 +200,8 @@ impl Completer {
         self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
     }
 
-    /// If the database refuses a single outcome, tries to record it without its detail. The detail may contain external text,
-    /// which is the most likely cause of a refusal.
+    /// If the database refuses a single outcome, tries to record it without its detail. The detail can contain external text,
+    /// and that text is the most likely cause of a refusal.
     async fn try_part(&self, part: &[Completion]) -> Result<(), Error> {
         if let [Completion { kind: CompletionKind::Release, claim, .. }, ..] = part {
             return self.try_release(claim, part).await;
@@ -281,7 +281,7 @@ impl Completer {
                 self.metrics.attempt_observed(channel, one.attempt.duration);
             }
             if channel == Channel::Webhook && one.id.ordinal() > 1 {
-                // The id of a replayed delivery contains the time of its event, which may be days old.
+                // The id of a replayed delivery contains the time of its event, and the event can be days old.
                 continue;
             }
             let waited = one.id.accepted_at().and_then(|accepted| (one.claimed_at - accepted).to_std().ok());

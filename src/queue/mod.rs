@@ -179,8 +179,8 @@ impl Queue {
         }
     }
 
-    /// Records the remaining outcomes, and deregisters the worker. Called after `drained` has returned or timed out. The reaper
-    /// handles claims that are still in the table `claims`.
+    /// Records the remaining outcomes, and deregisters the worker. Call it after `drained` has returned or timed out. The
+    /// reaper handles claims that are still in the table `claims`.
     pub async fn close(&self) {
         self.recording.end().await;
         self.registration.end().await;

@@ -27,7 +27,7 @@ pub(super) struct ChannelQueue {
     work: Notify,
     /// Wakes discovery when another process reported ready deliveries without their lanes.
     search: Notify,
-    /// Wakes a claimer that waits for capacity, when a claim got its result or enough deliveries are ready.
+    /// Wakes a claimer that waits for capacity, when a claim has its result or enough deliveries are ready.
     capacity_freed: Notify,
     /// Wakes the shutdown when the last claimed delivery was recorded or released.
     idle: Notify,
@@ -108,7 +108,7 @@ impl ChannelQueue {
         }
     }
 
-    /// Returns the places at which a tail scan starts in up to `most` lanes. See
+    /// Returns the positions at which a tail scan starts in up to `most` lanes. See
     /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
     pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
         self.lanes().known().places(from, most, late_after)
@@ -128,7 +128,7 @@ impl ChannelQueue {
         self.search.notified().await;
     }
 
-    /// Waits until a claim got its result or enough deliveries are ready, so that [`Plan::WaitForCapacity`] may end early.
+    /// Waits until a claim has its result or enough deliveries are ready. [`Plan::WaitForCapacity`] then ends early.
     pub(super) async fn capacity_freed(&self) {
         self.capacity_freed.notified().await;
     }
@@ -137,8 +137,8 @@ impl ChannelQueue {
         self.work.notified().await;
     }
 
-    /// Plans a claim and reserves its permits. Returns [`Plan::WaitForCapacity`] if a short wait may merge several small claims,
-    /// because permits and ready deliveries arrive one by one.
+    /// Plans a claim and reserves its permits. Permits and ready deliveries arrive one by one, so a short wait can merge
+    /// several small claims. Returns [`Plan::WaitForCapacity`] in this case.
     pub(super) fn plan(&self, batch: u32) -> Plan {
         let now = Instant::now();
         let mut lanes = self.lanes();

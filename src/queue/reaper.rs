@@ -1,10 +1,10 @@
 //! The reaper finds dead workers and records their claimed deliveries as `interrupted`. A lease ensures that only one process
 //! reaps.
 //!
-//! A worker is dead if the reaper's process saw no heartbeat for a whole lease by its own clock, without a database outage
-//! meanwhile. After an outage, the reaper waits again, because the outage may have prevented the heartbeats. A refusal is not
-//! an outage. After a refusal, the reaper runs the other steps of the round, and sets aside a claim that the database refuses
-//! to record.
+//! A worker is dead if the reaper's process, by its own clock, has seen no heartbeat of the worker for a whole lease without a
+//! database outage. After an outage, the reaper waits again, because the outage might have prevented the heartbeats. A refusal
+//! is not an outage. After a refusal, the reaper runs the other steps of the round, and sets aside a claim that the database
+//! refuses to record.
 
 use std::collections::HashMap;
 use std::sync::Arc;

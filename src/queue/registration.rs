@@ -56,12 +56,12 @@ impl WorkerRegistration {
         self.state().id
     }
 
-    /// False if the database has confirmed no heartbeat for half a lease, because the reaper may soon fence this worker.
+    /// False if the database has confirmed no heartbeat for half a lease, because the reaper might soon fence this worker.
     pub(super) fn may_claim(&self) -> bool {
         self.state().confirmed_at.elapsed() < self.lease / 2
     }
 
-    /// Waits until claims may be allowed again.
+    /// Waits until claims are probably allowed again; the caller then checks this.
     pub(super) async fn claiming_allowed(&self) {
         let allowed = self.allowed.notified();
         if !self.may_claim() {

@@ -34,8 +34,8 @@ impl SetAsideOutcomes {
         self.parts.iter().map(|set_aside| set_aside.part.len()).sum()
     }
 
-    /// True if the completion may need a lock that set-aside outcomes wait for. A `gone` outcome also waits if another endpoint's
-    /// `gone` outcome does, because they may wait for the table of endpoints.
+    /// True if the completion might need a lock that set-aside outcomes wait for. For a `gone` outcome, also true if the `gone`
+    /// outcome of another endpoint waits, because the lock might be on the whole table of endpoints.
     pub(super) fn waits_for_lock(&self, completion: &Completion) -> bool {
         let needed: Vec<Lock> = needed_locks(completion).collect();
         let is_gone = |lock: &Lock| matches!(lock, Lock::Endpoint(_));
@@ -74,8 +74,8 @@ impl SetAsideOutcomes {
     }
 }
 
-/// Splits outcomes by the locks that they need: those of today first, those of `gone` endpoints last. Deliveries to release stay
-/// together, because they need the same tables.
+/// Splits completions by the first lock that each needs: newer days come first, `gone` outcomes last. Releases stay together,
+/// because they need the same tables.
 pub(super) fn by_lock(part: Part) -> Vec<Part> {
     let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
     for completion in part {
@@ -85,13 +85,14 @@ pub(super) fn by_lock(part: Part) -> Vec<Part> {
     locks.into_values().collect()
 }
 
-/// The locks that recording this completion needs. The first one identifies the part to which [`by_lock`] assigns it.
+/// The locks that recording this completion needs. [`by_lock`] groups completions by the first of these locks.
 fn needed_locks(completion: &Completion) -> impl Iterator<Item = Lock> {
     let is_outcome = completion.kind == CompletionKind::Record;
     is_outcome.then(|| finish::locks(&completion.finished)).into_iter().flatten()
 }
 
-/// The locks of these completions that other sessions hold now. If the database does not respond, none: trying finds out.
+/// The locks of these completions that other sessions hold now. If the database does not respond, returns an empty set, as if
+/// all locks were free.
 pub(super) async fn taken_locks(
     db: &Db,
     channel: Channel,

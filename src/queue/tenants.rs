@@ -1,9 +1,10 @@
-//! Schedules tenants round-robin, and the endpoints of each tenant too, within their shares of the permits. Pure state, no I/O.
+//! Schedules tenants round-robin, and also the endpoints of each tenant. Limits their shares of the permits. Pure state, no
+//! I/O.
 //!
 //! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and
 //! unproven endpoints share a third of the permits. A tenant may hold as many permits as it leaves free. So the first tenant
 //! gets half of all permits, and a second tenant gets half of the rest. The last tenth is kept for proven endpoints of tenants
-//! that hold no permits, so that endpoints of many tenants that begin to hang do not take all permits.
+//! that hold no permits. Otherwise endpoints of many tenants that begin to hang could take all permits.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,7 +14,8 @@ use crate::domain::names::TenantId;
 /// A tenant leaves at least as many permits free as it holds. A lone tenant may hold half of all permits.
 const LEFT_OF_ALL: u32 = 1;
 /// For unproven endpoints, a tenant leaves at least three times as many permits free as it holds. A lone tenant may hold a
-/// quarter of these permits. Attempts may hold them until their timeout, so more must stay free for other tenants.
+/// quarter of these permits. An attempt to an unproven endpoint can hold its permit until the timeout, so more permits must
+/// stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
 /// The last tenth of the permits is a reserve: a tenant without permits takes them one by one, for proven endpoints.
 const RESERVE: u32 = 10;
@@ -33,7 +35,8 @@ impl Kind {
         }
     }
 
-    /// The order in which a claim serves the kinds. Unproven endpoints come first because they have the smaller share.
+    /// The order in which a claim serves the two kinds of endpoints. Unproven endpoints come first because they have the
+    /// smaller share.
     pub(super) const ALL: [Self; 2] = [Self::Unproven, Self::Proven];
 }
 
@@ -69,7 +72,7 @@ impl ByKind<u32> {
 struct Tenant {
     lanes: usize,
     held: ByKind<u32>,
-    /// The tenant's endpoints that may have deliveries and are below their caps, in the order of their turns.
+    /// The tenant's endpoints that might have deliveries and are below their caps, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
 }
 
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_tenant_may_hold_half_of_all_and_a_quarter_of_the_unproven_permits() {
+    fn a_lone_tenant_may_hold_half_of_all_permits_and_a_quarter_of_those_for_unproven_endpoints() {
         assert_eq!((share(1_000, 0, LEFT_OF_ALL), share(400, 0, LEFT_OF_UNPROVEN)), (500, 100));
         assert_eq!((share(500, 500, LEFT_OF_ALL), share(1, 0, LEFT_OF_ALL), share(0, 0, LEFT_OF_ALL)), (0, 1, 0));
     }

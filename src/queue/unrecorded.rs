@@ -1,5 +1,5 @@
-//! Claims of dead workers that are set aside, because the database refuses to record them as interrupted or a lock blocks them.
-//! The reaper skips each of these claims until its next retry, so that it can record the other claims.
+//! Set-aside claims of dead workers. The database refuses to record these claims as interrupted, or a lock blocks them. The
+//! reaper skips each of these claims until its next retry, so that it can record the other claims.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

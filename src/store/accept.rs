@@ -159,7 +159,7 @@ impl AcceptedRow {
     }
 }
 
-/// The traces of the events. The list is empty if no event has a trace, which is the usual case.
+/// The traces of the events. Usually no event has a trace, and the list is empty.
 fn traces(events: &[&NewEvent]) -> Vec<Option<Vec<u8>>> {
     if events.iter().all(|event| event.trace.is_none()) {
         return Vec::new();

@@ -79,7 +79,8 @@ async fn notice_lost_client(connection: &mut PgConnection) -> Result<(), sqlx::E
         SELECT set_config('client_connection_check_interval', '5s', false) AS "interval!""#
     );
     match set.fetch_one(connection).await {
-        // The server's operating system cannot detect a lost client. Statements of the queue also have a `lock_timeout`.
+        // The server refuses the setting if its operating system cannot detect a lost client. Statements of the queue also have
+        // a `lock_timeout`.
         Err(error) if failure_kind(&error) == FailureKind::Refusal => Ok(()),
         answer => answer.map(drop),
     }

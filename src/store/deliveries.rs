@@ -110,7 +110,7 @@ fn unknown(what: &str, name: &str) -> Error {
 }
 
 /// Lists the newest deliveries of a tenant that match the filter, after the cursor. Reads at most `MAX_SCANNED_ROWS` rows, so
-/// a page may be short or empty and still have a cursor.
+/// even a short or empty page can have a cursor.
 ///
 /// `OFFSET 0` keeps the planner from turning the lookup of events by key into a join that reads a whole day of events.
 pub async fn list(

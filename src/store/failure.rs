@@ -1,7 +1,7 @@
 //! Classifies statement errors: an unavailable database, a conflict with other transactions, a timeout, or rejected rows.
 //!
-//! After an outage or a conflict, the caller repeats the statement. After a time limit or a refusal, repeating the whole
-//! statement would delay valid rows. So the caller retries with fewer rows at a time and sets aside the rows that fail.
+//! After an outage or a conflict, the caller repeats the statement. After a timeout or a refusal, repeating the whole statement
+//! would delay valid rows. So the caller retries with fewer rows at a time and sets aside the rows that fail.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ pub fn failure_kind(error: &Error) -> FailureKind {
         | Error::PoolClosed
         | Error::WorkerCrashed
         | Error::BeginFailed => FailureKind::Outage,
-        // Errors that a later sqlx version adds count as refusals, because rows that are set aside are retried too.
+        // Errors that a later sqlx version adds count as refusals. This is safe, because set-aside rows are also retried.
         _ => sqlstate(error).map_or(FailureKind::Refusal, |code| kind_of_code(&code)),
     }
 }
@@ -48,7 +48,7 @@ fn kind_of_code(code: &str) -> FailureKind {
     match (code.get(..2).unwrap_or(code), code) {
         // The server rolled back this transaction so that other transactions could continue.
         (_, "40001" | "40P01") => FailureKind::Conflict,
-        // A `lock_timeout`, or a `statement_timeout`, or an operator canceled the statement.
+        // A `lock_timeout`, a `statement_timeout` or an operator canceled the statement.
         (_, "55P03" | "57014") => FailureKind::TimeLimit,
         // Errors of connections, credentials, resources, operator actions and the system; a read-only standby; session timeouts.
         ("08" | "28" | "53" | "57" | "58", _) | (_, "3D000" | "25006" | "25P03" | "25P04") => FailureKind::Outage,

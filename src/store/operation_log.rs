@@ -27,7 +27,7 @@ pub enum Entered {
     TooMany,
 }
 
-/// Inserts a replay. Concurrent requests may together exceed the limit, by at most one replay each.
+/// Inserts a replay. The limit is not exact: each concurrent request can exceed it by one replay.
 pub async fn enter_replay(db: &Db, new: &NewReplay) -> Result<Entered, Error> {
     let arguments = serde_json::to_string(&new.request).map_err(|error| Error::Encode(Box::new(error)))?;
     let id = Uuid::now_v7();

@@ -40,8 +40,8 @@ pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Re
 }
 
 /// Leases one due operation of this origin: a waiting operation, or one whose lease has expired. Skips a waiting operation
-/// while another tick of its schedule or another replay of its tenant runs. Returns `None` if no operation is due that this
-/// release can run.
+/// while another tick of its schedule or another replay of its tenant runs. Returns `None` if this release can run no due
+/// operation.
 pub async fn take(db: &Db, origin: Origin, holder: WorkerId, lease: Duration) -> Result<Option<HeldOperation>, Error> {
     let row = sqlx::query!(
         r#"-- operations::take
@@ -131,8 +131,8 @@ pub async fn end(
     Ok(result.rows_affected() == 1)
 }
 
-/// Releases the operation with `attempts` as its number of starts. A worker can lease it again after `pause`. Returns false
-/// if the holder no longer holds the operation.
+/// Releases the operation and stores `attempts` as its number of starts. A worker can lease it again after `pause`. Returns
+/// false if the holder no longer holds the operation.
 pub async fn release(
     db: &Db,
     id: OperationId,
@@ -183,15 +183,15 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     pub kind: OperationKind,
-    /// For a schedule, the failed attempts since its last success. For replays, the maximum number of failed attempts of any
-    /// replay.
+    /// For a schedule, the failed attempts since its last success. For replays, the failed attempts of the replay that failed
+    /// most often.
     pub failed_attempts: i64,
     /// How long the oldest tick since the last success has been due; zero if every tick has succeeded.
     pub overdue: Duration,
 }
 
 /// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets both numbers. A replay
-/// counts until it succeeds or is canceled. A failed replay counts for a day.
+/// counts until it succeeds or is canceled, but a failed replay counts for only a day.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health

@@ -160,7 +160,7 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
 pub struct Span {
     /// The time until which every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
-    /// The time when the oldest partition of events and deliveries expires, or when a removal started that is not complete.
+    /// The time when the oldest partition of events and deliveries expires, or when an incomplete removal started.
     pub removal_due: Option<DateTime<Utc>>,
 }
 

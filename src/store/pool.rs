@@ -56,7 +56,7 @@ impl Db {
         Ok(Connection { connection: Some(self.0.acquire().await?), in_transaction: false })
     }
 
-    /// Starts a transaction that sees what other transactions have committed, even if the role's default is stricter.
+    /// Starts a transaction with the isolation level READ COMMITTED, even if the role has a stricter default.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let mut connection = self.acquire().await?;
         // Set before the statement runs, so that a drop during the statement also ends the transaction.
@@ -136,7 +136,7 @@ async fn return_to_pool(mut connection: PoolConnection<Postgres>, in_transaction
     drop(timeout(STATEMENT_TIMEOUT, connection.return_to_pool()).await);
 }
 
-/// Like sqlx' pool, but [`Executor::fetch_many`] collects its rows first.
+/// Like sqlx' pool, but [`Executor::fetch_many`] collects all rows before it returns the first row.
 impl<'p> Executor<'p> for &'_ Db {
     type Database = Postgres;
 

@@ -84,7 +84,7 @@ pub async fn register(
 }
 
 /// Serializes the registrations of a user. Otherwise two concurrent registrations could together exceed the user's limit. The
-/// lock ends with the transaction, so that it works through a pooler.
+/// lock ends with the transaction, so it works through a pooler.
 pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
     sqlx::query!(
         "-- push_registration::lock_person
@@ -119,7 +119,7 @@ async fn renew(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let id = EndpointId::from_uuid(row.id);
-    // If the stored value cannot be decrypted, because its key was lost, the new value replaces it.
+    // If the stored value cannot be decrypted because its key was lost, the new value replaces the stored value.
     let is_same =
         open_subscription(keyring, tenant, user, id, &row.ciphertext).is_ok_and(|stored| stored == new.subscription);
     let ciphertext = (!is_same).then(|| seal_subscription(keyring, tenant, user, id, &new.subscription));
@@ -220,7 +220,7 @@ async fn insert(
     Ok(inserted.map(|row| (row.into(), taken.is_some())))
 }
 
-/// Removes the user's subscriptions over the limit, those that were seen longest ago first.
+/// If the user has more subscriptions than the limit, removes those that were seen longest ago.
 async fn evict(tx: &mut Tx, registrant: Registrant<'_>) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- push_registration::evict

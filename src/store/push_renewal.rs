@@ -19,7 +19,7 @@ struct Found {
     version: i32,
 }
 
-/// Replaces the old subscription in its row. Returns false if no row has its endpoint, or if the secrets differ.
+/// Replaces the old subscription in its row. Returns false if no row has the old endpoint, or if the secrets differ.
 ///
 /// Searches all tenants, because without an open page a browser can send only the endpoint and the secret. The endpoint is
 /// random and unique across tenants. The owner stays the same. The time when the row was last seen also stays the same, because

@@ -93,8 +93,8 @@ pub async fn list(db: &Db, tenant: &TenantId, user: &UserId) -> Result<Vec<Liste
     Ok(rows.into_iter().map(ListedSubscription::from).collect())
 }
 
-/// The subscription with this endpoint id. If `user` is `Some`, only a subscription of this user. Returns `None` if no such
-/// subscription exists.
+/// Finds the subscription with this endpoint id. If `user` is `Some`, finds only a subscription of this user. Returns `None` if
+/// no such subscription exists.
 pub async fn find(
     db: &Db,
     keyring: &Keyring,

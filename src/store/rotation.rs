@@ -51,8 +51,8 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids of keys in the keyring that differ from the keys that sealed the stored values under the same ids. Tries to open one
-/// signing secret for each id.
+/// The ids under which the keyring contains another key than the one that sealed stored values. Tries to open one signing
+/// secret for each id.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(
         r#"-- rotation::mistaken_keys

@@ -12,13 +12,13 @@ use crate::domain::stats::{Count, Range};
 /// The result of one rollup step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollUpStep {
-    /// True if deliveries may remain that are not rolled up.
+    /// True if some deliveries might not be rolled up yet.
     pub is_behind: bool,
     /// The number of rows of `delivery_rollups` that changed.
     pub spans: u64,
 }
 
-/// Atomically rolls up the oldest batches that are not counted yet, about `deliveries` outcomes.
+/// Atomically rolls up the oldest batches that are not counted yet, with about `deliveries` outcomes in total.
 pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     let row = sqlx::query!(
         r#"-- stats::roll_up

@@ -135,7 +135,7 @@ pub async fn list(
     Page::of(rows, page_rows, |row| Cursor::behind(row.id), Token::try_from)
 }
 
-/// Revokes a token. Returns false if `list` would not return the token for this `tenant`. A repeated call keeps the time of the
+/// Revokes a token. Returns false if `list` for this `tenant` does not include the token. A repeated call keeps the time of the
 /// first revocation.
 pub async fn revoke(db: &Db, tenant: Option<&TenantId>, id: TokenId) -> Result<bool, Error> {
     sqlx::query!(

@@ -14,7 +14,8 @@ use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::secrets::Keyring;
 
-/// An agent's webhook with its signing secrets. Valid while the push config has this version; secrets also expire by the clock.
+/// An agent's webhook with its signing secrets. It is valid while the push config has this version, but a secret can expire
+/// earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWebhook {
     pub version: i32,

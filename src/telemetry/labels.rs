@@ -204,7 +204,7 @@ label_values! {
 }
 
 label_values! {
-    /// The step of a claim that the database rejects.
+    /// What the database rejects for a claim that is set aside.
     pub enum ClaimStep {
         /// Writing the claim, or reading it back.
         Claim = "claim",

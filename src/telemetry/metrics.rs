@@ -140,7 +140,7 @@ metrics! {
         delivery_latency_seconds: Histogram<Wait>, by Channel => observe(channel, duration)
     }
 
-    /// Number of ready deliveries that this process last read from the database.
+    /// Number of ready deliveries, as this process last estimated it.
     pub fn set_ready(channel: Channel, deliveries: i64) {
         queue_ready_deliveries: Gauge, by Channel => set(channel, deliveries)
     }
@@ -172,13 +172,13 @@ metrics! {
     pub fn late_outcome() {
         late_outcomes_total: Counter, by () => add((), 1)
     }
-    /// Deliveries whose outcome or release the database rejects. Each of them keeps its permit, and the service tries to
-    /// record it every 10 s.
+    /// Deliveries whose outcome or release the database rejects. Each of them keeps its permit, and the service tries
+    /// again every 10 s.
     pub fn change_outcomes_set_aside(channel: Channel, by: i64) {
         outcomes_set_aside: Gauge, by Channel => change(channel, by)
     }
-    /// Claims that the database fails to write or to read back, and claims of dead workers that it fails to record as
-    /// interrupted. Each is retried until it succeeds.
+    /// Claims that cannot be written or read back, and claims of dead workers whose deliveries cannot be recorded as
+    /// interrupted. The service retries each claim until it succeeds.
     pub fn change_claims_set_aside(channel: Channel, step: ClaimStep, by: i64) {
         claims_set_aside: Gauge, by (Channel, ClaimStep) => change((channel, step), by)
     }
@@ -245,7 +245,7 @@ metrics! {
     pub fn set_pool_size(pool: PoolName, connections: i64) {
         db_pool_max_connections: Gauge, by PoolName => set(pool, connections)
     }
-    /// Start of the first day without a partition, today or later. On that day, no events are accepted.
+    /// Start of the first day, from today on, that has no partition. On that day, no events are accepted.
     pub fn set_partitions_end(time: DateTime<Utc>) {
         partitions_end_timestamp_seconds: Gauge, by () => set((), time.timestamp())
     }

@@ -18,7 +18,7 @@ use super::key_set::KeySet;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::TaskName;
 
-/// How much longer than the deadline of a fetch a caller waits.
+/// How long a caller waits beyond the deadline of a fetch.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// How often keys are fetched, and how long they are used.
@@ -73,7 +73,7 @@ impl Known {
     fn find(&self, kid: Option<&str>, bounds: &Bounds) -> Result<Key, NoKey> {
         let kept = self.fetched_at.is_some_and(|at| at.elapsed() < bounds.keep_for);
         let keys = self.keys.as_ref().filter(|_| kept).ok_or(NoKey::Unavailable)?;
-        // If the last fetch failed, the provider may have published the key since.
+        // If the last fetch failed, the provider might have published the key since then.
         let missing = if self.fetched_at == self.tried_at { NoKey::Unknown } else { NoKey::Unavailable };
         keys.find(kid).cloned().ok_or(missing)
     }
@@ -132,7 +132,7 @@ impl Keeper {
     async fn keep(mut self) {
         loop {
             let fetched = self.fetch().await;
-            // The fetch that just ended also answers these requests.
+            // The fetch that just ended also answers the requests that arrived during the fetch.
             while self.wishes.try_recv().is_ok() {}
             sleep(self.bounds.pause).await;
             if fetched {

@@ -2,7 +2,7 @@
 //! according to the push service's response.
 //!
 //! Each delivery has the version that its subscription had at the claim. A subscription that moves to another user gets a new
-//! id, so no delivery of the old user reaches the new one.
+//! id, so no delivery for the previous user reaches the new user.
 //!
 //! While a subscription or its push service is paused, its deliveries end as throttled, without being sent. The queue does not
 //! know push services, so it would claim a released delivery again at once. A waiting delivery would hold a permit, and a
@@ -152,7 +152,7 @@ impl BrowserPush {
         }
     }
 
-    /// Stores, once for each subscription, that the push service accepted a message.
+    /// Stores that the push service accepted a message. This happens once for each subscription.
     async fn accepted(&self, tenant: &TenantId, (endpoint, version): (EndpointId, i32), known: &Known) {
         match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
@@ -167,12 +167,13 @@ impl BrowserPush {
         let (endpoint, version) = key;
         self.recipients.insert(key, Found::Ready(Arc::new(known.paused(pause)))).await;
         if let Err(error) = with_timeout(push_pauses::pause(&self.db, tenant, endpoint, version, pause)).await {
-            // This process keeps the pause in memory. Another process pauses when the push service refuses one of its messages.
+            // This process keeps the pause in memory. Another process pauses the subscription when the push service refuses a
+            // message of that process.
             tracing::warn!(%error, endpoint = %endpoint, "could not store the pause of a push subscription");
         }
     }
 
-    /// Stops sending to this subscription. The transaction that records the outcome deletes its row.
+    /// Stops sending to this subscription. The transaction that records the outcome deletes the subscription's row.
     async fn gone(&self, key: (EndpointId, i32)) {
         let was_there = matches!(self.recipients.remove(&key).await, Some(Found::Ready(_)));
         self.recipients.insert(key, Found::Gone).await;
@@ -187,7 +188,7 @@ impl BrowserPush {
         let reason = DisabledReason::VapidKeyMismatch;
         match with_timeout(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
-            // The push service will refuse the next message too, which repeats this statement.
+            // The push service will refuse the next message too, and that refusal repeats this statement.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not disable a push subscription"),
         }
     }

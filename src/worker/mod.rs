@@ -62,8 +62,8 @@ impl Workers {
         self
     }
 
-    /// Runs the pools until the stage ends. The stage must end after the queue is drained, because deliveries that the pools have
-    /// not started are then dropped and recorded as interrupted.
+    /// Runs the pools until the stage ends. The stage must end after the queue is drained: when the stage ends, deliveries that
+    /// the pools have not started are dropped and recorded as interrupted.
     pub fn start(self, stage: &Stage) {
         for monitor in self.monitors {
             stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));
@@ -71,7 +71,8 @@ impl Workers {
     }
 }
 
-/// Runs the worker of a monitor until `stop`. Returns earlier only if the worker failed, because apalis catches its panics.
+/// Runs the worker of a monitor until `stop`. Returns earlier only if the worker failed; apalis turns a panic of the worker
+/// into an error.
 async fn run(monitor: Monitor, stop: CancellationToken) {
     let context = monitor.context();
     let mut running = std::pin::pin!(monitor.run());

@@ -11,7 +11,7 @@ use crate::domain::names::TenantId;
 use crate::store::push_pauses::{PausedService, paused_services};
 use crate::store::{Db, with_timeout};
 
-/// How often a process reads the pauses. It may still send messages to a paused push service for this long.
+/// How often a process reads the pauses. It can still send messages to a paused push service for this long.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
 /// A tenant's pauses. The key is the host name of the push service, and the value is the end of the pause.

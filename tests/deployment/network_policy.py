@@ -41,7 +41,7 @@ def rust_networks(name):
 
 
 def allowed(policies, labels, direction, peers):
-    """Returns a pod's rules for this direction, as pairs of namespace and port and as address blocks with ports."""
+    """Returns a pod's rules for this direction: (namespace, port) pairs, and address blocks with their ports."""
     namespaces, blocks = set(), []
     for policy in policies:
         if direction not in policy["spec"]["policyTypes"] or not matches(policy["spec"]["podSelector"], labels):

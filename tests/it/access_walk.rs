@@ -237,14 +237,14 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
 
 /// Checks the permissions of the roles `service` and `viewer` without the table of roles.
 #[test]
-fn services_only_post_events_and_viewers_change_nothing() {
+fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
     for (method, template, access) in access::routes() {
         let posts_events = template.starts_with("/v1/events") && *method == "POST";
         if let Access::With(_) | Access::ByTicket(_) = access {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // On a route that authenticates callers by a secret, the secret authorizes the change, not the role of the caller.
+        // On a route that authenticates callers by a secret, the secret and not the caller's role authorizes the change.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }

@@ -1,4 +1,4 @@
-//! The service connects only to allowed addresses, for address literals, host names, DNS rebinding and redirects.
+//! Tests with address literals, host names, DNS rebinding and redirects that the service connects only to allowed addresses.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tests which addresses are public, at the limits of every forbidden range and for IPv6 addresses that embed an IPv4 address.
+//! Tests which addresses are public, including the limits of every forbidden range and IPv6 addresses that embed an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +32,7 @@ const FORBIDDEN_V4: [(&str, &str); 22] = [
     ("240.0.0.0", "255.255.255.255"),
 ];
 
-/// The first and the last address of each forbidden IPv6 range outside `2000::/3`, except of ranges that embed an IPv4 address.
+/// The first and the last address of each forbidden IPv6 range. In these ranges, only addresses that embed IPv4 can be public.
 const FORBIDDEN_V6: [(&str, &str); 9] = [
     ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
@@ -123,7 +123,7 @@ fn each_forbidden_range_starts_and_ends_at_the_right_address() {
 }
 
 #[test]
-fn the_first_eighth_of_ipv6_is_public_only_for_embedded_ipv4_addresses() {
+fn in_the_first_eighth_of_ipv6_only_addresses_that_embed_ipv4_can_be_public() {
     for (text, expected) in [
         ("::", false),
         ("::1", false),

@@ -22,7 +22,7 @@ use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
-/// Repeats nothing while the test waits for the alert, because the fault lasts until the test repairs the fault.
+/// Does nothing while the test waits for an alert: the fault lasts until the test repairs the fault.
 async fn lasting() {}
 
 async fn breathe() {
@@ -222,7 +222,7 @@ async fn operations_that_fail_or_hang_raise_alerts_until_one_of_their_kind_succe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rejections_by_push_services_raise_an_alert_per_kind_until_they_stop() {
+async fn each_kind_of_rejection_by_push_services_raises_an_alert_until_it_stops() {
     let disbelieving = push_service("403 Forbidden", "", r#"{"reason":"BadJwtToken"}"#).await;
     let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let mismatched = push_service("401 Unauthorized", "", mismatch).await;

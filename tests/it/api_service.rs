@@ -37,7 +37,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn the_process_is_ready_with_its_database_and_schema_until_it_stops() {
+async fn a_process_with_a_database_and_schema_is_ready_until_it_stops() {
     let api = TestApi::start().await;
     assert_eq!(api.send(bare("/livez")).await.expect(200), json!({"status": "ok"}));
     assert_eq!(api.send(bare("/readyz")).await.expect(200), json!({"status": "ok"}));
@@ -130,7 +130,7 @@ async fn the_router_serves_the_documented_routes_and_no_others() {
 }
 
 #[tokio::test]
-async fn the_references_in_the_document_resolve_and_it_lists_the_closed_enums() {
+async fn the_document_lists_the_closed_enums_and_its_references_resolve() {
     let text = http::openapi_json(None);
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     for reference in text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {

@@ -1,4 +1,4 @@
-//! Runs the steps of the image and of compose as plain commands, so that the tests need no container engine.
+//! Tests the files of the image, compose and Kubernetes. Runs their commands directly, so the tests need no container engine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A database address where no server listens. `config check` also tries to connect, and an IP address needs no DNS lookup.
+/// An address where no database server listens. `config check` tries to connect to it, and an IP address needs no DNS lookup.
 const NOWHERE: &str = "@127.0.0.1:1";
 
 fn root() -> &'static Path {

@@ -162,7 +162,7 @@ async fn assert_available_again(service: &Service) {
 }
 
 #[tokio::test]
-async fn a_stop_during_a_database_outage_ends_and_the_next_start_loses_and_duplicates_nothing() {
+async fn a_process_stops_during_a_database_outage_and_the_next_start_loses_and_duplicates_nothing() {
     let mut deployment = Deployment::with_own_server().await;
     deployment.settings = deployment.settings.with("FLAMETREE_SHUTDOWN_GRACE_SECONDS", "1");
     let agents = agents(10);

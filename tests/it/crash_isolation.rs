@@ -10,8 +10,8 @@ use crate::support::service::Part;
 use crate::support::waiting::{eventually, within};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// Unproven endpoints share a third of the 120 permits. A tenant may hold a quarter of that third, and an endpoint may hold half
-/// of the tenant's quarter.
+/// Unproven endpoints share a third of the 120 permits. A tenant may hold a quarter of that third: 10 permits. An endpoint may
+/// hold half of these 10 permits.
 const HANGING_PERMITS: usize = 5;
 
 #[tokio::test]

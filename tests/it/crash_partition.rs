@@ -89,7 +89,7 @@ async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
-    // Nothing is sent on the connection that receives hints, except by this check.
+    // The worker only receives on the connection for hints, so only the check of this connection finds that the host vanished.
     within(REAPED, "the hints are received from the other host", async || {
         worker.has_logged("hints of ready deliveries cannot be received")
     })

@@ -14,7 +14,7 @@ use crate::support::waiting::{eventually, within};
 const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_rolling_restart_interrupts_loses_and_duplicates_nothing() {
+async fn a_rolling_restart_loses_duplicates_and_interrupts_nothing() {
     const ROUNDS: usize = 2;
     let deployment = Deployment::new().await;
     let agents = agents(10);

@@ -88,7 +88,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_worker_that_several_claims_find_fenced_registers_only_once() {
+async fn one_new_worker_is_left_if_several_claims_find_the_worker_fenced() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;

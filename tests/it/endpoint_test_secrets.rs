@@ -119,7 +119,7 @@ async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
 }
 
 #[tokio::test]
-async fn reports_every_invalid_field_of_a_test() {
+async fn reports_every_invalid_field_of_an_endpoint_test() {
     let (api, admin) = started().await;
     let faults = async |body: Value| api.send(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
@@ -139,7 +139,7 @@ async fn reports_every_invalid_field_of_a_test() {
 }
 
 #[tokio::test]
-async fn only_admins_of_the_tenant_may_test() {
+async fn only_admins_of_the_tenant_may_run_an_endpoint_test() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;

@@ -61,7 +61,7 @@ async fn answering(status: &str, headers: &str, body: &[u8]) -> Receiver {
 }
 
 #[tokio::test]
-async fn a_test_is_sent_once_signed_and_reported_completely() {
+async fn an_endpoint_test_is_signed_sent_once_and_reported_completely() {
     let (api, admin) = started().await;
     let behaviour = Behaviour::Answers(answer("202 Accepted", "x-answer: yes\r\n", b"thanks \xf0\x9f\x93\xa6"));
     let receiver = Receiver::start_tls(behaviour, Certificate::Good).await;
@@ -98,7 +98,7 @@ async fn a_test_is_sent_once_signed_and_reported_completely() {
     let steps: f64 = ["dns", "connect", "tls", "first_byte"].map(|step| timing[step].as_f64().unwrap()).iter().sum();
     assert!(steps > 0.0 && steps <= timing["total"].as_f64().unwrap(), "{timing:?}");
 
-    // The test creates neither a delivery nor an event.
+    // The endpoint test creates neither a delivery nor an event.
     let deliveries = api.send(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
     assert_eq!(deliveries["data"], json!([]));
     let event = format!("/v1/events/{}", seen[0].header("webhook-id"));
@@ -106,7 +106,7 @@ async fn a_test_is_sent_once_signed_and_reported_completely() {
 }
 
 #[tokio::test]
-async fn each_test_opens_a_new_connection_and_times_it() {
+async fn each_endpoint_test_opens_a_new_connection_and_times_it() {
     let (api, admin) = started().await;
     let ok = Behaviour::Answers(answer("200 OK", "", b""));
     let receiver = Receiver::start_tls(ok, Certificate::Good).await;
@@ -289,7 +289,7 @@ async fn shows_the_start_of_a_long_response() {
 }
 
 #[tokio::test]
-async fn a_410_response_to_a_test_does_not_disable_the_push_config() {
+async fn a_410_response_to_an_endpoint_test_does_not_disable_the_push_config() {
     let (api, admin) = started().await;
     let receiver = answering("410 Gone", "", b"").await;
     let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});

@@ -1,4 +1,4 @@
-//! Compares the pages and the time that the queue's statements need on an old or a large database and on a new database.
+//! Compares an old or a large database with a new one, by the pages and the time that the queue's statements need.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
 
-/// The number of pairs of measurements. Both databases are measured in direct sequence, because the speed of the machine varies.
+/// How many times both databases are measured, one directly after the other, because the speed of the machine varies.
 const PAIRS: usize = 40;
-/// The number of pairs in the long run, which also checks times.
+/// How many times both are measured if the test simulates at least [`LONG_DAYS`] days. Such a test also checks times.
 const LONG_PAIRS: usize = 1_000;
 const LONG_DAYS: u32 = 100;
 const EVENTS: usize = 100;
@@ -122,7 +122,8 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
     for (step, ratio) in STEPS.iter().zip(ratios) {
         println!("{what}: {step} takes {ratio:.3} times as long as on the new database");
     }
-    // The test always checks page counts, which do not depend on the load of the machine. Only the long run checks times.
+    // The test always checks page counts, which do not depend on the load of the machine. It checks times only in a
+    // run of at least `LONG_DAYS` days.
     let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
     let worker = "00000000-0000-7000-8000-000000000001";
     for (db, _) in [old, new] {

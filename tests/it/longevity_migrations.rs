@@ -137,7 +137,7 @@ async fn a_migration_names_the_session_that_is_changing_its_functions() {
 }
 
 #[tokio::test]
-async fn a_migration_names_the_session_that_locks_the_table_of_migrations_or_migrates_too() {
+async fn a_migration_names_a_session_that_locks_the_table_of_migrations_or_also_migrates() {
     for blocking in
         ["LOCK TABLE flametree._sqlx_migrations", "SELECT FROM pg_advisory_xact_lock(x'00666c616d656d69'::bigint)"]
     {
@@ -197,7 +197,7 @@ async fn keeps_functions_of_a_later_version_and_replaces_all_other_functions() {
 }
 
 #[tokio::test]
-async fn clearly_rejects_a_database_of_a_build_before_the_first_release() {
+async fn reports_that_a_database_is_of_a_build_before_the_first_release() {
     let db = TestDatabase::new().await;
     seed::run(
         &db,

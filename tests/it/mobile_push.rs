@@ -14,7 +14,7 @@ use crate::support::push_services::{Push, Reply, TOPIC};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// A time limit that is longer than any step of these tests takes.
+/// The time limit of each step, much longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONFIG: &str = "/v1/agents/agent-1/push-config";
 

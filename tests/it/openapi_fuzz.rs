@@ -1,4 +1,4 @@
-//! Schemathesis checks the OpenAPI document against a real service, as callers with different roles.
+//! Schemathesis, as callers with different roles, checks that a real service matches its OpenAPI document.
 //!
 //! It sends valid and invalid requests: no request may cause a server error or an undocumented status, media type, header or
 //! body, and the service must reject all invalid data. The settings are in `tests/openapi`.
@@ -190,7 +190,7 @@ async fn the_document_is_valid_openapi_and_its_examples_match() {
 async fn the_service_behaves_as_its_document_describes() {
     let fuzzed = Fuzzed::start().await;
     let before = answers(&fuzzed.push, &["2xx", "3xx"]).await;
-    // The admin's token is valid for all tenants, so each request must name one. The token may not call the routes of users.
+    // The admin's token is valid for all tenants, so each request must name a tenant. The token may not call routes of users.
     let credential = fuzzed.push.deployment.token.clone();
     let parameters = format!(r#""query.tenant_id" = "{TENANT}""#);
     let admin = Speaker { role: "admin", credential, parameters };

@@ -13,7 +13,7 @@ use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-/// Inserts operations from `(tick, state, attempts, started_at, finished_at)` rows. Times are in minutes ago.
+/// Inserts operations from `(tick, state, attempts, started_at, finished_at)` rows. A time is a number of minutes before now.
 async fn operations(db: &Db, kind: OperationKind, rows: &str) {
     let statement = format!(
         "INSERT INTO flametree.operations (id, kind, tick, tenant_id, state, attempts, holder, due_at, created_at,
@@ -45,7 +45,7 @@ async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
     let kind = OperationKind::Retention;
     operations(&db, kind, "(70, 'failed', 8, 70, 65), (60, 'succeeded', 2, 60, 59), (50, 'failed', 8, 50, 45)").await;
     assert_eq!(health_of(&db, kind).await, (8, 50), "failures before the success do not count");
-    // The current attempt of a running operation has not failed. A canceled operation need not succeed.
+    // The current attempt of a running operation does not count as failed. A canceled operation is ignored.
     operations(&db, kind, "(40, 'running', 3, 40, NULL), (30, 'waiting', 1, 30, NULL), (20, 'waiting', 0, NULL, NULL)")
         .await;
     operations(&db, kind, "(10, 'canceled', 5, 10, 5)").await;

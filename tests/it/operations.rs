@@ -225,7 +225,7 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
 }
 
 #[tokio::test]
-async fn a_failing_first_step_of_a_repair_or_a_rollup_does_not_stop_the_second() {
+async fn a_failing_first_step_of_a_repair_or_a_rollup_does_not_stop_the_second_step() {
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
     for statement in [

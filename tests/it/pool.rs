@@ -1,4 +1,4 @@
-//! Tests which connections return to the pool, and when.
+//! Tests when the pool reuses a connection and when it replaces one.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_pool_replaces_a_connection_whose_host_vanishes_during_any_ping() {
 }
 
 #[tokio::test]
-async fn a_dropped_transaction_is_rolled_back_even_during_its_first_statement() {
+async fn a_dropped_transaction_is_rolled_back_even_if_its_first_statement_still_runs() {
     let database = TestDatabase::new().await;
     let db = connection::pool(database.connect_options(), 1, "test");
     // Each statement outside of a transaction runs in a separate transaction.

@@ -85,7 +85,7 @@ async fn fetches_stale_keys_again() {
     let provider = Receiver::start(Behaviour::Answers(published(&[old.jwk("a")]))).await;
     let api = api(&provider, Bounds { fresh_for: Duration::from_millis(20), ..EAGER }).await;
     api.get(PATH, &old.named("a", &admin())).await.expect(200);
-    // The new key has the same id as the old one, so that no unknown id triggers a fetch.
+    // The new key has the same id as the old key, so no unknown id triggers a fetch.
     provider.behave(Behaviour::Answers(published(&[new.jwk("a")])));
     let token = new.named("a", &admin());
     within(PATIENCE, "the new key is known", async || status(&api, &token).await == 200).await;

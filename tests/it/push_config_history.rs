@@ -1,5 +1,4 @@
-//! Tests that the history of push configs has an entry for each change, which names the author and the changed fields but no
-//! values.
+//! Tests the history of push configs: each change has an entry with the author and the changed fields but no values.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;
@@ -45,7 +44,7 @@ fn change(action: &str, fields: Value) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn records_the_author_and_time_of_each_change_by_a_user_but_no_value() {
+async fn records_which_user_made_each_change_and_when_but_no_value() {
     let (api, admin) = started().await;
     let second = api.token(Role::Admin, Some("acme")).await;
     let created = put(&api, &admin, &full_body()).await.json();
@@ -116,7 +115,7 @@ async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_
         let query = "SELECT count(*) FROM flametree.push_config_changes WHERE actor IS NULL AND action = 'disabled'";
         sqlx::raw_sql(query).fetch_one(&*db).await.unwrap().get(0)
     };
-    // The service records the outcome and the change in one transaction, so that neither is recorded if one fails.
+    // The service records the outcome and the change in one transaction: if one fails, neither is recorded.
     let break_it = "ALTER TABLE flametree.push_config_changes ADD CONSTRAINT broken CHECK (false) NOT VALID";
     sqlx::raw_sql(break_it).execute(&*db).await.unwrap();
     let gone = [finished(&taken[0], Outcome::Gone), finished(&taken[1], Outcome::Gone)];
@@ -214,7 +213,7 @@ async fn a_tenant_sees_only_the_history_of_its_own_configs() {
     put(&api, &other, &json!({})).await;
     assert_eq!(changes(&api, &other).await.len(), 1);
     assert_eq!(changes(&api, &admin).await.len(), 1);
-    // A config that is older than the history has no entries.
+    // A config from before the history existed has no entries.
     sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.database.pool).await.unwrap();
     assert_eq!(history(&api, &admin, "").await.json(), json!({"data": [], "next_cursor": null}));
 }

@@ -193,7 +193,7 @@ async fn accepts_only_json_objects_of_the_documented_content_type() {
 }
 
 #[tokio::test]
-async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
+async fn a_tenant_neither_sees_nor_changes_the_config_of_another_tenant() {
     let (api, acme) = started().await;
     let other = api.token(Role::Admin, Some("other")).await;
     let created = put(&api, &acme, &full_body()).await;
@@ -204,7 +204,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another() {
     assert_eq!(api.send(&other, Method::GET, &secret, &[], None).await.status, 404);
     let rotate = format!("{secret}/rotate");
     assert_eq!(api.send(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
-    // A tenant that omits the value of a header cannot keep the secret of another tenant.
+    // A tenant that omits a header's value does not get the value that another tenant stored.
     let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
     assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
     assert_eq!(get(&api, &acme).await.etag(), created.etag());

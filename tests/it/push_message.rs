@@ -160,7 +160,7 @@ async fn a_message_with_the_longest_text_is_small_enough_for_every_push_service(
 }
 
 #[tokio::test]
-async fn each_response_leads_to_one_outcome_and_one_request() {
+async fn each_response_leads_to_its_outcome_without_a_second_request() {
     let mismatch = "the VAPID credentials in the authorization header do not correspond to the credentials used to \
                     create the subscriptions.";
     for (status, body, outcome, key_mismatch) in [
@@ -196,7 +196,7 @@ async fn abandons_an_unresponsive_push_service_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_requested_pause_applies_only_to_the_subscription() {
+async fn a_retry_after_header_pauses_only_one_subscription() {
     let tomorrow = (Utc::now() + chrono::TimeDelta::days(1)).format("%a, %d %b %Y %H:%M:%S GMT");
     for (retry_after, seconds) in [("60".to_owned(), 60), (tomorrow.to_string(), 900)] {
         let (receiver, origin) = service("429 Too Many Requests", &format!("retry-after: {retry_after}\r\n"), "").await;

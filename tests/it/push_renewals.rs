@@ -31,7 +31,7 @@ async fn anonymous(client: &Client, body: &Value) -> crate::support::api::Answer
 }
 
 #[tokio::test]
-async fn a_renewed_browser_gets_the_messages_of_the_old_subscription() {
+async fn messages_go_to_the_new_subscription_after_a_renewal() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let new = Browser::new("new");

@@ -141,7 +141,7 @@ async fn a_browser_belongs_to_the_user_who_signed_in_last() {
         for (other, token) in users.iter().enumerate() {
             assert_eq!(ids(&api, token).await.len(), usize::from(other == turn), "turn {turn}");
         }
-        // The browser gets a new id, so that deliveries for the previous user do not reach it.
+        // The browser gets a new id, so deliveries for the previous user do not reach the browser.
         seen.extend(ids(&api, me).await);
     }
     seen.dedup();
@@ -183,7 +183,7 @@ async fn registering_more_than_twenty_browsers_removes_the_browser_with_the_olde
 }
 
 #[tokio::test]
-async fn a_test_is_sent_to_the_browser_at_once_and_not_repeated_immediately() {
+async fn a_test_message_is_sent_at_once_but_cannot_be_repeated_immediately() {
     let (api, receiver, browser, path) = tested("201 Created", "").await;
     let me = person("user-1", ACME);
     let told = api.request(Method::POST, &path, &me, None).await.expect(200);
@@ -197,7 +197,7 @@ async fn a_test_is_sent_to_the_browser_at_once_and_not_repeated_immediately() {
 }
 
 #[tokio::test]
-async fn a_test_removes_a_browser_that_is_gone() {
+async fn a_test_message_removes_a_browser_that_is_gone() {
     for status in ["404 Not Found", "410 Gone"] {
         let (api, _receiver, _, path) = tested(status, "").await;
         let me = person("user-1", ACME);

@@ -20,7 +20,7 @@ fn told(told: &[(&str, &str)]) -> Vec<(String, String)> {
 const ASSIGNED: (&str, &str) = ("session_assigned", "You have new session assigned.");
 
 #[tokio::test]
-async fn the_handler_of_a_session_receives_its_messages_in_each_browser() {
+async fn session_messages_reach_every_browser_of_the_user_who_handles_the_session() {
     let (push, receiver) = start().await;
     let laptop = push.browser("user-1", "laptop", &receiver).await;
     let phone = push.browser("user-1", "phone", &receiver).await;

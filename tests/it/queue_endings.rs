@@ -104,7 +104,7 @@ async fn a_released_delivery_returns_to_its_old_position() {
 }
 
 #[tokio::test]
-async fn the_last_release_of_a_claim_deletes_it() {
+async fn releasing_the_last_delivery_of_a_claim_deletes_the_claim() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;

@@ -68,7 +68,7 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
         let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
         finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
     }
-    // `ANALYZE` makes PostgreSQL plan again, for a table with few rows on many pages.
+    // `ANALYZE` makes PostgreSQL plan again. The table now has few rows on many pages.
     sqlx::query("ANALYZE").execute(&*db).await.unwrap();
     accept_messages(&db, "agent-1", 5).await;
     forget_walks(&db).await;
@@ -115,7 +115,7 @@ fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> Place {
     Place { after: Some(after), ..end(tenant, endpoint_id) }
 }
 
-/// An entry that only ends the key range of the entry before it.
+/// An entry that ends the key range of the previous entry and is not searched itself.
 fn end(tenant: &str, endpoint_id: EndpointId) -> Place {
     Place { key: LaneCursor::new(&TenantId::parse(tenant).unwrap(), endpoint_id), after: None }
 }
@@ -140,14 +140,14 @@ async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
     let known = async |places: &[Place]| found(&[&[first_place()], places].concat()).await;
     // If no endpoint is known, the scan finds the first delivery of the queue.
     assert_eq!(known(&[]).await, [(endpoints[0], first(0))]);
-    // For each known endpoint, the scan finds the next delivery. If the endpoint after it is unknown, the scan also finds the
-    // first delivery of that unknown endpoint.
+    // For each known endpoint, the scan finds the next delivery. If an unknown endpoint follows the known endpoint, the scan
+    // also finds the first delivery of the unknown endpoint.
     assert_eq!(known(&[place(0, first(0))]).await, [(endpoints[0], first(0) + 1), (endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX)]).await, [(endpoints[1], first(1))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
     assert_eq!(known(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
-    // The scan finds no deliveries of the endpoint of an `end` entry, or of the endpoints after it.
+    // For an `end` entry, the scan finds no deliveries of that endpoint or of the endpoints after it.
     assert_eq!(found(&[place(1, first(1)), end(2)]).await, [(endpoints[1], first(1) + 1)]);
     assert_eq!(found(&[place(0, i64::MAX), end(1), place(1, i64::MAX), end(2)]).await, []);
     assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);

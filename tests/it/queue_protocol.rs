@@ -138,7 +138,7 @@ async fn a_delivery_whose_event_was_deleted_is_still_returned() {
 }
 
 #[tokio::test]
-async fn the_search_finds_every_endpoint_with_ready_deliveries_in_steps() {
+async fn a_search_in_steps_finds_every_endpoint_with_ready_deliveries() {
     let db = prepared().await;
     let mut endpoints = Vec::new();
     for number in 0..7 {

@@ -17,8 +17,8 @@ use crate::support::waiting::within;
 
 /// A time limit that is much longer than the setup of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Here a walk takes one second, and the next walk starts a minute later. So a worker that finds a delivery sooner has found it
-/// without a walk.
+/// Here a walk takes one second, and the next walk starts a minute later. So a worker that finds a delivery within this time
+/// has found the delivery without a walk.
 const FOUND: Duration = Duration::from_secs(15);
 
 /// Makes full walks slow, as dead tuples do while a snapshot is open.
@@ -53,7 +53,8 @@ async fn is_delivered(db: &Db, event: EventId) -> bool {
 
 #[tokio::test]
 async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
-    /// After this time, claims no longer re-scan the late position. The lane has also advanced too far for re-scans.
+    /// After this time, claims no longer re-scan the position of the late commit. By then, the lane has also advanced too far
+    /// beyond this position for re-scans.
     const LATE: Duration = Duration::from_secs(4);
     let deployment = Deployment::new().await;
     slow_walks(&deployment.pool).await;
@@ -75,7 +76,7 @@ async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
     }
     late.commit().await.unwrap();
     within(FOUND, "the late event is delivered", async || is_delivered(&deployment.pool, event).await).await;
-    // An older open transaction did not hide the event that committed.
+    // The committed event was found although an older transaction was still open.
     older.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
 }
@@ -147,7 +148,7 @@ async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands_of_endpoin
 #[tokio::test]
 async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
-    /// The minimum pause between two scans that hints trigger in a channel. At most `OTHERS` scans have another reason.
+    /// In each channel, the minimum pause between two scans triggered by hints. At most `OTHERS` scans have another trigger.
     const PAUSE: Duration = Duration::from_millis(20);
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;

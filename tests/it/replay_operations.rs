@@ -162,7 +162,7 @@ async fn a_canceled_replay_creates_no_more_deliveries() {
 }
 
 #[tokio::test]
-async fn another_worker_continues_a_replay_when_its_worker_stops() {
+async fn a_replay_continues_on_another_worker_after_the_first_worker_stops() {
     const FAILED: usize = 1_800;
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;

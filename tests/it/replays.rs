@@ -50,7 +50,8 @@ async fn a_replay_creates_the_next_delivery_of_the_event_for_the_current_endpoin
     assert_eq!((rows[0].get::<Uuid, _>(1), rows[0].get::<Uuid, _>(2)), (TODAY, event.uuid()));
     assert!(rows[0].get::<i64, _>(3) > 0 && rows[0].get::<bool, _>(4));
 
-    // While a replay has no outcome, the event cannot be replayed again. Afterwards either delivery can be replayed.
+    // While a replay has no outcome, the event cannot be replayed again. Afterwards, the first delivery or the replay can be
+    // replayed.
     replay(&api, &token, event, 1).await.problem(409, "conflict");
     replay(&api, &token, event, 2).await.problem(409, "conflict");
     seed::delivery(&api.db, ACME, event, 2, &SeededDelivery { endpoint: TODAY, ..SeededDelivery::default() }).await;

@@ -54,7 +54,7 @@ impl Secret {
     }
 }
 
-/// The bytes as hexadecimal, and as base64 at any offset in encoded data.
+/// The bytes in hexadecimal, and in base64 for each alignment that they can have within longer data.
 fn encoded(bytes: &[u8]) -> Vec<String> {
     let mut forms = vec![hexadecimal(bytes)];
     for before in 0..3 {
@@ -86,7 +86,7 @@ fn a_secret_is_found_in_any_encoding() {
 }
 
 #[tokio::test]
-async fn secrets_appear_in_no_read_log_line_error_metric_or_row() {
+async fn no_response_log_error_metric_or_row_contains_a_secret() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_LOG", "trace");
     let service = deployment.settings.start(Part::Run).await;
@@ -192,7 +192,7 @@ async fn other_token(admin: &Client) -> Secret {
     token_secret("another token", answer.json()["token"].as_str().unwrap())
 }
 
-/// The API's responses to invalid requests that contain secrets.
+/// The API's responses to requests that are invalid and contain secrets.
 async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(String, String)> {
     let url = deployment.receiver.url("/agent-1");
     let bodies = [

@@ -15,7 +15,7 @@ use crate::support::refusals::{accept, refuse};
 use crate::support::service::{Part, Service};
 use crate::support::waiting::within;
 
-/// More events than a batch of outcomes can contain (512), so that the batch of a rejected outcome also contains other outcomes.
+/// More events than a batch of outcomes can contain (512), so a rejected outcome shares its batch with other outcomes.
 const EVENTS: usize = 600;
 /// A time limit that is longer than the interval after which the worker retries an outcome that was set aside.
 const RECORDED: Duration = Duration::from_mins(1);
@@ -49,7 +49,7 @@ async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_when_the_databa
 }
 
 #[tokio::test]
-async fn claims_stop_while_every_outcome_is_rejected_and_nothing_is_lost() {
+async fn rejecting_every_outcome_stops_claims_and_loses_no_delivery() {
     // A tenant may hold half of the permits.
     const PERMITS: &str = "100";
     let (deployment, api, accepted) = with_events(EVENTS).await;

@@ -39,7 +39,7 @@ async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Describes how the API and SQL disagree about the event, if they do. Both must store the same event, or report the same faults.
+/// Describes any disagreement between the API and SQL about the event. Both must store the same event, or report the same faults.
 async fn disagreement(connection: &mut PgConnection, event: &Value) -> Option<String> {
     let has_nul = event.to_string().contains("\\u0000");
     let (api, sql) = (faults_of_the_api(event), faults_of_sql(connection, event).await);
@@ -66,7 +66,7 @@ async fn assert_agreement(events: impl Iterator<Item = Value>) {
     assert!(disagreements.is_empty(), "{count} disagreements, such as\n{}", disagreements.join("\n"));
 }
 
-/// Describes how the stored event differs from the event that the API parsed, if it does.
+/// Describes any difference between the stored event and the event that the API parsed.
 async fn stored_otherwise(connection: &mut PgConnection, event: &Value, expected: &NewEvent) -> Option<String> {
     let statement = format!(
         "BEGIN;

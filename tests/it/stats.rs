@@ -8,8 +8,8 @@ use sqlx::Row as _;
 use crate::support::api::{ACME, TestApi};
 use crate::support::seed::{self, yesterday_noon};
 
-/// The number of deliveries. One event was accepted every 3 seconds for three hours starting at noon yesterday. One delivery
-/// finished every 30 milliseconds, the last of them 20 s ago.
+/// The number of deliveries, one for each event. An event was accepted every 3 seconds for three hours, starting at noon
+/// yesterday.
 const DELIVERIES: i64 = 3_600;
 /// The number of deliveries that one transaction recorded.
 const BATCH: i64 = 25;

@@ -20,7 +20,7 @@ use crate::support::seed::{self, SeededEvent, event, event_id, yesterday_noon};
 use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
-/// Records the outcome of a seeded event's delivery as `finish_deliveries` does, in the caller's transaction.
+/// SQL that records the outcome of a seeded event's delivery, as `finish_deliveries` does.
 fn outcome_of(milliseconds: i64) -> String {
     let id = event_id(milliseconds);
     let (event, delivery) = (id.uuid(), id.delivery(1).uuid());
@@ -45,7 +45,7 @@ async fn roll_up_all(db: &Db) {
 }
 
 #[tokio::test]
-async fn counts_an_outcome_that_commits_late_exactly_once() {
+async fn counts_an_outcome_exactly_once_even_if_it_commits_late() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
@@ -114,7 +114,7 @@ async fn concurrent_rollups_count_no_delivery_twice() {
     }
     let roll_up = || async { while stats::roll_up(&db, 3).await.unwrap().is_behind {} };
     tokio::join!(roll_up(), roll_up(), roll_up(), roll_up());
-    // A rollup skips rows that another rollup has locked, so all four may end before the last row is counted.
+    // A rollup skips rows that another rollup has locked, so all four can end before the last row is counted.
     roll_up().await;
     assert_eq!(rolled_up(&db).await, 200);
 }
@@ -191,7 +191,7 @@ async fn rolls_up_the_deliveries_of_a_running_service() {
     assert_eq!((&after["total"], &after["duration_ms"]), (&before["total"], &before["duration_ms"]));
 }
 
-/// The plan nodes that read the table, and the number of rows that each read.
+/// The plan nodes that read the table, each with the number of rows that it reads.
 fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
     if plan["Relation Name"] == "delivery_rollups" {
         let times = plan["Actual Loops"].as_f64().unwrap();
@@ -206,7 +206,7 @@ fn reads(plan: &Value, found: &mut Vec<(String, f64)>) {
 #[tokio::test]
 async fn reading_statistics_reads_only_the_rollups_of_the_requested_range() {
     let db = TestDatabase::new().await;
-    // Inserts 168,000 rows: for 50 agents and 20 days, a row for each hour and for each tenth minute.
+    // Inserts 168,000 rows: for 50 agents and 20 days, one row per hour and one row per ten minutes.
     for (span, step) in [(60, "1 hour"), (1, "10 minutes")] {
         let rows = format!(
             "INSERT INTO flametree.delivery_rollups

@@ -90,7 +90,7 @@ impl Complete {
 /// Delays the stop of the process until the test has checked its health and metrics.
 enum Held {
     Request(HeldRequest),
-    /// A delivery attempt. The test uses an attempt if the API server fails, because this failure aborts API requests.
+    /// A delivery attempt, used instead of a request if the API server fails, because the failure aborts API requests.
     Attempt,
 }
 
@@ -130,7 +130,7 @@ async fn a_failed_task_stops_the_process_with_an_error_that_names_it() {
     failing.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 
-/// All completers fail, so that the worker records no outcome and cannot finish its deliveries.
+/// All completers fail. So the worker records no outcome and cannot finish its deliveries.
 #[tokio::test]
 async fn a_worker_without_completers_is_unhealthy_and_stops_after_its_grace_period() {
     const ATTEMPTS: usize = 3;

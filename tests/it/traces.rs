@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// A service whose agent has a webhook that records its requests.
+/// A service, and a receiver that records the requests to the webhook of the service's agent.
 struct Traced {
     deployment: Deployment,
     service: Service,
@@ -161,7 +161,7 @@ async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
 }
 
 #[tokio::test]
-async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_but_no_collector() {
+async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_and_reaches_no_collector() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let events = json!({"events": [message("agent-1", 1), message("agent-1", 2)]});
@@ -194,7 +194,7 @@ async fn the_sampling_rate_applies_to_traces_that_start_in_the_service() {
     .await;
     let mut kept = Vec::new();
     let mut number = 0;
-    // The event id decides if a trace is sampled. A few events give sampled and unsampled traces.
+    // The event id decides if a trace is sampled. Post events until there is a sampled and an unsampled trace.
     while kept.is_empty() || kept.len() == number {
         number += 1;
         assert!(number < 64, "{} of {number} traces are sampled", kept.len());
@@ -209,7 +209,7 @@ async fn the_sampling_rate_applies_to_traces_that_start_in_the_service() {
         let named = collector.spans().into_iter().filter(|span| span.name == name);
         let mut exported: Vec<String> = named.map(|span| hex(&span.trace_id)).collect();
         exported.sort();
-        // When the service stops, it may export pending spans a second time.
+        // When the service stops, it can export pending spans a second time.
         exported.dedup();
         assert_eq!(exported, kept, "{name}");
     }

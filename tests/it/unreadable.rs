@@ -1,5 +1,5 @@
-//! Tests stored data that this release cannot read, for example because a newer process wrote the data. Its delivery ends and
-//! delays no other delivery.
+//! Tests stored data that this release cannot read, for example because a newer process wrote the data. A delivery with
+//! unreadable data ends and delays no other delivery.
 
 use std::time::Duration;
 

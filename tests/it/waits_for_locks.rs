@@ -70,9 +70,9 @@ async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     set_aside(&worker, 0).await;
 }
 
-/// `REINDEX TABLE flametree.push_configs` takes this lock, for which the outcome `gone` of every endpoint waits.
+/// `REINDEX TABLE flametree.push_configs` takes this lock. The outcome `gone` of any endpoint waits for the lock.
 #[tokio::test]
-async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_all_follow_after_the_release() {
+async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_are_recorded_after_the_lock_is_released() {
     const GONE: usize = 40;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;
@@ -95,7 +95,7 @@ async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_all_follow_a
     }
     set_aside(&worker, u32::try_from(4 * GONE).unwrap()).await;
     lock.rollback().await.unwrap();
-    // A round for each endpoint would take longer.
+    // This would take longer if each endpoint needed a separate round of retries.
     let all = i64::try_from(4 * (GONE + OF_TODAY)).unwrap();
     within(PATIENCE / 2, "all outcomes are recorded", async || recorded(db).await == all).await;
     deployment.drained(PATIENCE).await;
@@ -157,7 +157,7 @@ async fn a_killed_worker_is_fenced_while_the_reaper_waits_for_a_lock() {
 async fn an_abandoned_statement_ends_on_the_server() {
     let deployment = Deployment::new().await;
     if std::env::var_os("TEST_POOLER_URL").is_some() {
-        // A pooler may not apply the settings of a process's connection, so docs/databases.md advises to make this setting for
+        // A pooler might not apply the settings of a process's connection, so docs/databases.md advises to make this setting for
         // the database.
         let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&deployment.pool).await.unwrap().get(0);
         seed::run(&deployment.pool, format!("ALTER DATABASE {name} SET client_connection_check_interval = '5s'")).await;

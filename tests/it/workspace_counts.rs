@@ -75,7 +75,7 @@ fn event(tenant: &str, session: &str, happened: Happened, key: Option<&str>) -> 
     event
 }
 
-/// Posts events by HTTP or SQL: `together` in one batch or transaction, or else one by one.
+/// Posts events by HTTP or SQL: in one batch or transaction if `together` is true, and otherwise one by one.
 async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Vec<Value>) {
     let transaction = |events: &[Value]| {
         let calls = events.iter().map(|event| format!("SELECT flametree.enqueue_event($event${event}$event$);"));
@@ -180,7 +180,7 @@ async fn every_order_and_repetition_of_events_results_in_the_same_workspace() {
     }
 }
 
-/// The interface that accepts the events, whether it accepts them together, and each event with the number of its session.
+/// The interface that accepts the events, whether the events arrive together, and each event with its session's number.
 type Group = (Way, bool, Vec<(u8, Happened)>);
 
 /// Groups of events of two sessions in order of arrival, some with equal times. Each group is accepted by HTTP or SQL.
@@ -192,7 +192,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Group>> {
 }
 
 #[tokio::test]
-async fn the_event_with_the_latest_time_determines_the_state_in_any_order_by_http_or_sql() {
+async fn the_latest_time_determines_the_state_for_any_order_of_events_by_http_or_sql() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, None).await;
     let mut runner = TestRunner::deterministic();

@@ -131,7 +131,7 @@ async fn deletes_unused_tickets_and_stores_no_ticket_in_plaintext() {
 }
 
 #[tokio::test]
-async fn no_log_contains_a_ticket_or_a_query_at_any_level() {
+async fn no_log_at_any_level_contains_a_ticket_or_a_query() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.clone().with("FLAMETREE_LOG", "trace").start(Part::Api).await;
     let client = deployment.client(&service);

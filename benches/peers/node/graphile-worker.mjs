@@ -1,4 +1,4 @@
-// Drains N jobs with graphile-worker at its fastest settings (local queue, batched completion), with a POST for each:
+// Drains N jobs with graphile-worker at its fastest settings (local queue, batched completion). Each job sends a POST. Usage:
 // node graphile-worker.mjs N
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import { jobs, post, rate } from "./work.mjs";

@@ -15,7 +15,7 @@ from .settings import ApnsSettings
 # Apple rejects tokens that are older than an hour, and clients that create tokens more often than every 20 minutes.
 TOKEN_SECONDS = 40 * 60
 MIN_TOKEN_SECONDS = 20 * 60
-# With these reasons, the device token is wrong or belongs to another app, so no push to it can succeed.
+# If Apple gives one of these reasons, the device token is wrong or belongs to another app, so no push to it can succeed.
 WRONG_DEVICE = {"BadDeviceToken", "DeviceTokenNotForTopic"}
 WRONG_TOKEN = {"ExpiredProviderToken", "InvalidProviderToken"}
 
@@ -92,7 +92,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _since(answer: httpx.Response) -> float | None:
-    """Returns when Apple noticed that the app was removed. A device that was registered after that time is kept."""
+    """Returns the time at which Apple noticed that the app was removed. A device that was registered later is kept."""
     try:
         return float(answer.json()["timestamp"]) / 1000
     except (ValueError, KeyError, TypeError):

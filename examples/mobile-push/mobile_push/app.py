@@ -62,7 +62,7 @@ class Backend:
 
     async def receive(self, request: Request) -> Response:
         """Verifies the message, stores it and responds. The sender pushes it later."""
-        # The signature covers the received bytes; JSON parsed and serialized again may differ.
+        # The signature covers the received bytes; JSON that is parsed and serialized again can differ.
         body = await self._body(request)
         try:
             self.webhook.verify(body, dict(request.headers), json_parse=False)

@@ -19,7 +19,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Later:
-    """The push may succeed if it is sent again after `seconds`."""
+    """The push can succeed if it is sent again after `seconds`."""
 
     reason: str
     seconds: float = 0

@@ -77,5 +77,5 @@ class Sender:
 
 
 def _name(token: str) -> str:
-    """A device in logs: its token is secret, because it allows attempts to push to the device."""
+    """Names a device in logs. Its token is secret, because it allows attempts to push to the device."""
     return hashlib.sha256(token.encode()).hexdigest()[:8]

@@ -44,7 +44,7 @@ pub(super) enum Meaning {
     KeyMismatch,
     /// The push service rejects our token (401, 403) and would also reject the next message.
     NotBelieved,
-    /// The push service rejects the message or the URL (400). The subscriber may have invented the URL, so nothing is paused.
+    /// The push service rejects the message or the URL (400). The subscriber might have invented the URL, so nothing is paused.
     Malformed,
     Redirect,
     Other,

@@ -1,4 +1,4 @@
-//! Removes the endpoint and our token from responses, because a push service may echo both, and users can read the stored
+//! Removes the endpoint and our token from responses, because a push service can echo both, and users can read the stored
 //! responses.
 
 use crate::channels::Redactor;

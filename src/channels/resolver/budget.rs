@@ -32,7 +32,7 @@ pub(super) struct Budget {
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
-/// A permit for one look-up, which keeps the permit until the look-up ends.
+/// A permit for one look-up. The look-up keeps the permit until it ends.
 pub(super) struct Permit {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,

@@ -213,7 +213,7 @@ struct RunningLookup {
     host: String,
     answer: Option<Answer>,
     sender: watch::Sender<Option<Answer>>,
-    /// The look-up keeps the permit even if all its callers time out, so that they do not free a permit for more look-ups.
+    /// The look-up keeps the permit even if all its callers time out. Otherwise the timeouts would allow more look-ups.
     _permit: Permit,
 }
 

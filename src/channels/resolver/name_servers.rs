@@ -1,7 +1,7 @@
 //! Resolves names with `/etc/hosts`, then with name servers from the settings or from `/etc/resolv.conf`.
 //!
-//! Names are absolute. Search domains are ignored, and a name with only one label is never sent to a name server, because
-//! both would find names of the operator's internal network. This module does not use tenants or address rules.
+//! Names are absolute. Search domains are ignored, and a name with only one label is never sent to a name server. Otherwise
+//! names of the operator's internal network would be found. This module does not use tenants or address rules.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +26,11 @@ const HOSTS: &str = "/etc/hosts";
 /// look-up leaves time for two name servers.
 const SERVER_DEADLINE: Duration = Duration::from_millis(1_900);
 
-/// How many name servers are queried after the first one. If only one exists, its query is repeated this number of times.
+/// How many name servers are queried after the first one. If only one exists, the query to it is repeated this number of times.
 const RETRIES: usize = 1;
 
-/// Maximum number of concurrent queries on one TCP connection to a name server, which large answers use. This maximum is
-/// higher than the limit of look-ups.
+/// Maximum number of concurrent queries on one TCP connection to a name server. Large answers use TCP. This maximum is higher
+/// than the limit of look-ups.
 const MAX_QUERIES_BY_TCP: usize = 1_024;
 
 /// How often `/etc/hosts` and `/etc/resolv.conf` are checked. Changes apply within this time, without a restart.

@@ -53,7 +53,7 @@ pub struct EndpointTestResponse {
     pub status: StatusCode,
     /// Names and values of the headers, as text.
     pub headers: Vec<(String, String)>,
-    /// The beginning of the body, as text. `None` if no body arrived, and for a redirect, because its body repeats the
+    /// The beginning of the body, as text. `None` if no body arrived. Also `None` for a redirect, because its body repeats the
     /// redirect's target.
     pub body: Option<String>,
     /// True if the body was longer than the part shown.

@@ -67,8 +67,8 @@ pub struct Endpoint {
     pub redactor: Redactor,
 }
 
-/// Attempts the delivery. Reports every failure as an outcome; never panics. Not cancel-safe: when the future
-/// is dropped, the endpoint may or may not have received the message.
+/// Attempts the delivery. Reports every failure as an outcome; never panics. Not cancel-safe: when the future is dropped, it is
+/// unknown whether the endpoint received the message.
 pub async fn send(
     client: &HttpClient,
     endpoint: &Endpoint,

@@ -43,7 +43,7 @@ pub struct NoRandomness;
 #[derive(Clone)]
 pub struct SigningSecret {
     bytes: Zeroizing<Vec<u8>>,
-    /// The HMAC state after processing the key, which is computed once.
+    /// The HMAC state after processing the key. It is computed once.
     mac: Hmac<Sha256>,
 }
 
@@ -93,8 +93,8 @@ impl PartialEq for SigningSecret {
 
 impl Eq for SigningSecret {}
 
-/// The value of the header `webhook-signature`: one signature for each secret, so that a receiver needs only one of the
-/// secrets during a rotation. `None` without secrets.
+/// The value of the header `webhook-signature`: one signature for each secret, so that a receiver needs only one of the secrets
+/// during a rotation. `None` if there are no secrets.
 pub(super) fn signatures(secrets: &[SigningSecret], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
     let mut value = String::with_capacity((secrets.len() * SIGNATURE_BYTES).saturating_sub(1));
     for secret in secrets {

@@ -60,7 +60,7 @@ impl Api {
         Self { client, origin: origin.to_owned(), token: String::new() }
     }
 
-    /// A client of the same API that uses `token`.
+    /// A client of the same API, with another token.
     pub(super) fn with_token(&self, token: String) -> Self {
         Self { token, ..self.clone() }
     }
@@ -69,8 +69,8 @@ impl Api {
         &self.token
     }
 
-    /// Returns once the service responds. The listener exists before the service runs, so the request waits in its backlog until
-    /// then.
+    /// Returns once the service responds. The listener exists before the service runs, so until then the request waits in the
+    /// listener's backlog.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         self.call::<Value>(Method::GET, "/readyz", None, StatusCode::OK).await.map(drop)
     }

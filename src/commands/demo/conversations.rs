@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn expects_an_event_at_the_agent_that_selects_it() {
+    fn an_event_is_expected_at_the_agent_that_selects_it() {
         let event = |event_type, agent_id: &str| RecordedEvent {
             event_type,
             agent_id: agent_id.to_owned(),

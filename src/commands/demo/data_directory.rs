@@ -14,11 +14,11 @@ use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-/// Not `TMPDIR`, because the user `postgres`, who runs root's server, may not be able to enter it.
+/// Not `TMPDIR`, because the user `postgres`, who runs root's server, might be unable to enter `TMPDIR`.
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
-/// Only older directories are removed. A newer directory may belong to a demonstration that has not locked it yet.
+/// Only older directories are removed. A newer directory might belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
 /// A path that does not exist yet. The embedded server creates the directory with the permissions that it needs.
@@ -29,7 +29,7 @@ pub(super) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Chooses a new directory. If `keep` is given, the directory has this path and is not removed.
+    /// Chooses a new directory. If `keep` is given, it is the path of the directory, and the directory is not removed.
     pub(super) fn choose(keep: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = keep else {
             let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
@@ -48,7 +48,7 @@ impl DataDirectory {
         self.kept
     }
 
-    /// Stores the private key of browser push with the data, because browsers have subscribed with it.
+    /// Stores the private key of browser push in the data directory, because browsers have subscribed with this key.
     pub(super) fn keep_vapid_key(&self, pair: &VapidKeyPair) -> anyhow::Result<()> {
         let path = self.path.join(VAPID_FILE);
         let mut options = OpenOptions::new();
@@ -57,7 +57,7 @@ impl DataDirectory {
             .with_context(|| format!("cannot write the key of browser push to {}", path.display()))
     }
 
-    /// Removes the directory, unless it is kept.
+    /// Removes the directory, unless the user chose its path.
     pub(super) fn end(&self) -> anyhow::Result<()> {
         if self.kept || !self.path.exists() {
             return Ok(());
@@ -69,7 +69,7 @@ impl DataDirectory {
 /// Removes the directories of this user's killed demonstrations. If a step fails, the next demonstration retries it.
 pub(super) async fn remove_left_behind() {
     for path in stale_directories() {
-        // Starting an embedded server takes the lock and stops a stale server in this directory. Then the embedded server stops.
+        // `start` takes the lock and stops a stale server in this directory. `stop` then stops the new server.
         match EmbeddedServer::start(&Settings { data_dir: path.clone(), max_connections: 1 }).await {
             Ok(server) => {
                 let removed = match server.stop().await {

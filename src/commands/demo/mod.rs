@@ -76,7 +76,7 @@ impl Demo {
         // The receiver is never stopped. It ends with the process, after the service has sent its last message.
         let receiving = TaskTracker::new();
         let listeners = Listeners { api: Some(api), metrics };
-        // Both futures are boxed, because they are large and a box moves only a pointer.
+        // Both futures are boxed, because they are large, and moving a box copies only a pointer.
         let service = Box::pin(app::run(config.clone(), Part::All, listeners, shutdown.clone()));
         let show = Box::pin(async {
             let shown = self.show(&config, &directory, &vapid, &receiving, &shutdown).await;
@@ -120,8 +120,8 @@ impl Demo {
     }
 }
 
-/// Sets everything up through the API and plays the recording. Returns the play, which may continue, and the verdict on the
-/// recording.
+/// Sets everything up through the API and plays the recording. Returns the play, which can show further deliveries, and the
+/// verdict on the recording.
 async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
     let recording = recording()?;
     let api = Api::new(&format!("http://{}", config.listen_addr));

@@ -80,7 +80,7 @@ impl Play {
         anyhow::bail!("{} fault(s):\n{}", list.len(), list.join("\n"))
     }
 
-    /// Shows deliveries of events that other clients post, while this future is polled. Hides the live conversations, which are
+    /// While this future is polled, shows deliveries of events that other clients post. Hides the live conversations, which are
     /// for the portal and would soon scroll other deliveries off the screen.
     pub(super) async fn go_on(&mut self) {
         while let Some(arrival) = self.incoming.recv().await {

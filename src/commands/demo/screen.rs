@@ -42,7 +42,7 @@ pub(super) fn heading() -> String {
     row("\n   #", "event", "session", "agent", "status", "signature", "latency", "message")
 }
 
-/// The table row of one arrival. Without `latency`, another client posted the event.
+/// The table row of one arrival. `latency` is `None` if another client posted the event.
 pub(super) fn delivery(number: usize, arrival: &Arrival, latency: Option<Duration>) -> String {
     let status = arrival.answer.as_u16().to_string();
     let latency = latency.map_or_else(|| "-".to_owned(), milliseconds);
@@ -122,7 +122,7 @@ pub(super) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
 
-/// The median and the highest latency; `None` without latencies.
+/// The median and the highest latency; `None` if `latencies` is empty.
 pub(super) fn spread(latencies: &mut [Duration]) -> Option<(Duration, Duration)> {
     latencies.sort_unstable();
     latencies.get(latencies.len() / 2).copied().zip(latencies.last().copied())

@@ -20,7 +20,7 @@ pub(super) struct Expected {
 /// A difference from the expected deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// The event's id. If the message is not genuine, the sender may have invented this id.
+    /// The event's id. If the message is not genuine, the sender might have invented this id.
     pub(super) event_id: String,
     pub(super) kind: FaultKind,
 }

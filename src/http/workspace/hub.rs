@@ -137,7 +137,7 @@ impl Hub {
         Ok(changes.until)
     }
 
-    /// Reads the workspaces of these tenants. Skips a workspace with a database error until it changes or its view is old.
+    /// Reads the workspaces of these tenants. If a workspace cannot be read, skips it until it changes or its view is old.
     async fn read(&self, tenants: &[TenantId]) -> Result<HashMap<TenantId, ActiveConversations>, Error> {
         match workspace::active(&self.db, tenants).await {
             Err(error) if failure_kind(&error) == FailureKind::Refusal => {}
@@ -158,7 +158,7 @@ impl Hub {
         Ok(read)
     }
 
-    /// Returns whether there are streams. Stops watching tenants without streams.
+    /// Stops watching tenants without streams, then returns whether any tenant is still watched.
     fn is_watched(&self) -> bool {
         let mut watched = self.watched();
         watched.retain(|_, watched| watched.views.receiver_count() > 0);

@@ -33,8 +33,8 @@ pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ti
 /// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Maximum number of streams of this process. A tenant may open as many streams as are free, so at most half of all
-    /// streams.
+    /// Maximum number of streams of this process. A tenant may open a stream while it has fewer streams than are free. So a
+    /// tenant has at most half of all streams.
     pub max_streams: usize,
     /// Maximum number of streams of one caller in this process.
     pub max_streams_per_caller: usize,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Poll interval while there are streams. A stream shows changes by other processes with at most this delay.
     pub poll_every: Duration,
-    /// How long a ticket may wait to be used.
+    /// How long an unused ticket stays valid.
     pub ticket_life: Duration,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     tenants
 }
 
-/// Returns the conversations that wait for operators or are with them: the number of all, and the latest 100.
+/// Returns the latest 100 conversations that wait for an operator or are with one, and the number of all such conversations.
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",

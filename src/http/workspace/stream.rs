@@ -32,7 +32,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// Keeps proxies such as nginx from buffering events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// A stream ends after this time plus up to 50 %. Clients that reconnect must authenticate again, and may reach newly added
+/// A stream ends after this time plus up to 50 %. Clients that reconnect must authenticate again, and can reach newly added
 /// processes.
 const LIFE: Duration = Duration::from_mins(20);
 /// Clients reconnect after a random delay of one to four seconds, so that they do not all reconnect at once.
@@ -44,9 +44,9 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 ///
 /// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since,
 /// otherwise with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge
-/// has `count` and `as_of`. A comment is sent at least every 20 s. The stream may end at any time, at the latest after half
-/// an hour. Then connect again, with a new ticket if the stream was opened with a ticket. The stream ends when the token
-/// that opened it, or created its ticket, expires, and within 5 s after the token was revoked.
+/// has `count` and `as_of`. A comment is sent at least every 20 s. The stream can end at any time, at the latest after half
+/// an hour. Then connect again, with a new ticket if the stream was opened with a ticket. A stream belongs to the token that
+/// opened it or created its ticket. It ends when this token expires, and within 5 s after this token is revoked.
 #[utoipa::path(
     get,
     path = "/v1/workspace/stream",
@@ -121,7 +121,7 @@ impl Feed {
         let shown = views.borrow_and_update().clone();
         let is_known = |view: &Arc<View>| seen == Some(view.id.as_str());
         let first = shown.map_or(RESUMED, |view| if is_known(&view) { RESUMED } else { view.snapshot.clone() });
-        // Without random bytes, clients reconnect at the same time, which is better than rejecting one.
+        // Without random bytes, clients reconnect at the same time, which is better than rejecting a client.
         let chance = getrandom::u32().unwrap_or(0);
         let retry = RETRY_MS.start + chance % (RETRY_MS.end - RETRY_MS.start);
         let ends_at = Instant::now() + LIFE + LIFE / 2 * (chance % 1_000) / 1_000;

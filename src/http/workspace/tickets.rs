@@ -29,13 +29,13 @@ pub(in crate::http) const TICKET_PARAMETER: &str = "ticket";
 /// A ticket for one stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct TicketDocument {
-    /// Valid once, for `GET /v1/workspace/stream?ticket=...`.
+    /// Valid for one use, in `GET /v1/workspace/stream?ticket=...`.
     #[schema(example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M")]
     ticket: String,
     expires_at: DateTime<Utc>,
 }
 
-/// Creates a ticket that opens one stream of the workspace in the caller's name. The ticket is valid once, within a minute.
+/// Creates a ticket that opens one stream of the workspace in the caller's name. The ticket is valid for one use within a minute.
 #[utoipa::path(
     post,
     path = "/v1/workspace/stream-tickets",

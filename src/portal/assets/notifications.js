@@ -60,7 +60,7 @@ export class NotificationsClient {
   /**
    * Call it once on each page load when a user is signed in. If notifications are allowed, it registers this browser again, with
    * a new subscription if the deployment's key has changed. The service removes browsers that are not registered again. The
-   * method never throws because of notifications. Instead, it sets `fault`.
+   * method never throws: it stores an error in `fault`.
    * @returns {Promise<NotificationState>}
    */
   async start() {
@@ -142,8 +142,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it instead of `start()` for users who may not subscribe. It ends a subscription of an earlier user who did not sign
-   * out in this browser. @returns {Promise<NotificationState>}
+   * Call it instead of `start()` for users who may not subscribe. If an earlier user of this browser did not sign out, it ends
+   * the subscription of that user. @returns {Promise<NotificationState>}
    */
   async release() {
     await this.#leave(null);
@@ -161,7 +161,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports each new state, also if the user changes the browser's site settings. Returns a function that stops the reports.
+   * Reports each new state, including changes in the browser's site settings. Returns a function that stops the reports.
    * @param {(state: NotificationState) => void} listener
    */
   onStateChange(listener) {
@@ -180,7 +180,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Reports the number of active conversations now and after each change, for roles with the operator workspace. A user's tabs
+   * For roles with the operator workspace: reports the number of active conversations now and after each change. A user's tabs
    * share one connection. Also updates the dot and the app's badge, and closes notifications of resolved conversations.
    * @param {(count: number) => void} onCount
    * @param {{onConversations?: (conversations: Conversation[]) => void, onConnection?: (isConnected: boolean) => void}} [more]
@@ -231,7 +231,7 @@ export class NotificationsClient {
 
   /**
    * @param {string} key
-   * @param {AbortSignal} signal aborted after a sign-out, which cancels the registration
+   * @param {AbortSignal} signal aborted when the user signs out, to cancel the registration
    */
   async #ensure(key, signal) {
     const registration = /** @type {ServiceWorkerRegistration} */ (this.#registration);
@@ -280,7 +280,7 @@ export class NotificationsClient {
 
   #permissionChanged() {
     if (this.#state === undefined || this.#state === 'not_configured') return;
-    // The user has allowed notifications in the site settings, which has the same effect as the button.
+    // Allowing notifications in the site settings has the same effect as clicking the button.
     if (Notification.permission === 'granted') void this.start();
     else this.#set(stateOf(Notification.permission, false));
   }

@@ -74,7 +74,7 @@ export class Notifying {
 
   #began(state) {
     this.#is(state);
-    // The Profile page shows the error, which the dialog could not correct.
+    // The dialog could not correct an error, so only the Profile page shows the error.
     if (state === 'not_enabled' && this.fault === null && !wasClosed()) this.#invite();
   }
 
@@ -162,7 +162,7 @@ export class Notifying {
       }
     });
     dialog.addEventListener('close', () => {
-      // The user may have allowed notifications in the meantime.
+      // The user might have allowed notifications in the meantime.
       if (this.state !== 'enabled') rememberClosed();
       dialog.remove();
     });

@@ -1,6 +1,6 @@
 // The service worker. It shows each push as one notification, opens the portal on a click, and renews the subscription.
 //
-// The browser may start the service worker at any time, even with no page open, so it keeps no state in memory. The page stores
+// The browser can start the service worker at any time, even with no page open, so it keeps no state in memory. The page stores
 // the API's URL, the session path and the last registered subscription in the cache storage (notifications/memory.js).
 
 /// <reference lib="webworker" />
@@ -98,16 +98,15 @@ worker.addEventListener('notificationclick', (event) => {
     try {
       await tab.focus();
     } catch {
-      // In some browsers, not every click may focus a tab. The tab shows the session even if it does not get the focus.
+      // Some browsers refuse to focus a tab after some clicks. The tab shows the session even if it does not get the focus.
     }
     tab.postMessage({ type: 'flametree-open', url: target, session_id: session ?? null });
   };
   event.waitUntil(open());
 });
 
-// The push service has dropped the subscription, perhaps with no page open and no valid token. The request is authenticated by
-// the old subscription, which only this browser and the API know. If the request fails, the next page load registers this
-// browser.
+// The push service has dropped the subscription. There might be no open page and no valid token, so the old subscription, which
+// only this browser and the API know, authenticates the request. If the request fails, the next page load registers this browser.
 worker.addEventListener('pushsubscriptionchange', (event) => {
   const change = /** @type {PushSubscriptionChangeEvent} */ (event);
   const renew = async () => {

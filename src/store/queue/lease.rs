@@ -1,5 +1,5 @@
-//! Leases for work that only one process may do at a time, by the database's clock. Session locks would not work through a
-//! pooler.
+//! Leases for work that only one process may do at a time. The database's clock decides when a lease expires. Session locks
+//! would not work through a pooler.
 
 use std::time::Duration;
 

@@ -57,8 +57,8 @@ pub enum Error {
 /// and opens a third connection to watch for blocked statements.
 ///
 /// A statement of a migration waits only briefly for a lock, because every query behind it also waits. Then the migration is
-/// retried. A concurrent index build may wait longer, because it blocks no query. Either waits for at most `patience`, and
-/// the log names the sessions that block it.
+/// retried. A concurrent index build may wait longer, because it blocks no query. Both wait for at most `patience`, and the log
+/// names the sessions that block them.
 pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
     // Boxed, because the future is large and would otherwise occupy memory in every process.
     Box::pin(migrate_by(&MIGRATOR, db, patience)).await
@@ -77,8 +77,8 @@ pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Res
     Ok(())
 }
 
-/// Waits until no other process migrates. The transaction only holds the lock: other transactions run the migrations, which takes
-/// minutes if a table is large.
+/// Waits until no other process migrates. The transaction only holds the lock. Other transactions run the migrations; this
+/// takes minutes if a table is large.
 async fn take_lock(lock: &mut Tx) -> Result<(), Error> {
     sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK)
         .execute(&mut **lock)

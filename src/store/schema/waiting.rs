@@ -21,13 +21,13 @@ pub(super) struct Watch<'a> {
     db: &'a Db,
     /// How long one step may wait for locks.
     patience: Duration,
-    /// The statements to watch, each as its text or the beginning of its text, because `pg_stat_activity` shows only the first
-    /// bytes.
+    /// The statements to watch. Each item is a whole statement or its beginning, because `pg_stat_activity` shows only the
+    /// first bytes.
     texts: Vec<String>,
     /// A connection outside of the pool, opened by the first check. It keeps no transaction open, because an index build
     /// would wait for that transaction.
     connection: Option<PgConnection>,
-    /// The sessions that blocked the statement at the last check that found it blocked.
+    /// The sessions that blocked the statement when a check last found it blocked.
     holders: Option<String>,
     reported: Option<Instant>,
 }
@@ -43,7 +43,7 @@ impl<'a> Watch<'a> {
         Self { db, patience, texts, connection: None, holders: None, reported: None }
     }
 
-    /// Repeats `attempt` until it does not fail because of a lock that was not granted.
+    /// Repeats `attempt` while it fails because a lock was not granted.
     pub(super) async fn repeat<F>(&mut self, attempt: impl Fn() -> F) -> Result<(), Error>
     where
         F: Future<Output = Result<(), Error>>,
@@ -54,7 +54,7 @@ impl<'a> Watch<'a> {
                 Err(error) if is_lock_timeout(&error) => error,
                 ended => return ended,
             };
-            // The time limit starts again with each migration, because earlier migrations may have run for hours without
+            // The time limit starts again with each migration, because earlier migrations might have run for hours without
             // waiting.
             let step = migration(&error);
             let since = match waiting {
@@ -126,8 +126,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The watched statement that waits now, in any session, because behind a pooler the client does not know which session
-    /// runs it.
+    /// Finds the watched statement that waits now. Searches all sessions, because behind a pooler the client does not know
+    /// which session runs the statement.
     async fn look(&mut self) -> Result<Option<Waiting>, sqlx::Error> {
         let texts = self.texts.clone();
         let connection = self.connection().await?;

@@ -104,7 +104,7 @@ impl ServerSettings {
         CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
     }
 
-    /// Only the findings about settings that migrations need. Other settings are left out, because the role that migrates may
+    /// Only the findings about settings that migrations need. Other settings are left out, because the role that migrates can
     /// have its own session settings.
     pub fn findings_before_migration(&self) -> Vec<Finding> {
         let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);
@@ -125,8 +125,8 @@ impl ServerSettings {
     }
 }
 
-/// The minimum by which the process's clock is ahead. If the clocks agree, the database's time is between the process's times
-/// before and after the query, even if the network was slow.
+/// The minimum difference between the two clocks; positive if the process's clock is ahead. If the clocks agree, the database's
+/// time is between the process's times before and after the query, even if the network was slow.
 fn clock_difference(before: DateTime<Utc>, database: DateTime<Utc>, after: DateTime<Utc>) -> TimeDelta {
     if database < before {
         before - database

@@ -30,7 +30,7 @@ const GATHER: Duration = Duration::from_secs(1);
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How long a shutdown waits for the remaining spans.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of bytes that are read of a response.
+/// Maximum number of bytes that are read from a response.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Exporter {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut taken = Taken::default();
         stop.run_until_cancelled(self.export(&mut taken)).await;
-        // `export` also returns when the last tracer is dropped, which may be before the shutdown.
+        // `export` also returns when the last tracer is dropped, which can happen before the shutdown.
         stop.cancelled().await;
         self.waiting.close();
         if timeout(LAST_EXPORT_TIMEOUT, self.export(&mut taken)).await.is_err() {

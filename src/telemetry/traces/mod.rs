@@ -131,7 +131,7 @@ impl Tracer {
         active.end(step, duration, (status >= 500).then_some("the request failed"));
     }
 
-    /// Records the acceptance of the request's event. This span is the parent of the event's attempts.
+    /// Records the acceptance of the request's event. The recorded span is the parent of the event's attempt spans.
     pub fn event_accepted(&self, request: &RequestTrace, accepted: AcceptedEvent<'_>) {
         let Some(active) = &self.0 else { return };
         let AcceptedEvent { id, event_type, tenant, deliveries, began, duration } = accepted;
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_collector_nothing_is_recorded_but_the_callers_trace_id_is_kept() {
+    fn without_a_collector_no_span_is_recorded_and_the_callers_trace_id_is_kept() {
         let caller = CallerSpan::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None).unwrap();
         let request = Tracer::default().request(Some(caller.clone()));
         assert!(request.step.is_none());

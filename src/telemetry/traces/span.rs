@@ -34,7 +34,7 @@ pub(super) struct Step {
     pub(super) parent_is_remote: bool,
     /// The span of another trace that caused this span.
     pub(super) link: Option<(TraceId, SpanId)>,
-    /// When the delivery was claimed, for the span of an attempt.
+    /// When the delivery was claimed; `Some` only for the span of an attempt.
     pub(super) claimed_at: Option<DateTime<Utc>>,
     attributes: Vec<KeyValue>,
 }

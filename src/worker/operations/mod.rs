@@ -2,7 +2,7 @@
 //!
 //! A row of the table `operations` records the holder and the progress of an operation. Its unique key ensures that only one
 //! process runs a tick. Another process takes the operation over when the holder's lease expires, so every step must be
-//! repeatable. As for deliveries, apalis provides the worker and the monitor, and never receives a database error.
+//! repeatable. As with deliveries, apalis provides the worker and the monitor, and never receives a database error.
 
 mod maintenance;
 mod poller;

@@ -92,7 +92,7 @@ enum RunResult {
 
 impl Operations {
     pub(super) async fn run(&self, operation: HeldOperation, holder: WorkerId, stop: &CancellationToken) {
-        // A stop may drop `perform` during a step, whose result is then unknown. Every step can be repeated.
+        // A stop can drop `perform` during a step. The result of that step is then unknown, but every step can be repeated.
         let result = tokio::select! {
             performed = self.perform(operation, holder) => performed.map_or_else(RunResult::Failed, |()| RunResult::Done),
             () = self.lost(operation, holder) => RunResult::Failed(Failure::Lost),

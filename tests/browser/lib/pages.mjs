@@ -81,8 +81,8 @@ export function assertQuiet(page, ...allowed) {
 }
 
 /**
- * Replaces the browser's push service, because Chromium needs the internet for it. The page creates the subscription itself,
- * with real keys and an endpoint that the service accepts.
+ * Replaces the browser's push service, because Chromium's own push service needs the internet. The page itself creates the
+ * subscription, with real keys and an endpoint that the service accepts.
  */
 export async function pretendPushService(page, endpointOrigin) {
   await page.evaluateOnNewDocument((base) => {

@@ -1,4 +1,4 @@
--- Changes that a later release may make to large tables: new columns without a rewrite, and a constraint that is validated later.
+-- Changes that a later release could make to large tables: columns without a rewrite, and a constraint that is not yet validated.
 SET LOCAL lock_timeout = '200ms';
 SET LOCAL statement_timeout = '60s';
 

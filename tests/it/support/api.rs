@@ -43,7 +43,7 @@ pub struct TestApi {
     pub draining: CancellationToken,
     pub shutdown: CancellationToken,
     pub stage: Stage,
-    /// The database, which another API node may share.
+    /// The database. Another API node can share it.
     pub db: Arc<TestDatabase>,
 }
 
@@ -117,7 +117,7 @@ impl TestApi {
         Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
-    /// A token that is valid for an hour, for one tenant or, if the tenant is `None`, for all tenants.
+    /// A token that is valid for an hour. It is for one tenant, or for all tenants if `tenant` is `None`.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
     }
@@ -185,7 +185,7 @@ pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // The server may close the connection after its response.
+        // The server can close the connection after its response.
         _closed = connection => exchange.await,
     }
 }

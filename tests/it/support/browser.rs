@@ -1,4 +1,4 @@
-//! Scripts in `tests/browser/` that drive real browsers, each against a separate deployment.
+//! Runs the scripts in `tests/browser/`. Each script drives real browsers against a separate deployment.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -131,7 +131,7 @@ impl TestApi {
         Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
     }
 
-    /// Creates a token for a tenant, or with `None` for all tenants. Returns the token's text.
+    /// Creates a token for a tenant, or for all tenants if `tenant` is `None`. Returns the token's text.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         let scope = tenant.map_or(TokenScope::AllTenants, |name| TokenScope::Tenant(TenantId::parse(name).unwrap()));
         let new = NewToken { name: TokenName::parse("test").unwrap(), role, scope, expires_at: None, created_by: None };

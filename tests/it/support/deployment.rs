@@ -92,7 +92,7 @@ impl Deployment {
         service.client(&self.token)
     }
 
-    /// Configures for each agent an enabled webhook at `/{agent}`.
+    /// Configures an enabled webhook at `/{agent}` for each agent.
     pub async fn configure(&self, api: &Service, agents: &[String]) {
         let admin = self.client(api);
         for agent in agents {

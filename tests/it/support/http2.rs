@@ -27,7 +27,8 @@ pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The behavior of one connection. The last step of a script applies to all further connections.
+/// The behavior of one connection. A script lists the steps of successive connections, and its last step applies to all
+/// further connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     /// Returns 200 on every stream.

@@ -107,7 +107,7 @@ impl Signer {
         self.token_with(&json!({"alg": self.algorithm(), "kid": kid}), claims)
     }
 
-    /// A token with this header, which may be wrong.
+    /// A token with this header, even if the header is wrong.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes())))

@@ -85,7 +85,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// Metrics for a client, if the test does not read them.
+/// Metrics for the client of a test that does not read them.
 pub(crate) fn metrics() -> Metrics {
     Metrics::new("test", "test")
 }
@@ -95,7 +95,7 @@ pub(crate) fn client() -> HttpClient {
     HttpClient::with_lookup(&settings(), &metrics(), names::all_here()).unwrap()
 }
 
-/// Sends a new delivery. The test fails if the attempt exceeds every deadline.
+/// Sends a new delivery. The test fails if the attempt is still running long after its deadline.
 pub(crate) async fn attempt(client: &HttpClient, endpoint: &Endpoint) -> Attempt {
     let delivery = delivery();
     let attempt = webhook::send(client, endpoint, &delivery, false, Utc::now());

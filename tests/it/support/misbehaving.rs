@@ -213,7 +213,7 @@ async fn serve<S: Socket>(mut stream: S, record: &Record) -> io::Result<()> {
     }
 }
 
-/// Misbehaves as the test has configured after a complete request.
+/// After a complete request, misbehaves as the test has configured.
 async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Record) -> io::Result<()> {
     match behaviour {
         Behaviour::AnswersThenCloses(answer) => {

@@ -58,7 +58,7 @@ async fn serve(socket: UdpSocket, record: Arc<Record>) {
     loop {
         let (length, peer) = socket.recv_from(&mut packet).await.unwrap();
         if let Some(answer) = answer(&packet[..length], &record) {
-            // Ignores errors, because the client may no longer be listening.
+            // Ignores errors, because the client might no longer be listening.
             socket.send_to(&answer, peer).await.ok();
         }
     }

@@ -141,7 +141,7 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        // A test may have stopped the server.
+        // A test might have stopped the server.
         if Path::new(&self.data()).join("postmaster.pid").exists() {
             self.try_run("pg_ctl", &["stop", "--silent", "--pgdata", &self.data(), "--mode", "immediate"]);
         }

@@ -21,7 +21,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler for the server with a socket in this directory, or at this address.
+    /// Starts a pooler for the server at this address. If `server` is `None`, the server's socket is in the directory.
     pub async fn start(directory: &Path, server: Option<SocketAddr>) -> Self {
         let child = Mutex::new(spawn(directory, server));
         let pooler = Self { directory: directory.to_owned(), server, child };
@@ -54,7 +54,7 @@ impl Drop for Pooler {
     }
 }
 
-/// The URL of the pooler before the shared server, if the test run uses one: `POOLER=pgbouncer scripts/with-postgres`.
+/// The URL of the pooler in front of the shared server, if the test run uses one: `POOLER=pgbouncer scripts/with-postgres`.
 #[expect(clippy::disallowed_methods, reason = "the environment tells tests how to reach their server")]
 pub fn url_of_shared() -> Option<String> {
     std::env::var("TEST_POOLER_URL").ok()

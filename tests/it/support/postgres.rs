@@ -80,7 +80,7 @@ impl Deref for TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Drops the database, also after a failed test and with connections still open.
+    /// Drops the database even if the test failed or connections are still open.
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // The test's runtime stops with the test, so a thread with a separate runtime drops the database.

@@ -1,5 +1,5 @@
-//! Browsers that subscribe, and a push service's checks. Together they implement the receiving side of RFC 8291 and 8292. It uses
-//! a library that the service does not use.
+//! The receiving side of RFC 8291 and 8292: browsers that subscribe, and a push service's checks. This module uses a library
+//! that the service does not use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

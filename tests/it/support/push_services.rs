@@ -1,5 +1,5 @@
-//! Fake push services of Google, with its access tokens, and of Apple, over HTTP/2 and TLS. They verify the sender as the real
-//! services do. The test sets the responses for each device.
+//! Fake push services of Google and Apple, over HTTP/2 and TLS. The fake Google also issues access tokens. Both services verify
+//! the sender as the real services do. The test sets the responses for each device.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -198,7 +198,7 @@ impl Record {
     }
 }
 
-/// The header and claims of a token, if the key signed it.
+/// Returns the header and claims of a token that the key signed, or `None` for any other token.
 fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Option<(Value, Value)> {
     let (message, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;

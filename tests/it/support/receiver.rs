@@ -154,7 +154,7 @@ impl Record {
         lock(&self.seen).push(Seen { delivery, path: path.clone(), at: Instant::now() });
         let _open = Open::new(self, &path);
         let head = request.headers().clone();
-        // A request counts as seen even if the client dies before the end of its body.
+        // A request counts as seen even if the client dies before it has sent the whole body.
         drop(request.into_body().collect().await);
         let mode = lock(&self.modes).get(&path).copied().unwrap_or(Mode::Answers);
         match mode {

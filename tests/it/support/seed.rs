@@ -127,7 +127,7 @@ pub async fn run(db: &Db, statement: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
 
-/// Shifts the clock of the database by an interval, for the functions of the schema and the statements of the service.
+/// Adds an interval to the clock that the schema's functions and the service's statements read.
 pub async fn move_clock(db: &Db, by: &str) {
     let function = format!(
         "CREATE OR REPLACE FUNCTION flametree.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS

@@ -83,7 +83,7 @@ impl Settings {
         service
     }
 
-    /// Starts a process, which may fail at start.
+    /// Starts a process without waiting until it is ready. The process can fail at start.
     pub fn spawn(&self, part: Part) -> Service {
         let address = own_address();
         let output = TempDir::new();

@@ -1,4 +1,4 @@
-//! Makes a background task of a running process fail on request, and holds a request that delays the stop.
+//! Makes a background task of a running process fail when the test chooses, and holds an HTTP request that delays the stop.
 
 use std::fs::File;
 use std::path::PathBuf;

@@ -51,7 +51,7 @@ impl Authority {
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
     }
 
-    /// TLS settings for a server with this type of certificate, which offers these protocols by ALPN.
+    /// TLS settings for a server that has this type of certificate and offers these protocols by ALPN.
     pub(crate) fn server(&self, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let name = if kind == Certificate::OtherName { "other.test" } else { HOST };
         self.server_of(name, kind, protocols)

@@ -1,4 +1,4 @@
-//! Drains N jobs with unmodified apalis-postgres, W workers and batches of B, with a POST for each; prints jobs per second.
+//! Drains N jobs with unmodified apalis-postgres, W workers and batches of B jobs. Each job sends a POST. Prints jobs per second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

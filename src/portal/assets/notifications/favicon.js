@@ -44,7 +44,7 @@ export class FaviconDot {
     dotted.type = 'image/png';
     dotted.dataset['dot'] = 'true';
     dotted.href = await drawn(this.#document, own?.href);
-    // The user may have returned to the page while the icon was drawn.
+    // The user might have returned to the page while the icon was drawn.
     if (this.#dotted !== dotted) return;
     own?.remove();
     this.#document.head.append(dotted);

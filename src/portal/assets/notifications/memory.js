@@ -10,7 +10,8 @@ const KEY = '/.flametree-notify/subscription';
  * @property {PushSubscriptionJSON | null} subscription the subscription that was last registered
  * @property {string | null} id the subscription's id in the API
  * @property {string | null} publicKey the key that the subscription was created with
- * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; null means the path in messages
+ * @property {string | null} sessionPath the portal's path of a session, with `{session_id}`; if null, clicks open the path in the
+ * message
  * @property {boolean} isOff true if `disable()` has turned off notifications in this browser
  */
 

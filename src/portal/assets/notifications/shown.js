@@ -24,7 +24,7 @@ export async function closeSession(registration, sessionId) {
   for (const shown of (await registration?.getNotifications({ tag: sessionId })) ?? []) shown.close();
 }
 
-/** Closes notifications of sessions that have left the workspace, a few seconds after each change. */
+/** A few seconds after each change, closes notifications of sessions that have left the workspace. */
 export class ResolvedCloser {
   #registered;
   /** @type {WorkspaceView | undefined} */
@@ -49,8 +49,8 @@ export class ResolvedCloser {
   }
 
   /**
-   * Keeps notifications that are newer than the view, because the view may not contain their sessions yet. Closes nothing if
-   * the view does not list all sessions, because a missing session may still be active.
+   * Keeps notifications that are newer than the view, because their sessions might not be in the view yet. Closes nothing if the
+   * view does not list all sessions, because a missing session can still be active.
    */
   async #close() {
     const view = this.#view;
@@ -66,7 +66,7 @@ export class ResolvedCloser {
 }
 
 /**
- * Returns whether any notifications are shown, after a few seconds.
+ * Waits a few seconds, then returns whether any notification is shown.
  * @param {ServiceWorkerRegistration | undefined} registration
  */
 export async function hasShown(registration) {

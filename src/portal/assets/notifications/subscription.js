@@ -166,7 +166,7 @@ async function register(api, subscribed, { key, label, signal }) {
 /**
  * Ends the subscription in the browser and removes it from the API. The two steps run in parallel and do not depend on each
  * other.
- * @param {Api | null} api if null, ends the subscription only in the browser, for users who may not subscribe
+ * @param {Api | null} api null for users who may not subscribe: then the subscription ends only in the browser
  * @param {ServiceWorkerRegistration | undefined} registration
  * @param {Promise<unknown>} [registering] a pending registration
  * @returns {Promise<{unsubscribed: boolean, removed: boolean}>}

@@ -26,7 +26,7 @@ const ALIVE_EVERY = 15_000;
 const FROZEN_AFTER = 50_000;
 /** The longest pause between two attempts to connect, in ms. */
 const LONGEST_PAUSE = 30_000;
-/** Retry interval after the API refused access, in ms. The user's role may change. */
+/** Retry interval after the API refused access, in ms. The user's role can change. */
 const REFUSED_PAUSE = 60_000;
 /** Retry interval after reading the list or the token failed, in ms. */
 const READ_AGAIN = 2_000;

@@ -59,7 +59,7 @@ function originOf(url) {
   }
 }
 
-/** Whether the stored secrets may be sent to this URL, which is the case only if the origin is unchanged. */
+/** Whether the stored secrets may be sent to this URL: only if the origin is unchanged. */
 export function keepsSecrets(url, config) {
   return url.trim() === '' || (config.url !== null && originOf(url.trim()) === originOf(config.url));
 }

@@ -1,5 +1,5 @@
-// The header rows of the window, which users can add and remove. For a saved secret, the portal gets only the information that it
-// exists.
+// The header rows of the window, which users can add and remove. The portal learns only that a saved secret exists, not its
+// value.
 
 import { field, fillError, freshId, h, icon } from '../dom.js';
 import { REENTRY, isAlwaysSecret, isStoredSecret, keepsSecrets } from './push-config-draft.js';
