@@ -223,8 +223,9 @@ impl Retries {
 fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(&Retry) -> bool) {
     let mut events: usize = group.iter().map(|retry| retry.job.events().len()).sum();
     for retry in std::mem::take(line) {
-        if events < GROUP && fits(&retry) {
-            events += retry.job.events().len();
+        let count = retry.job.events().len();
+        if events + count <= GROUP && fits(&retry) {
+            events += count;
             group.push(retry);
         } else {
             line.push_back(retry);
