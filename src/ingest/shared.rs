@@ -64,7 +64,7 @@ impl Shared {
     /// Queues the events of a caller. `events` must not be empty.
     pub(super) fn offer(&self, events: Vec<NewEvent>, now: Instant) -> Result<oneshot::Receiver<Answer>, IngestError> {
         let mut state = self.state();
-        if state.committers == 0 {
+        if state.committers == 0 || state.retries.would_wait_in_vain(&events, now) {
             return Err(IngestError::Unavailable);
         }
         if !state.shares.take(by_tenant(&events)) {
