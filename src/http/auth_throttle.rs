@@ -14,6 +14,8 @@ use super::problem::{Problem, ProblemCode};
 const WINDOW: Duration = Duration::from_secs(10);
 /// Maximum number of addresses with their own counter. Further addresses share one counter, so that memory stays bounded.
 const ADDRESSES: usize = 10_000;
+/// The length of the prefix by which IPv6 addresses are counted, in bits.
+const IPV6_NETWORK_BITS: u32 = 56;
 const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The client address of a request.
@@ -21,11 +23,12 @@ const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl Peer {
-    /// The counted address: an IPv4 address, or the /64 network of an IPv6 address, because one customer usually has a whole /64.
+    /// The counted address: an IPv4 address, or the /56 network of an IPv6 address, because many customers have a whole /56, which
+    /// contains 256 networks of /64.
     pub(super) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
-                let network = u128::from(address) & !u128::from(u64::MAX);
+                let network = u128::from(address) & (u128::MAX << (128 - IPV6_NETWORK_BITS));
                 IpAddr::V6(Ipv6Addr::from(network))
             }
             address @ IpAddr::V4(_) => address,
@@ -133,9 +136,9 @@ mod tests {
     #[test]
     fn counts_an_ipv6_network_as_one_address() {
         let (auth_throttle, now) = (AuthThrottle::new(1), Instant::now());
-        auth_throttle.wrong(peer("2001:db8:0:1::1"), now, refused());
-        assert!(auth_throttle.check(peer("2001:db8:0:1:ffff::2"), now).is_err());
-        assert!(auth_throttle.check(peer("2001:db8:0:2::1"), now).is_ok());
+        auth_throttle.wrong(peer("2001:db8:0:100::1"), now, refused());
+        assert!(auth_throttle.check(peer("2001:db8:0:1ff:ffff::2"), now).is_err());
+        assert!(auth_throttle.check(peer("2001:db8:0:200::1"), now).is_ok());
     }
 
     #[test]

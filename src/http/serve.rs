@@ -35,8 +35,10 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get an error
 /// response.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
-/// How many connections over the limit get 503 at the same time. Further connections wait in the kernel's queue.
+/// How many connections over the limit may wait for their 503 at the same time. Further ones are closed without a response.
 const REFUSED_AT_ONCE: usize = 64;
+/// How long a connection over the limit may take to send a request, which then gets 503.
+const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`. Then stops accepting, waits up to `settings.drain_timeout` for open requests, and aborts the rest.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
@@ -54,11 +56,13 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             accepted = limit.accept(&listener, settings.write_timeout) => accepted,
         };
         match accepted {
-            Ok(Accepted { stream, peer, place, served }) => {
+            // Close the connection at once, because enough connections already wait for their 503.
+            Ok(Accepted { served: None, refused: None, .. }) => {}
+            Ok(Accepted { stream, peer, served, refused }) => {
                 let trusted_proxies = Arc::clone(&settings.trusted_proxies);
-                let router = if served.is_some() { router.clone() } else { full.clone() };
-                let connection =
-                    connection(stream, Connected { router, peer, trusted_proxies }, served.is_some(), settings);
+                let is_served = served.is_some();
+                let router = if is_served { router.clone() } else { full.clone() };
+                let connection = connection(stream, Connected { router, peer, trusted_proxies }, is_served, settings);
                 let connection = graceful.watch(connection);
                 // A panic ends only this connection: `join_next` takes the error, and the permits are released.
                 tasks.spawn(async move {
@@ -67,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
                     if let Err(error) = connection.await {
                         tracing::debug!(%error, "a connection failed");
                     }
-                    drop((place, served));
+                    drop((served, refused));
                 });
             }
             Err(error) => {
@@ -85,32 +89,31 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
 
 /// Limits connections. An address may use as many connections as are still free. A trusted proxy may use all connections.
 struct ConnectionLimit {
-    /// Counts both the served connections and the connections that get 503.
-    any: Arc<Semaphore>,
     served: Shares<IpAddr>,
+    /// Separate from `served`, so that connections over the limit use no connection of an address below its limit.
+    refused: Arc<Semaphore>,
     trusted_proxies: Arc<[IpNet]>,
 }
 
 struct Accepted {
     stream: TcpStream,
     peer: IpAddr,
-    place: OwnedSemaphorePermit,
     /// `None` if the total limit or the address's limit is reached.
     served: Option<Place<IpAddr>>,
+    /// The permit to respond with 503 if the connection is not served.
+    refused: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionLimit {
     fn new(settings: &Settings) -> Self {
         Self {
-            any: Arc::new(Semaphore::new(settings.max_connections + REFUSED_AT_ONCE)),
             served: Shares::new(settings.max_connections),
+            refused: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
             trusted_proxies: Arc::clone(&settings.trusted_proxies),
         }
     }
 
-    /// Accepts the next connection as soon as the limit allows.
     async fn accept(&self, listener: &TcpListener, patience: Duration) -> io::Result<Accepted> {
-        let place = Arc::clone(&self.any).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
         // Responses are small and written at once, so Nagle's algorithm would only delay them.
         stream.set_nodelay(true)?;
@@ -121,7 +124,8 @@ impl ConnectionLimit {
         let key = Peer(peer).counted();
         let served =
             if is_trusted(peer, &self.trusted_proxies) { self.served.take_any(&key) } else { self.served.take(&key) };
-        Ok(Accepted { stream, peer, place, served: served.ok() })
+        let refused = served.is_err().then(|| Arc::clone(&self.refused).try_acquire_owned().ok()).flatten();
+        Ok(Accepted { stream, peer, served: served.ok(), refused })
     }
 }
 
@@ -149,14 +153,15 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Connected {
 fn connection(
     stream: TcpStream,
     service: Connected,
-    keep_alive: bool,
+    is_served: bool,
     settings: &Settings,
 ) -> http1::Connection<TokioIo<BoundedWrites<TcpStream>>, Connected> {
     let stream = BoundedWrites::new(stream, settings.write_timeout);
+    let head_timeout = if is_served { settings.head_timeout } else { settings.head_timeout.min(REFUSED_HEAD_TIMEOUT) };
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.head_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_ROOM_BYTES)
-        .keep_alive(keep_alive)
+        .keep_alive(is_served)
         .serve_connection(TokioIo::new(stream), service)
 }

@@ -1,8 +1,9 @@
 //! Limits concurrent work to a number of places, which keys such as tenants or addresses share. A key may use as many
 //! places as are free.
 //!
-//! A single key gets half of the places, two keys get a third each, and so on. So a key without places always finds a free place.
-//! A semaphore per key would need a fixed quota and leave most places unused.
+//! The first key gets at most half of the places, the second key half of the rest, and so on. So a few keys cannot use all
+//! places. But about as many keys as the number of places has bits can: 6 keys use up 32 places, and 15 keys use up 20,000. A
+//! semaphore per key would need a fixed quota and leave most places unused.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -131,6 +132,18 @@ mod tests {
         held.clear();
         let taken = shares.taken();
         assert!(taken.all == 0 && taken.of_key.is_empty());
+    }
+
+    #[test]
+    fn a_few_keys_cannot_use_all_places_but_many_keys_can() {
+        for (most, keys) in [(32, 6), (20_000, 15)] {
+            let shares = Shares::new(most);
+            let take_all = |key| std::iter::from_fn(|| shares.take(&key).ok()).collect::<Vec<_>>();
+            let mut held: Vec<_> = (1..keys).map(take_all).collect();
+            assert!(shares.count() < most, "{most}");
+            held.push(take_all(keys));
+            assert_eq!(shares.count(), most);
+        }
     }
 
     #[test]

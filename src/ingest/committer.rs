@@ -69,13 +69,13 @@ impl Committer {
 /// Waits for the first job of a group. Returns `None` if the process stops and no job waits.
 async fn first(shared: &Shared, stop: &CancellationToken) -> Option<Job> {
     loop {
-        if let Some(first) = shared.next() {
+        if let Some(first) = shared.next(usize::MAX) {
             return Some(first);
         }
         tokio::select! {
             biased;
             () = shared.arrived.notified() => {}
-            () = stop.cancelled() => return shared.next(),
+            () = stop.cancelled() => return shared.next(usize::MAX),
         }
     }
 }
@@ -86,12 +86,13 @@ async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
     let mut events = first.events().len();
     let mut group = vec![first];
     while events < GROUP {
-        if let Some(job) = shared.next() {
+        if let Some(job) = shared.next(GROUP - events) {
             events += job.events().len();
             group.push(job);
             continue;
         }
-        if events >= ENOUGH || shared.under_way.load(Ordering::Acquire) == 0 {
+        // A job that waits is too large for this group.
+        if events >= ENOUGH || shared.has_waiting() || shared.under_way.load(Ordering::Acquire) == 0 {
             break;
         }
         tokio::select! {
@@ -101,4 +102,38 @@ async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
         }
     }
     group
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::event::NewEvent;
+
+    fn messages(tenant: &str, count: usize) -> Vec<NewEvent> {
+        let event = json!({
+            "type": "user_message", "tenant_id": tenant, "agent_id": "agent-1", "session_id": "s-1", "text": "hi",
+        });
+        vec![NewEvent::parse(event, None, "").unwrap(); count]
+    }
+
+    #[tokio::test]
+    async fn single_events_wait_neither_in_a_transaction_of_a_large_batch_nor_for_a_second_batch() {
+        let shared = Arc::new(Shared::new(10_000, 1));
+        let _running = Running::new(&shared);
+        let posts = [("a", 2 * GROUP), ("a", 2 * GROUP), ("a", 2 * GROUP), ("b", 1), ("b", 1), ("b", 1)];
+        let _waiting = posts.map(|(tenant, count)| shared.offer(messages(tenant, count), Instant::now()).unwrap());
+        let mut groups = Vec::new();
+        while let Some(first) = shared.next(usize::MAX) {
+            let group = gather(&shared, first).await;
+            let sizes: Vec<_> =
+                group.iter().map(|job| (job.tenant().as_str().to_owned(), job.events().len())).collect();
+            groups.push(sizes);
+        }
+        let (batch, single) = (("a".to_owned(), 2 * GROUP), ("b".to_owned(), 1));
+        assert_eq!(groups, [vec![batch.clone()], vec![single; 3], vec![batch.clone()], vec![batch]]);
+    }
 }

@@ -77,20 +77,20 @@ impl FoundLocked {
         of.is_some_and(|of| of.others.is_some_and(|until| until > now) || of.has(keys, now))
     }
 
-    /// Remembers that a statement with these events timed out on a lock.
+    /// Remembers that a statement with these events timed out on a lock. Remembers nothing if the events have several tenants,
+    /// because the lock may be of any of these tenants.
     pub(super) fn note(&mut self, keys: &LockKeys, events: &[NewEvent], now: Instant) {
-        let until = now + REMEMBERED_FOR;
-        for run in runs(events) {
-            let tenant = &run[0].tenant_id;
-            if !self.by_tenant.contains_key(tenant) {
-                self.by_tenant.retain(|_, of| of.is_locked(now));
-                if self.by_tenant.len() >= TENANTS {
-                    continue;
-                }
+        let mut runs = runs(events);
+        let (Some(run), None) = (runs.next(), runs.next()) else { return };
+        let (tenant, until) = (&run[0].tenant_id, now + REMEMBERED_FOR);
+        if !self.by_tenant.contains_key(tenant) {
+            self.by_tenant.retain(|_, of| of.is_locked(now));
+            if self.by_tenant.len() >= TENANTS {
+                return;
             }
-            self.by_tenant.entry(tenant.clone()).or_default().note(&keys.of(run), until, now);
-            self.until = Some(until);
         }
+        self.by_tenant.entry(tenant.clone()).or_default().note(&keys.of(run), until, now);
+        self.until = Some(until);
     }
 
     /// Forgets the locks of these events, because the events were accepted.
@@ -162,6 +162,17 @@ mod tests {
         assert!(found.may_have(&another.tenant_id, &keys.of(std::slice::from_ref(&another)), now));
         assert!(!found.may_have(&other.tenant_id, &keys.of(std::slice::from_ref(&other)), now));
         assert_eq!(found.by_tenant[&another.tenant_id].keys.len(), KEYS_OF_TENANT);
+    }
+
+    #[test]
+    fn a_locked_batch_of_several_tenants_makes_no_session_count_as_locked() {
+        let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
+        let mut mixed: Vec<NewEvent> = (0..=KEYS_OF_TENANT).map(|session| assignment("b", session)).collect();
+        mixed.push(assignment("a", 1));
+        found.note(&keys, &mixed, now);
+        for event in &mixed {
+            assert!(!found.may_have(&event.tenant_id, &keys.of(std::slice::from_ref(event)), now), "{event:?}");
+        }
     }
 
     #[test]

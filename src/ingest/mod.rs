@@ -38,7 +38,7 @@ use shared::Shared;
 
 /// The number of concurrent transactions. While one transaction commits, committers collect events for the next transactions.
 const COMMITTERS: usize = 3;
-/// The maximum number of events per transaction. A larger batch of one caller is not split.
+/// The maximum number of events per transaction. A larger batch of one caller is not split, but has its own transaction.
 const GROUP: usize = 256;
 /// The maximum number of concurrent retries, if the pool has enough connections. One tenant uses at most half of these retries.
 const MOST_RETRIERS: usize = 4;

@@ -51,6 +51,8 @@ pub(super) struct Retries {
     keys: HashMap<LockKey, KeyUse>,
     tenants: HashMap<TenantId, TenantUse>,
     found: FoundLocked,
+    /// The locks on which a retry timed out. A subset of `found`, which also has locks that delayed a committer only briefly.
+    timed_out: FoundLocked,
     hash: LockKeys,
 }
 
@@ -75,6 +77,7 @@ impl Retries {
             keys: HashMap::new(),
             tenants: HashMap::new(),
             found: FoundLocked::default(),
+            timed_out: FoundLocked::default(),
             hash: LockKeys::default(),
         }
     }
@@ -94,6 +97,18 @@ impl Retries {
             let is_crowd = self.tenants.get(tenant).is_some_and(|of| of.jobs >= CROWD);
             let is_here = keys.iter().any(|key| self.keys.contains_key(key));
             !keys.is_empty() && (is_crowd || is_here || self.found.may_have(tenant, &keys, now))
+        })
+    }
+
+    /// True if these events need a lock on which a retry timed out lately, and another caller already waits for this lock.
+    pub(super) fn would_wait_in_vain(&mut self, events: &[NewEvent], now: Instant) -> bool {
+        if self.timed_out.is_empty(now) {
+            return false;
+        }
+        runs(events).any(|run| {
+            let mut keys = self.hash.of(run);
+            keys.retain(|key| self.keys.contains_key(key));
+            self.timed_out.has(&run[0].tenant_id, &keys, now)
         })
     }
 
@@ -155,6 +170,7 @@ impl Retries {
         self.end(&group);
         for retry in &group {
             self.found.forget(&self.hash, retry.job.events());
+            self.timed_out.forget(&self.hash, retry.job.events());
         }
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
@@ -164,6 +180,7 @@ impl Retries {
         self.end(&group);
         if let ([retry], true) = (group.as_slice(), is_locked) {
             self.found.note(&self.hash, retry.job.events(), now);
+            self.timed_out.note(&self.hash, retry.job.events(), now);
         }
         group.into_iter().map(|retry| self.leave(retry)).collect()
     }
@@ -223,8 +240,9 @@ impl Retries {
 fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(&Retry) -> bool) {
     let mut events: usize = group.iter().map(|retry| retry.job.events().len()).sum();
     for retry in std::mem::take(line) {
-        if events < GROUP && fits(&retry) {
-            events += retry.job.events().len();
+        let count = retry.job.events().len();
+        if events + count <= GROUP && fits(&retry) {
+            events += count;
             group.push(retry);
         } else {
             line.push_back(retry);

@@ -1,11 +1,14 @@
 //! Tests which events are retried, in which transactions, and which locks are remembered.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::IngestError;
 use super::job::Job;
 use super::retries::{Retries, RetryGroup};
+use super::shared::{NextRetry, Running, Shared};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;
@@ -100,4 +103,31 @@ fn all_events_of_a_tenant_with_many_retries_go_to_the_retriers() {
     assert!(retries.concern(&[assignment("a", 1_000)], now));
     assert!(!retries.concern(&[assignment("b", 1_000)], now));
     assert!(retries.concern(&[assignment("b", 1_000), assignment("a", 1_000)], now), "a batch of both");
+}
+
+#[test]
+fn only_one_caller_at_a_time_waits_for_a_lock_on_which_a_retry_timed_out() {
+    let (shared, now) = (Arc::new(Shared::new(100, 4)), Instant::now());
+    let _running = Running::new(&shared);
+    let offer = |tenant: &str, session| shared.offer(vec![assignment(tenant, session)], now);
+    let retry = || match shared.next_retry(now) {
+        NextRetry::Work(taken) => taken.group,
+        other => panic!("{other:?}"),
+    };
+    let _first = offer("a", 1).unwrap();
+    shared.hand_over(shared.next(1).into_iter().collect(), true);
+    let group = retry();
+    let _second = offer("a", 1).expect("the first retry may soon get the lock");
+    shared.refuse_retry(group, true);
+
+    assert_eq!(offer("a", 1).unwrap_err(), IngestError::Unavailable, "the second caller waits already");
+    let group = retry();
+    assert_eq!(offer("a", 1).unwrap_err(), IngestError::Unavailable, "the second caller is retried");
+    let _others = [offer("a", 2).unwrap(), offer("b", 1).unwrap()];
+    shared.refuse_retry(group, true);
+
+    let _third = offer("a", 1).expect("no other caller tries the lock");
+    shared.accepted_retry(retry(), Vec::new());
+    let _fourth = offer("a", 1).expect("the lock is gone");
+    let _fifth = offer("a", 1).expect("the lock is gone");
 }

@@ -1,15 +1,25 @@
-//! A queue with one FIFO line per tenant, which schedules tenants round-robin. Pure state, no I/O.
+//! A queue with one FIFO line per tenant, which schedules tenants by deficit round-robin. Pure state, no I/O.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::names::TenantId;
 
+/// The largest size of an item that costs a tenant one turn. An item of twice this size costs two turns, and so on.
+const TURN: usize = 16;
+
 /// Waiting items, in one line per tenant.
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
-    lines: HashMap<TenantId, VecDeque<T>>,
+    lines: HashMap<TenantId, Line<T>>,
     /// The tenants that have lines, in the order of their turns.
     order: VecDeque<TenantId>,
+}
+
+#[derive(Debug)]
+struct Line<T> {
+    items: VecDeque<T>,
+    /// How much larger than its turns the tenant's last item was. The tenant skips turns until the debt is zero.
+    debt: usize,
 }
 
 impl<T> Default for RoundRobin<T> {
@@ -32,22 +42,31 @@ impl<T> RoundRobin<T> {
         self.line(tenant).push_front(item);
     }
 
-    /// Takes the first item of the tenant whose turn it is.
-    pub(super) fn next(&mut self) -> Option<T> {
-        self.next_by(|_tenant, line| line.pop_front())
+    /// Takes the first item of the tenant whose turn it is. If the item is larger than `room`, returns `None`, and the tenant
+    /// keeps its turn.
+    pub(super) fn next(&mut self, room: usize, size: impl Fn(&T) -> usize) -> Option<T> {
+        loop {
+            let line = self.lines.get_mut(self.order.front()?)?;
+            let mut item = None;
+            if line.debt == 0 {
+                let taken = line.items.pop_front_if(|item| size(item) <= room)?;
+                line.debt = size(&taken);
+                item = Some(taken);
+            }
+            line.debt = line.debt.saturating_sub(TURN);
+            self.end_turn();
+            if item.is_some() {
+                return item;
+            }
+        }
     }
 
     /// Calls `pick` with each line in turn, and returns the first result that is not `None`. The tenant's next turn comes last.
     pub(super) fn next_by<R>(&mut self, mut pick: impl FnMut(&TenantId, &mut VecDeque<T>) -> Option<R>) -> Option<R> {
         for _ in 0..self.order.len() {
-            let tenant = self.order.pop_front()?;
-            let Some(line) = self.lines.get_mut(&tenant) else { continue };
-            let picked = pick(&tenant, line);
-            if line.is_empty() {
-                self.lines.remove(&tenant);
-            } else {
-                self.order.push_back(tenant);
-            }
+            let tenant = self.order.front()?;
+            let picked = pick(tenant, &mut self.lines.get_mut(tenant)?.items);
+            self.end_turn();
             if picked.is_some() {
                 return picked;
             }
@@ -55,11 +74,22 @@ impl<T> RoundRobin<T> {
         None
     }
 
+    /// The next turn of the tenant whose turn it is comes last. Removes the tenant if its line is empty.
+    fn end_turn(&mut self) {
+        let Some(tenant) = self.order.pop_front() else { return };
+        if self.lines.get(&tenant).is_some_and(|line| !line.items.is_empty()) {
+            self.order.push_back(tenant);
+        } else {
+            self.lines.remove(&tenant);
+        }
+    }
+
     fn line(&mut self, tenant: &TenantId) -> &mut VecDeque<T> {
         if !self.lines.contains_key(tenant) {
             self.order.push_back(tenant.clone());
         }
-        self.lines.entry(tenant.clone()).or_default()
+        let new = || Line { items: VecDeque::new(), debt: 0 };
+        &mut self.lines.entry(tenant.clone()).or_insert_with(new).items
     }
 }
 
@@ -95,7 +125,7 @@ mod tests {
                 if count > 0 {
                     continue;
                 }
-                let Some((of, item)) = turns.next() else {
+                let Some((of, item)) = turns.next(1, |_| 1) else {
                     prop_assert!(lines.values().all(VecDeque::is_empty), "an item is lost");
                     continue;
                 };
@@ -105,10 +135,42 @@ mod tests {
                     prop_assert!(passed[*other] < 5, "tenant {other} gets no turn");
                 }
             }
-            let left = std::iter::from_fn(|| turns.next()).count();
+            let left = std::iter::from_fn(|| turns.next(1, |_| 1)).count();
             prop_assert_eq!(left, lines.values().map(VecDeque::len).sum::<usize>());
             prop_assert!(turns.is_empty() && turns.lines.is_empty());
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tenant_with_small_items_waits_for_a_bounded_size_of_items_of_another_tenant(
+            sizes in prop::collection::vec((1..4_usize, 1..=500_usize), 1..200), small in 1..100_usize,
+        ) {
+            let mut turns = RoundRobin::default();
+            for (number, size) in sizes {
+                turns.push(&tenant(number), (number, size));
+            }
+            for _ in 0..small {
+                turns.push(&tenant(0), (0, 1));
+            }
+            let mut taken = [0; 4];
+            while taken[0] < small {
+                let (number, size) = turns.next(usize::MAX, |(_, size)| *size).unwrap();
+                taken[number] += size;
+                for other in 1..4 {
+                    prop_assert!(taken[other] < 500 + TURN * (taken[0] + 1), "{taken:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenant_whose_item_is_too_large_keeps_its_turn() {
+        let mut turns = RoundRobin::default();
+        turns.push(&tenant(0), 3);
+        turns.push(&tenant(1), 1);
+        assert_eq!((turns.next(2, |size| *size), turns.next(3, |size| *size)), (None, Some(3)));
+        assert_eq!(turns.next(2, |size| *size), Some(1));
     }
 
     #[test]
@@ -117,6 +179,6 @@ mod tests {
         turns.push(&tenant(0), 1);
         turns.push(&tenant(1), 2);
         assert_eq!(turns.next_by(|_, line| line.pop_front_if(|item| *item == 2)), Some(2));
-        assert_eq!((turns.next(), turns.next()), (Some(1), None));
+        assert_eq!((turns.next(1, |_| 1), turns.next(1, |_| 1)), (Some(1), None));
     }
 }

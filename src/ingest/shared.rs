@@ -64,7 +64,7 @@ impl Shared {
     /// Queues the events of a caller. `events` must not be empty.
     pub(super) fn offer(&self, events: Vec<NewEvent>, now: Instant) -> Result<oneshot::Receiver<Answer>, IngestError> {
         let mut state = self.state();
-        if state.committers == 0 {
+        if state.committers == 0 || state.retries.would_wait_in_vain(&events, now) {
             return Err(IngestError::Unavailable);
         }
         if !state.shares.take(by_tenant(&events)) {
@@ -84,9 +84,14 @@ impl Shared {
         Ok(answered)
     }
 
-    /// Returns the next job for a committer.
-    pub(super) fn next(&self) -> Option<Job> {
-        self.state().queue.next()
+    /// Returns the next job for a committer, unless the job has more than `room` events.
+    pub(super) fn next(&self, room: usize) -> Option<Job> {
+        self.state().queue.next(room, |job| job.events().len())
+    }
+
+    /// True if a job waits for a committer.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.state().queue.is_empty()
     }
 
     pub(super) fn next_retry(&self, now: Instant) -> NextRetry {
@@ -179,7 +184,7 @@ impl Drop for Running {
         state.committers -= 1;
         if state.committers == 0 {
             // Dropping a job sends an error to its caller.
-            while state.queue.next().is_some() {}
+            state.queue = RoundRobin::default();
             drop(state);
             self.0.retry.notify_waiters();
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::conventions::source::{files_below, read, relative, root};
+use crate::conventions::source::{files_below, read, relative, root, rust_files};
 
 #[test]
 fn every_source_path_named_in_a_document_exists() {
@@ -16,6 +16,22 @@ fn every_source_path_named_in_a_document_exists() {
         }
     }
     assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
+}
+
+#[test]
+fn every_test_named_in_a_document_exists() {
+    let sources = rust_files(&["src", "tests"]);
+    let exists = |name: &str| sources.iter().any(|file| file.text.contains(&format!("fn {name}(")));
+    let (mut named, mut missing) = (0, Vec::new());
+    for document in files_below(root(), "md") {
+        for name in test_names(&read(&document)) {
+            named += 1;
+            if !exists(&name) {
+                missing.push(format!("{} names {name}", relative(&document)));
+            }
+        }
+    }
+    assert!(named > 10 && missing.is_empty(), "{named} names of tests\n{}\n", missing.join("\n"));
 }
 
 #[test]
@@ -89,6 +105,23 @@ fn finds_the_metrics_of_the_source() {
 fn finds_source_paths_without_the_surrounding_text() {
     let text = "see `src/queue/mod.rs`, (src/http) and src/store/. But https://example.com/src/other is not ours";
     assert_eq!(source_paths(text), ["src/queue/mod.rs", "src/http", "src/store/"]);
+}
+
+#[test]
+fn finds_test_names_without_settings_and_metrics() {
+    let text = "`a_body_of_8_kib_is_read` (`src/a_b_c_d_e_f.rs`), `idle_in_transaction_session_timeout`, a_b_c_d_e_f";
+    assert_eq!(test_names(text), ["a_body_of_8_kib_is_read"]);
+}
+
+/// The words in backticks that can only be names of tests: they have at least five underscores, and settings and metrics have
+/// fewer.
+fn test_names(text: &str) -> Vec<String> {
+    let is_name = |word: &&str| {
+        let has_letters =
+            |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
+        word.matches('_').count() >= 5 && word.chars().all(has_letters)
+    };
+    text.split('`').skip(1).step_by(2).filter(is_name).map(str::to_owned).collect()
 }
 
 /// The words of the text that start with `src/`.

@@ -91,6 +91,29 @@ async fn one_address_cannot_use_up_the_connections_for_other_addresses() {
 }
 
 #[tokio::test]
+async fn silent_connections_of_one_address_leave_connections_for_other_addresses() {
+    let mut options = Options::default();
+    options.http.max_connections = 16;
+    // Served connections that send nothing stay open during this test.
+    options.http.head_timeout = Duration::from_mins(10);
+    let api = TestApi::with(options).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(connect_from(&api, Ipv4Addr::LOCALHOST).await);
+    }
+    assert_eq!(served(&api, Ipv4Addr::new(127, 0, 0, 2), 4, &mut Vec::new()).await, 4);
+
+    let mut ends: FuturesUnordered<_> = silent.iter_mut().map(|stream| stream.read_u8()).collect();
+    let mut closed = 0;
+    let rest_is_closed = async {
+        while closed < 392 {
+            closed += usize::from(ends.next().await.unwrap().is_err());
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest_is_closed).await.expect("the server closes the connections that it refused");
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_may_use_all_connections() {
     let mut options = Options::default();
     options.http.max_connections = 16;
