@@ -19,20 +19,20 @@ async fn the_steps_deliver_an_event_to_the_receiver_and_show_its_outcome() {
     let steps: Vec<&str> =
         steps.split("```sh\n").skip(1).map(|rest| rest.split_once("```").expect("the end of a block").0).collect();
     assert_eq!(steps.len(), 5);
-    let build = "cargo build --release --locked\nexport PATH=\"$PWD/target/release:$PATH\"\n";
+    let build = "cargo build --release --locked && export PATH=\"$PWD/target/release:$PATH\"\n";
     let script = format!("{}\nkill %1 %2\nwait %1\n", steps.join("\n"));
     assert!(script.contains(build));
     let programs = Path::new(env!("CARGO_BIN_EXE_flametree-notify")).parent().unwrap();
+    let checkout = TempDir::new();
+    let script = script.replace("/tmp/flametree-trial", checkout.path().join("data").to_str().unwrap());
     let script = script.replace(build, &format!("export PATH=\"{}:$PATH\"\n", programs.display()));
 
-    let checkout = TempDir::new();
     std::fs::create_dir(checkout.path().join("examples")).unwrap();
     let receiver = read("examples/receiver.py").replace("127.0.0.1", &address);
     std::fs::write(checkout.path().join("examples/receiver.py"), receiver).unwrap();
     let shell = Command::new("bash")
         .args(["-c", &script.replace("127.0.0.1", &address)])
         .current_dir(checkout.path())
-        .env("FLAMETREE_DATA_DIR", checkout.path().join("data"))
         .env("FLAMETREE_LISTEN_ADDR", format!("{address}:8080"))
         .env("FLAMETREE_METRICS_ADDR", format!("{address}:9464"))
         .stdin(Stdio::null())
