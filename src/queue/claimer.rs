@@ -153,8 +153,7 @@ impl Claimer {
 
     /// Settles the planned lanes, and sends the claimed deliveries to the workers.
     pub(super) fn dispatch(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
-        let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
-        self.queue.settle(planned, &places);
+        self.queue.settle(planned, &taken);
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return;

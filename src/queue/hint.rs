@@ -69,11 +69,12 @@ impl Hints {
 }
 
 /// Returns the lanes that a message names, and whether it asks for a search. A message that cannot be read asks for a search too,
-/// such as the empty message that an earlier release sends.
+/// such as the empty message that an earlier release sends. Any role that can connect to the database can forge messages, so
+/// that any lane and any position above zero may be named.
 pub(super) fn read(message: &str) -> (Vec<ReadyDelivery>, bool) {
     let Ok(Message { search, lanes }) = serde_json::from_str(message) else { return (Vec::new(), true) };
     let lane = |(channel, tenant, endpoint, position): (String, String, Uuid, i64)| {
-        Some(ReadyDelivery {
+        (position > 0).then_some(ReadyDelivery {
             channel: Channel::from_name(&channel)?,
             tenant_id: TenantId::parse(tenant).ok()?,
             endpoint_id: EndpointId::from_uuid(endpoint),
@@ -130,10 +131,15 @@ mod tests {
 
     #[test]
     fn a_message_that_cannot_be_read_asks_for_a_search() {
-        for message in
-            ["", "{}", "[]", r#"{"search":false,"lanes":[["fax","acme","00000000-0000-0000-0000-000000000001",1]]}"#]
-        {
+        let naming = |channel, position: i64| {
+            format!(
+                r#"{{"search":false,"lanes":[["{channel}","acme","00000000-0000-0000-0000-000000000001",{position}]]}}"#
+            )
+        };
+        let (channel, first, last) = (naming("fax", 1), naming("webhook", 0), naming("webhook", i64::MIN));
+        for message in ["", "{}", "[]", &channel, &first, &last] {
             assert_eq!(read(message), (Vec::new(), true), "{message}");
         }
+        assert_eq!(read(&naming("webhook", 1)).0.len(), 1);
     }
 }

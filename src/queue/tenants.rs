@@ -15,6 +15,9 @@ const LEFT_OF_ALL: u32 = 1;
 /// For unproven endpoints, a tenant leaves at least three times as many permits free as it holds. A lone tenant may hold a
 /// quarter of these permits. Attempts may hold them until their timeout, so more must stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
+/// The maximum number of lanes that only hints of other processes have named. A claim of each takes less than a millisecond. If
+/// there are more, discovery finds the others.
+const MOST_UNCONFIRMED: u32 = 512;
 
 /// `Proven` if the endpoint's last response was fast, otherwise `Unproven`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl ByKind<u32> {
 #[derive(Debug, Default)]
 struct Tenant {
     lanes: usize,
+    unconfirmed: u32,
     held: ByKind<u32>,
     /// The tenant's endpoints that may have deliveries and are below their caps, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
@@ -75,6 +79,8 @@ struct Tenant {
 pub(super) struct Tenants {
     permits: u32,
     by_id: HashMap<TenantId, Tenant>,
+    /// The number of unconfirmed lanes.
+    unconfirmed: u32,
     /// The tenants whose endpoints wait for turns, in the order of the tenants' turns.
     turns: ByKind<VecDeque<TenantId>>,
     held: ByKind<u32>,
@@ -82,15 +88,36 @@ pub(super) struct Tenants {
 
 impl Tenants {
     pub(super) fn new(permits: u32) -> Self {
-        Self { permits, by_id: HashMap::new(), turns: ByKind::default(), held: ByKind::default() }
+        Self { permits, by_id: HashMap::new(), unconfirmed: 0, turns: ByKind::default(), held: ByKind::default() }
     }
 
+    /// True if the tenant may have one more unconfirmed lane. It leaves at least as many to other tenants as it has.
+    pub(super) fn may_add_unconfirmed(&self, tenant: &TenantId) -> bool {
+        let of_tenant = self.by_id.get(tenant).map_or(0, |of| of.unconfirmed);
+        share(MOST_UNCONFIRMED.saturating_sub(self.unconfirmed), of_tenant, LEFT_OF_ALL) > 0
+    }
+
+    /// Adds an unconfirmed lane.
     pub(super) fn add_lane(&mut self, tenant: &TenantId) {
-        self.by_id.entry(tenant.clone()).or_default().lanes += 1;
+        let of = self.by_id.entry(tenant.clone()).or_default();
+        of.lanes += 1;
+        of.unconfirmed += 1;
+        self.unconfirmed += 1;
+    }
+
+    /// Notes that one of the tenant's unconfirmed lanes is confirmed.
+    pub(super) fn confirm_lane(&mut self, tenant: &TenantId) {
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            of.unconfirmed -= 1;
+            self.unconfirmed -= 1;
+        }
     }
 
     /// Removes a lane that holds no permits and has no turn.
-    pub(super) fn remove_lane(&mut self, tenant: &TenantId) {
+    pub(super) fn remove_lane(&mut self, tenant: &TenantId, is_confirmed: bool) {
+        if !is_confirmed {
+            self.confirm_lane(tenant);
+        }
         if let Some(of) = self.by_id.get_mut(tenant) {
             of.lanes -= 1;
             if of.lanes == 0 {
@@ -117,10 +144,10 @@ impl Tenants {
     }
 
     /// All endpoints that wait for turns, tenant by tenant.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&TenantId, EndpointId)> {
         Kind::ALL.into_iter().flat_map(move |kind| {
-            let tenants = self.turns.of(kind).iter().filter_map(|tenant| self.by_id.get(tenant));
-            tenants.flat_map(move |tenant| tenant.turns.of(kind).iter().copied())
+            let tenants = self.turns.of(kind).iter().filter_map(|tenant| Some((tenant, self.by_id.get(tenant)?)));
+            tenants.flat_map(move |(tenant, of)| of.turns.of(kind).iter().map(move |endpoint| (tenant, *endpoint)))
         })
     }
 
