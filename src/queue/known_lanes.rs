@@ -6,7 +6,10 @@
 //! No function visits all lanes, because the caller locks the channel during each call.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::lane::Lane;
 use crate::domain::ids::EndpointId;
@@ -89,16 +92,34 @@ impl KnownLanes {
     }
 
     /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, the
-    /// scan starts after the last claimed position, or after `late_after` if that is earlier. If further lanes exist, the last
-    /// place names the first further lane and has no position. The next step starts at that lane.
-    pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
-        let mut keys = self.in_key_order.range(from..);
-        let known = keys.by_ref().take(most).filter_map(|key| {
-            let endpoint = EndpointId::from_uuid(key.endpoint_id);
-            Some(self.get(&key.tenant_id, endpoint)?.place(endpoint, late_after))
-        });
-        let mut places: Vec<Place> = known.collect();
-        places.extend(keys.next().map(|key| Place { key: key.clone(), after: None }));
+    /// scan starts after the last claimed position, or after `late_after` if that is earlier. Skips the lanes of each tenant
+    /// after its first `of_each`, and the gaps between them; then a place behind the tenant's last lane follows. If further
+    /// lanes exist, the last place names the first further lane and has no position. The next step starts at that lane.
+    pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
+        let mark = |key: &LaneCursor| Place { key: key.clone(), after: None };
+        let mut places: Vec<Place> = Vec::new();
+        let mut from = Included(from.clone());
+        while let Some(first) = self.in_key_order.range((from.as_ref(), Unbounded)).next() {
+            if places.len() >= most {
+                places.push(mark(first));
+                break;
+            }
+            let behind = LaneCursor { tenant_id: first.tenant_id.clone(), endpoint_id: Uuid::max() };
+            let mut keys = self.in_key_order.range((from.as_ref(), Included(&behind)));
+            let room = of_each.min(most - places.len());
+            places.extend(keys.by_ref().take(room).filter_map(|key| {
+                let endpoint = EndpointId::from_uuid(key.endpoint_id);
+                Some(self.get(&key.tenant_id, endpoint)?.place(endpoint, late_after))
+            }));
+            if let Some(next) = keys.next() {
+                places.push(mark(next));
+                if room < of_each {
+                    break;
+                }
+                places.push(Place { key: behind.clone(), after: Some(i64::MAX) });
+            }
+            from = Excluded(behind);
+        }
         places
     }
 

@@ -48,14 +48,14 @@ fn each_hint_removes_at_most_two_idle_lanes() {
 fn a_step_of_a_tail_scan_visits_a_bounded_number_of_lanes() {
     let now = Instant::now();
     let lanes = lanes_with_work(MANY_LANES as u128, now);
-    let places = lanes.known().places(&LaneCursor::default(), 3, i64::MAX);
+    let places = lanes.known().places(&LaneCursor::default(), 3, usize::MAX, i64::MAX);
     let numbers: Vec<_> = places.iter().map(|place| (place.key.endpoint_id.as_u128(), place.after)).collect();
     assert_eq!(
         numbers,
         [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)],
         "the last place only marks the start of the next step"
     );
-    assert_eq!(lanes.known().places(&places[3].key, MANY_LANES, i64::MAX).len(), MANY_LANES - 3);
+    assert_eq!(lanes.known().places(&places[3].key, MANY_LANES, usize::MAX, i64::MAX).len(), MANY_LANES - 3);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_tail_scan_starts_after_the_claimed_position_or_before_a_possible_late_commi
     lanes.settle(&plan[0], &[3, 5], now);
     assert_eq!(lanes.furthest_taken(), 5);
     for (late_after, after) in [(i64::MAX, 5), (9, 5), (4, 4)] {
-        let places = lanes.known().places(&LaneCursor::default(), 8, late_after);
+        let places = lanes.known().places(&LaneCursor::default(), 8, usize::MAX, late_after);
         assert_eq!(places[0].after, Some(after));
     }
 }

@@ -65,7 +65,7 @@ fn unconfirmed_lanes_are_bounded_and_leave_places_for_other_tenants() {
 #[test]
 fn a_forged_position_that_is_too_far_hides_no_delivery() {
     let now = Instant::now();
-    let after = |lanes: &Lanes| lanes.known().places(&LaneCursor::default(), 1, i64::MAX)[0].after;
+    let after = |lanes: &Lanes| lanes.known().places(&LaneCursor::default(), 1, usize::MAX, i64::MAX)[0].after;
     for is_from_other_process in [false, true] {
         let mut lanes = Lanes::new(LIMITS);
         for position in [i64::MAX, i64::MIN, i64::MAX] {

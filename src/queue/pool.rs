@@ -128,8 +128,8 @@ impl ChannelQueue {
 
     /// Returns the places at which a tail scan starts in up to `most` lanes. See
     /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
-    pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
-        self.lanes().known().places(from, most, late_after)
+    pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
+        self.lanes().known().places(from, most, of_each, late_after)
     }
 
     /// The furthest position that this node has claimed.
