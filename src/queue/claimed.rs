@@ -95,7 +95,7 @@ impl Claimed {
 
     fn finish(&mut self, kind: CompletionKind, attempt: Attempt, signal: AttemptSignal) {
         let Some(place) = self.place.take() else { return };
-        self.queue.answered(place.endpoint_id, signal, self.started);
+        self.queue.answered(&place.tenant_id, place.endpoint_id, signal, self.started);
         let channel = self.queue.channel().as_str();
         match kind {
             CompletionKind::Record => {

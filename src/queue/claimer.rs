@@ -19,8 +19,6 @@ use crate::telemetry::metrics::{ClaimStep, Metrics};
 
 /// The number of concurrent claims of one channel. While one claim commits, the next claim can read.
 pub(super) const CLAIMERS: usize = 3;
-/// The maximum number of deliveries per claim. The row of a claim of this size fits into one database page.
-const BATCH: u32 = 128;
 /// Pause between queries for the status of a claim whose response was lost.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -52,7 +50,7 @@ impl Claimer {
                 }
                 continue;
             }
-            match self.queue.plan(BATCH) {
+            match self.queue.plan() {
                 Plan::Claim(planned) => self.claim(planned).await,
                 Plan::WaitForCapacity(until) => tokio::select! {
                     () = self.queue.capacity_freed() => {}
@@ -153,8 +151,7 @@ impl Claimer {
 
     /// Settles the planned lanes, and sends the claimed deliveries to the workers.
     pub(super) fn dispatch(&self, claim_id: ClaimId, planned: &[Planned], taken: Vec<ClaimedDelivery>) {
-        let places: Vec<_> = taken.iter().map(|one| (one.endpoint_id, one.position)).collect();
-        self.queue.settle(planned, &places);
+        self.queue.settle(planned, &taken);
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return;

@@ -228,7 +228,7 @@ impl Completer {
             claim.closed(*ended);
         }
         self.observe(finished, &late);
-        self.queue.recorded(finished.iter().map(|one| one.endpoint_id));
+        self.queue.recorded(finished.iter().copied());
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl Completer {
         }
         fail::fail_point!("release::after");
         claim.closed(count(ids.len()));
-        self.queue.recorded(part.iter().map(|one| one.finished.endpoint_id));
+        self.queue.recorded(part.iter().map(|one| &one.finished));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::late_commits::LateCommits;
 use super::pool::ChannelQueue;
-use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace};
+use super::search_pace::{HINTED_PAUSE, Kind, LONGEST_PAUSE, LONGEST_REST, Pace, rest_after};
 use super::tail_scan::TailScan;
 use super::walk::Walk;
 use crate::store::queue::lanes;
@@ -34,7 +34,8 @@ struct Search {
     kind: Kind,
     walk: Walk,
     tails: TailScan,
-    /// The total time of the search's statements, except the statement that lists writing transactions.
+    /// The total time of the walk's statements, or the time of the tail scan's last statement. The statement that lists writing
+    /// transactions does not count.
     cost: Duration,
     found: usize,
     longest_wait: Duration,
@@ -61,8 +62,9 @@ impl Discovery {
             let cost = started.elapsed();
             let rest = match ended {
                 Ok(false) => {
+                    let rest = search.rest(cost);
                     under_way = Some(search);
-                    cost.min(LONGEST_REST)
+                    rest
                 }
                 Ok(true) => {
                     late.searched();
@@ -110,13 +112,15 @@ impl Discovery {
                 (waiting, search.walk.is_end())
             }
             Kind::Tails => {
-                let places = search.tails.next_places(|from| self.queue.places(from, TAILS, late_after));
+                let places =
+                    search.tails.next_places(|from, of_each| self.queue.places(from, TAILS, of_each, late_after));
                 let waiting = with_timeout(lanes::tail_scan(&self.db, channel, &places)).await?;
                 search.tails.scanned(&places, &waiting);
                 (waiting, search.tails.is_end())
             }
         };
-        search.cost += started.elapsed();
+        let cost = started.elapsed();
+        search.cost = if search.kind == Kind::Walk { search.cost + cost } else { cost };
         search.found += waiting.len();
         search.longest_wait = waiting.iter().map(|lane| lane.waited).fold(search.longest_wait, Duration::max);
         if !waiting.is_empty() {
@@ -149,6 +153,11 @@ impl Search {
             found: 0,
             longest_wait: Duration::ZERO,
         }
+    }
+
+    /// How long to pause after a step that took `cost`. Walks and searches of gaps have short steps that find deliveries.
+    fn rest(&self, cost: Duration) -> Duration {
+        if self.kind == Kind::Walk || self.tails.has_gaps() { cost.min(LONGEST_REST) } else { rest_after(cost) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A worker that gets a hint claims from the named lanes without a search. So the number of endpoints does not delay the claim.
 //! Discovery finds deliveries whose lane no message names, and deliveries whose message was lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,14 +17,16 @@ use crate::store::accept::ReadyDelivery;
 const MESSAGE_BYTES: usize = 7_999;
 /// The size of a message without lanes: `{"search":false,"lanes":[]}`.
 const EMPTY_MESSAGE_BYTES: usize = 27;
-/// The maximum number of lanes that are kept for the next message. About as many fit into one message. Further lanes are left
-/// out, and a search finds them.
+/// The maximum number of lanes that are kept for the next message. About as many fit into one message. A search finds the lanes
+/// that are left out.
 const MOST_LANES: usize = 100;
 
 /// Lanes with new deliveries that were not reported to other processes yet, each with the position of its first new delivery.
+/// If there are too many, lanes of the tenant with the most lanes are left out.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    lanes: HashMap<Uuid, (Channel, TenantId, i64)>,
+    by_tenant: HashMap<TenantId, HashMap<EndpointId, (Channel, i64)>>,
+    lanes: usize,
     /// True if lanes were left out, because there were too many.
     has_more: bool,
 }
@@ -39,23 +41,39 @@ struct Message {
 impl Hints {
     pub(super) fn add(&mut self, deliveries: &[ReadyDelivery]) {
         for one in deliveries {
-            let endpoint = one.endpoint_id.uuid();
-            if self.lanes.len() >= MOST_LANES && !self.lanes.contains_key(&endpoint) {
-                self.has_more = true;
-                continue;
+            if let Some((_, first)) = self.by_tenant.get_mut(&one.tenant_id).and_then(|of| of.get_mut(&one.endpoint_id))
+            {
+                *first = one.position.min(*first);
+            } else if self.lanes < MOST_LANES || self.make_room(&one.tenant_id) {
+                self.lanes += 1;
+                let of_tenant = self.by_tenant.entry(one.tenant_id.clone()).or_default();
+                of_tenant.insert(one.endpoint_id, (one.channel, one.position));
             }
-            let first = self.lanes.entry(endpoint).or_insert((one.channel, one.tenant_id.clone(), one.position));
-            first.2 = first.2.min(one.position);
         }
     }
 
-    /// Removes all lanes and returns a message that names the lanes. If not all lanes fit, the message asks for a search.
+    /// Removes a lane of the tenant with the most lanes. Returns false if `tenant` would itself have as many lanes.
+    fn make_room(&mut self, tenant: &TenantId) -> bool {
+        self.has_more = true;
+        let of_tenant = self.by_tenant.get(tenant).map_or(0, HashMap::len);
+        let Some(largest) = self.by_tenant.values_mut().max_by_key(|lanes| lanes.len()) else { return false };
+        let victim = largest.keys().next().copied().filter(|_| of_tenant + 1 < largest.len());
+        let is_removed = victim.is_some_and(|victim| largest.remove(&victim).is_some());
+        self.lanes -= usize::from(is_removed);
+        is_removed
+    }
+
+    /// Removes all lanes and returns a message that names the lanes, round-robin by tenant. If not all lanes fit, the message
+    /// asks for a search.
     pub(super) fn take_message(&mut self) -> String {
-        let Self { lanes, has_more } = std::mem::take(self);
-        let mut message = Message { search: has_more, lanes: Vec::with_capacity(lanes.len()) };
+        let Self { by_tenant, lanes, has_more } = std::mem::take(self);
+        let mut message = Message { search: has_more, lanes: Vec::with_capacity(lanes) };
         let mut bytes = EMPTY_MESSAGE_BYTES;
-        for (endpoint, (channel, tenant, position)) in lanes {
-            let lane = (channel.as_str().to_owned(), tenant.as_str().to_owned(), endpoint, position);
+        let mut waiting: VecDeque<_> =
+            by_tenant.into_iter().map(|(tenant, lanes)| (tenant, lanes.into_iter())).collect();
+        while let Some((tenant, mut lanes)) = waiting.pop_front() {
+            let Some((endpoint, (channel, position))) = lanes.next() else { continue };
+            let lane = (channel.as_str().to_owned(), tenant.as_str().to_owned(), endpoint.uuid(), position);
             // One more byte for the comma.
             bytes += serde_json::to_string(&lane).map_or(MESSAGE_BYTES, |text| text.len()) + 1;
             if bytes > MESSAGE_BYTES {
@@ -63,17 +81,19 @@ impl Hints {
                 break;
             }
             message.lanes.push(lane);
+            waiting.push_back((tenant, lanes));
         }
         serde_json::to_string(&message).unwrap_or_default()
     }
 }
 
 /// Returns the lanes that a message names, and whether it asks for a search. A message that cannot be read asks for a search too,
-/// such as the empty message that an earlier release sends.
+/// such as the empty message that an earlier release sends. Any role that can connect to the database can forge messages, so
+/// that any lane and any position above zero may be named.
 pub(super) fn read(message: &str) -> (Vec<ReadyDelivery>, bool) {
     let Ok(Message { search, lanes }) = serde_json::from_str(message) else { return (Vec::new(), true) };
     let lane = |(channel, tenant, endpoint, position): (String, String, Uuid, i64)| {
-        Some(ReadyDelivery {
+        (position > 0).then_some(ReadyDelivery {
             channel: Channel::from_name(&channel)?,
             tenant_id: TenantId::parse(tenant).ok()?,
             endpoint_id: EndpointId::from_uuid(endpoint),
@@ -106,34 +126,62 @@ mod tests {
     proptest! {
         #[test]
         fn messages_are_short_and_name_each_lane_once_or_ask_for_a_search(
-            deliveries in prop::collection::vec((0..200_u32, 1..1_000_000_000_i64), 0..300),
-            tenant in "[a-z\"\\\\é]{1,60}",
+            deliveries in prop::collection::vec((0..200_u32, 1..1_000_000_000_i64, 0..4_usize), 0..400),
+            tenants in prop::collection::vec("[a-z\"\\\\é]{1,60}", 4),
         ) {
-            prop_assume!(TenantId::parse(tenant.as_str()).is_ok());
+            prop_assume!(tenants.iter().all(|tenant| TenantId::parse(tenant.as_str()).is_ok()));
             let mut hints = Hints::default();
-            let deliveries: Vec<_> = deliveries.into_iter().map(|(number, at)| ready(number, at, &tenant)).collect();
+            let deliveries: Vec<_> =
+                deliveries.into_iter().map(|(number, at, tenant)| ready(number, at, &tenants[tenant])).collect();
             hints.add(&deliveries);
             let message = hints.take_message();
             prop_assert!(message.len() < 8_000);
             let (lanes, search) = read(&message);
+            let key = |one: &ReadyDelivery| (one.tenant_id.clone(), one.endpoint_id);
             let mut named = BTreeSet::new();
             for lane in lanes {
-                let of_lane = deliveries.iter().filter(|one| one.endpoint_id == lane.endpoint_id);
-                prop_assert_eq!(of_lane.map(|one| one.position).min(), Some(lane.position));
-                prop_assert!(named.insert(lane.endpoint_id.uuid()), "named twice");
+                let positions: Vec<_> =
+                    deliveries.iter().filter(|one| key(one) == key(&lane)).map(|one| one.position).collect();
+                prop_assert!(positions.contains(&lane.position));
+                prop_assert!(search || positions.iter().min() == Some(&lane.position));
+                prop_assert!(named.insert(key(&lane)), "named twice");
             }
-            let all: BTreeSet<_> = deliveries.iter().map(|one| one.endpoint_id.uuid()).collect();
-            prop_assert_eq!(search, named != all);
+            let all: BTreeSet<_> = deliveries.iter().map(key).collect();
+            prop_assert!(search || named == all);
+            prop_assert!(!search || all.len() > 40);
+            // A tenant whose lanes are left out has as many named lanes as any other tenant, or one fewer.
+            let of = |lanes: &BTreeSet<(TenantId, EndpointId)>, tenant: &str| {
+                lanes.iter().filter(|(of, _)| of.as_str() == tenant).count()
+            };
+            let most = tenants.iter().map(|tenant| of(&named, tenant)).max().unwrap();
+            for tenant in &tenants {
+                prop_assert!(of(&named, tenant) == of(&all, tenant) || of(&named, tenant) + 1 >= most, "{}", message);
+            }
             prop_assert_eq!(read(&hints.take_message()), (Vec::new(), false), "nothing is left");
         }
     }
 
     #[test]
+    fn a_tenant_with_many_lanes_leaves_out_no_lane_of_another_tenant() {
+        let mut hints = Hints::default();
+        hints.add(&(0..500).map(|number| ready(number, 1, "acme")).collect::<Vec<_>>());
+        hints.add(&[ready(1_000, 1, "globex")]);
+        hints.add(&(500..1_000).map(|number| ready(number, 1, "acme")).collect::<Vec<_>>());
+        let (lanes, search) = read(&hints.take_message());
+        assert!(search && lanes.iter().any(|lane| lane.tenant_id.as_str() == "globex"));
+    }
+
+    #[test]
     fn a_message_that_cannot_be_read_asks_for_a_search() {
-        for message in
-            ["", "{}", "[]", r#"{"search":false,"lanes":[["fax","acme","00000000-0000-0000-0000-000000000001",1]]}"#]
-        {
+        let naming = |channel, position: i64| {
+            format!(
+                r#"{{"search":false,"lanes":[["{channel}","acme","00000000-0000-0000-0000-000000000001",{position}]]}}"#
+            )
+        };
+        let (channel, first, last) = (naming("fax", 1), naming("webhook", 0), naming("webhook", i64::MIN));
+        for message in ["", "{}", "[]", &channel, &first, &last] {
             assert_eq!(read(message), (Vec::new(), true), "{message}");
         }
+        assert_eq!(read(&naming("webhook", 1)).0.len(), 1);
     }
 }

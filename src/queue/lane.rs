@@ -57,9 +57,19 @@ impl LaneHealth {
     }
 }
 
+/// One lane's part of a planned claim. Its quota is reserved until `settle`.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) quota: LaneQuota,
+    pub(super) generation: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) tenant: TenantId,
+    /// False until the lane is found in the database. Until then, only a hint from another process, which may be forged, has
+    /// named the lane.
+    pub(super) is_confirmed: bool,
     /// The position after which the next claim starts. It later advances to `settling`, and `settling` then advances to
     /// `reached`, the furthest claimed position.
     settled: i64,
@@ -99,13 +109,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Creates a lane whose first delivery is at `position`, for at most `most` concurrent attempts.
+    /// Creates an unconfirmed lane whose first delivery is at `position`, for at most `most` concurrent attempts.
     pub(super) fn new(tenant: TenantId, position: i64, most: u32, now: Instant) -> Self {
+        let before = position.saturating_sub(1);
         Self {
             tenant,
-            settled: position - 1,
-            settling: position - 1,
-            reached: position - 1,
+            is_confirmed: false,
+            settled: before,
+            settling: before,
+            reached: before,
             taken_since: 0,
             settled_at: now,
             has_work: true,
@@ -116,7 +128,7 @@ impl Lane {
             in_flight: 0,
             batch_size: 1,
             backlog_estimate: 0,
-            seen: 0,
+            seen: 1,
             cap: FIRST_CAP.min(most),
             cut_at: now,
             progress_at: now,
@@ -129,8 +141,12 @@ impl Lane {
         self.seen = self.seen.saturating_add(1);
         self.generation += 1;
         if position <= self.settled {
-            self.settled = position - 1;
+            self.settled = position.saturating_sub(1);
             self.settling = self.settling.min(self.settled);
+            if !self.is_confirmed {
+                // The earlier hint's position was too far, so `reached` was not claimed.
+                self.reached = self.settled;
+            }
         }
     }
 
@@ -234,6 +250,12 @@ impl Lane {
     /// True if attempts are running and none got a response for `STALL_AFTER`.
     pub(super) fn stalled(&self, now: Instant) -> bool {
         self.in_flight > 0 && now.duration_since(self.progress_at) >= STALL_AFTER
+    }
+
+    /// Updates the number of slow lanes after this lane's health may have changed.
+    pub(super) fn count_slow(&self, slow: &mut usize, before: LaneHealth) {
+        *slow += usize::from(self.health == LaneHealth::Slow);
+        *slow -= usize::from(before == LaneHealth::Slow);
     }
 
     pub(super) fn apply(&mut self, signal: AttemptSignal, started: Instant, now: Instant, most: u32) {

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use super::batch_window::BatchWindow;
 use super::known_lanes::KnownLanes;
+pub(super) use super::lane::Planned;
 use super::lane::{AttemptSignal, Lane, LaneHealth, MAX_BATCH_SIZE};
 use super::tenants::{Kind, Tenants, Turn};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
-use crate::store::queue::claim::LaneQuota;
 
 /// Limits of one channel on one node.
 #[derive(Debug, Clone, Copy)]
@@ -21,13 +21,6 @@ pub(super) struct LaneLimits {
     pub(super) permits: u32,
     /// The maximum number of permits that one endpoint may hold.
     pub(super) endpoint_permits: u32,
-}
-
-/// One lane's part of a planned claim. Its quota is reserved until `settle`.
-#[derive(Debug, Clone)]
-pub(super) struct Planned {
-    pub(super) quota: LaneQuota,
-    generation: u64,
 }
 
 #[derive(Debug)]
@@ -86,18 +79,45 @@ impl Lanes {
 
     /// Notes that a delivery of this endpoint is ready at `position`.
     pub(super) fn hint(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) {
-        let most = self.limits.endpoint_permits;
-        let tenants = &mut self.tenants;
-        let lane = self.known.get_or_add(endpoint, now, || {
-            tenants.add_lane(tenant);
-            Lane::new(tenant.clone(), position, most, now)
-        });
-        lane.work_seen(position);
-        self.batch_window.work_seen(now);
-        self.queue(endpoint);
+        if !self.work_seen(tenant, endpoint, position, now) {
+            self.confirm(tenant, endpoint, now);
+        }
         for forgotten in self.known.forget_idle(now) {
-            self.tenants.remove_lane(&forgotten.tenant);
+            self.tenants.remove_lane(&forgotten.tenant, true);
             self.slow -= usize::from(forgotten.health == LaneHealth::Slow);
+        }
+    }
+
+    /// Like `hint`, for a hint from another process, which may be forged. Ignores the hint and returns false if its lane is not
+    /// known and too many lanes are unconfirmed.
+    pub(super) fn heard(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) -> bool {
+        let is_known = self.known.get(tenant.as_str(), endpoint).is_some();
+        let is_accepted = is_known || self.tenants.may_add_unconfirmed(tenant);
+        if is_accepted {
+            self.work_seen(tenant, endpoint, position, now);
+        }
+        is_accepted
+    }
+
+    /// Returns true if the lane is confirmed.
+    fn work_seen(&mut self, tenant: &TenantId, endpoint: EndpointId, position: i64, now: Instant) -> bool {
+        let known = self.known.get_mut(tenant, endpoint);
+        let is_confirmed = known.as_ref().is_some_and(|lane| lane.is_confirmed);
+        if let Some(lane) = known {
+            lane.work_seen(position);
+        } else {
+            self.tenants.add_lane(tenant);
+            self.known.add(endpoint, Lane::new(tenant.clone(), position, self.limits.endpoint_permits, now));
+        }
+        self.batch_window.work_seen(now);
+        self.queue(tenant, endpoint);
+        is_confirmed
+    }
+
+    /// Notes that the lane exists in the database.
+    fn confirm(&mut self, tenant: &TenantId, endpoint: EndpointId, now: Instant) {
+        if self.known.confirm(tenant, endpoint, now) {
+            self.tenants.confirm_lane(tenant);
         }
     }
 
@@ -145,7 +165,7 @@ impl Lanes {
                 break;
             }
             let Some(endpoint) = turn.endpoints.pop_front() else { break };
-            let Some(lane) = self.known.get_mut(endpoint) else { continue };
+            let Some(lane) = self.known.get_mut(&turn.tenant, endpoint) else { continue };
             lane.dequeued(turn.kind);
             if !lane.has_work {
                 continue;
@@ -155,9 +175,9 @@ impl Lanes {
             if lane.stalled(now) {
                 lane.health = LaneHealth::Slow;
             }
-            count_slow(&mut self.slow, before, lane.health);
+            lane.count_slow(&mut self.slow, before);
             if lane.health.kind() != turn.kind {
-                self.queue(endpoint);
+                self.queue(&turn.tenant, endpoint);
                 continue;
             }
             let quota = lane.room_within(free - (room - left)).min(lane.wants(share)).min(left);
@@ -181,10 +201,15 @@ impl Lanes {
     /// Returns the time until which ready deliveries wait for permits or for more deliveries, or `None` if a claim can start
     /// now.
     pub(super) fn waits_until(&mut self, wanted: u32, now: Instant) -> Option<Instant> {
-        if self.tenants.room(MANY) < wanted {
+        if !self.has_room(wanted) {
             return self.batch_window.waits_for_permits(self.tenants.each_holds(wanted, MANY), now);
         }
         if self.expects_more(now) { self.batch_window.waits_for_work(self.is_there(), now) } else { None }
+    }
+
+    /// True if the waiting tenants can take this number of permits.
+    pub(super) fn has_room(&self, wanted: u32) -> bool {
+        self.tenants.room(MANY) >= wanted
     }
 
     /// True if few deliveries are ready and more are expected.
@@ -199,7 +224,9 @@ impl Lanes {
 
     /// The number of new deliveries, plus the estimated backlog of the first waiting lanes.
     fn is_there(&self) -> u32 {
-        let backlog = |endpoint| self.known.get(endpoint).map_or(0, |lane| lane.backlog_estimate);
+        let backlog = |(tenant, endpoint): (&TenantId, EndpointId)| {
+            self.known.get(tenant.as_str(), endpoint).map_or(0, |lane| lane.backlog_estimate)
+        };
         self.tenants.endpoints().take(MANY).map(backlog).fold(self.batch_window.seen(), u32::saturating_add)
     }
 
@@ -211,55 +238,61 @@ impl Lanes {
     /// Applies the result of a planned claim to one lane: `taken` are the lane's claimed positions. Frees the unused permits.
     /// A lane that did not fill its quota has no more ready deliveries, unless a hint arrived meanwhile.
     pub(super) fn settle(&mut self, planned: &Planned, taken: &[i64], now: Instant) {
-        let endpoint = planned.quota.endpoint_id;
+        let (tenant, endpoint) = (&planned.quota.tenant_id, planned.quota.endpoint_id);
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         self.furthest_taken = taken.iter().copied().fold(self.furthest_taken, i64::max);
-        if let Some(lane) = self.known.get_mut(endpoint) {
+        if let Some(lane) = self.known.get_mut(tenant, endpoint) {
             lane.took(taken, now);
             let emptied = count < planned.quota.quota;
             lane.gave(count, planned.quota.quota);
-            if emptied && lane.generation == planned.generation {
-                lane.has_work = false;
-            }
             if !emptied {
                 lane.generation += 1;
                 lane.has_work = true;
+            } else if lane.generation == planned.generation {
+                lane.has_work = false;
+            }
+            if count > 0 && !lane.is_confirmed {
+                self.confirm(tenant, endpoint, now);
             }
         }
-        self.release(endpoint, planned.quota.quota.saturating_sub(count));
+        self.release(tenant, endpoint, planned.quota.quota.saturating_sub(count));
+        if count == 0 && self.known.forget_unconfirmed(tenant, endpoint) {
+            self.tenants.remove_lane(tenant, false);
+        }
     }
 
     /// Applies the signal of an ended attempt to its endpoint. Must be called once for each claimed delivery.
-    pub(super) fn answered(&mut self, endpoint: EndpointId, signal: AttemptSignal, started: Instant, now: Instant) {
-        let most = self.limits.endpoint_permits;
-        let Some(lane) = self.known.get_mut(endpoint) else { return };
+    pub(super) fn answered(
+        &mut self,
+        tenant: &TenantId,
+        endpoint: EndpointId,
+        signal: AttemptSignal,
+        started: Instant,
+        now: Instant,
+    ) {
+        let Some(lane) = self.known.get_mut(tenant, endpoint) else { return };
         let before = lane.health;
-        lane.apply(signal, started, now, most);
-        count_slow(&mut self.slow, before, lane.health);
-        self.queue(endpoint);
+        lane.apply(signal, started, now, self.limits.endpoint_permits);
+        lane.count_slow(&mut self.slow, before);
+        self.queue(tenant, endpoint);
     }
 
     /// Frees the permits of `count` deliveries of this endpoint, which are recorded, released or were never claimed.
-    pub(super) fn release(&mut self, endpoint: EndpointId, count: u32) {
-        if let Some(lane) = self.known.get_mut(endpoint) {
+    pub(super) fn release(&mut self, tenant: &TenantId, endpoint: EndpointId, count: u32) {
+        if let Some(lane) = self.known.get_mut(tenant, endpoint) {
             for (kind, released) in lane.release(count) {
-                self.tenants.release(&lane.tenant, kind, released);
+                self.tenants.release(tenant, kind, released);
             }
-            self.queue(endpoint);
+            self.queue(tenant, endpoint);
         }
     }
 
     /// Lets the lane wait for a turn if it may have deliveries and is below its cap.
-    fn queue(&mut self, endpoint: EndpointId) {
-        if let Some(lane) = self.known.get_mut(endpoint)
+    fn queue(&mut self, tenant: &TenantId, endpoint: EndpointId) {
+        if let Some(lane) = self.known.get_mut(tenant, endpoint)
             && lane.queue()
         {
-            self.tenants.push(&lane.tenant, lane.health.kind(), endpoint);
+            self.tenants.push(tenant, lane.health.kind(), endpoint);
         }
     }
-}
-
-fn count_slow(slow: &mut usize, before: LaneHealth, after: LaneHealth) {
-    *slow += usize::from(after == LaneHealth::Slow);
-    *slow -= usize::from(before == LaneHealth::Slow);
 }

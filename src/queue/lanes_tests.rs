@@ -17,8 +17,12 @@ pub(super) fn endpoint(number: u128) -> EndpointId {
     EndpointId::from_uuid(Uuid::from_u128(number))
 }
 
+pub(super) fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
 pub(super) fn lanes_with_work(endpoints: u128, now: Instant) -> Lanes {
-    let tenant = TenantId::parse("acme").unwrap();
+    let tenant = acme();
     let mut lanes = Lanes::new(LIMITS);
     for number in 0..endpoints {
         lanes.hint(&tenant, endpoint(number), 1, now);
@@ -53,8 +57,8 @@ fn a_lane_that_fills_its_quota_gets_a_larger_quota_and_an_empty_lane_gets_a_quot
     for _ in 0..50 {
         let plan = lanes.plan(4, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, AttemptSignal::Answered, now, now);
-            lanes.release(one, 1);
+            lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
+            lanes.release(&acme(), one, 1);
         }
     }
     let plan = lanes.plan(16, now);
@@ -63,7 +67,7 @@ fn a_lane_that_fills_its_quota_gets_a_larger_quota_and_an_empty_lane_gets_a_quot
     for one in &plan {
         lanes.settle(one, &[], now);
     }
-    lanes.hint(&TenantId::parse("acme").unwrap(), emptied, next, now);
+    lanes.hint(&acme(), emptied, next, now);
     let mut asked = None;
     while asked.is_none() {
         let plan = lanes.plan(4, now);
@@ -109,7 +113,7 @@ fn a_hint_during_a_claim_is_not_lost() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(8, now);
-    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(0), 9, now);
+    lanes.hint(&acme(), endpoint(0), 9, now);
     lanes.settle(&plan[0], &[1], now);
     assert!(!lanes.plan(8, now).is_empty());
 }
@@ -119,12 +123,12 @@ fn an_empty_claim_does_not_hide_deliveries_that_another_claim_found() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let first = lanes.plan(8, now);
-    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(0), 9, now);
+    lanes.hint(&acme(), endpoint(0), 9, now);
     let second = lanes.plan(8, now);
     let positions: Vec<i64> = (1..=8).collect();
     lanes.settle(&first[0], &positions, now);
     lanes.settle(&second[0], &[], now);
-    lanes.release(endpoint(0), 8);
+    lanes.release(&acme(), endpoint(0), 8);
     assert!(!lanes.plan(8, now).is_empty());
 }
 
@@ -148,16 +152,16 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let started = settle_fully(&mut lanes, &plan, &mut next, now);
     let later = now + Duration::from_millis(10);
     for one in &started {
-        lanes.answered(*one, AttemptSignal::Answered, now, later);
-        lanes.release(*one, 1);
+        lanes.answered(&acme(), *one, AttemptSignal::Answered, now, later);
+        lanes.release(&acme(), *one, 1);
     }
     let grown = lanes.plan(80, later);
     assert_eq!(grown[0].quota.quota, LIMITS.endpoint_permits);
     settle_fully(&mut lanes, &grown, &mut next, later);
     let much_later = later + Duration::from_secs(5);
     for _ in 0..LIMITS.endpoint_permits {
-        lanes.answered(endpoint(0), AttemptSignal::TimedOut, later + Duration::from_millis(1), much_later);
-        lanes.release(endpoint(0), 1);
+        lanes.answered(&acme(), endpoint(0), AttemptSignal::TimedOut, later + Duration::from_millis(1), much_later);
+        lanes.release(&acme(), endpoint(0), 1);
     }
     assert_eq!(lanes.slow_lanes(), 1);
     assert_eq!(lanes.plan(80, much_later)[0].quota.quota, LIMITS.endpoint_permits / 2);
@@ -172,7 +176,7 @@ fn a_silent_endpoint_is_slow_before_its_first_timeout() {
     settle_fully(&mut lanes, &plan, &mut next, now);
     lanes.plan(4, now + STALL_AFTER);
     assert_eq!(lanes.slow_lanes(), 1);
-    lanes.answered(endpoint(0), AttemptSignal::Answered, now + STALL_AFTER, now + STALL_AFTER);
+    lanes.answered(&acme(), endpoint(0), AttemptSignal::Answered, now + STALL_AFTER, now + STALL_AFTER);
     assert_eq!(lanes.slow_lanes(), 0);
 }
 
@@ -195,14 +199,14 @@ fn unproven_endpoints_of_one_tenant_get_a_twelfth_of_the_permits_round_robin() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     for number in 0..20 {
-        lanes.answered(endpoint(number), AttemptSignal::TimedOut, now, now);
+        lanes.answered(&acme(), endpoint(number), AttemptSignal::TimedOut, now, now);
     }
     let held = claim_all(&mut lanes, now);
     let (sum, most) = (held.values().sum::<u32>(), unproven_permits(LIMITS.permits) / 4);
     // Each endpoint leaves at least as many permits free as it holds.
     assert!(sum <= most && sum + held.values().max().unwrap() >= most, "{sum} of {most}");
     assert_eq!(held.len(), 20, "{held:?}");
-    lanes.release(endpoint(0), 3);
+    lanes.release(&acme(), endpoint(0), 3);
     assert!(!lanes.plan(80, now).is_empty());
 }
 
@@ -211,13 +215,13 @@ fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(100, now);
     for number in 0..100 {
-        lanes.answered(endpoint(number), AttemptSignal::Answered, now, now);
+        lanes.answered(&acme(), endpoint(number), AttemptSignal::Answered, now, now);
     }
     let other = TenantId::parse("globex").unwrap();
     for position in 0..64 {
         lanes.hint(&other, endpoint(1_000), position, now);
     }
-    lanes.answered(endpoint(1_000), AttemptSignal::Answered, now, now);
+    lanes.answered(&other, endpoint(1_000), AttemptSignal::Answered, now, now);
     let mut of_other = 0;
     for _ in 0..2 {
         let plan = lanes.plan(32, now);
@@ -236,8 +240,8 @@ fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
     for _ in 0..40 {
         let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, AttemptSignal::Answered, now, now);
-            lanes.release(one, 1);
+            lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
+            lanes.release(&acme(), one, 1);
         }
     }
     let held: u32 = claim_all(&mut lanes, now).values().sum();
@@ -260,13 +264,13 @@ fn a_hint_before_the_claimed_position_makes_the_next_claim_start_there() {
         let at = now + Duration::from_secs(step * 2);
         let plan = lanes.plan(4, at);
         for one in settle_fully(&mut lanes, &plan, &mut next, at) {
-            lanes.answered(one, AttemptSignal::Answered, at, at);
-            lanes.release(one, 1);
+            lanes.answered(&acme(), one, AttemptSignal::Answered, at, at);
+            lanes.release(&acme(), one, 1);
         }
     }
     let at = now + Duration::from_secs(8);
     assert!(lanes.plan(1, at)[0].quota.after > 50);
-    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(0), 50, at);
+    lanes.hint(&acme(), endpoint(0), 50, at);
     assert_eq!(lanes.plan(1, at)[0].quota.after, 49);
 }
 
@@ -276,12 +280,12 @@ fn a_slow_lane_is_removed_when_it_is_idle() {
     let mut lanes = lanes_with_work(1, now);
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[1], now);
-    lanes.answered(endpoint(0), AttemptSignal::TimedOut, now, now);
-    lanes.release(endpoint(0), 1);
+    lanes.answered(&acme(), endpoint(0), AttemptSignal::TimedOut, now, now);
+    lanes.release(&acme(), endpoint(0), 1);
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[], now);
     assert!(lanes.plan(1, now).is_empty());
     assert_eq!(lanes.slow_lanes(), 1);
-    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), 2, now + Duration::from_hours(1));
+    lanes.hint(&acme(), endpoint(1), 2, now + Duration::from_hours(1));
     assert_eq!(lanes.slow_lanes(), 0);
 }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes};
-use super::lanes_tests::{endpoint, lanes_with_work, settle_fully};
+use super::lanes_tests::{acme, endpoint, lanes_with_work, settle_fully};
 use crate::domain::names::TenantId;
 
 #[test]
 fn a_small_batch_waits_during_another_claim_but_a_large_batch_does_not() {
     let now = Instant::now();
-    let tenant = TenantId::parse("acme").unwrap();
+    let tenant = acme();
     let mut lanes = lanes_with_work(1, now);
     assert!(!lanes.expects_more(now), "no claim is in progress");
     lanes.plan(8, now);
@@ -25,7 +25,7 @@ fn a_small_batch_waits_during_another_claim_but_a_large_batch_does_not() {
 #[test]
 fn a_small_batch_waits_briefly_after_a_large_claim() {
     let now = Instant::now();
-    let tenant = TenantId::parse("acme").unwrap();
+    let tenant = acme();
     let mut lanes = lanes_with_work(10, now);
     for (gave, waits) in [(7, false), (8, true)] {
         let plan = lanes.plan(10, now);
@@ -43,7 +43,7 @@ fn a_small_batch_waits_briefly_after_a_large_claim() {
 fn deliveries_wait_longer_for_permits_only_while_each_of_their_tenants_holds_many() {
     let now = Instant::now();
     let in_ms = |ms| now + Duration::from_millis(ms);
-    let (busy, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
+    let (busy, other) = (acme(), TenantId::parse("other").unwrap());
     let mut lanes = Lanes::new(LaneLimits { permits: 40, endpoint_permits: 40 });
     let mut next = 1;
     lanes.hint(&busy, endpoint(0), 1, now);
@@ -51,8 +51,8 @@ fn deliveries_wait_longer_for_permits_only_while_each_of_their_tenants_holds_man
         let plan = lanes.plan(batch, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
             if batch == 4 {
-                lanes.answered(one, AttemptSignal::Answered, now, now);
-                lanes.release(one, 1);
+                lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
+                lanes.release(&acme(), one, 1);
             }
         }
     }
@@ -73,8 +73,8 @@ fn lanes_that_filled_their_quotas_twice_are_expected_to_fill_them_again() {
     for is_expected in [false, true] {
         let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
-            lanes.answered(one, AttemptSignal::Answered, now, now);
-            lanes.release(one, 1);
+            lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
+            lanes.release(&acme(), one, 1);
         }
         assert_eq!(lanes.has_enough(), is_expected);
     }
@@ -87,11 +87,11 @@ fn a_small_batch_waits_under_load_but_not_after_a_single_burst() {
     lanes.plan(20, now);
     lanes.claim_ended(1, now);
     let in_ms = |ms| now + Duration::from_millis(ms);
-    lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), 2, in_ms(20));
+    lanes.hint(&acme(), endpoint(1), 2, in_ms(20));
     assert!(!lanes.expects_more(in_ms(20)), "a burst, long ago");
     for ms in 21..26 {
         for position in 3..6 {
-            lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(1), position, in_ms(ms));
+            lanes.hint(&acme(), endpoint(1), position, in_ms(ms));
         }
     }
     lanes.plan(20, in_ms(26));
@@ -103,7 +103,7 @@ fn a_small_batch_waits_under_load_but_not_after_a_single_burst() {
 #[test]
 fn a_small_batch_waits_longer_under_load_but_not_forever() {
     let now = Instant::now();
-    let tenant = TenantId::parse("acme").unwrap();
+    let tenant = acme();
     let in_ms = |ms| now + Duration::from_millis(ms);
     let mut lanes = lanes_with_work(20, now);
     lanes.plan(20, now);
@@ -129,7 +129,7 @@ fn a_lane_requests_as_many_deliveries_as_became_ready() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(10, now);
     for position in 2..10 {
-        lanes.hint(&TenantId::parse("acme").unwrap(), endpoint(7), position, now);
+        lanes.hint(&acme(), endpoint(7), position, now);
     }
     let asked: Vec<u32> = lanes.plan(75, now).iter().map(|one| one.quota.quota).collect();
     assert_eq!(asked.len(), 10, "each lane is planned");

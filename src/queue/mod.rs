@@ -18,6 +18,8 @@ mod lanes;
 #[cfg(test)]
 mod lanes_bounds_tests;
 #[cfg(test)]
+mod lanes_forged_tests;
+#[cfg(test)]
 mod lanes_properties;
 #[cfg(test)]
 mod lanes_tests;

@@ -13,8 +13,14 @@ use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, EndpointId};
+use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
+use crate::store::queue::claim::ClaimedDelivery;
+use crate::store::queue::finish::FinishedDelivery;
 use crate::store::queue::lanes::{LaneCursor, Place, WaitingLane};
+
+/// The maximum number of deliveries per claim. The row of a claim of this size fits into one database page.
+const BATCH: u32 = 128;
 
 #[derive(Debug)]
 pub(super) struct ChannelQueue {
@@ -75,8 +81,23 @@ impl ChannelQueue {
         (lanes.held(), lanes.slow_lanes())
     }
 
-    /// Adds ready deliveries from this node's API or from a hint. Ignores deliveries of other channels.
+    /// Adds ready deliveries from this node's API. Ignores deliveries of other channels.
     pub(super) fn ready(&self, deliveries: &[ReadyDelivery]) {
+        self.add(deliveries, |lanes, one, now| {
+            lanes.hint(&one.tenant_id, one.endpoint_id, one.position, now);
+        });
+    }
+
+    /// Adds ready deliveries from a hint of another process, which may be forged. Ignores deliveries of other channels.
+    pub(super) fn heard(&self, deliveries: &[ReadyDelivery]) {
+        self.add(deliveries, |lanes, one, now| {
+            if !lanes.heard(&one.tenant_id, one.endpoint_id, one.position, now) {
+                self.search();
+            }
+        });
+    }
+
+    fn add(&self, deliveries: &[ReadyDelivery], hint: impl Fn(&mut Lanes, &ReadyDelivery, Instant)) {
         let mut ours = deliveries.iter().filter(|delivery| delivery.channel == self.channel).peekable();
         if ours.peek().is_none() {
             return;
@@ -84,7 +105,7 @@ impl ChannelQueue {
         let now = Instant::now();
         let mut lanes = self.lanes();
         for delivery in ours {
-            lanes.hint(&delivery.tenant_id, delivery.endpoint_id, delivery.position, now);
+            hint(&mut lanes, delivery, now);
         }
         self.note_work(lanes);
     }
@@ -110,8 +131,8 @@ impl ChannelQueue {
 
     /// Returns the positions at which a tail scan starts in up to `most` lanes. See
     /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
-    pub(super) fn places(&self, from: &LaneCursor, most: usize, late_after: i64) -> Vec<Place> {
-        self.lanes().known().places(from, most, late_after)
+    pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
+        self.lanes().known().places(from, most, of_each, late_after)
     }
 
     /// The furthest position that this node has claimed.
@@ -137,19 +158,23 @@ impl ChannelQueue {
         self.work.notified().await;
     }
 
+    /// A claim waits a little for this number of permits.
+    fn wanted(&self) -> u32 {
+        BATCH.min(self.permits) / 2
+    }
+
     /// Plans a claim and reserves its permits. Permits and ready deliveries arrive one by one, so a short wait can merge
     /// several small claims. Returns [`Plan::WaitForCapacity`] in this case.
-    pub(super) fn plan(&self, batch: u32) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         let now = Instant::now();
         let mut lanes = self.lanes();
         if !lanes.has_turns() {
             return Plan::Nothing;
         }
-        let wanted = batch.min(self.permits) / 2;
-        if let Some(until) = lanes.waits_until(wanted, now) {
+        if let Some(until) = lanes.waits_until(self.wanted(), now) {
             return Plan::WaitForCapacity(until);
         }
-        let planned = lanes.plan(batch, now);
+        let planned = lanes.plan(BATCH, now);
         let more = !planned.is_empty() && lanes.has_turns() && lanes.free() > 0;
         drop(lanes);
         if more {
@@ -158,14 +183,15 @@ impl ChannelQueue {
         if planned.is_empty() { Plan::Nothing } else { Plan::Claim(planned) }
     }
 
-    /// Applies the result of a planned claim: `taken` has the endpoint and the position of each claimed delivery.
-    pub(super) fn settle(&self, planned: &[Planned], taken: &[(EndpointId, i64)]) {
+    /// Applies the result of a planned claim: `taken` are the claimed deliveries.
+    pub(super) fn settle(&self, planned: &[Planned], taken: &[ClaimedDelivery]) {
         let now = Instant::now();
         let mut lanes = self.lanes();
         for one in planned {
-            let endpoint = one.quota.endpoint_id;
-            let positions: Vec<i64> =
-                taken.iter().filter(|(of, _)| *of == endpoint).map(|(_, position)| *position).collect();
+            let is_of_lane = |taken: &&ClaimedDelivery| {
+                taken.endpoint_id == one.quota.endpoint_id && taken.tenant_id == one.quota.tenant_id
+            };
+            let positions: Vec<i64> = taken.iter().filter(is_of_lane).map(|taken| taken.position).collect();
             lanes.settle(one, &positions, now);
         }
         lanes.claim_ended(u32::try_from(taken.len()).unwrap_or(u32::MAX), now);
@@ -185,8 +211,8 @@ impl ChannelQueue {
         drop(self.dispatched.send(claimed));
     }
 
-    pub(super) fn answered(&self, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
-        self.lanes().answered(endpoint, signal, started, Instant::now());
+    pub(super) fn answered(&self, tenant: &TenantId, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
+        self.lanes().answered(tenant, endpoint, signal, started, Instant::now());
     }
 
     pub(super) fn complete(&self, completion: Completion) {
@@ -197,15 +223,19 @@ impl ChannelQueue {
     }
 
     /// Frees the permits of deliveries that are recorded or released.
-    pub(super) fn recorded(&self, endpoints: impl Iterator<Item = EndpointId>) {
+    pub(super) fn recorded<'a>(&self, deliveries: impl Iterator<Item = &'a FinishedDelivery>) {
         let mut lanes = self.lanes();
-        for endpoint in endpoints {
-            lanes.release(endpoint, 1);
+        for one in deliveries {
+            lanes.release(&one.tenant_id, one.endpoint_id, 1);
         }
         let again = lanes.has_turns();
+        let is_room_for_claim = again && lanes.has_room(self.wanted());
         drop(lanes);
         if again {
             self.work.notify_one();
+        }
+        if is_room_for_claim {
+            self.capacity_freed.notify_one();
         }
         self.note_idle();
     }

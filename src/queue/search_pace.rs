@@ -7,9 +7,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The maximum pause between searches that find nothing new, and the pause after an error.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// After a search, discovery pauses ten times as long as the search took, so that searches use at most a tenth of the time.
+/// After a quick walk or a step of a tail scan, discovery pauses ten times as long as it took, so that they use at most a tenth
+/// of the time. The pause does not grow with the number of steps.
 const REST_FACTOR: u32 = 10;
-/// The maximum of that pause, because the search may have been slow only because of a network outage that has ended.
+/// The maximum of that pause, because the step may have been slow only because of a network outage that has ended.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A walk that takes longer than this is slow.
 const SLOW_WALK: Duration = Duration::from_millis(5);
@@ -45,7 +46,8 @@ impl Pace {
         if now >= self.walk_due { Kind::Walk } else { Kind::Tails }
     }
 
-    /// Notes that a search took `cost` and found this number of endpoints. Returns how long to pause.
+    /// Notes that a search ended and found this number of endpoints. `cost` is the time of the walk, or of the last step of the
+    /// tail scan. Returns how long to pause.
     pub(super) fn ended(&mut self, kind: Kind, cost: Duration, found: usize, now: Instant) -> Duration {
         let has_news = found > 0 && found != self.last_found;
         self.pause = next_pause(self.pause, has_news);
@@ -54,7 +56,7 @@ impl Pace {
             self.rest_walks(cost, now);
             self.pause
         } else {
-            self.pause.max((cost * REST_FACTOR).min(LONGEST_REST))
+            self.pause.max(rest_after(cost))
         }
     }
 
@@ -70,6 +72,11 @@ impl Pace {
     fn rest_walks(&mut self, cost: Duration, now: Instant) {
         self.walk_due = now + (cost * SLOW_REST_FACTOR).min(LONGEST_SLOW_REST);
     }
+}
+
+/// How long to pause after a part of a search that took `cost`.
+pub(super) fn rest_after(cost: Duration) -> Duration {
+    (cost * REST_FACTOR).min(LONGEST_REST)
 }
 
 fn next_pause(pause: Duration, has_news: bool) -> Duration {

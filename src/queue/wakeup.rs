@@ -65,7 +65,7 @@ impl Wakeup {
     pub fn heard(&self, hint: &str) {
         let (lanes, search) = hint::read(hint);
         for queue in &self.channels {
-            queue.ready(&lanes);
+            queue.heard(&lanes);
         }
         if search {
             self.search();

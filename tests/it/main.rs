@@ -52,6 +52,7 @@ mod mobile_push;
 mod name_resolution;
 mod neighbours_api;
 mod neighbours_dns;
+mod neighbours_hints;
 mod neighbours_ingest;
 mod neighbours_operations;
 mod neighbours_push;
