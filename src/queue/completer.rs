@@ -98,7 +98,9 @@ impl Completer {
 
     async fn gather(&mut self, batch: &mut Vec<Completion>) {
         let deadline = tokio::time::Instant::now() + GATHER;
-        while batch.len() < BATCH / 2 {
+        // A single tenant holds at most half of the permits, and a part of these belongs to claims in progress.
+        let enough = (BATCH / 2).min(self.queue.permits() as usize / 8);
+        while batch.len() < enough {
             let room = BATCH - batch.len();
             match tokio::time::timeout_at(deadline, self.completions.recv_many(batch, room)).await {
                 Ok(1..) => {}
