@@ -205,7 +205,9 @@ mod tests {
                     break;
                 }
                 waited += usize::from(step >= starts_at);
-                prop_assert!(waited <= 2 * usize::from(tenants) + 2, "not found after {waited} steps");
+                // A visit ends after a tenant's first lanes. Unknown lanes before that end are found one by one.
+                let before_end = if endpoints < FIRST_LANES as u128 { unknown as usize } else { 0 };
+                prop_assert!(waited <= 2 * (usize::from(tenants) + before_end) + 2, "not found after {waited} steps");
             }
         }
     }
