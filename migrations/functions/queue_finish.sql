@@ -88,8 +88,7 @@ CREATE OR REPLACE FUNCTION flametree.taken_locks(
 DECLARE
     v_day date;
     v_name text;
-    v_rows text := CASE p_channel WHEN 'webhook' THEN 'push_configs AS r USING (tenant_id, endpoint_id)'
-        ELSE 'push_subscriptions AS r ON r.tenant_id = g.tenant_id AND r.id = g.endpoint_id' END;
+    v_existing uuid[];
     v_free uuid[];
 BEGIN
     FOREACH v_day IN ARRAY p_days LOOP
@@ -104,15 +103,26 @@ BEGIN
     END LOOP;
 
     BEGIN
-        EXECUTE format('LOCK TABLE flametree.%I IN ROW EXCLUSIVE MODE NOWAIT', split_part(v_rows, ' ', 1));
-        EXECUTE 'SELECT coalesce(array_agg(f.endpoint_id), ''{}'') FROM (
-                     SELECT g.endpoint_id FROM unnest($1, $2) AS g (tenant_id, endpoint_id) JOIN flametree.' || v_rows || '
-                     FOR NO KEY UPDATE OF r SKIP LOCKED) AS f'
-        INTO v_free USING p_tenants, p_endpoints;
-        RETURN QUERY EXECUTE
-            'SELECT NULL::date, g.endpoint_id FROM unnest($1, $2) AS g (tenant_id, endpoint_id) JOIN flametree.' || v_rows || '
-             WHERE g.endpoint_id <> ALL ($3)'
-        USING p_tenants, p_endpoints, v_free;
+        IF p_channel = 'webhook' THEN
+            LOCK TABLE flametree.push_configs IN ROW EXCLUSIVE MODE NOWAIT;
+            v_existing := ARRAY(
+                SELECT c.endpoint_id FROM flametree.push_configs AS c
+                JOIN unnest(p_tenants, p_endpoints) AS g (tenant_id, endpoint_id) USING (tenant_id, endpoint_id));
+            v_free := ARRAY(
+                SELECT c.endpoint_id FROM flametree.push_configs AS c
+                JOIN unnest(p_tenants, p_endpoints) AS g (tenant_id, endpoint_id) USING (tenant_id, endpoint_id)
+                FOR NO KEY UPDATE OF c SKIP LOCKED);
+        ELSE
+            LOCK TABLE flametree.push_subscriptions IN ROW EXCLUSIVE MODE NOWAIT;
+            v_existing := ARRAY(
+                SELECT s.id FROM flametree.push_subscriptions AS s
+                JOIN unnest(p_tenants, p_endpoints) AS g (tenant_id, id) USING (tenant_id, id));
+            v_free := ARRAY(
+                SELECT s.id FROM flametree.push_subscriptions AS s
+                JOIN unnest(p_tenants, p_endpoints) AS g (tenant_id, id) USING (tenant_id, id)
+                FOR UPDATE OF s SKIP LOCKED);
+        END IF;
+        RETURN QUERY SELECT NULL::date, e.id FROM unnest(v_existing) AS e (id) WHERE e.id <> ALL (v_free);
     EXCEPTION WHEN lock_not_available THEN
         RETURN QUERY SELECT NULL::date, g.id FROM unnest(p_endpoints) AS g (id);
     END;

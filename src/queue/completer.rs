@@ -98,7 +98,7 @@ impl Completer {
 
     async fn gather(&mut self, batch: &mut Vec<Completion>) {
         let deadline = tokio::time::Instant::now() + GATHER;
-        // A single tenant holds at most half of the permits, and a part of these belongs to claims in progress.
+        // A lone tenant may hold half of the permits, of which claims in progress and the other completer hold most.
         let enough = (BATCH / 2).min(self.queue.permits() as usize / 8);
         while batch.len() < enough {
             let room = BATCH - batch.len();

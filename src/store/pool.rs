@@ -140,24 +140,6 @@ async fn return_to_pool(mut connection: PoolConnection<Postgres>, in_transaction
 impl<'p> Executor<'p> for &'_ Db {
     type Database = Postgres;
 
-    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let db = self.clone();
-        Box::pin(async move { db.acquire().await?.execute(query).await })
-    }
-
-    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<PgRow>, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let db = self.clone();
-        Box::pin(async move { db.acquire().await?.fetch_all(query).await })
-    }
-
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
     where
         'p: 'e,

@@ -90,6 +90,7 @@ async fn take_lock(lock: &mut Tx) -> Result<(), Error> {
 /// Applies the pending migrations.
 async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     indexes::drop_invalid(migrator, db).await?;
+    // A migrator needs sqlx' pool, or its future could not be spawned.
     match migrator.run(&**db).await {
         Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_))
             if is_before_first_release(db).await? =>
