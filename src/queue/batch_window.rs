@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+/// If at least this many deliveries are ready, a claim does not wait for more deliveries.
+pub(super) const ENOUGH: u32 = 64;
+/// If at least this many lanes wait, a claim does not wait for more deliveries either.
+pub(super) const MANY: usize = 32;
 /// If this many deliveries become ready within `SHORT_WINDOW`, or one claim returns this many, more will probably follow.
 const BUSY_DELIVERIES: u32 = 8;
 /// How long ready deliveries wait for permits, or for more deliveries while another claim is in progress.

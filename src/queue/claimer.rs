@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::claimed::{Claimed, OpenClaim};
 use super::lanes::Planned;
-use super::pool::{ChannelQueue, Plan};
+use super::pool::ChannelQueue;
 use super::registration::WorkerRegistration;
 use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
@@ -29,6 +29,14 @@ pub(super) struct Claimer {
     pub(super) registration: Arc<WorkerRegistration>,
     pub(super) metrics: Metrics,
     pub(super) set_aside: mpsc::UnboundedSender<SetAsideClaim>,
+}
+
+#[derive(Debug)]
+pub(super) enum Plan {
+    Claim(Vec<Planned>),
+    /// A claim would be small, because few deliveries or permits are available. The claimer waits at most until this time.
+    WaitForCapacity(Instant),
+    Nothing,
 }
 
 /// Why nothing was claimed.
@@ -53,12 +61,12 @@ impl Claimer {
             match self.queue.plan() {
                 Plan::Claim(planned) => self.claim(planned).await,
                 Plan::WaitForCapacity(until) => tokio::select! {
-                    () = self.queue.capacity_freed() => {}
+                    () = self.queue.capacity_freed.notified() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 },
                 Plan::Nothing => tokio::select! {
                     () = stop.cancelled() => {}
-                    () = self.queue.work_wanted() => {}
+                    () = self.queue.work.notified() => {}
                 },
             }
         }

@@ -98,8 +98,8 @@ impl Completer {
 
     async fn gather(&mut self, batch: &mut Vec<Completion>) {
         let deadline = tokio::time::Instant::now() + GATHER;
-        // A lone tenant may hold half of the permits, of which claims in progress and the other completer hold most.
-        let enough = (BATCH / 2).min(self.queue.permits() as usize / 8);
+        // Claims in progress and the other completer hold the other permits.
+        let enough = (BATCH / 2).min(self.queue.permits() as usize / 4);
         while batch.len() < enough {
             let room = BATCH - batch.len();
             match tokio::time::timeout_at(deadline, self.completions.recv_many(batch, room)).await {
@@ -114,7 +114,7 @@ impl Completer {
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
         for part in by_lock(waiting) {
-            self.count_set_aside(part.len());
+            self.count_set_aside(&part);
             self.set_aside.push_locked(part, BATCH);
         }
         let (released, recorded): (Vec<_>, Vec<_>) =
@@ -169,7 +169,7 @@ impl Completer {
         if !is_repeated {
             log_set_aside(self.queue.channel(), &part, error);
         }
-        self.count_set_aside(part.len());
+        self.count_set_aside(&part);
         if is_late {
             self.set_aside.push_locked(part, BATCH);
         } else {
@@ -177,12 +177,12 @@ impl Completer {
         }
     }
 
-    fn count_set_aside(&mut self, outcomes: usize) {
+    fn count_set_aside(&mut self, part: &[Completion]) {
         if self.set_aside.is_empty() {
             self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
         }
-        self.queue.set_aside(count(outcomes));
-        self.metrics.change_outcomes_set_aside(self.queue.channel(), count(outcomes).into());
+        self.queue.outcomes_set_aside(part);
+        self.metrics.change_outcomes_set_aside(self.queue.channel(), count(part.len()).into());
     }
 
     /// Retries the set-aside completions whose locks are free.
@@ -192,7 +192,7 @@ impl Completer {
         for _ in 0..self.set_aside.free(&taken) {
             let Some(part) = self.set_aside.pop_free(&taken) else { break };
             // Must come before `settle`, which frees the permits.
-            self.queue.resumed(count(part.len()));
+            self.queue.outcomes_resumed(&part);
             self.metrics.change_outcomes_set_aside(self.queue.channel(), -i64::from(count(part.len())));
             failures += self.settle(part, true).await;
             if failures >= REFUSALS_PER_ROUND {
@@ -293,6 +293,6 @@ impl Completer {
 }
 
 /// Never saturates, because a batch has at most 512 outcomes.
-fn count(outcomes: usize) -> u32 {
+pub(super) fn count(outcomes: usize) -> u32 {
     u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

@@ -167,7 +167,7 @@ async fn pause(queue: &ChannelQueue, rest: Duration, cost: Duration) {
     let least = rest.min(cost.max(HINTED_PAUSE));
     tokio::time::sleep(least).await;
     tokio::select! {
-        () = queue.search_wanted() => {}
+        () = queue.search.notified() => {}
         () = tokio::time::sleep(rest.saturating_sub(least)) => {}
     }
 }

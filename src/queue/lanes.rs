@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::batch_window::BatchWindow;
+use super::batch_window::{BatchWindow, ENOUGH, MANY};
 use super::known_lanes::KnownLanes;
 pub(super) use super::lane::Planned;
 use super::lane::{AttemptSignal, Lane, LaneHealth, MAX_BATCH_SIZE};
@@ -27,18 +27,13 @@ pub(super) struct LaneLimits {
 pub(super) struct Lanes {
     limits: LaneLimits,
     known: KnownLanes,
-    tenants: Tenants,
+    pub(super) tenants: Tenants,
     /// Number of slow lanes.
     slow: usize,
     /// The furthest position that this node has claimed in any lane.
     furthest_taken: i64,
     batch_window: BatchWindow,
 }
-
-/// If at least this many deliveries are ready, a claim does not wait for more deliveries.
-const ENOUGH: u32 = 64;
-/// If at least this many lanes wait, a claim does not wait for more deliveries either.
-const MANY: usize = 32;
 
 impl Lanes {
     pub(super) fn new(limits: LaneLimits) -> Self {
@@ -274,7 +269,14 @@ impl Lanes {
         let before = lane.health;
         lane.apply(signal, started, now, self.limits.endpoint_permits);
         lane.count_slow(&mut self.slow, before);
+        self.tenants.recording_started(tenant);
         self.queue(tenant, endpoint);
+    }
+
+    /// Frees the permit of a delivery that is recorded or released.
+    pub(super) fn recorded(&mut self, tenant: &TenantId, endpoint: EndpointId) {
+        self.tenants.recording_ended(tenant);
+        self.release(tenant, endpoint, 1);
     }
 
     /// Frees the permits of `count` deliveries of this endpoint, which are recorded, released or were never claimed.

@@ -92,7 +92,7 @@ impl World {
     }
 
     fn record(&mut self, endpoint: EndpointId) {
-        self.lanes.release(&self.owner(endpoint), endpoint, 1);
+        self.lanes.recorded(&self.owner(endpoint), endpoint);
     }
 
     /// True if this is a claim of the endpoint's lane.

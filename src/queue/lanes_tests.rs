@@ -58,7 +58,7 @@ fn a_lane_that_fills_its_quota_gets_a_larger_quota_and_an_empty_lane_gets_a_quot
         let plan = lanes.plan(4, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
             lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
-            lanes.release(&acme(), one, 1);
+            lanes.recorded(&acme(), one);
         }
     }
     let plan = lanes.plan(16, now);
@@ -153,7 +153,7 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let later = now + Duration::from_millis(10);
     for one in &started {
         lanes.answered(&acme(), *one, AttemptSignal::Answered, now, later);
-        lanes.release(&acme(), *one, 1);
+        lanes.recorded(&acme(), *one);
     }
     let grown = lanes.plan(80, later);
     assert_eq!(grown[0].quota.quota, LIMITS.endpoint_permits);
@@ -161,7 +161,7 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
     let much_later = later + Duration::from_secs(5);
     for _ in 0..LIMITS.endpoint_permits {
         lanes.answered(&acme(), endpoint(0), AttemptSignal::TimedOut, later + Duration::from_millis(1), much_later);
-        lanes.release(&acme(), endpoint(0), 1);
+        lanes.recorded(&acme(), endpoint(0));
     }
     assert_eq!(lanes.slow_lanes(), 1);
     assert_eq!(lanes.plan(80, much_later)[0].quota.quota, LIMITS.endpoint_permits / 2);
@@ -241,7 +241,7 @@ fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
         let plan = lanes.plan(64, now);
         for one in settle_fully(&mut lanes, &plan, &mut next, now) {
             lanes.answered(&acme(), one, AttemptSignal::Answered, now, now);
-            lanes.release(&acme(), one, 1);
+            lanes.recorded(&acme(), one);
         }
     }
     let held: u32 = claim_all(&mut lanes, now).values().sum();
@@ -265,7 +265,7 @@ fn a_hint_before_the_claimed_position_makes_the_next_claim_start_there() {
         let plan = lanes.plan(4, at);
         for one in settle_fully(&mut lanes, &plan, &mut next, at) {
             lanes.answered(&acme(), one, AttemptSignal::Answered, at, at);
-            lanes.release(&acme(), one, 1);
+            lanes.recorded(&acme(), one);
         }
     }
     let at = now + Duration::from_secs(8);
@@ -281,7 +281,7 @@ fn a_slow_lane_is_removed_when_it_is_idle() {
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[1], now);
     lanes.answered(&acme(), endpoint(0), AttemptSignal::TimedOut, now, now);
-    lanes.release(&acme(), endpoint(0), 1);
+    lanes.recorded(&acme(), endpoint(0));
     let plan = lanes.plan(1, now);
     lanes.settle(&plan[0], &[], now);
     assert!(lanes.plan(1, now).is_empty());

@@ -9,10 +9,12 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
 use super::claimed::{Claimed, Completion};
+use super::claimer::Plan;
+use super::completer::count;
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
-use crate::domain::ids::{ClaimId, EndpointId};
+use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 use crate::store::accept::ReadyDelivery;
 use crate::store::queue::claim::ClaimedDelivery;
@@ -30,11 +32,11 @@ pub(super) struct ChannelQueue {
     /// The permits of set-aside deliveries and claims. A shutdown does not wait for these permits.
     set_aside: AtomicU32,
     /// Wakes a claimer when deliveries may be ready to claim.
-    work: Notify,
+    pub(super) work: Notify,
     /// Wakes discovery when another process reported ready deliveries without their lanes.
-    search: Notify,
+    pub(super) search: Notify,
     /// Wakes a claimer that waits for capacity, when a claim has its result or enough deliveries are ready.
-    capacity_freed: Notify,
+    pub(super) capacity_freed: Notify,
     /// Wakes the shutdown when the last claimed delivery was recorded or released.
     idle: Notify,
     draining: AtomicBool,
@@ -145,19 +147,6 @@ impl ChannelQueue {
         self.search.notify_one();
     }
 
-    pub(super) async fn search_wanted(&self) {
-        self.search.notified().await;
-    }
-
-    /// Waits until a claim has its result or enough deliveries are ready. [`Plan::WaitForCapacity`] then ends early.
-    pub(super) async fn capacity_freed(&self) {
-        self.capacity_freed.notified().await;
-    }
-
-    pub(super) async fn work_wanted(&self) {
-        self.work.notified().await;
-    }
-
     /// A claim waits a little for this number of permits.
     fn wanted(&self) -> u32 {
         BATCH.min(self.permits) / 2
@@ -206,8 +195,7 @@ impl ChannelQueue {
 
     /// Sends the deliveries of a claim to the workers.
     pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // The receiver lives as long as the queue. If the receiver was dropped, the deliveries are dropped too, which records
-        // them as interrupted.
+        // Fails only if the receiver was dropped. The deliveries are then dropped too, which records them as interrupted.
         drop(self.dispatched.send(claimed));
     }
 
@@ -216,7 +204,8 @@ impl ChannelQueue {
     }
 
     pub(super) fn complete(&self, completion: Completion) {
-        let completer = completer_of(completion.claim.id, self.completions.len());
+        // The last byte of a claim id is random.
+        let completer = usize::from(completion.claim.id.uuid().as_bytes()[15]) % self.completions.len();
         if self.completions[completer].send(completion).is_err() {
             tracing::error!(channel = self.channel.as_str(), "an outcome arrived after the completers had ended");
         }
@@ -226,7 +215,7 @@ impl ChannelQueue {
     pub(super) fn recorded<'a>(&self, deliveries: impl Iterator<Item = &'a FinishedDelivery>) {
         let mut lanes = self.lanes();
         for one in deliveries {
-            lanes.release(&one.tenant_id, one.endpoint_id, 1);
+            lanes.recorded(&one.tenant_id, one.endpoint_id);
         }
         let again = lanes.has_turns();
         let is_room_for_claim = again && lanes.has_room(self.wanted());
@@ -240,7 +229,23 @@ impl ChannelQueue {
         self.note_idle();
     }
 
-    /// Notes that deliveries or a claim with this number of permits were set aside.
+    /// Notes that these outcomes were set aside. Their permits count against their tenants' shares again.
+    pub(super) fn outcomes_set_aside(&self, outcomes: &[Completion]) {
+        for one in outcomes {
+            self.lanes().tenants.recording_ended(&one.finished.tenant_id);
+        }
+        self.set_aside(count(outcomes.len()));
+    }
+
+    /// Notes that these outcomes are no longer set aside. Must be called before they are recorded.
+    pub(super) fn outcomes_resumed(&self, outcomes: &[Completion]) {
+        for one in outcomes {
+            self.lanes().tenants.recording_started(&one.finished.tenant_id);
+        }
+        self.resumed(count(outcomes.len()));
+    }
+
+    /// Notes that outcomes or a claim with this number of permits were set aside.
     pub(super) fn set_aside(&self, permits: u32) {
         self.set_aside.fetch_add(permits, Ordering::AcqRel);
         self.note_idle();
@@ -284,17 +289,4 @@ impl ChannelQueue {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-#[derive(Debug)]
-pub(super) enum Plan {
-    Claim(Vec<Planned>),
-    /// A claim would be small, because few deliveries or permits are available. The claimer waits at most until this time.
-    WaitForCapacity(Instant),
-    Nothing,
-}
-
-fn completer_of(claim: ClaimId, completers: usize) -> usize {
-    // The last bits of a claim id are random.
-    usize::try_from(claim.uuid().as_u128() & 0xff).unwrap_or(0) % completers.max(1)
 }

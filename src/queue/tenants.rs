@@ -2,22 +2,24 @@
 //! I/O.
 //!
 //! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and
-//! unproven endpoints share a third of the permits. A tenant may hold as many permits as it leaves free. So the first tenant
-//! gets half of all permits, and a second tenant gets half of the rest. The last tenth is kept for proven endpoints of tenants
-//! that hold no permits. Otherwise endpoints of many tenants that begin to hang could take all permits.
+//! unproven endpoints share a third of the permits. A tenant may have as many deliveries in progress as it leaves permits to
+//! the deliveries of other tenants. So the first tenant gets half of all permits, and a second tenant gets half of the rest. A
+//! delivery is in progress until its attempt ends. After that, its permit still counts towards the total, but not towards the
+//! tenant's share, because the endpoint can no longer delay it. The last tenth is kept for proven endpoints of tenants that
+//! have nothing in progress. Otherwise endpoints of many tenants that begin to hang could take all permits.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::ids::EndpointId;
 use crate::domain::names::TenantId;
 
-/// A tenant leaves at least as many permits free as it holds. A lone tenant may hold half of all permits.
+/// A tenant leaves at least as many permits free as it has deliveries in progress. A lone tenant may use half of all permits.
 const LEFT_OF_ALL: u32 = 1;
 /// For unproven endpoints, a tenant leaves at least three times as many permits free as it holds. A lone tenant may hold a
 /// quarter of these permits. An attempt to an unproven endpoint can hold its permit until the timeout, so more permits must
 /// stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
-/// The last tenth of the permits is a reserve: a tenant without permits takes them one by one, for proven endpoints.
+/// The last tenth of the permits is a reserve: a tenant without deliveries in progress takes them one by one, for proven endpoints.
 const RESERVE: u32 = 10;
 /// The maximum number of lanes that only hints of other processes have named. A claim of each takes less than a millisecond. If
 /// there are more, discovery finds the others.
@@ -76,6 +78,8 @@ struct Tenant {
     lanes: usize,
     unconfirmed: u32,
     held: ByKind<u32>,
+    /// The number of held permits whose attempts have ended. Their outcomes are being recorded.
+    recording: u32,
     /// The tenant's endpoints that might have deliveries and are below their caps, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
 }
@@ -89,11 +93,19 @@ pub(super) struct Tenants {
     /// The tenants whose endpoints wait for turns, in the order of the tenants' turns.
     turns: ByKind<VecDeque<TenantId>>,
     held: ByKind<u32>,
+    recording: u32,
 }
 
 impl Tenants {
     pub(super) fn new(permits: u32) -> Self {
-        Self { permits, by_id: HashMap::new(), unconfirmed: 0, turns: ByKind::default(), held: ByKind::default() }
+        Self {
+            permits,
+            by_id: HashMap::new(),
+            unconfirmed: 0,
+            turns: ByKind::default(),
+            held: ByKind::default(),
+            recording: 0,
+        }
     }
 
     /// True if the tenant may have one more unconfirmed lane. It leaves at least as many to other tenants as it has.
@@ -173,10 +185,11 @@ impl Tenants {
     /// How many more permits the tenant may take for endpoints of this kind.
     pub(super) fn room_of(&self, tenant: &TenantId, kind: Kind) -> u32 {
         let Some(of) = self.by_id.get(tenant) else { return 0 };
-        let (free, held) = (self.free(), of.held.sum());
-        let room = share(free, held, LEFT_OF_ALL).min(free.saturating_sub(self.permits / RESERVE));
+        let (free, in_progress) = (self.free(), of.held.sum().saturating_sub(of.recording));
+        let room = share(free + self.recording, in_progress, LEFT_OF_ALL);
+        let room = room.min(free.saturating_sub(self.permits / RESERVE));
         match kind {
-            Kind::Proven if held == 0 => room.max(free.min(1)),
+            Kind::Proven if in_progress == 0 => room.max(free.min(1)),
             Kind::Proven => room,
             Kind::Unproven => {
                 let free = unproven_permits(self.permits).saturating_sub(self.held.unproven);
@@ -222,6 +235,22 @@ impl Tenants {
         *self.held.of_mut(kind) += permits;
         if let Some(of) = self.by_id.get_mut(tenant) {
             *of.held.of_mut(kind) += permits;
+        }
+    }
+
+    /// Notes that the attempt of a delivery ended, so its outcome is being recorded.
+    pub(super) fn recording_started(&mut self, tenant: &TenantId) {
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            of.recording += 1;
+            self.recording += 1;
+        }
+    }
+
+    /// Notes that an outcome was recorded or set aside.
+    pub(super) fn recording_ended(&mut self, tenant: &TenantId) {
+        if let Some(of) = self.by_id.get_mut(tenant) {
+            of.recording = of.recording.saturating_sub(1);
+            self.recording = self.recording.saturating_sub(1);
         }
     }
 

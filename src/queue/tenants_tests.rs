@@ -48,3 +48,16 @@ fn a_lone_tenant_may_hold_half_of_all_permits_and_a_quarter_of_those_for_unprove
     assert_eq!((share(1_000, 0, LEFT_OF_ALL), share(400, 0, LEFT_OF_UNPROVEN)), (500, 100));
     assert_eq!((share(500, 500, LEFT_OF_ALL), share(1, 0, LEFT_OF_ALL), share(0, 0, LEFT_OF_ALL)), (0, 1, 0));
 }
+
+#[test]
+fn outcomes_that_are_being_recorded_do_not_count_against_their_tenant_until_they_are_set_aside() {
+    let acme = TenantId::parse("acme").unwrap();
+    let mut tenants = Tenants::new(1_000);
+    tenants.add_lane(&acme);
+    tenants.take(&acme, Kind::Proven, 500);
+    assert_eq!(tenants.room_of(&acme, Kind::Proven), 0);
+    (0..500).for_each(|_| tenants.recording_started(&acme));
+    assert_eq!(tenants.room_of(&acme, Kind::Proven), 400, "the reserve of 100 stays free");
+    (0..500).for_each(|_| tenants.recording_ended(&acme));
+    assert_eq!(tenants.room_of(&acme, Kind::Proven), 0);
+}
