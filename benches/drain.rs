@@ -12,10 +12,10 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// How many endpoints the drain over HTTP sends to.
+/// The number of endpoints in the drain over HTTP.
 pub(crate) const ENDPOINTS: usize = 20;
 
-/// Prepares `ready_deliveries` deliveries. Drains `count` of them with attempts that do nothing. Returns deliveries per second.
+/// Prepares `ready_deliveries` deliveries and drains `count` of these. The attempts do nothing. Returns deliveries per second.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
@@ -42,7 +42,7 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
 #[derive(Debug)]
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
-    /// The bytes of write-ahead log written to accept an event with one delivery and to claim and record that delivery.
+    /// The bytes of write-ahead log per event: to accept the event, and to claim and record its delivery.
     pub(crate) wal_bytes: f64,
 }
 
@@ -107,7 +107,7 @@ pub(crate) async fn wait_recorded(db: &Db, receiver: &Receiver, count: usize) {
     }
 }
 
-/// Writes the pages that the preparation changed to disk, so that these writes do not slow the measurement.
+/// Writes all changed pages to disk, so that these writes do not slow the measurement.
 async fn checkpoint(db: &Db) {
     sqlx::query("CHECKPOINT").execute(db).await.unwrap();
 }

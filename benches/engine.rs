@@ -26,8 +26,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts the workers, which call `attempt` for each delivery. If there are too few `endpoints` to use all permits at
-    /// the default limit per endpoint, raises that limit, as an operator would.
+    /// Starts the workers, which call `attempt` for each delivery. Raises the limit per endpoint if the
+    /// default limit does not let `endpoints` endpoints use all permits.
     pub(crate) async fn start<F, Fut>(db: &Db, endpoints: u32, attempt: F) -> Self
     where
         F: Fn(Delivery) -> Fut + Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Measures events per second from the API to the recorded outcome, and the memory cost of a dead endpoint.
+//! Measures events per second from the API to the recorded outcome, and the memory that hanging requests use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

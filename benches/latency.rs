@@ -21,7 +21,7 @@ pub(crate) struct Latency {
     pub(crate) p99: f64,
 }
 
-/// The latency of deliveries to healthy endpoints, at `per_second` events/s.
+/// The latency of deliveries at `per_second` events/s, if all endpoints respond.
 pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32, duration: Duration) -> Latency {
     let rig = Rig::start(server, "alone").await;
     let latency = rig.measure(receiver, &rig.agents(&["healthy"]), per_second, duration).await;
@@ -29,17 +29,17 @@ pub(crate) async fn alone(server: &Server, receiver: &Receiver, per_second: u32,
     latency
 }
 
-/// How many times each field of [`Isolation`] is measured. The measurements alternate, so other load affects all of them.
+/// How many times each field of [`Isolation`] is measured. The fields alternate, so other load affects all fields.
 const ROUNDS: usize = 5;
 
 /// The p99 latency of deliveries to healthy endpoints, in milliseconds. Each value is the median of all rounds.
 #[derive(Debug)]
 pub(crate) struct Isolation {
-    /// The value when half of the events go to a hanging endpoint.
+    /// The p99 while half of the events go to a hanging endpoint.
     pub(crate) beside_dead: f64,
-    /// The value when all endpoints respond.
+    /// The p99 while all endpoints respond.
     pub(crate) all_healthy: f64,
-    /// The value when all endpoints respond and only half as many events are posted.
+    /// The p99 while all endpoints respond and only half as many events are posted.
     pub(crate) half_traffic: f64,
 }
 
@@ -140,7 +140,7 @@ async fn latency(accepted: &Accepted, receiver: &Receiver) -> Latency {
     Latency { p50: at(50), p99: at(99) }
 }
 
-/// The cumulative buckets of the histogram of claim durations: upper bound in seconds, and count.
+/// The histogram of claim durations: the upper bound of each bucket in seconds, and its cumulative count.
 fn histogram(metrics: &str) -> Vec<(f64, f64)> {
     let bucket = |line: &str| {
         let rest = line.strip_prefix("flametree_claim_duration_seconds_bucket{le=\"")?;

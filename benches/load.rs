@@ -64,7 +64,7 @@ pub(crate) async fn pace(
 
 #[derive(Debug)]
 pub(crate) struct Posted {
-    /// `None` if the event was refused.
+    /// Absent if the event was refused.
     pub(crate) id: Option<String>,
     /// The time from when the event was due until its response arrived.
     pub(crate) took: Duration,
@@ -92,7 +92,7 @@ pub(crate) async fn post_evenly(
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = http::json("POST", "/v1/events", &token, &body);
                 let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
-                // The timer can be up to 1 ms late. That delay must not count, but a delay by an earlier slow response must.
+                // The timer can be up to 1 ms late. This delay must not count. A delay by an earlier slow response must count.
                 let late = Instant::now() > due;
                 tokio::time::sleep_until(due).await;
                 let from = if late { due } else { Instant::now() };

@@ -1,8 +1,8 @@
 //! `make bench`: measures the service against its goals and its peers, on one machine, in one run.
 //!
 //! `QUICK=1` makes every measurement shorter. `FIGURES=noop,http` runs only the named measurements and writes no file.
-//! `FIGURES=workers` measures how cost grows with worker processes, `FIGURES=scale` how it grows with ready deliveries, and
-//! `FIGURES=neighbours` how one tenant can affect another. `BENCH_PROFILE=1` shows the server's slowest statements.
+//! `FIGURES=workers` measures several worker processes, `FIGURES=scale` measures many ready deliveries, and
+//! `FIGURES=neighbours` measures how one tenant can affect another. `BENCH_PROFILE=1` shows the server's slowest statements.
 //!
 //! Nothing is mocked: the measurements use a real server with default durability, the shipped binary and real requests. This
 //! program also runs `make soak` (`soak/`).
@@ -44,7 +44,7 @@ use report::Report;
 use server::Server;
 use tikv_jemallocator::Jemalloc;
 
-/// The drain without sending runs in this process, so this process uses the same allocator as the release build.
+/// The drain whose attempts do nothing runs in this process, so this process uses the allocator of the release build.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -56,8 +56,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How many times each drain is measured. The two drains that a ratio compares alternate, and the report shows medians: the
-    /// ratio of a single pair mostly depends on other load on the machine.
+    /// How many times each drain is measured. Compared drains alternate, and the report shows medians, because other
+    /// load on the machine affects each single drain.
     rounds: usize,
 }
 

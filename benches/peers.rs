@@ -1,4 +1,4 @@
-//! Measures comparable systems under the same workload, with pinned versions, the same server and the same receiver, in one run.
+//! Measures pinned versions of comparable systems under the same workload, with the same server and the same receiver.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The server's slowest statements, if `BENCH_PROFILE` is set.
+//! Prints the server's slowest statements if `BENCH_PROFILE` is set.
 
 use flametree_notify::store::Db;
 

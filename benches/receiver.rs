@@ -1,8 +1,8 @@
-//! A fast HTTP receiver in a separate process with one thread, and the handle to it.
+//! A fast HTTP receiver in a separate process with one thread, and a handle to that process.
 //!
-//! `/hook` responds at once. `/timed` also records when each event arrived. `/timed/closing` then closes the connection as well.
-//! `/hang` responds until the benchmark switches it to hanging. `/echo` responds with 8 KiB of [`REPEATED`].
-//! `/control/...` is for the benchmark itself.
+//! `/hook` responds at once. `/timed` also records when each event arrived.
+//! `/timed/closing` is like `/timed`, then closes the connection. `/hang` responds until the benchmark
+//! switches it to hanging. `/echo` responds with 8 KiB of [`REPEATED`]. `/control/...` is for the benchmark itself.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! Measures how cost grows with worker processes (`FIGURES=workers`) and with ready deliveries (`FIGURES=scale`). Both run only
-//! if named, because ten million ready deliveries take minutes to prepare and 8 GB of disk.
+//! Measures how cost grows with worker processes (`FIGURES=workers`) and with ready deliveries (`FIGURES=scale`). These
+//! measurements run only if named, because ten million ready deliveries take minutes to prepare and 8 GB of disk.
 
 use crate::drain;
 use crate::median;
@@ -7,15 +7,15 @@ use crate::receiver::Receiver;
 use crate::report::{Goal, Report};
 use crate::server::Server;
 
-/// How many worker processes drain together, and the ratio that their rate must have to the rate of one process. All processes
-/// share two cores and the database.
+/// The number of worker processes, and the minimum ratio of their rate to the rate of one process. All processes share two
+/// cores and the database.
 const WORKERS: [(u16, f64); 2] = [(4, 0.9), (16, 0.8)];
 /// How many worker processes drain one endpoint. Each process runs three claimers, so about fifty claimers compete.
 const AT_ONE_ENDPOINT: u16 = 16;
 const READY: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const ENDPOINTS: u32 = 20;
 
-/// Measures drains by several worker processes and by one process, in alternation.
+/// Alternately measures drains by one worker process and by several worker processes.
 pub(crate) async fn workers(report: &mut Report, server: &Server, receiver: &Receiver, count: usize, rounds: usize) {
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len() + 1];
     let mut at_one_endpoint = [Vec::new(), Vec::new()];

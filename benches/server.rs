@@ -1,4 +1,4 @@
-//! A private PostgreSQL for one run: new, on a unix socket, with default settings and therefore default durability
+//! A new, private PostgreSQL server for one run, on a unix socket, with default settings and therefore default durability
 //! (`fsync`, `synchronous_commit` and `full_page_writes` are on).
 
 use std::fs::File;
@@ -26,7 +26,7 @@ impl Server {
         Self::start_logging(None)
     }
 
-    /// Like [`Self::start`], with the server's log in a file.
+    /// Like [`Self::start`], but the server logs to a file.
     pub(crate) fn start_logging(log: Option<File>) -> Self {
         let directory = std::env::temp_dir().join(format!("flametree-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();

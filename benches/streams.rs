@@ -1,4 +1,4 @@
-//! Measures the memory of ten thousand open workspace streams in one process, and the latency of a change sent to all of them.
+//! Measures the memory of ten thousand open workspace streams in one process, and the latency of a change sent to all streams.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ const CHANGES: usize = 5;
 
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// Resident bytes of the process with all streams open, after changes were sent to all of them.
+    /// Resident bytes of the process while all streams are open, after changes were sent to all streams.
     pub(crate) memory: f64,
     /// The median time, in milliseconds, from the post of an event until the last client has read the badge.
     pub(crate) told_all: f64,
 }
 
-/// Opens ten thousand streams in one process, and measures its memory and the latency of changes.
+/// Opens ten thousand streams in one process. Measures the memory of the process and the latency of changes.
 pub(crate) async fn held(server: &Server) -> Streams {
     server.create_migrated("streams").await.close().await;
     let settings = [("FLAMETREE_MAX_STREAMS", "20000"), ("FLAMETREE_CALLER_MAX_STREAMS", "10000")];
@@ -72,7 +72,7 @@ pub(crate) async fn held(server: &Server) -> Streams {
     Streams { memory, told_all: took[CHANGES / 2].as_secs_f64() * 1_000.0 }
 }
 
-/// Reads until `expected` and the rest of the event that contains it have arrived.
+/// Reads until an event that contains `expected` has arrived completely.
 async fn read_until(stream: &mut TcpStream, expected: &str) {
     let mut read = Vec::with_capacity(512);
     let reading = async {

@@ -30,7 +30,7 @@ pub mod ingest;
 
 pub mod worker;
 
-// The HTTP API, the portal and their users.
+// The HTTP API, the portal and the portal's users.
 pub mod users;
 
 pub mod portal;

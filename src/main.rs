@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 
-/// Each delivery makes many small allocations. Other threads free many of these; this is slow with the system's allocator. Of
+/// Each delivery allocates many small blocks, which other threads free. The system's allocator is slow in this case. Of
 /// the fast allocators, jemalloc needs the least memory for 5,000 waiting requests.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;

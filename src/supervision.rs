@@ -1,9 +1,8 @@
-//! Supervision spawns every long-lived task of the process, in a stage of the shutdown. If a task panics or returns early, the
-//! process shuts down in order and exits with an error. Without the task, the process would look healthy but do only part of its
-//! work.
+//! Spawns and supervises every long-lived task of the process. If a task panics or returns early, the process shuts down in
+//! order and exits with an error. Otherwise, the process would look healthy but do only a part of its work.
 //!
-//! A task that serves one request, connection, attempt or operation is not supervised, because its panic ends only that
-//! one piece of work. `tests/conventions/tasks.rs` lists these tasks with the reasons.
+//! A task that serves one request, connection, attempt or operation is not supervised, because its panic ends only the
+//! task's own work. `tests/conventions/tasks.rs` lists these tasks with the reasons.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -58,17 +57,17 @@ impl Supervisor {
     fn failed(&self, task: TaskName, reason: &str) {
         tracing::error!(task = task.as_str(), error = reason, "a background task failed; the process stops");
         self.0.metrics.task_failed(task);
-        // `set` fails if another task failed earlier. The first failure is the one to report.
+        // `set` fails if another task failed earlier, because only the first failure is reported.
         drop(self.0.failure.set(TaskFailure { task, reason: reason.to_owned() }));
         self.0.shutdown.cancel();
     }
 }
 
-/// Tasks that stop together: one step of the shutdown. Clones share the tasks.
+/// Tasks that stop together during the shutdown. Clones share the tasks.
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub stop: CancellationToken,
-    /// The tracker of short tasks, which are not supervised. When the stage ends, it waits for these tasks too.
+    /// Also tracks short tasks, which are not supervised. The end of the stage waits for all tasks.
     pub tasks: TaskTracker,
     supervisor: Supervisor,
 }
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_return_after_the_stop_of_the_stage_is_not_a_failure() {
+    async fn a_task_may_return_after_its_stage_has_stopped() {
         let process = Process::new();
         let stage = process.supervisor.stage();
         stage.spawn(TaskName::Completer, |stop| async move { stop.cancelled().await });
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_during_the_stop_is_a_failure_too() {
+    async fn a_panic_during_the_shutdown_is_a_failure() {
         let process = Process::new();
         let stage = process.supervisor.first_stage();
         stage.spawn(TaskName::Completer, |stop| async move {

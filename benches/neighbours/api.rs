@@ -24,7 +24,7 @@ const REPLAYERS: usize = 8;
 /// the tenant does not wait.
 const PAUSE: Duration = Duration::from_millis(50);
 const RENEWALS: usize = 3_000;
-/// How many wrong tokens per second tenant A sends, in total over [`GUESSERS`] connections.
+/// How many wrong tokens tenant A sends per second over all [`GUESSERS`] connections.
 const GUESSES: usize = 200;
 const GUESSERS: usize = 20;
 const TESTS: usize = 40;

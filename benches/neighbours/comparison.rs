@@ -53,7 +53,7 @@ pub(crate) struct Comparison {
     pub(crate) note: String,
 }
 
-/// The maximum p99 under an attack, if the p99 without the attack is `quiet`. Both are in milliseconds.
+/// The maximum p99 under an attack, if the p99 without the attack is `quiet`. Both values are in milliseconds.
 fn bound(quiet: f64) -> f64 {
     1.5 * quiet + 10.0
 }

@@ -15,7 +15,7 @@ use crate::receiver::{self, REPEATED, Receiver};
 /// How many endpoints a large tenant has.
 const MANY: usize = 4_000;
 const BACKLOG: usize = 20_000;
-/// How many times tenant B's deliveries are measured without tenant A's backlog, and how many times with it. The two alternate.
+/// Tenant B's deliveries are measured this many times without tenant A's backlog, and as many times with it, alternately.
 const BACKLOG_ROUNDS: usize = 3;
 /// How many deliveries of B are measured each time.
 const OF_B: usize = 100;
@@ -23,7 +23,7 @@ const EXPIRY_SECONDS: u32 = 86_400;
 const NEW_PER_ROUND: usize = 64;
 /// How many events A posts in a round of five seconds.
 const EVENTS_PER_ROUND: usize = 1_000;
-/// Enough rounds for the longest attack, which starts before B is measured and lasts until B's late deliveries have arrived.
+/// The rounds of the longest attack, which starts before B is measured and lasts until B's late deliveries have arrived.
 const ROUNDS: usize = 6;
 /// The maximum number of headers in a push config. Each value has the maximum length.
 const SECRETS: usize = 20;
@@ -44,7 +44,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let agents = scene.agents("hanging", NEW_PER_ROUND * ROUNDS, &Receiver::url("/hang")).await;
     let quiet = scene.quiet().await;
-    // `stream` posts an event to each agent of the list in turn. The list repeats 64 agents for one round, then 64 new agents.
+    // `stream` posts one event for each entry of this list. The list repeats 64 agents for one round, then 64 new agents.
     let turns = (0..EVENTS_PER_ROUND * ROUNDS)
         .map(|number| agents[number / EVENTS_PER_ROUND * NEW_PER_ROUND + number % NEW_PER_ROUND].clone());
     let attack = scene.stream(&turns.collect(), EVENTS_PER_ROUND / 5);
@@ -54,7 +54,7 @@ pub(crate) async fn new_hanging(bench: &Bench<'_>) -> Comparison {
     scene.end(quiet, attacked, note).await
 }
 
-/// All of A's deliveries are ready when the worker starts, and B's measurement begins after this start.
+/// The worker starts when all of A's deliveries are ready. B's measurement begins after the worker has started.
 pub(crate) async fn hanging_restart(bench: &Bench<'_>) -> Comparison {
     let mut comparison = behind(bench, "/hang").await;
     comparison.longest_goal = Some(1_000.0);

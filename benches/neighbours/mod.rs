@@ -1,11 +1,11 @@
 //! Measures how one tenant can affect another. Tenant A runs each attack of `docs/security.md`, while tenant B posts 50 events/s
-//! to a healthy endpoint. Runs only if named (`FIGURES=neighbours`). `ATTACKS=1a,12` selects attacks.
+//! to a healthy endpoint. It runs only with `FIGURES=neighbours`. `ATTACKS=1a,12` selects attacks.
 
 mod api;
 mod comparison;
 mod endpoints;
 mod ingest;
-#[expect(dead_code, unreachable_pub, reason = "the file belongs to the tests, which use all of it")]
+#[expect(dead_code, unreachable_pub, reason = "the tests use all of this file")]
 #[path = "../../tests/it/support/name_server.rs"]
 mod name_server;
 mod names;
@@ -26,7 +26,7 @@ struct Bench<'a> {
     server: &'a Server,
     /// The receiver of tenant A's webhooks.
     receiver: &'a Receiver,
-    /// The receiver of tenant B's webhooks: a separate process, so that A's requests do not delay it.
+    /// The receiver of tenant B's webhooks: a separate process, which A's requests do not delay.
     other_receiver: Receiver,
     /// How long B is measured without an attack, and again under the attack.
     duration: Duration,

@@ -12,7 +12,7 @@ use crate::receiver::{ADDRESS, OTHER_ADDRESS, Receiver};
 
 const AGENTS: usize = 300;
 
-/// Tenant B's endpoint also has a host name. It closes each connection, so each delivery needs a lookup.
+/// Tenant B's endpoint also has a host name. The endpoint closes each connection, so each delivery needs a lookup.
 pub(crate) async fn unanswered(bench: &Bench<'_>) -> Comparison {
     let answered = |name: &str| {
         if name.starts_with("answered") { Reply::Address(Ipv4Addr::LOCALHOST, 0) } else { Reply::Silence }

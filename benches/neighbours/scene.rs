@@ -1,4 +1,4 @@
-//! A fresh database and service with two tenants: B, which behaves and is measured, and A, which attacks.
+//! A fresh database and service with two tenants: tenant B is measured while tenant A attacks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -112,7 +112,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// B posts from a thread of its own, so that A's clients in this process do not delay it.
+    /// B posts from a separate thread, so that A's clients in this process do not delay B's posts.
     async fn post(&mut self, duration: Duration) -> Vec<Posted> {
         let (service, token) = (Arc::clone(&self.service), self.token_of_b.clone());
         let posting = tokio::task::spawn_blocking(move || {

@@ -1,5 +1,5 @@
-//! The harness's record of each event: whether the API accepted the event, and whether an endpoint received it. Until both have
-//! happened, the record also contains the time of the first of them.
+//! The harness's record of each event: whether the API accepted the event, and whether an endpoint received it. If only one of
+//! these has happened, the record contains its time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,8 +15,8 @@ pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// For each event to a healthy endpoint that was accepted but not yet received, the time when the caller got the acceptance.
-    /// For an event that was received but not yet accepted, the time of its request. In microseconds since 1970.
+    /// Events to healthy endpoints for which only the acceptance or only the request is recorded, with its time in microseconds
+    /// since 1970.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
     pub(crate) counts: Counts,
@@ -32,7 +32,7 @@ pub(crate) struct Waits {
     pub(crate) receive: Vec<i64>,
 }
 
-/// How many requests to the API had each result.
+/// The number of requests to the API, by result.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Responses with 202.
@@ -80,8 +80,8 @@ impl Book {
         }
     }
 
-    /// Records that an event was accepted or received. If both have happened, records the time between them, which is 0 if the
-    /// request arrived before the caller's response.
+    /// Records when an event was accepted or received. Once both times are known, records the time between them. This time is 0
+    /// if the request arrived before the caller's response.
     fn pair(&self, number: u32, wait: impl FnOnce(i64) -> i64, at: i64) {
         match self.one_sided.lock().unwrap().entry(number) {
             Entry::Occupied(other) => self.waits.lock().unwrap().receive.push(wait(other.remove()).max(0)),

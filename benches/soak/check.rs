@@ -18,10 +18,10 @@ use super::traffic::{Endpoint, SESSIONS, number_of};
 /// How long the last deliveries may take. Deliveries of a killed worker wait until the worker's lease expires, and deliveries to
 /// hanging endpoints wait for permits.
 const DRAINED_WITHIN: Duration = Duration::from_mins(5);
-/// The maximum age, in microseconds, of the claim of an attempt that a kill interrupts: 5 s until the attempt's deadline, and 5 s
-/// until the outcome is recorded.
+/// The maximum time, in microseconds, from the claim of a delivery to a kill that interrupts the delivery: 5 s until the
+/// attempt's deadline, and 5 s until the outcome is recorded.
 const IN_FLIGHT_FOR: i64 = 10_000_000;
-/// How many outcomes the last metrics of a killed worker may lack: a worker can record a few batches after the last scrape.
+/// The maximum number of outcomes that a worker records between the last scrape of its metrics and its kill.
 const UNCOUNTED_PER_KILL: u64 = 1_024;
 
 /// Waits until no delivery is ready or claimed.
@@ -118,8 +118,8 @@ fn event(row: &PgRow, book: &Book, stored: &Bits) {
         findings
             .add("a delivery has a wrong outcome", format!("{number}: {outcome} to a {} endpoint", endpoint.name()));
     }
-    // An endpoint that refuses connections receives nothing, and expired deliveries are not sent. An interrupted delivery may
-    // have been sent. At a hanging endpoint, the deadline may end an attempt before the request arrives.
+    // An endpoint that refuses connections receives nothing, and expired deliveries are not sent. An interrupted delivery might
+    // have been sent. At a hanging endpoint, the deadline can end an attempt before the request arrives.
     let must_be_received = match (endpoint, outcome.as_str()) {
         (_, "interrupted") | (Endpoint::Hanging | Endpoint::Backlogged, "timeout") => None,
         (Endpoint::Refusing, _) | (_, "expired") => Some(false),

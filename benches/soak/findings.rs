@@ -1,4 +1,4 @@
-//! Broken guarantees: how many times each was found broken, with a few examples.
+//! Counts how often each guarantee was broken, and keeps a few examples.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -11,7 +11,7 @@ const KEEPS_DATA: &[&str] =
 const START: usize = 12;
 
 const MIB: f64 = 1_048_576.0;
-/// The tolerance for the memory of a service process. The allocator of the process keeps the pages of a peak.
+/// The tolerance for the memory of a service process. After a peak, the allocator keeps the pages.
 const MEMORY: Tolerance = Tolerance { factor: 1.15, slack: 4.0 * MIB };
 /// The tolerance for the memory of PostgreSQL, which starts a process for each connection. Each process fills a plan cache.
 const SERVER_MEMORY: Tolerance = Tolerance { factor: 1.3, slack: 64.0 * MIB };

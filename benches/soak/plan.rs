@@ -27,7 +27,7 @@ impl Plan {
         Duration::from_mins(u64::from(self.minutes))
     }
 
-    /// How many events are posted to the API. The next numbers are for the events from SQL, one for each minute.
+    /// How many events are posted to the API. The events from SQL, one per minute, have the next numbers.
     pub(crate) const fn posted(&self) -> u32 {
         self.minutes * 60 * self.per_second
     }

@@ -94,7 +94,7 @@ impl Processes {
         self.all().into_iter().map(|(_, process)| ProcessUse::of(process.process_id())).collect()
     }
 
-    /// Outcomes in the metrics of all workers, including killed ones.
+    /// Outcomes in the metrics of all workers, including killed workers.
     pub(crate) async fn outcomes(&self) -> Outcomes {
         let mut sum = self.counted.clone();
         for worker in [&self.steady, &self.victim] {

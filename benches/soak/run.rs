@@ -154,7 +154,7 @@ impl Run {
     }
 }
 
-/// A row of the table in progress.
+/// An unfinished row of the table.
 #[derive(Debug)]
 struct OpenRow {
     /// The last minute that the row covers.

@@ -12,7 +12,7 @@ use super::traffic::Event;
 use crate::prepare::TENANT;
 use crate::receiver::now_us;
 
-/// When in each minute the transaction starts. This is before the faults, so that some faults occur while it is open.
+/// The transaction starts this long after the start of each minute, so that it is open when a fault occurs.
 const BEGINS_AT: Duration = Duration::from_secs(20);
 /// How long the transaction is open. During this time, vacuum cannot remove new dead tuples.
 const OPEN_FOR: Duration = Duration::from_secs(20);

@@ -31,7 +31,7 @@ pub(crate) enum Endpoint {
     Failing,
     /// Refuses connections.
     Refusing,
-    /// Never responds. There are many of these endpoints, with few events each.
+    /// Never responds. Each of the many hanging endpoints gets few events.
     Hanging,
     /// Never responds, and gets enough events that a backlog grows.
     Backlogged,

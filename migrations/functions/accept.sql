@@ -39,7 +39,7 @@ BEGIN
 
     -- Statements unnest arrays and never use subscripts, because PostgreSQL reaches the n-th item of a text array by reading
     -- the n - 1 items before it. unnest in the select list reads several arrays in parallel and in order. In FROM, it first
-    -- materializes each array, which costs a third of the statement.
+    -- materializes each array, which takes a third of the execution time.
 
     IF array_remove(p_keys, NULL) <> '{}' THEN
         v_hashes := ARRAY(

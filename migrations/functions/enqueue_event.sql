@@ -26,8 +26,8 @@ DECLARE
         '^(\d{4}-\d{2}-\d{2})[T ]((?!24)\d{2}:\d{2}:\d{2})(\.\d+)?(?:Z|([+-](?:[01]\d|2[0-3]):[0-5]\d))$', 'i');
     v_time timestamptz;
 BEGIN
-    -- Parses the parts separately, because PostgreSQL is stricter than RFC 3339. PostgreSQL rejects offsets above 15:59 and
-    -- fractions of a leap second. As in the API, digits after the microsecond are cut off, not rounded.
+    -- Parses date, time, fraction and offset separately, because PostgreSQL is stricter than RFC 3339. It rejects offsets above
+    -- 15:59 and fractions of a leap second. As in the API, digits after the microsecond are cut off, not rounded.
     v_time := (v_parts[1] || ' ' || v_parts[2] || 'Z')::timestamptz
         + coalesce('0' || left(v_parts[3], 7), '0')::interval - coalesce(v_parts[4], '0')::interval;
     RETURN CASE WHEN v_time >= '0001-01-01 00:00:00Z' AND v_time < '10000-01-01 00:00:00Z' THEN v_time END;
@@ -58,7 +58,7 @@ $$;
 COMMENT ON FUNCTION flametree.compact_json_bytes IS
     'The length of the JSON without the space that jsonb writes after each colon and comma.';
 
--- Returns the faults of an event. Rules, pointers, codes and messages equal those of src/domain/event.rs; a test compares them.
+-- Returns the faults of an event. A test compares rules, JSON pointers, codes and messages with src/domain/event.rs.
 CREATE OR REPLACE FUNCTION flametree.event_faults(p_event jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_faults jsonb := '[]';

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION flametree.bound_time(p_bound text) RETURNS timestampt
 $$;
 COMMENT ON FUNCTION flametree.bound_time IS 'The time of a partition bound: the time of an id, or the start of a UTC day.';
 
--- MATERIALIZED, with pg_get_expr in the select list, because the planner must not evaluate pg_get_expr for other tables.
+-- The CTE is MATERIALIZED and calls pg_get_expr in the select list, so that pg_get_expr is not evaluated for other tables.
 -- A bound contains no columns, so pg_get_expr needs no table. With a table, it would wait for locks on that table.
 CREATE OR REPLACE FUNCTION flametree.partitions() RETURNS TABLE (
     parent text, name text, starts_at timestamptz, ends_at timestamptz, state text
@@ -112,8 +112,8 @@ BEGIN
     -- The search for unfinished deliveries reads whole tables, so it only runs if a partition is old enough.
     IF EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.parent <> 'idempotency_keys' AND p.ends_at <= v_before) THEN
         -- Finds the oldest unfinished delivery, which needs a partition for its outcome. A single statement sees each row, even
-        -- if the row moves between tables meanwhile. Deliveries whose partition an operator detached are ignored, because their
-        -- outcomes are not visible, and keeping other partitions would not help them.
+        -- if the row moves between tables meanwhile. Ignores deliveries whose partition an operator detached,
+        -- because their outcomes are not visible.
         WITH kept AS MATERIALIZED (
             SELECT flametree.first_id_at(p.starts_at) AS first_id, flametree.first_id_at(p.ends_at) AS end_id
             FROM flametree.partitions() AS p WHERE p.parent = 'deliveries'
@@ -142,7 +142,7 @@ BEGIN
         -- yesterday.
         WHEN 'idempotency_keys' THEN v_today - interval '2 days'
         ELSE v_before END
-    -- A pending detach comes first, because each table may have only one.
+    -- A pending detach comes first, because each table can have only one pending detach.
     ORDER BY p.state = 'attached', p.ends_at, p.name;
 END
 $$;
@@ -168,7 +168,7 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
                SELECT min(CASE
                    WHEN EXISTS (SELECT FROM p WHERE p.parent = m.name AND p.state = 'attached'
                                   AND p.starts_at <= now.at AND p.ends_at > now.at)
-                   -- The earliest end of a partition after which no other partition starts.
+                   -- The end of the first partition that no other partition directly follows.
                    THEN (SELECT min(p.ends_at) FROM p
                          WHERE p.parent = m.name AND p.state = 'attached' AND p.ends_at > now.at
                            AND NOT EXISTS (SELECT FROM p AS next WHERE next.parent = m.name AND next.state = 'attached'

@@ -40,8 +40,8 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    -- Deletes by ctid from the channel's table. A plan that uses the key, made while the table was empty, may read the whole
-    -- index, which is slow if it contains many dead rows.
+    -- Deletes by ctid from the channel's table. A plan that was made while the table was empty may read the whole index
+    -- of the key. This is slow if the index contains many dead rows.
     IF p_channel = 'webhook' THEN
         DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
     ELSE
@@ -102,7 +102,7 @@ BEGIN
          v_claimed.assignees, v_claimed.occurred, v_claimed.texts, v_claimed.metadata,
          v_claimed.traces
     FROM (SELECT unnest(v_lanes) AS lane, unnest(v_events) AS event_id) AS d
-    -- LEFT JOIN, because a delivery without its event must also be returned. Otherwise its claim could never be completed.
+    -- LEFT JOIN also returns a delivery without its event. Otherwise its claim could never be completed.
     LEFT JOIN LATERAL (
         SELECT e.type, e.agent_id, e.session_id, e.customer_id, e.assignee_id, e.occurred_at, e.text, e.metadata,
                e.trace

@@ -18,7 +18,7 @@ DECLARE
     v_recorded uuid[] := p_ids;
     v_late uuid[] := '{}';
 BEGIN
-    -- Locks claims before deliveries, as the reaper does. If both deadlock, PostgreSQL cancels one transaction, which is retried.
+    -- Locks claims before deliveries, as the reaper does. After a deadlock, PostgreSQL cancels one transaction, which is retried.
     DELETE FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims);
 
     BEGIN
@@ -33,7 +33,7 @@ BEGIN
                    unnest(p_details) AS detail
         ) AS g;
     EXCEPTION WHEN unique_violation THEN
-        -- An outcome already exists, from the reaper or from the same call before its response was lost. The existing outcome
+        -- The reaper, or an earlier call whose response was lost, has already recorded an outcome. The existing outcome
         -- stays. This is rare, and ON CONFLICT in the statement above would double the time and write more WAL for each row.
         WITH recorded AS (
             INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel,
@@ -182,7 +182,7 @@ $$;
 COMMENT ON FUNCTION flametree.release_deliveries IS
     'Releases deliveries that were claimed but not started, so that they are ready again at their old positions. Returns the number of released deliveries, or 0 if the reaper has already handled the claim. If p_is_last is true, all other deliveries of the claim have outcomes, and the claim is deleted.';
 
--- Looks up the claims by dead worker and never scans the whole table, in which an old snapshot keeps many dead rows.
+-- Looks up the claims of each dead worker. A scan of the table would also read the dead rows that an old snapshot keeps.
 CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[] DEFAULT '{}', p_only uuid DEFAULT NULL)
     RETURNS TABLE (channel text, interrupted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan

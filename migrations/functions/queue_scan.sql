@@ -59,7 +59,7 @@ BEGIN
            AND r.position > k.after
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
         UNION ALL
-        -- A gap is searched in parts, each with equal leading columns and a bound on one column, because an index scan does not
+        -- Three queries search a gap, each with equal leading columns and a bound on one column, because an index scan does not
         -- stop at the second column of a row comparison.
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r

@@ -108,7 +108,7 @@ DECLARE
     v_result text;
     v_rows integer := 0;
 BEGIN
-    -- Locks the operation until the transaction ends, so that a user or another process cannot take it during this step.
+    -- Locks the operation, so that a user cannot cancel it and another process cannot lease it during this step.
     SELECT o.* INTO v_operation FROM flametree.operations AS o
     WHERE o.id = p_operation AND o.holder = p_holder AND o.state = 'running'
     FOR UPDATE;

@@ -21,7 +21,7 @@ DECLARE
     v_last_id uuid;
     v_wanted integer;
 BEGIN
-    -- Takes the oldest batches, with about p_deliveries in total, but at least one. Skips batches that another rollup counts.
+    -- Takes at least one of the oldest batches, up to about p_deliveries deliveries. Skips batches that another rollup counts.
     WITH counted AS (
         DELETE FROM flametree.uncounted_batches AS u
         WHERE u.batch IN (
@@ -95,8 +95,8 @@ CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
-    -- Up to this number of uncounted deliveries, the function reads the deliveries of all tenants by page ranges. Above it, the
-    -- function uses the tenant's key.
+    -- Up to this number of uncounted deliveries, the function reads the deliveries of all tenants by page ranges. For more
+    -- deliveries, the function uses the tenant's key.
     c_most_deliveries CONSTANT integer := 200000;
     v_batches bigint[];
     v_first uuid;
@@ -158,7 +158,7 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- Either a vacuum is running, which summarizes too, or the table has another owner. Queries then read new pages
+            -- A vacuum is running and also summarizes, or the table has another owner. Queries then read new pages
             -- without the index.
             NULL;
         END;

@@ -1,7 +1,7 @@
 -- The operator workspace: the active conversations of a tenant, and how a process detects changes.
 
 -- Returns changes that the snapshot p_since did not see: changes by later transactions, and by transactions that were running
--- at p_since. Both are found by index probes. So a transaction that stays open for hours costs one probe, not a scan of all
+-- at p_since. Index probes find these changes. So a transaction that stays open for hours costs one probe, not a scan of all
 -- changes since its start. Ignores changes with future transaction ids, which a restored dump of another server may contain.
 CREATE OR REPLACE FUNCTION flametree.workspace_changes(p_since text) RETURNS TABLE (until text, tenants text[])
     LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$

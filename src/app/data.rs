@@ -21,7 +21,7 @@ use crate::telemetry::metrics::{PoolName, TaskName};
 const QUEUE_CONNECTIONS: u32 = 2;
 /// One connection for each operation that may run concurrently.
 const OPERATION_CONNECTIONS: u32 = 3;
-/// Each pool except the API's has at most a fifth of a process's connections.
+/// Each pool except the API pool has at most a fifth of the process's connections.
 const POOL_PART: u32 = 5;
 /// Maximum time to close the pools. Without this limit, closing a connection to an unreachable host might never end.
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,7 +124,7 @@ impl Data {
         Wakeup::of_others(self.db.clone(), stage)
     }
 
-    /// All pools, the API's first.
+    /// All pools. The API pool is the first.
     pub fn pools(&self) -> [(PoolName, Db); 5] {
         let QueuePools { claims, outcomes, heartbeat } = self.queue.clone();
         [

@@ -16,8 +16,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How many times connections are counted between two queries of the database.
 const COUNTS_PER_LOOK: u32 = 3;
 
-/// Samples metrics until the stage ends. Every process does so, because the values describe the whole deployment and must stay
-/// available when a process ends.
+/// Samples metrics until the process stops. Every process does this, because the values describe the whole deployment and must
+/// stay available when a process ends.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let observation =
         Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };

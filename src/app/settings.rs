@@ -73,8 +73,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
     }
 }
 
-/// The host names of a demonstration, which offers tokens to every visitor. Otherwise empty, because the operator decides which
-/// names and proxies reach the service.
+/// The hosts that requests to a demonstration may name. Without a demonstration, the list is empty: requests may name any host.
 fn own_hosts(config: &Config) -> Vec<String> {
     if config.sign_in_choices.is_none() {
         return Vec::new();

@@ -1,8 +1,8 @@
-//! Decides to which addresses messages may be sent: those of the public internet and of networks that the operator allows.
+//! Decides whether a message may be sent to an address. The public internet and the networks of the operator are allowed.
 //!
-//! The rules only compare addresses. They use no DNS and open no connection. The forbidden ranges come from the IANA
-//! special-purpose registries (RFC 6890 and its successors), including every form that embeds an IPv4 address, and from the
-//! internal networks of cloud providers.
+//! The rules only compare addresses. They use no DNS and open no connection. The forbidden ranges are the internal networks
+//! of cloud providers and the ranges in the IANA special-purpose registries (RFC 6890 and its successors). These registries
+//! include the IPv6 ranges that embed IPv4 addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -101,7 +101,7 @@ impl AddressRules {
     }
 
     /// True if a message may be sent to this address. If an IPv6 address is translated to IPv4 (IPv4-mapped, NAT64), the
-    /// rules apply to the IPv4 address. The settings may list a network in either form.
+    /// rules apply to the IPv4 address. The settings can list a network as IPv4 or IPv6.
     pub fn allow(&self, address: IpAddr) -> bool {
         let inside = embedded_v4(address).map(IpAddr::V4);
         let is_in = |networks: &[IpNet]| {

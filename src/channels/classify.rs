@@ -1,7 +1,7 @@
 //! Maps a failed request to an outcome and a note.
 //!
-//! The mapping uses the types in the error's chain of causes, never the error's text. This module also defines the notes
-//! for customers. A note contains no address, no URL and no text that the endpoint sent.
+//! The mapping uses the types of the error and of its causes, never their texts. This module also defines the notes for
+//! customers. A note contains no address, no URL and no text that the endpoint sent.
 
 use std::error::Error;
 use std::io;
@@ -17,8 +17,8 @@ use crate::domain::delivery::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     UnusableUrl,
-    /// A header could not be written, so the message is not sent. This does not happen, because the types of ids and names
-    /// allow only visible ASCII.
+    /// A header could not be written, so the message is not sent. This cannot happen while ids and names contain only
+    /// visible ASCII.
     UnwritableHeaders,
     /// The host name has no address or a forbidden address. Both cases are reported as the same failure, so that a tenant
     /// does not learn which internal names exist.
@@ -134,11 +134,11 @@ impl From<Forbidden> for Failure {
 }
 
 pub(super) fn failure(error: &(dyn Error + 'static)) -> Failure {
-    // The innermost cause is the most specific: a TLS error, for example, is inside an I/O error inside a connection error.
+    // The innermost cause is the most specific. For example, a connection error wraps an I/O error, which wraps a TLS error.
     causes(error).filter_map(verdict_of).last().unwrap_or(Failure::ConnectionFailed)
 }
 
-/// True if the endpoint has certainly not processed the request, so that sending the request again is not a second attempt.
+/// True if the endpoint has certainly not processed the request. Sending the request again is then not a second attempt.
 pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<h2::Error>().is_some_and(was_refused)
@@ -149,10 +149,10 @@ pub(super) fn was_never_processed(error: &(dyn Error + 'static)) -> bool {
 
 /// True if HTTP/2 guarantees that the peer did not process the request (RFC 9113, section 8.7).
 ///
-/// After a GOAWAY frame, h2 fails a stream in this way only if its id is above the last id that the peer names, or if the
-/// stream was not started when the frame arrived. (If the frame arrives within a window of a few instructions, the headers of
-/// such a stream might have been sent. Its body was not sent, and without a body there is no event to process.) A stream that
-/// the peer may have processed ends with an I/O error instead.
+/// After a GOAWAY frame, h2 reports a GOAWAY error only for streams above the last id in the frame, and for streams that had
+/// not started when the frame arrived. (In a rare race, the headers of such a stream were already sent. But the body was not
+/// sent, and without the body the peer has no event to process.) If the peer may have processed a stream, h2 reports an I/O
+/// error instead.
 fn was_refused(error: &h2::Error) -> bool {
     let refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused_stream)
@@ -160,7 +160,7 @@ fn was_refused(error: &h2::Error) -> bool {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        // `source` of an I/O error skips the error that it wraps.
+        // `source` of an I/O error does not return the wrapped error itself.
         Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
         None => error.source(),
     })
@@ -209,7 +209,7 @@ fn io(error: &io::Error) -> Failure {
             Failure::ConnectionReset
         }
         io::ErrorKind::UnexpectedEof => Failure::ConnectionClosed,
-        // hyper reports invalid chunks of a response body with these kinds.
+        // hyper uses these error kinds for invalid chunks of a response body.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::NotHttp,
         io::ErrorKind::TimedOut => Failure::ConnectionTimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,

@@ -23,7 +23,7 @@ pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// A connection to open.
 pub(super) struct Dial {
     pub(super) uri: Uri,
-    /// The tenant whose limit counts the look-up of the host name.
+    /// The look-up of the host name counts towards the limit of this tenant.
     pub(super) tenant: TenantId,
 }
 

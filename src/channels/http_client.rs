@@ -6,7 +6,7 @@
 //! - One deadline covers DNS, connection, TLS, headers and body.
 //! - A request that the endpoint may have processed is never sent again, so redirects and the library's retries are
 //!   disabled. A request that was certainly not processed is sent once more on a new connection, within the same deadline.
-//!   (If a pooled connection turns out to be closed before anything was written, [`Connections`] does the same.)
+//!   [`Connections`] also repeats a request if a pooled connection closed before any byte was written.
 //! - Responses are bounded and never decompressed.
 
 use std::future::Future;
@@ -163,15 +163,15 @@ impl HttpClient {
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;
         guard.judge_peer(post.to.url(), peer).map_err(Failure::from).map_err(before_answer)?;
         let status = response.status();
-        // Boxed, because thousands of requests wait for their responses and should not keep the memory that reading needs.
+        // The future is boxed, so that thousands of waiting requests do not reserve memory for reading.
         within(deadline, Failure::UnfinishedAnswer, Box::pin(read(response)))
             .await
             .map_err(|failure| ExchangeFailure { status: Some(status), failure })
     }
 
-    /// Sends the request. Sends it once more if the endpoint has certainly not processed it. (Known gap: if an HTTP/2
-    /// connection ends just when hyper receives the request, hyper can lose the request, which then times out without being
-    /// sent: <https://github.com/hyperium/hyper/issues/4122>. Remove this note when hyper has a fix.)
+    /// Sends the request. Repeats it once if the endpoint has certainly not processed it. (Known gap: if an HTTP/2
+    /// connection ends just when hyper receives the request, hyper can lose the request. The request is then not sent and
+    /// times out: <https://github.com/hyperium/hyper/issues/4122>. Remove this note when hyper has a fix.)
     async fn exchange(&self, to: &Destination, post: &Post<'_>) -> Result<PendingResponse<'_, Tcp>, ExchangeError> {
         let write = || post.message();
         match self.0.connections.request(to, &write).await {

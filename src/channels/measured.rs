@@ -1,7 +1,7 @@
 //! Sends one request and measures each step, for users who test an endpoint.
 //!
-//! The request obeys the same rules as every request ([`HttpClient::guarded`]), but always opens a new connection, so that
-//! DNS, TCP and TLS take place and can be measured. Requests of deliveries are not measured.
+//! The same rules apply as to every other request ([`HttpClient::guarded`]). But this request always opens a new connection,
+//! so that DNS, TCP and TLS can be measured. Requests of deliveries are not measured.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -57,7 +57,7 @@ pub(super) struct Measured {
 }
 
 impl HttpClient {
-    /// Sends the message once, as [`HttpClient::post`] does, on a new connection.
+    /// Like [`HttpClient::post`], but sends the message on a new connection.
     pub(super) async fn post_measured(&self, post: &Post<'_>) -> Measured {
         let stopwatch = Stopwatch::start();
         let mut headers = HeaderMap::new();
@@ -84,7 +84,7 @@ impl HttpClient {
         Measured { result, headers, timings, step }
     }
 
-    /// A client for one request, on a new connection without TLS session resumption; `stopwatch` records each of its steps.
+    /// Creates a client for one request, without TLS session resumption. `stopwatch` records each step of the request.
     fn of_one_request(
         &self,
         stopwatch: &Stopwatch,
@@ -190,7 +190,7 @@ impl Service<Name> for TimedResolver<TenantResolver> {
     }
 }
 
-/// Wraps the connector and records the end of the TLS handshake, when the connector returns the connection.
+/// Wraps the connector. Records the end of the TLS handshake when the connector returns the connection.
 #[derive(Debug, Clone)]
 struct TimedConnector<S> {
     inner: S,

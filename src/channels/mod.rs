@@ -1,8 +1,8 @@
 //! Channels send messages to endpoints. Each call makes one attempt to send one message, and returns one outcome.
 //!
 //! The caller passes all data of a message, so a channel needs no database, queue or environment. Every failure is an
-//! [`Outcome`](crate::domain::delivery::Outcome), never an error. All channels send with [`HttpClient`], which decides to
-//! which addresses messages may be sent.
+//! [`Outcome`](crate::domain::delivery::Outcome), never an error. All channels send with [`HttpClient`]. It decides whether
+//! an address is allowed.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -92,8 +92,8 @@ fn is_numeric(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || (name.split('.').count() <= 4 && name.split('.').all(is_number))
 }
 
-/// Reads the first 16 bytes as an IPv6 address, the last four of them as an IPv4 address, and the next byte as the prefix
-/// length of an allowed network.
+/// The first 16 bytes are an IPv6 address. The last four of these bytes are also an IPv4 address. The next byte is the
+/// prefix length of an allowed network.
 pub fn address(input: &[u8]) {
     let Some((bytes, rest)) = input.split_first_chunk::<16>() else { return };
     let [.., a, b, c, d] = *bytes;

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
-/// Maximum number of bytes of a secret that the automaton searches for. The limit bounds the automaton's size, and no
-/// common credential has a longer guessable beginning. A match still redacts the length of the whole secret.
+/// Maximum number of bytes of a secret that the automaton searches for. The limit bounds the size of the automaton. It
+/// exceeds the guessable prefix of any common credential. A match still redacts the length of the whole secret.
 const MAX_PATTERN_BYTES: usize = 64;
 
 /// Removes the secrets of one endpoint's settings from text. Finds a secret only in the given forms.
@@ -54,9 +54,9 @@ impl Redactor {
         Self { patterns, automaton: OnceLock::new(), mark }
     }
 
-    /// The beginning of the response body, as text that any database can store, and whether the body was longer. Redacts
-    /// the text before shortening it, because half a secret would not be found. Returns `None` for a redirect, because the
-    /// body repeats the redirect's target.
+    /// Returns the beginning of the response body as text that any database can store, and true if the body was longer.
+    /// Redacts the text before shortening it, because half a secret would not be found. Returns `None` for a redirect,
+    /// because its body repeats its target.
     pub(super) fn readable(&self, answer: &Answer, max_bytes: usize) -> Option<(String, bool)> {
         if answer.status.is_redirection() {
             return None;
@@ -105,8 +105,8 @@ impl Redactor {
         for (at, byte) in text.bytes().enumerate() {
             state = automaton.next_state(Anchored::No, state, byte);
             if automaton.is_match(state) {
-                // The first match is the longest that ends at this byte. No other match redacts further, because only a
-                // pattern of the maximum length can be the beginning of a longer secret.
+                // The first match is the longest match that ends at this byte. A shorter match would not redact more,
+                // because only patterns of the maximum length can belong to longer secrets.
                 let pattern = &self.patterns[automaton.match_pattern(state, 0).as_usize()];
                 let start = at + 1 - pattern.beginning.len();
                 let end = text.ceil_char_boundary(text.len().min(start + pattern.bytes));
@@ -116,7 +116,7 @@ impl Redactor {
         places
     }
 
-    /// The automaton. It is sparse where possible to save memory, because there is one for each of thousands of endpoints.
+    /// The automaton. It is mostly sparse to save memory, because each of thousands of endpoints has its own automaton.
     pub(super) fn automaton(&self) -> Option<&NFA> {
         let build = || {
             let beginnings = self.patterns.iter().map(|pattern| &*pattern.beginning);
@@ -125,8 +125,8 @@ impl Redactor {
         self.automaton.get_or_init(build).as_ref()
     }
 
-    /// Replaces all secrets. Finds every match before the first replacement, because secrets can overlap and can be a part of
-    /// the mark.
+    /// Replaces all secrets. Finds every match before the first replacement, because secrets can overlap and can occur in
+    /// the replacement text.
     fn without(&self, text: String, unfinished: Option<Range<usize>>) -> String {
         let mut places = self.places(&text);
         places.extend(unfinished);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_a_secret_that_the_read_limit_cut() {
+    fn removes_a_secret_that_is_cut_at_the_read_limit() {
         let secret = redactor(&["hunter2-hunter2-é"]);
         for end in [&b"h"[..], b"hunter2", b"hunter2-hunter2-", b"hunter2-hunter2-\xc3"] {
             assert_eq!(shown(&secret, &[b"key=", end].concat(), true), "key=[redacted]", "{end:?}");

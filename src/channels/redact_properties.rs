@@ -62,7 +62,7 @@ proptest! {
 
 #[test]
 fn the_length_of_the_response_bounds_the_number_of_matches() {
-    // Each secret matches at nearly every byte of the response. Headers are searched for in six forms.
+    // Each secret matches at nearly every byte of the response. The search covers six forms of each header.
     let filler = |number: u8| format!("{}{}", char::from(b'a' + number), "a".repeat(4_093));
     let forms = |number| {
         ["", "Bearer "].map(|scheme| ["/", "\\/", "\"/"].map(|end| format!("{scheme}{}{end}", filler(number))))

@@ -9,7 +9,7 @@ use url::{Position, Url};
 
 use crate::domain::names::TenantId;
 
-/// A parsed URL. Cloning is cheap, except for the URL's text.
+/// A parsed URL. Cloning copies only the text of the URL.
 ///
 /// `Debug` shows only the origin, because paths and queries of webhooks often contain a token.
 #[derive(Clone)]

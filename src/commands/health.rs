@@ -1,4 +1,4 @@
-//! `health`: checks the process that runs with the same settings. Containers use it, because they have no `curl`.
+//! `health`: checks the process that runs with the same settings. Containers use this command, because they have no `curl`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

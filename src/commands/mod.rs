@@ -154,7 +154,7 @@ fn print(text: &str) {
     drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
 }
 
-#[expect(clippy::print_stderr, reason = "the logs may not be set up yet")]
+#[expect(clippy::print_stderr, reason = "the logs might not be set up yet")]
 fn complain(text: &str) {
     eprintln!("{text}");
 }

@@ -1,4 +1,4 @@
-//! `run`, `api` and `worker`: run until a signal; a second signal exits at once.
+//! The commands `run`, `api` and `worker` run until a signal. A second signal ends the process at once.
 
 use anyhow::Context as _;
 use flametree_notify::app::{self, Listeners, Part};

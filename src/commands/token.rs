@@ -58,7 +58,7 @@ impl Create {
     }
 }
 
-/// Creates a token in the database. The service need not run.
+/// Creates a token in the database. The service does not need to run.
 pub(super) async fn create(config: &Config, new: &NewToken) -> anyhow::Result<TokenSecret> {
     let data = Data::visit(config).await?;
     let created = tokens::create(&data.db, new).await;

@@ -1,4 +1,4 @@
-//! `vapid generate`: a key pair for browser push, in the format of the settings and of browsers.
+//! `vapid generate`: prints a private key in the format of the settings, and its public key in the format of browsers.
 
 use anyhow::Context as _;
 use clap::Subcommand;

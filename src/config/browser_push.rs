@@ -53,7 +53,7 @@ fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
             }
             Err(fault) => fault,
         };
-        // The fault contains the entry's number instead of its text, because an invalid entry may be a mistyped key.
+        // The fault contains the entry's number instead of its text, because an invalid entry might be a mistyped key.
         reader.fault(VAPID_PRIVATE_KEY, format!("has an entry {number} that {fault}"));
         return None;
     }

@@ -56,7 +56,7 @@ pub struct Config {
     pub schedules: Schedules,
     /// The keys for stored secrets; `None` only with the embedded server, which keeps its keyring in its data directory.
     pub encryption_keys: Option<Arc<Keyring>>,
-    /// Root certificates to trust in addition to the public ones, for the operator's own URLs.
+    /// Additional trusted root certificates for the operator's own URLs.
     pub operator_ca_certificates: Vec<CertificateDer<'static>>,
     /// Which tokens of portal users are accepted; `None` if there are no portal users.
     pub users: Option<UserTokens>,
@@ -111,7 +111,7 @@ pub struct Channels {
     pub allow_http: bool,
     /// The deadline of an attempt if the push config sets no timeout.
     pub webhook_timeout: Duration,
-    /// Root certificates to trust in addition to the public ones, for the destinations of tenants.
+    /// Additional trusted root certificates for the destinations of tenants.
     pub ca_certificates: Vec<CertificateDer<'static>>,
 }
 

@@ -214,7 +214,7 @@ fn queue(reader: &mut Reader) -> Option<Queue> {
     } else {
         None
     };
-    // A lease must be longer than the longest attempt (10 s, the longest deadline of a channel), because a worker may send no
+    // A lease must be longer than the longest attempt (10 s, the longest deadline of a channel), because a worker might send no
     // heartbeat during an attempt.
     let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
     let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };

@@ -26,7 +26,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Options to connect to a database. They are never printed, because they may contain a password.
+/// Options to connect to a database. They are never printed, because they can contain a password.
 #[derive(Clone)]
 pub struct DatabaseUrl(Box<PgConnectOptions>);
 

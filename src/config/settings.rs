@@ -16,7 +16,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Shows the setting in effect if the variable has `value`. Hides secrets.
+    /// Shows the effective value of the setting. `value` is the value of the variable. Hides secrets.
     pub(super) fn in_force(&self, value: Option<String>) -> String {
         let value = value.filter(|value| !value.is_empty());
         match (value, self.default) {

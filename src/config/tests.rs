@@ -15,7 +15,7 @@ fn faults_of(variables: &[(&str, &str)]) -> Vec<String> {
 const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
 #[test]
-fn if_nothing_is_set_uses_the_embedded_server_and_the_defaults() {
+fn without_settings_the_embedded_server_and_the_defaults_are_used() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
     assert!(config.public_url.is_none());
@@ -43,7 +43,7 @@ fn a_database_url_selects_an_external_server() {
 }
 
 #[test]
-fn reports_all_faults_at_once() {
+fn all_faults_of_settings_are_reported_at_once() {
     let faults = faults_of(&[
         ("FLAMETREE_LEASE_SECONDS", "10"),
         ("FLAMETREE_LISTEN_ADDR", "8080"),
@@ -174,7 +174,7 @@ fn a_secret_is_never_printed() {
 }
 
 #[test]
-fn the_api_and_the_metrics_may_both_use_any_free_port() {
+fn the_api_and_the_metrics_can_use_any_free_ports() {
     let any_port = "127.0.0.1:0";
     assert!(config_of(&[("FLAMETREE_LISTEN_ADDR", any_port), ("FLAMETREE_METRICS_ADDR", any_port)]).is_ok());
 }

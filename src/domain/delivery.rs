@@ -108,8 +108,8 @@ pub struct Delivery {
     pub endpoint_version: Option<i32>,
     /// The event to send. If a claim contains several deliveries of one event, they share this `Arc`.
     pub event: Arc<StoredEvent>,
-    /// The event's trace; `None` if the event started its own, sampled trace. An `Arc` keeps this struct small, because thousands
-    /// of deliveries wait at once.
+    /// The event's trace; `None` if the event started its own trace, which is then sampled. An `Arc` keeps this struct
+    /// small, because thousands of deliveries wait at once.
     pub trace: Option<Arc<Trace>>,
     /// The service does not send the delivery after this time.
     pub expires_at: DateTime<Utc>,

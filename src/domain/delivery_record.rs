@@ -36,7 +36,7 @@ pub struct FinishedDelivery {
     pub attempt: Attempt,
 }
 
-/// The fields of an event that lists of deliveries show.
+/// The fields of an event in a list of deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSummary {
     pub event_type: EventType,
@@ -52,7 +52,7 @@ pub struct ListedDelivery {
     pub event: Option<EventSummary>,
 }
 
-/// The current settings of a webhook, limited to the settings that readers of deliveries may see.
+/// The current webhook settings that readers of deliveries may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: Option<String>,

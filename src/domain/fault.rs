@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_the_first_of_many_unknown_names_and_the_number_of_the_others() {
+    fn reports_the_first_unknown_names_and_counts_the_others() {
         let told = |count: usize| Fault::unknown((0..count).map(|name| format!("/{name}")), "is no field");
         assert_eq!(told(0), []);
         let few = told(20);

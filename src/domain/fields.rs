@@ -1,6 +1,6 @@
 //! Parses a JSON object field by field and collects every fault, so that the response can list all faults at once.
 //!
-//! serde stops at the first fault, but this parser continues. It works for any kind of object.
+//! serde stops at the first fault, but this parser continues.
 
 use serde_json::{Map, Number, Value};
 

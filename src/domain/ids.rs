@@ -1,8 +1,8 @@
 //! Public ids: a prefix that names the type, then the 32 hex digits of a UUID.
 //!
 //! Ids of events and deliveries contain the time of acceptance (UUID version 7, RFC 9562), so that a lookup by id reads one
-//! partition. The id of a delivery is the id of its event, except that the last 16 bits are the delivery's number, counted from
-//! 1. So the index on delivery ids also finds the deliveries of an event. A replay gets the next number.
+//! partition. The id of a delivery is the id of its event, but the last 16 bits are the delivery's number. The numbers start
+//! at 1. So the index on delivery ids also finds the deliveries of an event. A replay gets the next number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -160,7 +160,7 @@ pub fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(milliseconds)
 }
 
-/// The smallest possible id for the time `at`, to select ids by time. Times before 1970 count as 1970.
+/// The smallest possible id for the time `at`. Queries use it to select ids by time. Times before 1970 count as 1970.
 pub fn lower_bound(at: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds << 80)
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_bound_of_a_time_contains_that_time() {
+    fn the_smallest_id_of_a_time_contains_the_time() {
         let at = DateTime::from_timestamp_millis(1_767_225_600_123).unwrap();
         assert_eq!(EventId::from_uuid(lower_bound(at)).accepted_at(), Some(at));
     }

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_names_that_are_empty_too_long_or_have_control_characters() {
+    fn rejects_empty_and_too_long_names_and_control_characters() {
         assert_eq!(TenantId::parse(""), Err(NameError::Empty));
         assert_eq!(TenantId::parse("a\u{0}"), Err(NameError::ControlCharacter));
         assert_eq!(TenantId::parse("é".repeat(65)), Err(NameError::TooLong));

@@ -63,7 +63,7 @@ pub enum OperationState {
     Succeeded,
     /// The last permitted run of the operation failed.
     Failed,
-    /// A user canceled the operation. The steps that it had completed remain.
+    /// A user canceled the operation. Its completed steps are not undone.
     Canceled,
 }
 
@@ -101,7 +101,7 @@ pub struct HeldOperation {
 pub struct ReplayProgress {
     /// Number of the tenant's deliveries that were examined.
     pub examined: u64,
-    /// Number of examined deliveries of the agent with a selected outcome.
+    /// Number of examined deliveries that belong to the agent and have a selected outcome.
     pub matched: u64,
     /// Number of matched deliveries that were not replayed because they are in flight, or because the current settings exclude
     /// their events.
@@ -122,7 +122,7 @@ pub struct Operation {
     /// The last error, as text.
     pub note: Option<String>,
     pub replay: Option<(ReplayRequest, ReplayProgress)>,
-    /// The time of acceptance of the last examined delivery.
+    /// When the last examined delivery was accepted.
     pub reached: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,

@@ -5,9 +5,9 @@
 
 use url::{Position, Url};
 
-/// The hosts of current browsers' push services, with prefixes of the endpoints' path and query: Firefox (autopush, "HTTP
-/// Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple documents no path), Edge
-/// ("WNS channel URI").
+/// The push service hosts of current browsers. Each has prefixes for the path and query of its endpoints. Sources: Firefox
+/// (autopush, "HTTP Endpoints"), Chrome and other builds of Chromium (`push_messaging_constants.cc`), Safari (Apple
+/// documents no path), Edge ("WNS channel URI").
 const VENDORS: [(&str, &[&str]); 5] = [
     ("updates.push.services.mozilla.com", &["/wpush/"]),
     ("fcm.googleapis.com", &["/fcm/send/", "/wp/"]),

@@ -1,4 +1,4 @@
-//! Replaces a browser's subscription after the push service let the old subscription expire.
+//! Replaces the expired subscription of a browser.
 
 use serde_json::Value;
 

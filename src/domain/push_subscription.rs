@@ -17,8 +17,7 @@ use super::push_endpoint::PushEndpoint;
 use super::push_hosts::PushHosts;
 use super::secret_text::SecretText;
 
-/// Maximum number of subscriptions per user. A further subscription replaces the one whose browser has not registered for the
-/// longest time.
+/// Maximum number of subscriptions per user. A further subscription replaces the subscription with the oldest registration.
 pub const MAX_PER_PERSON: i64 = 20;
 /// Maximum length of a label, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
@@ -70,11 +69,11 @@ impl PushSubscription {
             p256dh: URL_SAFE_NO_PAD.encode(self.keys.p256dh),
             auth: Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.keys.auth)),
         };
-        // The struct contains only strings, so this cannot fail. If it did, the empty text could not be parsed.
+        // Serializing a struct of strings cannot fail. The parser would reject the empty text.
         SecretText::new(serde_json::to_string(&json).unwrap_or_default())
     }
 
-    /// Parses the result of `to_text`; `None` for any other text. The operator may no longer allow the endpoint's host.
+    /// Parses the result of `to_text`; `None` for any other text. Accepts hosts that the operator no longer allows.
     pub fn from_text(text: &SecretText) -> Option<Self> {
         let json: SubscriptionJson<'_> = serde_json::from_str(text.expose()).ok()?;
         let endpoint = PushEndpoint::read(json.endpoint).ok()?;
@@ -84,11 +83,11 @@ impl PushSubscription {
     }
 }
 
-/// A subscription as sent by a user's browser.
+/// A subscription in a request of a user's browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSubscription {
     pub subscription: PushSubscription,
-    /// The user's name for the browser.
+    /// The name that the user gave to the browser.
     pub label: Option<String>,
 }
 
@@ -102,7 +101,7 @@ impl NewSubscription {
         Self::parse_at("", body, hosts, is_on_curve)
     }
 
-    /// Like `parse`, for an object at `pointer` in a body.
+    /// Like `parse`, but the object is at `pointer` in a body.
     pub(super) fn parse_at(
         pointer: &str,
         body: Value,

@@ -1,5 +1,5 @@
-//! Secrets that callers send: 256 random bits and a checksum. The caller gets the secret as a text with a prefix for the kind;
-//! the database stores only a hash. The checksum detects random guesses and typing errors without a lookup.
+//! Secrets that callers send: 256 random bits and a checksum. The caller gets a text with a prefix that names the kind of
+//! secret. The database stores only a hash. The checksum detects random guesses and typing errors without a lookup.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -30,7 +30,7 @@ impl<K: SecretKind> RandomSecret<K> {
         Self { bytes, kind: PhantomData }
     }
 
-    /// Parses a secret; `None` if the text cannot be a secret of this kind, so that no lookup is needed.
+    /// Parses a secret; `None` if the text cannot be a secret of this kind. No lookup is then needed.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(K::PREFIX)?).ok()?;
         let (secret, checksum) = bytes.split_at_checked(SECRET_BYTES)?;

@@ -1,4 +1,4 @@
-//! The table of permissions. The checks of requests, the OpenAPI document and the table in `docs/api.md` use it.
+//! The table of permissions. The request checks, the OpenAPI document and `docs/api.md` use this table.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Role {
     }
 }
 
-/// Generates the closed list of permissions with their meanings and roles, one line each.
+/// Defines all permissions, each with its meaning and its roles.
 macro_rules! permissions {
     ($($(#[doc = $meaning:literal])+ $name:ident: $($role:ident),+;)+) => {
         /// An action that callers may be allowed to do.
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_has_this_table() {
+    fn the_documentation_contains_the_permission_table() {
         assert!(include_str!("../../docs/api.md").contains(&table()), "docs/api.md should have:\n{}", table());
     }
 }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_made_of_whole_minutes() {
+    fn a_range_consists_of_whole_minutes() {
         let range = Range::new(at("2026-01-01T00:00:59Z"), at("2026-01-01T00:02:00.001Z")).unwrap();
         assert_eq!((range.from(), range.to()), (at("2026-01-01T00:00:00Z"), at("2026-01-01T00:03:00Z")));
         let minute = Range::new(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:01:00Z")).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_within_the_relative_error() {
+    fn a_quantile_has_at_most_the_maximum_relative_error() {
         let mut durations: Vec<f64> = (1..2_000_u32).map(|number| f64::from(number).powf(1.7) + 20.0).collect();
         let counts: Vec<_> = durations
             .iter()

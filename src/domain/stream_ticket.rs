@@ -6,7 +6,7 @@ use super::random_secret::{RandomSecret, SecretKind};
 /// The secret of a ticket.
 pub type TicketSecret = RandomSecret<OfTicket>;
 
-/// The kind of secret of a stream ticket. Each ticket opens one stream.
+/// Marks a secret as a stream ticket. Each ticket opens one stream.
 #[derive(Debug)]
 pub enum OfTicket {}
 

@@ -13,7 +13,7 @@ pub const MAX_TOKEN_NAME_CHARS: usize = 100;
 /// The secret of a token.
 pub type TokenSecret = RandomSecret<OfToken>;
 
-/// The kind of secret of an API token.
+/// Marks a secret as an API token.
 #[derive(Debug)]
 pub enum OfToken {}
 

@@ -1,8 +1,7 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the trace of an event comes from its caller or from its id.
 //!
-//! The span ids are derived from other ids. The id of the span for an event's acceptance is the end of the event id, and the id
-//! of the span for an attempt is the end of the delivery id. So every process can compute the span ids, and nothing is stored for
-//! an event without a caller's trace.
+//! The span id of an event's acceptance is the end of the event id. The span id of an attempt is the end of the delivery id.
+//! So every process can compute the span ids, and nothing is stored for an event without a caller's trace.
 
 use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
@@ -13,11 +12,11 @@ use super::ids::{DeliveryId, EventId};
 /// Flags that the service propagates: `sampled`, and `random` of Trace Context level 2.
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
-/// Length of the stored id and flags. In the stored form, the state comes after them.
+/// Length of the stored id and flags. The state is stored after the flags.
 const STORED_BYTES: usize = 17;
 /// Length of `traceparent`.
 const TRACEPARENT_BYTES: usize = 55;
-/// Maximum length of a propagated `tracestate`, which the specification sets.
+/// Maximum length of a propagated `tracestate`, as in the specification.
 pub const MAX_STATE_BYTES: usize = 512;
 /// Maximum number of members of a `tracestate`.
 const MAX_STATE_MEMBERS: usize = 32;
@@ -56,7 +55,7 @@ impl TraceId {
         self.0.get().to_be_bytes()
     }
 
-    /// The low 56 bits, which are random. If the trace id is an event's id, the last 16 bits are zero.
+    /// The low 56 bits of the id, which are random. If the trace id is an event's id, the last 16 bits are zero.
     pub fn random_bits(self) -> u64 {
         let (_, end) = uuid::Uuid::from_u128(self.0.get()).as_u64_pair();
         end & (u64::MAX >> 8)
@@ -119,7 +118,7 @@ impl Trace {
         self.state.as_deref()
     }
 
-    /// The header `traceparent` for requests that the span sends.
+    /// The header `traceparent` for requests within the span.
     pub fn traceparent(&self, span: SpanId) -> String {
         let mut text = String::with_capacity(TRACEPARENT_BYTES);
         // Writing to a string cannot fail.

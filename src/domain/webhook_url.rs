@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_stored_in_its_normal_form() {
+    fn a_url_is_stored_in_normalized_form() {
         let url = WebhookUrl::parse("HTTPS://Example.COM:443/hook?token=a", false).unwrap();
         assert_eq!(url.as_str(), "https://example.com/hook?token=a");
         assert_eq!(url.origin(), "https://example.com");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_its_own_error() {
+    fn each_rule_for_urls_has_its_own_error() {
         assert_eq!(refused("http://example.com/"), UrlError::HttpNotAllowed);
         assert_eq!(refused("ftp://example.com/"), UrlError::UnknownScheme);
         assert_eq!(refused("https://user@example.com/"), UrlError::UserInfo);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_limit_applies_to_the_sent_form() {
+    fn the_length_limit_applies_to_the_encoded_url() {
         let text = format!("https://example.com/{}", "é".repeat(700));
         assert!(text.len() < MAX_URL_BYTES);
         assert_eq!(refused(&text), UrlError::TooLong);

@@ -11,9 +11,9 @@ pub const MAX_LISTED: usize = 100;
 /// A snapshot of a tenant's workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveConversations {
-    /// The number of all conversations, even if `listed` has fewer.
+    /// The number of all conversations. `listed` can contain fewer.
     pub count: u64,
-    /// The latest conversations, at most `MAX_LISTED`, with the latest first.
+    /// At most `MAX_LISTED` conversations, the latest first.
     pub listed: Vec<ActiveConversation>,
     /// The database's time when the snapshot was taken.
     pub as_of: DateTime<Utc>,
@@ -36,7 +36,7 @@ pub struct ActiveConversation {
 pub struct Watcher {
     pub tenant: TenantId,
     pub role: Role,
-    /// The name of the watcher, in the form in which histories show actors.
+    /// The name of the watcher, as histories show actors.
     pub actor: String,
     /// When the watcher's permission expires, unless it is revoked earlier; `None` if it does not expire.
     pub until: Option<DateTime<Utc>>,

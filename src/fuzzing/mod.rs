@@ -1,7 +1,7 @@
 //! Every parser of external input as a named target, for the fuzzer (`fuzz/`) and for tests.
 //!
-//! A target accepts any bytes, and panics if a property of the parser does not hold. Each parser's module states its properties
-//! in a submodule `properties`. This module is only compiled for tests and fuzzers.
+//! A target accepts any bytes, and panics if a property of the parser does not hold. The submodule `properties` of each
+//! parser defines the properties. This module is only compiled for tests and fuzzers.
 
 use crate::channels::{browser_push, properties as addresses, webhook};
 use crate::{domain, http, users};

@@ -79,7 +79,7 @@ enum Edit {
     Token(Index, Index),
     Cut(Index, Index),
     Double(Index, Index),
-    /// Keeps the input up to a position, and appends another seed without its start.
+    /// Keeps the start of the input and appends the end of another seed.
     Cross(Index, Index, Index),
 }
 

@@ -1,6 +1,6 @@
-//! Access rules: one line per route. The handlers' checks and the OpenAPI notes both come from this table.
+//! A table with the access rule of each route. The handlers' checks and the OpenAPI document use the table.
 //!
-//! A `Caller` exists only after a check against this table. A route that is missing from the table rejects every request.
+//! A `Caller` exists only after this check. A route that is missing from the table rejects every request.
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
@@ -18,7 +18,7 @@ pub enum Access {
     /// A caller with any valid token, whatever the token's role.
     AnyRole,
     With(Permission),
-    /// A caller with the permission, or with a ticket that was created for a caller with the permission.
+    /// A caller whose role has the permission. The caller may send a ticket instead of a token.
     ByTicket(Permission),
     /// A caller that sends a secret in the body, such as a browser's service worker while no user is signed in.
     BySecret,
@@ -121,7 +121,7 @@ pub(super) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
 
 fn of_request(parts: &Parts) -> Result<Access, Problem> {
     let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // Routes handle HEAD in the same way as GET, but send no body.
+    // A HEAD request needs the same permission as a GET request.
     let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
     of(method, template).ok_or_else(|| {
         tracing::error!(http.method = method, http.route = template, "a route is missing from the access table");
@@ -133,7 +133,7 @@ fn forbidden(role: Role) -> Problem {
     Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not use this route", role.as_str()))
 }
 
-/// Documents which roles may use an operation: as required scopes (OpenAPI 3.1, Security Requirement Object) and as text.
+/// Documents the roles that may use an operation, as text and as scopes (OpenAPI 3.1, Security Requirement Object).
 pub(super) fn note(operation: &mut Operation, access: Access) {
     let (roles, words) = match access {
         Anyone | BySecret => {

@@ -25,7 +25,7 @@ use crate::users::{Person, Refusal};
 
 /// The query parameter that names the tenant if the token is valid for all tenants.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
-/// The peer address that is assumed for a request without a connection, such as a request of a test.
+/// The peer address of a request without a connection, for example in a test.
 const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// The authenticated caller of a request. The caller may use the requested route.
@@ -57,7 +57,7 @@ impl Caller {
         self.tenant.as_ref()
     }
 
-    /// The tenant of a request that needs one. A token for all tenants selects it with `?tenant_id=`.
+    /// The tenant that the request is about. Fails if the token is valid for all tenants and the request names no tenant.
     pub fn own_tenant(&self) -> Result<&TenantId, Problem> {
         self.tenant.as_ref().ok_or_else(|| {
             Problem::new(ProblemCode::TenantRequired)
@@ -124,7 +124,7 @@ impl FromRequestParts<ApiState> for Caller {
     }
 }
 
-/// Looks up the API token of a secret. Unknown, expired and revoked tokens get the same response.
+/// Looks up an API token by its secret. Unknown, expired and revoked tokens get the same response.
 async fn service(state: &ApiState, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
     let doubt = state.auth_throttle.check(peer, Instant::now()).err();
     let token = state.tokens.find(&state.db, &state.stage.tasks, secret.hash(), doubt).await?;
@@ -171,7 +171,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     Ok(text.trim())
 }
 
-/// The tenant that the request is about. Only a token for all tenants may name one.
+/// The tenant that the request is about. Only requests with a token for all tenants may name a tenant.
 fn tenant(scope: &TokenScope, query: Option<&str>) -> Result<Option<TenantId>, Problem> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let mut named = pairs.filter(|(name, _)| name == TENANT_PARAMETER).map(|(_, value)| value.into_owned());

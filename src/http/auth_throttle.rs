@@ -23,8 +23,8 @@ const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl Peer {
-    /// The counted address: an IPv4 address, or the /56 network of an IPv6 address, because many customers have a whole /56, which
-    /// contains 256 networks of /64.
+    /// The counted address: an IPv4 address, or the /56 network of an IPv6 address. A /64 network would be too small, because
+    /// many customers have a whole /56.
     pub(super) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_wrong_credentials_per_address_until_the_window_ends() {
+    fn limits_wrong_credentials_per_address_until_the_period_ends() {
         let (auth_throttle, start) = (AuthThrottle::new(2), Instant::now());
         let wrong = |from: &str, now| auth_throttle.wrong(peer(from), now, refused()).code();
         assert_eq!(wrong("192.0.2.1", start), ProblemCode::Unauthorized);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_beyond_the_limit_share_a_counter() {
+    fn addresses_without_their_own_counter_share_one_counter() {
         let (auth_throttle, now) = (AuthThrottle::new(3), Instant::now());
         for number in 0..u32::try_from(ADDRESSES).unwrap() + 3 {
             auth_throttle.wrong(Peer(Ipv4Addr::from(0x0a00_0000 + number).into()), now, refused());

@@ -101,7 +101,7 @@ async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Bytes,
     Ok(bytes.into())
 }
 
-/// The next data frame; skips trailers.
+/// Returns the next data frame. Skips trailers.
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_error| too_slow("the body ended early"))?;

@@ -1,4 +1,4 @@
-//! A stream that closes the connection of a client that stops reading its response.
+//! A stream with a write timeout. It closes the connection if the client stops reading.
 
 use std::future::Future;
 use std::io::{self, IoSlice};

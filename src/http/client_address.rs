@@ -77,7 +77,7 @@ fn split_unquoted(text: &str, separator: u8) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// The address of the only `for` parameter of a `Forwarded` element (RFC 7239, section 4).
+/// The address in a `Forwarded` element (RFC 7239, section 4), if the element has exactly one `for` parameter.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut found = split_unquoted(element, b';')?.into_iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;

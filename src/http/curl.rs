@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_one_line_per_argument() {
+    fn writes_one_line_per_curl_argument() {
         let headers = [
             CurlHeader::Plain { name: "x-env", value: "it's" },
             CurlHeader::Secret { name: "x-key" },
@@ -79,7 +79,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// A shell reads any quoted text back unchanged as one word.
         #[test]
         fn a_shell_reads_a_quoted_text_as_one_word(text in "[^\\x00]{0,40}") {
             let script = format!("printf '%s.' {}", quoted(&text));

@@ -141,7 +141,7 @@ async fn finished(
     })
 }
 
-/// An unfinished delivery has no delivery record. The delivery count of the event shows that the delivery exists.
+/// An unfinished delivery has no delivery record. The delivery exists if its number is at most the event's number of deliveries.
 async fn unfinished(state: &ApiState, tenant: &TenantId, id: DeliveryId) -> Result<DeliveryDetailView, Problem> {
     let found = events::find(&state.db, tenant, id.first_event()).await?;
     let found = found.filter(|found| (1..=found.deliveries).contains(&id.ordinal()));

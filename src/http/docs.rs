@@ -10,8 +10,8 @@ use utoipa_swagger_ui::Config;
 use super::path::PathName;
 use super::problem::{Problem, ProblemCode};
 
-/// The content security policy of the pages. It allows inline styles and images in data URLs, because Swagger UI needs
-/// them, but no inline scripts and no other origin.
+/// The content security policy of the pages. Swagger UI needs inline styles and images in data URLs. Inline scripts and other
+/// origins are blocked.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -57,7 +57,7 @@ const TEXT: &str =
 pub(super) struct EndpointTestRequest {
     /// The event type, which the config does not have to select.
     event: WebhookEvent,
-    /// A draft to test instead of the saved config. The rules for saving apply. A secret header without `value` uses the
+    /// A draft to test instead of the saved config. It must be valid for saving. A secret header without `value` uses the
     /// stored value. If the origin of the draft's URL differs from the saved URL's origin, a secret header needs a value,
     /// and a new secret signs the test.
     config: Option<PushConfigDraft>,
@@ -149,8 +149,8 @@ fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<Asked
     Ok(Asked { event, config, new_origin })
 }
 
-/// Validates a draft by the rules for saving. Also returns whether its origin differs from the saved config's origin. The
-/// pointers of faults get the prefix `/config`.
+/// Validates a draft by the rules for saving. Also returns whether the draft's origin differs from the saved config's origin.
+/// The JSON pointers of faults get the prefix `/config`.
 fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(PushConfig, bool), Vec<Fault>> {
     let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
         faults

@@ -202,7 +202,7 @@ pub(super) fn refused(error: IngestError) -> Problem {
     }
 }
 
-/// Counts a rejected event. Requests refused for other reasons, such as a missing permission, are not counted.
+/// Counts a rejected event. Does not count errors that are not about the event, such as a request timeout.
 pub(super) fn count_rejected(state: &ApiState, code: ProblemCode) {
     let reason = match code {
         ProblemCode::InvalidJson | ProblemCode::UnsupportedMediaType | ProblemCode::Invalid => RejectReason::Invalid,

@@ -13,12 +13,12 @@ pub(super) struct Examples(BTreeMap<String, Value>);
 
 impl Examples {
     pub(super) fn read() -> Self {
-        // Parsing cannot fail: the file is compiled in, and a test looks for each of its examples in the document.
+        // Parsing cannot fail, because the file is compiled in and a test checks it.
         let by_name: BTreeMap<String, Value> = serde_json::from_str(EXAMPLES).unwrap_or_default();
         Self(by_name.into_iter().map(|(name, example)| (Ref::from_schema_name(name).ref_location, example)).collect())
     }
 
-    /// Adds to each response of a route the example for the response's schema.
+    /// Adds an example to each response whose schema has an example.
     pub(super) fn add_to(&self, operation: &mut Operation) {
         for response in operation.responses.responses.values_mut() {
             let RefOr::T(response) = response else { continue };

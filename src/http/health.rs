@@ -17,7 +17,7 @@ use crate::supervision::{Stage, TaskFailure};
 
 /// How long the result of a check is reused, so that unauthenticated requests cannot overload the database.
 const FRESH_FOR: Duration = Duration::from_millis(500);
-/// A database that takes longer to respond counts as unavailable.
+/// Timeout of the database check. After this time, the database counts as unavailable.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The health of the service.

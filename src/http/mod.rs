@@ -145,7 +145,7 @@ impl Default for Settings {
     }
 }
 
-/// All routes with their documentation. Routes cannot be registered elsewhere, so all are documented.
+/// All routes. Every route is documented, because routes cannot be registered elsewhere.
 fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }

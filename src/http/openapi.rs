@@ -60,7 +60,7 @@ impl Modify for Credentials {
     }
 }
 
-/// Adds the servers, and to each route its access rule, refusals and response examples.
+/// Adds the servers to the document. Adds the access rule, the refusals and the response examples to each route.
 pub(super) fn complete(document: &mut OpenApi, public_url: Option<&Url>) {
     document.servers = public_url.map(|url| {
         let server = |url: String, words| ServerBuilder::new().url(url).description(Some(words)).build();

@@ -178,7 +178,7 @@ pub(super) async fn read(
 /// Cancels an unfinished operation. Deliveries that a replay has already created remain. The request can be repeated
 /// safely. Returns 409 if the operation has succeeded or failed.
 ///
-/// Not a DELETE, because the operation remains readable.
+/// The method is not DELETE, because the operation remains readable.
 #[utoipa::path(
     post,
     path = "/v1/operations/{id}/cancel",

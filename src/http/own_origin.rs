@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_own_hosts_only() {
+    fn accepts_only_the_hosts_of_the_demonstration() {
         for (uri, hosts, is_answered) in [
             ("/", ["127.0.0.1:8080"].as_slice(), true),
             ("/", &["LocalHost:8080"], true),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_only_own_pages_and_programs() {
+    fn accepts_programs_and_pages_of_the_demonstration() {
         for (headers, is_own) in [
             ([].as_slice(), true),
             (&[("sec-fetch-site", "same-origin")], true),

@@ -50,8 +50,8 @@ pub(super) struct OfPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents the header, which `IfMatch` reads")]
 pub(super) struct OfState {
-    /// The `ETag` of a read. The change is rejected if the config has changed since. `*` requires that the config is set;
-    /// `"unset"`, the tag of an unset config, requires that the config is not set.
+    /// The `ETag` of an earlier response. The change is rejected if the config has changed since then. `*` requires that the
+    /// config is set; `"unset"`, the tag of an unset config, requires that the config is not set.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }

@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 
 use super::problem::{Problem, ProblemCode};
 
-/// The only path parameter of a route. Returns 404 if it is not valid UTF-8.
+/// The path parameter of a route with a single parameter. Returns 404 if the parameter is not valid UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathName(pub String);
 
@@ -19,7 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
 }
 
 impl PathName {
-    /// Parses the name as an id. Returns 404 for another kind of id or other text.
+    /// Parses the name as an id. Returns 404 if the name is not an id of the requested type.
     pub fn id<T: std::str::FromStr>(&self) -> Result<T, Problem> {
         self.0.parse().map_err(|_not_an_id| Problem::new(ProblemCode::NotFound))
     }

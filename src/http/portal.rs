@@ -38,7 +38,7 @@ pub(super) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> 
     answer(&state, portal::INDEX, &headers)
 }
 
-/// Returns a file of the portal: `notifications.js` is the client module, `sw.js` the service worker.
+/// Returns a file of the portal: `notifications.js` is the client module, and `sw.js` is the service worker.
 #[utoipa::path(get, path = "/portal/{file}", tag = "Portal",
     params(("file" = String, Path, example = "notifications.js")),
     responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),

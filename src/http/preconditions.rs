@@ -33,7 +33,7 @@ impl EntityTag {
     }
 }
 
-/// The request's condition on the current state.
+/// The condition that a config must meet before a request changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IfMatch {
     /// No condition.
@@ -45,7 +45,7 @@ pub(super) enum IfMatch {
 }
 
 impl IfMatch {
-    /// Returns 412 unless the current state meets the condition.
+    /// Returns 412 unless the config meets the condition.
     pub(super) fn check(&self, revision: Option<Revision>) -> Result<(), Problem> {
         let holds = match self {
             Self::Absent => true,
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_matches_only_its_own_tag() {
+    fn a_config_matches_only_its_own_tag() {
         let tag = EntityTag::of(Some(revision(7, 3))).0;
         assert_eq!(tag, "\"3-000000000007\"");
         let table = [

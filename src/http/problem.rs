@@ -1,6 +1,6 @@
 //! Error responses: RFC 9457 documents with a closed list of codes.
 //!
-//! This module logs the details of internal errors, which clients do not get. `edge.rs` adds the request id.
+//! Clients do not get the details of internal errors; this module logs them. `edge.rs` adds the request id.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 pub enum ProblemCode {
     /// The body is not JSON. `detail` contains the position of the error.
     InvalidJson,
-    /// No bearer token, or one that is unknown, expired or revoked.
+    /// The bearer token is missing, unknown, expired or revoked.
     Unauthorized,
     /// The role of the caller does not allow the request.
     Forbidden,
@@ -38,7 +38,7 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The idempotency key was used for a different request, with another body or for another delivery.
+    /// The idempotency key was used for a request with another body or for another delivery.
     IdempotencyConflict,
     /// The request conflicts with the current state.
     Conflict,

@@ -63,7 +63,7 @@ fn headers(value: &HeaderValue) {
     let id = RequestId::of(&of(REQUEST_ID));
     let word = id.as_str().as_bytes();
     assert!((1..=128).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic), "{id}");
-    // Only `"unset"` may match a state that does not exist.
+    // Only `"unset"` may match a config that is not set.
     let holds = IfMatch::parse([value].into_iter()).check(None).is_ok();
     assert!(!holds || value.as_bytes().windows(7).any(|part| part == b"\"unset\""), "{value:?}");
 }

@@ -248,7 +248,7 @@ impl From<SigningSecretInfo> for SigningSecretDocument {
     }
 }
 
-/// A response with the `ETag` of the state that it shows. Disables caching, because it may contain a secret.
+/// A response with the config's `ETag`. Disables caching, because the response may contain a secret.
 pub(super) fn tagged(revision: Option<Revision>, document: impl Serialize) -> Response {
     let headers: [(HeaderName, HeaderValue); 2] =
         [(ETAG, EntityTag::of(revision).to_header()), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];

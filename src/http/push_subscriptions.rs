@@ -35,7 +35,7 @@ pub(super) struct VapidPublicKey {
 /// The browser's `PushSubscription.toJSON()` and a label.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
-#[expect(non_snake_case, reason = "the name that browsers use")]
+#[expect(non_snake_case, reason = "browsers send a field with this name")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA", "expirationTime": null,

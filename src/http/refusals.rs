@@ -64,7 +64,7 @@ refusals! {
     TooLarge: PayloadTooLarge;
     /// Returned by every route with a body.
     NotDeclaredAsJson: UnsupportedMediaType;
-    /// Returned by every route that needs a credential, because it rejects unknown parameters.
+    /// Returned by every route that needs a credential, because these routes reject unknown parameters.
     BreaksRules: Invalid;
     /// Returned by the routes that set a push config.
     BreaksRulesOrLacksSecrets: Invalid, SecretReentryRequired;

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_only_short_ids_of_visible_ascii() {
+    fn accepts_only_short_request_ids_in_visible_ascii() {
         assert_eq!(of(b"my-id/7"), "my-id/7");
         assert_eq!(of("x".repeat(128).as_bytes()), "x".repeat(128));
         for unfit in [b"".as_slice(), b"a b", b"a\tb", "é".as_bytes(), "x".repeat(129).as_bytes()] {

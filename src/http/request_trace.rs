@@ -16,7 +16,8 @@ use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Starts the trace of a request; its handler gets it with [`of`]. Probes, documentation and unknown routes have no trace.
+/// Starts the trace of a request. The handler gets the trace with [`of`]. Probes, documentation and unknown
+/// routes have no trace.
 pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
     if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
         return RequestTrace::default();

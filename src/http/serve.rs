@@ -35,7 +35,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get an error
 /// response.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
-/// How many connections over the limit may wait for their 503 at the same time. Further ones are closed without a response.
+/// Maximum number of connections that wait for their 503. Further connections are closed without a response.
 const REFUSED_AT_ONCE: usize = 64;
 /// How long a connection over the limit may take to send a request, which then gets 503.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -87,10 +87,11 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
     tasks.shutdown().await;
 }
 
-/// Limits connections. An address may use as many connections as are still free. A trusted proxy may use all connections.
+/// Limits connections. An address may open a connection while it has fewer connections than are free. A trusted proxy may use
+/// all connections.
 struct ConnectionLimit {
     served: Shares<IpAddr>,
-    /// Separate from `served`, so that connections over the limit use no connection of an address below its limit.
+    /// Permits for connections that get 503. These connections do not count for the limit.
     refused: Arc<Semaphore>,
     trusted_proxies: Arc<[IpNet]>,
 }

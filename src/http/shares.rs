@@ -1,9 +1,9 @@
-//! Limits concurrent work to a number of places, which keys such as tenants or addresses share. A key may use as many
-//! places as are free.
+//! Limits concurrent work to a number of places, which keys such as tenants or addresses share. A key gets a place only while
+//! it uses fewer places than are free.
 //!
 //! The first key gets at most half of the places, the second key half of the rest, and so on. So a few keys cannot use all
-//! places. But about as many keys as the number of places has bits can: 6 keys use up 32 places, and 15 keys use up 20,000. A
-//! semaphore per key would need a fixed quota and leave most places unused.
+//! places: it takes 6 keys to use 32 places, and 15 keys to use 20,000. A semaphore per key would need a
+//! fixed quota and leave most places unused.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -32,7 +32,7 @@ struct Taken<K> {
 pub(super) enum NoPlace {
     /// Every place is in use.
     Full,
-    /// The key already uses as many places as are free.
+    /// The key uses at least as many places as are free.
     KeyHasEnough,
 }
 
@@ -47,7 +47,7 @@ impl NoPlace {
     }
 }
 
-/// A place; freed when it is dropped.
+/// A reserved place. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place<K: Eq + Hash> {
     shares: Shares<K>,
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self(Arc::new(Inner { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) }))
     }
 
-    /// Reserves a place for a key, which may use as many places as are free.
+    /// Reserves a place for a key that uses fewer places than are free.
     pub(super) fn take(&self, key: &K) -> Result<Place<K>, NoPlace> {
         self.take_up_to(key, |free| free)
     }

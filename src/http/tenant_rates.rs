@@ -53,7 +53,7 @@ impl TenantRates {
         match limiter.check_key_n(tenant, events) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_yet)) => Err(too_many.retry_after(not_yet.wait_time_from(limiter.clock().now()))),
-            // This cannot happen, because the maximum allowance is at least a full batch and no request has more events.
+            // This error cannot happen: the maximum allowance is at least a full batch, and no request has more events.
             Err(_never) => Err(Problem::new(ProblemCode::PayloadTooLarge)),
         }
     }

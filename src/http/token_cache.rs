@@ -95,7 +95,7 @@ impl TokenCache {
         Ok(Some(token))
     }
 
-    /// Waits until a lookup may run. Also for other lookups before authentication, such as the lookup of a ticket.
+    /// Waits until a lookup may run. Lookups of tickets and of push subscriptions wait here, too.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.lookups.turn().await
     }

@@ -170,8 +170,8 @@ pub(super) async fn list_tokens(
     }))
 }
 
-/// Revokes a token. This process rejects the token at once, other processes within a second. The request can be repeated
-/// safely.
+/// Revokes a token. This process rejects the token at once, and other processes reject it within a second. The request can be
+/// repeated safely.
 #[utoipa::path(
     delete,
     path = "/v1/tokens/{id}",

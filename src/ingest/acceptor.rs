@@ -39,7 +39,7 @@ impl Acceptor {
     }
 }
 
-/// True if the database refused the statement, so that smaller groups may succeed.
+/// True if the database refused the statement. Smaller groups might then succeed.
 pub(super) fn is_about_the_events(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some()
 }

@@ -17,8 +17,8 @@ use crate::store::accept::is_lock_timeout;
 const ENOUGH: usize = 32;
 /// The maximum wait for `ENOUGH` events.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a transaction of several callers waits for a lock. The limit is longer than nearly every commit takes, so that a
-/// group usually gets a lock that another group holds. It is short, because meanwhile all callers of the transaction wait and
+/// How long a transaction of several callers waits for a lock. Nearly every commit is faster than this limit, so a group
+/// usually gets a lock that another group holds. The limit is short, because all callers of the transaction wait meanwhile and
 /// the committer takes no other events.
 pub(super) const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -91,7 +91,7 @@ async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
             group.push(job);
             continue;
         }
-        // A job that waits is too large for this group.
+        // A job that still waits is too large for this group.
         if events >= ENOUGH || shared.has_waiting() || shared.under_way.load(Ordering::Acquire) == 0 {
             break;
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn single_events_wait_neither_in_a_transaction_of_a_large_batch_nor_for_a_second_batch() {
+    async fn single_events_wait_for_at_most_one_large_batch_and_do_not_share_its_transaction() {
         let shared = Arc::new(Shared::new(10_000, 1));
         let _running = Running::new(&shared);
         let posts = [("a", 2 * GROUP), ("a", 2 * GROUP), ("a", 2 * GROUP), ("b", 1), ("b", 1), ("b", 1)];

@@ -28,8 +28,7 @@ impl Job {
         &self.events
     }
 
-    /// The tenant in whose turn a committer takes the job. It is the tenant of the first event, even if other events have other
-    /// tenants.
+    /// The tenant of the first event. The round-robin counts the whole job for this tenant.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.events[0].tenant_id
     }

@@ -1,4 +1,4 @@
-//! Remembers which sessions and idempotency keys were found locked lately. Pure state, no I/O.
+//! Remembers which sessions and idempotency keys were found locked recently. Pure state, no I/O.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -78,7 +78,7 @@ impl FoundLocked {
     }
 
     /// Remembers that a statement with these events timed out on a lock. Remembers nothing if the events have several tenants,
-    /// because the lock may be of any of these tenants.
+    /// because the lock could belong to any of them.
     pub(super) fn note(&mut self, keys: &LockKeys, events: &[NewEvent], now: Instant) {
         let mut runs = runs(events);
         let (Some(run), None) = (runs.next(), runs.next()) else { return };
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_batch_of_several_tenants_makes_no_session_count_as_locked() {
+    fn a_lock_timeout_of_events_from_several_tenants_marks_no_session_as_locked() {
         let (keys, mut found, now) = (LockKeys::default(), FoundLocked::default(), Instant::now());
         let mut mixed: Vec<NewEvent> = (0..=KEYS_OF_TENANT).map(|session| assignment("b", session)).collect();
         mixed.push(assignment("a", 1));

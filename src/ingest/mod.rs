@@ -73,7 +73,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts the committers and retriers. They end with the stage, after they have responded to every waiting caller.
+    /// Starts the committers and retriers. When `stage` stops, they respond to every waiting caller and then end.
     pub fn start(db: &Db, settings: &Settings, wakeup: &Wakeup, metrics: &Metrics, stage: &Stage) -> Self {
         let retriers = retriers(db.options().get_max_connections());
         let shared = Arc::new(Shared::new(settings.queue_events, retriers));
@@ -105,7 +105,7 @@ impl Ingest {
     }
 }
 
-/// The maximum number of concurrent retries for a pool of this number of `connections`.
+/// The maximum number of concurrent retries for a pool of `connections` connections.
 fn retriers(connections: u32) -> usize {
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     (connections / CONNECTIONS_PER_RETRIER).clamp(1, MOST_RETRIERS)

@@ -1,5 +1,5 @@
-//! Events that may need a lock of another transaction. Retriers retry these events separately from the committers, first by
-//! tenant, then by caller. Pure state.
+//! Events that may need a locked session or idempotency key. Retriers retry them separately from the committers, first by
+//! tenant and then by caller. Pure state.
 //!
 //! A retrier first tries all callers of a tenant in one transaction. So callers whose group failed because of another tenant's
 //! lock succeed at once. If this transaction also times out on a lock, the retrier tries each caller alone. At most one
@@ -51,7 +51,7 @@ pub(super) struct Retries {
     keys: HashMap<LockKey, KeyUse>,
     tenants: HashMap<TenantId, TenantUse>,
     found: FoundLocked,
-    /// The locks on which a retry timed out. A subset of `found`, which also has locks that delayed a committer only briefly.
+    /// The locks on which a retry timed out. `found` also has locks that delayed a committer only briefly.
     timed_out: FoundLocked,
     hash: LockKeys,
 }
@@ -86,8 +86,8 @@ impl Retries {
         !self.waiting.is_empty()
     }
 
-    /// True if these events would probably delay a committer, because they need a lock of another transaction. The check is
-    /// cheap if no lock is remembered.
+    /// True if these events would probably delay a committer, because another transaction holds a lock that they need. The
+    /// check is cheap if no lock is remembered.
     pub(super) fn concern(&mut self, events: &[NewEvent], now: Instant) -> bool {
         if self.found.is_empty(now) && self.tenants.is_empty() {
             return false;
@@ -100,7 +100,7 @@ impl Retries {
         })
     }
 
-    /// True if these events need a lock on which a retry timed out lately, and another caller already waits for this lock.
+    /// True if these events need a lock on which a retry timed out recently, and another caller already waits for this lock.
     pub(super) fn would_wait_in_vain(&mut self, events: &[NewEvent], now: Instant) -> bool {
         if self.timed_out.is_empty(now) {
             return false;
@@ -112,7 +112,7 @@ impl Retries {
         })
     }
 
-    /// Adds a job that a committer could not accept or must not get.
+    /// Adds a job that a committer could not accept or should not try.
     pub(super) fn add(&mut self, job: Job, now: Instant) {
         let keys = self.hash.of(job.events());
         for key in &keys {
@@ -123,8 +123,8 @@ impl Retries {
         self.waiting.push(&tenant, Retry { job, keys, since: now, is_alone: false });
     }
 
-    /// Adds the only job of a transaction that timed out on a lock. Remembers the lock, which must be a lock that this job
-    /// needs.
+    /// Adds the only job of a transaction that timed out on a lock. Remembers the sessions and
+    /// idempotency keys of this job as locked.
     pub(super) fn add_locked(&mut self, job: Job, now: Instant) {
         self.found.note(&self.hash, job.events(), now);
         self.add(job, now);
@@ -165,7 +165,7 @@ impl Retries {
         RetryGroup { lock_timeout: lock_timeout(&group, now), group, given_up }
     }
 
-    /// Notes that the group was accepted, so that none of its keys is locked.
+    /// Notes that the group was accepted, and forgets its locks.
     pub(super) fn accepted(&mut self, group: Vec<Retry>) -> Vec<Job> {
         self.end(&group);
         for retry in &group {
@@ -251,7 +251,7 @@ fn add_others(group: &mut Vec<Retry>, line: &mut VecDeque<Retry>, fits: impl Fn(
 }
 
 /// How long a transaction waits for a lock. A group waits as long as a committer's transaction. A single caller waits for the
-/// rest of its time.
+/// rest of `LOCK_TIMEOUT`.
 fn lock_timeout(group: &[Retry], now: Instant) -> Duration {
     let [retry] = group else { return GROUP_LOCK_TIMEOUT };
     let waited = now.saturating_duration_since(retry.since);

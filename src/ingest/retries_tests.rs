@@ -39,7 +39,7 @@ fn of(tenant: &str, sessions: &[&str]) -> (String, Vec<String>) {
 }
 
 #[test]
-fn callers_of_a_failed_group_are_retried_by_tenant_and_then_alone() {
+fn a_failed_group_is_retried_by_tenant_and_then_by_caller() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     for (tenant, session) in [("a", 1), ("b", 1), ("a", 2), ("b", 2)] {
         retries.add(job(tenant, session), now);
@@ -63,7 +63,7 @@ fn callers_of_a_failed_group_are_retried_by_tenant_and_then_alone() {
 }
 
 #[test]
-fn a_session_is_used_by_one_transaction_at_a_time_and_waiting_callers_time_out_too() {
+fn one_transaction_at_a_time_uses_a_session_and_waiting_callers_time_out() {
     let (mut retries, now) = (Retries::new(4), Instant::now());
     retries.add_locked(job("a", 1), now);
     retries.add(job("a", 1), now);

@@ -18,7 +18,7 @@ pub(super) struct RoundRobin<T> {
 #[derive(Debug)]
 struct Line<T> {
     items: VecDeque<T>,
-    /// How much larger than its turns the tenant's last item was. The tenant skips turns until the debt is zero.
+    /// The part of the last item's size that is not yet paid with turns. The tenant skips turns until the debt is zero.
     debt: usize,
 }
 
@@ -61,7 +61,7 @@ impl<T> RoundRobin<T> {
         }
     }
 
-    /// Calls `pick` with each line in turn, and returns the first result that is not `None`. The tenant's next turn comes last.
+    /// Calls `pick` with each line until a result is not `None`. Moves the tenants of these lines to the end of the order.
     pub(super) fn next_by<R>(&mut self, mut pick: impl FnMut(&TenantId, &mut VecDeque<T>) -> Option<R>) -> Option<R> {
         for _ in 0..self.order.len() {
             let tenant = self.order.front()?;
@@ -74,7 +74,7 @@ impl<T> RoundRobin<T> {
         None
     }
 
-    /// The next turn of the tenant whose turn it is comes last. Removes the tenant if its line is empty.
+    /// Moves the first tenant to the end of the order. Removes the tenant if its line is empty.
     fn end_turn(&mut self) {
         let Some(tenant) = self.order.pop_front() else { return };
         if self.lines.get(&tenant).is_some_and(|line| !line.items.is_empty()) {
@@ -113,7 +113,7 @@ mod tests {
         ) {
             let mut turns = RoundRobin::default();
             let mut lines: HashMap<usize, VecDeque<usize>> = HashMap::new();
-            // How many turns other tenants got while each tenant waited.
+            // For each waiting tenant, the number of other tenants' turns since its last turn.
             let mut passed = [0; 5];
             let mut next = 0;
             for (number, count) in steps {
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tenant_with_small_items_waits_for_a_bounded_size_of_items_of_another_tenant(
+        fn large_items_of_one_tenant_delay_small_items_of_another_tenant_only_briefly(
             sizes in prop::collection::vec((1..4_usize, 1..=500_usize), 1..200), small in 1..100_usize,
         ) {
             let mut turns = RoundRobin::default();

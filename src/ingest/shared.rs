@@ -39,7 +39,7 @@ struct State {
 pub(super) enum NextRetry {
     Work(RetryGroup),
     Nothing,
-    /// No more retries will come.
+    /// No more retries will be added.
     Ended,
 }
 
@@ -133,7 +133,7 @@ impl Shared {
         }
     }
 
-    /// Sends the callers an error: their events may not have been accepted.
+    /// Sends the callers an error: it is unknown whether their events were accepted.
     pub(super) fn refuse(&self, group: Vec<Job>) {
         self.release(&group);
         for job in group {

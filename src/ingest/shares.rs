@@ -1,8 +1,7 @@
 //! Limits how many events of each tenant wait. Pure state, no I/O.
 //!
-//! A tenant's waiting events may fill as much of the queue as it leaves free. So the first tenant gets half of the queue, a
-//! second tenant gets half of the rest, and a tenant without waiting events finds space even if another tenant posts
-//! continuously.
+//! A tenant may use at most half of the space that other tenants leave. So the first tenant gets half of the queue, a second
+//! tenant gets half of the rest, and a tenant without waiting events finds space even if another tenant posts continuously.
 
 use std::collections::HashMap;
 
@@ -19,9 +18,10 @@ impl Shares {
         Self { free: events, held: HashMap::new() }
     }
 
-    /// Reserves space for a caller's events, counted by tenant. Reserves nothing and returns false if any tenant has too little.
+    /// Reserves space for a caller's events, counted by tenant. If a tenant has too little space,
+    /// reserves nothing and returns false.
     pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = (&'a TenantId, usize)> + Clone) -> bool {
-        // While no event waits, shares do not apply, because otherwise a batch as large as the queue would never be accepted.
+        // While no event waits, tenants are not limited, because otherwise a batch as large as the queue would never be accepted.
         let is_idle = self.held.is_empty();
         for (taken, (tenant, count)) in events.clone().enumerate() {
             let most = if is_idle { self.free } else { self.room_of(tenant) };

@@ -80,12 +80,12 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 
 /// The page at `/portal/`.
 pub const INDEX: &str = "index.html";
-/// The service worker. Pages outside the portal on this origin may register it, too.
+/// The service worker. Other pages on this origin can register it, too.
 pub const WORKER: &str = "sw.js";
 /// The users that the sign-in page offers.
 pub const SIGN_IN: &str = "sign-in.json";
 
-/// A file of the portal in the form in which the API serves it.
+/// A file of the portal, as the API serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub content_type: &'static str,
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn sign_in_offers_users_only_if_configured() {
+    fn the_sign_in_page_offers_no_users_by_default() {
         let offered = |choices| String::from_utf8(Portal::new(choices).file(SIGN_IN).unwrap().bytes.into_owned());
         assert_eq!(offered(None).unwrap().trim(), r#"{ "people": [] }"#);
         assert_eq!(offered(Some("other")).unwrap(), "other");
     }
 
-    /// The same limits as for Rust files (`tests/tidy.rs`).
+    /// Rust files have the same limits (`tests/tidy.rs`).
     #[test]
     fn assets_have_at_most_300_lines_and_begin_with_a_comment() {
         for path in below(&assets()).iter().filter(|path| matches!(extension(path), "js" | "css" | "html")) {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_depend_on_the_bytes() {
+    fn the_entity_tag_of_a_file_depends_on_its_bytes() {
         let file = |bytes: &'static str| File::new("a.js", Cow::Borrowed(bytes.as_bytes()));
         assert_eq!(file("a").etag, file("a").etag);
         assert_ne!(file("a").etag, file("b").etag);

@@ -3,7 +3,7 @@
 //! ```text
 //! lock            held by the process that runs the server
 //! cluster/        PostgreSQL's data directory; cluster.new/ while it is being created
-//! start.log       the first lines of the last start; not in log/, where the server's user could plant a link for root
+//! start.log       the first lines of the last start; not in log/, because the server's user could put a link there
 //! log/            a file per weekday, overwritten after a week
 //! socket/         the server's socket, unless the path is too long
 //! ```
@@ -23,12 +23,12 @@ use super::error::Error;
 use super::installation::Installation;
 use super::stale_processes;
 
-/// Maximum length of the path of a socket's directory, in bytes. A socket's path can have at most 107 bytes. PostgreSQL appends
-/// 14 of them, and 7 remain unused.
+/// Maximum length of the path of a socket's directory, in bytes. A socket's path can have at most 107 bytes. PostgreSQL
+/// appends a name of 14 bytes, and 7 bytes remain unused.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 86;
 
-/// The parent of the socket's directory if the data directory's path is too long. Not `TMPDIR`, because the next start must
-/// find the same directory.
+/// The parent of the socket's directory if the data directory's path is too long. This is not `TMPDIR`, because the next
+/// start must find the same directory.
 const SHORT_DIRECTORY: &str = "/tmp";
 
 /// An existing data directory that only this process uses.
@@ -39,7 +39,7 @@ pub(super) struct Directory {
     log: PathBuf,
     start_log: PathBuf,
     socket: PathBuf,
-    /// The lock is released when this value is dropped, and by the system when this process ends.
+    /// The lock is released when this value is dropped or this process ends.
     _lock: Lock,
 }
 

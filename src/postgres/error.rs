@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: adds the failed action and its path.
+    /// Converts an I/O error in `map_err`: adds the failed action and its path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

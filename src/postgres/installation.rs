@@ -68,7 +68,7 @@ async fn candidates() -> Vec<PathBuf> {
         candidates.extend(versioned.map(|entry| entry.path().join("bin")));
     }
     candidates.extend(output_of(Path::new("pg_config"), &["--bindir"]).await.map(PathBuf::from));
-    // The shell searches PATH, because only the config module may read variables.
+    // The shell searches PATH, because only the config module may read environment variables.
     if let Some(postgres) = output_of(Path::new("sh"), &["-c", "command -v postgres"]).await {
         let program = std::fs::canonicalize(&postgres).unwrap_or_else(|_| PathBuf::from(postgres));
         candidates.extend(program.parent().map(Path::to_owned));

@@ -1,7 +1,7 @@
 //! The embedded database: a private PostgreSQL server from the installed programs, in the service's data directory.
 //!
-//! The server starts and stops with this process. It listens only on a Unix socket in a directory that no other user can enter.
-//! Its durability settings are PostgreSQL's defaults. This module uses no tables: `store` has the migrations.
+//! The server starts and stops with this process. It listens only on a Unix socket in a directory that no other user can
+//! enter. Its durability settings are PostgreSQL's defaults. The tables and migrations belong to `store`.
 
 mod account;
 mod directory;

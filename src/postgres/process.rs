@@ -31,7 +31,7 @@ const STOP_DEADLINE: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// PostgreSQL's code for a database that does not exist.
+/// PostgreSQL's error code for a database that does not exist.
 const INVALID_CATALOG_NAME: &str = "3D000";
 
 /// The postmaster, a child of this process.
@@ -96,7 +96,7 @@ impl Postmaster {
         self.child.wait().await.map(drop).map_err(Error::io("wait for", Path::new("postgres")))
     }
 
-    /// Has no effect after the child was awaited, because the child's id is then `None`, and never the id of another process.
+    /// Has no effect after the child has ended and was awaited, because its id is then `None`.
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(Err(error)) = id.map(|id| kill(Pid::from_raw(id), signal)) {
@@ -139,7 +139,7 @@ fn parameters(directory: &Directory, max_connections: u32) -> Vec<String> {
         "log_truncate_on_rotation=on".to_owned(),
         "log_rotation_age=1d".to_owned(),
         "log_rotation_size=0".to_owned(),
-        // The details of an error can quote a message: they contain the row that a constraint rejects, or a caller's statement.
+        // The details of an error can contain customer data: the row that a constraint rejects, or a statement.
         "log_error_verbosity=terse".to_owned(),
         "log_min_error_statement=panic".to_owned(),
     ]

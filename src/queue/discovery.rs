@@ -155,7 +155,7 @@ impl Search {
         }
     }
 
-    /// How long to pause after a step that took `cost`. Walks and searches of gaps have short steps that find deliveries.
+    /// How long to pause after a step that took `cost`. Walks and searches of gaps pause less, because they find deliveries.
     fn rest(&self, cost: Duration) -> Duration {
         if self.kind == Kind::Walk || self.tails.has_gaps() { cost.min(LONGEST_REST) } else { rest_after(cost) }
     }
@@ -183,7 +183,7 @@ mod tests {
     use crate::queue::Settings;
 
     #[tokio::test]
-    async fn hints_cause_one_scan_per_pause_and_the_last_one_is_never_lost() {
+    async fn hints_cause_one_scan_per_pause_and_the_last_hint_is_never_lost() {
         const HINTS: u32 = 1_000;
         let settings = Settings {
             max_in_flight: 1,

@@ -1,6 +1,6 @@
 //! Hints to other processes: messages that name the lanes with new work. Pure state, no I/O.
 //!
-//! A worker that gets a hint claims from the named lanes without a search. So the number of endpoints does not delay the claim.
+//! A worker that gets a hint claims from the named lanes without a search. So the claim is fast even if there are many endpoints.
 //! Discovery finds deliveries whose lane no message names, and deliveries whose message was lost.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,8 +17,8 @@ use crate::store::accept::ReadyDelivery;
 const MESSAGE_BYTES: usize = 7_999;
 /// The size of a message without lanes: `{"search":false,"lanes":[]}`.
 const EMPTY_MESSAGE_BYTES: usize = 27;
-/// The maximum number of lanes that are kept for the next message. About as many fit into one message. A search finds the lanes
-/// that are left out.
+/// The maximum number of lanes that are kept for the next message. About this many lanes fit into one message.
+/// A search finds the lanes that are left out.
 const MOST_LANES: usize = 100;
 
 /// Lanes with new deliveries that were not reported to other processes yet, each with the position of its first new delivery.
@@ -52,7 +52,7 @@ impl Hints {
         }
     }
 
-    /// Removes a lane of the tenant with the most lanes. Returns false if `tenant` would itself have as many lanes.
+    /// Removes a lane of the tenant with the most lanes. Returns false if `tenant` would then have the most lanes.
     fn make_room(&mut self, tenant: &TenantId) -> bool {
         self.has_more = true;
         let of_tenant = self.by_tenant.get(tenant).map_or(0, HashMap::len);
@@ -87,9 +87,9 @@ impl Hints {
     }
 }
 
-/// Returns the lanes that a message names, and whether it asks for a search. A message that cannot be read asks for a search too,
-/// such as the empty message that an earlier release sends. Any role that can connect to the database can forge messages, so
-/// that any lane and any position above zero may be named.
+/// Returns the lanes that a message names, and whether it asks for a search. A message that cannot be read, such as the
+/// empty message of an earlier release, also asks for a search. Any role that can connect to the database can forge a message
+/// that names any lane and any position above zero.
 pub(super) fn read(message: &str) -> (Vec<ReadyDelivery>, bool) {
     let Ok(Message { search, lanes }) = serde_json::from_str(message) else { return (Vec::new(), true) };
     let lane = |(channel, tenant, endpoint, position): (String, String, Uuid, i64)| {
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_are_short_and_name_each_lane_once_or_ask_for_a_search(
+        fn a_message_is_short_and_either_names_every_lane_once_or_asks_for_a_search(
             deliveries in prop::collection::vec((0..200_u32, 1..1_000_000_000_i64, 0..4_usize), 0..400),
             tenants in prop::collection::vec("[a-z\"\\\\é]{1,60}", 4),
         ) {

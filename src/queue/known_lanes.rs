@@ -92,9 +92,9 @@ impl KnownLanes {
     }
 
     /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, the
-    /// scan starts after the last claimed position, or after `late_after` if that is earlier. Skips the lanes of each tenant
-    /// after its first `of_each`, and the gaps between them; then a place behind the tenant's last lane follows. If further
-    /// lanes exist, the last place names the first further lane and has no position. The next step starts at that lane.
+    /// scan starts after the last claimed position, or after `late_after` if that is earlier. If a tenant has
+    /// more than `of_each` lanes, skips its other lanes and their gaps, and continues after its last lane. If further lanes
+    /// exist, the last place names the first further lane and has no position. The next step starts at that lane.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
         let mark = |key: &LaneCursor| Place { key: key.clone(), after: None };
         let mut places: Vec<Place> = Vec::new();

@@ -1,4 +1,4 @@
-//! Tests that forged hints from other processes harm no lane but their own, and use bounded memory.
+//! Tests that a forged hint affects only the lane that it names, and that forged hints use bounded memory.
 
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ fn a_hint_with_a_wrong_tenant_does_not_hide_the_lane_of_the_endpoint() {
 }
 
 #[test]
-fn unconfirmed_lanes_are_bounded_and_leave_places_for_other_tenants() {
+fn unconfirmed_lanes_are_limited_per_tenant_and_in_total() {
     let now = Instant::now();
     let mut lanes = Lanes::new(LIMITS);
     for round in 0..3 {
@@ -63,7 +63,7 @@ fn unconfirmed_lanes_are_bounded_and_leave_places_for_other_tenants() {
 }
 
 #[test]
-fn a_forged_position_that_is_too_far_hides_no_delivery() {
+fn a_forged_position_hides_no_delivery() {
     let now = Instant::now();
     let after = |lanes: &Lanes| lanes.known().places(&LaneCursor::default(), 1, usize::MAX, i64::MAX)[0].after;
     for is_from_other_process in [false, true] {

@@ -1,4 +1,4 @@
-//! Invariants of turns and limits under random sequences of events.
+//! Tests invariants of turns and limits with random sequences of events.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const EVIL: u128 = 2_000;
 #[derive(Debug, Clone)]
 enum Step {
     Hint(u128),
-    /// A hint from another process. A forged one names the endpoint with a wrong tenant.
+    /// A hint from another process. A forged hint names the endpoint with a wrong tenant.
     Heard {
         number: u128,
         is_forged: bool,
@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    /// Settles a planned claim that returned `found` deliveries, but at most its quota. Lanes with a wrong tenant have none.
+    /// Settles a planned claim with `found` deliveries, up to its quota. A lane with a wrong tenant has no deliveries.
     fn settle(&mut self, one: &Planned, found: u32) {
         let count = if self.is_of(one, one.quota.endpoint_id) { i64::from(one.quota.quota.min(found)) } else { 0 };
         let positions: Vec<i64> = (self.next..self.next + count).collect();
@@ -197,7 +197,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn counts_permits_and_slow_lanes_exactly(steps in prop::collection::vec(step(), 1..300)) {
+    fn permits_and_slow_lanes_are_counted_exactly(steps in prop::collection::vec(step(), 1..300)) {
         let mut world = World::new(LIMITS, Vec::new());
         for step in &steps {
             world.take(step);
@@ -210,8 +210,8 @@ proptest! {
 
     #[test]
     fn a_delivery_to_a_healthy_endpoint_never_waits_for_a_hanging_endpoint(steps in prop::collection::vec(step(), 1..300)) {
-        // After any steps, an endpoint with a new delivery gets its turn soon, even if the hanging endpoint holds as many
-        // permits as it may.
+        // After any sequence of steps, an endpoint with a new delivery gets its turn soon, even if the hanging endpoint holds
+        // its maximum of permits.
         let mut world = World::new(LIMITS, vec![endpoint(0)]);
         for step in &steps {
             world.take(step);
@@ -222,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tenant_starts_at_once_despite_other_tenants(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
+    fn hanging_endpoints_do_not_delay_another_tenant(steps in prop::collection::vec(step(), 1..400), is_known in any::<bool>()) {
         // The other tenants' endpoints respond, fail and hang. In the end all of these endpoints hang and keep their permits.
         let mut world = World::new(LIMITS, Vec::new());
         world.tenants = OTHERS;
@@ -239,7 +239,7 @@ proptest! {
             world.hint(endpoint(number));
         }
         world.hint_of(OTHERS, endpoint(OWN));
-        // The other tenants and `EVIL` may have their turns before.
+        // Turns of the other tenants and of `EVIL` may come first.
         let started = (0..=OTHERS + 1).any(|_| {
             let plan = world.lanes.plan(64, world.now);
             world.planned.extend(plan.iter().cloned());
@@ -251,7 +251,7 @@ proptest! {
 
     #[test]
     fn an_endpoint_that_responds_again_never_waits_for_hanging_endpoints(steps in prop::collection::vec(step(), 1..300)) {
-        // Two endpoints hang; the others are slow and sometimes fail. An endpoint that responds at once then gets its turn again.
+        // Two endpoints hang. The others are slow and sometimes fail. An endpoint that later responds gets its turn again.
         let mut world = World::new(TIGHT, vec![endpoint(0), endpoint(5)]);
         for step in &steps {
             world.take(step);

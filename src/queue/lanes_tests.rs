@@ -168,7 +168,7 @@ fn successes_raise_the_cap_and_a_burst_of_timeouts_halves_it_once() {
 }
 
 #[test]
-fn a_silent_endpoint_is_slow_before_its_first_timeout() {
+fn a_silent_endpoint_counts_as_slow_before_its_first_timeout() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let mut next = 1;
@@ -233,7 +233,7 @@ fn tenants_are_scheduled_round_robin_however_many_endpoints_each_has() {
 }
 
 #[test]
-fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
+fn endpoints_that_start_to_hang_do_not_use_the_permits_for_new_endpoints() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(20, now);
     let mut next = 1;
@@ -247,7 +247,7 @@ fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
     let held: u32 = claim_all(&mut lanes, now).values().sum();
     assert!(
         held > unproven_permits(LIMITS.permits),
-        "the proven endpoints must hold more permits than the share of new endpoints"
+        "the proven endpoints must hold more permits than new endpoints may hold"
     );
     let later = now + STALL_AFTER;
     assert!(lanes.plan(64, later).is_empty());
@@ -256,7 +256,7 @@ fn endpoints_that_start_to_hang_do_not_use_the_share_of_new_endpoints() {
 }
 
 #[test]
-fn a_hint_before_the_claimed_position_makes_the_next_claim_start_there() {
+fn a_hint_before_the_claimed_position_makes_the_next_claim_start_at_the_hint() {
     let now = Instant::now();
     let mut lanes = lanes_with_work(1, now);
     let mut next = 100;

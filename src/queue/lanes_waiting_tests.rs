@@ -40,7 +40,7 @@ fn a_small_batch_waits_briefly_after_a_large_claim() {
 }
 
 #[test]
-fn deliveries_wait_longer_for_permits_only_while_each_of_their_tenants_holds_many() {
+fn deliveries_wait_longer_for_permits_only_while_their_tenants_hold_many_permits() {
     let now = Instant::now();
     let in_ms = |ms| now + Duration::from_millis(ms);
     let (busy, other) = (acme(), TenantId::parse("other").unwrap());
@@ -96,7 +96,7 @@ fn a_small_batch_waits_under_load_but_not_after_a_single_burst() {
     }
     lanes.plan(20, in_ms(26));
     lanes.claim_ended(1, in_ms(26));
-    assert!(lanes.expects_more(in_ms(27)), "many deliveries became ready in two windows in a row");
+    assert!(lanes.expects_more(in_ms(27)), "many deliveries became ready in two consecutive windows");
     assert!(!lanes.expects_more(in_ms(34)), "no longer");
 }
 

@@ -32,7 +32,7 @@ impl LateCommits {
     pub(super) fn check(&mut self, writing: &[i64], taken: i64) {
         let before = std::mem::replace(&mut self.taken, taken);
         let still: HashSet<i64> = writing.iter().copied().collect();
-        // Covers transactions that began and ended since the last check, which no check has listed.
+        // No check has listed the transactions that began and ended since the last check.
         let mut search_after = self.search_after.min(before);
         self.writing.retain(|id, began_after| {
             let goes_on = still.contains(id);

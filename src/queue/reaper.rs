@@ -1,8 +1,8 @@
 //! The reaper finds dead workers and records their claimed deliveries as `interrupted`. A lease ensures that only one process
 //! reaps.
 //!
-//! A worker is dead if the reaper's process, by its own clock, has seen no heartbeat of the worker for a whole lease without a
-//! database outage. After an outage, the reaper waits again, because the outage might have prevented the heartbeats. A refusal
+//! A worker is dead if the reaper has seen no new heartbeat of the worker for a whole lease, by the clock of the reaper's
+//! process. After a database outage, the reaper waits again, because the outage might have prevented the heartbeats. A refusal
 //! is not an outage. After a refusal, the reaper runs the other steps of the round, and sets aside a claim that the database
 //! refuses to record.
 
@@ -182,7 +182,7 @@ impl Reaper {
     }
 }
 
-/// Returns the result of a step of a round, or `None` after a logged refusal. Returns an error after an outage.
+/// Returns the result of a step. Logs a refusal and returns `None`. Returns an error after an outage.
 fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_a_worker_that_has_deregistered() {
+    fn a_deregistered_worker_is_forgotten() {
         let start = Instant::now();
         let mut sightings = Sightings::new();
         watch(&mut sightings, &[worker(1)], None, start);

@@ -61,7 +61,7 @@ impl WorkerRegistration {
         self.state().confirmed_at.elapsed() < self.lease / 2
     }
 
-    /// Waits until claims are probably allowed again; the caller then checks this.
+    /// Waits until claims are probably allowed again. The caller then calls [`Self::may_claim`].
     pub(super) async fn claiming_allowed(&self) {
         let allowed = self.allowed.notified();
         if !self.may_claim() {

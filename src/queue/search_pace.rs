@@ -7,10 +7,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const MIDDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The maximum pause between searches that find nothing new, and the pause after an error.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// After a quick walk or a step of a tail scan, discovery pauses ten times as long as it took, so that they use at most a tenth
-/// of the time. The pause does not grow with the number of steps.
+/// After a quick walk or a step of a tail scan, discovery pauses ten times as long as the walk or step took. So searches use at
+/// most a tenth of the time. The pause does not grow with the number of steps.
 const REST_FACTOR: u32 = 10;
-/// The maximum of that pause, because the step may have been slow only because of a network outage that has ended.
+/// The maximum of this pause. A step might have been slow only because of a network outage that has ended.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A walk that takes longer than this is slow.
 const SLOW_WALK: Duration = Duration::from_millis(5);

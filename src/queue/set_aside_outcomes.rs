@@ -91,8 +91,8 @@ fn needed_locks(completion: &Completion) -> impl Iterator<Item = Lock> {
     is_outcome.then(|| finish::locks(&completion.finished)).into_iter().flatten()
 }
 
-/// The locks of these completions that other sessions hold now. If the database does not respond, returns an empty set, as if
-/// all locks were free.
+/// Returns the locks that these completions need and that other sessions hold now. If the database does not respond, returns an
+/// empty set.
 pub(super) async fn taken_locks(
     db: &Db,
     channel: Channel,

@@ -3,26 +3,27 @@
 //! A step finds the first endpoint in each gap between known endpoints. The gap may contain more endpoints, so the next step
 //! scans the rest of the gap before the scan continues with the next lanes.
 //!
-//! The scan first visits every tenant, and scans only the first lanes of each. If that was not everything, it then scans all
-//! lanes. Half of these later steps visit every tenant again. So the time until the scan finds another tenant's delivery does
+//! The scan first visits every tenant, and scans only the first lanes of each. If lanes or gaps remain, it then scans all
+//! lanes. Half of the later steps visit every tenant again. So the time until the scan finds another tenant's delivery does
 //! not depend on a tenant with thousands of lanes.
 
 use uuid::Uuid;
 
 use crate::store::queue::lanes::{LaneCursor, Place, WaitingLane};
 
-/// The number of lanes of each tenant that a visit scans.
+/// The maximum number of lanes that a visit scans per tenant.
 const FIRST_LANES: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct TailScan {
     /// The lane at which the visit of all tenants continues. `None` after the last tenant.
     visit: Option<LaneCursor>,
-    /// The number of steps of this visit so far, and the number of other steps until the next visit.
+    /// The number of steps of this visit so far.
     visited: usize,
+    /// The number of other steps until the next visit.
     left: usize,
     is_visit: bool,
-    /// True if the visit left something out.
+    /// True if the visit left out lanes or gaps.
     is_partial: bool,
     /// The gaps in which the last step found endpoints. The part of each gap that is already scanned is left out.
     gaps: Vec<Place>,
@@ -57,7 +58,7 @@ impl TailScan {
         let Some(from) = next.take() else { return Vec::new() };
         let mut places = lanes(&from, of_each);
         *next = places.last().filter(|last| last.after.is_none()).map(|end| end.key.clone());
-        // The lane at the start of the step may be unknown or removed.
+        // The lane at the start of the step might be unknown or removed.
         if places.first().is_none_or(|first| first.key != from) {
             places.insert(0, Place { key: from, after: Some(0) });
         }
@@ -182,7 +183,7 @@ mod tests {
             (endpoints, unknown) in (1..1_000_u128, 0..50_u128), tenants in 1..6_u8, starts_at in 0..100_usize,
             (is_known, most) in (any::<bool>(), 40..80_usize),
         ) {
-            // The first tenant has many known lanes, and unknown ones with work. The others have a few known lanes.
+            // The first tenant has many known lanes, and unknown lanes with work. The other tenants have a few known lanes.
             let mut lanes = Lanes::new(LIMITS);
             let few = (1..tenants).flat_map(|tenant| (0..3).map(move |number| waiting(tenant, number)));
             let arrived = waiting(tenants, 0);
@@ -205,7 +206,7 @@ mod tests {
                     break;
                 }
                 waited += usize::from(step >= starts_at);
-                // A visit ends after a tenant's first lanes. Unknown lanes before that end are found one by one.
+                // A visit of a tenant ends after its first lanes. It finds the unknown lanes before this end one by one.
                 let before_end = if endpoints < FIRST_LANES as u128 { unknown as usize } else { 0 };
                 prop_assert!(waited <= 2 * (usize::from(tenants) + before_end) + 2, "not found after {waited} steps");
             }

@@ -1,4 +1,4 @@
-//! Tests of the shares of tenants.
+//! Tests how permits are divided among tenants.
 
 use proptest::prelude::*;
 
@@ -44,13 +44,13 @@ proptest! {
 }
 
 #[test]
-fn a_lone_tenant_may_hold_half_of_all_permits_and_a_quarter_of_those_for_unproven_endpoints() {
+fn a_lone_tenant_may_hold_half_of_all_permits_but_only_a_quarter_for_unproven_endpoints() {
     assert_eq!((share(1_000, 0, LEFT_OF_ALL), share(400, 0, LEFT_OF_UNPROVEN)), (500, 100));
     assert_eq!((share(500, 500, LEFT_OF_ALL), share(1, 0, LEFT_OF_ALL), share(0, 0, LEFT_OF_ALL)), (0, 1, 0));
 }
 
 #[test]
-fn outcomes_that_are_being_recorded_do_not_count_against_their_tenant_until_they_are_set_aside() {
+fn an_outcome_that_is_being_recorded_does_not_count_against_its_tenant() {
     let acme = TenantId::parse("acme").unwrap();
     let mut tenants = Tenants::new(1_000);
     tenants.add_lane(&acme);

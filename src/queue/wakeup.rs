@@ -72,7 +72,7 @@ impl Wakeup {
         }
     }
 
-    /// Makes discovery scan, because another process added deliveries. Many calls in a short time cause one scan after the last.
+    /// Makes discovery scan for deliveries of another process. Many calls in a short time cause one scan, after the last call.
     pub fn search(&self) {
         for queue in &self.channels {
             queue.search();

@@ -15,7 +15,7 @@ use crate::store::queue::lanes::{LaneCursor, WaitingLane};
 /// soon.
 const FIRST_STEP: usize = 32;
 /// The maximum number of endpoints that any step reads. Each step of a tenant is twice as large as the tenant's previous step,
-/// so that the last step reads few endpoints of the tenants after it.
+/// so that the last step of a tenant reads few endpoints of later tenants.
 const LARGEST_STEP: usize = 256;
 
 #[derive(Debug)]
@@ -24,8 +24,9 @@ pub(super) struct Walk {
     tenants: Option<LaneCursor>,
     /// For each tenant with unread endpoints: the last endpoint that was read, and how many endpoints the next step reads.
     rest: VecDeque<(LaneCursor, usize)>,
-    /// The number of steps in which the walk last visited every tenant. As many steps read the rest before the next visit.
+    /// The number of steps of this visit of all tenants so far.
     visit: usize,
+    /// The number of other steps until the next visit. It starts at the number of steps of the last visit.
     left: usize,
     is_first_visit: bool,
 }
@@ -73,7 +74,7 @@ impl Walk {
                 self.is_first_visit = false;
             }
         } else {
-            // The step may also find endpoints of later tenants. The visits of those tenants have found them before.
+            // The step may also find endpoints of later tenants. Other steps read those tenants.
             let tenant = self.rest.pop_front().map(|(from, _)| from.tenant_id);
             only_tenant = only_tenant.filter(|last| Some(&last.tenant_id) == tenant.as_ref());
             self.left -= 1;
@@ -116,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_lane_and_reaches_a_tenant_after_one_step_per_earlier_tenant(
+        fn a_walk_finds_every_lane_and_reaches_a_tenant_after_one_step_per_earlier_tenant(
             ready in prop::collection::btree_set((0..6_u8, 0..60_u128), 0..150), limit in 1..20_usize,
         ) {
             let mut ready: Vec<WaitingLane> = ready.iter().map(|(tenant, number)| lane(*tenant, *number)).collect();
@@ -142,7 +143,7 @@ mod tests {
         fn finds_a_new_delivery_within_a_number_of_steps_that_only_depends_on_the_tenants(
             endpoints in 1..1_500_u128, tenants in 1..6_u8, arrives_at in 0.0..1.0_f64,
         ) {
-            // The first tenant has many endpoints, the next ones have a few. Then the last tenant gets its only delivery.
+            // The first tenant has many endpoints, and the next tenants have a few. Later the last tenant gets its only delivery.
             let few = (1..tenants).flat_map(|tenant| (0..3).map(move |number| lane(tenant, number)));
             let mut ready: Vec<WaitingLane> = (0..endpoints).map(|number| lane(0, number)).chain(few).collect();
             ready.sort_by_key(WaitingLane::key);

@@ -32,7 +32,7 @@ impl AssociatedData {
         &self.0
     }
 
-    /// Encodes the length before each part, so that different parts never give the same bytes.
+    /// Encodes each value after its length, so that different lists of values never give the same bytes.
     fn of(purpose: &str, parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::new();
         for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_join_to_the_same_text_give_different_bytes() {
+    fn values_that_join_to_the_same_text_give_different_bytes() {
         let place = |tenant: &str, agent: &str, name: &str| {
             AssociatedData::header_value(&TenantId::parse(tenant).unwrap(), &AgentId::parse(agent).unwrap(), name)
         };
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_parts_give_different_bytes_for_another_purpose() {
+    fn the_same_values_give_different_bytes_for_another_purpose() {
         let parts: [&[u8]; 1] = [b"x"];
         assert_ne!(AssociatedData::of("header_value", &parts), AssociatedData::of("signing_secret", &parts));
     }

@@ -1,6 +1,6 @@
 //! The keyring: XChaCha20-Poly1305 keys, each with an id. The first key encrypts and all keys decrypt, so that a key can be
-//! replaced without downtime. Layout of sealed bytes, with lengths: version (1), length of the key id (1), key id, nonce
-//! (24), ciphertext and tag (16).
+//! replaced without downtime. Layout of sealed bytes, with lengths in bytes: version (1), length of the key id (1), key id,
+//! nonce (24), ciphertext and tag (16).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -85,8 +85,7 @@ impl Keyring {
         Ok(Self { active, retired: keys.collect() })
     }
 
-    /// Generates a keyring with one random key, and its text for `parse`. Keep the text as secret as the values that the
-    /// keyring protects.
+    /// Generates a keyring with one random key. Also returns its text for `parse`, which must be kept secret.
     pub fn generate() -> (Self, String) {
         let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::generate());
         let key = Key::new(GENERATED_KEY_ID.to_owned(), &bytes);

@@ -31,7 +31,7 @@ fn never_seals_the_same_plaintext_to_the_same_bytes() {
 }
 
 #[test]
-fn the_first_key_seals_and_every_key_opens() {
+fn the_first_key_encrypts_and_every_key_decrypts() {
     let sealed = keyring(&[OLD]).seal(b"x", &place("a"));
     assert_eq!(keyring(&[NEW, OLD]).open(&sealed, &place("a")).unwrap().as_slice(), b"x");
     let sealed = keyring(&[NEW, OLD]).seal(b"x", &place("a"));
@@ -110,7 +110,7 @@ fn rejects_an_invalid_keyring_without_showing_a_key() {
 }
 
 #[test]
-fn parses_entries_with_surrounding_space_and_without_padding() {
+fn parses_keys_with_surrounding_spaces_and_without_padding() {
     assert!(Keyring::parse(&format!(" {NEW} ,\n{} ", OLD.trim_end_matches('='))).is_ok());
 }
 

@@ -1,6 +1,7 @@
 //! Encryption of stored secrets: the keyring encrypts the secrets that customers store in the service.
 //!
-//! Imports only ids and names of the domain. Other modules store the sealed bytes and read the keyring's text from the settings.
+//! This module imports only ids and names of the domain. Other modules store the sealed bytes and read the keyring's text
+//! from the settings.
 
 mod associated_data;
 mod keyring;

@@ -34,7 +34,7 @@ pub enum Acceptance {
         id: EventId,
         deliveries: u16,
     },
-    /// An event with this idempotency key but another body was accepted before. Nothing was accepted now.
+    /// An event with this idempotency key but another body was accepted before. This event is not accepted.
     Conflict,
 }
 
@@ -102,7 +102,7 @@ pub async fn accept(
     Ok(Accepted { answers, ready: row.ready(events)? })
 }
 
-/// True if a statement failed with `lock_not_available`, because it waited too long for a lock.
+/// True if a statement failed because it did not get a lock in time.
 pub fn is_lock_timeout(error: &Error) -> bool {
     sqlstate(error).is_some_and(|code| code == "55P03")
 }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_damaged_and_unknown_values_are_errors_of_stored_values() {
+    fn only_a_damaged_or_unknown_value_counts_as_an_error_of_a_stored_value() {
         for error in [Error::Decode("no number".into()), answered("22P02"), answered("XX001"), answered("XX002")] {
             assert!(is_of_what_is_stored(&error), "{error:?}");
         }

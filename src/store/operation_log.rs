@@ -1,4 +1,4 @@
-//! The table `operations`, as far as users can access it. Users request replays, and list, inspect and cancel operations.
+//! User access to the table `operations`. Users request replays, and list, inspect and cancel operations.
 
 use chrono::{DateTime, Utc};
 use sqlx::Error;

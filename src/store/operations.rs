@@ -190,8 +190,8 @@ pub struct Health {
     pub overdue: Duration,
 }
 
-/// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets both numbers. A replay
-/// counts until it succeeds or is canceled, but a failed replay counts for only a day.
+/// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets the failures and the
+/// delay. A replay counts until it succeeds or is canceled, but a failed replay counts for only a day.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health

@@ -51,7 +51,7 @@ impl Deref for Db {
 
 impl Db {
     /// Waits for a connection, but no longer than the pool's limit.
-    #[expect(clippy::disallowed_methods, reason = "the drop of the connection has the time limit")]
+    #[expect(clippy::disallowed_methods, reason = "dropping the connection has a time limit")]
     pub async fn acquire(&self) -> Result<Connection, Error> {
         Ok(Connection { connection: Some(self.0.acquire().await?), in_transaction: false })
     }
@@ -96,7 +96,7 @@ impl DerefMut for Tx {
     }
 }
 
-#[expect(clippy::expect_used, reason = "only the drop takes the connection")]
+#[expect(clippy::expect_used, reason = "only `drop` takes the connection")]
 impl Deref for Connection {
     type Target = PgConnection;
 
@@ -105,7 +105,7 @@ impl Deref for Connection {
     }
 }
 
-#[expect(clippy::expect_used, reason = "only the drop takes the connection")]
+#[expect(clippy::expect_used, reason = "only `drop` takes the connection")]
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("the connection was not dropped")

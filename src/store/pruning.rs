@@ -6,7 +6,7 @@ use sqlx::Error;
 
 use super::Db;
 
-/// Removes up to `limit` sessions whose last event is older than `age` from the operator workspace, and returns how many.
+/// Removes from the operator workspace up to `limit` sessions whose last event is older than `age`, and returns how many.
 pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- sessions::leave_workspace

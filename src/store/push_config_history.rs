@@ -1,5 +1,5 @@
-//! The table `push_config_changes` records who changed which fields of a push config, but not the values of the fields. The
-//! transaction of a change inserts the row.
+//! The table `push_config_changes` records who changed which fields of a push config, but not the values of the fields. A
+//! change and its row are written in one transaction.
 
 use std::time::Duration;
 

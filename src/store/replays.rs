@@ -27,7 +27,7 @@ impl Bounds {
     /// The limits at `now`. Events are only replayed if their partition is kept for longer than a new delivery may wait.
     pub fn new(retention_days: u32, expires: Duration, now: DateTime<Utc>) -> Self {
         const DAY: Duration = Duration::from_hours(24);
-        // Three of the days are reserved: one for the wait, one for the rest of today, and one for clock differences.
+        // Three days of the retention are reserved: one for the wait, one for the rest of today, and one for clock differences.
         let days = Days::new(u64::from(retention_days).saturating_sub(3));
         Self { oldest: lower_bound(now - days), expires: expires.min(DAY) }
     }

@@ -51,7 +51,7 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids under which the keyring contains another key than the one that sealed stored values. Tries to open one signing
+/// The ids whose key in the keyring is not the key that sealed stored values. Tries to open one signing
 /// secret for each id.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(

@@ -18,7 +18,7 @@ pub struct RollUpStep {
     pub spans: u64,
 }
 
-/// Atomically rolls up the oldest batches that are not counted yet, with about `deliveries` outcomes in total.
+/// Atomically rolls up the oldest uncounted batches, up to about `deliveries` outcomes.
 pub async fn roll_up(db: &Db, deliveries: u32) -> Result<RollUpStep, Error> {
     let row = sqlx::query!(
         r#"-- stats::roll_up

@@ -11,7 +11,7 @@ pub(super) struct HttpAnswer<'a> {
 }
 
 impl<'a> HttpAnswer<'a> {
-    /// A client may send any method, so unknown methods become `other`.
+    /// A client can send any method, so unknown methods become `other`.
     pub(super) fn new(route: &'a str, method: &str, status: u16) -> Self {
         let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
         let method = methods.into_iter().find(|known| *known == method).unwrap_or("other");

@@ -1,7 +1,7 @@
 //! Counters, gauges and histograms whose labels are closed enums.
 //!
-//! Thin wrappers around `prometheus`. At the start they create a series with the value 0 for every combination of labels,
-//! so that an alert on a rate includes the first increment. Callers pass a `Duration`; the metric is in seconds.
+//! These types wrap the types of `prometheus`. At the start they create a series with the value 0 for every combination of
+//! labels, so that an alert on a rate includes the first increment. Callers pass a `Duration`; the metric is in seconds.
 
 use std::marker::PhantomData;
 use std::time::Duration;

@@ -204,11 +204,11 @@ label_values! {
 }
 
 label_values! {
-    /// What the database rejects for a claim that is set aside.
+    /// The operation on a claim that the database rejects.
     pub enum ClaimStep {
-        /// Writing the claim, or reading it back.
+        /// The service writes the claim, or reads it back.
         Claim = "claim",
-        /// Recording the started deliveries of a dead worker as interrupted.
+        /// The service records the started deliveries of a dead worker as interrupted.
         Reap = "reap",
     }
 }

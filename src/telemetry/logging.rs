@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_only_levels_per_module_as_a_filter() {
+    fn a_log_filter_contains_only_levels_per_module() {
         assert!(check_filter("info,flametree_notify::queue=debug,sqlx=warn").is_ok());
         assert!(check_filter("flametree_notify=loud").is_err());
     }

@@ -7,7 +7,7 @@ use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 
 #[test]
-fn every_series_of_a_closed_set_exists_from_the_start() {
+fn series_with_fixed_labels_exist_from_the_start() {
     let text = Metrics::new("1.2.3", "abc").render();
     for outcome in Outcome::ALL {
         for channel in Channel::ALL {
@@ -28,7 +28,7 @@ fn every_series_of_a_closed_set_exists_from_the_start() {
 }
 
 #[test]
-fn the_help_text_is_the_doc_comment() {
+fn the_help_text_of_a_metric_is_its_doc_comment() {
     let text = Metrics::new("1", "a").render();
     assert!(text.contains("# HELP flametree_deliveries_total Deliveries that ended, by outcome.\n"));
 }

@@ -98,7 +98,7 @@ impl UserAuthenticator {
         Ok(Self { keys, rules })
     }
 
-    /// The user that the token identifies. Cancel-safe; waits only if keys must be fetched first.
+    /// The user that the token identifies. Waits only if keys must be fetched first. The call can be canceled safely.
     pub async fn identify(&self, token: &str) -> Result<Person, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::Invalid("the token is too long"));

@@ -89,7 +89,7 @@ impl Issuer {
     }
 }
 
-/// Tests the bytes as a token, as the header and as the claims of a correctly signed token, and as a change to a valid token.
+/// Tests the bytes as a token, as the header or the claims of a signed token, and as a change to a valid token.
 pub fn token(input: &[u8]) {
     for issuer in &*ISSUERS {
         if let Ok(text) = str::from_utf8(input) {

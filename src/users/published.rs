@@ -84,7 +84,7 @@ impl Known {
 }
 
 impl PublishedKeys {
-    /// Fetches the keys repeatedly, until the stage ends.
+    /// Starts a task that fetches the keys repeatedly until the process stops.
     pub(super) fn start(
         url: Url,
         extra_roots: &[CertificateDer<'static>],

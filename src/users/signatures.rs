@@ -12,7 +12,7 @@ use ring::{error::Unspecified, hmac};
 static RING: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes jsonwebtoken verify with ring, in the whole process. Later calls have no effect.
+/// Makes jsonwebtoken verify with ring in the whole process. Later calls have no effect.
 pub(super) fn use_ring() {
     RING.install_default().ok();
 }

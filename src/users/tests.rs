@@ -104,7 +104,7 @@ fn from_base64(text: &str) -> DecodingKey {
 }
 
 #[test]
-fn a_key_of_one_type_does_not_verify_the_signatures_of_another() {
+fn a_key_does_not_verify_signatures_of_another_algorithm() {
     signatures::use_ring();
     // In a well-known attack, the attacker uses the public key as an HMAC secret.
     let rsa = Key::from_pem(RSA_PEM).unwrap();
@@ -163,7 +163,7 @@ fn skips_unsupported_published_keys() {
 }
 
 #[test]
-fn finds_a_key_by_kid_and_the_only_key_without_a_kid() {
+fn a_kid_selects_its_key_and_a_missing_kid_selects_the_only_key() {
     let named = |mut jwk: Value, name: &str| {
         jwk["kid"] = name.into();
         jwk

@@ -1,5 +1,5 @@
-//! Runs one attempt per claimed delivery; the queue records its outcome. Several attempts share a task, but an attempt that
-//! waits or panics does not affect the others.
+//! Runs one attempt per claimed delivery. The queue records the outcome of the attempt. Several attempts share a task, but
+//! an attempt that waits or panics does not affect other attempts.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -24,7 +24,7 @@ const GROUP: usize = 32;
 pub enum AttemptResult {
     /// The attempt ended with this outcome.
     Outcome(Attempt),
-    /// The attempt did not start because this service failed. The queue then releases the delivery.
+    /// The attempt did not start because of a fault in this service. The queue then releases the delivery.
     NotStarted,
 }
 
@@ -61,7 +61,7 @@ where
         fail::fail_point!("pool::call");
         let mut claimed = task.args.into_iter();
         while claimed.len() > 0 {
-            // If an abort or a panic drops a claimed delivery, the drop records it as interrupted.
+            // If an abort or a panic drops a claimed delivery, its `Drop` records the outcome `Interrupted`.
             let attempt = |claimed| AssertUnwindSafe(run(claimed, self.attempt.clone())).catch_unwind();
             let group: FuturesUnordered<_> = claimed.by_ref().take(GROUP).map(attempt).collect();
             self.tasks.spawn(all(group).with_cancellation_token_owned(self.abort.clone()));

@@ -4,9 +4,9 @@
 //! Each delivery has the version that its subscription had at the claim. A subscription that moves to another user gets a new
 //! id, so no delivery for the previous user reaches the new user.
 //!
-//! While a subscription or its push service is paused, its deliveries end as throttled, without being sent. The queue does not
-//! know push services, so it would claim a released delivery again at once. A waiting delivery would hold a permit, and a
-//! notification that is minutes late is useless.
+//! While a subscription or its push service is paused, its deliveries are not sent and get the outcome `throttled`. The
+//! queue does not know push services, so it would claim a released delivery again at once. A waiting delivery would hold a
+//! permit, and a notification that is minutes late is useless.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,8 +86,7 @@ impl BrowserPush {
         let key = (delivery.endpoint_id, version);
         let found = match self.recipients.get(&key).await {
             Some(found) => Ok(found),
-            // The future is boxed, so that the many attempts that find their subscription in memory do not reserve memory for a
-            // look-up.
+            // The future is boxed, because most attempts find their subscription in memory and need no memory for a look-up.
             None => Box::pin(self.recipients.try_get_with(key, self.find(&delivery))).await,
         };
         match found {
@@ -156,7 +155,7 @@ impl BrowserPush {
     async fn accepted(&self, tenant: &TenantId, (endpoint, version): (EndpointId, i32), known: &Known) {
         match with_timeout(push_pauses::note_accepted(&self.db, tenant, endpoint, version)).await {
             Ok(()) => known.was_accepted.store(true, Ordering::Relaxed),
-            // The next accepted message repeats this statement.
+            // The next accepted message repeats the statement that failed.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not mark a subscription as accepted"),
         }
     }
@@ -188,7 +187,7 @@ impl BrowserPush {
         let reason = DisabledReason::VapidKeyMismatch;
         match with_timeout(push_subscriptions::disable(&self.db, tenant, endpoint, version, reason)).await {
             Ok(_) => self.recipients.insert(key, Found::Gone).await,
-            // The push service will refuse the next message too, and that refusal repeats this statement.
+            // The push service will also refuse the next message. The statement is then repeated.
             Err(error) => tracing::warn!(%error, endpoint = %endpoint, "could not disable a push subscription"),
         }
     }

@@ -1,7 +1,7 @@
 //! The worker pools. Each channel has an apalis worker that attempts the queue's claimed deliveries.
 //!
 //! apalis provides the worker, the data that the worker passes to its function, and the monitor. The queue limits attempts
-//! before it passes deliveries to a pool, because with the limits of apalis one endpoint could stop a whole pool.
+//! before it passes deliveries to a pool. With the limits of apalis, one endpoint could stop a whole pool.
 
 mod attempts;
 mod browser_push;
@@ -34,8 +34,8 @@ pub struct Pool<F> {
     pub attempts: Attempts<F>,
 }
 
-/// The pools of this process. Each pool has its own monitor. A shared monitor would end only after its last worker, which would
-/// hide the failure of one pool.
+/// The pools of this process. Each pool has its own monitor. A shared monitor would run until its last worker ends. This
+/// would hide the failure of one pool.
 #[derive(Default)]
 pub struct Workers {
     monitors: Vec<Monitor>,
@@ -62,8 +62,8 @@ impl Workers {
         self
     }
 
-    /// Runs the pools until the stage ends. The stage must end after the queue is drained: when the stage ends, deliveries that
-    /// the pools have not started are dropped and recorded as interrupted.
+    /// Runs the pools until `stage` ends. The stage must end after the queue is drained. Then deliveries that the pools have
+    /// not started are dropped and recorded as interrupted.
     pub fn start(self, stage: &Stage) {
         for monitor in self.monitors {
             stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));

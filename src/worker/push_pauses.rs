@@ -36,7 +36,7 @@ impl PausedServices {
     }
 }
 
-/// Reads the pauses until `stop`. While the database does not respond, the known pauses stay in force until they end.
+/// Reads the pauses until `stop`. If the database does not respond, the known pauses apply until they end.
 pub async fn read_push_pauses(db: Db, services: Arc<PausedServices>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match with_timeout(paused_services(&db, None)).await {

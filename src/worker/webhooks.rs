@@ -78,7 +78,7 @@ impl Webhooks {
             Some(found) => return Ok(found),
             None => {}
         }
-        // Boxed, so that the many attempts that find their endpoint in memory do not reserve memory for a look-up.
+        // The future is boxed, because most attempts find their endpoint in memory and need no memory for a look-up.
         Box::pin(self.endpoints.try_get_with(key, self.find(delivery, now))).await
     }
 

@@ -160,7 +160,7 @@ await run(async (opening) => {
     await shows(page, 'Open an agent by its ID');
     await noWindow();
     await again();
-    // After this point, the service rejects the page's token.
+    // After this point, the test answers every API request of the page with 401.
     await page.setRequestInterception(true);
     const refuse = (request) =>
       request.url().includes('/v1/') ? request.respond({ status: 401, contentType: 'application/json', body: '{}' }) : request.continue();

@@ -1,4 +1,4 @@
-// The badge and the red dot show the number of active conversations on all nodes, and only to roles that need it.
+// Tests the badge and the red dot, which report the active conversations of all nodes. Roles without a workspace see neither.
 import assert from 'node:assert/strict';
 
 import { chromium } from './lib/chromium.mjs';

@@ -49,8 +49,7 @@ await run(async (opening) => {
     await until('the browser has disconnected', () => !push.hasBrowser);
     await assign('s-2', 'ada');
     await say('s-1', 'the first');
-    // Attempts run concurrently and may overtake each other. Waits for the earlier messages, so that the next message is the
-    // newest.
+    // Attempts run concurrently, so a later message can arrive first. The test waits until the earlier messages are delivered.
     await delivered('s-1', 3);
     await delivered('s-2', 1);
     await say('s-1', 'the second');

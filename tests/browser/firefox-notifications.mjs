@@ -59,7 +59,7 @@ await run(async (opening) => {
   await step('the dialog subscribes, and the page says so', async () => {
     await signInAs(page, 'ada', 'operator', '?page=profile');
     await page.waitForSelector(named('dialog', 'Enable notifications'));
-    // The answer to the browser's permission prompt, which the click opens.
+    // The click opens the browser's permission prompt. This setting answers the prompt.
     await browser.defaultBrowserContext().overridePermissions(origin, ['notifications']);
     await click(page, 'button', 'Allow notifications');
     await shows(page, 'Successfully subscribed to push notifications');
@@ -94,7 +94,7 @@ await run(async (opening) => {
 
   await step('the worker renews a subscription that its push service has lost', async () => {
     const [before] = await browsersOf('ada');
-    // No page is open, so only the service worker gets the event.
+    // No portal page is open, so only the service worker can renew the subscription.
     await page.goto(`${origin}/docs/index.html`);
     push.forgetBrowser();
     const after = await until('the row has the new endpoint', async () => {
@@ -117,7 +117,7 @@ await run(async (opening) => {
     assert.equal((await say('s-1', 'for ada alone')).deliveries, 0);
     await arrives(page, 'You have new session assigned.', 's-3', () => assign('s-3', 'grace'));
     assert.equal((await notifications(page)).length, 1);
-    // Another user signs in although the first has not signed out. The browser then belongs to the second user.
+    // A second user signs in although the first user has not signed out. The browser then belongs to the second user.
     await page.evaluate(() => localStorage.removeItem('flametree.token'));
     await signInAs(page, 'heidi', 'operator', '?page=profile');
     await label(page, 'Notifications enabled');

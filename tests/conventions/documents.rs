@@ -73,8 +73,8 @@ fn every_dashboard_shows_restarts_and_alerts_and_links_to_the_others() {
     }
 }
 
-/// `tests/deployment/alerts_test.yaml` tests alerts with the time windows of production. `tests/it/alerts.rs` tests that the
-/// fault that an alert reports makes the alert fire.
+/// `tests/deployment/alerts_test.yaml` tests alerts with the time windows of production. `tests/it/alerts.rs` causes real faults
+/// and checks that the alerts fire.
 #[test]
 fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
     let rules = read(&root().join("dashboards/alerts.yaml"));
@@ -94,7 +94,7 @@ fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
 }
 
 #[test]
-fn finds_the_metrics_of_the_source() {
+fn finds_the_metrics_in_the_source_code() {
     let metrics = metrics();
     for name in ["flametree_events_accepted_total", "flametree_delivery_duration_seconds", "flametree_build_info"] {
         assert!(metrics.contains(name), "{metrics:?} does not contain {name}");
@@ -108,13 +108,12 @@ fn finds_source_paths_without_the_surrounding_text() {
 }
 
 #[test]
-fn finds_test_names_without_settings_and_metrics() {
+fn finds_test_names_but_ignores_settings() {
     let text = "`a_body_of_8_kib_is_read` (`src/a_b_c_d_e_f.rs`), `idle_in_transaction_session_timeout`, a_b_c_d_e_f";
     assert_eq!(test_names(text), ["a_body_of_8_kib_is_read"]);
 }
 
-/// The words in backticks that can only be names of tests: they have at least five underscores, and settings and metrics have
-/// fewer.
+/// The test names: words in backticks with at least five underscores. Names of settings and metrics have fewer.
 fn test_names(text: &str) -> Vec<String> {
     let is_name = |word: &&str| {
         let has_letters =
@@ -147,7 +146,7 @@ fn is_variable(text: &str) -> bool {
         && text.chars().all(|character| character.is_ascii_uppercase() || character == '_')
 }
 
-/// The metrics that the source defines as `name: Instrument, by Labels => ...` or names in a string literal.
+/// The metrics that the source defines as `name: Instrument, by Labels => ...` or mentions in a string literal.
 fn metrics() -> BTreeSet<String> {
     let source = read(&root().join("src/telemetry/metrics.rs"));
     let definitions = source.lines().filter(|line| line.contains(", by ") && line.contains(" => "));

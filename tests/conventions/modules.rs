@@ -21,14 +21,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Ingest wakes the claimers of the queue if both run in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // This module verifies tokens without an HTTP framework. The API converts a rejection into a response.
+    // `users` does not use an HTTP framework. The API converts a rejected token into a response.
     ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
         "http",
         &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
-    // The configuration fills the settings types of the modules that it imports.
+    // `config` reads the settings of the modules that it imports.
     ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
 ];
 
@@ -58,7 +58,7 @@ fn a_module_imports_only_allowed_modules() {
 #[test]
 fn module_imports_have_no_cycle() {
     let circles = in_circles(imports());
-    assert!(circles.is_empty(), "these modules are in a cycle, or import a module that is: {circles:?}");
+    assert!(circles.is_empty(), "these modules are in a cycle or import a module in a cycle: {circles:?}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn finds_a_cycle_of_any_length() {
     assert_eq!(in_circles(imports(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "e")])), ["a", "b", "c"]);
 }
 
-/// The modules that remain after repeatedly removing each module that imports no remaining module.
+/// Repeatedly removes the modules that import no remaining module. Returns the modules that remain.
 fn in_circles(mut rest: Imports) -> Vec<String> {
     loop {
         let known: BTreeSet<_> = rest.keys().cloned().collect();

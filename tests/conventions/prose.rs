@@ -98,7 +98,7 @@ fn comments_literals_and_names(text: &str) -> String {
         prose.extend(visible.map(|(character, code)| if code == ' ' { character } else { ' ' }));
         let name = code.split_once("fn ").map_or("", |(_, rest)| rest);
         let name = name.split(|character: char| !is_in_word(character)).next().unwrap_or_default();
-        // A function name of four or more words reads as a sentence, usually that of a test.
+        // A function name of four or more words is usually the name of a test and reads as a sentence.
         if name.matches('_').count() >= 3 {
             prose.push(' ');
             prose.push_str(&name.replace('_', " "));

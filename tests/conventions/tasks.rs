@@ -21,7 +21,7 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
     (
         "src/worker/operations/runner.rs",
         1,
-        "runs one operation: after a panic its lease ends, and a worker repeats the operation",
+        "runs one operation: after a panic, the lease expires, and a worker repeats the operation",
     ),
     ("src/channels/resolver/mod.rs", 1, "looks up one host name: after a panic the callers get an error"),
     (

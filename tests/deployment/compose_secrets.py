@@ -15,7 +15,7 @@ SERVICE = DATABASE | {"FLAMETREE_ENCRYPTION_KEYS", "FLAMETREE_VAPID_PRIVATE_KEY"
 NEEDED = {
     "postgres": DATABASE,
     "pgbouncer": DATABASE,
-    # `migrate` checks the settings. These require encryption keys if a database is set, although the schema needs no keys.
+    # `migrate` does not use the encryption keys, but it checks all settings.
     "migrate": DATABASE | {"FLAMETREE_ENCRYPTION_KEYS"},
     "notify": SERVICE | {"FLAMETREE_JWT_SECRET"},
     "api": SERVICE | {"FLAMETREE_JWT_SECRET"},

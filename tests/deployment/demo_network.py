@@ -1,4 +1,4 @@
-"""Checks that docker/compose.yaml, alone and with compose.scale.yaml, has enough addresses for all containers of network demo."""
+"""Checks that docker/compose.yaml, alone and with compose.scale.yaml, has an address for each container in the network `demo`."""
 
 import ipaddress
 import pathlib

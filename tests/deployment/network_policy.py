@@ -31,7 +31,7 @@ def matches(selector, labels):
 
 
 def rust_networks(name):
-    """The networks of a constant in src/channels/address.rs."""
+    """The networks that a constant in src/channels/address.rs lists."""
     body = re.search(rf"const {name}: [^=]*= \[?(.*?)\]?;\n", RULES, re.DOTALL)[1]
     found = [f"{'.'.join(four)}/{prefix}" for *four, prefix in re.findall(r"\bv4\((\d+), (\d+), (\d+), (\d+), (\d+)\)", body)]
     groups = [(re.findall(r"\w+", network), prefix) for network, prefix in re.findall(r"\bv6\(\[(.*?)\], (\d+)\)", body)]

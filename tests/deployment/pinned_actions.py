@@ -1,4 +1,4 @@
-"""Checks that the workflows pin each external action by commit digest, followed by its version."""
+"""Checks that the workflows pin each external action by its commit digest and state its version."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ for path in files:
         if "uses:" not in line:
             continue
         used = line.split("uses:", 1)[1].strip()
-        # Actions in this repository are pinned by the commit of the workflow.
+        # An action in this repository belongs to the same commit as the workflow.
         if used.startswith("./"):
             continue
         pinned = PINNED.fullmatch(used)

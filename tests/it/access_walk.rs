@@ -1,5 +1,5 @@
-//! Requests every route with every kind of credentials: service and user tokens of each role, of the tenant ACME and of another
-//! tenant, and invalid credentials. The tables of access and roles give the expected results.
+//! Requests every route with invalid credentials, and with service and user tokens of each role. The tokens belong to the tenant
+//! ACME or to another tenant. The access table and the table of roles give the expected results.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
@@ -235,7 +235,7 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Checks the permissions of the roles `service` and `viewer` without the table of roles.
+/// The expected permissions of the roles `service` and `viewer` do not come from the table of roles.
 #[test]
 fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
     for (method, template, access) in access::routes() {
@@ -244,14 +244,14 @@ fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // On a route that authenticates callers by a secret, the secret and not the caller's role authorizes the change.
+        // A route with `Access::BySecret` checks a secret and not the caller's role.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
 }
 
 #[tokio::test]
-async fn the_tables_and_the_api_have_the_same_routes_and_permissions() {
+async fn the_access_table_and_the_api_have_the_same_routes_and_permissions() {
     let (api, routes) = walked().await;
     for (method, template, _) in access::routes() {
         let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);

@@ -1,4 +1,4 @@
-//! Tests with address literals, host names, DNS rebinding and redirects that the service connects only to allowed addresses.
+//! Tests that the service connects only to allowed addresses, with address literals, host names, DNS rebinding and redirects.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -104,8 +104,7 @@ fn counter() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
     (Arc::clone(&counter), counter)
 }
 
-/// A host name whose first lookup returns the allowed address and whose later lookups return the forbidden address. Also
-/// returns the counter of its lookups.
+/// Returns a lookup and the counter of its calls. The first call returns the allowed address, later calls the forbidden address.
 fn rebinding() -> (Lookup, Arc<AtomicUsize>) {
     let (counter, asked) = counter();
     let next = move || if counter.fetch_add(1, Ordering::SeqCst) == 0 { OPENED } else { CLOSED };
@@ -151,7 +150,7 @@ async fn does_not_connect_if_a_host_name_rebinds_to_a_forbidden_address() {
     let port = allowed.address.port();
     let hidden = Receiver::start_on(&format!("127.0.0.2:{port}"), closes).await;
     let url = format!("http://rebinding.test:{port}/");
-    // The address check and the connection use the same lookup, so a different second answer has no effect.
+    // The address check and the connection use the same lookup, so the client never gets the forbidden address.
     assert_eq!(attempt(&client, &endpoint(&url)).await.outcome, Outcome::Delivered);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     allowed.ended(1).await;
@@ -201,7 +200,7 @@ async fn concurrent_deliveries_to_one_host_name_share_a_lookup() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_lookup_fails_only_its_delivery() {
+async fn a_panic_in_a_lookup_fails_only_one_delivery() {
     let (counter, _) = counter();
     let flaky = names(move |_host| {
         assert!(counter.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
@@ -215,7 +214,7 @@ async fn a_panic_in_a_lookup_fails_only_its_delivery() {
 }
 
 #[tokio::test]
-async fn a_lookup_counts_towards_the_deadline() {
+async fn the_time_of_a_lookup_counts_towards_the_deadline_of_an_attempt() {
     let slow = slow_names(|_host| (Duration::from_secs(1), Ok(vec![OPENED])));
     let client = HttpClient::with_lookup(&settings(), &metrics(), slow);
     let attempt = attempt(&client.unwrap(), &impatient("https://slow.test/")).await;

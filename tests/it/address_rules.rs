@@ -123,7 +123,7 @@ fn each_forbidden_range_starts_and_ends_at_the_right_address() {
 }
 
 #[test]
-fn in_the_first_eighth_of_ipv6_only_addresses_that_embed_ipv4_can_be_public() {
+fn ipv6_addresses_below_2000_are_public_only_if_they_embed_ipv4() {
     for (text, expected) in [
         ("::", false),
         ("::1", false),
@@ -208,14 +208,14 @@ proptest! {
     }
 
     #[test]
-    fn nat64_and_mapped_addresses_are_public_if_the_embedded_address_is(bits: u32) {
+    fn nat64_and_mapped_addresses_are_public_if_the_embedded_address_is_public(bits: u32) {
         let inside = v4(bits);
         prop_assert_eq!(public(inside.to_ipv6_mapped()), public(inside));
         prop_assert_eq!(public(embed("64:ff9b::", inside)), public(inside));
     }
 
     #[test]
-    fn addresses_that_relays_translate_are_forbidden(bits: u32, rest: u64) {
+    fn addresses_of_6to4_teredo_and_local_nat64_are_forbidden(bits: u32, rest: u64) {
         let six_to_four = (0x2002_u128 << 112) | (u128::from(bits) << 80) | u128::from(rest);
         prop_assert!(!public(Ipv6Addr::from_bits(six_to_four)));
         let teredo = (0x2001_0000_u128 << 96) | (u128::from(rest) << 32) | u128::from(bits);

@@ -62,7 +62,7 @@ async fn waiting_and_failing_deliveries_raise_alerts_until_deliveries_succeed() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_processes_raise_alerts_until_others_run() {
+async fn missing_processes_raise_alerts_until_new_processes_run() {
     let deployment = Deployment::new().await;
     let api = deployment.settings.start(Part::Api).await;
     let worker = deployment.settings.start(Part::Worker).await;
@@ -162,7 +162,7 @@ async fn a_failed_background_task_raises_an_alert_that_later_resolves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_and_undropped_partitions_raise_alerts_until_they_are_repaired() {
+async fn missing_and_expired_partitions_raise_alerts_until_the_fault_is_repaired() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let prometheus = Prometheus::of(&[&service]).await;
@@ -190,7 +190,7 @@ async fn missing_and_undropped_partitions_raise_alerts_until_they_are_repaired()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_that_fail_or_hang_raise_alerts_until_one_of_their_kind_succeeds() {
+async fn failing_and_hanging_operations_raise_alerts_until_they_succeed() {
     let mut deployment = Deployment::new().await;
     for name in ["FLAMETREE_WORKSPACE_REPAIR_SCHEDULE", "FLAMETREE_SUBSCRIPTION_PRUNING_SCHEDULE"] {
         deployment.settings = deployment.settings.with(name, EACH_SECOND);
@@ -222,7 +222,7 @@ async fn operations_that_fail_or_hang_raise_alerts_until_one_of_their_kind_succe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_kind_of_rejection_by_push_services_raises_an_alert_until_it_stops() {
+async fn rejections_by_push_services_raise_alerts_until_the_rejections_stop() {
     let disbelieving = push_service("403 Forbidden", "", r#"{"reason":"BadJwtToken"}"#).await;
     let mismatch = r#"{"code":401,"errno":109,"message":"VAPID public key mismatch"}"#;
     let mismatched = push_service("401 Unauthorized", "", mismatch).await;

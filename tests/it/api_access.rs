@@ -67,7 +67,7 @@ async fn rejects_a_token_soon_after_another_process_revoked_it() {
 }
 
 #[tokio::test]
-async fn an_admin_creates_lists_and_revokes_tokens_of_its_tenant() {
+async fn an_admin_manages_the_tokens_of_its_tenant() {
     let api = TestApi::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let request = json!({"name": "billing", "role": "viewer", "expires_in_seconds": 3600});
@@ -154,7 +154,7 @@ async fn data_of_another_tenant_is_reported_as_not_found() {
     let config = api.get("/v1/agents/agent-1/push-config", &other).await.expect(200);
     assert_eq!(config["url"], Value::Null);
 
-    // The other tenant's event for the same agent is not fanned out to this tenant's endpoint.
+    // An event of the other tenant with the same agent id creates no delivery to this tenant's endpoint.
     let accepted = api.post("/v1/events", &other, &message("x")).await.expect(202);
     assert_eq!(accepted["deliveries"], 0);
 }

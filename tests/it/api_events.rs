@@ -1,4 +1,4 @@
-//! Tests `POST /v1/events`: which events the API accepts, and how the API responds to other requests.
+//! Tests `POST /v1/events` with valid, repeated and invalid requests.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -54,7 +54,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
     let again = api.post("/v1/events", &token, &event).await.expect(200);
     assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
 
-    // The header `Idempotency-Key` sets the same key as the body. A request may use either or both.
+    // A request may set the key in the header `Idempotency-Key`, in the body, or in both.
     let key = ("idempotency-key", "m-1");
     post_raw(&api, &token, &[JSON, key], message("once").to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], event.to_string()).await.expect(200);
@@ -66,7 +66,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
 }
 
 #[tokio::test]
-async fn reports_a_header_that_contradicts_the_body_together_with_other_faults() {
+async fn reports_all_faults_including_a_header_that_contradicts_the_body() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "idempotency_key": "body"});
@@ -192,7 +192,7 @@ async fn a_full_queue_returns_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_database_is_rejected_without_internal_details() {
+async fn hides_internal_details_if_the_database_is_unavailable() {
     let api = TestApi::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     api.db.pool.close().await;

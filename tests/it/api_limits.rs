@@ -36,14 +36,14 @@ fn seconds_to_wait(answer: &Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_limit_gets_a_retry_time_and_others_are_unaffected() {
+async fn a_tenant_over_its_rate_limit_gets_a_retry_time_and_other_tenants_are_unaffected() {
     let api = limited().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let full: Vec<Value> = (0..100).map(|number| message(&format!("message {number}"))).collect();
     let full = batch(&full);
     api.post("/v1/events/batch", &token, &full).await.expect(200);
 
-    // Since the last request, the rate limit may have allowed a few more events.
+    // Time has passed since the last request, so the rate limit can allow a few more events.
     let mut answer = api.post("/v1/events", &token, &message("one more")).await;
     for _ in 0..50 {
         if answer.status == 202 {

@@ -114,7 +114,7 @@ async fn the_router_serves_the_documented_routes_and_no_others() {
             let request = Request::builder().method(method).uri(&path).body(Bytes::new()).unwrap();
             let answer = api.send(request).await;
             if item.get(method.to_lowercase()).is_some() {
-                // A documented route responds, or requires a token or a body.
+                // A documented route succeeds, redirects, or rejects the missing token or body.
                 assert!([200, 303, 401, 415].contains(&answer.status.as_u16()), "{method} {path}: {answer:?}");
             } else {
                 answer.problem(405, "method_not_allowed");
@@ -130,7 +130,7 @@ async fn the_router_serves_the_documented_routes_and_no_others() {
 }
 
 #[tokio::test]
-async fn the_document_lists_the_closed_enums_and_its_references_resolve() {
+async fn the_openapi_document_has_valid_references_and_closed_enums() {
     let text = http::openapi_json(None);
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     for reference in text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {

@@ -28,7 +28,7 @@ async fn rejects_user_tokens_if_no_key_is_configured() {
 }
 
 #[tokio::test]
-async fn the_key_type_pins_the_algorithm() {
+async fn the_type_of_the_key_determines_the_algorithm() {
     let admin = claims(Role::Admin, ACME);
     let (ed25519, p256, other) = (Signer::ed25519(), Signer::p256(), Signer::ed25519());
     for (key, right) in [
@@ -67,7 +67,7 @@ async fn checks_the_times_of_a_token_with_a_leeway_of_a_minute() {
     for good in [lifetime(Value::Null, day - 60), lifetime(json!(in_seconds(-600)), day - 660)] {
         api.get(OPEN_TO_ALL, &good).await.expect(200);
     }
-    // A token may be valid for one day in total. An older token is rejected even if it expires within minutes.
+    // A token may be valid for at most one day. A longer validity is rejected even if the token expires within minutes.
     for long in [
         lifetime(Value::Null, day + 600),
         lifetime(json!(in_seconds(-day)), 600),
@@ -168,7 +168,7 @@ async fn issuer_and_audience_must_match_the_settings() {
 }
 
 #[tokio::test]
-async fn ignores_other_headers_and_claims_of_a_token() {
+async fn ignores_headers_and_claims_that_the_service_does_not_need() {
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
     let mine = Signer::ed25519();

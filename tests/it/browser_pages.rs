@@ -37,7 +37,7 @@ async fn badge_and_dot_show_active_conversations_across_nodes_and_restarts() {
 }
 
 #[tokio::test]
-async fn a_user_can_configure_test_and_monitor_an_endpoint_on_the_agents_page() {
+async fn a_user_configures_and_tests_and_monitors_an_endpoint_on_the_agents_page() {
     let portal = Portal::new().await;
     let service = portal.with_push().start(Part::Run).await;
     portal.run("chromium-agent", &address(&service)).await;

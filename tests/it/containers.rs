@@ -1,4 +1,4 @@
-//! Tests the files of the image, compose and Kubernetes. Runs their commands directly, so the tests need no container engine.
+//! Tests the files for the image, compose and Kubernetes. The tests run the commands directly, without a container engine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -78,8 +78,7 @@ fn the_image_copies_everything_that_its_build_needs() {
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
     command.args(words).current_dir(directory.path());
-    // Cargo sets environment variables for tests. If this command inherited them, this command and the next one would rebuild
-    // crates.
+    // Cargo sets environment variables for tests. If this command inherited these variables, Cargo would rebuild crates.
     let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_") && name != "CARGO_HOME"

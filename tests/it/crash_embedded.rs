@@ -1,4 +1,4 @@
-//! Kills the binary and its embedded server under load, and restarts it at once.
+//! Kills a binary with an embedded server under load, and restarts the binary at once.
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn another_worker_takes_over_the_tick_of_a_dead_worker() {
+async fn another_worker_takes_over_the_operation_of_a_dead_worker() {
     tokio::join!(dies_at("operation::before_end"), dies_at("rollup::step"));
 }
 

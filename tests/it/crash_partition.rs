@@ -64,7 +64,7 @@ async fn a_worker_cut_off_from_the_database_duplicates_nothing_and_continues_whe
 }
 
 #[tokio::test]
-async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
+async fn a_worker_continues_on_another_database_host_after_the_first_host_vanishes() {
     const EVENTS: usize = 4_000;
     let deployment = Deployment::new().await;
     let Database::Shared(database) = &deployment.database else { unreachable!("the test created it") };
@@ -89,7 +89,7 @@ async fn a_worker_continues_on_another_database_host_after_its_host_vanishes() {
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
-    // The worker only receives on the connection for hints, so only the check of this connection finds that the host vanished.
+    // The worker only receives on the connection for hints. It notices the vanished host only by checking this connection.
     within(REAPED, "the hints are received from the other host", async || {
         worker.has_logged("hints of ready deliveries cannot be received")
     })

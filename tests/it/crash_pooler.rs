@@ -37,13 +37,13 @@ async fn repeated_pooler_crashes_lose_and_duplicate_nothing() {
     }
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
-    // Every delivery must be delivered and none interrupted, because no worker died.
+    // Every delivery must have the outcome `delivered`, because no worker died.
     assert_eq!(tally.count(Outcome::Delivered), CRASHES * EVENTS, "{:?}", tally.summary());
     assert!(!other.has_logged("is dead") && !api.has_logged("is dead"));
 }
 
 #[tokio::test]
-async fn a_process_refuses_a_new_database_until_two_concurrent_migrations_run_through_the_pooler() {
+async fn two_concurrent_migrations_through_the_pooler_prepare_a_new_database() {
     let deployment = Deployment::with_own_pooler().await;
     sqlx::raw_sql("CREATE DATABASE fresh").execute(&deployment.pool).await.unwrap();
     let settings = Settings::on(&deployment.server().url().replace("/flametree", "/fresh"));

@@ -14,7 +14,7 @@ use crate::support::waiting::{eventually, within};
 const DRAINED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_rolling_restart_loses_duplicates_and_interrupts_nothing() {
+async fn a_rolling_restart_neither_loses_nor_duplicates_nor_interrupts_deliveries() {
     const ROUNDS: usize = 2;
     let deployment = Deployment::new().await;
     let agents = agents(10);
@@ -80,7 +80,7 @@ async fn records_unfinished_deliveries_as_interrupted_after_the_grace_period() {
     eventually("all attempts have started", || deployment.receiver.count() == 20).await;
 
     worker.stop().await;
-    // The stopped worker itself recorded the interrupted deliveries, because no other worker is running that could reap them.
+    // No other worker is running, so the stopped worker must have recorded the interrupted deliveries.
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
     assert_eq!((tally.count(Outcome::Interrupted), tally.count(Outcome::Delivered)), (10, 10));
 }

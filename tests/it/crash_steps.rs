@@ -42,7 +42,7 @@ const STEPS: [(&str, &str, Leaves); 9] = [
     ("finish::after", "1*off->panic(crash)", Leaves::Perhaps),
 ];
 
-/// Each step uses a separate deployment, so all steps run at the same time and wait for the end of a lease together.
+/// Each step uses a separate deployment, so all steps can wait for the end of a lease at the same time.
 #[tokio::test]
 async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_duplicates_nothing() {
     let steps = LocalSet::new();

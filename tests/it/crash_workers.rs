@@ -52,7 +52,7 @@ async fn workers_killed_in_a_loop_lose_and_duplicate_nothing() {
 }
 
 #[tokio::test]
-async fn rejects_outcomes_of_a_worker_without_heartbeats_for_longer_than_its_lease() {
+async fn rejects_outcomes_of_a_worker_that_missed_its_heartbeats() {
     let deployment = Deployment::new().await;
     let agents = agents(4);
     for agent in &agents {
@@ -88,7 +88,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn one_new_worker_is_left_if_several_claims_find_the_worker_fenced() {
+async fn a_process_keeps_one_new_worker_if_several_claims_find_its_worker_fenced() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;

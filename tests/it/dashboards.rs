@@ -1,4 +1,4 @@
-//! Runs every query of every dashboard and every rule in the real Prometheus while it scrapes a real service.
+//! Runs every query of every dashboard and every rule in a real Prometheus that scrapes a real service.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -139,8 +139,8 @@ async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// Starts a service with a browser of `operator-1`, who is assigned the sessions of the traffic. The rollup runs each second and
-/// not each minute, so that an operation ends between every two scrapes and the panel of operations always has data.
+/// Starts a service with a browser of `operator-1`. The traffic assigns its sessions to this user. The rollup runs each second,
+/// so the panel of operations has data at each scrape.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
     let push = Push::start(&[browsers], often).await;
@@ -150,7 +150,7 @@ async fn push_to(browsers: &Receiver) -> Push {
 
 /// Operators copy statements from the runbooks during an incident, so the statements must work.
 #[tokio::test]
-async fn the_statements_of_the_runbooks_run_and_their_requests_name_a_tenant() {
+async fn sql_statements_in_runbooks_run_and_api_requests_name_a_tenant() {
     let documents = ["dashboards/alerts.yaml", "docs/operating.md"];
     let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let [runbooks, operating] = documents.map(read);

@@ -23,7 +23,7 @@ fn data_directory(output: &str) -> &Path {
 }
 
 #[test]
-fn every_delivery_of_the_recording_arrives_once_and_is_signed_and_recorded() {
+fn every_expected_delivery_arrives_once_with_a_signature_and_is_stored() {
     // This test or another program occupies port 8080. The demonstration reports that the port is in use, and uses another port.
     let _taken = TcpListener::bind("127.0.0.1:8080");
     let output = demo(&["--exit"]).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").output().unwrap();
@@ -91,7 +91,7 @@ fn portal_is_open(running: &Running, kept: &Path) {
     }
 }
 
-/// The demonstration returns no token to a page of another origin, or to a page whose host name resolves to this machine.
+/// A page of another origin gets no token from the demonstration, even if its host name resolves to this machine.
 fn strangers_get_no_tokens(address: &str, port: &str) {
     let sign_in = "GET /portal/sign-in.json HTTP/1.1";
     let from = |site: &str| request(address, &format!("{sign_in}\r\nSec-Fetch-Site: {site}"), "");

@@ -49,7 +49,7 @@ async fn a_stop_leaves_no_process_and_the_next_start_has_the_data() {
 }
 
 #[tokio::test]
-async fn a_start_replaces_a_symbolic_link_at_the_path_of_a_log_and_keeps_its_target() {
+async fn a_start_replaces_a_symbolic_link_at_a_log_path_but_not_the_target_file() {
     let directory = TempDir::new();
     start(directory.path()).await.unwrap().stop().await.unwrap();
     let victim = directory.path().join("victim");
@@ -107,7 +107,7 @@ async fn replaces_a_server_left_behind_by_a_killed_process() {
 }
 
 #[tokio::test]
-async fn restarts_a_killed_server_on_its_data() {
+async fn restarts_a_killed_server_with_its_data() {
     let directory = TempDir::new();
     let server = start(directory.path()).await.unwrap();
     write_row(&server.connect_options()).await;
@@ -136,7 +136,7 @@ async fn starts_although_another_program_has_the_process_id_in_the_lock_file() {
 }
 
 #[tokio::test]
-async fn recreates_a_half_created_directory() {
+async fn recreates_an_incomplete_data_directory() {
     let directory = TempDir::new();
     let half_made = directory.path().join("data/cluster.new");
     fs::create_dir_all(&half_made).unwrap();
@@ -147,7 +147,7 @@ async fn recreates_a_half_created_directory() {
 }
 
 #[tokio::test]
-async fn starts_with_a_path_too_long_for_a_socket() {
+async fn starts_if_the_path_is_too_long_for_a_socket() {
     let directory = TempDir::new();
     let long = directory.path().join("d,\"d '".repeat(20));
     let server = start(&long).await.unwrap();
@@ -267,7 +267,7 @@ fn processes_in(directory: &Path) -> Vec<Pid> {
     ids.filter(in_cluster).map(Pid::from_raw).collect()
 }
 
-/// The inodes of this process's sockets that the system lists in the tables of TCP sockets.
+/// The inodes of the TCP sockets of this process.
 pub fn listening_tcp_sockets_of(process: Pid) -> HashSet<String> {
     let sockets: HashSet<String> = fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()

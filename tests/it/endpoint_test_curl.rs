@@ -26,7 +26,7 @@ async fn run(command: &str, directory: &TempDir, variables: &'static [(&'static 
 }
 
 #[tokio::test]
-async fn the_command_sends_the_same_request_without_secrets() {
+async fn the_curl_command_contains_no_secrets_and_sends_the_same_request() {
     let (api, admin) = started().await;
     let receiver = Receiver::start(Behaviour::Answers(answer("200 OK", "", b""))).await;
     let agent: String = url::form_urlencoded::byte_serialize(AGENT.as_bytes()).collect::<String>().replace('+', "%20");

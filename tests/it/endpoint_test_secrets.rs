@@ -1,4 +1,4 @@
-//! Tests of draft configs: which secrets a test may use, who may run a test and how often, and that responses show no secrets.
+//! Tests which secrets an endpoint test may use, who may run it and how often, and that no response shows a secret.
 
 use flametree_notify::domain::role::Role;
 use flametree_notify::store::endpoint_tests;
@@ -30,7 +30,7 @@ fn keeping(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_draft_uses_a_stored_secret_if_saving_would_keep_it() {
+async fn an_endpoint_test_of_a_draft_uses_a_stored_secret_that_saving_would_keep() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
@@ -40,7 +40,7 @@ async fn a_draft_uses_a_stored_secret_if_saving_would_keep_it() {
     let seen = receiver.seen();
     assert_eq!((seen.len(), seen[0].header("authorization")), (1, SECRET));
     assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
-    // The stored secret also signs the request of a draft. The test does not save the draft.
+    // The stored signing secret also signs the request of a draft. The endpoint test does not save the draft.
     assert_eq!(seen[0].headers("webhook-signature").count(), 1);
     let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
     assert_eq!(read["url"], receiver.url());

@@ -61,7 +61,7 @@ async fn answering(status: &str, headers: &str, body: &[u8]) -> Receiver {
 }
 
 #[tokio::test]
-async fn an_endpoint_test_is_signed_sent_once_and_reported_completely() {
+async fn an_endpoint_test_sends_one_signed_request_and_reports_the_full_result() {
     let (api, admin) = started().await;
     let behaviour = Behaviour::Answers(answer("202 Accepted", "x-answer: yes\r\n", b"thanks \xf0\x9f\x93\xa6"));
     let receiver = Receiver::start_tls(behaviour, Certificate::Good).await;

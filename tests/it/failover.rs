@@ -1,4 +1,4 @@
-//! Kills the primary database under two APIs and three workers and promotes its standby, with and without a pooler.
+//! Kills the primary database while two APIs and three workers use it, and promotes the standby. One test uses a pooler.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -75,7 +75,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let (accepted, ()) = tokio::join!(deployment.post(&clients, &agents, EVENTS), failing);
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&client, &accepted).await;
-    // Every delivery must be delivered and none interrupted, because no worker died.
+    // Every delivery must have the outcome `delivered`, because no worker died.
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
     assert!(workers.iter().all(|worker| !worker.has_logged("was fenced")));
 }

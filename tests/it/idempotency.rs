@@ -80,7 +80,7 @@ async fn an_idempotency_key_is_kept_for_at_least_a_day_across_midnight() {
 }
 
 #[tokio::test]
-async fn requests_before_and_after_midnight_create_one_event() {
+async fn requests_with_one_key_before_and_after_midnight_create_one_event() {
     let db = queue::prepared().await;
     queue::agent_with_webhook(&db, "agent-1").await;
     clock_at(&db, 0, "23:59:59.9").await;

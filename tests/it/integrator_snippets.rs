@@ -123,7 +123,8 @@ async fn outcomes(deployment: &Deployment) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Delivers real events to the receiver before and after a rotation, then messages that it must reject or recognize as repeated.
+/// Delivers real events to the receiver before and after a rotation. Then sends messages that the receiver must reject, and a
+/// message that it must recognize as repeated.
 async fn receives(deployment: &Deployment, service: &Service, secret: &str, receiver: &Running) {
     let client = deployment.client(service);
     let enabled = json!({"enabled": true, "url": receiver.url, "events": ["user_message"], "timeout_ms": 10_000});
@@ -157,7 +158,7 @@ async fn post(deployment: &Deployment, client: &Client, count: usize) -> Vec<Eve
     events
 }
 
-/// Sends a message that the test itself signs, with a timestamp `age` ago.
+/// Sends a message that is `age` old. The test itself signs the message.
 async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 {
     let body = json!({"type": "user_message", "test": false, "data": {"event_id": id}}).to_string();
     let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
@@ -168,7 +169,7 @@ async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rust_receiver_of_the_page_works() {
+async fn the_rust_receiver_of_the_integrators_page_works() {
     assert_eq!(snippet("rust"), include_str!("../snippets/rust/receiver.rs"));
     let (deployment, service, secret) = deployed().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -188,7 +189,7 @@ async fn the_rust_receiver_of_the_page_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_node_receiver_of_the_page_works() {
+async fn the_node_receiver_of_the_integrators_page_works() {
     let Some(modules) = installed("node", "node/node_modules") else { return };
     let (deployment, service, secret) = deployed().await;
     let directory = TempDir::new();
@@ -200,7 +201,7 @@ async fn the_node_receiver_of_the_page_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_receiver_of_the_page_works() {
+async fn the_python_receiver_of_the_integrators_page_works() {
     let Some(library) = installed("python3", "python") else { return };
     let (deployment, service, secret) = deployed().await;
     let directory = TempDir::new();

@@ -138,7 +138,7 @@ async fn the_scheduled_operation_rotates_keys_too() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation_of_others() {
+async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation_of_other_values() {
     let deployment = Deployment::new().await;
     let (agents, db) = (agents(4), &deployment.pool);
     let service = deployment.settings.start(Part::Run).await;
@@ -172,7 +172,7 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation
 }
 
 #[tokio::test]
-async fn reports_a_missing_key_at_the_start_with_the_values_that_need_it() {
+async fn each_command_reports_a_missing_key_and_the_values_that_need_the_key() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     add_headers(&deployment.client(&service), &deployment, &agents(2)).await;
@@ -195,7 +195,7 @@ async fn reports_a_missing_key_at_the_start_with_the_values_that_need_it() {
 }
 
 #[tokio::test]
-async fn detects_a_wrong_key_under_the_right_id_at_the_start() {
+async fn a_starting_process_detects_a_wrong_key_with_the_right_id() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     add_headers(&deployment.client(&service), &deployment, &agents(1)).await;

@@ -40,7 +40,7 @@ const COLLECTOR_KEY: &str = "otl-5ecret-key-of-the-collector";
 const LABEL: &str = "lbl-5ecret-label-of-a-browser";
 
 #[tokio::test]
-async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
+async fn the_log_contains_no_payloads_or_secrets_at_any_level() {
     let collector = Collector::start(Mood::Takes).await;
     let push_services = [
         push_service("201 Created", "", "").await,
@@ -95,7 +95,7 @@ async fn no_payload_secret_token_or_endpoint_is_in_the_log_at_any_level() {
     }
 }
 
-/// Starts the service with all optional settings and logs at level `trace`.
+/// Starts the service with a CA file, a trace collector, and logs at level `trace`.
 async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     let files = TempDir::new();
     let authority = files.path().join("authority.pem");
@@ -140,7 +140,7 @@ async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<St
     secrets
 }
 
-/// Registers browsers of a user at each push service. The assignment of a session notifies the browsers.
+/// Registers a browser of a user at each push service. Then assigns a session to the user, to notify the browsers.
 async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
     let mut secrets = Vec::new();
     for (number, service) in push_services.iter().enumerate() {

@@ -16,16 +16,16 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, worker};
 use crate::support::seed;
 
-/// How many times both databases are measured, one directly after the other, because the speed of the machine varies.
+/// The number of measurements of each database. The test alternates between the databases, because the machine's speed varies.
 const PAIRS: usize = 40;
-/// How many times both are measured if the test simulates at least [`LONG_DAYS`] days. Such a test also checks times.
+/// The number of measurements in a run of at least [`LONG_DAYS`] days. Only such a run also checks times.
 const LONG_PAIRS: usize = 1_000;
 const LONG_DAYS: u32 = 100;
 const EVENTS: usize = 100;
 /// The maximum ratio between the costs on the old and the new database.
 const TOLERANCE: f64 = 1.05;
 const STEPS: [&str; 4] = ["accept", "claim", "finish", "statistics"];
-/// The counts of an agent in the past hour, as the API reads them.
+/// Counts the deliveries of an agent in the past hour, as the API does.
 const STATISTICS: &str = "SELECT sum(c.deliveries) FROM (
         SELECT flametree.clock() AS now, date_trunc('hour', flametree.clock()) AS hour
     ) AS t CROSS JOIN LATERAL (
@@ -83,7 +83,7 @@ async fn pages(db: &Db, statement: &str) -> f64 {
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let mut tx = db.begin().await.unwrap();
     let mut read = f64::MAX;
-    // The first run also plans the statement, and after a vacuum a later run may read the catalog again.
+    // Takes the minimum: the first run also plans the statement, and a run after a vacuum can read the catalog again.
     for _ in 0..6 {
         let row = sqlx::raw_sql(sqlx::AssertSqlSafe(explain.clone())).fetch_one(&mut *tx).await.unwrap();
         let plan: serde_json::Value = serde_json::from_str(&row.try_get_unchecked::<String, _>(0).unwrap()).unwrap();
@@ -94,7 +94,7 @@ async fn pages(db: &Db, statement: &str) -> f64 {
     read
 }
 
-/// For each step, the median over all pairs of the old database's time divided by the new database's time.
+/// For each step, the median ratio between the time on the old database and the time on the new database.
 async fn ratios(old: (&Db, EndpointId), new: (&Db, EndpointId)) -> [f64; 4] {
     let mut ratios: [Vec<f64>; 4] = Default::default();
     let pairs = if days() >= LONG_DAYS { LONG_PAIRS } else { PAIRS };

@@ -41,7 +41,7 @@ async fn fill(db: &Db, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_claiming_and_finishing_continue_during_a_migration() {
+async fn events_are_accepted_and_delivered_during_a_migration() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let agents = agents(4);
@@ -121,7 +121,7 @@ async fn a_waiting_index_build_names_the_blocking_session_and_the_next_run_repea
 }
 
 #[tokio::test]
-async fn a_migration_names_the_session_that_is_changing_its_functions() {
+async fn a_migration_names_the_session_that_is_changing_functions_of_the_schema() {
     let db = TestDatabase::new().await;
     seed::run(&db, "UPDATE flametree.function_sources SET version = '{0, 0, 1}'".into()).await;
     let mut other = db.begin().await.unwrap();
@@ -137,7 +137,7 @@ async fn a_migration_names_the_session_that_is_changing_its_functions() {
 }
 
 #[tokio::test]
-async fn a_migration_names_a_session_that_locks_the_table_of_migrations_or_also_migrates() {
+async fn a_migration_names_another_migration_or_a_session_that_locks_the_migrations_table() {
     for blocking in
         ["LOCK TABLE flametree._sqlx_migrations", "SELECT FROM pg_advisory_xact_lock(x'00666c616d656d69'::bigint)"]
     {
@@ -156,7 +156,7 @@ async fn a_migration_names_a_session_that_locks_the_table_of_migrations_or_also_
 }
 
 #[tokio::test]
-async fn a_role_with_a_stricter_isolation_level_can_build_indexes() {
+async fn indexes_can_be_built_with_a_stricter_default_isolation_level() {
     let db = TestDatabase::new().await;
     let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&*db).await.unwrap().get(0);
     seed::run(&db, format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
@@ -197,7 +197,7 @@ async fn keeps_functions_of_a_later_version_and_replaces_all_other_functions() {
 }
 
 #[tokio::test]
-async fn reports_that_a_database_is_of_a_build_before_the_first_release() {
+async fn reports_that_a_build_before_the_first_release_created_the_database() {
     let db = TestDatabase::new().await;
     seed::run(
         &db,

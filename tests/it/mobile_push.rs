@@ -170,7 +170,7 @@ fn assert_fit(pushes: &[Push], event: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_message_is_not_pushed() {
+async fn repeated_and_forged_messages_are_not_pushed_and_a_crash_loses_no_push() {
     let mut scene = Scene::new().await;
     scene.register("c-1", &android("pixel")).await;
     let forged = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -185,7 +185,7 @@ async fn a_message_is_pushed_once_despite_repetitions_and_crashes_and_a_forged_m
         assert_eq!(scene.message("evt_twice").await, 204);
     }
     scene.pushes(1).await;
-    // The backend responds to the webhook and is killed before it pushes the message.
+    // The backend is killed after it responds to the webhook but before the push service responds.
     scene.backend.services.will_say("pixel", &[Reply::Silence]);
     assert_eq!(scene.message("evt_cut_off").await, 204);
     scene.pushes(2).await;
@@ -245,7 +245,7 @@ async fn a_device_belongs_to_the_customer_who_signed_in_last() {
     scene.register("c-2", &device).await;
     scene.register("c-1", &android("own")).await;
     scene.register("c-1", &device).await;
-    // A sign-out of c-2 on another device changes nothing.
+    // The device now belongs to c-1, so a sign-out of c-2 does not remove it.
     assert_eq!(scene.backend.device(Method::DELETE, "c-2", &device).await, 204);
     let first = scene.post("ai_assistant_message", "one").await;
     scene.pushes(2).await;

@@ -1,4 +1,4 @@
-//! Isolation of tenants in the API: a tenant or an unauthenticated caller cannot use up the connections or requests of others.
+//! Isolation of tenants in the API: a tenant or an unauthenticated caller cannot use up the capacity for other callers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -91,10 +91,10 @@ async fn one_address_cannot_use_up_the_connections_for_other_addresses() {
 }
 
 #[tokio::test]
-async fn silent_connections_of_one_address_leave_connections_for_other_addresses() {
+async fn idle_connections_of_one_address_block_no_other_address() {
     let mut options = Options::default();
     options.http.max_connections = 16;
-    // Served connections that send nothing stay open during this test.
+    // Accepted connections that send nothing stay open during this test.
     options.http.head_timeout = Duration::from_mins(10);
     let api = TestApi::with(options).await;
     let mut silent = Vec::new();
@@ -158,7 +158,7 @@ async fn hanging_endpoint_tests_of_one_tenant_do_not_block_tests_of_another() {
     let agents: Vec<_> = (0..40).map(|number| format!("agent-{number}")).collect();
     let mut tests: FuturesUnordered<_> =
         agents.iter().map(|agent| test_draft(&api, &acme, agent, draft(&hanging))).collect();
-    // The first response is a rejection, because the tenant already has its maximum of tests in progress.
+    // The first response is a rejection, because the tenant already has the maximum number of tests in progress.
     let first = tests.next().await.unwrap();
     assert!([429, 503].contains(&first.status) && first.headers.contains_key("retry-after"), "{first:?}");
     for _ in 0..9 {

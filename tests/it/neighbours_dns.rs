@@ -16,8 +16,8 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// More than twice the maximum number of concurrent lookups of the workers. A lookup queued behind all of these would miss the
-/// deadline of tenant B.
+/// More than twice the maximum number of concurrent lookups of the workers. A lookup queued behind all these lookups would
+/// miss the deadline of tenant B.
 const SILENT_AGENTS: usize = 600;
 /// More than twice the maximum number of concurrent lookups of the API.
 const SILENT_CHANGES: usize = 200;
@@ -103,7 +103,7 @@ async fn unresponsive_name_servers_of_one_tenant_delay_no_delivery_of_another() 
 
     scene.post("a", &silent, SILENT_AGENTS).await;
     let mut posted = 0;
-    // Posts events one after another, so that each delivery of B needs a lookup while the lookups of A run.
+    // Posts events one after another, so that each delivery of tenant B needs a lookup while lookups of tenant A run.
     while scene.ended("a").await < i64::try_from(SILENT_AGENTS).unwrap() {
         scene.post("b", &["agent".to_owned()], 1).await;
         posted += 1;

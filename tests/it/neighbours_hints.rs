@@ -13,7 +13,7 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends a hint that names these lanes, of fewer than 8,000 bytes.
+/// Sends a hint that names these lanes. A notification must be shorter than 8,000 bytes.
 async fn forge(stranger: &mut PgConnection, lanes: &[(&str, &str, Uuid, i64)]) {
     let message = serde_json::json!({"search": false, "lanes": lanes});
     let notify = sqlx::query("SELECT pg_notify('flametree_ready', $1)").bind(message.to_string());

@@ -1,4 +1,4 @@
-//! A tenant whose SQL transactions lock sessions or idempotency keys, or that posts without pause, delays no event of others.
+//! A tenant whose SQL transactions lock sessions or idempotency keys, or that posts without pause, delays no other tenant.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +79,7 @@ impl Scene {
         eventually("callers are refused", || self.refused.load(Ordering::Relaxed) >= 1).await;
     }
 
-    /// Posts the other tenant's events while all callers are blocked. The API accepts each at the first attempt.
+    /// Posts the other tenant's events while all callers are blocked. The API accepts each event at the first attempt.
     async fn other_is_not_delayed(&mut self) {
         let api = self.api.clone();
         let post = async || {

@@ -1,4 +1,4 @@
-//! Operations of one tenant, or operations that wait for a lock, do not delay others.
+//! Operations of one tenant do not delay other tenants. Operations that wait for a lock delay no other work.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ async fn operations_that_wait_for_a_lock_block_neither_claims_nor_outcomes_nor_h
 }
 
 #[tokio::test]
-async fn a_step_that_waits_for_a_lock_times_out_and_the_next_steps_run() {
+async fn a_retention_step_that_waits_for_a_lock_times_out_and_the_next_steps_run() {
     let db = prepared().await;
     let old = "INSERT INTO flametree.delivery_rollups
                VALUES ('acme', 'agent-1', 60, now() - interval '400 days', 'webhook', 'delivered', 1, 1)";
@@ -154,7 +154,7 @@ async fn each_scheduled_operation_that_waits_for_a_lock_fails_within_a_time_limi
 }
 
 #[tokio::test]
-async fn a_blocked_detach_does_not_delay_the_partitions_of_other_tables() {
+async fn a_blocked_detach_does_not_delay_the_removal_of_other_partitions() {
     let db = prepared().await;
     let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 40, 1, '{events, deliveries}')";
     seed::run(&db, old.into()).await;

@@ -1,4 +1,4 @@
-//! Isolation of tenants in browser push: rejections caused by one user or tenant affect no message of another.
+//! Isolation of tenants in browser push: rejections caused by one user or tenant affect no other user or tenant.
 
 use ::http::Method;
 use flametree_notify::domain::role::Role;
@@ -29,7 +29,7 @@ async fn start() -> (Push, Receiver) {
     (Push::start(&[&receiver], |settings| settings).await, receiver)
 }
 
-/// Registers a browser of a user of any tenant.
+/// Registers a browser for a user of the given tenant.
 async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) -> Browser {
     let browser = Browser::new(&format!("{tenant}-{user}"));
     let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)));
@@ -102,7 +102,7 @@ async fn a_push_service_that_rejects_known_browsers_of_a_tenant_is_paused_only_f
     let paused = async || assign(&push, TENANT, "four").await == ["throttled"];
     within(PATIENCE, "the push service is paused for the tenant", paused).await;
     assert_eq!(assign(&push, OTHER, "stranger").await, ["delivered"]);
-    // The portal's test of a browser also fails during this pause.
+    // Test messages from the portal also fail during this pause.
     let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, TENANT), "sub", json!("four")));
     let four = push.service.client(&token);
     let listed = four.get("/v1/me/push-subscriptions").await.json();

@@ -1,7 +1,7 @@
 //! Schemathesis, as callers with different roles, checks that a real service matches its OpenAPI document.
 //!
-//! It sends valid and invalid requests: no request may cause a server error or an undocumented status, media type, header or
-//! body, and the service must reject all invalid data. The settings are in `tests/openapi`.
+//! No valid or invalid request may cause a server error or an undocumented status, media type, header or body. The service must
+//! reject all invalid data. The settings are in `tests/openapi`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -112,8 +112,8 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     push.deployment.drained(PATIENCE).await;
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
-    // Creates the subscription that the renewal example in the document names. The hooks replace the endpoint in all requests, so
-    // the created subscription has the new endpoint.
+    // Creates the old subscription of the renewal example in the document, with the endpoint that the hooks write into all
+    // requests.
     let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();
@@ -135,7 +135,7 @@ async fn browser(push: &Push, receiver: &Receiver, user: &str, name: &str) -> St
     id(&push.person(user), Method::PUT, "/v1/me/push-subscriptions", &subscription).await
 }
 
-/// Cancels an operation that no worker has finished, so that each further request to cancel the operation succeeds.
+/// Creates an operation and cancels it before a worker finishes it. Further requests to cancel the operation succeed.
 async fn canceled(admin: &Client) -> String {
     let replay = json!({"from": "2020-01-01T00:00:00Z", "outcomes": ["timeout"]});
     let mut operation = String::new();
@@ -160,7 +160,7 @@ fn person(role: Role) -> Speaker {
     Speaker { role: role.as_str(), credential: Signer::secret(SECRET).token(&claims), parameters: String::new() }
 }
 
-/// The number of responses of these status classes by route (method and path template).
+/// The number of responses with these status classes, for each route (method and path template).
 async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
     let metrics = push.service.metrics().await;
     let label = |line: &str, name: &str| {
@@ -178,7 +178,7 @@ async fn answers(push: &Push, classes: &[&str]) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn the_document_is_valid_openapi_and_its_examples_match() {
+async fn the_document_is_valid_openapi_and_its_examples_match_the_schemas() {
     let directory = TempDir::new();
     let document = directory.path().join("openapi.json");
     std::fs::write(&document, openapi_json(None)).unwrap();

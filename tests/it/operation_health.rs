@@ -28,7 +28,7 @@ async fn operations(db: &Db, kind: OperationKind, rows: &str) {
     seed::run(db, statement).await;
 }
 
-/// The number of failed attempts of operations of this kind, and the minutes for which the kind is overdue.
+/// The number of failed attempts of this kind of operation, and the number of minutes for which its schedule is overdue.
 async fn health_of(db: &Db, kind: OperationKind) -> (i64, u64) {
     let kinds = health(db).await.unwrap();
     assert_eq!(kinds.len(), OperationKind::ALL.len());
@@ -37,7 +37,7 @@ async fn health_of(db: &Db, kind: OperationKind) -> (i64, u64) {
 }
 
 #[tokio::test]
-async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
+async fn counts_failed_attempts_since_the_last_successful_operation() {
     let db = TestDatabase::new().await;
     for kind in OperationKind::ALL {
         assert_eq!(health_of(&db, kind).await, (0, 0));
@@ -59,7 +59,7 @@ async fn counts_failed_attempts_since_the_last_success_of_the_kind() {
 }
 
 #[tokio::test]
-async fn counts_failed_attempts_of_kinds_that_never_succeeded_and_of_replays() {
+async fn counts_failed_attempts_of_replays_and_of_operations_that_never_succeeded() {
     let db = TestDatabase::new().await;
     operations(&db, OperationKind::Reencryption, "(600, 'failed', 8, 600, 595), (60, 'waiting', 1, 60, NULL)").await;
     assert_eq!(health_of(&db, OperationKind::Reencryption).await, (9, 600));

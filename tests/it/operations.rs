@@ -19,7 +19,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn each_tick_runs_once_on_one_of_many_nodes() {
+async fn each_tick_of_a_schedule_runs_on_only_one_node() {
     const SUCCEEDED: &str = "flametree_operations_total{operation=\"retention\",result=\"succeeded\"}";
     let deployment = Deployment::new().await;
     let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
@@ -113,7 +113,7 @@ async fn retention_drops_old_partitions_except_while_an_unfinished_replay_needs_
 
     let settings = deployment.settings.clone().with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
     let _worker = settings.start(Part::Worker).await;
-    within(PATIENCE, "the earlier days are dropped", async || number(db, PARTITIONS).await == 3).await;
+    within(PATIENCE, "partitions of earlier days are dropped", async || number(db, PARTITIONS).await == 3).await;
     let keys = async || number(db, "SELECT count(*) FROM flametree.idempotency_keys").await;
     within(PATIENCE, "keys older than two days are dropped", async || (2..=3).contains(&keys().await)).await;
 
@@ -143,7 +143,7 @@ async fn deletes_only_sessions_and_subscriptions_that_have_not_been_used_for_a_l
     ] {
         seed::run(db, statement.to_owned()).await;
     }
-    // The subscriptions look as if they were encrypted, because otherwise the process would not start.
+    // The process starts only if the subscriptions look encrypted.
     let settings = deployment
         .settings
         .clone()

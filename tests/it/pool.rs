@@ -1,4 +1,4 @@
-//! Tests when the pool reuses a connection and when it replaces one.
+//! Tests when the pool reuses or replaces a connection.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&s
 }
 
 #[tokio::test]
-async fn serves_the_pages_the_client_module_and_the_service_worker_without_a_token() {
+async fn serves_the_files_of_the_portal_without_a_token() {
     let api = TestApi::with(Options::default()).await;
     for (path, content_type) in [
         ("/portal/", "text/html; charset=utf-8"),
@@ -73,7 +73,7 @@ async fn does_not_resend_files_that_the_browser_has_cached() {
 }
 
 #[tokio::test]
-async fn the_openapi_document_and_the_log_name_the_public_origin() {
+async fn the_openapi_document_and_the_log_contain_the_public_origin() {
     let deployment = Deployment::new().await;
     let document = async |settings: Settings| {
         let service = settings.start(Part::Api).await;

@@ -23,7 +23,7 @@ async fn functions(db: &Db) -> (Vec<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_of_the_previous_and_of_this_release_share_a_database_and_lose_or_duplicate_nothing() {
+async fn the_previous_release_and_this_release_share_a_database_and_lose_or_repeat_no_delivery() {
     let deployment = Deployment::new().await;
     let previous = deployment.settings.clone().of_previous_release();
     let agents = agents(6);

@@ -42,7 +42,7 @@ async fn status(api: &TestApi, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn each_published_key_pins_its_algorithm() {
+async fn a_published_key_is_valid_only_for_its_algorithm() {
     let (rsa, p256, ed25519) = (Signer::rsa(), Signer::p256(), Signer::ed25519());
     let keys = [rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e")];
     let provider = Receiver::start(Behaviour::Answers(published(&keys))).await;
@@ -92,7 +92,7 @@ async fn fetches_stale_keys_again() {
 }
 
 #[tokio::test]
-async fn unknown_key_ids_cause_at_most_one_fetch_per_pause() {
+async fn unknown_key_ids_cause_no_fetch_during_the_pause_after_a_fetch() {
     let signer = Signer::ed25519();
     let provider = Receiver::start(Behaviour::Answers(published(&[signer.jwk("a")]))).await;
     let api = api(&provider, ONCE).await;
@@ -114,7 +114,7 @@ async fn during_a_provider_outage_the_old_keys_are_used_for_a_limited_time() {
         api.get(PATH, &good).await.expect(200);
     }
     provider.behave(Behaviour::ResetsAfterHead);
-    // The service cannot fetch the keys, so the service cannot decide if this key exists now.
+    // The service cannot fetch the keys, so it does not know if this key exists now.
     let answer = patient.get(PATH, &unknown).await;
     answer.problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"));

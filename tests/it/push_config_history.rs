@@ -44,7 +44,7 @@ fn change(action: &str, fields: Value) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn records_which_user_made_each_change_and_when_but_no_value() {
+async fn records_the_author_and_time_of_each_change_but_no_value() {
     let (api, admin) = started().await;
     let second = api.token(Role::Admin, Some("acme")).await;
     let created = put(&api, &admin, &full_body()).await.json();
@@ -106,7 +106,7 @@ async fn a_change_without_effect_is_not_in_the_history() {
 }
 
 #[tokio::test]
-async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_at_all() {
+async fn the_outcome_gone_and_the_disabled_config_are_recorded_together() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 2).await;
@@ -132,7 +132,7 @@ async fn disabling_a_gone_endpoint_is_recorded_together_with_the_outcome_or_not_
 }
 
 #[tokio::test]
-async fn a_running_service_that_disables_a_config_records_it_in_the_history() {
+async fn the_history_shows_that_the_service_disabled_a_config() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let client = deployment.client(&service);
@@ -148,7 +148,7 @@ async fn a_running_service_that_disables_a_config_records_it_in_the_history() {
     .await;
     let newest = client.get(&history).await.json()["data"][0].clone();
     assert_eq!((&newest["actor"], &newest["fields"]), (&Value::Null, &json!(["enabled", "disabled_reason"])));
-    // A user enables the config again. The history also records that this clears `disabled_reason`.
+    // A user enables the config again. This clears `disabled_reason`, which the history does not list.
     let patched = client.put(&format!("{path}?tenant_id=acme"), &config).await;
     assert_eq!(patched.status, 200, "{}", patched.text);
     assert_eq!(client.get(&history).await.json()["data"][0]["fields"], json!(["enabled"]));
@@ -213,7 +213,7 @@ async fn a_tenant_sees_only_the_history_of_its_own_configs() {
     put(&api, &other, &json!({})).await;
     assert_eq!(changes(&api, &other).await.len(), 1);
     assert_eq!(changes(&api, &admin).await.len(), 1);
-    // A config from before the history existed has no entries.
+    // A config that is older than the history has no entries.
     sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.database.pool).await.unwrap();
     assert_eq!(history(&api, &admin, "").await.json(), json!({"data": [], "next_cursor": null}));
 }

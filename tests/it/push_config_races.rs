@@ -67,7 +67,7 @@ async fn a_concurrent_change_without_if_match_is_a_conflict() {
     assert_eq!(shown.count(), 1);
 }
 
-/// Polls all futures concurrently on this task, without spawning.
+/// Polls all futures concurrently on the current task.
 async fn all_at_once<T>(all: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut pending: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {

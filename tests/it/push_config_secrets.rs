@@ -151,7 +151,7 @@ async fn encrypted_values_can_be_decrypted_only_in_their_row() {
     let error = webhook_endpoint(&api.database, &renamed, &acme, id).await.unwrap_err().to_string();
     assert!(error.contains("no key `local`"), "{error}");
 
-    // Swaps the encrypted value of one header with the plain value of the other.
+    // Swaps the encrypted value of one header with the plain value of the other header.
     let swap = "UPDATE flametree.push_configs SET header_values = ARRAY[header_values[2], header_values[1]]";
     sqlx::raw_sql(swap).execute(&api.database.pool).await.unwrap();
     let answer = get(&api, &admin).await;

@@ -63,7 +63,7 @@ async fn saves_headers_of_the_maximum_length_however_long_their_json_encoding_is
 }
 
 #[tokio::test]
-async fn sets_reads_patches_and_removes_a_config() {
+async fn a_config_can_be_set_read_patched_and_removed() {
     let (api, admin) = started().await;
     let answer = get(&api, &admin).await;
     assert_eq!((answer.status, answer.json(), answer.etag()), (200, unset(), "\"unset\""));

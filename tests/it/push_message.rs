@@ -160,7 +160,7 @@ async fn a_message_with_the_longest_text_is_small_enough_for_every_push_service(
 }
 
 #[tokio::test]
-async fn each_response_leads_to_its_outcome_without_a_second_request() {
+async fn each_response_determines_the_outcome_without_a_second_request() {
     let mismatch = "the VAPID credentials in the authorization header do not correspond to the credentials used to \
                     create the subscriptions.";
     for (status, body, outcome, key_mismatch) in [

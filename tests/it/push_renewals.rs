@@ -69,7 +69,7 @@ async fn rejects_a_renewal_that_does_not_contain_the_whole_old_subscription() {
     let old = push.browser("user-1", "old", &receiver).await;
     let thief = Browser::new("thief");
     let (known, new) = (old.subscription(&origin(&receiver)), thief.subscription(&origin(&receiver)));
-    // A caller, such as the push service, that knows only the endpoint.
+    // A caller that does not know the secret, such as the push service.
     let mut guessed = thief.subscription(&origin(&receiver));
     guessed["endpoint"] = known["endpoint"].clone();
     guessed["keys"]["p256dh"] = known["keys"]["p256dh"].clone();
@@ -99,7 +99,7 @@ async fn rate_limits_slow_down_attempts_to_guess_a_secret() {
 }
 
 #[tokio::test]
-async fn one_row_remains_if_a_page_registers_before_the_renewal() {
+async fn one_row_remains_if_a_page_registers_the_new_subscription_before_the_renewal() {
     let (push, receiver) = start().await;
     let old = push.browser("user-1", "old", &receiver).await;
     let new = push.browser("user-1", "new", &receiver).await;

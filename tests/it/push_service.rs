@@ -116,7 +116,7 @@ async fn a_late_response_does_not_remove_a_subscription_that_has_changed() {
 }
 
 #[tokio::test]
-async fn the_service_refuses_a_new_key_without_the_old_key_and_each_browser_keeps_its_key() {
+async fn rejects_a_new_vapid_key_without_the_old_key_and_each_browser_keeps_its_key() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     let old = push.browser("user-1", "old", &receiver).await;
@@ -153,7 +153,7 @@ async fn the_service_refuses_a_new_key_without_the_old_key_and_each_browser_keep
 }
 
 #[tokio::test]
-async fn a_wrong_key_disables_every_browser_and_deletes_none() {
+async fn a_wrong_vapid_key_disables_browsers_but_deletes_no_browser() {
     let refusal = r#"{"reason":"VapidPkHashMismatch"}"#;
     let receiver = push_service("400 Bad Request", "", refusal).await;
     let push = Push::start(&[&receiver], |settings| settings).await;
@@ -171,7 +171,7 @@ async fn a_wrong_key_disables_every_browser_and_deletes_none() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_lost_its_keys_records_config_error_and_keeps_subscriptions() {
+async fn without_its_vapid_key_a_deployment_records_config_error_and_keeps_subscriptions() {
     let receiver = push_service("201 Created", "", "").await;
     let push = Push::start(&[&receiver], |settings| settings).await;
     push.browser("user-1", "a", &receiver).await;
@@ -183,7 +183,7 @@ async fn a_deployment_that_lost_its_keys_records_config_error_and_keeps_subscrip
 }
 
 #[tokio::test]
-async fn logs_responses_metrics_and_database_dumps_contain_no_endpoint_and_no_key() {
+async fn no_output_or_database_dump_contains_an_endpoint_or_a_key() {
     let good = push_service("201 Created", "", "").await;
     let dead = Receiver::start(Behaviour::HangsAfterAccept).await;
     let browsers = ["good", "dead", "echoed"].map(Browser::new);

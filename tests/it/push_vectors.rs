@@ -10,9 +10,9 @@ fn bytes(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
-/// RFC 8291, section 5.
+/// RFC 8291, section 5, contains this example.
 #[test]
-fn decrypts_the_message_of_the_encryption_standard() {
+fn decrypts_the_example_message_of_rfc_8291() {
     let auth = bytes("BTBZMqHH6r4Tts7J_aSIgg");
     let body = bytes(
         "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3\
@@ -23,9 +23,9 @@ fn decrypts_the_message_of_the_encryption_standard() {
     assert_eq!(text, b"When I grow up, I want to be a watermelon");
 }
 
-/// RFC 8292, section 2.4.
+/// RFC 8292, section 2.4, contains this example.
 #[test]
-fn verifies_the_token_of_the_vapid_standard() {
+fn verifies_the_example_token_of_rfc_8292() {
     let (claims, _) = vapid(
         "vapid t=eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1\
          YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0.i3CYb7t4xfxCDquptFOepC9GAu_HLGkMlMuCGSK2rpiUfnK9ojFwDXb1JrErtmysazNjjvW2L9OkS\

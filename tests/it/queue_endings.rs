@@ -118,7 +118,7 @@ async fn releasing_the_last_delivery_of_a_claim_deletes_the_claim() {
 }
 
 #[tokio::test]
-async fn nothing_is_released_after_the_reaper_has_taken_the_claim() {
+async fn no_delivery_is_released_after_the_reaper_has_taken_the_claim() {
     let db = prepared().await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 1).await;

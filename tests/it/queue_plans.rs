@@ -16,7 +16,7 @@ use crate::support::queue::{
 
 /// PostgreSQL caches plans. A plan that was made on empty tables must not scan whole tables after the tables have grown.
 #[tokio::test]
-async fn a_claim_with_a_plan_made_on_empty_tables_reads_by_key_when_the_tables_are_full() {
+async fn a_claim_whose_plan_was_made_on_empty_tables_reads_full_tables_by_key() {
     let db = TestDatabase::with_connections(1).await;
     prepare(&db).await;
     let endpoint = agent_with_webhook(&db, "agent-1").await;
@@ -115,7 +115,7 @@ fn place(tenant: &str, endpoint_id: EndpointId, after: i64) -> Place {
     Place { after: Some(after), ..end(tenant, endpoint_id) }
 }
 
-/// An entry that ends the key range of the previous entry and is not searched itself.
+/// An entry that only marks the end of the previous entry's key range.
 fn end(tenant: &str, endpoint_id: EndpointId) -> Place {
     Place { key: LaneCursor::new(&TenantId::parse(tenant).unwrap(), endpoint_id), after: None }
 }
@@ -173,7 +173,7 @@ async fn a_tail_scan_finds_each_tenant_between_known_endpoints() {
     assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }
 
-/// If an endpoint has no deliveries after its position, the scan must not read deliveries of other endpoints to detect this.
+/// If an endpoint has no new deliveries, the scan must detect this without reading deliveries of other endpoints.
 #[tokio::test]
 async fn a_tail_scan_without_new_deliveries_reads_few_pages() {
     const ENDPOINTS: u128 = 50;

@@ -1,4 +1,4 @@
-//! Tests that a worker discovers deliveries without a hint while full walks are slow and pause for a minute.
+//! Tests that a worker finds deliveries without hints and without full walks of the queue, which are slow here.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::support::waiting::within;
 
 /// A time limit that is much longer than the setup of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Here a walk takes one second, and the next walk starts a minute later. So a worker that finds a delivery within this time
-/// has found the delivery without a walk.
+/// A full walk of the queue takes one second here, and the next walk starts a minute later. A delivery that a worker finds within
+/// this time limit was not found by a walk.
 const FOUND: Duration = Duration::from_secs(15);
 
 /// Makes full walks slow, as dead tuples do while a snapshot is open.
@@ -53,8 +53,7 @@ async fn is_delivered(db: &Db, event: EventId) -> bool {
 
 #[tokio::test]
 async fn a_late_commit_on_a_busy_lane_does_not_wait_for_a_full_walk() {
-    /// After this time, claims no longer re-scan the position of the late commit. By then, the lane has also advanced too far
-    /// beyond this position for re-scans.
+    /// After this time, claims no longer re-scan the position of the late commit. The lane is also too far advanced for re-scans.
     const LATE: Duration = Duration::from_secs(4);
     let deployment = Deployment::new().await;
     slow_walks(&deployment.pool).await;
@@ -139,7 +138,7 @@ async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands_of_endpoin
     }
     accept_for_each(db, &all).await;
     let count = first + 1 + all.len();
-    within(FOUND, "the scan finds known endpoints and new ones between them", async || delivered(count).await).await;
+    within(FOUND, "the scan finds known endpoints and the new endpoints", async || delivered(count).await).await;
     locked.rollback().await.unwrap();
     deployment.drained(PATIENCE).await;
     service.stop().await;
@@ -148,8 +147,9 @@ async fn scans_find_every_endpoint_even_if_the_worker_knows_thousands_of_endpoin
 #[tokio::test]
 async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
-    /// In each channel, the minimum pause between two scans triggered by hints. At most `OTHERS` scans have another trigger.
+    /// The minimum pause between two scans that hints cause in a channel.
     const PAUSE: Duration = Duration::from_millis(20);
+    /// The maximum number of other scans in a channel.
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;

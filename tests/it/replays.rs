@@ -62,7 +62,7 @@ async fn a_replay_creates_the_next_delivery_of_the_event_for_the_current_endpoin
 
 /// Before a fix, the response to a repeated event also counted the deliveries of replays.
 #[tokio::test]
-async fn a_repeated_event_reports_the_deliveries_of_its_first_acceptance() {
+async fn the_response_to_a_repeated_event_does_not_count_replays() {
     let db = queue::prepared().await;
     let endpoint = queue::agent_with_webhook(&db, "agent-1").await;
     let mut message = queue::message("agent-1", "once".to_owned());
@@ -127,8 +127,8 @@ async fn a_repeated_request_with_the_same_key_returns_the_first_replay() {
     let finished = replay(event, 1, "again-1").await.expect(200);
     assert_eq!((&finished["id"], &finished["outcome"]), (&first["id"], &json!("delivered")));
 
-    // The key is bound to the replay of this delivery. A replay of another delivery, of the same event or of another event,
-    // cannot use the key.
+    // The key belongs to the replay of this delivery. Requests for replays of other deliveries cannot use the key, even for the
+    // same event.
     replay(event, 2, "again-1").await.problem(409, "idempotency_conflict");
     replay(other_event, 1, "again-1").await.problem(409, "idempotency_conflict");
     assert_eq!(ready_deliveries(&api).await, 1);
@@ -143,7 +143,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_first_replay() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_with_one_key_create_one_replay_and_all_return_it() {
+async fn concurrent_requests_with_one_key_create_and_return_the_same_replay() {
     let api = TestApi::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;

@@ -176,7 +176,7 @@ async fn a_removal_is_due_from_its_first_attempt_until_the_table_is_dropped() {
 #[tokio::test]
 async fn the_next_run_completes_the_interrupted_removal_of_a_partition() {
     let db = with_old_days().await;
-    // The first partition is detached but not dropped. The detach of the second was canceled while it waited for a reader.
+    // The first partition is detached but not dropped. The detach of the second partition was canceled before it finished.
     let [first, second, ..] = &partitions::expired(&db, DAYS_KEPT).await.unwrap()[..] else { panic!("no old days") };
     let parent = |name: &str| name.split_once('_').unwrap().0.to_owned();
     for (name, how) in [(&first.name, "detached"), (&second.name, "canceled")] {
@@ -234,7 +234,7 @@ async fn retention_succeeds_although_callers_always_hold_transactions_open() {
 }
 
 #[tokio::test]
-async fn the_number_of_partitions_does_not_grow_with_the_days_kept() {
+async fn the_number_of_partitions_does_not_grow_with_the_retention_period() {
     let db = TestDatabase::new().await;
     for (days_kept, width) in [(8, 1), (30, 1), (31, 2), (365, 13), (3_650, 122)] {
         let ensure = format!(

@@ -86,7 +86,7 @@ fn a_secret_is_found_in_any_encoding() {
 }
 
 #[tokio::test]
-async fn no_response_log_error_metric_or_row_contains_a_secret() {
+async fn no_output_and_no_database_row_contains_a_secret() {
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment.settings.with("FLAMETREE_LOG", "trace");
     let service = deployment.settings.start(Part::Run).await;

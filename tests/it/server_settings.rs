@@ -45,7 +45,7 @@ async fn the_advised_command_makes_the_service_start() {
 }
 
 #[tokio::test]
-async fn names_every_rejected_setting_at_once() {
+async fn one_error_names_every_rejected_setting() {
     let database = TestDatabase::new().await;
     set(&database, "default_transaction_isolation", "serializable").await;
     set(&database, "synchronous_commit", "off").await;

@@ -121,7 +121,7 @@ async fn an_endpoint_whose_claims_are_rejected_delays_no_other_endpoint() {
     within(REAPED, "the others are delivered", async || outcomes(db).await >= 585).await;
     within(REAPED, "the rejected claim is set aside", async || set_aside(&worker).await >= 1).await;
     let tombstones = "SELECT count(*) FROM flametree.claims WHERE delivery_ids = '{}'";
-    assert_eq!(number(db, tombstones).await, 0, "the worker does not query a rejected claim");
+    assert_eq!(number(db, tombstones).await, 0, "the worker does not look up the rejected claim");
 
     accept(db).await;
     deployment.drained(REAPED).await;
@@ -149,7 +149,7 @@ async fn claim_of(db: &Db, worker: Uuid, number: i64, lane: &str) {
     seed::run(db, claim).await;
 }
 
-/// Sets the lane of deliveries in damaged claims to the first lane.
+/// Repairs damaged claims: sets the lane of their deliveries to 1.
 async fn mend(db: &Db) {
     let statement = format!(
         "UPDATE flametree.claims SET lanes = array_fill(1::smallint, ARRAY[cardinality(lanes)])

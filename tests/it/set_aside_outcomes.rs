@@ -48,7 +48,7 @@ async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_when_the_databa
 }
 
 #[tokio::test]
-async fn rejecting_every_outcome_stops_claims_and_loses_no_delivery() {
+async fn if_the_database_rejects_every_outcome_claims_stop_and_no_delivery_is_lost() {
     // A tenant may hold half of the permits.
     const PERMITS: &str = "100";
     let (deployment, api, accepted) = with_events(EVENTS).await;
@@ -105,7 +105,7 @@ async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
 #[tokio::test]
 async fn a_rejected_release_delays_neither_a_stop_nor_other_releases() {
     let (deployment, api, accepted) = with_events(EVENTS).await;
-    // Discovery finds the endpoint with the first id first, so the first claim has deliveries of this endpoint.
+    // The worker first discovers the endpoint with the lowest id, so the first claim has deliveries of this endpoint.
     let query = "SELECT endpoint_id FROM flametree.ready_deliveries ORDER BY endpoint_id LIMIT 1";
     let endpoint: Uuid = sqlx::query_scalar(query).fetch_one(&deployment.pool).await.unwrap();
     let query = "SELECT id FROM flametree.ready_deliveries WHERE endpoint_id = $1";

@@ -21,7 +21,7 @@ fn faults_of_the_api(event: &Value) -> Result<NewEvent, Vec<Fault>> {
     })
 }
 
-/// Returns `Err` without faults if PostgreSQL rejects the event as JSON because it contains U+0000.
+/// Returns `Err` without faults if PostgreSQL cannot parse the event because the event contains U+0000.
 async fn faults_of_sql(connection: &mut PgConnection, event: &Value) -> Result<(), Vec<Fault>> {
     let statement = format!("SELECT flametree.event_faults($event${event}$event$::jsonb)::text");
     let row = match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await {

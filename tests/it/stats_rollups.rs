@@ -114,7 +114,7 @@ async fn concurrent_rollups_count_no_delivery_twice() {
     }
     let roll_up = || async { while stats::roll_up(&db, 3).await.unwrap().is_behind {} };
     tokio::join!(roll_up(), roll_up(), roll_up(), roll_up());
-    // A rollup skips rows that another rollup has locked, so all four can end before the last row is counted.
+    // A rollup skips rows that another rollup has locked, so all four rollups can end before the last row is counted.
     roll_up().await;
     assert_eq!(rolled_up(&db).await, 200);
 }

@@ -59,7 +59,7 @@ impl Complete {
     /// Starts a process and makes one of its tasks fail.
     async fn fail(&self, task: TaskName) {
         let trigger = Trigger::of(task);
-        // Processes with workers need no hints.
+        // Only a process without a worker sends hints.
         let part = if task == TaskName::HintSender { Part::Api } else { Part::Run };
         let service = trigger.set(&self.settings).start(part).await;
         assert!(is_alive(&service).await);
@@ -87,10 +87,10 @@ impl Complete {
     }
 }
 
-/// Delays the stop of the process until the test has checked its health and metrics.
+/// Delays the stop of the process until the test has read the health and the metrics of the process.
 enum Held {
     Request(HeldRequest),
-    /// A delivery attempt, used instead of a request if the API server fails, because the failure aborts API requests.
+    /// A delivery attempt. The test uses an attempt if the API server fails, because this failure aborts API requests.
     Attempt,
 }
 
@@ -124,7 +124,7 @@ async fn hang(deployment: &Deployment, api: &Service, attempts: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_task_stops_the_process_with_an_error_that_names_it() {
+async fn a_failed_task_stops_the_process_with_an_error_that_names_the_task() {
     let complete = Complete::new().await;
     let failing = stream::iter(TaskName::ALL).map(|task| complete.fail(*task));
     failing.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
@@ -178,7 +178,7 @@ async fn a_pool_that_fails_inside_apalis_stops_the_process() {
 
 /// A test in `crash_steps` covers panics in delivery attempts.
 #[tokio::test]
-async fn a_panic_in_a_connection_request_or_operation_does_not_stop_the_process() {
+async fn a_panic_in_a_connection_a_request_or_an_operation_does_not_stop_the_process() {
     let deployment = Deployment::new().await;
     let panics = ["http::connection", "http::handler", "operation::before_end"];
     let failpoints = panics.map(|place| format!("{place}=1*panic(an error at {place})")).join(";");

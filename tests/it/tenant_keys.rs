@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::support::postgres::TestDatabase;
 
-/// The unique keys that do not contain the tenant. Each belongs to a table of processes or schedules, or indexes a secret that
-/// identifies a tenant.
+/// The unique keys that do not contain the tenant. Each key belongs to a table of processes or schedules, or indexes a secret
+/// that identifies a tenant.
 const OF_ALL_TENANTS: &[&str] = &[
     "_sqlx_migrations_pkey",
     "claims_pkey",

@@ -128,7 +128,7 @@ async fn a_callers_trace_continues_through_the_queue_to_the_webhook_and_the_coll
 }
 
 #[tokio::test]
-async fn an_event_without_a_trace_starts_a_trace_without_storing_it() {
+async fn an_event_without_a_trace_starts_a_trace_that_is_not_stored() {
     let collector = Collector::start(Mood::Takes).await;
     let traced = Traced::exporting(&collector).await;
     let event = traced.post(1, &[]).await;
@@ -237,7 +237,7 @@ async fn without_a_collector_a_callers_trace_continues_and_is_logged() {
 }
 
 #[tokio::test]
-async fn a_collector_that_rejects_hangs_or_is_unreachable_affects_no_delivery() {
+async fn a_failing_or_unreachable_collector_affects_no_delivery() {
     let collector = Collector::start(Mood::Refuses(StatusCode::BAD_REQUEST)).await;
     let traced = Traced::exporting(&collector).await;
     let failed = async || traced.service.metric("flametree_trace_spans_total{result=\"failed\"}").await >= 3.0;

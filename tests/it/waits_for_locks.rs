@@ -22,7 +22,7 @@ const OF_YESTERDAY: i64 = 12;
 const OF_TODAY: usize = 200;
 
 #[tokio::test]
-async fn outcomes_that_wait_for_a_lock_delay_no_others_and_are_recorded_after_its_release() {
+async fn outcomes_that_wait_for_a_lock_delay_no_other_outcomes_and_are_recorded_later() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     of_yesterday(db, OF_YESTERDAY).await;
@@ -95,7 +95,7 @@ async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_are_recorded
     }
     set_aside(&worker, u32::try_from(4 * GONE).unwrap()).await;
     lock.rollback().await.unwrap();
-    // This would take longer if each endpoint needed a separate round of retries.
+    // A separate round of retries for each endpoint would take longer.
     let all = i64::try_from(4 * (GONE + OF_TODAY)).unwrap();
     within(PATIENCE / 2, "all outcomes are recorded", async || recorded(db).await == all).await;
     deployment.drained(PATIENCE).await;
@@ -103,7 +103,7 @@ async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_are_recorded
 
 /// A claim reads `events`, and PostgreSQL locks every partition that a statement may read.
 #[tokio::test]
-async fn claims_that_wait_for_a_lock_time_out_on_the_server_and_succeed_after_its_release() {
+async fn claims_that_wait_for_a_lock_time_out_and_succeed_after_the_release_of_the_lock() {
     let (deployment, api) = with_agents().await;
     let db = &deployment.pool;
     of_yesterday(db, OF_YESTERDAY).await;

@@ -22,7 +22,7 @@ async fn does_not_read_a_response_body_of_a_gigabyte() {
     assert_eq!((attempt.outcome, kept(&attempt)), (Outcome::Delivered, "a".repeat(1024).as_str()));
     assert!(attempt.detail.unwrap().response_truncated);
     receiver.ended(1).await;
-    // The receiver can fill the buffers of both sockets, but the client does not read them.
+    // The receiver fills the buffers of both sockets, but the client does not read this data.
     assert!(receiver.flooded_bytes() < 20_000_000, "{}", receiver.flooded_bytes());
 }
 

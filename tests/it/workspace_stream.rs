@@ -130,7 +130,7 @@ async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other_tenant() {
     seed::run(&api.db, enqueue("damaged", assigned("s-1", "user-7"))).await;
     seed::run(&api.db, enqueue(ACME, assigned("s-1", "user-7"))).await;
     let healthy_badge = tokio::time::timeout(Duration::from_secs(20), healthy.expect("badge")).await;
-    assert_eq!(healthy_badge.expect("the other stream shows its change").1, 1);
+    assert_eq!(healthy_badge.expect("the healthy tenant's stream shows the change").1, 1);
     seed::run(&api.db, REPAIR.to_owned()).await;
     seed::run(&api.db, enqueue("damaged", assigned("s-2", "user-7"))).await;
     assert_eq!(damaged.expect("badge").await.1, 2);
@@ -177,7 +177,7 @@ async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
     assert_eq!(stream.expect("snapshot").await.1, 0);
-    // These comments take twice as long as the longest timeout.
+    // The 40 comments take twice as long as the longest timeout.
     for _ in 0..40 {
         assert_eq!(stream.piece().await, Some(Piece::Comment(String::new())));
     }

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 20
 MAX_ATTEMPTS = 6
 MAX_PAUSE = 300
-# How often the sender checks for due pushes without a wake-up.
+# The maximum pause between two checks for due pushes.
 IDLE_SECONDS = 60
 
 
@@ -77,5 +77,5 @@ class Sender:
 
 
 def _name(token: str) -> str:
-    """Names a device in logs. Its token is secret, because it allows attempts to push to the device."""
+    """Names a device in logs. The token is secret, because any program that has it can try to push to the device."""
     return hashlib.sha256(token.encode()).hexdigest()[:8]

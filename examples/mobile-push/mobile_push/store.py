@@ -99,7 +99,7 @@ class Store:
             )
 
     def register(self, platform: str, token: str, customer_id: str) -> None:
-        """Assigns the device to the customer who signed in last. If that makes too many, the oldest device is removed."""
+        """Assigns the device to the customer who signed in last. Removes the customer's oldest device if there are too many."""
         with self.lock, _transaction(self.db):
             # Also deletes pushes to the previous customer, which the new customer must not see.
             self.db.execute("DELETE FROM devices WHERE token = ? AND customer_id <> ?", (token, customer_id))
@@ -119,7 +119,7 @@ class Store:
             self.db.execute("DELETE FROM devices WHERE token = ? AND customer_id = ?", (token, customer_id))
 
     def remove_gone(self, push: Push, since: float | None) -> None:
-        """Removes the push. Also removes the device and its other pushes, unless it was registered again after `since`."""
+        """Removes the push. Also removes the device and its other pushes, unless the device was registered after `since`."""
         with self.lock, _transaction(self.db):
             self.db.execute("DELETE FROM pushes WHERE id = ?", (push.id,))
             self.db.execute(

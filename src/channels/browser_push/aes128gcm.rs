@@ -1,8 +1,8 @@
 //! Encrypts a push message with the content coding `aes128gcm` (RFC 8291, based on RFC 8188) in one record.
 //!
-//! This module uses ring, which also checks the browser's key at registration. The `web-push` crate only signs tokens. It
-//! would encrypt three times more slowly, because OpenSSL 3 converts each key twice and checks the browser's key with an
-//! extra multiplication.
+//! This module uses ring, which also checks the browser's key at registration. The `web-push` crate only signs tokens. Its
+//! encryption is three times slower, because OpenSSL 3 converts each key twice and checks the browser's key with an extra
+//! multiplication.
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -16,7 +16,7 @@ use crate::domain::push_subscription::{BrowserKeys, PublicPoint};
 pub(super) const NAME: &str = "aes128gcm";
 /// Maximum size of a message body in bytes. Every push service accepts bodies of this size (RFC 8030, 7.2).
 const RECORD_BYTES: u32 = 4096;
-/// Texts are padded to a multiple of 128 bytes, so that the length of a body reveals less.
+/// Texts are padded to a multiple of 128 bytes, to hide their exact length.
 const BLOCK_BYTES: usize = 128;
 /// The delimiter after the text in the last record. Zero bytes follow as padding (RFC 8188, 2).
 const LAST_RECORD: u8 = 2;
@@ -39,7 +39,7 @@ impl From<Unspecified> for EncryptionError {
     }
 }
 
-/// True if the point is on the curve P-256, so that it can be used for key agreement.
+/// True if the point is on the curve P-256 and can be used for key agreement.
 pub fn is_public_key(point: &PublicPoint) -> bool {
     let Ok(own) = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()) else { return false };
     agree_ephemeral(own, &UnparsedPublicKey::new(&ECDH_P256, point), |_secret| ()).is_ok()
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_text_over_one_record_and_an_invalid_browser_key() {
+    fn rejects_a_too_long_text_and_an_invalid_browser_key() {
         let (_, mut browser) = browser();
         assert_eq!(encrypt(&browser, &[b'x'; 3_968]), Err(EncryptionError));
         browser.p256dh[64] ^= 1;

@@ -1,4 +1,4 @@
-//! Interprets the responses of push services (RFC 8030, RFC 8292, and codes of vendors).
+//! Interprets the responses of push services (RFC 8030, RFC 8292, and additional codes of vendors).
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::domain::delivery::Outcome;
 
 /// The duration of the pause if a push service requests a pause but states no duration.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
-/// How long no message is sent to a subscription after its push service rejected our token (401, 403). The first message
-/// after the pause shows whether the push service accepts the token again.
+/// How long a subscription is paused after its push service rejected our token (401, 403). The first message after the pause
+/// shows whether the push service accepts the token again.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
 /// The maximum pause that a push service can request. A push service that needs a longer pause can ask again.
 const MAX_PAUSE: Duration = Duration::from_mins(15);
@@ -78,7 +78,7 @@ impl Meaning {
         }
     }
 
-    /// How long no message may be sent to the subscription; `None` if the response requests no pause.
+    /// How long to pause the subscription; `None` if no pause is needed.
     pub(super) const fn pause(self) -> Option<Duration> {
         match self {
             Self::Throttled(pause) => Some(pause),
@@ -93,7 +93,7 @@ impl Meaning {
         }
     }
 
-    /// The explanation that users see with the response when they inspect the delivery.
+    /// An explanation for users who inspect the delivery.
     pub(super) const fn note(self) -> Option<&'static str> {
         match self {
             Self::KeyMismatch => Some("The browser subscribed with another VAPID key; it must subscribe again."),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_each_status_to_one_meaning() {
+    fn maps_each_response_status_to_a_meaning() {
         let throttled = Meaning::Throttled(DEFAULT_PAUSE);
         for (status, host, expected, outcome) in [
             (201, "x", Meaning::Accepted, Outcome::Delivered),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_determines_the_pause_within_bounds() {
+    fn the_retry_after_header_sets_the_pause_within_bounds() {
         let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
         for (value, seconds) in [
             ("7", 7),

@@ -56,7 +56,7 @@ pub(super) struct EncryptionPool {
     queued: Mutex<Queued>,
 }
 
-/// A message, and the sender that returns the encrypted message.
+/// A message, and the channel to return the encrypted message.
 type Job = (PushMessage, oneshot::Sender<Result<EncryptedMessage, EncryptError>>);
 
 #[derive(Default)]

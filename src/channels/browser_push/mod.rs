@@ -88,9 +88,9 @@ impl Recipient {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     pub attempt: Attempt,
-    /// True if the browser subscribed with another VAPID key, so that messages can no longer reach the browser.
+    /// True if the browser subscribed with another VAPID key. Messages can then no longer reach the browser.
     pub key_mismatch: bool,
-    /// How long no message may be sent to the subscription; `None` if the push service requests no pause.
+    /// How long to pause the subscription; `None` if no pause is needed.
     pub pause: Option<Duration>,
 }
 

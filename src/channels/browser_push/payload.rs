@@ -39,7 +39,7 @@ struct PayloadJson<'a> {
     body: &'a str,
     /// A newer notification with the same tag replaces the older one.
     tag: &'a str,
-    /// The page that a click opens, on the portal's origin.
+    /// The portal page that opens when the user clicks the notification.
     url: String,
     session_id: Option<&'a str>,
     event_id: Option<EventId>,
@@ -120,8 +120,8 @@ impl Notice {
     }
 }
 
-/// The longest beginning of a text that takes at most `budget` bytes inside a JSON string. Does not end with a character that
-/// joins the next character.
+/// The longest prefix of a text that fits into `budget` bytes of a JSON string. It does not end with a joiner or a variation
+/// selector.
 fn cut(text: &str, budget: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(at, character)| {
@@ -131,7 +131,7 @@ fn cut(text: &str, budget: usize) -> &str {
     text[..end.unwrap_or(text.len())].trim_end_matches(binds)
 }
 
-/// The number of bytes of a character after `serde_json` escaped it.
+/// How many bytes a character takes in a string that `serde_json` wrote.
 fn json_bytes(character: char) -> usize {
     match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,

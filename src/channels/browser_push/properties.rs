@@ -27,7 +27,7 @@ static KEYS: LazyLock<VapidKeys> = LazyLock::new(|| {
     VapidKeys::new(key, Vec::new(), "mailto:ops@example.com".to_owned())
 });
 
-/// A subscription whose endpoint has no part that occurs in other text by chance.
+/// A subscription. No part of its endpoint occurs in other text by chance.
 static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     // The base point of P-256.
     let point = "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
@@ -37,7 +37,7 @@ static SUBSCRIPTION: LazyLock<PushSubscription> = LazyLock::new(|| {
     NewSubscription::parse(body, &hosts, is_public_key).unwrap_or_else(|faults| panic!("{faults:?}")).subscription
 });
 
-/// Parses the bytes as a browser's subscription and checks what it accepts.
+/// Parses the bytes as a browser's subscription and checks each accepted subscription.
 pub fn subscription(input: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
     let hosts = PushHosts::new(Vec::new(), false);

@@ -20,7 +20,7 @@ use crate::domain::push_endpoint::PushEndpoint;
 
 /// How long a token is valid. Push services reject tokens that are valid for more than 24 h.
 const LIFE: TimeDelta = TimeDelta::hours(12);
-/// A token is replaced when it expires in less than 6 h, so that a push service whose clock is wrong still accepts it.
+/// A token is replaced when it expires in less than 6 h. So a push service with a wrong clock still accepts the token.
 const RENEW_BELOW: TimeDelta = TimeDelta::hours(6);
 /// Maximum number of cached tokens. Each host needs a token, and one of the five vendors uses an unlimited number of hosts.
 const MAX_TOKENS: usize = 1_000;
@@ -41,7 +41,7 @@ pub enum VapidKeyError {
 #[error("a VAPID token could not be signed")]
 pub(super) struct SigningError;
 
-/// A VAPID key pair. `Debug` shows only the id of the key. Cloning derives the public key again, which takes as long as
+/// A VAPID key pair. `Debug` shows only the id of the key. Cloning derives the public key again. This takes as long as
 /// encrypting a message.
 #[derive(Clone)]
 pub struct VapidKey {
@@ -94,8 +94,7 @@ impl VapidKey {
     }
 }
 
-/// True if an `ECPrivateKey` (RFC 5915, 3) starts with version 1 and a private key of 32 bytes, which is the length of a
-/// P-256 key.
+/// True if an `ECPrivateKey` (RFC 5915, 3) starts with version 1 and a private key of 32 bytes. P-256 keys have this length.
 fn is_p256(der: &[u8]) -> bool {
     let version_and_length = [2, 1, 1, 4, 32];
     der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)
@@ -121,8 +120,8 @@ impl fmt::Debug for VapidKeys {
 }
 
 impl VapidKeys {
-    /// New subscriptions use the `current` key. The `retired` keys still sign for the subscriptions that browsers made with
-    /// them. `subject` is the operator's contact for push services: a `mailto:` or an `https:` URI.
+    /// New subscriptions use the `current` key. The `retired` keys sign for older subscriptions. `subject` is the operator's
+    /// contact for push services: a `mailto:` or an `https:` URI.
     pub fn new(current: VapidKey, retired: Vec<VapidKey>, subject: String) -> Self {
         Self { current, retired, subject, tokens: Mutex::default() }
     }
@@ -149,7 +148,7 @@ impl VapidKeys {
             return Ok(Arc::clone(&token.authorization));
         }
         let expires_at = now + LIFE;
-        // The `web-push` crate reads only the endpoint, to derive the audience, which is replaced below.
+        // The `web-push` crate derives the audience from the endpoint. The code below replaces this audience.
         let info = SubscriptionInfo::new(origin.as_str(), "", "");
         let mut builder = key.signer.clone().add_sub_info(&info);
         // The default audience of the `web-push` crate lacks the port, and its default subject is not our contact.

@@ -37,7 +37,7 @@ impl<S: Stream> Http1<S> {
         self.ended
     }
 
-    /// True if the connection can accept a request. The peer might already have closed the connection without notice.
+    /// True if the connection can accept a request. The peer might already have closed the connection unnoticed.
     pub(super) fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
         !self.drive(context) && self.requests.is_ready()
     }

@@ -1,8 +1,8 @@
 //! Connections that can be used for more than one request.
 //!
 //! An HTTP/1.1 connection serves one request at a time, and the request polls the connection ([`http1`]). So an attempt uses
-//! its socket directly, without a task, a channel or the wake-up of another thread. An HTTP/2 connection has a task, and many
-//! requests share it. ALPN selects the protocol when a connection opens.
+//! its socket directly: it needs no task and no channel, and wakes no other thread. An HTTP/2 connection has a task, and
+//! many requests share it. ALPN selects the protocol when a connection opens.
 
 mod http1;
 mod pool;
@@ -131,8 +131,7 @@ where
         to: &Destination,
         write: Writer<'_>,
     ) -> Result<PendingResponse<'_, S>, ExchangeError> {
-        // Boxed, because thousands of requests wait for their responses and should not keep the memory that opening a
-        // connection needs.
+        // The future is boxed, so that thousands of waiting requests do not keep the memory for opening a connection.
         let opened = Box::pin(self.open(to)).await?;
         self.send(opened, to, write).await.map_err(|failed| failed.error)
     }
@@ -207,7 +206,7 @@ impl<S: Stream> Sent<S> {
         let ended = self.connection.as_mut().is_some_and(|connection| connection.drive(context));
         match self.answer.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(answer.map_err(Failed::from)),
-            // hyper lost the message and does not report whether it wrote a part of it
+            // hyper lost the message and does not report whether a part was sent
             // (https://github.com/hyperium/hyper/issues/4122).
             Poll::Pending if ended => {
                 let closed: ExchangeError = io::Error::from(io::ErrorKind::UnexpectedEof).into();

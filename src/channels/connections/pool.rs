@@ -51,7 +51,7 @@ struct Hosts<S: Stream> {
 }
 
 struct Host<S: Stream> {
-    /// Sorted by idle time in descending order.
+    /// The connection with the longest idle time comes first.
     idle: Vec<Idle<S>>,
     shared: Option<Http2>,
 }
@@ -73,8 +73,8 @@ impl<S: Stream> Pool<S> {
         Self(Arc::new(Shared { max_idle, hosts: Mutex::new(hosts) }))
     }
 
-    /// Removes and returns the most recently used connection that has not been detected as closed. The connection wakes
-    /// `context` when its state changes.
+    /// Removes and returns the most recently used connection that is not known to be closed. The connection wakes `context`
+    /// when its state changes.
     pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
             let mut kept = self.0.hosts().take(origin)?;

@@ -91,7 +91,7 @@ impl From<LookupError> for ResolveError {
 pub enum VetError {
     #[error("the host is an address that this service does not send to")]
     BlockedAddress,
-    /// Also used if the name resolves to a forbidden address, so that a tenant does not learn which internal names exist.
+    /// A name with a forbidden address gives the same error, so that a tenant does not learn which internal names exist.
     #[error("the host name does not resolve to an address that this service sends to")]
     Unresolved,
     #[error("the host name did not resolve in time")]

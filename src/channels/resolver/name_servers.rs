@@ -22,11 +22,11 @@ use super::{Found, Lookup, LookupError};
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
-/// How long to wait for one name server, including retransmitted packets, before the next is queried. The deadline of a
-/// look-up leaves time for two name servers.
+/// How long to wait for one name server, including retransmitted packets, before the next server is queried. The deadline of
+/// a look-up leaves time for two name servers.
 const SERVER_DEADLINE: Duration = Duration::from_millis(1_900);
 
-/// How many name servers are queried after the first one. If only one exists, the query to it is repeated this number of times.
+/// How many name servers are queried after the first one. A single name server gets this number of repeated queries.
 const RETRIES: usize = 1;
 
 /// Maximum number of concurrent queries on one TCP connection to a name server. Large answers use TCP. This maximum is higher

@@ -32,7 +32,7 @@ impl Diagnosis {
 pub(super) struct Answered<'a> {
     pub(super) status: StatusCode,
     pub(super) total: Duration,
-    /// The origin of a redirect's target, and true if this origin is also the endpoint's origin.
+    /// The origin of a redirect's target, and whether the endpoint has the same origin.
     pub(super) target: Option<(&'a str, bool)>,
 }
 

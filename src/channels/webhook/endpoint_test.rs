@@ -53,10 +53,10 @@ pub struct EndpointTestResponse {
     pub status: StatusCode,
     /// Names and values of the headers, as text.
     pub headers: Vec<(String, String)>,
-    /// The beginning of the body, as text. `None` if no body arrived. Also `None` for a redirect, because its body repeats the
-    /// redirect's target.
+    /// The beginning of the body, as text. `None` if no body arrived. A redirect also has `None`, because its body repeats
+    /// its target.
     pub body: Option<String>,
-    /// True if the body was longer than the part shown.
+    /// True if the body was longer than the shown text.
     pub truncated: bool,
 }
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_only_the_origin_of_a_target() {
+    fn shows_only_the_origin_of_a_redirects_target() {
         let url = Url::parse("https://hooks.test/a?key=b").unwrap();
         for (location, origin) in [
             ("https://user:pass@New.Test:8443/login?token=s3cret#x", Some("https://new.test:8443")),

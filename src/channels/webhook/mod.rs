@@ -53,7 +53,7 @@ const OWN_HEADERS: usize = 12;
 const TRANSPORT_HEADERS: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"];
 
-/// The configuration by which an agent receives events.
+/// The settings for sending the events of an agent.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub target: Target,
@@ -115,7 +115,7 @@ fn answered(endpoint: &Endpoint, answer: &Answer, duration: Duration) -> Attempt
     Attempt { outcome: outcome_of(answer.status), http_status: Some(answer.status.as_u16()), duration, detail }
 }
 
-/// The attempt to record for a request without a complete response.
+/// Describes a request without a complete response, for the delivery record.
 pub(super) fn unanswered(failed: ExchangeFailure, duration: Duration) -> Attempt {
     Attempt {
         outcome: failed.failure.outcome(),

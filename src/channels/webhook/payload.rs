@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_human_agent_message_has_the_type_of_an_assistant_message_and_an_author() {
+    fn a_human_agents_message_has_the_assistant_type_and_names_its_author() {
         let text = text(&event(EventType::HumanAgentMessage), false);
         assert!(text.starts_with(r#"{"type":"ai_assistant_message","#), "{text}");
         assert!(text.contains(r#""author":"human_agent""#), "{text}");

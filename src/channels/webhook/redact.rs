@@ -11,8 +11,8 @@ pub(super) const REDACTED: &str = "[redacted]";
 /// A credential with fewer bytes occurs in ordinary text, so the search for it includes its scheme (such as `Bearer`).
 const MIN_CREDENTIAL_BYTES: usize = 8;
 
-/// Finds the values of secret headers, with and without their scheme, and signing secrets, with and without their prefix.
-/// Also finds each of them in JSON encoding. Does not find a secret that the endpoint has transformed in another way.
+/// Finds secret header values with and without their scheme, and signing secrets with and without their prefix. Also finds
+/// them in JSON encoding. Does not find secrets that the endpoint has encoded in another way.
 pub fn redactor<'a>(headers: &[Header], signing_secrets: impl IntoIterator<Item = &'a SecretText>) -> Redactor {
     let secret_headers = headers.iter().filter(|header| header.value.is_secret());
     let values = secret_headers.flat_map(|header| {

@@ -21,7 +21,7 @@ const SECRET_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
 /// Length of one signature in the header: `v1,`, the base64 of 32 bytes, and a space unless it is the last signature.
 const SIGNATURE_BYTES: usize = 48;
 
-/// The block size of SHA-256, to which HMAC extends shorter keys with zeros.
+/// The block size of SHA-256. HMAC pads shorter keys with zeros to this size.
 const BLOCK_BYTES: usize = 64;
 
 /// Why a text is not a valid signing secret. The error never contains the text.
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_a_secret_as_it_was_shown() {
+    fn parses_the_shown_text_of_a_secret() {
         let secret = SigningSecret::generate().unwrap();
         assert_eq!(secret.reveal().len(), PREFIX.len() + 44);
         assert_eq!(SigningSecret::parse(&secret.reveal()), Ok(secret));

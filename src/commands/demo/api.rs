@@ -69,7 +69,7 @@ impl Api {
         &self.token
     }
 
-    /// Returns once the service responds. The listener exists before the service runs, so until then the request waits in the
+    /// Returns once the service responds. The listener exists before the service runs, so an early request waits in the
     /// listener's backlog.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         self.call::<Value>(Method::GET, "/readyz", None, StatusCode::OK).await.map(drop)

@@ -1,6 +1,6 @@
 //! The data directory of a demonstration. It is removed when the demonstration ends.
 //!
-//! If a demonstration is killed, the next one removes its data directory and stops its server.
+//! If a demonstration is killed, the next demonstration removes the old data directory and stops the old server.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,11 +14,11 @@ use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-/// Not `TMPDIR`, because the user `postgres`, who runs root's server, might be unable to enter `TMPDIR`.
+/// `TMPDIR` is not used, because root's server runs as the user `postgres`, who might be unable to enter it.
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
-/// Only older directories are removed. A newer directory might belong to a demonstration that has not locked it yet.
+/// Only directories older than this are removed. A newer directory might belong to a demonstration that has not locked it yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
 /// A path that does not exist yet. The embedded server creates the directory with the permissions that it needs.
@@ -29,7 +29,7 @@ pub(super) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Chooses a new directory. If `keep` is given, it is the path of the directory, and the directory is not removed.
+    /// Chooses a new directory. If `keep` contains a path, uses this path and does not remove the directory.
     pub(super) fn choose(keep: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = keep else {
             let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
@@ -66,7 +66,7 @@ impl DataDirectory {
     }
 }
 
-/// Removes the directories of this user's killed demonstrations. If a step fails, the next demonstration retries it.
+/// Removes the directories of this user's killed demonstrations. If that fails, the next demonstration tries again.
 pub(super) async fn remove_left_behind() {
     for path in stale_directories() {
         // `start` takes the lock and stops a stale server in this directory. `stop` then stops the new server.

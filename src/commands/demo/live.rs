@@ -11,7 +11,7 @@ use super::api::Api;
 
 /// Pause between two events.
 const PACE: Duration = Duration::from_millis(2_500);
-/// For each concurrent conversation, the number of its events that have happened when the first visitor arrives.
+/// The number of events that each concurrent conversation already has when the first visitor arrives.
 const HEAD_START: [usize; 4] = [6, 5, 3, 1];
 /// Prefix of the session ids of live conversations.
 const SESSIONS: &str = "s-live-";
@@ -125,8 +125,8 @@ pub(super) fn is_live(session_id: &str) -> bool {
     session_id.starts_with(SESSIONS)
 }
 
-/// Runs conversations forever, a few at a time, each at a different step. Some conversations already wait for an operator when
-/// the first visitor arrives.
+/// Runs a few conversations concurrently, forever. They start at different events, so that some conversations already wait for
+/// an operator when the first visitor arrives.
 pub(super) async fn go_on(service: &Api) {
     let mut started = 0;
     let mut next = || {
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_api_accepts_every_event_and_every_type_occurs() {
+    fn the_api_accepts_every_event_and_every_event_type_occurs() {
         let tenant = TenantId::parse("demo").unwrap();
         let mut types = HashSet::new();
         for (number, story) in STORIES.iter().enumerate() {

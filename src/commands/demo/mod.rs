@@ -1,7 +1,7 @@
 //! `demo`: runs the whole service on this machine, with a receiver that verifies messages, and plays recorded conversations.
 //!
-//! The demonstration uses only the HTTP API and the receiver's socket. The exception is the first token, which it creates in
-//! the database, as `token create` does. It reads no settings, so that it does not depend on the machine's environment.
+//! The demonstration uses only the HTTP API and the receiver's socket. It creates only the first token in the database, as
+//! `token create` does. It reads no settings, so that it does not depend on the machine's environment.
 
 mod api;
 mod conversations;

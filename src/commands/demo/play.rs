@@ -111,7 +111,7 @@ impl Play {
         Ok(())
     }
 
-    /// Shows arrivals until the deadline, or until `enough` of them have arrived.
+    /// Shows deliveries as they arrive, until the deadline or until `enough` deliveries have arrived.
     async fn show_until(&mut self, deadline: Instant, enough: usize) {
         while self.arrivals.len() < enough {
             match timeout_at(deadline.into(), self.incoming.recv()).await {

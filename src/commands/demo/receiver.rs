@@ -1,5 +1,4 @@
-//! The receiver, an example of the code that an integrator writes to receive events. It trusts no part of a request before
-//! verifying it.
+//! The receiver, an example of the code that an integrator writes to receive events. It trusts only verified requests.
 //!
 //! The receiver verifies the received bytes of a message before it parses them. It uses the official library of Standard
 //! Webhooks (<https://www.standardwebhooks.com>), which exists for most languages. The service needs only a prompt response, so

@@ -1,5 +1,5 @@
-//! The verdict: pure functions that check whether every expected delivery arrived once, signed, and was recorded with its
-//! outcome.
+//! The verdict: pure functions that check whether every expected delivery arrived once with a valid signature, and was recorded
+//! with its outcome.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_if_each_delivery_arrived_once_signed_and_recorded() {
+    fn a_signed_and_recorded_delivery_that_arrived_once_passes() {
         assert_eq!(kinds(&[genuine("evt_1")], &[recorded("evt_1", Outcome::Delivered)]), []);
     }
 

@@ -8,8 +8,7 @@ use crate::domain::event::{MAX_EXPIRES_IN_SECONDS, MAX_IDEMPOTENCY_KEY_BYTES, MA
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, CustomerId, MAX_NAME_BYTES, SessionId, TenantId, UserId};
 
-/// Parses the bytes as a caller with one tenant would post them, and as a caller with all tenants would. Returns the accepted
-/// event.
+/// Parses the bytes as an event, for a caller of one tenant and for a caller of all tenants. Returns the accepted event.
 pub fn event(input: &[u8]) -> Option<NewEvent> {
     let value: Value = serde_json::from_slice(input).ok()?;
     let own = TenantId::from_stored("acme".to_owned());

@@ -28,8 +28,8 @@ static STORED: LazyLock<PushConfig> = LazyLock::new(|| {
     change.config
 });
 
-/// Parses the bytes as a draft, without a stored config and with a stored config that has secrets. Returns the config parsed
-/// without a stored one.
+/// Parses the bytes as a draft, without a stored config and with a stored config that has secrets. Returns the result
+/// without a stored config.
 pub fn push_config(input: &[u8]) -> Option<PushConfig> {
     let value: Value = serde_json::from_slice(input).ok()?;
     for allow_http in [false, true] {

@@ -37,16 +37,16 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub config: PushConfig,
-    /// True if the config no longer sends to its previous origin, so that its signing secret must be removed. A config that had
+    /// True if the config no longer sends to its previous origin. Its signing secret must then be removed. A config that had
     /// no URL keeps its signing secret, because the receiver may already use this secret.
     pub new_origin: bool,
     /// The settings that the request changes; empty if it changes nothing.
     pub settings: Vec<Setting>,
-    /// The changed fields for the history, with the names of changed headers. Never contains a value.
+    /// The names of changed fields and headers, for the history. Never contains a value.
     pub fields: Vec<String>,
 }
 
-/// A setting of a push config, under its name in the API.
+/// A setting of a push config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     Enabled,
@@ -159,7 +159,7 @@ fn keeping(before: Option<&WebhookUrl>, after: Option<&WebhookUrl>) -> Keeping {
 fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     let mut events = Vec::new();
     for (index, item) in fields.list("events").unwrap_or_default().into_iter().enumerate() {
-        // A list with more entries than there are events contains a duplicate, so one fault is enough.
+        // A list that is longer than the list of all events contains a duplicate, so one fault is enough.
         if index > WebhookEvent::ALL.len() {
             break;
         }

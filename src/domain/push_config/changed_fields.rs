@@ -1,8 +1,8 @@
-//! Lists the names of the fields that a change of a push config modifies, for the history. The list contains no values.
+//! Lists the changed fields of a push config for the history. The list contains names, but no values.
 
 use super::{Header, PushConfig, Setting};
 
-/// The settings by their API names, and each added, removed or changed header as `headers/X-Name`.
+/// The API names of the settings, and `headers/X-Name` for each added, removed or changed header.
 pub(super) fn changed_fields(current: Option<&PushConfig>, next: &PushConfig, settings: &[Setting]) -> Vec<String> {
     let mut fields = Vec::new();
     for setting in settings {

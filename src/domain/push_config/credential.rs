@@ -23,7 +23,7 @@ const CREDENTIAL_WORDS: [&str; 14] = [
 const CREDENTIAL_SCHEMES: [&str; 3] = ["basic ", "bearer ", "digest "];
 
 impl Header {
-    /// True if a plain header looks like a credential by its name or value. A guess, used for a warning.
+    /// True if a plain header looks like a credential by its name or value. This guess only leads to a warning.
     pub fn shows_credential(&self) -> bool {
         if self.value.is_secret() {
             return false;

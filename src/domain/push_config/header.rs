@@ -121,7 +121,7 @@ fn is_token_byte(byte: u8) -> bool {
 /// The reason why a header value is invalid. The message does not quote the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderValueError {
-    /// Otherwise, an empty form field would erase a stored secret.
+    /// If empty values were valid, an empty form field would erase a stored secret.
     #[error("must not be empty")]
     Empty,
     #[error("must be at most {MAX_VALUE_BYTES} bytes")]
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_rule_of_names_has_its_own_error() {
+    fn each_rule_for_header_names_has_its_own_error() {
         use HeaderNameError as Error;
         let long = "x".repeat(129);
         let table = [
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_names_that_only_look_forbidden() {
+    fn allows_header_names_that_resemble_forbidden_names() {
         let longest = "x".repeat(128);
         for text in
             ["X-Host", "Dated", "x-content", "contents", "X-Metadata", "Via-X", "a", "!#$%&'*+-.^_`|~", &longest]
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_of_values_has_its_own_error() {
+    fn each_rule_for_header_values_has_its_own_error() {
         use HeaderValueError as Error;
         let table = [
             (String::new(), Error::Empty),

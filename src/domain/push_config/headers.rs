@@ -14,7 +14,7 @@ pub(super) struct Stored<'a> {
     pub keeping: Keeping,
 }
 
-/// Whether a draft may keep stored values without entering them again.
+/// Whether a draft may omit the stored values to keep them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeping {
     Allowed,
@@ -23,7 +23,7 @@ pub(super) enum Keeping {
     RefusedForNewOrigin,
 }
 
-/// Parses all headers of a draft. The faults have pointers below `/headers`.
+/// Parses all headers of a draft. The faults have JSON pointers below `/headers`.
 pub(super) fn read(items: Vec<Value>, stored: &Stored<'_>) -> (Vec<Header>, Vec<Fault>) {
     let mut faults = Vec::new();
     if items.len() > MAX_HEADERS {

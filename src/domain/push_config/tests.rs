@@ -15,7 +15,7 @@ fn patched(current: &PushConfig, patch: Value) -> Result<PushConfig, Vec<Fault>>
     apply(Some(current), Draft::MergePatch(patch), RULES).map(|change| change.config)
 }
 
-/// The pointers and codes of the faults, sorted.
+/// The JSON pointers and codes of the faults, sorted.
 fn places(result: Result<PushConfig, Vec<Fault>>) -> Vec<(String, FaultCode)> {
     let mut places: Vec<_> = result.unwrap_err().into_iter().map(|fault| (fault.pointer, fault.code)).collect();
     places.sort_by(|a, b| a.0.cmp(&b.0));
@@ -108,7 +108,7 @@ fn reports_every_fault_of_a_body_at_once() {
 }
 
 #[test]
-fn reports_the_fault_of_each_broken_rule() {
+fn reports_a_fault_for_each_broken_rule() {
     let headers =
         |count: usize| (0..count).map(|n| json!({"name": format!("X-{n}"), "value": "a"})).collect::<Vec<_>>();
     let table = [

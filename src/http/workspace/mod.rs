@@ -95,7 +95,7 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     tenants
 }
 
-/// Returns the latest 100 conversations that wait for an operator or are with one, and the number of all such conversations.
+/// Returns the conversations that wait for an operator or are with one: their number and the latest 100.
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",

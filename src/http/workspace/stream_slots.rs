@@ -46,13 +46,13 @@ struct OfCaller {
 pub(super) enum NoSlot {
     /// The process has reached its limit of streams.
     ProcessIsFull,
-    /// The tenant already has as many open streams as are free.
+    /// The tenant has at least as many open streams as are free.
     TenantHasEnough,
     /// The caller has reached its limit of streams.
     CallerHasEnough,
 }
 
-/// A slot; released when it is dropped.
+/// A reserved slot. Dropping it releases the slot.
 #[derive(Debug)]
 pub(super) struct StreamSlot {
     slots: StreamSlots,

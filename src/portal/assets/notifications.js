@@ -58,9 +58,9 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it once on each page load when a user is signed in. If notifications are allowed, it registers this browser again, with
-   * a new subscription if the deployment's key has changed. The service removes browsers that are not registered again. The
-   * method never throws: it stores an error in `fault`.
+   * Call this method once on each page load when a user is signed in. If notifications are allowed, it registers this browser
+   * again, with a new subscription if the deployment's key has changed. The service removes browsers that are not registered
+   * again. The method never throws: it stores an error in `fault`.
    * @returns {Promise<NotificationState>}
    */
   async start() {
@@ -96,8 +96,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Asks for the permission, subscribes and registers. Call it in a click handler before any `await`, because browsers ask only
-   * after a click. Throws a `NotificationsError` with a message for the user.
+   * Asks for the permission, subscribes and registers. Call this method in a click handler before any `await`, because browsers
+   * ask only after a click. Throws a `NotificationsError` with a message for the user.
    */
   async enable() {
     if (!isSupported()) throw whyUnsupported();
@@ -133,8 +133,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it before dropping the token. Works like `disable()`, but the next user who signs in gets notifications again. Also
-   * closes shown notifications and stops watching. Takes at most five seconds and never throws.
+   * Call this method before you drop the token. Works like `disable()`, but the next user who signs in gets notifications again.
+   * Also closes shown notifications and stops watching. Takes at most five seconds and never throws.
    */
   signOut() {
     this.stop();
@@ -142,8 +142,8 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it instead of `start()` for users who may not subscribe. If an earlier user of this browser did not sign out, it ends
-   * the subscription of that user. @returns {Promise<NotificationState>}
+   * Call this method instead of `start()` for users who may not subscribe. If an earlier user of this browser did not sign out,
+   * the method ends that user's subscription. @returns {Promise<NotificationState>}
    */
   async release() {
     await this.#leave(null);
@@ -222,7 +222,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Call it when the user opens a session. It closes the notifications of the session.
+   * Call this method when the user opens a session. It closes the notifications of the session.
    * @param {string} sessionId
    */
   async sessionOpened(sessionId) {
@@ -280,7 +280,7 @@ export class NotificationsClient {
 
   #permissionChanged() {
     if (this.#state === undefined || this.#state === 'not_configured') return;
-    // Allowing notifications in the site settings has the same effect as clicking the button.
+    // If the user allows notifications in the site settings, no click is needed.
     if (Notification.permission === 'granted') void this.start();
     else this.#set(stateOf(Notification.permission, false));
   }

@@ -85,7 +85,7 @@ pub fn locks(finished: &FinishedDelivery) -> impl Iterator<Item = Lock> {
     endpoint.into_iter().chain(finished.id.accepted_at().map(|at| Lock::Day(Reverse(at.date_naive()))))
 }
 
-/// The locks of these outcomes that other sessions hold now. Does not wait for any of them.
+/// The locks that these outcomes need and that other sessions hold now. Does not wait for any of them.
 pub async fn taken_locks<'a>(
     db: &Db,
     channel: Channel,

@@ -69,8 +69,8 @@ pub async fn waiting(db: &Db, channel: Channel, cursor: &LaneCursor, limit: i32)
     Ok(rows.into_iter().map(WaitingLane::from).collect())
 }
 
-/// Finds lanes of `channel` with ready deliveries, by searching after the position of each of the `places` and at the start of
-/// each gap. The places must be in key order. The gap after the last place has no end. Does not read rows before the positions,
+/// Finds lanes of `channel` with ready deliveries. Searches after the position of each of the `places` and at the start of each
+/// gap. The places must be in key order. The gap after the last place has no end. Does not read rows before the positions,
 /// because most of them are dead.
 pub async fn tail_scan(db: &Db, channel: Channel, places: &[Place]) -> Result<Vec<WaitingLane>, Error> {
     let tenants: Vec<&str> = places.iter().map(|place| place.key.tenant_id.as_str()).collect();

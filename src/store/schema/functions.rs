@@ -59,7 +59,7 @@ pub(super) async fn install(db: &Db) -> Result<(), Error> {
             return Ok(());
         }
     }
-    // PostgreSQL checks a function of language SQL when it is created, but the function can call others that are created later.
+    // PostgreSQL checks an SQL function when it is created, but the function can call functions that are created later.
     sqlx::raw_sql("SET LOCAL check_function_bodies = off").execute(&mut *tx).await?;
     for source in SOURCES {
         sqlx::raw_sql(source).execute(&mut *tx).await?;

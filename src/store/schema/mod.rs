@@ -56,9 +56,9 @@ pub enum Error {
 /// Migrates the schema to this build's version. If another process migrates, waits for it. Needs two connections of the pool,
 /// and opens a third connection to watch for blocked statements.
 ///
-/// A statement of a migration waits only briefly for a lock, because every query behind it also waits. Then the migration is
-/// retried. A concurrent index build may wait longer, because it blocks no query. Both wait for at most `patience`, and the log
-/// names the sessions that block them.
+/// A statement of a migration waits only briefly for a lock, because later queries wait behind the statement. Then the
+/// migration is retried. A concurrent index build may wait longer, because it blocks no query. The limit of each
+/// wait is `patience`. The log names the blocking sessions.
 pub async fn migrate(db: &Db, patience: Duration) -> Result<(), Error> {
     // Boxed, because the future is large and would otherwise occupy memory in every process.
     Box::pin(migrate_by(&MIGRATOR, db, patience)).await
@@ -77,8 +77,8 @@ pub async fn migrate_by(migrator: &Migrator, db: &Db, patience: Duration) -> Res
     Ok(())
 }
 
-/// Waits until no other process migrates. The transaction only holds the lock. Other transactions run the migrations; this
-/// takes minutes if a table is large.
+/// Waits until no other process migrates. The transaction only holds the lock, for minutes if a migration changes a large
+/// table. Other transactions run the migrations.
 async fn take_lock(lock: &mut Tx) -> Result<(), Error> {
     sqlx::query!("-- schema::migrate\nSELECT FROM pg_advisory_xact_lock($1)", MIGRATION_LOCK)
         .execute(&mut **lock)
@@ -90,7 +90,7 @@ async fn take_lock(lock: &mut Tx) -> Result<(), Error> {
 /// Applies the pending migrations.
 async fn apply(migrator: &Migrator, db: &Db) -> Result<(), Error> {
     indexes::drop_invalid(migrator, db).await?;
-    // A migrator needs sqlx' pool, or its future could not be spawned.
+    // Passes sqlx' pool, because otherwise the future could not be spawned.
     match migrator.run(&**db).await {
         Err(MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_))
             if is_before_first_release(db).await? =>
@@ -139,7 +139,7 @@ pub fn migrations() -> usize {
     MIGRATOR.iter().count()
 }
 
-/// A migrator with this build's settings that runs this build's migrations and then the `later` ones.
+/// A migrator with this build's settings that runs this build's migrations and then the migrations of `later`.
 pub fn followed_by(later: &Migrator) -> Migrator {
     let migrations: Vec<_> = MIGRATOR.iter().chain(later.iter()).cloned().collect();
     Migrator {

@@ -152,7 +152,7 @@ impl<'a> Watch<'a> {
                               WHERE starts_with(t.text, a.query) OR starts_with(a.query, t.text)))
             LIMIT 1"#,
             &texts,
-            // Statements of sqlx on its table.
+            // Also finds sqlx' statements on the table of applied migrations.
             APPLIED,
         )
         .fetch_optional(connection)

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedy_overrides_the_source_of_the_value() {
+    fn the_remedy_depends_on_the_source_of_the_value() {
         let found = check("statement_timeout").find(&value("database")).to_string();
         assert!(
             found.starts_with("statement_timeout = 5s (source: database): refused: the service waits 10 s"),

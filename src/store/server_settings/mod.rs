@@ -97,7 +97,7 @@ impl ServerSettings {
         Ok(Self { values, clock_difference: clock_difference.unwrap_or_default() })
     }
 
-    /// All findings, with the clock last. Skips settings that this version of PostgreSQL does not have.
+    /// All findings. The last one is the clock difference. Skips settings that this version of PostgreSQL does not have.
     pub fn findings(&self) -> Vec<Finding> {
         let of =
             |check: &Check| self.values.iter().find(|value| value.name == check.setting).map(|value| check.find(value));

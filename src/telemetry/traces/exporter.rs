@@ -55,7 +55,7 @@ enum ExportError {
 }
 
 impl ExportError {
-    /// True if the collector may accept the same batch later. OTLP defines the retryable statuses.
+    /// True if the collector might accept the same batch later. OTLP defines the retryable statuses.
     fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
@@ -169,7 +169,7 @@ impl Exporter {
 
     /// Returns the number of spans that the collector rejected.
     async fn post(&self, body: &Bytes) -> Result<u64, ExportError> {
-        // The URL in an error may contain a key.
+        // The URL in an error can contain a key.
         let no_answer = |error: reqwest::Error| ExportError::NoAnswer(error.without_url());
         let request = self.target.client.post(self.target.url.clone()).headers(self.target.headers.clone());
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));

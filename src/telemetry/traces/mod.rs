@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_process_exports_the_same_share_of_the_traces() {
+    fn the_trace_id_decides_whether_a_trace_is_exported() {
         let has = |share: f64, digits: u128| Share::new(share).unwrap().has(TraceId::new(digits).unwrap());
         // Event ids start with the same digits, so the decision must not depend on the first digits.
         let (low, middle, high) =

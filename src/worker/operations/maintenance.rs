@@ -16,9 +16,9 @@ use crate::telemetry::metrics::RemovalReason;
 const KEEP_HISTORY: Duration = Duration::from_hours(400 * 24);
 /// How long the rows of endpoint tests are kept. They must exist for longer than the minute that the rate limit counts.
 const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
-/// How long ended operations are kept, for operators who investigate. Replays are kept as long as their deliveries.
+/// How long ended operations are kept for investigations. Replays are kept as long as their deliveries.
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
-/// How long a subscription is kept after its browser last registered it, which happens whenever the user opens the portal.
+/// How long a subscription is kept after its last registration. A browser registers whenever the user opens the portal.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
 /// The maximum number of rows that one statement removes, so that locks and replication lag stay short.
 const ROWS_PER_STEP: i64 = 5_000;

@@ -37,7 +37,7 @@ const NAME: &str = "operations";
 pub struct Settings {
     /// The schedule of each kind of operation. A kind without a schedule does not run.
     pub schedules: Vec<(OperationKind, Schedule)>,
-    /// After this time without renewal, a process loses the operation that it runs.
+    /// A process that does not renew its lease for this time loses the operation.
     pub lease: Duration,
     /// The number of days for which events and deliveries are kept.
     pub retention_days: u32,
@@ -55,7 +55,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Runs due operations until the stage ends. Running operations are then released, and another process continues them.
+    /// Runs due operations until `stage` ends. Running operations are then released, and another process continues them.
     pub fn start(self, stage: &Stage) {
         let (poller, due) = OperationPoller::new(self.db.clone(), Arc::clone(&self.settings));
         let runner = Runner::new(self, stage.clone());

@@ -16,8 +16,8 @@ use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 
-/// The maximum number of concurrent operations per process: one per schedule, and one replay. So no schedule waits for another
-/// schedule or for a replay. Otherwise, delayed maintenance could leave the tables without partitions.
+/// The maximum number of concurrent operations per process: one per schedule, and one replay. So a schedule never waits for
+/// another schedule or for a replay. Delayed maintenance could leave the tables without partitions.
 const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len() - 1), (Origin::Request, 1)];
 /// How often to poll. Schedules have a resolution of one second.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct LeasedOperation {
     pub(super) operation: HeldOperation,
-    /// A new id for each lease, so that a process cannot use an earlier lease of its own.
+    /// A new id for each lease, so that a process cannot use its earlier leases.
     pub(super) holder: WorkerId,
     pub(super) _permit: OwnedSemaphorePermit,
 }

@@ -5,13 +5,13 @@ use super::runner::Failure;
 use super::steps::Steps;
 use crate::store::{stats, with_timeout};
 
-/// About how many outcomes one step counts, in a transaction of about 100 ms.
+/// The approximate number of outcomes per step. A step is one transaction of about 100 ms.
 const DELIVERIES_PER_STEP: u32 = 10_000;
 
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
-        // Summarizing only makes the rollup read fewer pages. If it fails, the counts are the same.
+        // The summary only makes the rollup read fewer pages. The counts are correct without it.
         steps.record("summarize_batches", with_timeout(stats::summarize(&self.db)).await);
         steps.record("roll_up", self.count_batches().await);
         steps.finish()

@@ -40,9 +40,8 @@ export async function permit(browser, setting) {
 }
 
 /**
- * Returns a function that delivers a push to the portal's service worker, as a push service would, and waits until the desktop
- * shows the notification. If a page queried notifications earlier, Chromium would forget the new notification, because it keeps
- * only notifications that the desktop shows.
+ * Returns a function that delivers a push to the portal's service worker as a push service would. The function waits until the
+ * desktop shows the notification. A query for notifications before that would make Chromium forget the new notification.
  */
 export async function pusher(page, screen, scope = `${origin}/portal/`) {
   const session = await page.createCDPSession();

@@ -1,5 +1,5 @@
-// A push service for Firefox on this machine. The browser connects by WebSocket. The sender uses RFC 8030 and 8292, and the push
-// service checks requests as real services do. It stores messages for a browser that is not connected.
+// A push service for Firefox on this machine. The browser connects by WebSocket, and the sender uses RFC 8030 and 8292. The push
+// service checks requests as real services do, and stores messages for a browser that is not connected.
 import crypto from 'node:crypto';
 import http from 'node:http';
 

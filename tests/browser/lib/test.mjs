@@ -47,7 +47,7 @@ const show = (value) => (value instanceof Error ? value.message : JSON.stringify
 
 const input = readline.createInterface({ input: process.stdin });
 const answers = input[Symbol.asyncIterator]();
-// Exits when the Rust test ends, and the browsers exit with this process.
+// When the Rust test ends, this process and its browsers exit.
 input.on('close', () => process.exit(1));
 
 /** Asks the Rust test for an action; returns its response. */

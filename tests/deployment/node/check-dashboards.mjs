@@ -1,5 +1,5 @@
 // Checks dashboard files against Grafana's schema: node check-dashboards.mjs FILE... Each file becomes a constant of the type
-// DashboardFile, so that the compiler reports the place of every fault, including unknown fields. Run this script in the folder
+// DashboardFile, so that the compiler reports the line of every fault, including unknown fields. Run this script in the folder
 // where package.json is installed.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -126,7 +126,7 @@ impl TestApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (router, settings, shutdown) = (http::router(state), http::Settings::default(), stop.clone());
-        // The server stops when the guard below is dropped, or with the test's runtime.
+        // The server stops when the guard `_stop` is dropped, or when the runtime of the test stops.
         TaskTracker::new().spawn(async move { http::serve(listener, router, &settings, shutdown).await });
         Self { database, keyring, origin, client: plain_client(), _stop: stop.drop_guard() }
     }

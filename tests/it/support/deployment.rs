@@ -105,7 +105,7 @@ impl Deployment {
         }
     }
 
-    /// Posts `count` events in batches, round-robin over the agents and APIs. If no response arrives, it posts the batch again
+    /// Posts `count` events in batches, round-robin over the agents and APIs. Repeats a batch that got no response,
     /// with the same idempotency keys.
     pub async fn post(&self, apis: &[Client], agents: &[String], count: usize) -> Vec<EventId> {
         let mut accepted = Vec::with_capacity(count);

@@ -59,8 +59,8 @@ impl Deployment {
     /// I4, at any time.
     pub async fn assert_ready_deliveries_were_never_seen(&self) {
         // Reads the deliveries that the receiver has seen before it reads the ready deliveries. A delivery in both lists was sent
-        // while it was ready, or was released after it was sent. The opposite order would also find deliveries that were sent
-        // between both reads.
+        // while it was ready, or was released after it was sent. In the opposite order, a delivery sent between the two reads
+        // would also be in both lists.
         let seen = self.receiver.seen_once();
         let ready = ids(&self.pool, "SELECT id FROM flametree.ready_deliveries").await;
         let both: Vec<_> = seen.intersection(&ready).collect();
@@ -76,15 +76,15 @@ impl Deployment {
         assert!(unfinished.is_empty(), "{} without an outcome: {unfinished:?}", unfinished.len());
         assert_eq!(tally.outcomes.len(), expected.len(), "outcomes of deliveries that were never accepted");
         let unseen: Vec<_> = tally.of(Outcome::Delivered).filter(|id| !tally.seen.contains(id)).collect();
-        assert!(unseen.is_empty(), "delivered and never seen: {unseen:?}");
+        assert!(unseen.is_empty(), "delivered but never seen by the receiver: {unseen:?}");
         let strange: Vec<_> = tally.seen.iter().filter(|id| !expected.contains(id)).collect();
         assert!(strange.is_empty(), "seen and never accepted: {strange:?}");
         for unsent in [Outcome::Expired, Outcome::Canceled, Outcome::ConfigError] {
             let sent: Vec<_> = tally.of(unsent).filter(|id| tally.seen.contains(id)).collect();
-            assert!(sent.is_empty(), "{} and yet seen: {sent:?}", unsent.as_str());
+            assert!(sent.is_empty(), "{} but sent: {sent:?}", unsent.as_str());
         }
         let interrupted: HashSet<_> = tally.of(Outcome::Interrupted).collect();
-        assert_eq!(listed_as_interrupted(api).await, interrupted, "the API lists other deliveries as interrupted");
+        assert_eq!(listed_as_interrupted(api).await, interrupted, "the API lists other deliveries than the database");
         tally
     }
 

@@ -256,7 +256,7 @@ async fn misbehave<S: Socket>(mut stream: S, behaviour: Behaviour, record: &Reco
             Ok(())
         }
         Behaviour::Answers(_) | Behaviour::SpeaksFirst(_) | Behaviour::ResetsOnAccept | Behaviour::ResetsAfterHead => {
-            unreachable!("{behaviour:?} comes before the request's end")
+            unreachable!("{behaviour:?} is handled earlier")
         }
     }
 }

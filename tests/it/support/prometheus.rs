@@ -18,7 +18,7 @@ const PORT: u16 = 9090;
 /// A time limit that is longer than any alert takes to fire or to end. The limit is long because the service still updates its
 /// counts at the usual interval.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The durations in the rules, and the shorter durations that replace them, in the same order of length.
+/// The durations in the rules, and the shorter durations that replace them in the same order.
 const FASTER: &[(&str, &str)] = &[
     ("[5m]", "[5s]"),
     ("[15m]", "[5s]"),

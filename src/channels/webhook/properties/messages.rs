@@ -1,4 +1,5 @@
-//! Properties that must hold for messages about accepted events, with the headers of accepted push configs.
+//! Properties that must hold for every message. The message has an accepted event and the headers of an accepted push
+//! config.
 
 use std::sync::Arc;
 use std::time::Duration;

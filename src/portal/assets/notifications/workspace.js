@@ -245,8 +245,8 @@ function rest(ms, turn) {
 }
 
 /**
- * Identifies the token's user, so that tabs of other users on this origin do not receive this user's stream. It is not used for
- * access control.
+ * Identifies the token's user, so that tabs of other users on this origin do not receive this user's stream. The result is not
+ * used for access control.
  * @param {string} token
  */
 async function person(token) {

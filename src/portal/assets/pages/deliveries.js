@@ -51,7 +51,7 @@ class DeliveriesCard {
       ),
       this.#place,
     );
-    // New rows wait behind a button, so that no row moves under the pointer or the focus.
+    // New rows are not inserted while the user points at the list or focuses it, so that no row moves.
     this.#body.addEventListener('pointerleave', () => this.#held && !this.#isInUse && this.#show(this.#held));
     this.#body.addEventListener('focusout', () => setTimeout(() => this.#held && !this.#isInUse && this.#show(this.#held)));
   }

@@ -28,7 +28,7 @@ export function figuresCard({ api, session }, id) {
     try {
       show(await api.get(`/v1/agents/${encodeURIComponent(id)}/stats?channel=webhook`));
     } catch {
-      // Keeps the last figures. The next refresh retries.
+      // After an error, the last figures stay visible.
     }
   }
   refresh();

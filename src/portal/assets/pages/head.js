@@ -5,7 +5,7 @@ import { h, icon } from '../dom.js';
 /**
  * @typedef {object} Beside elements around the title
  * @property {{name: string, href: string} | false} [back] link to the parent page
- * @property {Node} [state] state of the shown session or agent, beside the title
+ * @property {Node} [state] state of the shown session or agent, next to the title
  * @property {Node} [about] text below the title
  * @property {Node | (Node | false | undefined)[]} [actions] buttons at the end of the header
  */

@@ -71,7 +71,7 @@ export function isStoredSecret(name, config) {
 }
 
 /**
- * The faults of the draft. They have pointers and messages, like the faults from the service.
+ * The faults of the draft. They have JSON pointers and messages, like the faults from the service.
  * @returns {Array<{pointer: string, message: string}>}
  */
 export function faultsOf(draft, config) {

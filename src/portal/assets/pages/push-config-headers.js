@@ -1,4 +1,4 @@
-// The header rows of the window, which users can add and remove. The portal learns only that a saved secret exists, not its
+// The window's rows for headers. Users can add and remove rows. The portal learns only that a saved secret exists, not its
 // value.
 
 import { field, fillError, freshId, h, icon } from '../dom.js';
