@@ -1,4 +1,4 @@
-//! Tests how `make soak` detects that a measured value grows.
+//! Tests how the soak run detects that a measured value grows.
 
 #[path = "../benches/soak/growth.rs"]
 mod growth;
@@ -34,7 +34,7 @@ fn a_small_value_may_grow_by_up_to_the_slack() {
 }
 
 #[test]
-fn compares_the_fifth_after_the_first_tenth_with_the_last_fifth() {
+fn compares_an_early_fifth_with_the_last_fifth() {
     let values: Vec<f64> = (0..100).map(f64::from).collect();
     assert_eq!(Growth::of(&values, 0), Some(Growth { early: 20.0, late: 90.0 }));
 }

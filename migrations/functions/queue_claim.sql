@@ -40,8 +40,8 @@ BEGIN
     IF v_claim.delivery_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    -- Deletes by ctid from the channel's table. A plan that was made while the table was empty may read the whole index
-    -- of the key. This is slow if the index contains many dead rows.
+    -- Deletes by ctid from the channel's table. A deletion by key can have a plan for an empty table and read the
+    -- whole index of the key. This is slow if the index contains many dead rows.
     IF p_channel = 'webhook' THEN
         DELETE FROM flametree.ready_deliveries_webhook AS r WHERE r.ctid = ANY (v_places);
     ELSE

@@ -59,8 +59,8 @@ BEGIN
            AND r.position > k.after
          ORDER BY r.tenant_id, r.endpoint_id, r.position LIMIT 1)
         UNION ALL
-        -- Three queries search a gap, each with equal leading columns and a bound on one column, because an index scan does not
-        -- stop at the second column of a row comparison.
+        -- Three queries search a gap. Each query fixes the leading columns and limits the next column, because an index scan
+        -- does not stop at the second column of a row comparison.
         (SELECT r.tenant_id, r.endpoint_id, r.position, r.id
          FROM flametree.ready_deliveries AS r
          WHERE r.channel = p_channel AND r.tenant_id = k.tenant_id AND r.endpoint_id > k.endpoint_id

@@ -107,7 +107,7 @@ BEGIN
     SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
            (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
     INTO v_batches, v_first, v_last, v_count
-    -- Reads through the index, which skips dead rows of batches that were counted before the last vacuum.
+    -- Reads by index, because the index has no entries of batches that were counted before the last vacuum.
     FROM (SELECT * FROM flametree.uncounted_batches AS b ORDER BY b.batch LIMIT c_most_deliveries) AS u;
     IF v_batches IS NULL THEN
         RETURN;
@@ -158,8 +158,8 @@ BEGIN
         BEGIN
             PERFORM pg_catalog.brin_summarize_new_values(v_index);
         EXCEPTION WHEN lock_not_available OR insufficient_privilege OR undefined_table THEN
-            -- A vacuum is running and also summarizes, or the table has another owner. Queries then read new pages
-            -- without the index.
+            -- A running vacuum adds the pages, or the table has another owner. Queries then read new pages without
+            -- the index.
             NULL;
         END;
     END LOOP;

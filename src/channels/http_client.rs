@@ -157,7 +157,7 @@ impl HttpClient {
         }
         let guard = self.0.resolver.guard();
         guard.judge_literal(post.to.url()).map_err(Failure::from).map_err(before_answer)?;
-        // Both steps use the same timer, so that the runtime registers only one timer.
+        // Sending and reading use the same timer, so that the runtime registers only one timer.
         let mut deadline = pin!(tokio::time::sleep(post.timeout));
         let PendingResponse { response, peer } =
             within(deadline.as_mut(), Failure::NoAnswerInTime, exchange).await.map_err(before_answer)?;

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::http_client::Answer;
 use crate::domain::secret_text::SecretText;
 
-/// Maximum number of bytes of a secret that the automaton searches for. The limit bounds the size of the automaton. It
-/// exceeds the guessable prefix of any common credential. A match still redacts the length of the whole secret.
+/// The automaton searches for at most this number of bytes of a secret. The limit bounds the size of the automaton. The
+/// guessable prefix of any common credential is shorter. A match still redacts the length of the whole secret.
 const MAX_PATTERN_BYTES: usize = 64;
 
 /// Removes the secrets of one endpoint's settings from text. Finds a secret only in the given forms.

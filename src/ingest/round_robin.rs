@@ -18,7 +18,7 @@ pub(super) struct RoundRobin<T> {
 #[derive(Debug)]
 struct Line<T> {
     items: VecDeque<T>,
-    /// The part of the last item's size that is not yet paid with turns. The tenant skips turns until the debt is zero.
+    /// The size that the tenant still owes for its last item. The tenant skips turns until the debt is zero.
     debt: usize,
 }
 

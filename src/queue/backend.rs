@@ -21,7 +21,7 @@ use super::claimed::Claimed;
 /// A stream of the claimed deliveries of one channel. Each item contains the deliveries of one claim.
 pub type ClaimedDeliveries = ClaimStream<Vec<Claimed>>;
 
-/// A stream of claimed deliveries or leased operations. Clones share the stream; each item goes to only one of them.
+/// A stream of claimed deliveries or leased operations. Clones share the stream; each item goes to only one clone.
 #[derive(Debug)]
 pub struct ClaimStream<T>(Arc<Mutex<mpsc::UnboundedReceiver<T>>>);
 

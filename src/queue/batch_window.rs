@@ -1,5 +1,5 @@
-//! Decides how long a claim waits for more ready deliveries. Waiting saves work, because a claim costs far more than one
-//! delivery in it. Pure state, no I/O.
+//! Decides how long a claim waits for more ready deliveries. Waiting saves work, because one large claim costs
+//! less than many small claims. Pure state, no I/O.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,12 @@ pub(super) const ENOUGH: u32 = 64;
 pub(super) const MANY: usize = 32;
 /// If this many deliveries become ready within `SHORT_WINDOW`, or one claim returns this many, more will probably follow.
 const BUSY_DELIVERIES: u32 = 8;
-/// How long ready deliveries wait for permits, or for more deliveries while another claim is in progress.
+/// The maximum time that ready deliveries wait for permits, or for more deliveries while another claim is in progress.
 const SHORT_WINDOW: Duration = Duration::from_millis(4);
-/// How long ready deliveries wait for permits if each waiting tenant already holds enough permits for a claim. Attempts of
-/// these tenants are running. Without this wait, the claimers of many processes on one machine would each run many small
-/// claims.
+/// The maximum time that ready deliveries wait for permits while many attempts of their tenants are running. Without this
+/// wait, the claimers of many processes on one machine would each run many small claims.
 const SERVED_WINDOW: Duration = Duration::from_millis(50);
-/// How long ready deliveries wait for more deliveries under load.
+/// The usual time that ready deliveries wait for more deliveries under load.
 const BUSY_WINDOW: Duration = Duration::from_millis(8);
 /// The maximum wait under load. It applies if the batch is still small after `BUSY_WINDOW`.
 const LONGEST_WINDOW: Duration = Duration::from_millis(12);
@@ -35,7 +34,7 @@ pub(super) struct BatchWindow {
 }
 
 impl BatchWindow {
-    /// Notes that a delivery became ready. One busy window can be a single burst; two busy windows in a row mean load.
+    /// Notes that a delivery became ready. Many deliveries in two consecutive windows mean load.
     pub(super) fn work_seen(&mut self, now: Instant) {
         self.seen = self.seen.saturating_add(1);
         match &mut self.window {

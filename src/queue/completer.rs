@@ -292,7 +292,7 @@ impl Completer {
     }
 }
 
-/// Never saturates, because a batch has at most 512 outcomes.
+/// The result is exact, because a batch has at most 512 outcomes.
 pub(super) fn count(outcomes: usize) -> u32 {
     u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

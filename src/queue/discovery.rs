@@ -94,7 +94,7 @@ impl Discovery {
         }
     }
 
-    /// Lists the transactions that may still commit deliveries. Called before each search.
+    /// Lists the transactions that can still commit deliveries. Called before each search.
     async fn check(&self, late: &mut LateCommits) -> Result<(), Error> {
         let taken = self.queue.furthest_taken();
         late.check(&with_timeout(lanes::writing_transactions(&self.db)).await?, taken);
@@ -155,7 +155,7 @@ impl Search {
         }
     }
 
-    /// How long to pause after a step that took `cost`. Walks and searches of gaps pause less, because they find deliveries.
+    /// How long to pause after a step that took `cost`. The pause is shorter in walks and in gaps, because their steps find more.
     fn rest(&self, cost: Duration) -> Duration {
         if self.kind == Kind::Walk || self.tails.has_gaps() { cost.min(LONGEST_REST) } else { rest_after(cost) }
     }

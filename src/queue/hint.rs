@@ -18,20 +18,20 @@ const MESSAGE_BYTES: usize = 7_999;
 /// The size of a message without lanes: `{"search":false,"lanes":[]}`.
 const EMPTY_MESSAGE_BYTES: usize = 27;
 /// The maximum number of lanes that are kept for the next message. About this many lanes fit into one message.
-/// A search finds the lanes that are left out.
+/// A search finds further lanes.
 const MOST_LANES: usize = 100;
 
 /// Lanes with new deliveries that were not reported to other processes yet, each with the position of its first new delivery.
-/// If there are too many, lanes of the tenant with the most lanes are left out.
+/// If there are too many lanes, drops lanes of the tenant with the most lanes.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     by_tenant: HashMap<TenantId, HashMap<EndpointId, (Channel, i64)>>,
     lanes: usize,
-    /// True if lanes were left out, because there were too many.
+    /// True if lanes were dropped.
     has_more: bool,
 }
 
-/// `search` is true if lanes that `lanes` does not name have ready deliveries too.
+/// The field `search` is true if the message omits lanes that have ready deliveries.
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
     search: bool,
@@ -52,7 +52,7 @@ impl Hints {
         }
     }
 
-    /// Removes a lane of the tenant with the most lanes. Returns false if `tenant` would then have the most lanes.
+    /// Removes a lane of the tenant with the most lanes. If `tenant` would then have the most lanes, returns false.
     fn make_room(&mut self, tenant: &TenantId) -> bool {
         self.has_more = true;
         let of_tenant = self.by_tenant.get(tenant).map_or(0, HashMap::len);
@@ -149,7 +149,7 @@ mod tests {
             let all: BTreeSet<_> = deliveries.iter().map(key).collect();
             prop_assert!(search || named == all);
             prop_assert!(!search || all.len() > 40);
-            // A tenant whose lanes are left out has as many named lanes as any other tenant, or one fewer.
+            // If the message omits lanes of a tenant, it names at most one lane more for any other tenant.
             let of = |lanes: &BTreeSet<(TenantId, EndpointId)>, tenant: &str| {
                 lanes.iter().filter(|(of, _)| of.as_str() == tenant).count()
             };
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_with_many_lanes_leaves_out_no_lane_of_another_tenant() {
+    fn a_tenant_with_many_lanes_displaces_no_lane_of_another_tenant() {
         let mut hints = Hints::default();
         hints.add(&(0..500).map(|number| ready(number, 1, "acme")).collect::<Vec<_>>());
         hints.add(&[ready(1_000, 1, "globex")]);

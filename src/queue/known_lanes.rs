@@ -24,7 +24,7 @@ const IDLE_CHECKS: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct KnownLanes {
-    /// The lanes of each endpoint id. The endpoint's confirmed lane comes first; the others have wrong tenants.
+    /// The lanes of each endpoint id. The endpoint's confirmed lane comes first; its other lanes have wrong tenants.
     by_endpoint: HashMap<EndpointId, Vec<Lane>>,
     in_key_order: BTreeSet<LaneCursor>,
     /// Each confirmed lane once, ordered by the time of its next idle check.
@@ -65,7 +65,7 @@ impl KnownLanes {
         is_empty && self.remove(tenant, endpoint).is_some()
     }
 
-    /// Checks up to `IDLE_CHECKS` confirmed lanes. Removes and returns those that were idle for `FORGET_AFTER`.
+    /// Checks up to `IDLE_CHECKS` confirmed lanes. Removes and returns the lanes that were idle for `FORGET_AFTER`.
     pub(super) fn forget_idle(&mut self, now: Instant) -> Vec<Lane> {
         let mut forgotten = Vec::new();
         for _ in 0..IDLE_CHECKS {
@@ -92,9 +92,9 @@ impl KnownLanes {
     }
 
     /// Returns the positions at which a tail scan starts in up to `most` lanes, in key order from `from`. In each lane, the
-    /// scan starts after the last claimed position, or after `late_after` if that is earlier. If a tenant has
-    /// more than `of_each` lanes, skips its other lanes and their gaps, and continues after its last lane. If further lanes
-    /// exist, the last place names the first further lane and has no position. The next step starts at that lane.
+    /// scan starts after the last claimed position, or after `late_after` if that is earlier. Visits
+    /// at most `of_each` lanes of a tenant, and skips the tenant's other lanes and their gaps. If further lanes exist, the last
+    /// place has no position and names the lane at which the next step starts.
     pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
         let mark = |key: &LaneCursor| Place { key: key.clone(), after: None };
         let mut places: Vec<Place> = Vec::new();

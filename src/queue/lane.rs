@@ -57,7 +57,7 @@ impl LaneHealth {
     }
 }
 
-/// One lane's part of a planned claim. Its quota is reserved until `settle`.
+/// A lane of a planned claim. The lane's quota is reserved until `settle`.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) quota: LaneQuota,
@@ -83,10 +83,10 @@ pub(super) struct Lane {
     pub(super) has_work: bool,
     /// Increases with each hint. So a claim that was planned before the hint and finds nothing does not clear `has_work`.
     pub(super) generation: u64,
-    /// For each kind, whether the lane waits for a turn of that kind. Only the flag of the endpoint's current kind counts.
+    /// For each kind of endpoint, whether the lane waits for a turn. Only the flag of the current kind counts.
     queued: ByKind<bool>,
     pub(super) health: LaneHealth,
-    /// The permits of planned, running and not yet recorded deliveries, counted by the kind that the endpoint had when the
+    /// The permits of planned, running and not yet recorded deliveries, counted by the kind of the endpoint when the
     /// permits were reserved. Permits that a hanging endpoint took while it was proven do not count against the share of
     /// unproven endpoints.
     held: ByKind<u32>,
@@ -165,7 +165,7 @@ impl Lane {
         has_work_and_room && !std::mem::replace(self.queued.of_mut(self.health.kind()), true)
     }
 
-    /// Marks that the lane no longer waits for a turn of this kind.
+    /// Marks that the lane no longer waits for a turn among endpoints of this kind.
     pub(super) fn dequeued(&mut self, kind: Kind) {
         *self.queued.of_mut(kind) = false;
     }
@@ -183,8 +183,8 @@ impl Lane {
         *self.held.of_mut(self.health.kind()) += permits;
     }
 
-    /// Releases permits, starting with permits that were reserved before the kind of the endpoint changed. Returns the number
-    /// of released permits of each kind.
+    /// Releases permits, starting with permits that were reserved before the endpoint became proven or unproven. Returns the
+    /// number of released permits for each kind of endpoint.
     pub(super) fn release(&mut self, permits: u32) -> [(Kind, u32); 2] {
         let kind = self.health.kind();
         let mut left = permits;
@@ -235,7 +235,7 @@ impl Lane {
         }
     }
 
-    /// True if the last claim filled the lane's quota, so that more deliveries may be ready.
+    /// True if the last claim filled the lane's quota. More deliveries may then be ready.
     pub(super) fn is_deep(&self) -> bool {
         self.batch_size > 1
     }

@@ -212,7 +212,7 @@ impl Lanes {
         self.batch_window.is_expected(now) && self.tenants.endpoints().take(MANY).count() < MANY && !self.has_enough()
     }
 
-    /// True if enough deliveries are ready that a claim need not wait for more.
+    /// True if a claim need not wait for more deliveries, because enough are ready.
     pub(super) fn has_enough(&self) -> bool {
         self.is_there() >= ENOUGH
     }

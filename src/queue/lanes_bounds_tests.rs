@@ -1,5 +1,5 @@
-//! Tests that each call visits only a few of the known lanes, because the channel is locked during each call, and that every lane
-//! gets a turn nevertheless.
+//! Tests that each call visits only a few of the known lanes, because the call locks the channel. Also tests that every lane
+//! gets a turn.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ fn a_step_of_a_tail_scan_visits_a_bounded_number_of_lanes() {
     assert_eq!(
         numbers,
         [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, None)],
-        "the last place only marks the start of the next step"
+        "the last entry only marks where the next step starts"
     );
     assert_eq!(lanes.known().places(&places[3].key, MANY_LANES, usize::MAX, i64::MAX).len(), MANY_LANES - 3);
 }

@@ -38,7 +38,7 @@ fn a_hint_with_a_wrong_tenant_does_not_hide_the_lane_of_the_endpoint() {
     }
     assert_eq!(of_acme, 1);
     let known: Vec<_> = lanes.known().iter().map(|lane| lane.tenant.clone()).collect();
-    assert_eq!(known, [acme()], "only the lane that gave a delivery is kept");
+    assert_eq!(known, [acme()], "only the lane with a claimed delivery is kept");
     lanes.release(&acme(), endpoint(0), 1);
     assert_eq!(lanes.held(), 0);
 }

@@ -13,9 +13,9 @@ use crate::domain::names::TenantId;
 const ENDPOINTS: u128 = 6;
 /// With so few permits, lanes often wait for permits.
 const TIGHT: LaneLimits = LaneLimits { permits: 24, endpoint_permits: 3 };
-/// The number of other tenants, which must not delay the tested tenant.
+/// The number of other tenants. They must not delay the tested tenant.
 const OTHERS: u128 = 3;
-/// The number of the tested tenant's endpoint.
+/// Identifies the endpoint of the tested tenant.
 const OWN: u128 = 1_000;
 /// A tenant without endpoints.
 const EVIL: u128 = 2_000;

@@ -6,7 +6,7 @@
 //! ends, one search starts at that position. This costs nothing while transactions are short, and finds late commits even of
 //! very long transactions.
 //!
-//! The check may miss a transaction that gets a position just before it gets a transaction id. Claims re-scan far enough to
+//! The check can miss a transaction that gets a position just before it gets a transaction id. Claims re-scan far enough to
 //! find most of these deliveries, and walks find the rest.
 
 use std::collections::{HashMap, HashSet};

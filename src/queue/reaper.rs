@@ -70,7 +70,8 @@ impl Reaper {
         }
     }
 
-    /// Runs the steps of a round. After a refusal, continues with the next step. Returns an error if the database is unavailable.
+    /// Runs the steps of a round. Skips a step that the database refuses, but ends the round if this process does not get the
+    /// lease. Returns an error if the database is unavailable.
     async fn round(&mut self) -> Result<(), Error> {
         let seen = unless_refused("see the workers", with_timeout(workers::seen(&self.db)).await)?;
         if let Some(seen) = &seen {
@@ -182,7 +183,7 @@ impl Reaper {
     }
 }
 
-/// Returns the result of a step. Logs a refusal and returns `None`. Returns an error after an outage.
+/// Returns the result of a step. If the database refused the step, logs the error and returns `None`.
 fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -10,7 +10,7 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// After a quick walk or a step of a tail scan, discovery pauses ten times as long as the walk or step took. So searches use at
 /// most a tenth of the time. The pause does not grow with the number of steps.
 const REST_FACTOR: u32 = 10;
-/// The maximum of this pause. A step might have been slow only because of a network outage that has ended.
+/// The maximum of this pause. A short network outage can make a single step slow.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A walk that takes longer than this is slow.
 const SLOW_WALK: Duration = Duration::from_millis(5);
@@ -74,7 +74,7 @@ impl Pace {
     }
 }
 
-/// How long to pause after a part of a search that took `cost`.
+/// How long to pause after a walk, or a step of a tail scan, that took `cost`.
 pub(super) fn rest_after(cost: Duration) -> Duration {
     (cost * REST_FACTOR).min(LONGEST_REST)
 }

@@ -12,7 +12,7 @@ use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 /// Outcomes to record in one transaction, or deliveries of one claim to release in one transaction.
 pub(super) type Part = Vec<Completion>;
 
-/// The set-aside parts of one completer, ordered by their next retries.
+/// The set-aside outcomes and releases of one completer, ordered by their next retries.
 #[derive(Debug, Default)]
 pub(super) struct SetAsideOutcomes {
     parts: VecDeque<SetAside>,
@@ -21,7 +21,7 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The first lock that the part needs. `None` if the database refused the part, or if the part is a release.
+    /// The first lock that the outcomes need. `None` if the database refused the outcomes. A release also has `None`.
     lock: Option<Lock>,
 }
 
@@ -47,12 +47,12 @@ impl SetAsideOutcomes {
         self.parts.iter().flat_map(|set_aside| &set_aside.part)
     }
 
-    /// Adds a part that the database refused.
+    /// Adds outcomes or releases that the database refused.
     pub(super) fn push_refused(&mut self, part: Part) {
         self.parts.push_back(SetAside { part, lock: None });
     }
 
-    /// Adds a part that timed out on a lock. Merges parts that wait for the same lock, up to `most` outcomes.
+    /// Adds outcomes or releases that timed out on a lock. Groups up to `most` outcomes that wait for the same lock.
     pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
         let lock = part.first().and_then(|first| needed_locks(first).next());
         let same_lock = |other: &&mut SetAside| lock.is_some() && other.lock == lock;
@@ -62,12 +62,12 @@ impl SetAsideOutcomes {
         }
     }
 
-    /// The number of parts that need none of these locks.
+    /// How many groups of outcomes need none of these locks.
     pub(super) fn free(&self, taken: &BTreeSet<Lock>) -> usize {
         self.parts.iter().filter(|set_aside| !needs_any(&set_aside.part, taken)).count()
     }
 
-    /// Takes the first part that needs none of these locks.
+    /// Takes the first group of outcomes that needs none of these locks.
     pub(super) fn pop_free(&mut self, taken: &BTreeSet<Lock>) -> Option<Part> {
         let free = self.parts.iter().position(|set_aside| !needs_any(&set_aside.part, taken))?;
         self.parts.remove(free).map(|set_aside| set_aside.part)

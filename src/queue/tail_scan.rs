@@ -23,9 +23,9 @@ pub(super) struct TailScan {
     /// The number of other steps until the next visit.
     left: usize,
     is_visit: bool,
-    /// True if the visit left out lanes or gaps.
+    /// True if the visit skipped lanes or gaps.
     is_partial: bool,
-    /// The gaps in which the last step found endpoints. The part of each gap that is already scanned is left out.
+    /// For each gap in which the last step found endpoints, the rest that is not scanned yet.
     gaps: Vec<Place>,
     /// The lane at which the scan continues after the gaps. `None` after the last lane.
     next: Option<LaneCursor>,
@@ -47,8 +47,8 @@ impl Default for TailScan {
 }
 
 impl TailScan {
-    /// Returns the places to scan in the next step. `lanes` returns the places of the known lanes, starting at a key, with a
-    /// limit on the number of lanes of each tenant.
+    /// Returns the places to scan in the next step. The function `lanes` gets a start key and the maximum number
+    /// of lanes per tenant, and returns the places of known lanes.
     pub(super) fn next_places(&mut self, lanes: impl FnOnce(&LaneCursor, usize) -> Vec<Place>) -> Vec<Place> {
         self.is_visit = self.visit.is_some();
         if !self.is_visit && !self.gaps.is_empty() {
@@ -206,7 +206,7 @@ mod tests {
                     break;
                 }
                 waited += usize::from(step >= starts_at);
-                // A visit of a tenant ends after its first lanes. It finds the unknown lanes before this end one by one.
+                // A visit scans only the first lanes of a tenant and their gaps. It finds unknown lanes in these gaps one by one.
                 let before_end = if endpoints < FIRST_LANES as u128 { unknown as usize } else { 0 };
                 prop_assert!(waited <= 2 * (usize::from(tenants) + before_end) + 2, "not found after {waited} steps");
             }

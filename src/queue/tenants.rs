@@ -2,11 +2,11 @@
 //! I/O.
 //!
 //! Endpoints that responded fast lately are proven; all others are unproven. The two kinds are scheduled separately, and
-//! unproven endpoints share a third of the permits. A tenant may have as many deliveries in progress as it leaves permits to
-//! the deliveries of other tenants. So the first tenant gets half of all permits, and a second tenant gets half of the rest. A
+//! unproven endpoints share a third of the permits. A tenant's deliveries in progress may hold at most half of the permits
+//! that are left by other tenants. So the first tenant gets half of all permits, and a second tenant gets half of the rest. A
 //! delivery is in progress until its attempt ends. After that, its permit still counts towards the total, but not towards the
-//! tenant's share, because the endpoint can no longer delay it. The last tenth is kept for proven endpoints of tenants that
-//! have nothing in progress. Otherwise endpoints of many tenants that begin to hang could take all permits.
+//! tenant's share, because the endpoint can no longer delay it. The last tenth of the permits is kept for proven endpoints
+//! of tenants without deliveries in progress. Otherwise endpoints of many tenants that begin to hang could take all permits.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,8 +21,8 @@ const LEFT_OF_ALL: u32 = 1;
 const LEFT_OF_UNPROVEN: u32 = 3;
 /// The last tenth of the permits is a reserve: a tenant without deliveries in progress takes them one by one, for proven endpoints.
 const RESERVE: u32 = 10;
-/// The maximum number of lanes that only hints of other processes have named. A claim of each takes less than a millisecond. If
-/// there are more, discovery finds the others.
+/// The maximum number of lanes that only hints of other processes have named. A claim from one such lane takes less than a
+/// millisecond. Discovery finds the deliveries of further lanes.
 const MOST_UNCONFIRMED: u32 = 512;
 
 /// `Proven` if the endpoint's last response was fast, otherwise `Unproven`.
@@ -78,7 +78,7 @@ struct Tenant {
     lanes: usize,
     unconfirmed: u32,
     held: ByKind<u32>,
-    /// The number of held permits whose attempts have ended. Their outcomes are being recorded.
+    /// The number of deliveries whose attempts have ended and whose outcomes are being recorded.
     recording: u32,
     /// The tenant's endpoints that might have deliveries and are below their caps, in the order of their turns.
     turns: ByKind<VecDeque<EndpointId>>,
@@ -108,7 +108,7 @@ impl Tenants {
         }
     }
 
-    /// True if the tenant may have one more unconfirmed lane. It leaves at least as many to other tenants as it has.
+    /// True if the tenant may have one more unconfirmed lane. Its share is half of the unconfirmed lanes that other tenants leave.
     pub(super) fn may_add_unconfirmed(&self, tenant: &TenantId) -> bool {
         let of_tenant = self.by_id.get(tenant).map_or(0, |of| of.unconfirmed);
         share(MOST_UNCONFIRMED.saturating_sub(self.unconfirmed), of_tenant, LEFT_OF_ALL) > 0
@@ -130,7 +130,7 @@ impl Tenants {
         }
     }
 
-    /// Removes a lane that holds no permits and has no turn.
+    /// Removes a lane that holds no permits and does not wait for a turn.
     pub(super) fn remove_lane(&mut self, tenant: &TenantId, is_confirmed: bool) {
         if !is_confirmed {
             self.confirm_lane(tenant);

@@ -61,7 +61,7 @@ pub fn sqlstate(error: &Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code)
 }
 
-/// True if a stored value is damaged or has a form that this release does not know, so that every read fails.
+/// True if a stored value is damaged or has a form that this release does not know. Every read then fails.
 pub fn is_of_what_is_stored(error: &Error) -> bool {
     let is_damaged = |code: Cow<'_, str>| code.starts_with("22") || code == "XX001" || code == "XX002";
     matches!(error, Error::Decode(_) | Error::ColumnDecode { .. }) || sqlstate(error).is_some_and(is_damaged)

@@ -12,7 +12,7 @@ use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
 /// How long a detach waits for transactions that use the table. The wait is longer than a caller's transaction and shorter than
 /// the interval between runs of retention.
 const DETACH_TIMEOUT: Duration = Duration::from_mins(1);
-/// A few attempts suffice. Only a waiting detach holds a lock on a parent table for longer than milliseconds.
+/// A few attempts suffice, because only a waiting detach locks a parent table for longer than milliseconds.
 const PREPARE_ATTEMPTS: u32 = 5;
 
 /// Creates the partitions for today (by the database's clock) and the next two days, and returns how many. Safe to repeat,

@@ -1,4 +1,4 @@
-//! A pool that gets each connection back within a time limit.
+//! A connection pool that limits the time for returning a connection.
 //!
 //! sqlx 0.9 pings a connection that returns to its pool. The ping has no time limit, and the connection counts as in use
 //! meanwhile. If the host of the database vanished during the ping, the pool would have one connection fewer until TCP gives up,

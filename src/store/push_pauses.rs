@@ -1,8 +1,8 @@
 //! Pauses of browser push. They are stored in the rows of `push_subscriptions`, so they apply in every process.
 //!
-//! A pause applies to one subscription. A whole push service is paused for a tenant while three users of the tenant have paused
-//! subscriptions at the service. A subscription counts only if the service has accepted a message for it before. Without that
-//! condition, any user could pause the service with an invalid subscription. Other tenants are never affected.
+//! A pause applies to one subscription. A push service is paused for a whole tenant while subscriptions of three of its users are
+//! paused. A subscription counts only if the push service has accepted a message for it before. Otherwise any user could
+//! pause the push service with an invalid subscription. Other tenants are never affected.
 
 use std::time::Duration;
 
@@ -63,8 +63,7 @@ pub async fn note_accepted(db: &Db, tenant: &TenantId, id: EndpointId, version: 
     Ok(())
 }
 
-/// The paused push services of one tenant, or of all tenants. A service is paused while at least three users of a tenant have
-/// paused subscriptions, and the service has accepted messages for these subscriptions before.
+/// The paused push services of one tenant, or of all tenants.
 pub async fn paused_services(db: &Db, tenant: Option<&TenantId>) -> Result<Vec<PausedService>, Error> {
     let rows = sqlx::query!(
         r#"-- push_pauses::paused_services

@@ -51,8 +51,7 @@ pub async fn keys_in_use(db: &Db) -> Result<Vec<KeyUse>, Error> {
         .collect())
 }
 
-/// The ids whose key in the keyring is not the key that sealed stored values. Tries to open one signing
-/// secret for each id.
+/// The ids for which the keyring contains a wrong key. Tries to open one signing secret for each id.
 pub async fn mistaken_keys(db: &Db, keyring: &Keyring) -> Result<Vec<String>, Error> {
     let samples = sqlx::query!(
         r#"-- rotation::mistaken_keys

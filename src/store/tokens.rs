@@ -110,8 +110,8 @@ pub async fn record_use(db: &Db, id: TokenId) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// Lists tokens, newest first, after the cursor. A `tenant` limits the list to that tenant's tokens. `None` lists the tokens
-/// of every tenant and the tokens for all tenants.
+/// Lists tokens, newest first, after the cursor. Lists only the tokens of `tenant`. If `tenant` is `None`, lists
+/// all tokens.
 pub async fn list(
     db: &Db,
     tenant: Option<&TenantId>,

@@ -62,8 +62,8 @@ impl Workers {
         self
     }
 
-    /// Runs the pools until `stage` ends. The stage must end after the queue is drained. Then deliveries that the pools have
-    /// not started are dropped and recorded as interrupted.
+    /// Runs the pools until `stage` ends. Stop the queue first. Deliveries that the pools have not started by then
+    /// are dropped and recorded as interrupted.
     pub fn start(self, stage: &Stage) {
         for monitor in self.monitors {
             stage.spawn(TaskName::WorkerPool, |stop| run(monitor, stop));

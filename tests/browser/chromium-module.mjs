@@ -1,5 +1,4 @@
-// Tests the client module without the portal's pages, as another portal would use it: many tabs, all faults, and a changed VAPID
-// key.
+// Tests the client module in a page that does not belong to the portal: many tabs, every fault, and a changed VAPID key.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';

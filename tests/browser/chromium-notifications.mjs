@@ -1,4 +1,4 @@
-// Tests how the pages offer notifications: the dialog, the button on the Profile page in each state, and users who get neither.
+// Tests how the pages offer notifications: the dialog, the button on the Profile page, and users without notifications.
 import assert from 'node:assert/strict';
 
 import { chromium, permit } from './lib/chromium.mjs';

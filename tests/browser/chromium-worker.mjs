@@ -112,8 +112,8 @@ await run(async (opening) => {
     await signInAs(operator, 'otto', 'operator', '?page=human-agents');
     await assign('s-9', 'otto');
     await assign('s-10', 'otto');
-    // The page queries notifications when the list appears. A push that arrives before this query would be lost (see pusher), so
-    // the test waits for the list.
+    // The page queries notifications when the list appears. Chromium would lose a push that arrives before this query,
+    // so the test waits for the list.
     const isListed = () => ['s-9 ', 's-10 '].every((id) => document.querySelector('main').innerText.replace(/\s+/g, ' ').includes(id));
     await operator.waitForFunction(isListed);
     await notifications(operator);

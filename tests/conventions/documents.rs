@@ -73,8 +73,8 @@ fn every_dashboard_shows_restarts_and_alerts_and_links_to_the_others() {
     }
 }
 
-/// `tests/deployment/alerts_test.yaml` tests alerts with the time windows of production. `tests/it/alerts.rs` causes real faults
-/// and checks that the alerts fire.
+/// The file `tests/deployment/alerts_test.yaml` tests alerts with the time windows of production. The tests in
+/// `tests/it/alerts.rs` cause real faults and check that the alerts fire.
 #[test]
 fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
     let rules = read(&root().join("dashboards/alerts.yaml"));
@@ -84,8 +84,7 @@ fn every_alert_is_tested_with_its_time_windows_and_with_a_real_fault() {
         ["tests/deployment/alerts_test.yaml", "tests/it/alerts.rs"].map(|name| read(&root().join(name)));
     for alert in alerts {
         assert!(windows.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested with its time windows");
-        // One loop tests the three alerts `FlametreeDeliveryFailures...`, so the source of this test contains only the ends of
-        // the three names.
+        // One loop tests the three alerts `FlametreeDeliveryFailures...`, so the tests contain only the ends of their names.
         let burn = alert.strip_prefix("FlametreeDeliveryFailures");
         let caused =
             faults.contains(&format!("\"{alert}\"")) || burn.is_some_and(|end| faults.contains(&format!("\"{end}\"")));
@@ -113,7 +112,7 @@ fn finds_test_names_but_ignores_settings() {
     assert_eq!(test_names(text), ["a_body_of_8_kib_is_read"]);
 }
 
-/// The test names: words in backticks with at least five underscores. Names of settings and metrics have fewer.
+/// Finds the test names. A test name is in backticks and has at least five underscores. Other names have fewer.
 fn test_names(text: &str) -> Vec<String> {
     let is_name = |word: &&str| {
         let has_letters =
@@ -123,7 +122,7 @@ fn test_names(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).filter(is_name).map(str::to_owned).collect()
 }
 
-/// The words of the text that start with `src/`.
+/// The source paths in the text.
 fn source_paths(text: &str) -> Vec<String> {
     let is_path = |character: char| character.is_alphanumeric() || "/_-.".contains(character);
     let words = text.split(|character| !is_path(character));
@@ -160,11 +159,11 @@ fn named_in(files: &[PathBuf]) -> BTreeSet<String> {
     files.iter().flat_map(|file| words(&read(file))).filter_map(metric).collect()
 }
 
-/// The metric that this word names. If the word is a series of a histogram, such as `..._bucket`, returns the histogram.
+/// The metric that this word names. For a series of a histogram, returns the histogram.
 fn metric(word: impl AsRef<str>) -> Option<String> {
     let word = word.as_ref();
     let is_name = |word: &str| word.chars().all(|character| character.is_ascii_lowercase() || character == '_');
-    // `flametree_notify` is the name of the Rust crate and not a metric. It occurs in log filters.
+    // The word `flametree_notify` is the name of the Rust crate and not a metric. It occurs in log filters.
     let ours = word.starts_with("flametree_") && !word.starts_with("flametree_notify") && is_name(word);
     let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix));
     ours.then(|| histogram.unwrap_or(word).to_owned()).filter(|word| word != "flametree_")

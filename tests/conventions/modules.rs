@@ -21,14 +21,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Ingest wakes the claimers of the queue if both run in one process.
     ("ingest", &["domain", "telemetry", "supervision", "store", "queue"]),
     ("worker", &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue"]),
-    // `users` does not use an HTTP framework. The API converts a rejected token into a response.
+    // The module `users` does not use an HTTP framework. The API converts a rejected token into a response.
     ("users", &["domain", "telemetry", "supervision", "operator_client"]),
     ("portal", &["domain", "telemetry"]),
     (
         "http",
         &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
-    // `config` reads the settings of the modules that it imports.
+    // The module `config` reads the settings of the modules that it imports.
     ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
 ];
 
@@ -114,7 +114,7 @@ fn imports_in(text: &str) -> BTreeSet<String> {
     after_crate.flat_map(|path| if path.starts_with('{') { first_names(path) } else { vec![name(path)] }).collect()
 }
 
-/// The first name of each path in a braced import. For `{domain::{ids, fault}, queue}`, returns `domain` and `queue`.
+/// The first name of each path in a braced import.
 fn first_names(group: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0;

@@ -9,16 +9,16 @@ use crate::conventions::source::{all_files_below, code, relative, root};
 const DIRECTORIES: &[&str] =
     &["src", "migrations/functions", "tests", "benches", "scripts", "dashboards", "docker", "docs"];
 
-/// The test also reads files without an extension, such as `scripts/test` or `Makefile`.
+/// The test also reads files without an extension, such as shell scripts and the Makefile.
 const EXTENSIONS: &[&str] = &["rs", "sql", "md", "yaml", "yml", "toml", "sh", "py", "js", "mjs"];
 
-/// Each line contains a phrase in lower case and a replacement. `|` separates alternatives for one word of the phrase.
+/// Each line contains a phrase in lower case and a replacement. The sign `|` separates alternatives for one word.
 const PHRASES: &str = include_str!("phrases.txt");
 
 /// Permitted uses of a phrase: the file, the phrase in lower case, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("scripts/draw-dashboards", "is none", "it is Python's `is None`"),
-    ("tests/it/demo.rs", "nobody", "it is the name of a system user"),
+    ("scripts/draw-dashboards", "is none", "the phrase is Python's `is None`"),
+    ("tests/it/demo.rs", "nobody", "the word is the name of a system user"),
 ];
 
 /// The test skips these files, because this file contains phrases as test data and other authors wrote the licenses.

@@ -45,7 +45,7 @@ struct Function {
     lines: usize,
 }
 
-/// Functions with a body, from the line with `fn` to the line with the closing brace.
+/// The lines of each function that has a body, from the keyword `fn` to the closing brace.
 fn functions(text: &str) -> Vec<Function> {
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut found = Vec::new();

@@ -7,29 +7,29 @@ use crate::conventions::source::{code, rust_files};
 /// Files that spawn unsupervised tasks, the number of spawn calls, and why the process survives a panic in such a task.
 const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/supervision.rs", 1, "the supervisor itself"),
-    ("src/http/serve.rs", 1, "serves one connection: a panic closes the connection and releases its permits"),
+    ("src/http/serve.rs", 1, "a panic closes one connection and releases the permits of the connection"),
     (
         "src/http/token_cache.rs",
         1,
-        "records one use of a token: a panic loses the record, but the next use is recorded within a minute",
+        "a panic loses the record of one token use, but the next use is recorded within a minute",
     ),
     (
         "src/worker/attempts.rs",
         1,
-        "runs up to 32 attempts: each attempt catches its own panic and ends its delivery as interrupted",
+        "each attempt in the task catches its own panic and ends its delivery as interrupted",
     ),
     (
         "src/worker/operations/runner.rs",
         1,
-        "runs one operation: after a panic, the lease expires, and a worker repeats the operation",
+        "after a panic in an operation, the lease expires, and a worker repeats the operation",
     ),
-    ("src/channels/resolver/mod.rs", 1, "looks up one host name: after a panic the callers get an error"),
+    ("src/channels/resolver/mod.rs", 1, "after a panic in a lookup, the callers get an error"),
     (
         "src/channels/browser_push/encryption_pool.rs",
         1,
-        "encrypts waiting messages: after a panic, one message fails, and another thread continues",
+        "after a panic, the encryption of one message fails, and another thread continues",
     ),
-    ("src/store/pool.rs", 1, "returns one connection to the pool: after a panic, the pool opens a new connection"),
+    ("src/store/pool.rs", 1, "after a panic, the pool opens a new connection"),
     ("src/postgres/mod.rs", 1, "starts the embedded PostgreSQL, which is a process and not a task"),
     ("src/postgres/process.rs", 1, "starts the embedded PostgreSQL, which is a process and not a task"),
     ("src/commands/demo/mod.rs", 1, "runs the receiver of the demonstration, which reports missing deliveries"),
@@ -61,7 +61,7 @@ fn finds_spawns_in_every_syntax() {
     assert_eq!(unsupervised(text), 4);
 }
 
-/// The number of spawn calls whose first argument is not a `TaskName`.
+/// The number of spawn calls whose first argument is not a task name.
 fn unsupervised(text: &str) -> usize {
     let code = code(text);
     let calls = [".spawn(", "::spawn(", "::spawn_blocking(", ".spawn_blocking(", "::spawn_local(", ".spawn_on("];

@@ -15,7 +15,7 @@ SERVICE = DATABASE | {"FLAMETREE_ENCRYPTION_KEYS", "FLAMETREE_VAPID_PRIVATE_KEY"
 NEEDED = {
     "postgres": DATABASE,
     "pgbouncer": DATABASE,
-    # `migrate` does not use the encryption keys, but it checks all settings.
+    # The container `migrate` does not use the encryption keys, but it checks all settings.
     "migrate": DATABASE | {"FLAMETREE_ENCRYPTION_KEYS"},
     "notify": SERVICE | {"FLAMETREE_JWT_SECRET"},
     "api": SERVICE | {"FLAMETREE_JWT_SECRET"},
@@ -24,7 +24,7 @@ NEEDED = {
     "grafana": {"GRAFANA_PASSWORD"},
     "receiver": {"SIGNING_SECRET"},
 }
-# These containers read a secret from a file, so that `docker inspect` does not show it.
+# These containers read a secret from a file, so that the command `docker inspect` does not show the secret.
 BY_FILE = {"postgres": "postgres_password", "grafana": "grafana_password"}
 
 # Settings in settings.env that are invalid unless the secret is set.

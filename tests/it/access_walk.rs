@@ -235,7 +235,7 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The expected permissions of the roles `service` and `viewer` do not come from the table of roles.
+/// This test states the expected permissions, and does not read them from the table of roles.
 #[test]
 fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
     for (method, template, access) in access::routes() {
@@ -244,7 +244,7 @@ fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
-        // A route with `Access::BySecret` checks a secret and not the caller's role.
+        // Some routes check a secret (`Access::BySecret`) and not the caller's role.
         let is_harmless = *method == "GET" || *access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
@@ -257,7 +257,7 @@ async fn the_access_table_and_the_api_have_the_same_routes_and_permissions() {
         let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
         assert!(is_there, "the access table lists {method} {template}, but the API has no such route");
     }
-    // `ReadBodies` is the only permission that no route requires. This permission determines which fields a response contains.
+    // No route requires the permission `ReadBodies`, because this permission determines which fields a response contains.
     let used = |permission: Permission| {
         permission == Permission::ReadBodies || routes.iter().any(|route| route.access == Access::With(permission))
     };

@@ -244,7 +244,7 @@ proptest! {
     }
 }
 
-/// The full-width form of a digit or a dot, such as `１` or `。`. IDNA maps the full-width form to `1` or `.`.
+/// The full-width form of a digit or a dot. IDNA maps this form back to the ASCII character.
 fn full_width(character: char) -> char {
     match character {
         '.' => '\u{3002}',

@@ -1,7 +1,7 @@
 //! Causes the fault that each alert reports, and then repairs the fault. In a real Prometheus that scrapes real processes, the
 //! alert must fire and then resolve.
 //!
-//! These tests shorten the `for` times of the alerts. `tests/deployment/alerts_test.yaml` tests the `for` times of production.
+//! In these tests, alerts fire sooner than in production. The file `tests/deployment/alerts_test.yaml` tests production times.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::support::service::{EACH_SECOND, Part};
 use crate::support::task_failure::{HeldRequest, Trigger};
 use crate::support::waiting::{eventually, within};
 
-/// Does nothing while the test waits for an alert: the fault lasts until the test repairs the fault.
+/// Does nothing, because the fault lasts without the help of the test.
 async fn lasting() {}
 
 async fn breathe() {

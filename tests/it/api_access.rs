@@ -1,4 +1,4 @@
-//! Tests API tokens and the isolation of tenants. `access_walk.rs` tests which roles may use which route.
+//! Tests API tokens and the isolation of tenants. The file `access_walk.rs` tests which roles may use which route.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ async fn data_of_another_tenant_is_reported_as_not_found() {
         [format!("/v1/events/{event}"), format!("/v1/deliveries/{delivery}"), format!("/v1/deliveries/{unfinished}")]
     {
         api.get(&path, &other).await.problem(404, "not_found");
-        // A token for all tenants finds the resource only if the request contains the `tenant_id` of the resource.
+        // A token for all tenants finds the resource only if the request names the tenant of the resource.
         let all = api.token(Role::Admin, None).await;
         api.get(&path, &all).await.problem(403, "tenant_required");
         api.get(&format!("{path}?tenant_id=other"), &all).await.problem(404, "not_found");

@@ -1,4 +1,4 @@
-//! Tests `POST /v1/events/batch`: each event has a separate result, and the size of a batch is limited.
+//! Tests the route for batches of events: each event has a separate result, and the size of a batch is limited.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;

@@ -13,7 +13,7 @@ fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Inserts `count` deliveries with the outcome `delivered`, one per millisecond starting at `from`.
+/// Inserts deliveries that succeeded, one for each millisecond.
 async fn many(api: &TestApi, from: i64, count: i64) {
     let id = format!("(lpad(to_hex({from} + n), 12, '0') || '7000800000000000000");
     for statement in [

@@ -1,4 +1,4 @@
-//! Tests `POST /v1/events` with valid, repeated and invalid requests.
+//! Sends valid, repeated and invalid requests to the route that accepts events.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::role::Role;
@@ -54,7 +54,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
     let again = api.post("/v1/events", &token, &event).await.expect(200);
     assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
 
-    // A request may set the key in the header `Idempotency-Key`, in the body, or in both.
+    // A request may set the idempotency key in the header `Idempotency-Key`, in the body, or in both.
     let key = ("idempotency-key", "m-1");
     post_raw(&api, &token, &[JSON, key], message("once").to_string()).await.expect(200);
     post_raw(&api, &token, &[JSON, key], event.to_string()).await.expect(200);

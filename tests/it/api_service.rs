@@ -1,4 +1,4 @@
-//! Tests what all resources of the API share: health, documentation, request ids, connection limits, graceful shutdown.
+//! Tests the API apart from its resources: health, documentation, request ids, connection limits, and graceful shutdown.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ async fn every_response_has_a_request_id() {
 }
 
 #[tokio::test]
-async fn the_router_serves_the_documented_routes_and_no_others() {
+async fn the_router_has_exactly_the_documented_routes() {
     // A deployment without browser push has no route for the renewal of subscriptions.
     let api = TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await;
     let document = api.send(bare("/v1/openapi.json")).await.expect(200);

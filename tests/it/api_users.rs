@@ -172,7 +172,7 @@ async fn ignores_headers_and_claims_that_the_service_does_not_need() {
     let api = api(by_secret()).await;
     let signer = Signer::secret(SECRET);
     let mine = Signer::ed25519();
-    // One header contains a key, the other header a URL of a key. The service must use neither.
+    // One header contains a key, and the other header contains a URL. The service must ignore the key and the URL.
     for header in [
         json!({"alg": "EdDSA", "jwk": mine.jwk("mine"), "kid": "mine"}),
         json!({"alg": "EdDSA", "jku": "http://127.0.0.1:1/jwks", "kid": "../../dev/null"}),

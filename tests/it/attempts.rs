@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::support::queue::{accept_messages, agent_with_webhook, count, outcomes, prepared};
 
 #[tokio::test]
-async fn a_panic_in_an_attempt_interrupts_only_that_delivery() {
+async fn a_panic_in_an_attempt_interrupts_only_one_delivery() {
     let db = prepared().await;
     agent_with_webhook(&db, "agent-1").await;
     accept_messages(&db, "agent-1", 40).await;

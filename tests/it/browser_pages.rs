@@ -1,4 +1,4 @@
-//! The portal's pages in a real Chromium, against real processes.
+//! Tests the portal's pages in a real Chromium with real processes.
 
 use crate::support::browser::Portal;
 use crate::support::service::{Part, Service};

@@ -24,7 +24,7 @@ async fn firefox_shows_notifications_without_a_tab_and_after_a_restart() {
 }
 
 #[tokio::test]
-async fn chromium_shows_one_notification_for_each_push_and_a_click_opens_its_page() {
+async fn chromium_shows_one_notification_for_each_push_and_a_click_opens_the_linked_page() {
     run("chromium-worker").await;
 }
 

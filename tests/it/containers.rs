@@ -14,7 +14,7 @@ use crate::support::temp_dir::TempDir;
 use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// An address where no database server listens. `config check` tries to connect to it, and an IP address needs no DNS lookup.
+/// No database server listens at this address. An IP address needs no DNS lookup.
 const NOWHERE: &str = "@127.0.0.1:1";
 
 fn root() -> &'static Path {
@@ -39,7 +39,7 @@ fn said(name: &str) -> Vec<String> {
     instructions().iter().filter_map(|line| line.strip_prefix(&prefix).map(str::to_owned)).collect()
 }
 
-/// The first list in the text, such as `["a", "b"]`.
+/// Parses the first list in the text.
 fn list(text: &str) -> Vec<String> {
     let begin = text.find('[').unwrap();
     serde_json::from_str(&text[begin..=begin + text[begin..].find(']').unwrap()]).unwrap()
@@ -72,8 +72,7 @@ fn the_image_copies_everything_that_its_build_needs() {
     let builds: Vec<String> = said("RUN").into_iter().filter(|run| run.starts_with("cargo ")).collect();
     let [build] = builds.as_slice() else { panic!("one command builds: {builds:?}") };
     assert_eq!(build, "cargo build --locked --release --bin flametree-notify");
-    // Like `cargo build`, `cargo check` finds missing files, but it is faster: it generates no code, and the dependencies are
-    // already built.
+    // The command `cargo check` finds missing files too, and needs less time than a build.
     let check = build.replace(" build ", " check --offline ").replace(" --release", "");
     let mut words = check.split(' ');
     let mut command = Command::new(words.next().unwrap());
@@ -118,7 +117,7 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
     for (file, at_least) in [("compose.yaml", 5), ("compose.scale.yaml", 5), ("kubernetes/configuration.yaml", 2)] {
         let text = read(&format!("docker/{file}"));
         let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
-        // `FLAMETREE_REVISION` is a build argument of the image and not a setting.
+        // The variable `FLAMETREE_REVISION` is a build argument of the image and not a setting.
         let settings: Vec<(&str, String)> = pairs
             .filter(|(name, _)| name.starts_with("FLAMETREE_") || name.starts_with("DATABASE_"))
             .filter(|(name, _)| *name != "FLAMETREE_REVISION")
@@ -128,7 +127,7 @@ fn the_settings_in_compose_and_kubernetes_files_are_valid() {
             .map(|(name, value)| {
                 (name, value.replace("${FLAMETREE_ENCRYPTION_KEYS:?see the top of compose.yaml}", ENCRYPTION_KEYS))
             })
-            // Compose replaces an optional variable with an empty text if `.env` does not set the variable.
+            // Compose replaces an optional variable with an empty text if the file `.env` does not set it.
             .map(|(name, value)| (name, value.replace(&format!("${{{name}:-}}"), "")))
             .collect();
         assert!(settings.len() >= at_least, "{file}: {settings:?}");

@@ -16,7 +16,7 @@ const DRAINED: Duration = Duration::from_secs(90);
 const CUT_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'flametree-notify%'";
 
-/// Every delivery must have the outcome `delivered`, because no worker died.
+/// No worker died, so every delivery must succeed.
 async fn assert_all_delivered(
     deployment: &Deployment,
     api: &Service,

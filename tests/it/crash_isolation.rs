@@ -24,7 +24,7 @@ async fn healthy_endpoints_receive_messages_while_a_hanging_endpoint_holds_its_m
     deployment.configure(&service, &agents).await;
     let apis = [deployment.client(&service)];
 
-    // Half of the deliveries are for the hanging endpoint, half for the others.
+    // Half of the deliveries are for the hanging endpoint.
     let hanging = agents[..1].to_vec();
     let mut accepted = deployment.post(&apis, &hanging, 100).await;
     eventually("the endpoint holds its maximum", || deployment.receiver.open_at("/agent-1") == HANGING_PERMITS).await;

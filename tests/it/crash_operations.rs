@@ -1,4 +1,4 @@
-//! Tests operations that fail, whose worker dies, or whose database is unreachable.
+//! Tests operations that fail, lose their worker, or cannot reach the database.
 
 use std::time::Duration;
 

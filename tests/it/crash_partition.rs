@@ -89,7 +89,7 @@ async fn a_worker_continues_on_another_database_host_after_the_first_host_vanish
     deployment.drained(REAPED).await;
     let tally = deployment.assert_drained(&apis[0], &accepted).await;
     assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
-    // The worker only receives on the connection for hints. It notices the vanished host only by checking this connection.
+    // The worker sends nothing on the connection for hints. Only a check of this connection can notice the vanished host.
     within(REAPED, "the hints are received from the other host", async || {
         worker.has_logged("hints of ready deliveries cannot be received")
     })

@@ -37,7 +37,7 @@ async fn repeated_pooler_crashes_lose_and_duplicate_nothing() {
     }
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&deployment.client(&api), &accepted).await;
-    // Every delivery must have the outcome `delivered`, because no worker died.
+    // No worker died, so every delivery must succeed.
     assert_eq!(tally.count(Outcome::Delivered), CRASHES * EVENTS, "{:?}", tally.summary());
     assert!(!other.has_logged("is dead") && !api.has_logged("is dead"));
 }

@@ -1,4 +1,4 @@
-//! Crashes a worker at each step of claim, send, finish, release and reap, and loses responses to claims.
+//! Crashes a worker while it claims, sends, finishes, releases or reaps deliveries. Also loses responses to claims.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::support::waiting::within;
 const EVENTS: usize = 600;
 const REAPED: Duration = Duration::from_secs(90);
 
-/// Which deliveries the crashed worker had started without recording an outcome.
+/// The deliveries that the crashed worker had started but not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     /// The worker had started no delivery.
     None,
     /// The worker had started deliveries and sent none of them.
     OnlyUnseen,
-    /// The worker had started deliveries and may have sent some of them.
+    /// The worker had started deliveries and possibly sent some of them.
     Some,
-    /// Other tasks of the process may have started deliveries.
+    /// Other tasks of the process had possibly started deliveries.
     Perhaps,
 }
 
@@ -44,7 +44,7 @@ const STEPS: [(&str, &str, Leaves); 9] = [
 
 /// Each step uses a separate deployment, so all steps can wait for the end of a lease at the same time.
 #[tokio::test]
-async fn a_crash_at_any_step_of_claim_send_and_finish_loses_and_duplicates_nothing() {
+async fn a_crash_at_any_step_of_claiming_sending_and_finishing_loses_and_duplicates_nothing() {
     let steps = LocalSet::new();
     let running = STEPS.map(|(step, action, leaves)| steps.spawn_local(crash_at(step, action, leaves)));
     steps.await;
@@ -72,7 +72,7 @@ async fn crash_at(step: &str, action: &str, leaves: Leaves) {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_step_of_release_loses_and_duplicates_nothing() {
+async fn a_crash_at_any_step_of_releasing_loses_and_duplicates_nothing() {
     tokio::join!(crash_in_release("release::before"), crash_in_release("release::after"));
 }
 
@@ -137,7 +137,7 @@ async fn a_worker_adopts_claims_whose_responses_are_lost() {
 }
 
 #[tokio::test]
-async fn a_panic_in_an_attempt_interrupts_only_that_delivery() {
+async fn a_panic_in_an_attempt_interrupts_only_one_delivery() {
     let (deployment, api, accepted) = with_events().await;
     let panics = "send::before_request=3*panic(an internal fault)";
     let _worker = deployment.settings.clone().with("FAILPOINTS", panics).start(Part::Worker).await;

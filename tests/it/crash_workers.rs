@@ -88,7 +88,7 @@ async fn number(db: &Db, query: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_process_keeps_one_new_worker_if_several_claims_find_its_worker_fenced() {
+async fn a_process_keeps_one_new_worker_if_several_claims_of_a_fenced_worker_fail() {
     const LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE fenced_at IS NULL";
     const ALL: &str = "SELECT count(*) FROM flametree.workers";
     let deployment = Deployment::new().await;
@@ -102,7 +102,7 @@ async fn a_process_keeps_one_new_worker_if_several_claims_find_its_worker_fenced
     let slow_to_register = deployment.settings.clone().with("FAILPOINTS", "register::before=sleep(300)");
     let _worker = slow_to_register.start(Part::Worker).await;
     within(REAPED, "deliveries flow", async || deployment.receiver.count() >= 200).await;
-    // The process registers one replacement for each fenced worker. If two claims find the worker fenced, the process registers
+    // The process registers one replacement for each fenced worker. If two claims of a fenced worker fail, the process registers
     // an extra worker. The process must deregister this worker, because a reaper would fence it only after a whole lease.
     let mut found_dead = 0;
     within(REAPED, "two claims find the worker fenced", async || {

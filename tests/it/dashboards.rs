@@ -29,7 +29,7 @@ fn dashboards() -> Vec<Value> {
 struct Question {
     place: String,
     query: String,
-    /// For `label_values(...)`, the label that the series must have.
+    /// The label that a series must have, if the query lists the values of a label.
     label: Option<String>,
 }
 
@@ -53,7 +53,7 @@ fn questions(dashboard: &Value) -> Vec<Question> {
     panels.chain(annotations).chain(variables).collect()
 }
 
-/// Replaces the variables of the query. For `label_values(...)`, also returns the label.
+/// Replaces the variables of the query. Also returns the label if the query lists the values of a label.
 fn chosen(query: &str) -> (String, Option<String>) {
     let values = [
         ("$__rate_interval", "5s"),
@@ -64,7 +64,7 @@ fn chosen(query: &str) -> (String, Option<String>) {
     ];
     let query = values.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
     assert!(!query.contains('$'), "{query} has a variable that this test does not replace");
-    // label_values(SERIES, LABEL) lists the values that the label has in the series.
+    // The query label_values(SERIES, LABEL) lists the values of the label.
     match query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')?.rsplit_once(", ")) {
         Some((series, label)) => (format!("count by ({label}) ({series})"), Some(label.to_owned())),
         None => (query, None),
@@ -139,7 +139,7 @@ async fn every_query_of_every_dashboard_has_data_and_every_rule_evaluates() {
     assert_rules_evaluate(&prometheus).await;
 }
 
-/// Starts a service with a browser of `operator-1`. The traffic assigns its sessions to this user. The rollup runs each second,
+/// Starts a service with a browser of the user `operator-1`, who gets the sessions of the traffic. The rollup runs each second,
 /// so the panel of operations has data at each scrape.
 async fn push_to(browsers: &Receiver) -> Push {
     let often = |settings: Settings| settings.with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);

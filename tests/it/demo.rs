@@ -1,4 +1,4 @@
-//! Runs `flametree-notify demo` as a user does, with the real binary, its embedded server and its receiver.
+//! Runs the demonstration as a user does, with the real binary, the embedded server and the demo receiver.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -138,7 +138,7 @@ impl Running {
         Self { child, stdout, lines: Vec::new() }
     }
 
-    /// Reads until a line contains `text`. Fails if the demonstration ends before that.
+    /// Reads lines until a line contains this text. Fails if the demonstration ends earlier.
     fn read_until(&mut self, text: &str) {
         let mut line = String::new();
         while !line.contains(text) {

@@ -200,7 +200,7 @@ async fn reports_to_root_that_the_server_cannot_enter_the_directory() {
 
 /// This function is not a test. Other tests run it as a separate process and kill the process.
 #[tokio::test]
-#[ignore = "other tests run it as a separate process"]
+#[ignore = "other tests run this function as a separate process"]
 async fn helper_that_runs_a_server_until_it_is_killed() {
     #[expect(clippy::disallowed_methods, reason = "the tests pass the directory in this variable")]
     let directory = PathBuf::from(std::env::var_os(HELPER_DATA_DIR).unwrap());

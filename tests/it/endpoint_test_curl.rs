@@ -14,7 +14,7 @@ const AGENT: &str = "it's \"agent\" $HOME $(touch x) `touch y` \\ ünï 📦";
 const PLAIN: &str = "it's \"plain\" $HOME $(touch x) `touch y` \\n !! #";
 const SECRET: &str = "Bearer it's \"secret\" $HOME $(touch x) `touch y` \\n";
 
-/// Runs the command in this directory, with only these environment variables and `PATH`.
+/// Runs the command in this directory. The command gets only these environment variables and the search path.
 async fn run(command: &str, directory: &TempDir, variables: &'static [(&'static str, &'static str)]) -> Output {
     let mut bash = Command::new("bash");
     bash.args(["-c", command])
@@ -65,6 +65,6 @@ async fn the_curl_command_contains_no_secrets_and_sends_the_same_request() {
     assert_eq!((seen[1].header("x-plain"), seen[1].header("authorization")), (PLAIN, SECRET));
     let body: serde_json::Value = serde_json::from_slice(&seen[1].body).unwrap();
     assert_eq!(body["data"]["agent_id"], AGENT);
-    // The shell did not run the `touch` commands of the quoted text.
+    // The shell ran no command of the quoted text.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

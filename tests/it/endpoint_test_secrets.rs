@@ -30,7 +30,7 @@ fn keeping(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_endpoint_test_of_a_draft_uses_a_stored_secret_that_saving_would_keep() {
+async fn an_endpoint_test_of_a_draft_with_the_stored_origin_uses_the_stored_secret() {
     let (api, admin) = started().await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
@@ -173,7 +173,7 @@ async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
         assert!((1..=60).contains(&after), "{after}");
     }
     assert_eq!(receiver.seen().len(), 10);
-    // Another agent has a separate limit, and so has an agent with the same id in another tenant.
+    // Each agent has a separate limit, even if another tenant uses the same agent id.
     assert_eq!(test_draft(&api, &admin, "agent-2", config(&receiver.url())).await.status, 200);
     let other = api.token(Role::Admin, Some("other")).await;
     assert_eq!(test_draft(&api, &other, "agent-1", config(&receiver.url())).await.status, 200);

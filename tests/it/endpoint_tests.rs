@@ -17,7 +17,7 @@ pub fn path(agent: &str) -> String {
     format!("/v1/agents/{agent}/push-config/test")
 }
 
-/// An API that may send to this machine, and a token of an admin of the tenant `acme`.
+/// An API that may send to this machine, and a token of an admin.
 pub async fn started() -> (TestApi, String) {
     let api = TestApi::that_sends().await;
     let admin = api.token(Role::Admin, Some("acme")).await;
@@ -106,7 +106,7 @@ async fn an_endpoint_test_sends_one_signed_request_and_reports_the_full_result()
 }
 
 #[tokio::test]
-async fn each_endpoint_test_opens_a_new_connection_and_times_it() {
+async fn each_endpoint_test_opens_and_times_a_new_connection() {
     let (api, admin) = started().await;
     let ok = Behaviour::Answers(answer("200 OK", "", b""));
     let receiver = Receiver::start_tls(ok, Certificate::Good).await;
@@ -117,7 +117,7 @@ async fn each_endpoint_test_opens_a_new_connection_and_times_it() {
         }
     }
     assert_eq!((receiver.seen().len(), receiver.connections()), (2, 2));
-    // An address literal needs no lookup, and plain http no TLS handshake.
+    // A request to an address literal needs no DNS lookup. Plain HTTP needs no TLS handshake.
     let plain = answering("200 OK", "", b"").await;
     let timing = &tested(&api, &admin, &plain.url()).await["timing_ms"];
     assert_eq!((&timing["dns"], &timing["tls"]), (&Value::Null, &Value::Null));

@@ -75,7 +75,7 @@ async fn fail_over(primary: &OwnServer, standby: &OwnServer, way: &Proxy, url: &
     let (accepted, ()) = tokio::join!(deployment.post(&clients, &agents, EVENTS), failing);
     deployment.drained(DRAINED).await;
     let tally = deployment.assert_drained(&client, &accepted).await;
-    // Every delivery must have the outcome `delivered`, because no worker died.
+    // No worker died, so every delivery must succeed.
     assert_eq!(tally.count(Outcome::Delivered), EVENTS, "{:?}", tally.summary());
     assert!(workers.iter().all(|worker| !worker.has_logged("was fenced")));
 }

@@ -44,7 +44,7 @@ async fn concurrent_posts_with_one_key_through_two_processes_create_one_event() 
     assert_eq!(tally.outcomes.len(), 1);
 }
 
-/// Sets the database's clock to this time of the UTC day that is `days` days from now.
+/// Sets the database's clock to this UTC time on the day that is this number of days later.
 async fn clock_at(db: &Db, days: i32, time: &str) {
     let to = "SELECT ((date_trunc('day', now(), 'UTC') + make_interval(days => $1) + $2::text::interval) - clock_timestamp())::text";
     let by: String = sqlx::query_scalar(to).bind(days).bind(time).fetch_one(db).await.unwrap();

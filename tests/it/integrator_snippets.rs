@@ -30,7 +30,7 @@ const CONFIG: &str = "/v1/agents/agent-1/push-config";
 
 struct Running {
     url: String,
-    /// One line for each message that the receiver processes: the `webhook-id` and the type.
+    /// A line with the id and the type of each message that the receiver processes.
     lines: mpsc::Receiver<String>,
     _process: Option<Process>,
 }
@@ -62,7 +62,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The path of the library that `scripts/install snippets` installs. `None` if this machine lacks the language.
+/// Returns the path of the installed library, or nothing if this machine lacks the language.
 fn installed(program: &str, library: &str) -> Option<PathBuf> {
     let probe = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
@@ -107,7 +107,7 @@ fn the_admins_page_explains_every_outcome() {
     }
 }
 
-/// A service with a disabled push config of `agent-1`, and the signing secret of the config.
+/// A service with a disabled push config, and the signing secret of this config.
 async fn deployed() -> (Deployment, Service, String) {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
@@ -158,7 +158,7 @@ async fn post(deployment: &Deployment, client: &Client, count: usize) -> Vec<Eve
     events
 }
 
-/// Sends a message that is `age` old. The test itself signs the message.
+/// Signs and sends a message of this age.
 async fn send(receiver: &Running, secret: &str, id: &str, age: Duration) -> u16 {
     let body = json!({"type": "user_message", "test": false, "data": {"event_id": id}}).to_string();
     let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();

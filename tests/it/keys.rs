@@ -161,8 +161,8 @@ async fn a_value_that_cannot_be_decrypted_or_replaced_does_not_stop_the_rotation
         .with("FLAMETREE_ENCRYPTION_KEYS", &format!("{NEW_KEY},{ENCRYPTION_KEYS}"))
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", EACH_SECOND);
     let worker = both.start(Part::Worker).await;
-    // Three values are still encrypted with the old key: the damaged value of `agent-1`, and both values of `agent-2` because of
-    // the trigger.
+    // Three values are still encrypted with the old key: the damaged value of the first agent, and two values that the trigger
+    // protects.
     within(PATIENCE, "only the faulty values are left", async || under_the_old_key(db).await == 3).await;
     let retried = "flametree_operations_total{operation=\"reencryption\",result=\"retried\"}";
     within(PATIENCE, "the operation fails because of the faulty values", async || worker.metric(retried).await >= 1.0)

@@ -1,5 +1,5 @@
-//! Checks that the log contains no secret and no payload, even with every target at level `trace`. The traffic includes webhooks
-//! over HTTP/1.1 and HTTP/2, browser push, streams, traces and SQL, each with and without faults.
+//! Checks that the log contains no secret and no payload at the most detailed level. The traffic includes webhooks over
+//! HTTP/1.1 and HTTP/2, browser push, streams, traces and SQL. The traffic is sent with and without faults.
 
 use flametree_notify::store::Db;
 use std::time::Duration;
@@ -87,7 +87,7 @@ async fn the_log_contains_no_payloads_or_secrets_at_any_level() {
         assert!(log.contains(target), "the log has no message of {target}");
     }
     let spans = format!("{:?}", collector.spans());
-    // `tracestate` is not a secret, because tracing systems exchange and may log it.
+    // The header `tracestate` is not a secret. Tracing systems exchange this header and may log it.
     let spans = spans.replace(STATE, "");
     for secret in &secrets {
         secret.assert_absent("the log", &log);
@@ -95,7 +95,7 @@ async fn the_log_contains_no_payloads_or_secrets_at_any_level() {
     }
 }
 
-/// Starts the service with a CA file, a trace collector, and logs at level `trace`.
+/// Starts the service with a CA file, a trace collector, and the most detailed log level.
 async fn start(collector: &Collector, push_services: &[&Receiver]) -> Push {
     let files = TempDir::new();
     let authority = files.path().join("authority.pem");

@@ -1,7 +1,7 @@
 //! Advances the clock of the database one day at a time, and runs the usual work of a deployment on each day.
 //!
-//! `make test` simulates 45 days, `make longevity` 400 days (`LONGEVITY_DAYS`). Autovacuum runs every second. With the usual
-//! settings, it would run too rarely to clean up tables and to analyze the system catalogs during the test.
+//! The command `make test` simulates 45 days, and `make longevity` simulates 400 days. Autovacuum runs every second. With the
+//! usual settings, it would run too rarely to clean up tables and to analyze the system catalogs during the test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::support::own_server::OwnServer;
 use crate::support::queue::{agent_with_webhook, claim_of, finished, message, worker};
 use crate::support::seed;
 
-/// Long enough for retention to remove partitions, and for autovacuum to analyze the system catalogs.
+/// In this number of days, retention removes partitions, and autovacuum analyzes the system catalogs.
 const DAYS: u32 = 45;
 const DAYS_KEPT: u32 = 30;
 const EVENTS_PER_DAY: usize = 60;
@@ -39,7 +39,7 @@ pub fn days() -> u32 {
     std::env::var("LONGEVITY_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(DAYS)
 }
 
-/// Makes autovacuum run every second until the test calls [`usual_autovacuum`].
+/// Makes autovacuum run every second.
 pub async fn eager_autovacuum(db: &Db) {
     for (name, value) in [
         ("autovacuum_naptime", "1s"),
@@ -117,7 +117,7 @@ impl Year {
         seed::move_clock(&db, &format!("{day} days")).await;
         let now: chrono::DateTime<chrono::Utc> =
             sqlx::query_scalar("SELECT flametree.clock()").fetch_one(&db).await.unwrap();
-        // Once every 30 days no worker runs. The partitions of that day exist in advance.
+        // On one of 30 days, no worker runs. The partitions of that day exist in advance.
         let is_staffed = day % 30 != 20;
         let mut caller = db.begin().await.unwrap();
         if day % 7 == 3 {

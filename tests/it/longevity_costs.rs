@@ -1,4 +1,4 @@
-//! Compares an old or a large database with a new one, by the pages and the time that the queue's statements need.
+//! Compares an old or a large database with a new database: how many pages the queue's statements read, and how long they take.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::support::seed;
 
 /// The number of measurements of each database. The test alternates between the databases, because the machine's speed varies.
 const PAIRS: usize = 40;
-/// The number of measurements in a run of at least [`LONG_DAYS`] days. Only such a run also checks times.
+/// The number of measurements in a long run, with at least [`LONG_DAYS`] days. Only a long run also checks times.
 const LONG_PAIRS: usize = 1_000;
 const LONG_DAYS: u32 = 100;
 const EVENTS: usize = 100;
@@ -39,7 +39,7 @@ async fn pool(options: PgConnectOptions) -> Db {
     PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap().into()
 }
 
-/// Creates a migrated database on the server, with partitions for the past `days_kept` days.
+/// Creates a migrated database on the server, with partitions for this number of past days.
 async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (Db, EndpointId) {
     let mut admin = sqlx::PgConnection::connect_with(&server.connect_options()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
@@ -55,7 +55,7 @@ async fn database(server: &OwnServer, name: &str, days_kept: u32) -> (Db, Endpoi
     (db, endpoint)
 }
 
-/// Measures the time of each of the `STEPS` for a batch of events.
+/// Measures the time of each step for a batch of events.
 async fn measure(db: &Db, endpoint: EndpointId) -> [Duration; 4] {
     let by = worker(db).await;
     let mut times = [Duration::ZERO; 4];
@@ -106,7 +106,7 @@ async fn ratios(old: (&Db, EndpointId), new: (&Db, EndpointId)) -> [f64; 4] {
             let new = measure(new.0, new.1).await;
             (measure(old.0, old.1).await, new)
         };
-        // Ignores the first three pairs, which also plan statements and fill caches.
+        // Ignores the first three pairs of measurements, because they include planning and empty caches.
         for step in (0..4).filter(|_| pair >= 3) {
             ratios[step].push(old[step].as_secs_f64() / new[step].as_secs_f64());
         }
@@ -123,7 +123,7 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
         println!("{what}: {step} takes {ratio:.3} times as long as on the new database");
     }
     // The test always checks page counts, which do not depend on the load of the machine. It checks times only in a
-    // run of at least `LONG_DAYS` days.
+    // long run.
     let event = r#"{"tenant_id":"acme","type":"user_message","agent_id":"agent-1","session_id":"s","text":"x","idempotency_key":"k"}"#;
     let worker = "00000000-0000-7000-8000-000000000001";
     for (db, _) in [old, new] {
@@ -174,7 +174,7 @@ async fn compare(what: &str, old: (&Db, EndpointId), new: (&Db, EndpointId)) {
     }
 }
 
-/// Compares the default database of the server, which is the old database, with a new database.
+/// Compares the old database, which is the default database of the server, with a new database.
 pub async fn compare_with_a_new_database(server: &OwnServer, endpoint: EndpointId) {
     let (new, its_endpoint) = database(server, "new", 30).await;
     let old = pool(server.connect_options()).await;
@@ -188,7 +188,7 @@ async fn ten_years_of_retention_cost_as_much_as_thirty_days() {
     let (long, its_endpoint) = database(&server, "long", 3_650).await;
     let (short, endpoint) = database(&server, "short", 30).await;
     compare("with 3,650 days kept", (&long, its_endpoint), (&short, endpoint)).await;
-    // Statements that touch every partition work with the default `max_locks_per_transaction`.
+    // Statements that touch every partition need no more locks than PostgreSQL allows by default.
     seed::run(&long, "SELECT FROM flametree.roll_up(1000000)".into()).await;
     seed::run(&long, "SELECT FROM flametree.summarize_batches()".into()).await;
     assert!(partitions::expired(&long, 3_650).await.unwrap().is_empty());

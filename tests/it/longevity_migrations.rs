@@ -1,7 +1,7 @@
 //! Migrates the schema while the service runs. The service continues, and a migration that cannot get a lock names the session
 //! that holds the lock.
 //!
-//! `MIGRATION_DELIVERIES` sets the number of deliveries in the database; `make longevity` uses ten million.
+//! The variable `MIGRATION_DELIVERIES` sets the number of deliveries. The command `make longevity` uses ten million deliveries.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::waiting::within;
 
-#[expect(clippy::disallowed_methods, reason = "`make longevity` sets the number")]
+#[expect(clippy::disallowed_methods, reason = "`make longevity` sets this variable")]
 fn deliveries() -> u64 {
     std::env::var("MIGRATION_DELIVERIES").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000)
 }
@@ -29,7 +29,7 @@ async fn later() -> Migrator {
     schema::followed_by(&Migrator::new(directory).await.unwrap())
 }
 
-/// Inserts `count` deliveries of yesterday, in partitions that the migrations change.
+/// Inserts deliveries of yesterday. The migrations change the partitions of these deliveries.
 async fn fill(db: &Db, count: u64) {
     let id = "overlay(flametree.first_id_at(date_trunc('day', now(), 'UTC') - interval '1 hour')::text PLACING lpad(to_hex(n), 12, '0') FROM 25)::uuid";
     let statement = format!(

@@ -117,7 +117,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
     services.will_say("sold", &[Reply::Status(404, unregistered)]);
     let gone = |at: i64| Reply::Status(410, json!({"reason": "Unregistered", "timestamp": at * 1_000}));
     services.will_say(&left, &[gone(in_seconds(60))]);
-    // Apple's timestamp is before the app registered the token again, so the backend keeps the device.
+    // Apple's timestamp is older than the app's second registration, so the backend keeps the device.
     services.will_say(&returned, &[gone(in_seconds(-3_600))]);
 
     let long = format!("Your parcel has left Łódź. {}", "é".repeat(2_000));

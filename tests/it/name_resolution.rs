@@ -16,7 +16,7 @@ use crate::support::wire::answer;
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 fn client(server: &NameServer) -> HttpClient {
-    // `localhost` also has an IPv6 address.
+    // The name `localhost` also has an IPv6 address.
     let allowed_networks = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()).into();
     let settings = Settings { name_servers: vec![server.address], allowed_networks, ..messages::settings() };
     HttpClient::new(&settings, &metrics()).unwrap()
@@ -28,7 +28,7 @@ async fn closing_receiver() -> Receiver {
 }
 
 #[tokio::test]
-async fn caches_a_dns_response_for_the_ttl_that_it_states() {
+async fn caches_a_dns_response_for_its_ttl() {
     let server = NameServer::start(|name| Reply::Address(HERE, if name == "kept.test" { 600 } else { 0 })).await;
     let (client, receiver) = (client(&server), closing_receiver().await);
     for (name, questions) in [("kept.test", 1), ("changing.test", 3)] {

@@ -16,13 +16,13 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 const DEADLINE: Duration = Duration::from_mins(1);
-/// More than twice the maximum number of concurrent lookups of the workers. A lookup queued behind all these lookups would
-/// miss the deadline of tenant B.
+/// More than twice the number of lookups that the workers run concurrently. If a lookup of tenant B waited for this many
+/// lookups, it would miss its deadline.
 const SILENT_AGENTS: usize = 600;
-/// More than twice the maximum number of concurrent lookups of the API.
+/// More than twice the number of lookups that the API runs concurrently.
 const SILENT_CHANGES: usize = 200;
 
-/// A deployment whose name server ignores queries for names under `silent.test` after `silence`.
+/// A deployment with a name server. After the call `silence`, the name server ignores queries for names under silent.test.
 struct Scene {
     deployment: Deployment,
     service: Service,

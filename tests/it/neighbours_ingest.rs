@@ -18,8 +18,8 @@ const OTHER: &str = "other";
 /// The time limit for the other tenant's events. Without isolation, the events take much longer than this limit.
 const DEADLINE: Duration = Duration::from_secs(30);
 const CALLERS: usize = 30;
-/// The pause before a caller repeats a rejected request. It is a twentieth of `Retry-After`, so that this process is not
-/// overloaded.
+/// The pause before a caller repeats a rejected request. It is a twentieth of the time that the API requests, so that
+/// this process is not overloaded.
 const PAUSE: Duration = Duration::from_millis(50);
 const EVENTS_OF_OTHER: usize = 200;
 
@@ -97,7 +97,7 @@ impl Scene {
         within(DEADLINE, "the other tenant's events are accepted", post).await;
         assert!(
             self.callers.try_join_next().is_none(),
-            "an event was accepted although another transaction holds its lock"
+            "an event was accepted although another transaction holds the lock"
         );
         assert_eq!(self.stored(OTHER).await, EVENTS_OF_OTHER);
     }

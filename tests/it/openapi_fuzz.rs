@@ -1,7 +1,7 @@
 //! Schemathesis, as callers with different roles, checks that a real service matches its OpenAPI document.
 //!
 //! No valid or invalid request may cause a server error or an undocumented status, media type, header or body. The service must
-//! reject all invalid data. The settings are in `tests/openapi`.
+//! reject all invalid data. The settings are in the folder `tests/openapi`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Python with the packages that `scripts/install openapi` installs, and with the hooks of `tests/openapi`.
+/// A Python command with the fuzzer's packages and hooks.
 fn python() -> Command {
     let installed = root().join("target/openapi");
     assert!(installed.exists(), "{} is missing: run scripts/install openapi", installed.display());
@@ -91,7 +91,7 @@ impl Fuzzed {
     }
 }
 
-/// The settings of `tests/openapi/schemathesis.toml`, with the ids inserted.
+/// The fuzzer's settings, with the ids inserted.
 fn with_names(names: &[(&str, String)]) -> String {
     let text = std::fs::read_to_string(root().join("tests/openapi/schemathesis.toml")).unwrap();
     let text = names.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
@@ -112,8 +112,8 @@ async fn names(push: &Push, receiver: &Receiver) -> Vec<(&'static str, String)> 
     push.deployment.drained(PATIENCE).await;
     let deliveries = admin.get(&path("/v1/deliveries")).await.json();
     let token = json!({"name": "to be revoked", "role": "viewer"});
-    // Creates the old subscription of the renewal example in the document, with the endpoint that the hooks write into all
-    // requests.
+    // Creates the old subscription that the renewal example of the document contains. The hooks write the endpoint of this
+    // subscription into all requests.
     let document: Value = serde_json::from_str(&openapi_json(None)).unwrap();
     let mut renewed = document["components"]["schemas"]["RenewalRequest"]["example"]["old"].clone();
     renewed["endpoint"] = format!("{}/", origin(receiver)).into();

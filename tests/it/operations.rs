@@ -217,7 +217,7 @@ async fn a_failing_step_of_retention_does_not_stop_the_other_steps() {
         within(PATIENCE, "the log names each failed step", async || worker.has_logged(&logged)).await;
     }
     let succeeded = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
-    assert_eq!(number(db, succeeded).await, 0, "retention succeeds only if every step does");
+    assert_eq!(number(db, succeeded).await, 0, "retention succeeds only if every step succeeds");
 
     seed::run(db, "ALTER FUNCTION flametree.prepare_partitions_away RENAME TO prepare_partitions".into()).await;
     seed::run(db, "DROP TRIGGER refuse ON flametree.push_config_changes".into()).await;

@@ -1,6 +1,6 @@
 //! Processes of the previous release and of this release share a database, as during an upgrade.
 //!
-//! `make compatibility` builds the previous release. If the previous release has not been built, all processes run this release.
+//! The command `make compatibility` builds the previous release. Without this build, all processes run this release.
 
 use std::time::Duration;
 

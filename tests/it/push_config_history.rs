@@ -124,7 +124,7 @@ async fn the_outcome_gone_and_the_disabled_config_are_recorded_together() {
     let row = sqlx::raw_sql(enabled).fetch_one(&*db).await.unwrap();
     assert_eq!((row.get::<bool, _>(0), row.get::<i64, _>(1)), (true, 0));
     sqlx::raw_sql("ALTER TABLE flametree.push_config_changes DROP CONSTRAINT broken").execute(&*db).await.unwrap();
-    // The history has one entry, even if several responses report `gone` or the outcome is recorded repeatedly.
+    // The history has one entry, even if the outcome `gone` is recorded repeatedly.
     for _ in 0..2 {
         finish::finish(&db, Channel::Webhook, &[id], &gone).await.unwrap();
     }
@@ -148,7 +148,7 @@ async fn the_history_shows_that_the_service_disabled_a_config() {
     .await;
     let newest = client.get(&history).await.json()["data"][0].clone();
     assert_eq!((&newest["actor"], &newest["fields"]), (&Value::Null, &json!(["enabled", "disabled_reason"])));
-    // A user enables the config again. This clears `disabled_reason`, which the history does not list.
+    // A user enables the config again. The history does not list the cleared field `disabled_reason`.
     let patched = client.put(&format!("{path}?tenant_id=acme"), &config).await;
     assert_eq!(patched.status, 200, "{}", patched.text);
     assert_eq!(client.get(&history).await.json()["data"][0]["fields"], json!(["enabled"]));

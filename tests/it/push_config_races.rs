@@ -1,4 +1,4 @@
-//! Concurrent changes of a push config, and changes with a stale `If-Match`.
+//! Concurrent changes of a push config, and changes with a stale `If-Match` header.
 
 use std::task::Poll;
 

@@ -98,7 +98,7 @@ async fn a_config_can_be_set_read_patched_and_removed() {
 }
 
 #[tokio::test]
-async fn accepts_a_config_as_the_api_returned_it() {
+async fn accepts_a_config_that_the_api_returned() {
     let (api, admin) = started().await;
     put(&api, &admin, &full_body()).await;
     let read = get(&api, &admin).await;

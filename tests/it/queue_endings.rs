@@ -1,5 +1,5 @@
-//! Tests, on a real database, that each claimed delivery ends: the worker records or releases the delivery, or the reaper records
-//! `interrupted`.
+//! Tests on a real database that each claimed delivery ends: the worker records or releases the delivery, or the reaper records
+//! the outcome `interrupted`.
 
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::endpoint::Channel;

@@ -68,7 +68,7 @@ async fn a_claim_with_an_old_snapshot_open_does_not_read_dead_entries() {
         let results: Vec<_> = taken.iter().map(|one| finished(one, Outcome::Delivered)).collect();
         finish::finish(&db, Channel::Webhook, &[id], &results).await.unwrap();
     }
-    // `ANALYZE` makes PostgreSQL plan again. The table now has few rows on many pages.
+    // The statement `ANALYZE` makes PostgreSQL plan again. The table now has few rows on many pages.
     sqlx::query("ANALYZE").execute(&*db).await.unwrap();
     accept_messages(&db, "agent-1", 5).await;
     forget_walks(&db).await;
@@ -147,7 +147,7 @@ async fn a_tail_scan_finds_new_deliveries_and_unknown_endpoints() {
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX)]).await, [(endpoints[2], first(2))]);
     assert_eq!(known(&[place(1, i64::MAX)]).await, [(endpoints[0], first(0)), (endpoints[2], first(2))]);
     assert_eq!(known(&[place(0, i64::MAX), place(1, i64::MAX), place(2, i64::MAX)]).await, []);
-    // For an `end` entry, the scan finds no deliveries of that endpoint or of the endpoints after it.
+    // The scan of a key range stops before the endpoint of an `end` entry.
     assert_eq!(found(&[place(1, first(1)), end(2)]).await, [(endpoints[1], first(1) + 1)]);
     assert_eq!(found(&[place(0, i64::MAX), end(1), place(1, i64::MAX), end(2)]).await, []);
     assert_eq!(found(&[place(0, i64::MAX), end(2)]).await, [(endpoints[1], first(1))]);
@@ -168,7 +168,7 @@ async fn a_tail_scan_finds_each_tenant_between_known_endpoints() {
     let expected = [("a", 1), ("b", 1), ("b", 3), ("c", 1), ("d", 1), ("d", 3), ("e", 1)]
         .map(|(tenant, number)| (tenant.to_owned(), endpoint(number)));
     assert_eq!(found(&places).await, expected);
-    // Two scans that each cover a part of the key range find the same deliveries.
+    // Two scans of adjacent key ranges find the same deliveries as one scan.
     let first = [&places[..2], &[end("d", endpoint(2))]].concat();
     assert_eq!([found(&first).await, found(&places[2..]).await].concat(), expected);
 }

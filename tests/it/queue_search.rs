@@ -1,4 +1,4 @@
-//! Tests that a worker finds deliveries without hints and without full walks of the queue, which are slow here.
+//! Tests that a worker finds deliveries without hints and without full walks of the queue. Walks are slow in these tests.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ async fn a_burst_of_hints_causes_few_scans() {
     const HINTS: u32 = 2_000;
     /// The minimum pause between two scans that hints cause in a channel.
     const PAUSE: Duration = Duration::from_millis(20);
-    /// The maximum number of other scans in a channel.
+    /// The maximum number of scans in a channel that have another cause than a hint.
     const OTHERS: u128 = 20;
     let deployment = Deployment::new().await;
     let db = &deployment.pool;

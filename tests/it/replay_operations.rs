@@ -1,4 +1,4 @@
-//! Tests replays of many deliveries, as receivers and users see the results, with real processes and a real receiver.
+//! Tests replays of many deliveries with real processes and a real receiver.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub async fn failures(deployment: &Deployment, service: &Service, agents: &[Stri
 }
 
 #[tokio::test]
-async fn a_replay_has_the_same_webhook_id_and_uses_the_current_settings() {
+async fn a_replay_keeps_the_webhook_id_and_uses_the_current_settings() {
     let deployment = Deployment::new().await;
     let service = deployment.settings.start(Part::Run).await;
     let api = deployment.client(&service);

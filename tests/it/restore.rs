@@ -10,7 +10,7 @@ use crate::support::service::Part;
 const DRAINED: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn the_documented_statement_makes_ready_deliveries_expire_unsent() {
+async fn after_the_documented_statement_ready_deliveries_expire_without_an_attempt() {
     let guide = include_str!("../../docs/operating.md");
     let statement = guide.lines().map(str::trim).find(|line| line.starts_with("UPDATE flametree.ready_deliveries"));
     let deployment = Deployment::new().await;

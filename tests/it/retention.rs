@@ -68,8 +68,8 @@ async fn a_partition_stays_until_each_of_its_deliveries_has_an_outcome() {
     );
     seed::run(&db, ready).await;
 
-    // No worker ran during the whole retention period, so the delivery is still ready. Only the partitions of the day before
-    // this delivery may be dropped.
+    // No worker ran during the whole retention period, so the delivery is still ready. Only the partitions of earlier
+    // days may be dropped.
     let by = worker(&db).await;
     assert_eq!(remove_expired(&db).await.len(), 2);
     let (claim, taken) = claim_of(&db, by, endpoint, 1).await;
@@ -163,7 +163,7 @@ async fn a_removal_is_due_from_its_first_attempt_until_the_table_is_dropped() {
             .is_some_and(|due| due < flametree_notify::app::now())
     };
     assert!(!is_late().await);
-    // The state after a detach if a lock prevents the drop.
+    // A lock prevented the drop after the detach.
     seed::run(&db, "CREATE TABLE flametree.idempotency_keys_20200101 ()".into()).await;
     seed::run(&db, "INSERT INTO flametree.partitions_to_drop VALUES ('idempotency_keys_20200101')".into()).await;
     assert!(is_late().await);
@@ -203,7 +203,7 @@ async fn the_next_run_completes_the_interrupted_removal_of_a_partition() {
     assert_eq!(remove_expired(&db).await, [] as [&str; 0]);
 }
 
-/// The transactions of `flametree.enqueue_event` callers overlap, so the table is always locked.
+/// The transactions of callers overlap, so the table is always locked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_succeeds_although_callers_always_hold_transactions_open() {
     let db = TestDatabase::with_connections(20).await;

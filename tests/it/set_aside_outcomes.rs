@@ -16,12 +16,12 @@ use crate::support::waiting::within;
 
 /// More events than a batch of outcomes can contain (512), so a rejected outcome shares its batch with other outcomes.
 const EVENTS: usize = 600;
-/// A time limit that is longer than the interval after which the worker retries an outcome that was set aside.
+/// A time limit that is longer than the interval at which the worker retries outcomes.
 const RECORDED: Duration = Duration::from_mins(1);
 const SET_ASIDE: &str = "flametree_outcomes_set_aside";
 
 #[tokio::test]
-async fn only_a_rejected_outcome_is_set_aside_and_it_is_recorded_when_the_database_accepts_it() {
+async fn a_rejected_outcome_is_set_aside_alone_and_recorded_later() {
     let (deployment, api, mut accepted) = with_events(EVENTS).await;
     let refused = accepted[EVENTS / 2].delivery(1);
     refuse(&deployment.pool, "deliveries", &format!("NEW.id = '{}'", refused.uuid())).await;
@@ -81,7 +81,7 @@ async fn an_outcome_whose_detail_is_rejected_is_recorded_without_the_detail() {
     set_aside(&worker, 0).await;
 }
 
-/// The outcome was lost with the stopped process, so the reaper records `interrupted`.
+/// The stopped process lost the outcome, so the reaper records the outcome `interrupted`.
 #[tokio::test]
 async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
     let (deployment, api, accepted) = with_events(EVENTS).await;

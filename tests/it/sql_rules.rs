@@ -1,4 +1,4 @@
-//! The HTTP API and `flametree.enqueue_event` validate events by the same rules.
+//! The HTTP API and the function `flametree.enqueue_event` validate events by the same rules.
 
 use std::borrow::Cow;
 
@@ -143,7 +143,7 @@ async fn sql_and_the_api_report_the_same_faults_for_edge_cases() {
             cases.push(Value::Object(event));
         }
     }
-    // A literal backslash and the characters `u0000`, which are not the escape sequence of U+0000.
+    // A literal backslash before the text `u0000` is not the escape sequence of U+0000.
     cases.push(with("metadata", json!({"\\u0000": "C:\\u0000"})));
     // Compact JSON of the maximum length, and of one byte more. The second value contains a list and objects, which jsonb prints
     // with spaces.

@@ -104,7 +104,7 @@ async fn compare_ranges(api: &TestApi, token: &str, noon: i64) {
 }
 
 #[tokio::test]
-async fn counts_match_the_delivery_records_whether_or_not_these_are_rolled_up() {
+async fn counts_match_the_delivery_records_before_during_and_after_rollups() {
     let api = TestApi::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = log(&api).await;
@@ -113,7 +113,7 @@ async fn counts_match_the_delivery_records_whether_or_not_these_are_rolled_up() 
     let rolled_up = async || sqlx::raw_sql(rows).fetch_one(&api.db.pool).await.unwrap().get::<i64, _>(0);
     assert_eq!(rolled_up().await, 0);
 
-    // Half of them.
+    // Half of the records.
     assert!(stats::roll_up(&api.db, 1_790).await.unwrap().is_behind);
     let part = rolled_up().await;
     assert!(part > 0);

@@ -20,7 +20,7 @@ use crate::support::seed::{self, SeededEvent, event, event_id, yesterday_noon};
 use crate::support::service::{EACH_SECOND, Part};
 use crate::support::waiting::within;
 
-/// SQL that records the outcome of a seeded event's delivery, as `finish_deliveries` does.
+/// SQL that records the outcome of a seeded delivery, as the function `finish_deliveries` does.
 fn outcome_of(milliseconds: i64) -> String {
     let id = event_id(milliseconds);
     let (event, delivery) = (id.uuid(), id.delivery(1).uuid());

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The maximum number of concurrent processes, which is small because each process uses database connections.
 const AT_ONCE: usize = 4;
 
-/// The response of `/livez` at the metrics address. `None` if no server listens there.
+/// The response of the liveness check at the metrics address. `None` if no server listens at this address.
 async fn liveness(service: &Service) -> Option<Answer> {
     Client::new(service.metrics_address(), "").request(Method::GET, "/livez", None).await.ok()
 }
@@ -90,7 +90,7 @@ impl Complete {
 /// Delays the stop of the process until the test has read the health and the metrics of the process.
 enum Held {
     Request(HeldRequest),
-    /// A delivery attempt. The test uses an attempt if the API server fails, because this failure aborts API requests.
+    /// A delivery attempt. A request cannot delay the stop if the API server fails, because this failure aborts requests.
     Attempt,
 }
 
@@ -176,9 +176,9 @@ async fn a_pool_that_fails_inside_apalis_stops_the_process() {
     assert_eq!(deployment.tally().await.count(Outcome::Interrupted), 1);
 }
 
-/// A test in `crash_steps` covers panics in delivery attempts.
+/// A test in the module `crash_steps` covers panics in delivery attempts.
 #[tokio::test]
-async fn a_panic_in_a_connection_a_request_or_an_operation_does_not_stop_the_process() {
+async fn panics_in_connections_requests_or_operations_do_not_stop_the_process() {
     let deployment = Deployment::new().await;
     let panics = ["http::connection", "http::handler", "operation::before_end"];
     let failpoints = panics.map(|place| format!("{place}=1*panic(an error at {place})")).join(";");

@@ -1,5 +1,5 @@
-//! Tests that a database that distributes tenants over servers could use this schema. `docs/scaling.md` lists the tables that
-//! must stay on one server.
+//! Tests that the schema suits a database that distributes tenants over servers. The document `docs/scaling.md` lists the
+//! tables that must stay on one server.
 
 use std::collections::BTreeSet;
 

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// A service, and a receiver that records the requests to the webhook of the service's agent.
+/// A service, and a receiver that records the webhook requests.
 struct Traced {
     deployment: Deployment,
     service: Service,

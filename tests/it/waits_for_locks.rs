@@ -1,4 +1,4 @@
-//! `REINDEX` or `VACUUM FULL` locks the partition of one day. Only statements that need this partition may wait.
+//! A statement such as `REINDEX` locks the partition of one day. Only statements that need this partition may wait.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn an_outcome_that_waits_for_its_push_config_delays_no_other_endpoint() {
     set_aside(&worker, 0).await;
 }
 
-/// `REINDEX TABLE flametree.push_configs` takes this lock. The outcome `gone` of any endpoint waits for the lock.
+/// The statement `REINDEX TABLE flametree.push_configs` takes this lock. The outcome `gone` of any endpoint waits for the lock.
 #[tokio::test]
 async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_are_recorded_after_the_lock_is_released() {
     const GONE: usize = 40;
@@ -101,7 +101,7 @@ async fn outcomes_of_many_gone_endpoints_delay_no_other_outcome_and_are_recorded
     deployment.drained(PATIENCE).await;
 }
 
-/// A claim reads `events`, and PostgreSQL locks every partition that a statement may read.
+/// A claim reads the table `events`, and PostgreSQL locks every partition that a statement may read.
 #[tokio::test]
 async fn claims_that_wait_for_a_lock_time_out_and_succeed_after_the_release_of_the_lock() {
     let (deployment, api) = with_agents().await;
@@ -157,8 +157,7 @@ async fn a_killed_worker_is_fenced_while_the_reaper_waits_for_a_lock() {
 async fn an_abandoned_statement_ends_on_the_server() {
     let deployment = Deployment::new().await;
     if std::env::var_os("TEST_POOLER_URL").is_some() {
-        // A pooler might not apply the settings of a process's connection, so docs/databases.md advises to make this setting for
-        // the database.
+        // A pooler might ignore connection settings, so docs/databases.md advises to change this setting for the database.
         let name: String = sqlx::raw_sql("SELECT current_database()").fetch_one(&deployment.pool).await.unwrap().get(0);
         seed::run(&deployment.pool, format!("ALTER DATABASE {name} SET client_connection_check_interval = '5s'")).await;
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

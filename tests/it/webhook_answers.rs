@@ -75,7 +75,8 @@ async fn stores_no_secret_that_a_receiver_repeats() {
     let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
     let signing_secret = SecretText::new(SigningSecret::generate().unwrap().reveal().as_str());
     let key = signing_secret.expose().strip_prefix("whsec_").unwrap().trim_end_matches('=');
-    // In `cut`, the secret crosses the limit of stored text. The last body is longer than the text that the client reads.
+    // In the body `cut`, the secret starts before the limit of stored text and ends after it. The last body
+    // is longer than the text that the client reads.
     let cut = format!("{}hunter2-key", "x".repeat(1_020));
     for (body, expected) in [
         (r#"{"authorization":"Bearer hunter2-\"quoted\""}"#, r#"{"authorization":"[redacted]"}"#),

@@ -1,4 +1,4 @@
-//! Tests that the operator workspace is exact regardless of how often events arrive, in which order, and whether by HTTP or SQL.
+//! Tests that the operator workspace is exact for repeated events and for events in any order, by HTTP or SQL.
 
 use std::collections::BTreeMap;
 
@@ -180,7 +180,7 @@ async fn every_order_and_repetition_of_events_results_in_the_same_workspace() {
     }
 }
 
-/// The interface that accepts the events, whether the events arrive together, and each event with its session's number.
+/// The interface for the events, whether the events arrive together, and the events, each with the number of a session.
 type Group = (Way, bool, Vec<(u8, Happened)>);
 
 /// Groups of events of two sessions in order of arrival, some with equal times. Each group is accepted by HTTP or SQL.

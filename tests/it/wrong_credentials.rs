@@ -50,7 +50,7 @@ async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_cred
 }
 
 #[tokio::test]
-async fn a_token_with_a_wrong_checksum_causes_no_lookup_and_is_not_counted() {
+async fn a_token_with_a_wrong_checksum_is_neither_looked_up_nor_counted() {
     let api = TestApi::with(options(1)).await;
     // A lookup of the token would wait for this lock until its deadline, and the API would return 503.
     let mut transaction = api.db.pool.begin().await.unwrap();

@@ -37,8 +37,8 @@ pub async fn reap_claim(db: &Db, claim: ClaimId) -> Result<Vec<(Channel, u64)>, 
     Ok(rows.into_iter().filter_map(Reaped::into_pair).collect())
 }
 
-/// Lists up to `limit` claims of fenced workers, except those in `except`. [`reap`] would record the same claims, but the
-/// caller records them one by one.
+/// Lists up to `limit` claims of fenced workers, except those in `except`. Unlike [`reap`], does not record the
+/// claims.
 pub async fn dead_claims(db: &Db, limit: i64, except: &[ClaimId]) -> Result<Vec<(ClaimId, Channel)>, Error> {
     let except: Vec<Uuid> = except.iter().map(|claim| claim.uuid()).collect();
     let rows = sqlx::query!(

@@ -104,7 +104,7 @@ impl ServerSettings {
         CHECKS.iter().filter_map(of).chain([self.clock()]).collect()
     }
 
-    /// Only the findings about settings that migrations need. Other settings are left out, because the role that migrates can
+    /// Only the findings about settings that migrations need. Omits other settings, because the role that migrates can
     /// have its own session settings.
     pub fn findings_before_migration(&self) -> Vec<Finding> {
         let is_needed = |finding: &Finding| NEEDED_BY_MIGRATIONS.contains(&finding.setting);

@@ -11,7 +11,7 @@ const DELIVERIES_PER_STEP: u32 = 10_000;
 impl Operations {
     pub(super) async fn roll_up(&self) -> Result<(), Failure> {
         let mut steps = Steps::default();
-        // The summary only makes the rollup read fewer pages. The counts are correct without it.
+        // The first step only makes the second step read fewer pages. The counts are correct even if the first step fails.
         steps.record("summarize_batches", with_timeout(stats::summarize(&self.db)).await);
         steps.record("roll_up", self.count_batches().await);
         steps.finish()

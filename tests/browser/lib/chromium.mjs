@@ -7,7 +7,7 @@ import { puppeteer } from './modules.mjs';
 import { origin } from './portal.mjs';
 import { until } from './test.mjs';
 
-// Chromium cannot use its sandbox if root runs it. The tests do not need the sandbox, because the pages are trusted.
+// Chromium cannot use its sandbox if root runs the browser. The tests do not need the sandbox, because the pages are trusted.
 const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--lang=en-US'];
 
 /** A browser with a new profile. `close()` stops it and removes the profile. */
@@ -41,7 +41,7 @@ export async function permit(browser, setting) {
 
 /**
  * Returns a function that delivers a push to the portal's service worker as a push service would. The function waits until the
- * desktop shows the notification. A query for notifications before that would make Chromium forget the new notification.
+ * desktop shows the notification, because an earlier query for notifications would make Chromium forget the new notification.
  */
 export async function pusher(page, screen, scope = `${origin}/portal/`) {
   const session = await page.createCDPSession();

@@ -1,4 +1,4 @@
-// Debian's headless Firefox, which uses a push service of the tests instead of Mozilla's.
+// Debian's headless Firefox, with a push service that the tests run.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -14,8 +14,8 @@ export function profile() {
 }
 
 /**
- * Starts Firefox with the profile. `pushService` is the WebSocket URL of the push service. If `hasDesktop` is true, notifications
- * go to the desktop's daemon (lib/desktop.mjs), which can click them. Otherwise Firefox shows the notifications itself.
+ * Starts Firefox with the profile. The string `pushService` is the WebSocket URL of the push service.
+ * If the test has a desktop, its daemon (lib/desktop.mjs) shows and clicks notifications. Otherwise Firefox shows notifications.
  */
 export async function firefox({ directory, pushService, permission = 'granted', hasDesktop = false }) {
   return await puppeteer.launch({

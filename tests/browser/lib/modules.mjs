@@ -1,5 +1,4 @@
-// Loads the libraries that `scripts/install browsers` installs below target/. Node alone would search for libraries next to the
-// script.
+// Loads the libraries below target/. Without this module, Node would search for libraries next to the script.
 import { createRequire } from 'node:module';
 
 const require = createRequire(new URL('../../../target/browser/node/', import.meta.url));

@@ -52,9 +52,9 @@ pub struct Options {
     pub http: http::Settings,
     /// The maximum number of events that wait to be committed.
     pub queue_events: usize,
-    /// The keys of accepted user tokens.
+    /// The keys that verify user tokens.
     pub users: Option<users::Settings>,
-    /// Push services on this machine, as `host:port`. `None` turns browser push off.
+    /// The hosts and ports of the allowed push services. If this list is missing, browser push is off.
     pub push_hosts: Option<Vec<String>>,
 }
 
@@ -117,7 +117,7 @@ impl TestApi {
         Self { address, metrics, draining, shutdown, stage: api_stage, db }
     }
 
-    /// A token that is valid for an hour. It is for one tenant, or for all tenants if `tenant` is `None`.
+    /// A token that is valid for an hour. Without a given tenant, the token is valid for all tenants.
     pub async fn token(&self, role: Role, tenant: Option<&str>) -> String {
         self.token_with_id(role, tenant).await.1
     }

@@ -1,4 +1,4 @@
-//! Runs the scripts in `tests/browser/`. Each script drives real browsers against a separate deployment.
+//! Runs the scripts in the folder `tests/browser/`. Each script drives real browsers against a separate deployment.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ impl Portal {
         self.without_push().with("FLAMETREE_VAPID_PRIVATE_KEY", KEY[0]).with("FLAMETREE_VAPID_SUBJECT", SUBJECT)
     }
 
-    /// Starts `tests/browser/{name}.mjs`, which opens the portal at this address.
+    /// Starts the script `tests/browser/{name}.mjs`, which opens the portal at this address.
     pub(crate) async fn script(&self, name: &str, portal: &str) -> Script {
         let permit = BROWSERS.acquire().await.unwrap();
         let script = root().join("tests/browser").join(name).with_extension("mjs");
@@ -93,8 +93,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Waits for the script's next request to the test (`ask` in `tests/browser/lib/test.mjs`), and fails if it is not the
-    /// expected request.
+    /// Waits for the script's next request to the test. Fails if this is not the expected request.
     pub(crate) async fn asks(&mut self, request: &str) {
         let asked = self.next().await;
         assert_eq!(asked.as_deref(), Some(request), "the request of {} (None: the script ended)", self.name);
@@ -112,7 +111,7 @@ impl Script {
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// The script's next request, or `None` when its output ends. Prints all other output.
+    /// The script's next request, or `None` when the script's output ends. Prints all other output.
     async fn next(&mut self) -> Option<String> {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await;

@@ -45,7 +45,7 @@ impl Client {
         self.request_with(method, path, &[], body).await
     }
 
-    /// Sends a request like [`Self::request`], with additional headers.
+    /// Sends a request with additional headers.
     pub async fn request_with(
         &self,
         method: Method,
@@ -73,7 +73,7 @@ impl Client {
         self.request(Method::GET, path, None).await.unwrap()
     }
 
-    /// Repeats the request until the status is not 503, which the API returns right after a database outage.
+    /// Repeats the request while the API returns 503, as it does right after a database outage.
     pub async fn get_when_available(&self, path: &str) -> Answer {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

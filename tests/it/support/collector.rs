@@ -1,4 +1,4 @@
-//! A trace collector on a real socket: receives OTLP over HTTP, decodes it, and can reject, hang or be slow.
+//! A trace collector on a real socket. It decodes OTLP requests, and can reject them, respond slowly or not respond.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

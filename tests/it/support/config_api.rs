@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// Resolves names under `test` to a public address and `private.test` to a private one, without DNS. Other names do not exist.
+/// Resolves names under .test to a public address and private.test to a private address, without DNS. Other names do not exist.
 fn resolve(host: &str) -> Addresses {
     match host {
         "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
@@ -74,7 +74,7 @@ fn resolve(host: &str) -> Addresses {
     }
 }
 
-/// Resolves names under `test` to this machine. The lookup of `slow.test` takes longer than an attempt may take.
+/// Resolves names under .test to this machine. The lookup of slow.test takes longer than an attempt may take.
 fn lookup_here() -> Lookup {
     slow_names(|host| {
         let delay = Duration::from_secs(if host == "slow.test" { 3 } else { 0 });
@@ -138,7 +138,7 @@ impl TestApi {
         tokens::create(&self.database, &new).await.unwrap().1.expose()
     }
 
-    /// Sends a request, with a JSON body if given. `headers` add to the default headers or replace them.
+    /// Sends a request, with a JSON body if given. The given headers add to the default headers or replace them.
     pub async fn send(
         &self,
         token: &str,

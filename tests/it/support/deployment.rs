@@ -92,7 +92,7 @@ impl Deployment {
         service.client(&self.token)
     }
 
-    /// Configures an enabled webhook at `/{agent}` for each agent.
+    /// Configures an enabled webhook at the path `/{agent}` for each agent.
     pub async fn configure(&self, api: &Service, agents: &[String]) {
         let admin = self.client(api);
         for agent in agents {
@@ -105,7 +105,7 @@ impl Deployment {
         }
     }
 
-    /// Posts `count` events in batches, round-robin over the agents and APIs. Repeats a batch that got no response,
+    /// Posts this many events in batches, round-robin over the agents and APIs. Repeats a batch that got no response,
     /// with the same idempotency keys.
     pub async fn post(&self, apis: &[Client], agents: &[String], count: usize) -> Vec<EventId> {
         let mut accepted = Vec::with_capacity(count);

@@ -189,7 +189,7 @@ async fn finish<S: AsyncWrite + Unpin>(
     }
 }
 
-/// `:status: 200` is the eighth entry of the static table (RFC 7541, appendix A).
+/// The header `:status: 200` is the eighth entry of the static table (RFC 7541, appendix A).
 async fn respond<S: AsyncWrite + Unpin>(stream: &mut S, id: u32) -> io::Result<()> {
     write(stream, HEADERS, END_HEADERS | END_STREAM, id, &[0x88]).await
 }

@@ -1,6 +1,6 @@
 //! The invariants that hold for every deployment after any faults.
 //!
-//! I1: a delivery never causes more than one request. I2: after draining, each accepted delivery has exactly one outcome and no
+//! I1: a delivery never causes more than one request. I2: at the end, each accepted delivery has exactly one outcome and no
 //! row in the queue. I3: `delivered` means that the receiver saw the request. I4: the receiver saw no request of a ready
 //! delivery. The API lists the same `interrupted` deliveries as the database.
 
@@ -67,7 +67,7 @@ impl Deployment {
         assert!(both.is_empty(), "seen and still ready: {both:?}");
     }
 
-    /// Checks all invariants of a drained deployment. `accepted` are the events that a response confirmed.
+    /// Checks all invariants when the queue is empty. The list `accepted` contains the events that a response confirmed.
     pub async fn assert_drained(&self, api: &Client, accepted: &[EventId]) -> Tally {
         assert_eq!(self.left().await, Some((0, 0)), "the queue is not empty");
         let expected = self.expected(accepted).await;

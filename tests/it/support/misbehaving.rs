@@ -1,6 +1,6 @@
 //! A receiver on real sockets that behaves as the test chooses, and records its requests.
 //!
-//! It writes raw HTTP/1.1, so that it can send invalid responses.
+//! The receiver writes raw HTTP/1.1, so that it can send invalid responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(crate) enum Behaviour {
     Answers(Vec<u8>),
     /// Responds to the first request with these bytes, then closes the connection.
     AnswersThenCloses(Vec<u8>),
-    /// Sends `head` after the request, and then `drop` again and again.
+    /// Sends the text `head` after the request, and then repeats the text `drop`.
     Drips {
         head: &'static str,
         drop: &'static str,
@@ -125,7 +125,7 @@ impl Receiver {
         self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until the receiver has closed this many connections ([`Behaviour::AnswersThenCloses`]).
+    /// Waits until the receiver has closed this many connections.
     pub(crate) async fn closed(&self, connections: usize) {
         eventually("the receiver closes", || self.record.closed.load(Ordering::SeqCst) >= connections).await;
     }

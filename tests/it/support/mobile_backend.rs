@@ -1,4 +1,4 @@
-//! Runs the backend of `examples/mobile-push` as its README says, between a real service and fake push services.
+//! Runs the example backend in `examples/mobile-push` as its README says, between a real service and fake push services.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -121,7 +121,7 @@ impl Backend {
         request.body(device.to_string()).send().await.unwrap().status().as_u16()
     }
 
-    /// Sends a message built by the test, with a signature that is `age` old.
+    /// Sends a message built by the test, with a signature of this age.
     pub(crate) async fn message(&self, secret: &str, id: &str, message: &Value, age: Duration) -> u16 {
         let body = message.to_string();
         let timestamp = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();

@@ -148,7 +148,7 @@ impl Drop for OwnServer {
     }
 }
 
-/// A `DATABASE_URL` for the socket in the directory.
+/// A database URL for the socket in the directory.
 pub fn url_of_socket(directory: &Path, port: u16) -> String {
     let socket = directory.display().to_string().replace('/', "%2F");
     format!("postgres://{NAME}@{socket}:{port}/{NAME}")
@@ -164,7 +164,7 @@ pub fn programs() -> PathBuf {
     folder_by("postgres-programs")
 }
 
-/// The folder whose path the script in `scripts/` prints.
+/// The folder whose path this script prints.
 pub(super) fn folder_by(script: &str) -> PathBuf {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script)).output().unwrap();
     assert!(output.status.success(), "scripts/{script}: {}", String::from_utf8_lossy(&output.stderr));

@@ -8,20 +8,20 @@ use std::sync::Mutex;
 
 use super::waiting::eventually;
 
-/// The port on which `scripts/pgbouncer` listens.
+/// The port on which the pooler of `scripts/pgbouncer` listens.
 pub const PORT: u16 = 6432;
 
 /// Stops with the test.
 pub struct Pooler {
-    /// The directory of the pooler's socket. It also contains the server's socket unless `server` is set.
+    /// The directory of the pooler's socket. It also contains the server's socket if the server has no TCP address.
     directory: PathBuf,
-    /// The TCP address of the server, if the server has no socket in `directory`.
+    /// The TCP address of the server, if the pooler does not use the server's socket.
     server: Option<SocketAddr>,
     child: Mutex<Child>,
 }
 
 impl Pooler {
-    /// Starts a pooler for the server at this address. If `server` is `None`, the server's socket is in the directory.
+    /// Starts a pooler for the server at this address. Without an address, the server's socket is in the directory.
     pub async fn start(directory: &Path, server: Option<SocketAddr>) -> Self {
         let child = Mutex::new(spawn(directory, server));
         let pooler = Self { directory: directory.to_owned(), server, child };
@@ -54,7 +54,7 @@ impl Drop for Pooler {
     }
 }
 
-/// The URL of the pooler in front of the shared server, if the test run uses one: `POOLER=pgbouncer scripts/with-postgres`.
+/// The URL of the pooler in front of the shared server, if the test run uses a pooler.
 #[expect(clippy::disallowed_methods, reason = "the environment tells tests how to reach their server")]
 pub fn url_of_shared() -> Option<String> {
     std::env::var("TEST_POOLER_URL").ok()

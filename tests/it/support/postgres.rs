@@ -1,7 +1,7 @@
-//! A new database for each test, on the server that `scripts/with-postgres` starts.
+//! A new database for each test, on the server that the script `scripts/with-postgres` starts.
 //!
 //! The migrations run once per schema, in a template database. Each test gets a copy of the template, which takes milliseconds.
-//! With `POOLER=pgbouncer` tests connect through the pooler, except to create databases.
+//! With the setting `POOLER=pgbouncer`, tests connect through the pooler, except to create databases.
 //!
 //! A template's name contains a digest of the migrations, so that tests never use an outdated template.
 
@@ -55,7 +55,7 @@ impl TestDatabase {
         server_options().database(&self.name)
     }
 
-    /// The `DATABASE_URL` for a separate process.
+    /// The database URL for a separate process.
     pub fn url(&self) -> String {
         self.url_on(&service_url())
     }

@@ -1,5 +1,5 @@
-//! The real Prometheus with the files of `dashboards/`, but faster: it scrapes metrics and evaluates rules twice a second, and
-//! one second replaces each minute in the rules.
+//! Runs the real Prometheus with the files of `dashboards/`, but faster. It scrapes metrics and evaluates rules twice a second,
+//! and one second replaces each minute in the rules.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ impl Prometheus {
         alerts.iter().any(|found| found["labels"]["alertname"] == alert && found["state"] == "firing")
     }
 
-    /// Repeats `fault` until the alert fires. An alert that fired in the last minute also counts, because some alerts end soon.
+    /// Repeats the fault until the alert fires. An alert that fired in the last minute also counts, because some alerts end soon.
     pub async fn fires(&self, alert: &str, mut fault: impl AsyncFnMut()) {
         let query = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[1m])");
         let fires = async || {

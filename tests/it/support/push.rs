@@ -1,4 +1,4 @@
-//! The receiving side of RFC 8291 and 8292: browsers that subscribe, and a push service's checks. This module uses a library
+//! The receiving side of RFC 8291 and 8292: browsers that subscribe, and the checks of a push service. This module uses a library
 //! that the service does not use.
 
 use base64::Engine as _;

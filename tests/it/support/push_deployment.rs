@@ -32,7 +32,7 @@ pub(crate) fn origin(receiver: &Receiver) -> String {
 }
 
 impl Push {
-    /// Starts a service that allows these push services. `more` changes its settings.
+    /// Starts a service that allows these push services. The function `more` changes the settings.
     pub(crate) async fn start(receivers: &[&Receiver], more: impl FnOnce(Settings) -> Settings) -> Self {
         let mut deployment = Deployment::new().await;
         let hosts: Vec<_> = receivers.iter().map(|receiver| receiver.address.to_string()).collect();
@@ -92,7 +92,7 @@ impl Push {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// The state of each of a user's browsers: `active`, or the reason why it is not active.
+    /// The state of each browser of a user: `active`, or the reason why the browser is disabled.
     pub(crate) async fn fates(&self, user: &str) -> Vec<String> {
         let query = format!(
             "SELECT coalesce(disabled_reason, 'active') FROM flametree.push_subscriptions

@@ -41,8 +41,9 @@ pub(crate) struct Push {
 }
 
 struct Record {
-    /// The public key of Google's service account, as PKCS #1. `apple_key` is the public key for Apple, as a point on the curve.
+    /// The public key of Google's service account, as PKCS #1.
     google_key: Vec<u8>,
+    /// The public key for Apple, as a point on the curve.
     apple_key: Vec<u8>,
     pushes: Mutex<Vec<Push>>,
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,

@@ -62,7 +62,7 @@ pub fn message(agent: &str, text: String) -> NewEvent {
     }
 }
 
-/// Accepts the messages `message 0`, `message 1` and so on in one transaction.
+/// Accepts this many numbered messages in one transaction.
 pub async fn accept_messages(db: &Db, agent: &str, count: usize) {
     let events: Vec<NewEvent> = (0..count).map(|number| message(agent, format!("message {number}"))).collect();
     accept::accept(db, &events.iter().collect::<Vec<_>>(), 3_600, accept::LOCK_TIMEOUT).await.unwrap();

@@ -1,6 +1,6 @@
 //! An independent receiver of webhooks. It has a separate thread and runtime, so that no fault of a worker affects it.
 //!
-//! It records each request as soon as the headers arrive, even if the request then fails.
+//! The receiver records each request as soon as the headers arrive, even if the request then fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;

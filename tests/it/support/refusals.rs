@@ -1,11 +1,11 @@
-//! Makes a database reject some rows until the test calls `accept`. A constraint or a damaged page causes such errors in
-//! production.
+//! Makes a database reject some rows until the test calls the function `accept`. In production, a constraint or a damaged page
+//! causes such errors.
 
 use flametree_notify::store::Db;
 
 use super::seed;
 
-/// Makes the database reject inserts into `table` if `condition` is true. The condition refers to the row as `NEW`.
+/// Makes the database reject inserts into the table if the condition is true. In the condition, `NEW` is the new row.
 pub async fn refuse(db: &Db, table: &str, condition: &str) {
     let statement = format!(
         "CREATE FUNCTION flametree.test_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The message that sqlx sends without any other message to test a connection:
+/// sqlx sends this message alone to test a connection:
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SYNC: &[u8] = b"S\0\0\0\x04";
 
@@ -64,8 +64,8 @@ impl Relay {
         self.way.send_modify(|way| way.host += 1);
     }
 
-    /// The host vanishes when a client sends the `number`-th ping from now, and the database never gets this ping. A ping is a
-    /// single `Sync` message.
+    /// The host vanishes when a client sends the ping with this number, counted from now. The database never gets this ping.
+    /// A ping is a single `Sync` message.
     pub(crate) fn vanish_at_ping(&self, number: u32) {
         self.pings.store(number, Ordering::Relaxed);
     }
@@ -128,6 +128,6 @@ async fn pass(
             return;
         }
     }
-    // Like other data, the close of a connection does not pass an interrupted network.
+    // Like other data, the close of a connection waits until the network is restored.
     drop(is_open(&mut way, host).await);
 }

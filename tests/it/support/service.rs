@@ -146,7 +146,7 @@ impl Service {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
-    /// The status of the response to `/readyz`, if one arrives.
+    /// The status of the readiness check, if a response arrives.
     pub async fn readiness(&self) -> Option<u16> {
         let answer = self.client("").request(http::Method::GET, "/readyz", None).await;
         answer.ok().map(|answer: Answer| answer.status)

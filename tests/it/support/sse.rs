@@ -103,7 +103,7 @@ impl EventStream {
         }
     }
 
-    /// Reads badges until one has this count, and returns its id.
+    /// Reads badge events until an event has this count. Returns the id of this event.
     pub(crate) async fn badge_of(&mut self, count: u64) -> String {
         loop {
             let (id, found) = self.expect("badge").await;

@@ -59,7 +59,7 @@ impl Authority {
 
     pub(crate) fn server_of(&self, name: &str, kind: Certificate, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        // The real binary resolves names, so the certificate is also valid for `localhost`.
+        // The real binary resolves names, so the certificate is also valid for the name `localhost`.
         let mut params = CertificateParams::new(vec![name.to_owned(), "localhost".to_owned()]).unwrap();
         if kind == Certificate::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);

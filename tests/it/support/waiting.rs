@@ -25,7 +25,7 @@ pub(crate) async fn all<T: Send + 'static>(
     results
 }
 
-/// Waits up to `deadline` for a condition that an async function checks.
+/// Waits until the deadline for a condition that an async function checks.
 pub(crate) async fn within(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
