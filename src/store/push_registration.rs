@@ -12,11 +12,8 @@ use super::sealed::{open_subscription, seal_subscription};
 use super::{Db, SealedError, Tx};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::{TenantId, UserId};
-use crate::domain::push_subscription::{MAX_PER_PERSON, NewSubscription};
+use crate::domain::push_subscription::{MAX_PER_PERSON, NewSubscription, PushSubscription};
 use crate::secrets::Keyring;
-
-/// Maximum number of attempts while other requests register the same endpoint.
-const ATTEMPTS: usize = 5;
 
 /// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,34 +62,36 @@ pub async fn register(
     registrant: Registrant<'_>,
     new: &NewSubscription,
 ) -> Result<Registered, RegistrationError> {
-    for _ in 0..ATTEMPTS {
-        let mut tx = db.begin().await?;
-        lock_person(&mut tx, registrant.tenant, registrant.user).await?;
-        let registered = match renew(&mut tx, keyring, registrant, new).await? {
-            Some(subscription) => Some((subscription, false, false)),
-            None => insert(&mut tx, keyring, registrant, new).await?.map(|(row, moved)| (row, true, moved)),
-        };
-        let Some((subscription, is_new, moved)) = registered else {
-            tx.rollback().await?;
-            continue;
-        };
-        let evicted = evict(&mut tx, registrant).await?;
-        tx.commit().await?;
-        return Ok(Registered { subscription, is_new, moved, evicted });
-    }
-    Err(Error::Protocol("too many concurrent registrations of one endpoint".to_owned()).into())
+    let mut tx = db.begin().await?;
+    lock(&mut tx, registrant.tenant, registrant.user, &new.subscription).await?;
+    let (subscription, is_new, moved) = match renew(&mut tx, keyring, registrant, new).await? {
+        Some(subscription) => (subscription, false, false),
+        None => insert(&mut tx, keyring, registrant, new).await.map(|(row, moved)| (row, true, moved))?,
+    };
+    let evicted = evict(&mut tx, registrant).await?;
+    tx.commit().await?;
+    Ok(Registered { subscription, is_new, moved, evicted })
 }
 
-/// Serializes the registrations of a user. Otherwise two concurrent registrations could together exceed the user's limit. The
-/// lock ends with the transaction, so it works through a pooler.
-pub(super) async fn lock_person(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
+/// Serializes the registrations of a user and of an endpoint. Otherwise two concurrent registrations of the user could together
+/// exceed the user's limit, and two users could both insert a row for the endpoint. The locks end with the transaction, so they
+/// work through a pooler.
+pub(super) async fn lock(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    user: &UserId,
+    subscription: &PushSubscription,
+) -> Result<(), Error> {
+    let endpoint = subscription.endpoint.hash();
     sqlx::query!(
-        "-- push_registration::lock_person
-        SELECT FROM pg_advisory_xact_lock(hashtextextended($1::text || E'\\n' || $2::text, 0))",
+        "-- push_registration::lock
+        SELECT pg_advisory_xact_lock(hashtextextended($1::text || E'\\n' || $2::text, 0))::text AS of_user,
+            pg_advisory_xact_lock(hashtextextended(encode($3::bytea, 'hex'), 1))::text AS of_endpoint",
         tenant.as_str(),
         user.as_str(),
+        endpoint.as_slice(),
     )
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await
     .map(|_| ())
 }
@@ -185,13 +184,13 @@ async fn take_over(
     Ok(Some(row.active.then_some(row.vapid_key_id)))
 }
 
-/// Inserts a row, and returns whether it replaced another user's row. Returns `None` if a concurrent registration was first.
+/// Inserts a row, and returns whether it replaced another user's row.
 async fn insert(
     tx: &mut Tx,
     keyring: &Keyring,
     Registrant { tenant, user, vapid_key_id }: Registrant<'_>,
     new: &NewSubscription,
-) -> Result<Option<(ListedSubscription, bool)>, RegistrationError> {
+) -> Result<(ListedSubscription, bool), RegistrationError> {
     let endpoint = &new.subscription.endpoint;
     let hash = endpoint.hash();
     let taken = take_over(tx, keyring, new).await?;
@@ -204,7 +203,6 @@ async fn insert(
         INSERT INTO flametree.push_subscriptions (tenant_id, id, user_id, version, active, ciphertext, created_at,
             last_seen_at, endpoint_hash, host, vapid_key_id, label)
         VALUES ($1, $2, $3, 1, true, $4, flametree.clock(), flametree.clock(), $5, $6, $7, $8)
-        ON CONFLICT (endpoint_hash) DO NOTHING
         RETURNING id, host, endpoint_hash, label, disabled_reason, created_at, last_seen_at",
         tenant.as_str(),
         id.uuid(),
@@ -215,9 +213,9 @@ async fn insert(
         proven_key.unwrap_or(vapid_key_id),
         new.label.as_deref(),
     )
-    .fetch_optional(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    Ok(inserted.map(|row| (row.into(), taken.is_some())))
+    Ok((inserted.into(), taken.is_some()))
 }
 
 /// If the user has more subscriptions than the limit, removes those that were seen longest ago.

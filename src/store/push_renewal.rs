@@ -2,7 +2,7 @@
 
 use sqlx::Error;
 
-use super::push_registration::lock_person;
+use super::push_registration::lock;
 use super::sealed::{open_subscription, seal_subscription};
 use super::{Db, SealedError, Tx};
 use crate::domain::ids::EndpointId;
@@ -27,8 +27,8 @@ struct Found {
 pub async fn renew(db: &Db, keyring: &Keyring, renewal: &Renewal) -> Result<bool, SealedError> {
     let Some(found) = find(db, keyring, &renewal.old).await? else { return Ok(false) };
     let mut tx = db.begin().await?;
-    // Uses the same lock as registrations of the user, so that a browser never has two rows.
-    lock_person(&mut tx, &found.tenant, &found.user).await?;
+    // Uses the same locks as registrations, so that a browser never has two rows.
+    lock(&mut tx, &found.tenant, &found.user, &renewal.new).await?;
     let done = if is_registered(&mut tx, &renewal.new).await? {
         remove(&mut tx, &found).await?
     } else {

@@ -153,9 +153,9 @@ async fn a_browser_belongs_to_the_user_who_signed_in_last() {
 async fn if_several_users_register_a_browser_at_once_the_browser_belongs_to_one_of_them() {
     let api = std::sync::Arc::new(api(Vec::new()).await);
     let body = Browser::new("shared").subscription(VENDOR);
-    let turns = (0..16).map(|number| {
+    let turns = (0..64).map(|number| {
         let (api, body) = (std::sync::Arc::clone(&api), body.clone());
-        async move { put(&api, &person(&format!("user-{}", number % 4), ACME), &body).await.status.as_u16() }
+        async move { put(&api, &person(&format!("user-{}", number % 8), ACME), &body).await.status.as_u16() }
     });
     let statuses = all(turns).await;
     assert!(statuses.iter().all(|status| [200, 201].contains(status)), "{statuses:?}");
