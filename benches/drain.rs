@@ -12,10 +12,10 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// The number of endpoints in the drain over HTTP.
+/// The number of endpoints of the measurement that sends HTTP requests.
 pub(crate) const ENDPOINTS: usize = 20;
 
-/// Prepares `ready_deliveries` deliveries and drains `count` of these. The attempts do nothing. Returns deliveries per second.
+/// Prepares `ready_deliveries` deliveries and runs `count` attempts, which do nothing. Returns deliveries per second.
 pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usize, count: usize) -> f64 {
     let db = server.create_migrated("noop").await;
     let agents = prepare::agents(&db, endpoints as usize, &Receiver::url("/hook")).await;
@@ -64,8 +64,8 @@ pub(crate) async fn http(
     let wal_before = wal(&db).await;
     prepare::deliveries(&db, &agents, count).await;
     receiver.reset().await;
-    // This lock makes all claims wait, so no process drains while others start. With the default lock timeout, the claims of the
-    // first processes would fail, and these processes would pause before they try again.
+    // This lock makes all claims wait until every process has started. With the default lock timeout, the claims of the first
+    // processes would fail, and these processes would pause before they try again.
     let mut lock = db.begin().await.unwrap();
     if workers > 1 {
         let longer = "ALTER FUNCTION flametree.claim_deliveries SET lock_timeout = '1min'";

@@ -1,4 +1,4 @@
-//! A minimal HTTP/1.1 client and parser for both sides of the benchmark. It must be fast, because it shares two cores with
+//! A minimal HTTP/1.1 client, and a parser for clients and receivers. Both must be fast, because they share two cores with
 //! the service.
 
 use std::io;

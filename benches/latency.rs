@@ -11,7 +11,7 @@ use crate::receiver::Receiver;
 use crate::server::Server;
 use crate::service::Service;
 
-/// How long events are posted before a measurement, so that connections are open, caches filled and queries planned.
+/// The time before a measurement in which connections open, caches fill and queries are planned.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The median and p99, in milliseconds.
@@ -97,7 +97,7 @@ impl Rig {
         Self { service: Arc::new(service) }
     }
 
-    #[expect(clippy::unused_self, reason = "the agents exist only after a rig has started")]
+    #[expect(clippy::unused_self, reason = "the agents exist only after `start`")]
     fn agents(&self, names: &[&str]) -> Arc<[Agent]> {
         names.iter().map(|name| prepare::agent(*name)).collect()
     }

@@ -48,7 +48,7 @@ pub(crate) async fn flood(service: &Arc<Service>, agents: &Arc<[Agent]>, count: 
     }
 }
 
-/// For each event id, when the API's response arrived, in microseconds since 1970.
+/// The arrival time of the API's response for each event id, in microseconds since 1970.
 pub(crate) type Accepted = HashMap<String, i64>;
 
 /// Posts `per_second` events/s at even intervals for `duration`, round-robin over the agents. Panics if an event is refused.
@@ -64,7 +64,7 @@ pub(crate) async fn pace(
 
 #[derive(Debug)]
 pub(crate) struct Posted {
-    /// Absent if the event was refused.
+    /// The event's id; absent if the event was refused.
     pub(crate) id: Option<String>,
     /// The time from when the event was due until its response arrived.
     pub(crate) took: Duration,
@@ -92,7 +92,7 @@ pub(crate) async fn post_evenly(
                 let body = event(agents[number % agents.len()].id.as_str(), number).to_string();
                 let text = http::json("POST", "/v1/events", &token, &body);
                 let due = started + Duration::from_secs(1) * u32::try_from(number).unwrap() / per_second;
-                // The timer can be up to 1 ms late. This delay must not count. A delay by an earlier slow response must count.
+                // The timer can be up to 1 ms late. This delay does not count, but a wait for an earlier response counts.
                 let late = Instant::now() > due;
                 tokio::time::sleep_until(due).await;
                 let from = if late { due } else { Instant::now() };
@@ -120,7 +120,7 @@ async fn post(stream: &mut TcpStream, text: &[u8]) -> Option<String> {
     Some(answer["id"].as_str().unwrap().to_owned())
 }
 
-/// The `number`-th message for an agent. Ten consecutive messages belong to one session.
+/// A numbered message for an agent. Ten consecutive messages belong to one session.
 pub(crate) fn event(agent: &str, number: usize) -> Value {
     json!({
         "type": "user_message", "agent_id": agent, "session_id": format!("session-{:06}", number / 10),

@@ -44,7 +44,7 @@ use report::Report;
 use server::Server;
 use tikv_jemallocator::Jemalloc;
 
-/// The drain whose attempts do nothing runs in this process, so this process uses the allocator of the release build.
+/// One measurement runs the queue in this process, so this process uses the allocator of the release build.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -56,8 +56,8 @@ struct Extent {
     many_ready: usize,
     paced: Duration,
     snapshot: Duration,
-    /// How many times each drain is measured. Compared drains alternate, and the report shows medians, because other
-    /// load on the machine affects each single drain.
+    /// How many times each throughput is measured. Compared measurements alternate, and the report shows medians, because
+    /// other load on the machine affects each single measurement.
     rounds: usize,
 }
 

@@ -36,7 +36,7 @@ pub(crate) const PEERS: [Peer; 3] = [
 const APALIS: [&str; 2] = ["4", "500"];
 
 impl Peer {
-    /// Drains `count` prepared jobs, each with a POST. Returns jobs per second.
+    /// Runs `count` prepared jobs. Each job sends a POST request. Returns jobs per second.
     pub(crate) async fn drain(&self, server: &Server, count: usize) -> f64 {
         server.create(self.database).await.close().await;
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");

@@ -74,7 +74,7 @@ pub(crate) async fn deliveries(db: &Db, agents: &[Agent], count: usize) -> Durat
     started.elapsed()
 }
 
-/// The `number`-th event, a customer's message. Ten consecutive events belong to one session.
+/// A numbered event: a customer's message. Ten consecutive events belong to one session.
 pub(crate) fn event(agent: &AgentId, number: usize) -> NewEvent {
     NewEvent {
         tenant_id: TenantId::parse(TENANT).unwrap(),

@@ -35,7 +35,7 @@ const SUBJECT: &str = "mailto:push@flametree.dev";
 const SECRET: &str = "a secret of the bench, which is longer than 32 bytes";
 /// The address of the push service in the fan-out measurement.
 const TIMED: &str = "127.0.0.1:9904";
-/// The number of users in the drain. Each user has one browser.
+/// The number of users in the throughput measurement. Each user has one browser.
 const USERS: usize = 20;
 /// How many browsers the user of the fan-out measurement has: the maximum per user.
 const BROWSERS: usize = 20;
@@ -250,7 +250,7 @@ fn token(user: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// The `number`-th event, for the session of the user with the number `number % USERS`.
+/// An event for the session of one user. The number selects the user.
 fn event(event_type: EventType, number: usize) -> NewEvent {
     let number = number % USERS;
     let is_assignment = event_type == EventType::SessionAssigned;

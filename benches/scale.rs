@@ -10,12 +10,12 @@ use crate::server::Server;
 /// The number of worker processes, and the minimum ratio of their rate to the rate of one process. All processes share two
 /// cores and the database.
 const WORKERS: [(u16, f64); 2] = [(4, 0.9), (16, 0.8)];
-/// How many worker processes drain one endpoint. Each process runs three claimers, so about fifty claimers compete.
+/// How many worker processes send to one endpoint. Each process runs three claimers, so about fifty claimers compete.
 const AT_ONE_ENDPOINT: u16 = 16;
 const READY: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 const ENDPOINTS: u32 = 20;
 
-/// Alternately measures drains by one worker process and by several worker processes.
+/// Measures one worker process and several worker processes, alternately.
 pub(crate) async fn workers(report: &mut Report, server: &Server, receiver: &Receiver, count: usize, rounds: usize) {
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len() + 1];
     let mut at_one_endpoint = [Vec::new(), Vec::new()];

@@ -142,7 +142,7 @@ fn postgres(directory: &Path, log: Option<&File>) -> Child {
     postgres.spawn().unwrap()
 }
 
-/// A program of PostgreSQL, run as the server's user.
+/// A command that runs a PostgreSQL program as the server's user.
 fn command(program: &str, directory: &Path) -> Command {
     let mut command = Command::new(programs().join(program));
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

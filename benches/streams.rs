@@ -20,7 +20,7 @@ const CHANGES: usize = 5;
 
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// Resident bytes of the process while all streams are open, after changes were sent to all streams.
+    /// The resident memory of the process, in bytes, after changes were sent to all open streams.
     pub(crate) memory: f64,
     /// The median time, in milliseconds, from the post of an event until the last client has read the badge.
     pub(crate) told_all: f64,

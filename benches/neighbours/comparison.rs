@@ -47,7 +47,7 @@ pub(crate) struct Comparison {
     pub(crate) other_outcomes: usize,
     /// How many requests of B, other than events, were refused during the attack.
     pub(crate) refused: usize,
-    /// The longest allowed wait for an event of tenant B, in milliseconds. Some attacks have no such goal.
+    /// The longest allowed wait for an event of tenant B, in milliseconds; absent if the attack has no limit.
     pub(crate) longest_goal: Option<f64>,
     /// A remark for the report, such as the responses that A received.
     pub(crate) note: String,

@@ -15,15 +15,15 @@ use crate::receiver::{self, REPEATED, Receiver};
 /// How many endpoints a large tenant has.
 const MANY: usize = 4_000;
 const BACKLOG: usize = 20_000;
-/// Tenant B's deliveries are measured this many times without tenant A's backlog, and as many times with it, alternately.
+/// The number of rounds. Each round measures tenant B's deliveries without a backlog of tenant A, then with a backlog.
 const BACKLOG_ROUNDS: usize = 3;
-/// How many deliveries of B are measured each time.
+/// How many deliveries of B each measurement sends.
 const OF_B: usize = 100;
 const EXPIRY_SECONDS: u32 = 86_400;
 const NEW_PER_ROUND: usize = 64;
 /// How many events A posts in a round of five seconds.
 const EVENTS_PER_ROUND: usize = 1_000;
-/// The rounds of the longest attack, which starts before B is measured and lasts until B's late deliveries have arrived.
+/// The number of rounds of the longest attack. It starts before B is measured and lasts until B's late deliveries have arrived.
 const ROUNDS: usize = 6;
 /// The maximum number of headers in a push config. Each value has the maximum length.
 const SECRETS: usize = 20;

@@ -15,11 +15,11 @@ use crate::receiver::Receiver;
 /// The session that A's transaction locks.
 const SESSION: &str = "locked";
 
-/// Tenant A keeps a session locked by a transaction, while `callers` callers post events about this session without a pause.
+/// A transaction of tenant A locks a session, while `callers` callers post events about this session without a pause.
 pub(crate) async fn open_transaction(bench: &Bench<'_>, callers: usize) -> Comparison {
     let mut scene = Scene::start(bench, "run", &[]).await;
     let quiet = scene.quiet().await;
-    // A user takes the session over, which locks the session's row until the transaction ends.
+    // The assignment to a user locks the session's row until the transaction ends.
     let event = json!({
         "type": "session_assigned", "agent_id": "agent", "session_id": SESSION, "assignee_id": "user-1",
     });

@@ -23,7 +23,7 @@ pub(crate) const B: &str = "tenant-b";
 /// B's only agent.
 pub(crate) const AGENT_OF_B: &str = "agent-of-b";
 const EVENTS_PER_SECOND: u32 = 50;
-/// How long B posts before a measurement, so that connections are open, caches filled and queries planned.
+/// How long B posts before a measurement. In this time, connections open, caches fill and queries are planned.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long an attack lasts before B is measured. This exceeds the default timeout of an attempt, 5 s.
 const SETTLING: Duration = Duration::from_secs(6);
@@ -50,7 +50,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Starts `part` of the service with `settings` in addition to the defaults, and creates an endpoint for B.
+    /// Starts the service with the subcommand `part` and additional `settings`, and creates an endpoint for B.
     pub(crate) async fn start(bench: &'a Bench<'a>, part: &str, settings: &[(&str, &str)]) -> Self {
         bench.receiver.reset().await;
         bench.receiver.hang().await;

@@ -15,8 +15,8 @@ pub(crate) struct Book {
     plan: Plan,
     pub(crate) accepted: Bits,
     pub(crate) received: Bits,
-    /// Events to healthy endpoints for which only the acceptance or only the request is recorded, with its time in microseconds
-    /// since 1970.
+    /// The time at which an event to a healthy endpoint was accepted or received, in microseconds since 1970. Once both times
+    /// are known, the event is removed.
     one_sided: Mutex<HashMap<u32, i64>>,
     waits: Mutex<Waits>,
     pub(crate) counts: Counts,

@@ -8,7 +8,7 @@
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
     pub(crate) factor: f64,
-    /// Allows small values to vary more.
+    /// An absolute amount, so small values can vary more.
     pub(crate) slack: f64,
 }
 

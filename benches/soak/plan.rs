@@ -27,7 +27,7 @@ impl Plan {
         Duration::from_mins(u64::from(self.minutes))
     }
 
-    /// How many events are posted to the API. The events from SQL, one per minute, have the next numbers.
+    /// How many events are posted to the API. The events of the SQL caller, one per minute, have higher numbers.
     pub(crate) const fn posted(&self) -> u32 {
         self.minutes * 60 * self.per_second
     }

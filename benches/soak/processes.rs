@@ -48,7 +48,7 @@ impl Processes {
         Self { apis, steady, victim, database_url, token, counted: Outcomes::new(), kills: Vec::new(), started }
     }
 
-    /// Sets the push config of every agent, with an endpoint at `receiver` (`host:port`).
+    /// Sets every agent's push config. All endpoints that accept connections have the address `receiver` (`host:port`).
     pub(crate) async fn configure(&self, receiver: &str) {
         let mut stream = self.apis[0].connect().await;
         for (agent, kind) in traffic::agents() {

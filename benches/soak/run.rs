@@ -84,7 +84,7 @@ impl Run {
         self.all_run()
     }
 
-    /// True if all processes and the server run. Adds a finding for each that has exited.
+    /// True if all processes and the server run. Adds a finding for each exited process.
     fn all_run(&mut self) -> bool {
         let server_runs = !self.server.has_ended();
         if !server_runs {

@@ -12,7 +12,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) processes: Vec<ProcessUse>,
-    /// Absent if the database did not respond.
+    /// The resources of the database; absent if the database did not respond.
     pub(crate) database: Option<DatabaseUse>,
     pub(crate) counted: Counted,
 }

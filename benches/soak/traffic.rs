@@ -90,7 +90,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// The `number`-th event posted to the API.
+    /// The event with this number, which is posted to the API.
     pub(crate) const fn posted(number: u32) -> Self {
         let group = number / (OPEN * LIFE);
         let session = (group * OPEN + number % OPEN) % SESSIONS;

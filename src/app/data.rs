@@ -109,7 +109,7 @@ impl Data {
         Self { db, queue, operations_db, embedded }
     }
 
-    /// Listens for hints if a direct connection is configured. Without hints, deliveries start later, but none is lost.
+    /// Listens for hints if a direct connection is configured. Without hints, deliveries start later, but no delivery is lost.
     pub fn listen(&self, config: &Config, wakeup: &Wakeup, stage: &Stage) {
         if let Database::External { listen_url: Some(url), .. } = &config.database {
             stage.spawn(TaskName::HintListener, |stop| listen(url.clone(), wakeup.clone(), stop));

@@ -72,7 +72,6 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds the addresses that `part` needs.
     pub async fn bind(config: &Config, part: Part) -> anyhow::Result<Self> {
         let api = if part.has_api() { Some(bind(config.listen_addr, "the API").await?) } else { None };
         Ok(Self { api, metrics: bind(config.metrics_addr, "the metrics").await? })
@@ -83,7 +82,7 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
 }
 
-/// Creates a client with separate limits on look-ups, so that the API and the workers do not wait for each other.
+/// Creates an HTTP client with its own limits on DNS look-ups, so that the API and the workers do not wait for each other.
 fn client(config: &Config, lookups: LookupLimits, metrics: &Metrics) -> anyhow::Result<HttpClient> {
     HttpClient::new(&settings::channels(config, lookups), metrics).context("the HTTP client cannot be built")
 }
@@ -103,8 +102,8 @@ struct Service {
     grace: Duration,
 }
 
-/// Runs `part` until `shutdown` is canceled, then drains it. Returns an error if `part` could not start, or if a background task
-/// failed. Such a failure cancels `shutdown`.
+/// Runs the process until the token `shutdown` is canceled, then stops it in order. Returns an error if the process could not
+/// start, or if a background task failed. A failed task cancels the token.
 pub async fn run(config: Config, part: Part, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("FLAMETREE_REVISION").unwrap_or("unknown"));
     metrics.set_started(now());
@@ -202,7 +201,7 @@ impl Service {
         Ok(wakeup)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the composition root passes every part to the API")]
+    #[expect(clippy::too_many_arguments, reason = "the composition root passes all dependencies to the API")]
     fn serve_api(
         &self,
         config: &Config,

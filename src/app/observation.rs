@@ -53,7 +53,7 @@ impl Observation {
         }
     }
 
-    /// If the database does not respond, the metrics keep their last values. These stay correct, because they are absolute times.
+    /// If the database does not respond, the metrics keep their last values. The values are absolute times, so they stay correct.
     async fn look_at_partitions(&self) {
         let [(_, db), ..] = &self.pools;
         match with_timeout(partitions::span(db, self.retention_days)).await {

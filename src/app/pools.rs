@@ -19,7 +19,7 @@ pub(super) struct Senders {
     pub(super) tracer: Tracer,
 }
 
-/// Creates a pool for each channel of the queue. Attempts run on `tasks` until they end, or until `abort` is canceled.
+/// Creates a pool for each channel of the queue. Attempts run until they end, or until the token `abort` is canceled.
 pub(super) fn workers(queue: &Queue, senders: &Senders, tasks: &TaskTracker, abort: &CancellationToken) -> Workers {
     let mut workers = Workers::default();
     for (channel, claimed) in queue.pools() {

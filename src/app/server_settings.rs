@@ -1,5 +1,5 @@
-//! Checks the settings of the database. At the start, rejects bad settings and logs risky settings. `config check` shows
-//! all checked settings.
+//! Checks the settings of the database. At the start, rejects bad settings and logs risky settings. The command
+//! `config check` shows all checked settings.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::config::DatabaseUrl;
 use crate::store::server_settings::{Finding, ServerSettings, Verdict};
 use crate::store::{Db, with_timeout};
 
-/// How long `config check` waits for the database. The time is enough for a slow handshake.
+/// How long the command `config check` waits for the database. The time is enough for a slow handshake.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Fails if a database setting would break a guarantee of the service. Logs risky settings.

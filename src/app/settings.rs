@@ -9,7 +9,7 @@ use crate::config::{Channels, Config, Schedules};
 use crate::domain::operation::OperationKind;
 use crate::{channels, http, ingest, queue, worker};
 
-/// The settings of the channels, for a client with the look-up limits `lookups`.
+/// The settings of the channels for an HTTP client.
 pub(super) fn channels(config: &Config, lookups: LookupLimits) -> channels::Settings {
     let Channels { allowed_networks, denied_networks, name_servers, allow_http, webhook_timeout, ca_certificates } =
         config.channels.clone();

@@ -60,7 +60,7 @@ fn keys(reader: &mut Reader) -> Option<Vec<VapidKey>> {
     Some(keys)
 }
 
-/// Parses a key in base64url, or reads it from a PEM file. A path contains a `/`, which base64url does not.
+/// Parses a key in base64url, or reads it from a PEM file. An entry with a slash is a path, because base64url contains no slash.
 fn key(entry: &str) -> Result<VapidKey, String> {
     if !entry.contains('/') {
         return VapidKey::from_base64(entry).map_err(|error| error.to_string());

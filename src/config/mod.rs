@@ -1,7 +1,7 @@
 //! The settings. The process reads all of them from the environment once, before it starts anything.
 //!
-//! Only this module reads the environment. Lower modules do not import it; the composition root passes to each module the
-//! settings of that module. All faults are reported at once, including contradictions between settings. Secrets are never
+//! Only this module reads the environment. Lower modules do not import it; the composition root passes each module its
+//! settings. All faults are reported at once, including contradictions between settings. Secrets are never
 //! printed.
 
 mod browser_push;

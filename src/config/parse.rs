@@ -33,7 +33,7 @@ use crate::tls;
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
 
-/// The data directory if the service runs as root. The server then runs as the user `postgres`, who cannot enter root's home.
+/// The data directory if root runs the service. The server's user `postgres` cannot enter the home directory of root.
 const ROOT_DATA_DIR: &str = "/var/lib/flametree-notify";
 
 pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
@@ -185,8 +185,8 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)))
 }
 
-/// Reads certificates from a PEM file. Each certificate must belong to a certificate authority. The fault contains the number of
-/// the first certificate that does not.
+/// Reads certificates from a PEM file. Each certificate must belong to a certificate authority. If one does not, the fault
+/// contains the number of this certificate.
 fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text(setting) else { return Vec::new() };
     let fault = match std::fs::read(&path) {

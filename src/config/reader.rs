@@ -78,8 +78,8 @@ impl Reader {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// Parses the value of a setting. Returns `None` if the setting is unset, or if the value is not `expected`. Reports such a
-    /// value as a fault.
+    /// Parses the value of a setting. Returns `None` if the setting is unset or the value is wrong. Reports a wrong value as a
+    /// fault.
     pub(super) fn parsed<T>(
         &mut self,
         setting: Setting,

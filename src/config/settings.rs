@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
-    /// The value if the variable is unset or empty. If this field is `None`, the meaning says what an unset variable does.
+    /// The value if the variable is unset or empty. Without a default, the field `meaning` describes this case.
     pub default: Option<&'static str>,
     /// True for a secret, whose value is never printed.
     pub secret: bool,
@@ -44,7 +44,7 @@ macro_rules! settings {
     ($($constant:ident = $kind:ident($name:literal, $($rest:literal),+);)+) => {
         $(pub(super) const $constant: Setting = $kind($name, $($rest),+);)+
 
-        /// All settings, ordered for readers.
+        /// All settings, in the order in which they are printed.
         pub const SETTINGS: &[Setting] = &[$($constant),+];
     };
 }

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traces_are_sent_below_the_base_url() {
+    fn traces_are_sent_to_a_path_below_the_base_url() {
         let of = |text| traces_url(text).map(|url| url.to_string());
         assert_eq!(of("http://127.0.0.1:4318").as_deref(), Some("http://127.0.0.1:4318/v1/traces"));
         assert_eq!(of("https://otlp.example/base/").as_deref(), Some("https://otlp.example/base/v1/traces"));

@@ -1,4 +1,4 @@
-//! Reads which tokens of portal users the service accepts.
+//! The settings for the tokens of portal users.
 
 use url::{Host, Url};
 

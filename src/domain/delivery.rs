@@ -34,7 +34,7 @@ pub enum Outcome {
     ProtocolError,
     /// The URL's host is an address that the operator does not allow. Nothing was sent.
     BlockedAddress,
-    /// The endpoint no longer exists, because it responded with 410, or with 404 for browser push.
+    /// The endpoint responded that it no longer exists: with 410, or with 404 for browser push.
     Gone,
     /// The delivery waited past its expiry and was not sent.
     Expired,
@@ -106,9 +106,9 @@ pub struct Delivery {
     pub endpoint_id: EndpointId,
     /// The version of the endpoint's settings at the time of the claim; `None` if the endpoint was deleted or paused.
     pub endpoint_version: Option<i32>,
-    /// The event to send. If a claim contains several deliveries of one event, they share this `Arc`.
+    /// The event to send. If a claim contains several deliveries of one event, they share this value.
     pub event: Arc<StoredEvent>,
-    /// The event's trace; `None` if the event started its own trace, which is then sampled. An `Arc` keeps this struct
+    /// The event's trace; `None` if the event started its own trace, which is then sampled. A pointer keeps this struct
     /// small, because thousands of deliveries wait at once.
     pub trace: Option<Arc<Trace>>,
     /// The service does not send the delivery after this time.

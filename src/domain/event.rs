@@ -141,8 +141,8 @@ pub struct StoredEvent {
 }
 
 impl NewEvent {
-    /// Parses an event. `tenant` is the caller's tenant. `None` means that the caller may post for any tenant, and that the event
-    /// must name the tenant. `pointer` is the location of the event in the body.
+    /// Parses an event at a JSON pointer in the body. If the caller has no tenant, it may post for any tenant, and the event must
+    /// name the tenant.
     pub fn parse(value: Value, tenant: Option<&TenantId>, pointer: &str) -> Result<Self, Vec<Fault>> {
         let mut fields = Fields::of(value, pointer).map_err(|fault| vec![fault])?;
         let event_type = event_type(&mut fields);
@@ -241,7 +241,7 @@ fn metadata(fields: &mut Fields) -> Option<String> {
     Some(json).filter(|json| json != "{}")
 }
 
-/// True if a string inside `value` contains NUL, which PostgreSQL cannot store. The JSON reader bounds the recursion.
+/// True if a string inside the value contains NUL, which PostgreSQL cannot store. The JSON reader bounds the recursion.
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),

@@ -65,7 +65,7 @@ pub struct Fault {
 const MAX_UNKNOWN: usize = 20;
 
 impl Fault {
-    /// Builds a fault for each unknown name, with its location. Names beyond `MAX_UNKNOWN` are only counted, because the
+    /// Builds a fault for each unknown name, with its location. Names beyond the maximum are only counted, because the
     /// response could otherwise be many times larger than the request.
     pub fn unknown(mut places: impl ExactSizeIterator<Item = String>, message: &str) -> Vec<Self> {
         let mut faults: Vec<_> = places

@@ -15,7 +15,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Starts to parse `value`. `pointer` is the location of `value` in the body; "" is the whole body.
+    /// Starts to parse a value. The JSON pointer is its location in the body; "" is the whole body.
     pub fn of(value: Value, pointer: impl Into<String>) -> Result<Self, Fault> {
         let pointer = pointer.into();
         match value {
@@ -59,7 +59,7 @@ impl Fields {
         }
     }
 
-    /// Removes a field with a whole number and returns the number. A number outside `range` is a fault.
+    /// Removes a field with a whole number and returns the number. A number outside the range is a fault.
     pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (*range.start(), *range.end());
         let message = format!("must be a whole number from {low} to {high}");
@@ -88,7 +88,7 @@ impl Fields {
         }
     }
 
-    /// Records a fault of the field `name`. For a nested value, `name` is a path with `/`.
+    /// Records a fault of the field with this name. The name of a nested value is a path with slashes.
     pub fn fault<T>(&mut self, name: &str, code: FaultCode, message: impl Into<String>) -> Option<T> {
         self.faults.push(Fault::new(format!("{}/{name}", self.pointer), code, message));
         None
@@ -106,13 +106,12 @@ impl Fields {
     }
 }
 
-/// Builds faults for unknown fields of the object at `pointer`.
 pub fn unknown_fields<'a>(pointer: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Vec<Fault> {
     let places = names.map(|name| format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")));
     Fault::unknown(places, "is not a field of this object")
 }
 
-/// Reads a whole number in any notation, because `1`, `1.0` and `1e0` are the same number in JSON.
+/// Reads a whole number in any notation: 1, 1.0 and 1e0 are the same number in JSON.
 fn whole(number: &Number) -> Option<u64> {
     // Above 2^53, floats cannot represent every whole number.
     const LAST_EXACT: f64 = 9_007_199_254_740_991.0;

@@ -45,7 +45,7 @@ macro_rules! public_id {
         }
 
         impl From<$name> for String {
-            /// Like `to_string`, but allocates only once, because each message contains several ids.
+            /// Allocates only once, because each message contains several ids.
             fn from(id: $name) -> Self {
                 let mut text = Self::with_capacity($prefix.len() + 33);
                 text.push_str(concat!($prefix, "_"));
@@ -77,7 +77,7 @@ macro_rules! public_id {
 }
 
 public_id!(
-    /// One accepted event. Messages contain this id as `webhook-id`, so that receivers can deduplicate.
+    /// One accepted event. Messages contain this id in the header `webhook-id`, so that receivers can deduplicate.
     EventId,
     "evt"
 );
@@ -112,7 +112,7 @@ public_id!(
     "wrk"
 );
 public_id!(
-    /// A worker's committed statement that it will attempt a batch of deliveries.
+    /// A worker's claim on a batch of deliveries, which is committed before their attempts.
     ClaimId,
     "clm"
 );
@@ -144,7 +144,7 @@ impl DeliveryId {
 }
 
 impl EventId {
-    /// The id of the event's `ordinal`-th delivery, counted from 1.
+    /// The id of the event's delivery with this number. Numbers start at 1.
     pub fn delivery(self, ordinal: u16) -> DeliveryId {
         DeliveryId(Uuid::from_u128((self.0.as_u128() & !ORDINAL_MASK) | u128::from(ordinal)))
     }
@@ -160,7 +160,7 @@ pub fn time_in(id: Uuid) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(milliseconds)
 }
 
-/// The smallest possible id for the time `at`. Queries use it to select ids by time. Times before 1970 count as 1970.
+/// The smallest possible id for this time. Queries use it to select ids by time. Times before 1970 count as 1970.
 pub fn lower_bound(at: DateTime<Utc>) -> Uuid {
     let milliseconds = u128::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(milliseconds << 80)

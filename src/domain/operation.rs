@@ -15,7 +15,7 @@ use super::replay::ReplayRequest;
 pub enum OperationKind {
     /// Creates future partitions, and drops expired partitions and rows.
     Retention,
-    /// Removes sessions without an event during the retention period from the operator workspace.
+    /// Removes from the operator workspace each session that had no event during the retention period.
     WorkspaceRepair,
     /// Removes browser push subscriptions that have been unused for a long time.
     SubscriptionPruning,
@@ -145,7 +145,7 @@ pub const MAX_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// The pause after failure number `attempts`; `None` if the operation is not retried.
+/// The pause after this number of failures; `None` if the operation is not retried.
 pub fn retry_after(attempts: u32) -> Option<Duration> {
     let doublings = attempts.saturating_sub(1).min(16);
     (attempts < MAX_ATTEMPTS).then(|| (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE))

@@ -24,7 +24,7 @@ pub struct PageRowsError;
 
 impl PageRows {
     pub fn parse(text: &str) -> Result<Self, PageRowsError> {
-        // `u16::from_str` would accept a leading plus sign.
+        // The function `u16::from_str` would accept a leading plus sign.
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let rows = text.parse().ok().filter(|rows| digits && (1..=MAX_PAGE_ROWS).contains(rows));
         rows.map(Self).ok_or(PageRowsError)
@@ -99,7 +99,7 @@ impl fmt::Display for NameCursor {
     }
 }
 
-/// The rows of one page. If `next` is `None`, this is the last page.
+/// The rows of one page, and the cursor of the next page. The last page has no cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,
@@ -107,7 +107,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Builds a page. `rows` can have one row more than the page: this row shows that another page follows.
+    /// Builds a page. An additional row after the page's rows shows that another page follows.
     pub fn of<R, E>(
         mut rows: Vec<R>,
         page_rows: PageRows,

@@ -20,14 +20,14 @@ const VENDORS: [(&str, &[&str]); 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushHost {
     name: String,
-    /// True for all subdomains of `name`, without the host `name`.
+    /// True for all subdomains of the host, without the host itself.
     below: bool,
     /// The port of the URL; `None` means the default port of its scheme.
     port: Option<u16>,
 }
 
 impl PushHost {
-    /// Parses `host`, `host:port` or `*.host`, as written in a URL.
+    /// Parses a host as written in a URL, with an optional port, or with the prefix `*.` for its subdomains.
     pub fn parse(text: &str) -> Option<Self> {
         let (below, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
         let url = Url::parse(&format!("https://{rest}/")).ok()?;
@@ -57,7 +57,6 @@ pub struct PushHosts {
 }
 
 impl PushHosts {
-    /// Creates the list of the vendors' hosts and the hosts in `added`.
     pub fn new(added: Vec<PushHost>, allow_http: bool) -> Self {
         let vendors = VENDORS.into_iter().filter_map(|(host, starts)| Some((PushHost::parse(host)?, starts)));
         Self { vendors: vendors.collect(), added, allow_http }

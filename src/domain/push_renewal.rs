@@ -15,7 +15,7 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Parses `old` and `new`, each in the form of `PushSubscription.toJSON()`.
+    /// Parses the old and the new subscription of a request, each in the JSON form that browsers use.
     pub fn parse(
         body: Value,
         hosts: &PushHosts,

@@ -1,6 +1,6 @@
 //! A browser's push subscription: its endpoint, and the keys for messages that only the browser can decrypt.
 //!
-//! The whole subscription is secret, because anyone who knows the endpoint can send to it. `Debug` shows only a name for logs.
+//! The whole subscription is secret, because anyone who knows the endpoint can send to it. Its debug output is a name.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl fmt::Debug for BrowserKeys {
     }
 }
 
-/// The JSON form of `PushSubscription.toJSON()`, which is also the form that is sealed.
+/// The JSON form in which a subscription is encrypted and stored.
 #[derive(Serialize, Deserialize)]
 struct SubscriptionJson<'a> {
     endpoint: &'a str,
@@ -73,7 +73,7 @@ impl PushSubscription {
         SecretText::new(serde_json::to_string(&json).unwrap_or_default())
     }
 
-    /// Parses the result of `to_text`; `None` for any other text. Accepts hosts that the operator no longer allows.
+    /// Parses the text that `to_text` returns; `None` for any other text. Accepts hosts that the operator no longer allows.
     pub fn from_text(text: &SecretText) -> Option<Self> {
         let json: SubscriptionJson<'_> = serde_json::from_str(text.expose()).ok()?;
         let endpoint = PushEndpoint::read(json.endpoint).ok()?;
@@ -92,7 +92,7 @@ pub struct NewSubscription {
 }
 
 impl NewSubscription {
-    /// Parses `PushSubscription.toJSON()` with a `label`. `is_on_curve` checks whether a point is on P-256.
+    /// Parses a browser's subscription with a label. The function `is_on_curve` checks whether a point is on P-256.
     pub fn parse(
         body: Value,
         hosts: &PushHosts,
@@ -101,7 +101,7 @@ impl NewSubscription {
         Self::parse_at("", body, hosts, is_on_curve)
     }
 
-    /// Like `parse`, but the object is at `pointer` in a body.
+    /// Parses a subscription at a JSON pointer in a body.
     pub(super) fn parse_at(
         pointer: &str,
         body: Value,

@@ -58,7 +58,7 @@ fn time(fields: &mut Fields, name: &str, text: Option<String>) -> Option<DateTim
     fields.parsed(name, timestamp::parse(&text?))
 }
 
-/// Parses a set of outcomes and sorts it in the order of `Outcome::ALL`. The default is `failed`.
+/// Parses a set of outcomes and sorts it in the order of their definition. The default is all failed outcomes.
 fn outcomes(fields: &mut Fields) -> Vec<Outcome> {
     let Some(names) = fields.list("outcomes") else { return failed().collect() };
     if names.is_empty() {

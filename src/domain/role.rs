@@ -1,4 +1,4 @@
-//! The table of permissions. The request checks, the OpenAPI document and `docs/api.md` use this table.
+//! The table of permissions. The request checks and the documentation of the API use this table.
 
 use serde::{Deserialize, Serialize};
 
@@ -76,8 +76,8 @@ macro_rules! permissions {
     };
 }
 
-// The permission table. `admin` may do everything for its tenant. Users who may edit configs can send messages to any URL, so
-// hiding the texts of messages from an `agent_editor` would protect nothing.
+// The permission table. The role `admin` may do everything for its tenant. Users who may edit configs can send messages to
+// any URL, so hiding the texts of messages from the role `agent_editor` would protect nothing.
 permissions! {
     /// post events
     PostEvents: Admin, Service;

@@ -27,7 +27,7 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Parses an expression such as `*/10 * * * *`. Weekdays must be names, as in `0 3 * * MON-FRI`.
+    /// Parses a cron expression. Weekdays must be names, as in `0 3 * * MON-FRI`, not numbers.
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let fields: Vec<_> = text.split_whitespace().collect();
         if fields.last().is_some_and(|weekday| weekday.contains(|character: char| character.is_ascii_digit())) {
@@ -42,7 +42,7 @@ impl Schedule {
         Ok(Self(Arc::new(schedule)))
     }
 
-    /// The latest tick at or before `now`; `None` if no tick was due yet.
+    /// The latest tick that is not later than now; `None` if no tick was due yet.
     pub fn latest(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = now.duration_trunc(TimeDelta::seconds(1)).ok()?;
         self.0.after(&(second + TimeDelta::seconds(1))).next_back()

@@ -1,10 +1,10 @@
-//! Text that must not be shown by accident: erased from memory when dropped, and hidden from `Debug`.
+//! Text that must not be shown by accident: erased from memory when dropped, and hidden in debug output.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A confidential text. It has neither `Display` nor `Serialize`, so only `expose` reveals it.
+/// A confidential text. It cannot be displayed or serialized, so only the function `expose` reveals it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 

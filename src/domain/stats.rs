@@ -18,8 +18,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// The minutes that contain the times from `from` to `to`. If `to` is the start of a minute, that minute is not included.
-    /// `None` if the range is empty.
+    /// All minutes that overlap the given time range; `None` if the range is empty. The range does not contain its end.
     pub fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
         let minute = TimeDelta::minutes(1);
         let from = from.duration_trunc(minute).ok()?;
@@ -59,7 +58,7 @@ pub struct Count {
     pub deliveries: u64,
 }
 
-/// The quantile of the attempts' durations in milliseconds, within [`RELATIVE_ERROR`]; `None` if nothing was sent.
+/// The quantile of the attempts' durations in milliseconds, with the error [`RELATIVE_ERROR`]; `None` if nothing was sent.
 pub fn quantile_ms(counts: &[Count], quantile: f64) -> Option<f64> {
     let mut sent: Vec<_> = counts.iter().filter(|count| count.bucket >= 0).collect();
     sent.sort_unstable_by_key(|count| count.bucket);

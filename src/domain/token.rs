@@ -98,7 +98,6 @@ pub struct Token {
 }
 
 impl Token {
-    /// True if the token is valid at `now`.
     pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
     }

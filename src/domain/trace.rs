@@ -1,7 +1,7 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): the trace of an event comes from its caller or from its id.
 //!
-//! The span id of an event's acceptance is the end of the event id. The span id of an attempt is the end of the delivery id.
-//! So every process can compute the span ids, and nothing is stored for an event without a caller's trace.
+//! The span id of an event's acceptance is the last 8 bytes of the event id. The span id of an attempt is the last 8 bytes of
+//! the delivery id. So every process can compute the span ids, and nothing is stored for an event without a caller's trace.
 
 use std::fmt::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroU128};
@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use super::ids::{DeliveryId, EventId};
 
-/// Flags that the service propagates: `sampled`, and `random` of Trace Context level 2.
+/// The flags that the service propagates: the flag `sampled`, and the flag `random` of Trace Context level 2.
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
 /// Length of the stored id and flags. The state is stored after the flags.
 const STORED_BYTES: usize = 17;
 /// Length of `traceparent`.
 const TRACEPARENT_BYTES: usize = 55;
-/// Maximum length of a propagated `tracestate`, as in the specification.
+/// Maximum length of a propagated state (`tracestate`), as in the specification.
 pub const MAX_STATE_BYTES: usize = 512;
-/// Maximum number of members of a `tracestate`.
 const MAX_STATE_MEMBERS: usize = 32;
 
 /// A trace: 32 hexadecimal digits, not all zero.
@@ -34,7 +33,7 @@ pub struct SpanId(NonZeroU64);
 pub struct Trace {
     id: TraceId,
     flags: u8,
-    /// `tracestate`: data that tracing systems add.
+    /// The data that tracing systems add (`tracestate`).
     state: Option<Arc<str>>,
 }
 
@@ -136,7 +135,7 @@ impl Trace {
         bytes
     }
 
-    /// Parses the result of [`Trace::to_bytes`]; `None` for anything else.
+    /// Parses the stored form of a trace; `None` for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk::<16>()?;
         let (flags, state) = rest.split_first()?;
@@ -146,8 +145,8 @@ impl Trace {
 }
 
 impl CallerSpan {
-    /// Parses the headers of a request; `None` if the headers contain no valid trace, and a new trace must start. Drops a
-    /// `tracestate` that is malformed or too long.
+    /// Parses the headers of a request; `None` if the headers contain no valid trace, and a new trace must start.
+    /// Drops a state (`tracestate`) that is malformed or too long.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (version, rest) = traceparent.split_at_checked(2)?;
         let version = u8::try_from(lower_hex(version)?).ok()?;
@@ -180,7 +179,7 @@ fn state(text: &str) -> Option<Arc<str>> {
     (is_good && members.into_iter().all(is_member)).then(|| state.into())
 }
 
-/// True for `key=value` with the characters that the specification allows.
+/// True for a pair `key=value` with the characters that the specification allows.
 fn is_member(member: &str) -> bool {
     let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(&byte);
     let is_value = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'=';

@@ -1,7 +1,7 @@
 //! The URL to which an agent's events are posted.
 //!
-//! The checks in this file use only the text. `channels` checks the host's addresses when the URL is saved and again at every
-//! send.
+//! The checks in this file use only the text. The module `channels` checks the host's addresses when the URL is saved
+//! and again at every send.
 
 use std::fmt;
 
@@ -33,9 +33,9 @@ pub enum UrlError {
     PortZero,
 }
 
-/// An `https` URL (or `http`, if the operator allows it) with a host, without user info and fragment.
+/// An HTTPS URL (or HTTP, if the operator allows it) with a host, without user info and fragment.
 ///
-/// `Debug` only shows the origin, because paths and queries of webhooks often contain a token.
+/// Debug output shows only the origin, because paths and queries of webhooks often contain a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebhookUrl(Url);
 

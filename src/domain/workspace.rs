@@ -11,9 +11,9 @@ pub const MAX_LISTED: usize = 100;
 /// A snapshot of a tenant's workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveConversations {
-    /// The number of all conversations. `listed` can contain fewer.
+    /// The number of all conversations.
     pub count: u64,
-    /// At most `MAX_LISTED` conversations, the latest first.
+    /// The listed conversations, the latest first, at most 100.
     pub listed: Vec<ActiveConversation>,
     /// The database's time when the snapshot was taken.
     pub as_of: DateTime<Utc>,
@@ -36,7 +36,7 @@ pub struct ActiveConversation {
 pub struct Watcher {
     pub tenant: TenantId,
     pub role: Role,
-    /// The name of the watcher, as histories show actors.
+    /// The name under which histories show the watcher.
     pub actor: String,
     /// When the watcher's permission expires, unless it is revoked earlier; `None` if it does not expire.
     pub until: Option<DateTime<Utc>>,

@@ -1,6 +1,6 @@
 //! A table with the access rule of each route. The handlers' checks and the OpenAPI document use the table.
 //!
-//! A `Caller` exists only after this check. A route that is missing from the table rejects every request.
+//! A `Caller` value exists only after an access check. Requests to a route that is missing from the table are rejected.
 
 use axum::extract::MatchedPath;
 use axum::http::request::Parts;
@@ -85,13 +85,11 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/readyz", Anyone),
 ];
 
-/// The access rule of a route; `None` if the table has no such route.
 pub fn of(method: &str, template: &str) -> Option<Access> {
     let line = ROUTES.iter().find(|(known, path, _)| *path == template && *known == method);
     line.map(|(_, _, access)| *access)
 }
 
-/// All routes: method, path template and access rule.
 pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
     ROUTES
 }

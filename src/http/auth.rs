@@ -25,7 +25,7 @@ use crate::users::{Person, Refusal};
 
 /// The query parameter that names the tenant if the token is valid for all tenants.
 pub(super) const TENANT_PARAMETER: &str = "tenant_id";
-/// The peer address of a request without a connection, for example in a test.
+/// The peer address for requests that have no connection, such as requests in tests.
 const NO_PEER: Peer = Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// The authenticated caller of a request. The caller may use the requested route.
@@ -65,7 +65,7 @@ impl Caller {
         })
     }
 
-    /// The user (`sub`) who sent the request; `None` for a service.
+    /// The user who sent the request; `None` if a service sent it.
     pub fn user(&self) -> Option<&UserId> {
         match &self.identity {
             Identity::Token(_) => None,
@@ -81,7 +81,7 @@ impl Caller {
         }
     }
 
-    /// The actor for histories and logs: a token's id (`tok_...`), or `user:` and the user's `sub`.
+    /// The actor for histories and logs: the id of an API token, or the prefix `user:` and the user's claim `sub`.
     pub fn actor(&self) -> &str {
         &self.actor
     }
@@ -156,7 +156,7 @@ fn unauthorized() -> Problem {
     Problem::new(ProblemCode::Unauthorized).detail("the token is unknown, expired or revoked")
 }
 
-/// The token of `Authorization: Bearer ...`; the scheme is case-insensitive (RFC 9110, 11.1).
+/// The token in the header `Authorization`. The scheme `Bearer` is case-insensitive (RFC 9110, 11.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || Problem::new(ProblemCode::Unauthorized).detail("send `Authorization: Bearer <token>`");
     let mut values = headers.get_all(AUTHORIZATION).iter();

@@ -14,7 +14,7 @@ use super::problem::{Problem, ProblemCode};
 const WINDOW: Duration = Duration::from_secs(10);
 /// Maximum number of addresses with their own counter. Further addresses share one counter, so that memory stays bounded.
 const ADDRESSES: usize = 10_000;
-/// The length of the prefix by which IPv6 addresses are counted, in bits.
+/// The prefix length of the IPv6 network that counts as one address, in bits.
 const IPV6_NETWORK_BITS: u32 = 56;
 const EVERYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 

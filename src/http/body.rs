@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 use super::state::ApiState;
 
-/// How many bytes of an oversized body are read and discarded. Otherwise, a client that sends the whole body before it reads
-/// would get a connection reset instead of the response.
+/// How many bytes of an oversized body are read and discarded. A client that sends the whole body before it reads the response
+/// would otherwise get a connection reset.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum size of all bodies except events and batches. A push config may have 83 KiB of headers, and JSON escapes can
+/// Maximum size of a body that is not an event or a batch. A push config may have 83 KiB of headers, and JSON escapes can
 /// double their size.
 const MAX_JSON_BYTES: usize = 256 * 1024;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write that makes no progress for `patience`. A connection with nothing to write may stay idle.
+/// Fails a write that makes no progress for the time `patience`. A connection with nothing to write may stay idle.
 #[derive(Debug)]
 pub(super) struct BoundedWrites<S> {
     stream: S,

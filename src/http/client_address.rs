@@ -33,7 +33,7 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Joins all lines of a header to one list (RFC 9110, 5.3). A line that is not text becomes an element without an address.
+/// Joins all lines of a header into one list (RFC 9110, 5.3). A line that is not text becomes an element without an address.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect();
     (!lines.is_empty()).then(|| lines.join(","))

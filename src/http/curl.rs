@@ -40,7 +40,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The variable for a header, such as `SECRET_AUTHORIZATION`. The prefix avoids clashes with variables such as `PATH`. A number
+/// The shell variable for a header, such as `SECRET_AUTHORIZATION`. The prefix avoids clashes with other variables. A number
 /// distinguishes header names that differ only in punctuation.
 fn variable(name: &str, taken: &mut HashSet<String>) -> String {
     let upper = name

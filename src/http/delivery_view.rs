@@ -114,7 +114,7 @@ pub(super) struct ResponseView {
     /// The start of the body, without the endpoint's secrets; null if the body was empty, for a redirect, and for callers
     /// who may not see messages.
     pub(super) body: Option<String>,
-    /// Whether the response had a longer body.
+    /// Whether the shown body was cut off.
     pub(super) truncated: bool,
 }
 

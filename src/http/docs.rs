@@ -29,7 +29,7 @@ pub(super) async fn docs() -> Redirect {
     responses((status = 200, description = "The file", content(
         (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
 pub(super) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
-    // Without this setting, Swagger UI sends the document to the validator of Swagger UI's vendor.
+    // Without this setting, Swagger UI sends the document to its vendor's validator.
     let config = Config::from("/v1/openapi.json").validator_url("none");
     let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {
         tracing::error!(%error, "could not serve the documentation");

@@ -51,7 +51,7 @@ pub(super) async fn observe(State(state): State<ApiState>, mut request: Request,
     response
 }
 
-/// Rejects a request whose head is too large. In a demonstration, also rejects a request for another host.
+/// Rejects a request with too large headers or a too long path. In a demonstration, also rejects a request for another host.
 fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     if head_bytes(request) > state.settings.head_bytes {
         let detail = format!("the path and the headers may have at most {} bytes in total", state.settings.head_bytes);
@@ -60,7 +60,6 @@ fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     own_origin::check_host(&state.settings.own_hosts, request)
 }
 
-/// The size of the request head as sent, without line breaks.
 fn head_bytes(request: &Request) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
@@ -81,7 +80,7 @@ fn too_slow() -> Problem {
     Problem::unavailable().detail("the request took too long; its changes may have been made")
 }
 
-/// Adds the request id to the response header and to a problem document. By default, forbids caching of the response.
+/// Adds the request id to the response header and to a problem document. Forbids caching unless the response says otherwise.
 fn name_request(response: &mut Response, id: RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.document(Some(id.as_str()));

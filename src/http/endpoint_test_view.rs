@@ -26,8 +26,8 @@ pub(super) struct EndpointTestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_...")]
     signing_secret: Option<String>,
-    /// The request as a shell command. For the value of a secret header, the command uses a shell variable: `SECRET_` and the
-    /// header's name. The signature is valid for a few minutes.
+    /// The request as a shell command. A shell variable such as `SECRET_AUTHORIZATION` replaces the value of each secret header.
+    /// The signature is valid for a few minutes.
     #[schema(example = "curl ... --header 'authorization: '\"${SECRET_AUTHORIZATION:?}\" ...")]
     curl: String,
 }
@@ -56,7 +56,7 @@ pub(super) struct TestResponseView {
     headers: Vec<TestAnswerHeaderView>,
     /// The first 4 KiB of the body; null for a redirect, and if no body arrived.
     body: Option<String>,
-    /// Whether the response had a longer body.
+    /// Whether the shown body was cut off.
     truncated: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct TestAnswerHeaderView {
     value: String,
 }
 
-/// The duration of each step in milliseconds; null if the step was not needed or did not finish.
+/// The duration of each step of the request in milliseconds; null if the step was not needed or did not finish.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TimingView {
     /// The DNS lookup.

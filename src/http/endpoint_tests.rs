@@ -41,8 +41,7 @@ use crate::store::push_configs::StoredPushConfig;
 use crate::store::webhooks::webhook_endpoint;
 use crate::store::{endpoint_tests, push_configs};
 
-/// Maximum number of concurrent tests in this process. A test takes at most ten seconds. A single tenant may run at most
-/// half of them.
+/// Maximum number of concurrent tests in this process. A single tenant may run at most half of these tests.
 pub(super) const MAX_CONCURRENT_TESTS: usize = 32;
 
 /// The test message contains characters that receivers often handle wrongly.
@@ -55,16 +54,16 @@ const TEXT: &str =
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"event": "user_message"}))]
 pub(super) struct EndpointTestRequest {
-    /// The event type, which the config does not have to select.
+    /// The event type. The config does not have to select it.
     event: WebhookEvent,
-    /// A draft to test instead of the saved config. It must be valid for saving. A secret header without `value` uses the
+    /// A draft to test instead of the saved config. It must follow the rules for saving. A secret header without `value` uses the
     /// stored value. If the origin of the draft's URL differs from the saved URL's origin, a secret header needs a value,
     /// and a new secret signs the test.
     config: Option<PushConfigDraft>,
 }
 
-/// Sends one test event at once (`"test":true` in its body) and returns the result. Uses the saved config or a draft, even
-/// if it is disabled. Allows 10 tests per agent and minute. Stores nothing, and a response with the status 410 does not
+/// Sends one test event at once and returns the result. The body contains `"test":true`. Uses the draft or the saved config,
+/// even a disabled config. Allows 10 tests per agent and minute. Stores nothing, and a response with the status 410 does not
 /// disable the config. Returns 404 if no config is saved and no draft was sent, and 409 if the saved config has no URL.
 #[utoipa::path(
     post,

@@ -43,7 +43,7 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub(super) customer_id: Option<&'static str>,
-    /// When the event happened. Default: when the service accepts it.
+    /// When the event happened. Default: the time of acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The text of the message. Required for the three message types.
@@ -58,7 +58,7 @@ pub(super) struct PostedEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Value>,
-    /// A request that repeats the key and the body returns the event accepted before. The key may also be in the header
+    /// A request with the key and the body of an earlier request returns the earlier event. The key may also be in the header
     /// `Idempotency-Key`. The service keeps the key for at least a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
@@ -85,7 +85,7 @@ pub(super) struct AcceptedEvent {
 
 /// Accepts an event. 202 means that the event is stored and that each of its deliveries will get exactly one outcome. Returns 429
 /// if the tenant exceeds its rate, and 503 `overloaded` if too many events of the tenant are waiting. Returns 503 `unavailable`
-/// if an open SQL transaction locks the session or the idempotency key for half a second. Retry after `Retry-After` seconds.
+/// if an open SQL transaction locks the session or the idempotency key for half a second. See the header `Retry-After`.
 #[utoipa::path(
     post,
     path = "/v1/events",

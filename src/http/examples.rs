@@ -8,7 +8,7 @@ use utoipa::openapi::{Content, Ref, RefOr};
 
 const EXAMPLES: &str = include_str!("examples.json");
 
-/// The examples by schema reference.
+/// Maps the reference of each schema to an example.
 pub(super) struct Examples(BTreeMap<String, Value>);
 
 impl Examples {

@@ -1,5 +1,5 @@
-//! The HTTP API, one file per resource. Handles authentication and JSON. Rules are in `domain`, SQL is in `store`, and events are
-//! accepted through `ingest` only.
+//! The HTTP API, one file per resource. Handles authentication and JSON. Other modules contain the rules (`domain`) and the SQL
+//! (`store`), and accept events (`ingest`).
 
 pub mod access;
 mod agents;
@@ -79,21 +79,21 @@ use state::ApiState;
 /// The limits of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Maximum body of a posted event, in bytes.
+    /// Maximum size of a posted event, in bytes.
     pub event_body_bytes: usize,
-    /// Maximum body of a batch, in bytes.
+    /// Maximum size of a batch, in bytes.
     pub batch_body_bytes: usize,
     /// Maximum number of events in a batch.
     pub batch_events: usize,
     /// Maximum number of events per second and tenant; `None` sets no limit.
     pub tenant_events_per_second: Option<NonZeroU32>,
-    /// Maximum number of wrong credentials per address in ten seconds. After that, the response is 429.
+    /// Maximum number of wrong credentials per address in ten seconds. Further wrong credentials get 429.
     pub wrong_credentials: u32,
     /// Proxies whose reports of client addresses are trusted.
     pub trusted_proxies: Arc<[IpNet]>,
     /// Maximum size of a request's path and headers, in bytes.
     pub head_bytes: usize,
-    /// Days to keep events and deliveries.
+    /// The number of days for which events and deliveries are kept.
     pub retention_days: u32,
     /// How long a replayed delivery may wait to be sent.
     pub replay_expires: Duration,
@@ -145,12 +145,12 @@ impl Default for Settings {
     }
 }
 
-/// All routes. Every route is documented, because routes cannot be registered elsewhere.
+/// All routes. No other function registers a route, so each route is documented.
 fn routes() -> OpenApiRouter<ApiState> {
     routes_without_push().routes(routes!(push_renewals::renew))
 }
 
-/// The routes of a deployment without browser push. Only the route for renewals is missing, because it needs no token.
+/// The routes of a deployment without browser push. Only the route for subscription renewals is missing.
 fn routes_without_push() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(events::post_event))

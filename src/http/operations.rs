@@ -89,7 +89,7 @@ impl ReplayView {
     }
 }
 
-/// The fraction of the time from `from` to `to` that had passed at `at`.
+/// The fraction of the time range that had passed at the time `at`.
 fn part(from: DateTime<Utc>, at: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     let whole = (to - from).as_seconds_f64();
     if whole > 0.0 { ((at - from).as_seconds_f64() / whole).clamp(0.0, 1.0) } else { 1.0 }

@@ -14,7 +14,7 @@ use super::problem::{Problem, ProblemCode};
 /// <https://w3c.github.io/webappsec-fetch-metadata/#sec-fetch-site-header>
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Rejects a request to a host that is not in `own`. An empty `own` accepts any host.
+/// Rejects a request to a host that is not in the list `own`. An empty list accepts any host.
 pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Problem> {
     if own.is_empty() || host(request).is_some_and(|host| own.iter().any(|own| own.eq_ignore_ascii_case(host))) {
         return Ok(());
@@ -23,7 +23,7 @@ pub(super) fn check_host(own: &[String], request: &Request) -> Result<(), Proble
         .detail(format!("this demonstration is available only at {}", own.join(" and "))))
 }
 
-/// The host in the header `Host`, or in `:authority` in HTTP/2; `None` if the request has several `Host` headers.
+/// The host that the request names in its header or its URI; `None` if the header `Host` occurs several times.
 fn host(request: &Request) -> Option<&str> {
     let mut headers = request.headers().get_all(HOST).iter();
     match (headers.next(), headers.next()) {
@@ -33,7 +33,7 @@ fn host(request: &Request) -> Option<&str> {
     }
 }
 
-/// Whether the request comes from a page of a host in `own`, or from a program that is not a browser.
+/// Whether the request comes from a page of a host in the list `own`, or from a program that is not a browser.
 pub(super) fn is_own_page(own: &[String], headers: &HeaderMap) -> bool {
     let is_own = |origin: &HeaderValue| own.iter().any(|own| *origin == format!("http://{own}"));
     headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin") && headers.get(ORIGIN).is_none_or(is_own)
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_programs_and_pages_of_the_demonstration() {
+    fn accepts_pages_of_the_demonstration_and_programs() {
         for (headers, is_own) in [
             ([].as_slice(), true),
             (&[("sec-fetch-site", "same-origin")], true),

@@ -40,7 +40,7 @@ pub(super) struct OfPage {
     /// Maximum number of rows.
     #[param(minimum = 1, maximum = 250, default = 50, example = 50)]
     limit: Option<u16>,
-    /// The `next_cursor` of the previous page.
+    /// The cursor from the field `next_cursor` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]{21}[AQgw]$", example = "AZMAAAAAcACAAAAAAAAAAA")]
     cursor: Option<String>,
 }
@@ -50,8 +50,8 @@ pub(super) struct OfPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents the header, which `IfMatch` reads")]
 pub(super) struct OfState {
-    /// The `ETag` of an earlier response. The change is rejected if the config has changed since then. `*` requires that the
-    /// config is set; `"unset"`, the tag of an unset config, requires that the config is not set.
+    /// The tag (`ETag`) of an earlier response. The change is rejected if the config has changed since then. The value `*`
+    /// requires a config that is set; the tag `"unset"` requires a config that is not set.
     #[param(rename = "If-Match", example = "*")]
     if_match: Option<String>,
 }

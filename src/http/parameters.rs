@@ -1,4 +1,4 @@
-//! Parses query parameters one by one and collects all faults, as `domain::fields` does for bodies.
+//! Parses query parameters one by one and collects all faults, as the module `domain::fields` does for bodies.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::timestamp;
 
-/// The query parameters that the handler has not read yet. Call `finish` after reading the last one. Excludes the tenant
+/// The query parameters that the handler has not read yet. Call `finish` after the last parameter. Excludes the tenant
 /// parameter, which `Caller` reads.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
@@ -40,7 +40,7 @@ impl Parameters {
         Some(value)
     }
 
-    /// Reads and parses a parameter. The error of `parse` becomes the fault's message.
+    /// Reads and parses a parameter.
     pub fn parsed<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(String) -> Result<T, E>) -> Option<T> {
         match parse(self.take(name)?) {
             Ok(value) => Some(value),
@@ -90,7 +90,7 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     }
 }
 
-/// The extractor of routes without parameters, which reports any parameter as a fault.
+/// The extractor for routes without parameters. It reports any parameter as a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct NoParameters;
 

@@ -38,7 +38,7 @@ pub(super) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> 
     answer(&state, portal::INDEX, &headers)
 }
 
-/// Returns a file of the portal: `notifications.js` is the client module, and `sw.js` is the service worker.
+/// Returns a file of the portal, such as the client module `notifications.js` or the service worker `sw.js`.
 #[utoipa::path(get, path = "/portal/{file}", tag = "Portal",
     params(("file" = String, Path, example = "notifications.js")),
     responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),
@@ -94,7 +94,7 @@ fn answer(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Response,
     Ok(response)
 }
 
-/// Whether `If-None-Match` contains the tag. The comparison is weak, as GET requires (RFC 9110, 13.1.2).
+/// Whether the header `If-None-Match` contains the tag. The comparison is weak, as GET requires (RFC 9110, 13.1.2).
 fn names(if_none_match: &HeaderValue, etag: &str) -> bool {
     let tags = if_none_match.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)

@@ -1,5 +1,5 @@
-//! `If-Match`: a change applies only if the resource is still in the state that the client has read (RFC 9110, section
-//! 13.1.1).
+//! The header `If-Match`: a change applies only if the resource is still in the state that the client has read (RFC 9110,
+//! section 13.1.1).
 
 use std::convert::Infallible;
 
@@ -38,7 +38,7 @@ impl EntityTag {
 pub(super) enum IfMatch {
     /// No condition.
     Absent,
-    /// `*`: the config must be set.
+    /// The value `*`: the config must be set.
     Anything,
     /// The config must have one of these tags. A weak or malformed tag never matches.
     Tags(Vec<String>),

@@ -15,14 +15,14 @@ use crate::domain::fault::Fault;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// The `Retry-After` for failures that usually end within a second.
+/// The retry delay for failures that usually end within a second.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// Error codes: a closed list that clients may match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// The body is not JSON. `detail` contains the position of the error.
+    /// The body is not JSON. The field `detail` contains the position of the error.
     InvalidJson,
     /// The bearer token is missing, unknown, expired or revoked.
     Unauthorized,
@@ -42,7 +42,7 @@ pub enum ProblemCode {
     IdempotencyConflict,
     /// The request conflicts with the current state.
     Conflict,
-    /// `If-Match` does not match the current version.
+    /// The header `If-Match` does not match the current version.
     PreconditionFailed,
     /// The body exceeds its limit.
     PayloadTooLarge,
@@ -50,9 +50,9 @@ pub enum ProblemCode {
     HeadersTooLarge,
     /// The body is not declared as JSON, or is compressed.
     UnsupportedMediaType,
-    /// The content is invalid; `errors` lists every fault.
+    /// The content is invalid; the field `errors` lists every fault.
     Invalid,
-    /// The URL has a new origin, so secret headers need their values again; `errors` lists the headers.
+    /// The URL has a new origin, so secret headers need their values again; the field `errors` lists them.
     SecretReentryRequired,
     /// Too many requests in this period.
     RateLimited,
@@ -166,7 +166,7 @@ pub struct ProblemDocument<'a> {
     /// Details of this occurrence.
     #[schema(value_type = Option<String>)]
     detail: Option<&'a str>,
-    /// The response's `X-Request-Id`; include it in support requests.
+    /// The id from the response header `X-Request-Id`; include it in support requests.
     #[schema(value_type = Option<String>)]
     request_id: Option<&'a str>,
     /// Every fault of the content, but at most 20 unknown fields. Empty for other errors.
@@ -196,7 +196,7 @@ impl Problem {
         self
     }
 
-    /// Sets `Retry-After`: whole seconds, rounded up, at least one.
+    /// Sets the header `Retry-After` in whole seconds, rounded up, at least one second.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -276,7 +276,7 @@ impl From<sqlx::Error> for Problem {
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-        // SQLSTATE classes for connection exceptions, lack of resources and operator intervention. 25006 means a standby.
+        // SQLSTATE classes for connection exceptions, lack of resources and operator intervention. Code 25006: a standby server.
         sqlx::Error::Database(error) => error
             .code()
             .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"),

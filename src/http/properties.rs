@@ -1,4 +1,4 @@
-//! Properties that must hold for the parsers of queries and headers. `crate::fuzzing` checks them.
+//! Properties that must hold for the parsers of queries and headers. The module `crate::fuzzing` checks them.
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
@@ -63,7 +63,7 @@ fn headers(value: &HeaderValue) {
     let id = RequestId::of(&of(REQUEST_ID));
     let word = id.as_str().as_bytes();
     assert!((1..=128).contains(&word.len()) && word.iter().all(u8::is_ascii_graphic), "{id}");
-    // Only `"unset"` may match a config that is not set.
+    // Only the tag `"unset"` may match a config that is not set.
     let holds = IfMatch::parse([value].into_iter()).check(None).is_ok();
     assert!(!holds || value.as_bytes().windows(7).any(|part| part == b"\"unset\""), "{value:?}");
 }

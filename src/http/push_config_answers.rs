@@ -18,7 +18,7 @@ use crate::domain::webhook_url::without_query;
 use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
 
-/// A push config. If unset, it has only `enabled`, `url`, `headers` and `events`.
+/// A push config. An unset config has only the four fields `enabled`, `url`, `headers` and `events`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushConfigDocument {
     enabled: bool,
@@ -42,7 +42,7 @@ pub(super) struct PushConfigDocument {
 /// Additional fields of a config that is set.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FurtherSettings {
-    /// Timeout of an attempt, 1000 to 10000; null for the deployment's default.
+    /// Timeout of an attempt in milliseconds, 1000 to 10000; null for the deployment's default.
     timeout_ms: Option<u64>,
     /// Whether messages are signed.
     #[schema(required = false)]
@@ -92,10 +92,10 @@ pub(super) struct HeaderDraft {
     /// The header's name: a token (RFC 9110) that is unique if case is ignored. Some names are reserved for the service.
     #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     name: String,
-    /// The header's value: visible ASCII, spaces and tabs. If `value` is absent, a secret header keeps the stored value.
+    /// The header's value: visible ASCII, spaces and tabs. If the value is absent, a secret header keeps the stored value.
     #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
     value: Option<String>,
-    /// Always true for `authorization` and `cookie`. Default: the stored setting, else false.
+    /// Always true for the headers `authorization` and `cookie`. Default: the stored setting, else false.
     secret: Option<bool>,
     /// Ignored.
     #[schema(value_type = Option<Value>)]

@@ -21,9 +21,9 @@ use crate::store::{push_config_history, push_configs};
 pub(super) struct PushConfigChangeView {
     changed_at: DateTime<Utc>,
     action: ChangeAction,
-    /// The actor: a token's id (`tok_...`), or `user:` and the user's `sub`; null if the service made the change.
+    /// The actor: an API token's id, or the prefix `user:` and the user's claim `sub`; null if the service made the change.
     actor: Option<String>,
-    /// The names of the changed fields, without values. Each is a setting, `headers/` and a header's name, or `signing_secret`.
+    /// The names of changed fields, without values: settings, headers (prefix `headers/`) and the field `signing_secret`.
     #[schema(example = json!(["url", "headers/Authorization"]))]
     fields: Vec<String>,
 }

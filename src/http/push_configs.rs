@@ -69,7 +69,7 @@ pub(super) async fn read(
     Ok(tagged(revision, document))
 }
 
-/// Replaces the push config. A secret header without `value` keeps the stored value, unless the URL's origin changes. A change of
+/// Replaces the push config. A secret header without a value keeps the stored value, unless the URL's origin changes. A change of
 /// the origin also creates a new signing secret, shown only in this response, and the old secrets stop signing at once.
 #[utoipa::path(
     put,

@@ -1,4 +1,4 @@
-//! Replaces a browser's subscription after its push service has dropped it. The service worker sends the request, even if
+//! Replaces a browser's subscription that the push service has dropped. The service worker sends the request, even if
 //! no page is open and no token is valid. The old subscription authenticates the request, because only the browser and this
 //! service know its `auth` secret. The push service has the endpoint, but not the secret.
 
@@ -20,13 +20,13 @@ use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
 use crate::store::{SealedError, push_renewal};
 
-/// Maximum size of a body, in bytes: two endpoints of 2 KiB, keys and labels.
+/// Maximum size of a body, in bytes. It is enough for two endpoints of 2 KiB, keys and labels.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 /// Maximum number of concurrent renewals in this process. Renewals need no token, so this maximum limits the total size of
 /// their bodies to 2 MiB.
 pub(super) const MAX_CONCURRENT_RENEWALS: usize = 256;
 
-/// The old and the new subscription, as `PushSubscription.toJSON()` returns them.
+/// The old and the new subscription, each in the JSON form of the browser's `PushSubscription`.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,6 @@
-//! The browsers in which a user gets notifications. Pages register them, and the user lists and removes them.
+//! The browsers in which a user gets notifications. Pages register the browsers, and the user lists and removes them.
 //!
-//! Responses show only an endpoint's host and hash, because the full URL is enough to send to the browser.
+//! Responses show only an endpoint's host and hash, because anyone who has the full URL can send to the browser.
 
 use axum::Json;
 use axum::extract::State;
@@ -27,12 +27,12 @@ use crate::telemetry::metrics::RemovalReason;
 /// The public key that browsers subscribe with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VapidPublicKey {
-    /// The `applicationServerKey` for `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
+    /// The key for the browser's call `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
     #[schema(example = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4")]
     public_key: String,
 }
 
-/// The browser's `PushSubscription.toJSON()` and a label.
+/// The browser's subscription (`PushSubscription.toJSON()`) and a label.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
 #[expect(non_snake_case, reason = "browsers send a field with this name")]

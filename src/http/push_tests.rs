@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The result of the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PushTestView {
-    /// `delivered` means that the push service accepted the notification. It does not report whether the browser shows it.
+    /// The outcome `delivered` means that the push service accepted the notification, not that the browser shows it.
     #[schema(value_type = String, example = "delivered")]
     outcome: Outcome,
     /// The push service's status, if it responded.

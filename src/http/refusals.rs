@@ -125,7 +125,7 @@ fn example(code: ProblemCode) -> Value {
     serde_json::to_value(problem.written(Some("6f1c1e2a9d2f4d0f8a8b0c8e3f5b7a10"))).unwrap_or_default()
 }
 
-/// Adds the responses that `add_shared` and the handlers refer to.
+/// Adds the error responses to which the routes refer.
 pub(super) fn define(components: &mut Components) {
     for refusal in ALL {
         components.responses.insert(refusal.name.to_owned(), named(refusal.response()).into());
@@ -184,7 +184,7 @@ fn challenge() -> Header {
     required(Object::with_type(Type::String), "How to authenticate.", json!("Bearer"))
 }
 
-/// Sets `required` as an extension, because the builder has no method for it. Extensions are serialized like fields.
+/// Sets the field `required` as an extension, because the builder has no method for it. Extensions are serialized like fields.
 fn required(schema: Object, description: &str, example: Value) -> Header {
     let required: Extensions = [("required", json!(true))].into_iter().collect();
     let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).example(Some(example));

@@ -32,7 +32,7 @@ use crate::store::operation_log::{Entered, MAX_WAITING_REPLAYS};
 use crate::store::replays::Bounds;
 use crate::store::{deliveries, events, operation_log, replays};
 
-/// `Retry-After` for a replay that was refused because too many replays are waiting.
+/// The retry delay for a replay that was refused because too many replays are waiting.
 const RETRY_REPLAY: Duration = Duration::from_mins(1);
 /// Maximum length of an idempotency key.
 const MAX_KEY_CHARACTERS: usize = 255;
@@ -40,7 +40,7 @@ const MAX_KEY_CHARACTERS: usize = 255;
 /// Replays a finished delivery: creates a delivery of the same event, with the same `webhook-id` and the current settings.
 /// Returns 409 if the delivery is in flight, if the current settings do not select the event, or if the event is too old.
 ///
-/// If the response is lost, repeat the request with the same `Idempotency-Key`. The repeated request returns the delivery
+/// If the response is lost, repeat the request with the same idempotency key. The repeated request returns the delivery
 /// that the first request created. The key is kept as long as the event.
 #[utoipa::path(
     post,
@@ -129,9 +129,8 @@ pub(super) struct ReplayBody {
     from: DateTime<Utc>,
     /// Selects events that were accepted before this time. Default: the time of the request.
     to: Option<DateTime<Utc>>,
-    /// Names of outcomes. `failed` (the default) selects every outcome except `delivered`: `http_error`, `redirect`, `timeout`,
-    /// `dns_error`, `connect_error`, `tls_error`, `protocol_error`, `blocked_address`, `gone`, `expired`, `interrupted`,
-    /// `canceled`, `config_error`, `payload_too_large` and `throttled`. Deliveries in flight are never replayed.
+    /// Names of outcomes (see the schema `Outcome`). The default name `failed` selects all outcomes except `delivered`.
+    /// Deliveries in flight are never replayed.
     outcomes: Option<Vec<String>>,
     /// Maximum number of deliveries.
     #[schema(minimum = 1, maximum = 100_000)]

@@ -16,7 +16,7 @@ use crate::telemetry::traces::{AcceptedEvent, Answered, RequestTrace, Tracer};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Starts the trace of a request. The handler gets the trace with [`of`]. Probes, documentation and unknown
+/// Starts the trace of a request. The function [`of`] returns it to the handler. Probes, documentation and unknown
 /// routes have no trace.
 pub(super) fn begin(tracer: &Tracer, request: &mut Request, route: &str) -> RequestTrace {
     if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
@@ -37,12 +37,12 @@ pub(super) fn end(tracer: &Tracer, trace: &RequestTrace, answered: Answered<'_>)
     }
 }
 
-/// The trace that [`begin`] has stored for the handler.
+/// The trace that the function [`begin`] has stored for the handler.
 pub(super) fn of(request: &Request) -> RequestTrace {
     request.extensions().get().cloned().unwrap_or_default()
 }
 
-/// The caller's span; `None` if there are several `traceparent` headers. `tracestate` may be split over several headers.
+/// The caller's span; `None` if the header `traceparent` occurs several times. The header `tracestate` may do so.
 fn caller(headers: &HeaderMap) -> Option<CallerSpan> {
     let mut parents = headers.get_all(TRACEPARENT).iter();
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;

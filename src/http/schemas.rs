@@ -35,7 +35,7 @@ macro_rules! closed_enum {
     };
 }
 
-/// The pattern of ids in responses: lower-case digits only. Requests may also use upper case.
+/// The pattern of ids in responses, with lower-case hexadecimal digits. Requests may also use upper case.
 macro_rules! public_id {
     ($type:ty, $name:literal, $description:literal) => {
         impl PartialSchema for $type {

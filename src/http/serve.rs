@@ -35,12 +35,13 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Size of the buffer for the head of a request, in bytes: twice the limit, so that most oversized requests get an error
 /// response.
 const HEAD_ROOM_BYTES: usize = 32 * 1024;
-/// Maximum number of connections that wait for their 503. Further connections are closed without a response.
+/// Maximum number of connections that wait for a 503 response. Further connections are closed without a response.
 const REFUSED_AT_ONCE: usize = 64;
-/// How long a connection over the limit may take to send a request, which then gets 503.
+/// How long a connection over the limit may take to send the request that gets 503.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until `shutdown`. Then stops accepting, waits up to `settings.drain_timeout` for open requests, and aborts the rest.
+/// Serves connections until `shutdown` is canceled. Then stops accepting, and waits for open requests at most the time
+/// `settings.drain_timeout`. After that, aborts the requests that are still open.
 pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, shutdown: CancellationToken) {
     let limit = ConnectionLimit::new(settings);
     let full = Router::new().fallback(edge::too_many_connections);
@@ -56,7 +57,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
             accepted = limit.accept(&listener, settings.write_timeout) => accepted,
         };
         match accepted {
-            // Close the connection at once, because enough connections already wait for their 503.
+            // Close the connection at once, because enough connections already wait for a 503 response.
             Ok(Accepted { served: None, refused: None, .. }) => {}
             Ok(Accepted { stream, peer, served, refused }) => {
                 let trusted_proxies = Arc::clone(&settings.trusted_proxies);
@@ -64,7 +65,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: &Settings, s
                 let router = if is_served { router.clone() } else { full.clone() };
                 let connection = connection(stream, Connected { router, peer, trusted_proxies }, is_served, settings);
                 let connection = graceful.watch(connection);
-                // A panic ends only this connection: `join_next` takes the error, and the permits are released.
+                // A panic ends only this connection: the task set takes the error, and the permits are released.
                 tasks.spawn(async move {
                     fail::fail_point!("http::connection");
                     // Logged only at debug level, because a client may close its connection in any way.
@@ -99,7 +100,7 @@ struct ConnectionLimit {
 struct Accepted {
     stream: TcpStream,
     peer: IpAddr,
-    /// `None` if the total limit or the address's limit is reached.
+    /// The connection's permit; `None` if the total limit or the address's limit is reached.
     served: Option<Place<IpAddr>>,
     /// The permit to respond with 503 if the connection is not served.
     refused: Option<OwnedSemaphorePermit>,

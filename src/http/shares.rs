@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::problem::{Problem, ProblemCode, RETRY_SOON};
 
-/// Cheap to clone; clones share the places.
+/// All clones of a value share its places. Cloning is cheap.
 #[derive(Debug)]
 pub(super) struct Shares<K: Eq + Hash>(Arc<Inner<K>>);
 
@@ -37,7 +37,7 @@ pub(super) enum NoPlace {
 }
 
 impl NoPlace {
-    /// Maps `Full` to 503 and `KeyHasEnough` to 429. `things` names the limited work in the message.
+    /// The error response: 503 if every place is in use, else 429. The text `things` names the limited work.
     pub(super) fn problem(self, things: &str) -> Problem {
         let (code, detail) = match self {
             Self::Full => (ProblemCode::Overloaded, format!("too many {things} are in progress")),

@@ -66,7 +66,7 @@ pub(super) async fn list(
     Ok(Json(SigningSecretsDocument { secrets: secrets.into_iter().map(Into::into).collect() }))
 }
 
-/// Creates a new signing secret, shown only in this response. The old secrets keep signing for `grace_seconds`.
+/// Creates a new signing secret, shown only in this response. The old secrets keep signing for the time `grace_seconds`.
 #[utoipa::path(
     post,
     path = "/v1/agents/{agent_id}/push-config/signing-secret/rotate",
@@ -103,7 +103,7 @@ pub(super) async fn rotate(
     Ok(tagged(Some(revision), document))
 }
 
-/// Retires the existing secrets and stores the new one in one transaction.
+/// Retires the existing secrets and stores the new secret in one transaction.
 async fn store(
     state: &ApiState,
     tenant: &TenantId,

@@ -37,7 +37,7 @@ pub struct Dependencies {
     /// Validates the hosts of push config URLs, and tests endpoints.
     pub client: HttpClient,
     pub push_config_rules: Rules,
-    /// Sends to browsers; `None` if browser push is not configured.
+    /// Sends notifications to browsers; `None` if browser push is not configured.
     pub push: Option<PushSender>,
     /// Verifies the tokens of portal users; `None` if the deployment has no portal users.
     pub users: Option<Arc<UserAuthenticator>>,
@@ -48,7 +48,7 @@ pub struct Dependencies {
     pub stage: Stage,
 }
 
-/// Cheap to clone, because axum clones it for each layer of each request.
+/// An `Arc` makes cloning cheap, because axum clones the state for each layer of each request.
 #[derive(Debug, Clone)]
 pub struct ApiState(Arc<Shared>);
 
@@ -60,7 +60,7 @@ impl Deref for ApiState {
     }
 }
 
-/// The parts of an [`ApiState`].
+/// The data that all clones of an [`ApiState`] share.
 #[derive(Debug)]
 pub struct Shared {
     pub db: Db,
@@ -89,7 +89,7 @@ pub struct Shared {
 }
 
 impl ApiState {
-    /// Starts the shared background tasks, which end when `dependencies.stage` ends.
+    /// Starts the shared background tasks. They end when the stage `dependencies.stage` ends.
     pub fn new(dependencies: Dependencies) -> Self {
         let workspace = Workspace::start(&dependencies);
         let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());

@@ -36,7 +36,7 @@ pub(super) struct StatsView {
     duration_ms: DurationView,
 }
 
-/// Durations of attempts. `p50` and `p95` are null if no request was sent.
+/// Durations of attempts. The quantiles `p50` and `p95` are null if no request was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DurationView {
     /// The number of deliveries for which a request was sent.
@@ -48,7 +48,7 @@ pub(super) struct DurationView {
     relative_error: f64,
 }
 
-/// Counts deliveries by outcome and summarizes their durations, for events accepted in the minutes from `from` to `to`.
+/// Counts deliveries by outcome and summarizes their durations, for events accepted in the requested minutes.
 /// Excludes deliveries without an outcome.
 #[utoipa::path(
     get,

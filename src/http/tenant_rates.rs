@@ -29,8 +29,8 @@ struct Rates {
 }
 
 impl TenantRates {
-    /// `None` sets no limit. The maximum allowance is the rate times [`SAVED_SECONDS`], but at least a full batch, because
-    /// a batch larger than the allowance could never be accepted.
+    /// The value `None` sets no limit. The maximum allowance is the rate times [`SAVED_SECONDS`], but at least a full batch,
+    /// because a batch larger than the allowance could never be accepted.
     pub(super) fn new(events_per_second: Option<NonZeroU32>, batch_events: usize) -> Self {
         Self(events_per_second.map(|rate| {
             let batch = u32::try_from(batch_events).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
@@ -44,7 +44,7 @@ impl TenantRates {
         self.0.is_some()
     }
 
-    /// Subtracts `events` from the tenant's allowance. If the allowance is too small, returns 429 and subtracts nothing.
+    /// Subtracts events from the tenant's allowance. If the allowance is too small, returns 429 and subtracts nothing.
     pub(super) fn take(&self, tenant: &TenantId, events: u32) -> Result<(), Problem> {
         let (Some(rates), Some(events)) = (&self.0, NonZeroU32::new(events)) else { return Ok(()) };
         let limiter = rates.of_those_who_post();

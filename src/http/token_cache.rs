@@ -1,7 +1,7 @@
 //! Caches tokens for one second, so that a busy caller does not cause a database statement per request.
 //!
-//! Every process rejects a revoked token within `FRESH_FOR`. Guessed tokens cannot fill the memory. Lookups use
-//! only a few pool connections. Lookups of unknown tokens from addresses with too many wrong credentials use only one.
+//! Every process rejects a revoked token within a second. Guessed tokens cannot fill the memory. Lookups use only a few pool
+//! connections. Lookups of unknown tokens from addresses with too many wrong credentials use only one connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,9 +61,9 @@ impl TokenCache {
         }
     }
 
-    /// The token with this hash, even if it is revoked or expired; `None` if the hash is unknown. `doubt` is the error for
-    /// an address with too many wrong credentials. Unknown tokens of such addresses are looked up one at a time. If too
-    /// many of these lookups wait, the lookup fails with `doubt`.
+    /// The token with this hash, even if it is revoked or expired; `None` if the hash is unknown. The error `doubt` is set for an
+    /// address with too many wrong credentials. Unknown tokens of such addresses are looked up one at a time. If too many of
+    /// these lookups wait, the lookup fails with this error.
     pub(super) async fn find(
         &self,
         db: &Db,
@@ -95,7 +95,7 @@ impl TokenCache {
         Ok(Some(token))
     }
 
-    /// Waits until a lookup may run. Lookups of tickets and of push subscriptions wait here, too.
+    /// Waits until a lookup may run. Lookups of tickets and of push subscriptions also call this function.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.lookups.turn().await
     }

@@ -50,7 +50,8 @@ pub(super) struct TokenView {
     role: Role,
     /// Null if the token is valid for all tenants.
     tenant_id: Option<String>,
-    /// The creator of the token: a token's id, or `user:` and a JWT's `sub`; null for an operator on the command line.
+    /// The token's creator: an API token's id, or the prefix `user:` and a user's claim `sub`; null if an operator
+    /// created the token on the command line.
     created_by: Option<String>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
@@ -79,7 +80,7 @@ impl From<Token> for TokenView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreatedToken {
     id: TokenId,
-    /// The value for `Authorization: Bearer ...`. It is never shown again.
+    /// The bearer token for the header `Authorization`. The token is never shown again.
     token: String,
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-/// Embeds the files below `src/portal/assets/` by path.
+/// Embeds each file with its path below `src/portal/assets/`.
 macro_rules! files {
     ($($path:literal,)+) => {
         [$(($path, include_bytes!(concat!("assets/", $path)).as_slice()),)+]

@@ -51,7 +51,7 @@ impl Directory {
     pub(super) fn open(path: &Path, account: Account) -> Result<Self, Error> {
         if !path.exists() {
             fs::create_dir_all(path).map_err(Error::io("make", path))?;
-            // The server's user must be able to pass through root's directory, but not to list it.
+            // The server's user must be able to pass through a directory of root, but not to list it.
             let mode = if account == Account::Own { 0o700 } else { 0o711 };
             fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
         }
@@ -182,7 +182,7 @@ fn private_directory(path: &Path, account: Account) -> Result<(), Error> {
     if metadata.is_dir() && metadata.uid() == account.user_id() && open_to_others == 0 {
         return Ok(());
     }
-    // An earlier start might have been killed before it changed the owner of root's directory. This start must repair that.
+    // An earlier start might have been killed before it changed the directory's owner. This start must repair that.
     if metadata.is_dir() && metadata.uid() == 0 && account != Account::Own {
         return account.give(path);
     }

@@ -73,7 +73,7 @@ impl EmbeddedServer {
         options(self.socket_dir())
     }
 
-    /// Options to connect to the server that another process runs in `data_dir`. For use after [`Error::InUse`].
+    /// Options to connect to the server that another process runs in `data_dir`, after the error [`Error::InUse`].
     pub fn of_other_process(data_dir: &Path) -> Result<PgConnectOptions, Error> {
         let data_dir = std::fs::canonicalize(data_dir).map_err(Error::io("find", data_dir))?;
         Ok(options(&directory::socket_directory(&data_dir)))

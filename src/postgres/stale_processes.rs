@@ -18,7 +18,7 @@ use super::process::SOCKET;
 
 /// Maximum time for a stale server's last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
-/// Maximum time for an immediate stop, and until child processes notice that their server is dead.
+/// Maximum time for an immediate stop, and for the exit of child processes whose server is dead.
 pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
     let cluster = directory.cluster();
     let Some(running) = processes_in(cluster) else {
-        // Without /proc, PostgreSQL's own check must be enough. This check is stricter.
+        // Without /proc, only PostgreSQL checks for a running server. That check is stricter.
         return Ok(());
     };
     if let Some(server) = server_in(cluster).filter(|server| running.contains(server)) {

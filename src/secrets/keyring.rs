@@ -85,7 +85,7 @@ impl Keyring {
         Ok(Self { active, retired: keys.collect() })
     }
 
-    /// Generates a keyring with one random key. Also returns its text for `parse`, which must be kept secret.
+    /// Generates a keyring with one random key. Also returns the keyring as text for `parse`. The text must be kept secret.
     pub fn generate() -> (Self, String) {
         let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::generate());
         let key = Key::new(GENERATED_KEY_ID.to_owned(), &bytes);

@@ -15,7 +15,7 @@ fn place(header: &str) -> AssociatedData {
 }
 
 #[test]
-fn sealed_bytes_can_be_opened_and_do_not_contain_the_plaintext() {
+fn sealed_bytes_can_be_decrypted_and_do_not_contain_the_plaintext() {
     for plaintext in ["", "x", "Bearer 4711"] {
         let sealed = keyring(&[NEW]).seal(plaintext.as_bytes(), &place("authorization"));
         let opened = keyring(&[NEW]).open(&sealed, &place("Authorization")).unwrap();
@@ -39,7 +39,7 @@ fn the_first_key_encrypts_and_every_key_decrypts() {
 }
 
 #[test]
-fn resealed_bytes_open_with_the_active_key_alone() {
+fn the_active_key_alone_decrypts_resealed_bytes() {
     let sealed = keyring(&[OLD]).seal(b"x", &place("a"));
     let both = keyring(&[NEW, OLD]);
     let resealed = both.reseal(&sealed, &place("a")).unwrap();
@@ -49,19 +49,19 @@ fn resealed_bytes_open_with_the_active_key_alone() {
 }
 
 #[test]
-fn sealed_bytes_do_not_open_with_other_associated_data() {
+fn other_associated_data_does_not_decrypt_sealed_bytes() {
     let sealed = keyring(&[NEW]).seal(b"x", &place("a"));
     assert_eq!(keyring(&[NEW]).open(&sealed, &place("b")), Err(OpenError::Forged));
 }
 
 #[test]
-fn sealed_bytes_do_not_open_with_another_key_of_the_same_id() {
+fn another_key_with_the_same_id_does_not_decrypt_sealed_bytes() {
     let sealed = Keyring::generate().0.seal(b"x", &place("a"));
     assert_eq!(Keyring::generate().0.open(&sealed, &place("a")), Err(OpenError::Forged));
 }
 
 #[test]
-fn truncated_bytes_do_not_open() {
+fn truncated_bytes_cannot_be_decrypted() {
     let keyring = keyring(&[NEW]);
     let sealed = keyring.seal(b"x", &place("a"));
     for length in 0..sealed.len() {
@@ -70,7 +70,7 @@ fn truncated_bytes_do_not_open() {
 }
 
 #[test]
-fn bytes_with_a_changed_bit_do_not_open() {
+fn bytes_with_a_changed_bit_cannot_be_decrypted() {
     let keyring = keyring(&[NEW, OLD]);
     let sealed = keyring.seal(b"secret", &place("a"));
     for bit in 0..sealed.len() * 8 {

@@ -204,7 +204,7 @@ label_values! {
 }
 
 label_values! {
-    /// The operation on a claim that the database rejects.
+    /// The operation that the database rejects for a claim.
     pub enum ClaimStep {
         /// The service writes the claim, or reads it back.
         Claim = "claim",

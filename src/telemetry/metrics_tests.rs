@@ -1,4 +1,4 @@
-//! The metrics as Prometheus scrapes them.
+//! Tests the text of the metrics that Prometheus scrapes.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ impl Claims {
     /// `now` in seconds since 1970.
     pub(super) fn person(self, now: u64) -> Result<Person, &'static str> {
         let now = Duration::from_secs(now).as_secs_f64();
-        // A token without `iat` is treated as issued now.
+        // A token without the claim `iat` counts as issued now.
         let issued_at = self.iat.map_or(now, |iat| iat.min(now));
         if self.exp - issued_at > MAX_LIFETIME.as_secs_f64() {
             return Err("the token's lifetime is more than 24 hours");
@@ -52,7 +52,7 @@ impl Claims {
     }
 }
 
-/// Converts a `NumericDate`. A date after the maximum `DateTime` becomes the maximum `DateTime`.
+/// Converts a `NumericDate` value. A date that is too late becomes the latest possible date.
 fn time(numeric_date: f64) -> Option<DateTime<Utc>> {
     if numeric_date.is_nan() || numeric_date < 0.0 {
         return None;

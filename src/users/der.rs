@@ -1,4 +1,4 @@
-//! Parses just enough DER (X.690) to extract a public key from its `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
+//! Parses just enough DER (X.690) to extract a public key from a `SubjectPublicKeyInfo` structure (RFC 5280, 4.1.2.7).
 
 use super::key::KeyError;
 
@@ -12,7 +12,6 @@ const P256: &[u8] =
     &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
-/// The bytes of a public key, as they are in the DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublicKey<'a> {
     Rsa {
@@ -46,7 +45,7 @@ fn magnitude(integer: &[u8]) -> &[u8] {
     integer.strip_prefix(&[0]).unwrap_or(integer)
 }
 
-/// The contents of the only value in `der`.
+/// The contents of the only value in the bytes `der`.
 fn whole(tag: u8, der: &[u8]) -> Result<&[u8], KeyError> {
     match value(tag, der)? {
         (contents, []) => Ok(contents),
@@ -54,7 +53,7 @@ fn whole(tag: u8, der: &[u8]) -> Result<&[u8], KeyError> {
     }
 }
 
-/// The contents of the first value of `der`, and the bytes after it.
+/// The contents of the first value in the bytes `der`, and the bytes after this value.
 fn value(tag: u8, der: &[u8]) -> Result<(&[u8], &[u8]), KeyError> {
     let (length, rest) = match der {
         [first, length @ 0..=0x7f, rest @ ..] if *first == tag => (usize::from(*length), rest),

@@ -9,9 +9,9 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 
 use super::der::{self, PublicKey};
 
-/// Minimum length of a secret, in bytes (RFC 7518, 3.2). A single token is enough to guess a shorter secret.
+/// Minimum length of a secret, in bytes (RFC 7518, 3.2). An attacker could guess a shorter secret from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
-/// Sizes of an RSA modulus, in bytes: 2,048 to 8,192 bits.
+/// The allowed sizes of an RSA modulus in bytes (2,048 to 8,192 bits).
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 const RSA_EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
 const P256_POINT_BYTES: usize = 65;
@@ -48,8 +48,7 @@ impl Key {
         Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
     }
 
-    /// Parses a public key in PEM form (`BEGIN PUBLIC KEY`). An Ed25519 key selects `EdDSA`, an RSA key RS256, and a P-256
-    /// key ES256.
+    /// Parses a public key in PEM form. An Ed25519 key selects the algorithm EdDSA, an RSA key RS256, and a P-256 key ES256.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         let is_private =

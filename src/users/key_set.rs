@@ -1,4 +1,4 @@
-//! The keys of a JWK Set (RFC 7517), found by their `kid`.
+//! The keys of a JWK Set (RFC 7517), found by their key id (`kid`).
 
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;

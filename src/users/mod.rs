@@ -1,8 +1,8 @@
 //! Portal users, authenticated by a JWT of their identity provider.
 //!
 //! The key, never the token, selects the algorithm. A secret selects HS256, and a public key selects the algorithm of its
-//! type. This module checks the signature, `exp`, `iat`, `nbf`, issuer and audience. Then it reads the claims `sub`,
-//! `tenant_id` and `role`, and ignores other claims. It uses no HTTP framework and no database.
+//! type. This module checks the signature, the times, the issuer and the audience. Then it reads the user, the tenant and the
+//! role from the claims, and ignores other claims. It uses no HTTP framework and no database.
 
 mod claims;
 mod der;
@@ -29,16 +29,16 @@ use crate::supervision::Stage;
 
 /// Maximum length of a token, in bytes. Identity providers issue much shorter tokens.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// The allowed difference between the clocks of the identity provider and of this machine, in seconds, for `exp` and `nbf`.
+/// The allowed difference between the clocks of the identity provider and of this machine, in seconds.
 pub const LEEWAY_SECONDS: u64 = 60;
 
 /// Which tokens are accepted.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: KeySource,
-    /// The required `iss`; `None` accepts any issuer.
+    /// The required issuer (`iss`); `None` accepts any issuer.
     pub issuer: Option<String>,
-    /// A required entry of `aud`; `None` rejects tokens with `aud`.
+    /// The required audience (`aud`); `None` rejects tokens that name an audience.
     pub audience: Option<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct Settings {
 pub enum KeySource {
     /// One key from the settings.
     One(Key),
-    /// The keys that the identity provider publishes, found by `kid`.
+    /// The keys that the identity provider publishes, found by their key id (`kid`).
     Published {
         url: Url,
         /// Certificate authorities that are trusted for the URL in addition to the public ones.
@@ -85,7 +85,7 @@ enum Keys {
 }
 
 impl UserAuthenticator {
-    /// Starts a task in `stage` that keeps published keys up to date. Does not wait for the first fetch.
+    /// Starts a task that keeps published keys up to date. Does not wait for the first fetch.
     pub fn start(settings: Settings, stage: &Stage) -> Result<Self, BuildError> {
         signatures::use_ring();
         let rules = rules(&settings);

@@ -1,4 +1,4 @@
-//! Properties that must hold for every token and every published key. `crate::fuzzing` checks them.
+//! Properties that must hold for every token and every published key. The module `crate::fuzzing` checks them.
 
 use std::sync::LazyLock;
 
@@ -19,9 +19,9 @@ use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Person, Refusal, Se
 use crate::supervision::Supervisor;
 use crate::telemetry::metrics::Metrics;
 
-const SECRET: &str = "a secret of the properties, longer than 32 bytes";
+const SECRET: &str = "a secret that signs test tokens, longer than 32 bytes";
 
-/// The `exp` of valid claims: 12 hours from now. The fuzzer's seeds contain [`END_OF_SEEDS`] instead.
+/// The expiry time of valid claims: 12 hours from now. The fuzzer's seeds contain the time [`END_OF_SEEDS`] instead.
 static END: LazyLock<String> = LazyLock::new(|| (get_current_timestamp() + 12 * 3_600).to_string());
 const END_OF_SEEDS: &str = "4102444800";
 
@@ -29,7 +29,7 @@ fn good_claims() -> String {
     format!(r#"{{"sub":"user-7","tenant_id":"acme","role":"operator","exp":{}}}"#, *END)
 }
 
-/// Signs tokens, and contains a `UserAuthenticator` that accepts these tokens.
+/// Signs tokens, and contains an authenticator that accepts these tokens.
 struct Issuer {
     header: &'static str,
     sign: fn(&[u8]) -> Vec<u8>,
@@ -113,7 +113,7 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// The token with one changed byte. The first two bytes of `how` select the byte, and the third changes it.
+/// The token with one changed byte. The first two bytes of the input select the byte, and the third byte changes it.
 fn changed(token: &str, how: &[u8]) -> Option<String> {
     let &[high, low, bits, ..] = how else { return None };
     let mut bytes = token.as_bytes().to_vec();

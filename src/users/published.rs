@@ -61,7 +61,7 @@ pub(super) struct PublishedKeys {
     bounds: Bounds,
 }
 
-/// The published keys, with the times of the last successful fetch and of the last fetch.
+/// The published keys, the time of the last successful fetch, and the time of the last fetch of any result.
 #[derive(Debug, Clone, Default)]
 struct Known {
     keys: Option<Arc<KeySet>>,
@@ -73,7 +73,7 @@ impl Known {
     fn find(&self, kid: Option<&str>, bounds: &Bounds) -> Result<Key, NoKey> {
         let kept = self.fetched_at.is_some_and(|at| at.elapsed() < bounds.keep_for);
         let keys = self.keys.as_ref().filter(|_| kept).ok_or(NoKey::Unavailable)?;
-        // If the last fetch failed, the provider might have published the key since then.
+        // If the last fetch failed, the provider might have published the key after the last successful fetch.
         let missing = if self.fetched_at == self.tried_at { NoKey::Unknown } else { NoKey::Unavailable };
         keys.find(kid).cloned().ok_or(missing)
     }
@@ -96,7 +96,7 @@ impl PublishedKeys {
         let (wanted, wishes) = mpsc::channel(1);
         let keeper = Keeper { fetcher, publish, wishes, bounds };
         stage.spawn(TaskName::PublishedKeys, |stop| async move {
-            // This drops the sender `publish` before the wait below, so that callers learn at once that no fetch follows.
+            // Drop the sender `publish` before the wait below, so that callers learn at once that no fetch follows.
             let _stopped = stop.run_until_cancelled(keeper.keep()).await;
             stop.cancelled().await;
         });

@@ -163,7 +163,7 @@ fn skips_unsupported_published_keys() {
 }
 
 #[test]
-fn a_kid_selects_its_key_and_a_missing_kid_selects_the_only_key() {
+fn a_key_id_selects_its_key_and_a_missing_id_selects_the_only_key() {
     let named = |mut jwk: Value, name: &str| {
         jwk["kid"] = name.into();
         jwk

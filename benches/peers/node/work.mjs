@@ -1,4 +1,4 @@
-// The job, the POST and the line of output that pg-boss.mjs and graphile-worker.mjs share.
+// The job, the POST request and the output line of pg-boss.mjs and graphile-worker.mjs.
 import { Agent, request } from "undici";
 
 const dispatcher = new Agent({ connections: 128, pipelining: 1 });

@@ -90,7 +90,7 @@ class Backend:
         return Response(status_code=204)
 
     def _customer(self, request: Request) -> str:
-        """Replace this with your sign-in. It accepts a JWT whose `sub` is the customer's id on the platform."""
+        """Replace this method with your sign-in. The method accepts a JWT whose `sub` is the customer's id on the platform."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         options = {"require": ["exp", "sub"]}
         try:

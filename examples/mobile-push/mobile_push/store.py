@@ -57,7 +57,7 @@ class Store:
     def __init__(self, file: str):
         self.lock = threading.Lock()
         self.db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
-        # With FULL, a message is on disk before the response 204 is sent.
+        # With synchronous=FULL, a message is on disk before the response 204 is sent.
         for pragma in ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]:
             self.db.execute(f"PRAGMA {pragma}")
         self.db.executescript(SCHEMA)

@@ -1,4 +1,4 @@
-//! A client of the service's HTTP API, as a platform's services use it: for tokens, push configs, events and deliveries.
+//! A client of the service's HTTP API. It creates tokens and push configs, posts events and reads deliveries.
 
 use anyhow::{Context as _, ensure};
 use axum::body::Bytes;

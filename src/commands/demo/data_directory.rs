@@ -14,7 +14,7 @@ use flametree_notify::secrets::VapidKeyPair;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-/// `TMPDIR` is not used, because root's server runs as the user `postgres`, who might be unable to enter it.
+/// If root runs the demonstration, the server's user `postgres` might be unable to enter the directory `TMPDIR`.
 const PARENT: &str = "/tmp";
 const VAPID_FILE: &str = "vapid-private-key";
 const PREFIX: &str = "flametree-notify-demo-";
@@ -66,7 +66,7 @@ impl DataDirectory {
     }
 }
 
-/// Removes the directories of this user's killed demonstrations. If that fails, the next demonstration tries again.
+/// Removes the directories that killed demonstrations of this user left. If that fails, the next demonstration tries again.
 pub(super) async fn remove_left_behind() {
     for path in stale_directories() {
         // `start` takes the lock and stops a stale server in this directory. `stop` then stops the new server.

@@ -120,8 +120,8 @@ impl Demo {
     }
 }
 
-/// Sets everything up through the API and plays the recording. Returns the play, which can show further deliveries, and the
-/// verdict on the recording.
+/// Creates tokens and push configs, starts the receiver and plays the recording. Returns the play, to show further deliveries,
+/// and the verdict.
 async fn play(config: &Config, receiving: &TaskTracker) -> anyhow::Result<(Play, anyhow::Result<()>)> {
     let recording = recording()?;
     let api = Api::new(&format!("http://{}", config.listen_addr));

@@ -80,8 +80,8 @@ impl Play {
         anyhow::bail!("{} fault(s):\n{}", list.len(), list.join("\n"))
     }
 
-    /// While this future is polled, shows deliveries of events that other clients post. Hides the live conversations, which are
-    /// for the portal and would soon scroll other deliveries off the screen.
+    /// While this future is polled, shows deliveries of events that other clients post. Hides deliveries of live
+    /// conversations, because they would fill the screen. The portal shows them.
     pub(super) async fn go_on(&mut self) {
         while let Some(arrival) = self.incoming.recv().await {
             let is_live = |message: &Message| live::is_live(&message.data.session_id);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_accepts_only_tokens_of_the_demonstrations_users() {
+    async fn the_service_accepts_only_tokens_of_demonstration_users() {
         let secret = JwtSecret::generate().unwrap();
         let choices: Value = serde_json::from_str(&secret.choices("demo", now())).unwrap();
         let supervisor = Supervisor::new(&Metrics::new("test", "test"), CancellationToken::new());

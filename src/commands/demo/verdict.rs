@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_and_recorded_delivery_that_arrived_once_passes() {
+    fn accepts_a_signed_and_recorded_delivery_that_arrived_once() {
         assert_eq!(kinds(&[genuine("evt_1")], &[recorded("evt_1", Outcome::Delivered)]), []);
     }
 

@@ -5,7 +5,7 @@ use crate::domain::fault::Fault;
 /// Maximum number of faults of any object. Without a maximum, a response could be larger than the request.
 const MOST_FAULTS: usize = 250;
 
-/// Asserts that the number of faults is within bounds, and that each has a message and a location below `prefix`.
+/// Asserts that the number of faults is within bounds, and that each fault has a message and a location with this prefix.
 pub fn assert_told(faults: &[Fault], prefix: &str) {
     assert!(!faults.is_empty(), "refused without a reason");
     assert!(faults.len() <= MOST_FAULTS, "{} faults", faults.len());

@@ -1,4 +1,4 @@
-//! Invariants of the domain's parsers for any input from `crate::fuzzing`.
+//! Invariants of the domain's parsers for any input from the fuzzer (`crate::fuzzing`).
 
 mod events;
 mod faults;

@@ -8,7 +8,6 @@ use crate::domain::page::{Cursor, MAX_PAGE_ROWS, PageRows};
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::token::{MAX_TOKEN_NAME_CHARS, TokenName, TokenSecret};
 
-/// Parses the text as each type of short text.
 pub fn texts(text: &str) {
     // Exactly one text represents each cursor.
     if let Ok(cursor) = Cursor::parse(text) {

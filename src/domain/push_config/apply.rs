@@ -29,7 +29,6 @@ pub enum Draft {
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// True if a new URL may use plain `http`.
     pub allow_http: bool,
 }
 
@@ -70,7 +69,7 @@ impl Setting {
     }
 }
 
-/// Applies `draft` to `current`, which is `None` if there is no config yet.
+/// Applies a draft to the current config.
 pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
     let body = match draft {
         Draft::Replacement(body) => body,
@@ -181,7 +180,7 @@ fn events(fields: &mut Fields) -> Vec<WebhookEvent> {
     events
 }
 
-/// Records that an enabled config lacks the field at `pointer`, unless that field already has a fault.
+/// Records that an enabled config lacks a required field, unless that field already has a fault.
 fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
     let is_faulty = faults.iter().any(|fault| fault.pointer.starts_with(pointer));
     if !present && !is_faulty {

@@ -2,7 +2,7 @@
 
 use super::{Header, PushConfig, Setting};
 
-/// The API names of the settings, and `headers/X-Name` for each added, removed or changed header.
+/// The API names of the settings, and a path such as `headers/X-Name` for each added, removed or changed header.
 pub(super) fn changed_fields(current: Option<&PushConfig>, next: &PushConfig, settings: &[Setting]) -> Vec<String> {
     let mut fields = Vec::new();
     for setting in settings {

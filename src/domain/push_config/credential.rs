@@ -2,7 +2,7 @@
 
 use super::Header;
 
-/// Words in header names whose values are usually credentials, such as `X-Api-Key`.
+/// Words in the names of headers that usually contain credentials.
 const CREDENTIAL_WORDS: [&str; 14] = [
     "apikey",
     "auth",

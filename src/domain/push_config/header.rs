@@ -29,8 +29,7 @@ const FORBIDDEN: [&str; 14] = [
 
 const FORBIDDEN_PREFIXES: [&str; 5] = ["content-", "proxy-", "webhook-", "x-flametree-", "x-forwarded-"];
 
-/// Cloud metadata services return credentials to requests with these headers: Google and Oracle (`metadata-flavor` and the
-/// older `x-google-metadata-request`), Azure (`metadata`), Amazon and Alibaba (session tokens), Akamai.
+/// The metadata services of Google, Oracle, Azure, Amazon, Alibaba and Akamai return credentials to requests with these headers.
 const METADATA: [&str; 4] = ["metadata", "metadata-flavor", "x-google-metadata-request", "x-metadata-token"];
 const METADATA_PREFIXES: [&str; 3] = ["metadata-token", "x-aliyun-ecs-metadata-token", "x-aws-ec2-metadata-token"];
 
@@ -113,7 +112,7 @@ fn is_listed(name: &str, names: &[&str], prefixes: &[&str]) -> bool {
     names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// True for a `tchar` of RFC 9110, section 5.6.2.
+/// True for a character of a token (RFC 9110, section 5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -151,7 +150,7 @@ pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> 
     Ok(text)
 }
 
-/// A header value and its visibility. Every value is encrypted in the database and hidden from `Debug`.
+/// A header value and its visibility. Every value is encrypted in the database and hidden in debug output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
     /// Every user who may read the config sees the value.
@@ -183,7 +182,7 @@ pub struct Header {
     pub value: HeaderValue,
 }
 
-/// Compares the case of names too. A name in another case denotes the same header, but counts as a change of the config.
+/// Compares names with their case. A name in another case denotes the same header, but counts as a change of the config.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
         self.name.as_str() == other.name.as_str() && self.value == other.value

@@ -23,7 +23,7 @@ pub(super) enum Keeping {
     RefusedForNewOrigin,
 }
 
-/// Parses all headers of a draft. The faults have JSON pointers below `/headers`.
+/// Parses all headers of a draft. The JSON pointers of the faults start with `/headers`.
 pub(super) fn read(items: Vec<Value>, stored: &Stored<'_>) -> (Vec<Header>, Vec<Fault>) {
     let mut faults = Vec::new();
     if items.len() > MAX_HEADERS {

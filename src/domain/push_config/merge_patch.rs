@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-/// The algorithm of section 2. The JSON reader bounds the recursion: a value has at most 128 levels.
+/// The algorithm of RFC 7396, section 2. The JSON reader bounds the recursion: a value has at most 128 levels.
 pub(super) fn merge(target: Value, patch: Value) -> Value {
     let patch = match patch {
         Value::Object(patch) => patch,
@@ -30,7 +30,7 @@ mod tests {
 
     use super::*;
 
-    /// The examples of appendix A.
+    /// The examples of RFC 7396, appendix A.
     #[test]
     fn matches_the_examples_of_the_rfc() {
         let table = [

@@ -1,7 +1,7 @@
 //! The push config: where the service sends an agent's events, which events it sends, and with which headers.
 //!
-//! A `PushConfig` is always valid. [`apply`] is the only function that turns a request into a config; [`readable`] defines
-//! which parts are visible. Other modules store configs and check the addresses of hosts.
+//! A push config is always valid. Only the function [`apply`] turns a request into a config. The module [`readable`] defines
+//! which fields are visible. Other modules store configs and check the addresses of hosts.
 
 mod apply;
 mod changed_fields;

@@ -99,7 +99,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn no_sequence_of_changes_shows_a_secret_or_loses_one(steps in proptest::collection::vec(step(), 1..12)) {
+    fn no_sequence_of_changes_shows_or_loses_a_secret(steps in proptest::collection::vec(step(), 1..12)) {
         let mut model = Model::default();
         let mut config: Option<PushConfig> = None;
         for step in steps {

@@ -36,7 +36,7 @@ struct ConversationDocument {
     since: DateTime<Utc>,
 }
 
-/// The data of the event `badge`: the number of conversations.
+/// The data of a badge event: the number of conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct BadgeDocument {
     count: u64,
@@ -51,11 +51,11 @@ struct BadgeDocument {
 }))]
 pub(in crate::http) struct StreamEvent {
     event: StreamEventName,
-    /// The value for `Last-Event-ID` to resume after this event.
+    /// The event's id. A client that sends it in `Last-Event-ID` resumes after this event.
     #[schema(pattern = "^[0-9a-f]{16}$")]
     id: String,
-    /// A JSON document. For a snapshot: the response of `GET /v1/workspace/active-conversations`. For a badge: `count` and
-    /// `as_of`.
+    /// A JSON document. A snapshot has the fields of the response of `GET /v1/workspace/active-conversations`; a badge has the
+    /// fields `count` and `as_of`.
     #[schema(content_media_type = "application/json")]
     data: String,
 }
@@ -81,8 +81,7 @@ impl From<ActiveConversations> for ActiveConversationsDocument {
 /// The contents of a workspace, serialized for streams.
 #[derive(Debug)]
 pub(super) struct View {
-    /// The `Last-Event-ID`: a hash of the contents. The same id means the same workspace in every process and after database
-    /// failures.
+    /// The event id: a hash of the contents. Equal ids mean equal contents, in every process and after database failures.
     pub(super) id: String,
     pub(super) snapshot: Bytes,
     pub(super) badge: Bytes,
@@ -97,7 +96,7 @@ impl View {
     }
 }
 
-/// A 64-bit hash of the document without `as_of`.
+/// A 64-bit hash of the document without the field `as_of`.
 fn id(document: &ActiveConversationsDocument) -> String {
     let mut hash = Sha256::new();
     hash.update(json(&(document.count, &document.conversations)));

@@ -20,7 +20,7 @@ use crate::domain::workspace::ActiveConversations;
 use crate::store::workspace::{self, Snapshot};
 use crate::store::{Db, FailureKind, failure_kind};
 
-/// Minimum pause between polls. It limits how often the workspace of a tenant with constant changes is read.
+/// Minimum pause between polls. It limits how often the hub reads a workspace that changes constantly.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The pause after a poll, as a multiple of the poll's duration, to limit the load on the database.
 const REST_FACTOR: u32 = 4;
@@ -81,7 +81,7 @@ impl Hub {
         }
     }
 
-    /// Keeps the views up to date until `stop`.
+    /// Keeps the views up to date until the process stops.
     pub(super) async fn run(self, poll_every: Duration, stop: CancellationToken) {
         let mut known: Option<Snapshot> = None;
         let mut failing = false;
@@ -107,7 +107,7 @@ impl Hub {
                 let poll = async {
                     match known {
                         Some(_) => sleep(poll_every.saturating_sub(rest)).await,
-                        // Without streams there is no workspace to poll.
+                        // Without streams, the hub polls no workspace.
                         None if !failing => std::future::pending().await,
                         None => {}
                     }
@@ -121,7 +121,7 @@ impl Hub {
         }
     }
 
-    /// Reads the workspaces that have changed since `known`. Without `known`, reads all watched workspaces.
+    /// Reads the workspaces that have changed since the snapshot `known`. Without a snapshot, reads all watched workspaces.
     async fn round(&self, known: Option<Snapshot>) -> Result<Snapshot, Error> {
         let changes = workspace::changes(&self.db, known.as_ref()).await?;
         let due = self.take_due(known.is_none(), &changes.tenants);

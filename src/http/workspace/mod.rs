@@ -33,8 +33,8 @@ pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ti
 /// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Maximum number of streams of this process. A tenant may open a stream while it has fewer streams than are free. So a
-    /// tenant has at most half of all streams.
+    /// Maximum number of streams of this process. A tenant may open a stream while it has fewer streams than are free,
+    /// so it has at most half of all streams.
     pub max_streams: usize,
     /// Maximum number of streams of one caller in this process.
     pub max_streams_per_caller: usize,
@@ -95,7 +95,7 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     tenants
 }
 
-/// Returns the conversations that wait for an operator or are with one: their number and the latest 100.
+/// Returns the conversations that wait for an operator or that an operator handles: their number and the latest 100.
 #[utoipa::path(
     get,
     path = "/v1/workspace/active-conversations",

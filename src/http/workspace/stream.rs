@@ -1,4 +1,4 @@
-//! The stream of a workspace: Server-Sent Events, first a `snapshot`, then a `badge` for each change.
+//! The stream of a workspace: Server-Sent Events, first a snapshot, then a badge for each change.
 //!
 //! A stream has no event queue: it sends the latest view when the client can receive it. Slow clients skip views. A client that
 //! stops reading loses its connection after the write timeout.
@@ -28,11 +28,11 @@ use crate::http::problem::{Problem, ProblemCode, RETRY_SOON};
 use crate::http::state::ApiState;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The same as `Last-Event-ID`, for clients that cannot send headers.
+/// The query parameter that replaces the header `Last-Event-ID` for clients that cannot send headers.
 const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// Keeps proxies such as nginx from buffering events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// A stream ends after this time plus up to 50 %. Clients that reconnect must authenticate again, and can reach newly added
+/// A stream ends after this time or up to 50 % later. Clients that reconnect must authenticate again, and can reach newly added
 /// processes.
 const LIFE: Duration = Duration::from_mins(20);
 /// Clients reconnect after a random delay of one to four seconds, so that they do not all reconnect at once.
@@ -40,11 +40,11 @@ const RETRY_MS: std::ops::Range<u32> = 1_000..4_000;
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
 
-/// Streams Server-Sent Events: a `snapshot` of the workspace, then a `badge` for each change.
+/// Streams Server-Sent Events: a snapshot of the workspace, then a badge for each change.
 ///
-/// With a `Last-Event-ID` from any process, a stream resumes: it starts with a `badge` if nothing has changed since,
-/// otherwise with a `snapshot`. `data` of a snapshot is the response of `GET /v1/workspace/active-conversations`; a badge
-/// has `count` and `as_of`. A comment is sent at least every 20 s. The stream can end at any time, at the latest after half
+/// With a `Last-Event-ID` from any process, a stream resumes. It starts with a badge if nothing has changed since that event,
+/// otherwise with a snapshot. A snapshot contains the response of `GET /v1/workspace/active-conversations`. A badge contains the
+/// fields `count` and `as_of`. A comment is sent at least every 20 s. The stream can end at any time, at the latest after half
 /// an hour. Then connect again, with a new ticket if the stream was opened with a ticket. A stream belongs to the token that
 /// opened it or created its ticket. It ends when this token expires, and within 5 s after this token is revoked.
 #[utoipa::path(
@@ -128,7 +128,6 @@ impl Feed {
         Self { opening: vec![first, format!("retry: {retry}\n\n").into()], views, slot, heartbeat, ends_at }
     }
 
-    /// Ends the stream after `time`, unless it ends earlier.
     fn end_in(&mut self, time: Duration) {
         if let Some(end) = Instant::now().checked_add(time) {
             self.ends_at = self.ends_at.min(end);

@@ -23,7 +23,7 @@ pub(super) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Lock order: lock `callers` before the mutex inside `places`.
+    /// Lock order: lock this map before the mutex inside the field `places`.
     callers: Mutex<HashMap<CallerName, OfCaller>>,
     places: Shares<TenantId>,
     most_per_caller: usize,
@@ -57,7 +57,6 @@ pub(super) enum NoSlot {
 pub(super) struct StreamSlot {
     slots: StreamSlots,
     caller: CallerName,
-    /// `Some` until the slot is dropped.
     place: Option<Place<TenantId>>,
     end: CancellationToken,
 }
@@ -115,8 +114,8 @@ impl StreamSlots {
         self.0.metrics.set_stream_clients(i64::try_from(self.0.places.count()).unwrap_or(i64::MAX));
     }
 
-    /// Until `stop`, counts conversations and ends streams whose token was revoked or has expired. Ends no stream while the
-    /// database does not respond.
+    /// Until the process stops, counts conversations and ends streams whose token was revoked or has expired.
+    /// Ends no stream while the database does not respond.
     pub(super) async fn keep(self, db: Db, stop: CancellationToken) {
         let mut seen = Ok(());
         while !stop.is_cancelled() {

@@ -1,5 +1,5 @@
-//! Authenticates watchers: by a bearer token, or by a ticket in the URL for clients such as `EventSource` that cannot send
-//! headers.
+//! Authenticates watchers by a bearer token or by a ticket. Clients that cannot send headers, such as `EventSource`, send a
+//! ticket in the URL.
 //!
 //! URLs end up in many logs, so a ticket works only once and expires after a minute. Any process accepts it.
 
@@ -29,7 +29,7 @@ pub(in crate::http) const TICKET_PARAMETER: &str = "ticket";
 /// A ticket for one stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct TicketDocument {
-    /// Valid for one use, in `GET /v1/workspace/stream?ticket=...`.
+    /// The ticket's text. It is valid for one use: `GET /v1/workspace/stream?ticket=...`.
     #[schema(example = "ftt_hq3vT0mW8yqkXcZ5bR1nUo6eJd9aLs2gPiYf7wKxQ4M")]
     ticket: String,
     expires_at: DateTime<Utc>,
@@ -102,7 +102,7 @@ async fn redeem(state: &ApiState, ticket: &str) -> Result<Watcher, Problem> {
     // Unknown, used and expired tickets get the same response.
     let refused = || Problem::new(ProblemCode::Unauthorized).detail("the ticket is unknown, used or expired");
     let ticket = TicketSecret::parse(ticket).ok_or_else(refused)?;
-    // Not counted as a wrong credential, because browsers that reconnect send a used ticket again.
+    // A used ticket does not count as a wrong credential, because browsers send it again when they reconnect.
     let _turn = state.tokens.turn().await?;
     let watcher = stream_tickets::redeem(&state.db, &ticket).await?.ok_or_else(refused)?;
     if let Ok(token) = watcher.actor.parse::<TokenId>()

@@ -84,7 +84,7 @@ export class NotificationsClient {
   }
 
   /**
-   * Returns the state without changing it. Users who may not subscribe can also call it. @returns {Promise<NotificationState>}
+   * Returns the state without changing it, even for users who may not subscribe. @returns {Promise<NotificationState>}
    */
   async permissionState() {
     if (this.#state !== undefined) return this.#state;

@@ -105,8 +105,9 @@ worker.addEventListener('notificationclick', (event) => {
   event.waitUntil(open());
 });
 
-// The push service has dropped the subscription. There might be no open page and no valid token, so the old subscription, which
-// only this browser and the API know, authenticates the request. If the request fails, the next page load registers this browser.
+// The push service has dropped the subscription. There might be no open page and no valid token, so the old subscription
+// authenticates the request: only this browser and the API know it. If the request fails, the next page load registers this
+// browser.
 worker.addEventListener('pushsubscriptionchange', (event) => {
   const change = /** @type {PushSubscriptionChangeEvent} */ (event);
   const renew = async () => {

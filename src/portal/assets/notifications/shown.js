@@ -75,7 +75,7 @@ export async function hasShown(registration) {
 }
 
 /**
- * Sets the badge on the icon of an installed app. In other pages, browsers do not support the badge or refuse it.
+ * Sets the badge on the icon of an installed app. Other pages have no badge, so errors are ignored.
  * @param {number} count
  */
 export function showAppBadge(count) {
