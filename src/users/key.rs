@@ -48,7 +48,7 @@ impl Key {
         Ok(Self { algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret.as_bytes()) })
     }
 
-    /// Parses a public key in PEM form. An Ed25519 key selects the algorithm EdDSA, an RSA key RS256, and a P-256 key ES256.
+    /// Parses a public key in PEM form. An Ed25519 key selects the algorithm `EdDSA`, an RSA key RS256, and a P-256 key ES256.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         let is_private =
