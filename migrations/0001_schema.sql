@@ -195,6 +195,8 @@ CREATE TABLE flametree.sessions (
 ) WITH (fillfactor = 80);
 CREATE INDEX sessions_in_workspace ON flametree.sessions (tenant_id, workspace_changed_at) WHERE in_workspace;
 CREATE INDEX sessions_changed ON flametree.sessions (changed_in);
+CREATE INDEX sessions_outside_by_age ON flametree.sessions (greatest(workspace_changed_at, handler_changed_at))
+    WHERE NOT in_workspace;
 COMMENT ON TABLE flametree.sessions IS
     'The state of each session, derived from events. The handler and in_workspace are each set by the event with the latest occurred_at, so events may arrive in any order.';
 COMMENT ON COLUMN flametree.sessions.changed_in IS
@@ -285,6 +287,7 @@ CREATE TABLE flametree.push_subscriptions (
     -- Unique over all tenants, because an endpoint is one browser, which belongs to the user who is signed in there now.
     CONSTRAINT push_subscriptions_endpoint_once UNIQUE (endpoint_hash)
 );
+CREATE INDEX push_subscriptions_by_age ON flametree.push_subscriptions (last_seen_at);
 CREATE INDEX push_subscriptions_by_vapid_key ON flametree.push_subscriptions (vapid_key_id);
 CREATE INDEX push_subscriptions_paused ON flametree.push_subscriptions (paused_until) WHERE paused_until IS NOT NULL;
 COMMENT ON TABLE flametree.push_subscriptions IS

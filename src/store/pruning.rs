@@ -1,4 +1,7 @@
 //! Removes sessions and push subscriptions that have been unused for long, in small steps.
+//!
+//! Each step orders its rows by an index and finds them again by `ctid`. Otherwise the planner scans the whole table: it expects
+//! that a third of the rows is old, because it does not know the time.
 
 use std::time::Duration;
 
@@ -12,15 +15,15 @@ pub async fn leave_workspace(db: &Db, age: Duration, limit: i64) -> Result<u64, 
         "-- sessions::leave_workspace
         UPDATE flametree.sessions AS s
         SET in_workspace = false, handler_id = NULL
-        FROM (
-            SELECT tenant_id, id
+        WHERE s.ctid = ANY (ARRAY(
+            SELECT ctid
             FROM flametree.sessions
             WHERE in_workspace
               AND greatest(workspace_changed_at, handler_changed_at) < (SELECT flametree.clock()) - make_interval(secs => $1)
+            ORDER BY tenant_id, workspace_changed_at
             LIMIT $2
             FOR UPDATE SKIP LOCKED
-        ) AS old
-        WHERE s.tenant_id = old.tenant_id AND s.id = old.id",
+        ))",
         age.as_secs_f64(),
         limit,
     )
@@ -34,15 +37,15 @@ pub async fn forget_sessions(db: &Db, age: Duration, limit: i64) -> Result<u64, 
     let result = sqlx::query!(
         "-- sessions::forget
         DELETE FROM flametree.sessions AS s
-        USING (
-            SELECT tenant_id, id
+        WHERE s.ctid = ANY (ARRAY(
+            SELECT ctid
             FROM flametree.sessions
             WHERE NOT in_workspace
               AND greatest(workspace_changed_at, handler_changed_at) < (SELECT flametree.clock()) - make_interval(secs => $1)
+            ORDER BY greatest(workspace_changed_at, handler_changed_at)
             LIMIT $2
             FOR UPDATE SKIP LOCKED
-        ) AS old
-        WHERE s.tenant_id = old.tenant_id AND s.id = old.id",
+        ))",
         age.as_secs_f64(),
         limit,
     )
@@ -56,14 +59,14 @@ pub async fn forget_subscriptions(db: &Db, age: Duration, limit: i64) -> Result<
     let result = sqlx::query!(
         "-- push_subscriptions::forget
         DELETE FROM flametree.push_subscriptions AS s
-        USING (
-            SELECT id, tenant_id
+        WHERE s.ctid = ANY (ARRAY(
+            SELECT ctid
             FROM flametree.push_subscriptions
             WHERE last_seen_at < (SELECT flametree.clock()) - make_interval(secs => $1)
+            ORDER BY last_seen_at
             LIMIT $2
             FOR UPDATE SKIP LOCKED
-        ) AS old
-        WHERE s.id = old.id AND s.tenant_id = old.tenant_id",
+        ))",
         age.as_secs_f64(),
         limit,
     )

@@ -62,6 +62,7 @@ mod operations;
 mod pool;
 mod portal_serving;
 mod previous_release;
+mod pruning_plans;
 mod published_keys;
 mod push_config_history;
 mod push_config_races;
