@@ -90,6 +90,40 @@ async fn an_outcome_whose_detail_is_rejected_is_recorded_without_the_detail() {
     set_aside(&worker, 0).await;
 }
 
+/// An operator's session locks the rows of two live claims.
+#[tokio::test]
+async fn a_locked_claim_delays_no_outcome_of_another_claim() {
+    let (deployment, api, mut accepted) = with_events(0).await;
+    let (db, agents) = (&deployment.pool, agents(40));
+    let (slow, others) = agents.split_at(2);
+    for agent in slow {
+        deployment.receiver.set(&format!("/{agent}"), Mode::Hangs);
+    }
+    let apis = [deployment.client(&api)];
+    let worker = deployment.settings.start(Part::Worker).await;
+    for agent in slow {
+        let sent = deployment.receiver.count() + 1;
+        accepted.extend(deployment.post(&apis, std::slice::from_ref(agent), 1).await);
+        within(RECORDED, "the attempt has started", async || deployment.receiver.count() == sent).await;
+    }
+    let mut somebody = db.begin().await.unwrap();
+    let locked = sqlx::query("SELECT FROM flametree.claims FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    assert_eq!(locked.rows_affected(), 2);
+    deployment.receiver.let_go();
+    set_aside(&worker, 2).await;
+    for round in 1..=3 {
+        accepted.extend(deployment.post(&apis, others, 200).await);
+        recorded(&deployment, round * 200).await;
+    }
+    set_aside(&worker, 2).await;
+
+    somebody.rollback().await.unwrap();
+    deployment.drained(RECORDED).await;
+    set_aside(&worker, 0).await;
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
+}
+
 /// The stopped process lost the outcome, so the reaper records the outcome `interrupted`.
 #[tokio::test]
 async fn a_stop_leaves_a_rejected_outcome_to_the_reaper() {
