@@ -82,8 +82,8 @@ COMMENT ON FUNCTION flametree.finish_deliveries IS
     'Records outcomes, of which p_first_id and p_last_id are the smallest and the largest id, and deletes the claims that are now complete. Returns the ids whose outcome the reaper had already written. Disables or removes endpoints that reported they are gone, in the same transaction.';
 
 CREATE OR REPLACE FUNCTION flametree.taken_locks(
-    p_channel flametree.channel, p_days date[], p_tenants text[], p_endpoints uuid[]
-) RETURNS TABLE (day date, endpoint_id uuid) LANGUAGE plpgsql AS $$
+    p_channel flametree.channel, p_days date[], p_tenants text[], p_endpoints uuid[], p_complete_claims uuid[]
+) RETURNS TABLE (day date, endpoint_id uuid, claim_id uuid) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_day date;
@@ -98,7 +98,7 @@ BEGIN
         BEGIN
             EXECUTE format('LOCK TABLE ONLY flametree.%I IN ROW EXCLUSIVE MODE NOWAIT', coalesce(v_name, 'deliveries'));
         EXCEPTION WHEN lock_not_available THEN
-            RETURN QUERY SELECT v_day, NULL::uuid;
+            RETURN QUERY SELECT v_day, NULL::uuid, NULL::uuid;
         END;
     END LOOP;
 
@@ -122,14 +122,25 @@ BEGIN
                 JOIN unnest(p_tenants, p_endpoints) AS g (tenant_id, id) USING (tenant_id, id)
                 FOR UPDATE OF s SKIP LOCKED);
         END IF;
-        RETURN QUERY SELECT NULL::date, e.id FROM unnest(v_existing) AS e (id) WHERE e.id <> ALL (v_free);
+        RETURN QUERY SELECT NULL::date, e.id, NULL::uuid FROM unnest(v_existing) AS e (id) WHERE e.id <> ALL (v_free);
     EXCEPTION WHEN lock_not_available THEN
-        RETURN QUERY SELECT NULL::date, g.id FROM unnest(p_endpoints) AS g (id);
+        RETURN QUERY SELECT NULL::date, g.id, NULL::uuid FROM unnest(p_endpoints) AS g (id);
+    END;
+
+    BEGIN
+        LOCK TABLE flametree.claims IN ROW EXCLUSIVE MODE NOWAIT;
+        v_existing := ARRAY(SELECT c.claim_id FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims));
+        v_free := ARRAY(
+            SELECT c.claim_id FROM flametree.claims AS c WHERE c.claim_id = ANY (p_complete_claims)
+            FOR UPDATE SKIP LOCKED);
+        RETURN QUERY SELECT NULL::date, NULL::uuid, e.id FROM unnest(v_existing) AS e (id) WHERE e.id <> ALL (v_free);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN QUERY SELECT NULL::date, NULL::uuid, g.id FROM unnest(p_complete_claims) AS g (id);
     END;
 END
 $$;
 COMMENT ON FUNCTION flametree.taken_locks IS
-    'The locks of finish_deliveries that other sessions hold now: those of the tables of these days, and of these endpoints that are gone. Never waits.';
+    'The locks of finish_deliveries that other sessions hold now: those of the tables of these days, of these endpoints that are gone, and of these claims. Never waits.';
 
 CREATE OR REPLACE FUNCTION flametree.note_batch(p_batch bigint, p_ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

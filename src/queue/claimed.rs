@@ -154,3 +154,8 @@ pub(super) fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32
     }
     counts
 }
+
+/// The claims that are complete once these numbers of their deliveries are recorded.
+pub(super) fn complete(counts: &HashMap<ClaimId, (&OpenClaim, u32)>) -> Vec<ClaimId> {
+    counts.values().filter(|(claim, ended)| claim.open() == *ended).map(|(claim, _)| claim.id).collect()
+}

@@ -1,10 +1,11 @@
 //! Completers write outcomes in batches and then free the permits. A completer retries a batch while the database is
 //! unavailable. If the database refuses a batch, the completer splits it until the refused outcome is alone. If a batch times
 //! out on a lock, the completer splits it by the locks that the outcomes need. Each day has its own table with its own lock,
-//! and the outcome `gone` also locks the endpoint's row. The completer sets aside outcomes that the database still does not
-//! accept, and retries them every 10 s. These outcomes keep their permits, so claims stop if no outcome can be recorded.
+//! the outcome `gone` also locks the endpoint's row, and the last outcomes of a claim lock the claim's row. The completer sets
+//! aside outcomes that the database still does not accept, and retries them every 10 s. These outcomes keep their permits, so
+//! claims stop if no outcome can be recorded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,14 @@ use sqlx::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim};
+use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim, complete};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
-use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, log_set_aside, needs_any, taken_locks};
+use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, first_lock, log_set_aside, needs_any, taken_locks};
 use crate::domain::delivery::Attempt;
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::{ClaimId, DeliveryId};
-use crate::store::queue::finish::{self, FinishedDelivery};
+use crate::store::queue::finish::{self, FinishedDelivery, Lock};
 use crate::store::{Db, FailureKind, failure_kind, with_timeout};
 use crate::telemetry::metrics::Metrics;
 
@@ -113,9 +114,8 @@ impl Completer {
     /// lock are set aside too.
     async fn complete(&mut self, batch: Vec<Completion>) {
         let (waiting, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| self.set_aside.waits_for_lock(one));
-        for part in by_lock(waiting) {
-            self.count_set_aside(&part);
-            self.set_aside.push_locked(part, BATCH);
+        for (lock, part) in by_lock(waiting, &BTreeSet::new()) {
+            self.keep(part, lock);
         }
         let (released, recorded): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|one| one.kind == CompletionKind::Release);
@@ -137,18 +137,21 @@ impl Completer {
         let mut parts = vec![part];
         while let Some(mut part) = parts.pop() {
             if let [_, error] = timeouts.as_slice() {
-                self.put_aside(part, error, true, is_repeated);
+                let lock = part.first().and_then(first_lock);
+                self.put_aside(part, lock, error, is_repeated);
                 continue;
             }
             let Err(error) = self.try_part(&part).await else { continue };
             if failure_kind(&error) == FailureKind::TimeLimit {
                 failures += REFUSALS_PER_ROUND / 2;
-                let taken = taken_locks(&self.db, self.queue.channel(), part.iter()).await;
-                let smaller = by_lock(part);
+                let complete = complete(&by_claim(&part));
+                let taken = taken_locks(&self.db, self.queue.channel(), &complete, part.iter()).await;
+                let smaller = by_lock(part, &taken);
                 let is_alone = smaller.len() == 1;
-                for part in smaller.into_iter().rev() {
-                    if is_alone || needs_any(&part, &taken) {
-                        self.put_aside(part, &error, true, is_repeated);
+                for (lock, part) in smaller.into_iter().rev() {
+                    let is_taken = lock.is_some_and(|lock| taken.contains(&lock));
+                    if is_alone || is_taken || needs_any(&part, &taken) {
+                        self.put_aside(part, lock, &error, is_repeated);
                     } else {
                         parts.push(part);
                     }
@@ -159,35 +162,32 @@ impl Completer {
                 parts.extend([rest, part]);
             } else {
                 failures += 1;
-                self.put_aside(part, &error, false, is_repeated);
+                self.put_aside(part, None, &error, is_repeated);
             }
         }
         failures
     }
 
-    fn put_aside(&mut self, part: Part, error: &Error, is_late: bool, is_repeated: bool) {
+    fn put_aside(&mut self, part: Part, lock: Option<Lock>, error: &Error, is_repeated: bool) {
         if !is_repeated {
             log_set_aside(self.queue.channel(), &part, error);
         }
-        self.count_set_aside(&part);
-        if is_late {
-            self.set_aside.push_locked(part, BATCH);
-        } else {
-            self.set_aside.push_refused(part);
-        }
+        self.keep(part, lock);
     }
 
-    fn count_set_aside(&mut self, part: &[Completion]) {
+    fn keep(&mut self, part: Part, lock: Option<Lock>) {
         if self.set_aside.is_empty() {
             self.retry_at = tokio::time::Instant::now() + RETRY_EVERY;
         }
-        self.queue.outcomes_set_aside(part);
+        self.queue.outcomes_set_aside(&part);
         self.metrics.change_outcomes_set_aside(self.queue.channel(), count(part.len()).into());
+        self.set_aside.push(part, lock, BATCH);
     }
 
     /// Retries the set-aside completions whose locks are free.
     async fn retry(&mut self) {
-        let taken = taken_locks(&self.db, self.queue.channel(), self.set_aside.completions()).await;
+        let locked = self.set_aside.locked_claims();
+        let taken = taken_locks(&self.db, self.queue.channel(), &locked, self.set_aside.completions()).await;
         let mut failures = 0;
         for _ in 0..self.set_aside.free(&taken) {
             let Some(part) = self.set_aside.pop_free(&taken) else { break };
@@ -223,9 +223,7 @@ impl Completer {
     /// Records outcomes in one transaction. The transaction also deletes each claim whose deliveries are then all recorded.
     async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
-        let complete: Vec<ClaimId> =
-            counts.values().filter(|(claim, ended)| claim.open() == *ended).map(|(claim, _)| claim.id).collect();
-        let late = self.finish(&complete, finished).await?;
+        let late = self.finish(&complete(&counts), finished).await?;
         for (claim, ended) in counts.values() {
             claim.closed(*ended);
         }

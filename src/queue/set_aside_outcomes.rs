@@ -6,6 +6,7 @@ use sqlx::Error;
 
 use super::claimed::{Completion, CompletionKind};
 use crate::domain::endpoint::Channel;
+use crate::domain::ids::ClaimId;
 use crate::store::queue::finish::{self, Lock};
 use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
 
@@ -21,7 +22,8 @@ pub(super) struct SetAsideOutcomes {
 #[derive(Debug)]
 struct SetAside {
     part: Part,
-    /// The first lock that the outcomes need. `None` if the database refused the outcomes. A release also has `None`.
+    /// The lock that the outcomes wait for, or the first that they need. `None` if the database refused the outcomes. A release
+    /// also has `None`.
     lock: Option<Lock>,
 }
 
@@ -47,14 +49,15 @@ impl SetAsideOutcomes {
         self.parts.iter().flat_map(|set_aside| &set_aside.part)
     }
 
-    /// Adds outcomes or releases that the database refused.
-    pub(super) fn push_refused(&mut self, part: Part) {
-        self.parts.push_back(SetAside { part, lock: None });
+    /// The claims whose rows other sessions have locked.
+    pub(super) fn locked_claims(&self) -> Vec<ClaimId> {
+        let claim = |lock| if let Lock::Claim(claim) = lock { Some(claim) } else { None };
+        self.parts.iter().filter_map(|set_aside| set_aside.lock.and_then(claim)).collect()
     }
 
-    /// Adds outcomes or releases that timed out on a lock. Groups up to `most` outcomes that wait for the same lock.
-    pub(super) fn push_locked(&mut self, mut part: Part, most: usize) {
-        let lock = part.first().and_then(|first| needed_locks(first).next());
+    /// Adds outcomes or releases that the database refused, or that timed out on this lock. Groups up to `most` outcomes that
+    /// wait for the same lock.
+    pub(super) fn push(&mut self, mut part: Part, lock: Option<Lock>, most: usize) {
         let same_lock = |other: &&mut SetAside| lock.is_some() && other.lock == lock;
         match self.parts.iter_mut().rfind(same_lock) {
             Some(last) if last.part.len() + part.len() <= most => last.part.append(&mut part),
@@ -64,41 +67,54 @@ impl SetAsideOutcomes {
 
     /// How many groups of outcomes need none of these locks.
     pub(super) fn free(&self, taken: &BTreeSet<Lock>) -> usize {
-        self.parts.iter().filter(|set_aside| !needs_any(&set_aside.part, taken)).count()
+        self.parts.iter().filter(|set_aside| set_aside.is_free(taken)).count()
     }
 
     /// Takes the first group of outcomes that needs none of these locks.
     pub(super) fn pop_free(&mut self, taken: &BTreeSet<Lock>) -> Option<Part> {
-        let free = self.parts.iter().position(|set_aside| !needs_any(&set_aside.part, taken))?;
+        let free = self.parts.iter().position(|set_aside| set_aside.is_free(taken))?;
         self.parts.remove(free).map(|set_aside| set_aside.part)
     }
 }
 
-/// Splits completions by the first lock that each needs: newer days come first, `gone` outcomes last. Releases stay together,
-/// because they need the same tables.
-pub(super) fn by_lock(part: Part) -> Vec<Part> {
-    let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
-    for completion in part {
-        let lock = needed_locks(&completion).next();
-        locks.entry(lock).or_default().push(completion);
+impl SetAside {
+    fn is_free(&self, taken: &BTreeSet<Lock>) -> bool {
+        !self.lock.is_some_and(|lock| taken.contains(&lock)) && !needs_any(&self.part, taken)
     }
-    locks.into_values().collect()
 }
 
-/// The locks that recording this completion needs. [`by_lock`] groups completions by the first of these locks.
+/// Splits completions by their locked claims in `taken`, and the others by the first lock that each needs: newer days come
+/// first, then `gone` outcomes, then locked claims. Releases stay together, because they need the same tables.
+pub(super) fn by_lock(part: Part, taken: &BTreeSet<Lock>) -> BTreeMap<Option<Lock>, Part> {
+    let mut locks: BTreeMap<Option<Lock>, Part> = BTreeMap::new();
+    for completion in part {
+        let claim = taken.get(&Lock::Claim(completion.claim.id)).copied();
+        let lock = claim.or_else(|| first_lock(&completion));
+        locks.entry(lock).or_default().push(completion);
+    }
+    locks
+}
+
+pub(super) fn first_lock(completion: &Completion) -> Option<Lock> {
+    needed_locks(completion).next()
+}
+
+/// The locks that recording this completion needs, without the lock of its claim. [`by_lock`] groups completions by the first of
+/// these locks.
 fn needed_locks(completion: &Completion) -> impl Iterator<Item = Lock> {
     let is_outcome = completion.kind == CompletionKind::Record;
     is_outcome.then(|| finish::locks(&completion.finished)).into_iter().flatten()
 }
 
-/// Returns the locks that these completions need and that other sessions hold now. If the database does not respond, returns an
-/// empty set.
+/// Returns the locks that these completions and the deletion of the claims in `complete` need, and that other sessions hold now.
+/// If the database does not respond, returns an empty set.
 pub(super) async fn taken_locks(
     db: &Db,
     channel: Channel,
+    complete: &[ClaimId],
     completions: impl Iterator<Item = &Completion>,
 ) -> BTreeSet<Lock> {
-    let taken = finish::taken_locks(db, channel, completions.map(|one| &one.finished));
+    let taken = finish::taken_locks(db, channel, complete, completions.map(|one| &one.finished));
     with_timeout(taken).await.unwrap_or_else(|error: Error| {
         tracing::warn!(%error, "could not check which locks are taken");
         BTreeSet::new()

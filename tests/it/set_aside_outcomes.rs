@@ -48,16 +48,25 @@ async fn a_rejected_outcome_is_set_aside_alone_and_recorded_later() {
 }
 
 #[tokio::test]
+#[expect(clippy::float_cmp, reason = "the gauge is a small whole number")]
 async fn if_the_database_rejects_every_outcome_claims_stop_and_no_delivery_is_lost() {
-    // A tenant may hold half of the permits.
     const PERMITS: &str = "100";
+    /// A tenant whose outcomes are being recorded may hold all permits except the reserve, which is a tenth.
+    const MOST: usize = 90;
     let (deployment, api, accepted) = with_events(EVENTS).await;
     refuse(&deployment.pool, "deliveries", "true").await;
     let bounded = deployment.settings.clone().with("FLAMETREE_MAX_IN_FLIGHT", PERMITS);
     let worker = bounded.start(Part::Worker).await;
-    set_aside(&worker, 50).await;
-    assert_eq!(deployment.receiver.count(), 50);
-    assert_eq!(deployment.left().await.unwrap().0, i64::try_from(EVENTS).unwrap() - 50);
+    let mut sent = 0;
+    within(RECORDED, "at least 50 outcomes, and all that were sent, are set aside", async || {
+        let outcomes = worker.metric(SET_ASIDE).await;
+        sent = deployment.receiver.count();
+        sent >= 50 && outcomes == f64::from(u32::try_from(sent).unwrap())
+    })
+    .await;
+    assert!(sent <= MOST, "the worker sent {sent} deliveries");
+    let ready = deployment.left().await.unwrap().0;
+    assert!(ready >= i64::try_from(EVENTS - MOST).unwrap(), "only {ready} deliveries are ready");
 
     accept(&deployment.pool).await;
     deployment.drained(RECORDED).await;
@@ -79,6 +88,40 @@ async fn an_outcome_whose_detail_is_rejected_is_recorded_without_the_detail() {
         "the database rejected no detail, so nothing was tested"
     );
     set_aside(&worker, 0).await;
+}
+
+/// An operator's session locks the rows of two live claims.
+#[tokio::test]
+async fn a_locked_claim_delays_no_outcome_of_another_claim() {
+    let (deployment, api, mut accepted) = with_events(0).await;
+    let (db, agents) = (&deployment.pool, agents(40));
+    let (slow, others) = agents.split_at(2);
+    for agent in slow {
+        deployment.receiver.set(&format!("/{agent}"), Mode::Hangs);
+    }
+    let apis = [deployment.client(&api)];
+    let worker = deployment.settings.start(Part::Worker).await;
+    for agent in slow {
+        let sent = deployment.receiver.count() + 1;
+        accepted.extend(deployment.post(&apis, std::slice::from_ref(agent), 1).await);
+        within(RECORDED, "the attempt has started", async || deployment.receiver.count() == sent).await;
+    }
+    let mut somebody = db.begin().await.unwrap();
+    let locked = sqlx::query("SELECT FROM flametree.claims FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    assert_eq!(locked.rows_affected(), 2);
+    deployment.receiver.let_go();
+    set_aside(&worker, 2).await;
+    for round in 1..=3 {
+        accepted.extend(deployment.post(&apis, others, 200).await);
+        recorded(&deployment, round * 200).await;
+    }
+    set_aside(&worker, 2).await;
+
+    somebody.rollback().await.unwrap();
+    deployment.drained(RECORDED).await;
+    set_aside(&worker, 0).await;
+    let tally = deployment.assert_drained(&apis[0], &accepted).await;
+    assert_eq!(tally.count(Outcome::Delivered), accepted.len(), "{:?}", tally.summary());
 }
 
 /// The stopped process lost the outcome, so the reaper records the outcome `interrupted`.

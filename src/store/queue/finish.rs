@@ -77,18 +77,22 @@ pub enum Lock {
     Day(Reverse<NaiveDate>),
     /// The lock of an endpoint's row: the outcome `gone` disables or deletes the row.
     Endpoint(EndpointId),
+    /// The lock of a claim's row. The last outcomes of the claim delete the row.
+    Claim(ClaimId),
 }
 
-/// The locks that recording this outcome needs.
+/// The locks that recording this outcome needs, if it is not the last outcome of its claim.
 pub fn locks(finished: &FinishedDelivery) -> impl Iterator<Item = Lock> {
     let endpoint = (finished.attempt.outcome == Outcome::Gone).then_some(Lock::Endpoint(finished.endpoint_id));
     endpoint.into_iter().chain(finished.id.accepted_at().map(|at| Lock::Day(Reverse(at.date_naive()))))
 }
 
-/// The locks that these outcomes need and that other sessions hold now. Does not wait for any of them.
+/// The locks that these outcomes and the deletion of the claims in `complete` need, and that other sessions hold now. Does not
+/// wait for any of them.
 pub async fn taken_locks<'a>(
     db: &Db,
     channel: Channel,
+    complete: &[ClaimId],
     finished: impl Iterator<Item = &'a FinishedDelivery>,
 ) -> Result<BTreeSet<Lock>, Error> {
     let (mut days, mut endpoints) = (BTreeSet::new(), BTreeMap::new());
@@ -97,24 +101,31 @@ pub async fn taken_locks<'a>(
             match lock {
                 Lock::Day(Reverse(day)) => drop(days.insert(day)),
                 Lock::Endpoint(endpoint) => drop(endpoints.insert(endpoint.uuid(), one.tenant_id.as_str())),
+                Lock::Claim(_) => {}
             }
         }
     }
     let days: Vec<NaiveDate> = days.into_iter().collect();
     let (endpoints, tenants): (Vec<Uuid>, Vec<&str>) = endpoints.into_iter().unzip();
+    let complete: Vec<Uuid> = complete.iter().map(|claim| claim.uuid()).collect();
     let taken = sqlx::query!(
         r#"-- queue::taken_locks
-        SELECT day, endpoint_id FROM flametree.taken_locks($1::text::flametree.channel, $2, $3, $4)"#,
+        SELECT day, endpoint_id, claim_id FROM flametree.taken_locks($1::text::flametree.channel, $2, $3, $4, $5)"#,
         channel.as_str(),
         &days,
         &tenants as &[&str],
         &endpoints,
+        &complete,
     )
     .fetch_all(db)
     .await?;
     let lock = |day: Option<NaiveDate>| day.map(|day| Lock::Day(Reverse(day)));
     let endpoint = |id: Option<Uuid>| id.map(|id| Lock::Endpoint(EndpointId::from_uuid(id)));
-    Ok(taken.into_iter().filter_map(|row| lock(row.day).or(endpoint(row.endpoint_id))).collect())
+    let claim = |id: Option<Uuid>| id.map(|id| Lock::Claim(ClaimId::from_uuid(id)));
+    Ok(taken
+        .into_iter()
+        .filter_map(|row| lock(row.day).or(endpoint(row.endpoint_id)).or(claim(row.claim_id)))
+        .collect())
 }
 
 /// Releases deliveries of a claim that were not started, at their old positions. If `is_last` is true, all other deliveries of
