@@ -480,7 +480,7 @@ CREATE TABLE flametree.partitions_to_drop (
     since timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE flametree.partitions_to_drop IS
-    'Partitions that retention detaches. A name is inserted before the detach and deleted when the table is dropped. Retention drops only listed tables.';
+    'Partitions that retention detaches. A name is inserted before the detach and deleted when the detach fails or the table is dropped. Retention drops only listed tables.';
 
 -- Records which function sources are installed. The sources are in migrations/functions/.
 CREATE TABLE flametree.function_sources (

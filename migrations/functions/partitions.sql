@@ -177,8 +177,9 @@ CREATE OR REPLACE FUNCTION flametree.partition_span(p_days_kept integer)
                FROM unnest(ARRAY['events', 'deliveries', 'idempotency_keys']) AS m (name), now
            ),
            least(
-               (SELECT min(p.ends_at) FROM p WHERE p.parent <> 'idempotency_keys') + make_interval(days => p_days_kept),
+               (SELECT min(p.ends_at + make_interval(days => CASE p.parent WHEN 'idempotency_keys' THEN 2 ELSE p_days_kept END))
+                FROM p),
                (SELECT min(t.since) FROM flametree.partitions_to_drop AS t))
 $$;
 COMMENT ON FUNCTION flametree.partition_span IS
-    'The time until which every partitioned table has partitions without a gap, and the earliest time when a removal is due: when the oldest partition of events and deliveries expires, or when a removal started that is not complete.';
+    'The time until which every partitioned table has partitions without a gap, and the earliest time when a removal is due: when the oldest partition expires, or when a removal started that is not complete.';

@@ -40,6 +40,8 @@ pub use sealed::SealedError;
 
 /// SQLSTATE of a statement that did not get a lock in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// SQLSTATE of a canceled statement.
+const QUERY_CANCELED: &str = "57014";
 
 /// True if the database refused a statement with this SQLSTATE.
 fn has_code(error: &sqlx::Error, code: &str) -> bool {

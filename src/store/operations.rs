@@ -23,6 +23,15 @@ pub enum Origin {
     Request,
 }
 
+/// The current time by the database's clock.
+pub async fn now(db: &Db) -> Result<DateTime<Utc>, Error> {
+    let now = sqlx::query_scalar!(
+        r#"-- operations::now
+        SELECT flametree.clock() AS "now!""#
+    );
+    now.fetch_one(db).await
+}
+
 /// Inserts a tick of a schedule. Returns false if the tick already exists.
 pub async fn enter_tick(db: &Db, kind: OperationKind, tick: DateTime<Utc>) -> Result<bool, Error> {
     let result = sqlx::query!(
@@ -158,8 +167,8 @@ pub async fn release(
     Ok(result.rows_affected() == 1)
 }
 
-/// Deletes up to `limit` ended operations older than `age` and returns how many. Keeps the last tick of each schedule, because
-/// a new process reads that tick.
+/// Deletes up to `limit` ended operations older than `age` and returns how many. Keeps the last tick of each schedule, so that
+/// a new process does not run it again. A tick in the future, from a wrong clock, is not the last tick.
 pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- operations::forget
@@ -169,7 +178,8 @@ pub async fn forget(db: &Db, age: Duration, limit: i64) -> Result<u64, Error> {
             FROM flametree.operations AS o
             WHERE o.finished_at < (SELECT flametree.clock()) - make_interval(secs => $1)
               AND (o.tick IS NULL OR EXISTS (
-                  SELECT 1 FROM flametree.operations AS later WHERE later.kind = o.kind AND later.tick > o.tick))
+                  SELECT 1 FROM flametree.operations AS later
+                  WHERE later.kind = o.kind AND later.tick > o.tick AND later.tick <= (SELECT flametree.clock())))
             LIMIT $2)",
         age.as_secs_f64(),
         limit,
@@ -191,14 +201,15 @@ pub struct Health {
 }
 
 /// The health of each kind of operation. All ticks of a schedule do the same work, so one success resets the failures and the
-/// delay. A replay counts until it succeeds or is canceled, but a failed replay counts for only a day.
+/// delay. A success in the future, from a wrong clock, does not count. A replay counts until it succeeds or is canceled, but a
+/// failed replay counts for only a day.
 pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
     let rows = sqlx::query!(
         r#"-- operations::health
         WITH succeeded AS (
             SELECT kind, max(finished_at) AS at, max(tick) AS tick
             FROM flametree.operations
-            WHERE state = 'succeeded' AND tick IS NOT NULL
+            WHERE state = 'succeeded' AND tick IS NOT NULL AND greatest(tick, finished_at) <= (SELECT flametree.clock())
             GROUP BY kind
         ), unsuccessful AS (
             SELECT kind, tick, coalesce(finished_at, started_at) AS at, attempts - (state = 'running')::integer AS failed

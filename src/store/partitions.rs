@@ -1,13 +1,14 @@
 //! Partitions of events, deliveries and idempotency keys. They are created in advance, and detached and dropped after they
 //! expire.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Error};
 use tokio::time::timeout;
 
-use super::{Db, LOCK_NOT_AVAILABLE, has_code, with_timeout};
+use super::{Db, LOCK_NOT_AVAILABLE, QUERY_CANCELED, has_code, with_timeout};
 
 /// How long a detach waits for transactions that use the table. The wait is longer than a caller's transaction and shorter than
 /// the interval between runs of retention.
@@ -64,6 +65,7 @@ enum State {
 /// Lists the partitions whose last id is older than `days_kept` days, and unused partitions of idempotency keys, in the order
 /// of removal. Excludes partitions that an unfinished delivery needs.
 pub async fn expired(db: &Db, days_kept: u32) -> Result<Vec<Expired>, Error> {
+    forget_attached(db).await?;
     let rows = sqlx::query!(
         r#"-- partitions::expired
         SELECT parent, name AS "name!", state AS "state!" FROM flametree.expired_partitions($1)"#,
@@ -99,13 +101,24 @@ pub async fn remove(db: &Db, expired: &Expired) -> Result<bool, Error> {
         State::Detached => return drop_detached(db, name).await,
     };
     // PostgreSQL requires that this statement runs alone, outside of any transaction.
-    let detach = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db);
-    if let Ok(detached) = timeout(DETACH_TIMEOUT, detach).await {
-        detached?;
-        return drop_detached(db, name).await;
+    let mut detach = pin!(sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(db));
+    let detached = match timeout(DETACH_TIMEOUT, detach.as_mut()).await {
+        Ok(detached) => detached,
+        Err(_elapsed) => {
+            cancel(db, &statement).await?;
+            // The partition can become detached until the canceled statement has ended.
+            with_timeout(detach).await
+        }
+    };
+    match detached {
+        Ok(_) => drop_detached(db, name).await,
+        Err(error @ Error::Database(_)) => {
+            forget_attached(db).await?;
+            if has_code(&error, QUERY_CANCELED) { Ok(false) } else { Err(error) }
+        }
+        // The statement may still run.
+        Err(error) => Err(error),
     }
-    cancel(db, &statement).await?;
-    Ok(false)
 }
 
 /// Records the partition before its removal. Retention drops only recorded tables, so it keeps a partition that an operator
@@ -116,6 +129,18 @@ async fn note(db: &Db, name: &str) -> Result<(), Error> {
         name
     );
     with_timeout(noted.execute(db)).await?;
+    Ok(())
+}
+
+/// Deletes the records of partitions that are still attached, because their detach failed or never started. Otherwise, retention
+/// would drop such a partition after an operator detached it.
+async fn forget_attached(db: &Db) -> Result<(), Error> {
+    let forgotten = sqlx::query!(
+        "-- partitions::forget_attached
+        DELETE FROM flametree.partitions_to_drop AS t
+        WHERE EXISTS (SELECT FROM flametree.partitions() AS p WHERE p.name = t.name AND p.state = 'attached')"
+    );
+    with_timeout(forgotten.execute(db)).await?;
     Ok(())
 }
 
@@ -160,7 +185,7 @@ pub async fn detached_by_hand(db: &Db) -> Result<Vec<String>, Error> {
 pub struct Span {
     /// The time until which every table has partitions without a gap.
     pub ends_at: Option<DateTime<Utc>>,
-    /// The time when the oldest partition of events and deliveries expires, or when an incomplete removal started.
+    /// The time when the oldest partition expires, or when an incomplete removal started.
     pub removal_due: Option<DateTime<Utc>>,
 }
 

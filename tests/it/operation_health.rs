@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flametree_notify::domain::operation::OperationKind;
 use flametree_notify::store::Db;
-use flametree_notify::store::operations::{Health, health};
+use flametree_notify::store::operations::{Health, forget, health};
 use sqlx::Row as _;
 
 use crate::support::deployment::Deployment;
@@ -56,6 +56,16 @@ async fn counts_failed_attempts_since_the_last_successful_operation() {
     assert_eq!(health_of(&db, kind).await, (0, 2), "a success resets both numbers, but a later tick is still overdue");
     operations(&db, kind, "(1, 'succeeded', 1, 1, 0)").await;
     assert_eq!(health_of(&db, kind).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_tick_in_the_future_does_not_count_as_the_last_tick() {
+    let db = TestDatabase::new().await;
+    let kind = OperationKind::Retention;
+    operations(&db, kind, "(-10000, 'succeeded', 1, 3000, 2990), (4000, 'succeeded', 1, 4000, 3990)").await;
+    assert_eq!(forget(&db, Duration::from_hours(24), 10).await.unwrap(), 0);
+    operations(&db, kind, "(180, 'waiting', 0, NULL, NULL)").await;
+    assert_eq!(health_of(&db, kind).await, (0, 180));
 }
 
 #[tokio::test]

@@ -88,6 +88,21 @@ async fn a_schedule_whose_ticks_the_database_rejects_delays_no_other_schedule() 
 }
 
 #[tokio::test]
+async fn schedules_continue_after_the_database_has_set_its_clock_back() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let settings = deployment.settings.clone().with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND);
+    let _worker = settings.start(Part::Worker).await;
+    let recent = "SELECT count(*) FROM flametree.operations
+        WHERE kind = 'rollup' AND state = 'succeeded' AND tick > flametree.clock() - interval '1 hour'
+          AND tick <= flametree.clock()";
+    for by in ["0 days", "-7 days"] {
+        seed::move_clock(db, by).await;
+        within(PATIENCE, "the rollup runs at the database's time", async || number(db, recent).await >= 2).await;
+    }
+}
+
+#[tokio::test]
 async fn retention_drops_old_partitions_except_while_an_unfinished_replay_needs_them() {
     const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'flametree.deliveries'::regclass AND c.relname ~ '_2[0-9]{7}$'

@@ -119,6 +119,39 @@ async fn a_table_that_retention_did_not_detach_is_never_dropped() {
 }
 
 #[tokio::test]
+async fn keeps_a_table_that_an_operator_detached_after_retention_failed_to_detach_it() {
+    let db = with_old_days().await;
+    let expired = partitions::expired(&db, DAYS_KEPT).await.unwrap();
+    let oldest = |parent| expired.iter().find(|partition| partition.parent() == Some(parent)).unwrap();
+    let (events, deliveries) = (oldest("events"), oldest("deliveries"));
+    // The lock blocks the detach for a minute. PostgreSQL detaches no partition concurrently from a table with a default partition.
+    let mut lock = db.begin().await.unwrap();
+    let statement = format!("LOCK TABLE flametree.{} IN SHARE UPDATE EXCLUSIVE MODE", events.name);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *lock).await.unwrap();
+    seed::run(&db, "CREATE TABLE public.others PARTITION OF flametree.deliveries DEFAULT".into()).await;
+    assert!(!partitions::remove(&db, events).await.unwrap());
+    partitions::remove(&db, deliveries).await.unwrap_err();
+    lock.rollback().await.unwrap();
+    seed::run(&db, "DROP TABLE public.others".into()).await;
+
+    for (parent, table) in [("events", &events.name), ("deliveries", &deliveries.name)] {
+        seed::run(&db, format!("ALTER TABLE flametree.{parent} DETACH PARTITION flametree.{table}")).await;
+    }
+    assert_eq!(remove_expired(&db).await.len(), 4);
+    assert_eq!(partitions::detached_by_hand(&db).await.unwrap(), [&*deliveries.name, &*events.name]);
+}
+
+#[tokio::test]
+async fn a_removal_that_did_not_start_is_not_late_after_the_retention_period_was_extended() {
+    let db = with_old_days().await;
+    let partition = partitions::expired(&db, DAYS_KEPT).await.unwrap().swap_remove(0);
+    // The process crashed before the detach.
+    seed::run(&db, format!("INSERT INTO flametree.partitions_to_drop VALUES ('{}')", partition.name)).await;
+    assert_eq!(partitions::expired(&db, 365).await.unwrap(), []);
+    assert!(partitions::span(&db, 365).await.unwrap().removal_due.unwrap() > Utc::now());
+}
+
+#[tokio::test]
 async fn retention_continues_if_a_partition_with_replays_was_detached_manually() {
     let db = with_old_days().await;
     let noon = days_ago(AGE_DAYS + 1).and_hms_opt(12, 0, 0).unwrap().and_utc();

@@ -49,11 +49,10 @@ impl OperationPoller {
     }
 
     /// Polls until `stop`.
-    #[expect(clippy::disallowed_methods, reason = "the poller reads the clock for the schedules")]
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut entered = Entered::new();
         while !stop.is_cancelled() {
-            match self.round(&mut entered, Utc::now()).await {
+            match self.round(&mut entered).await {
                 // Polls again at once, because more operations may be due.
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -67,8 +66,8 @@ impl OperationPoller {
     }
 
     /// Inserts due ticks and leases due operations. Returns true if it leased an operation.
-    async fn round(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-        self.enter_ticks(entered, now).await?;
+    async fn round(&self, entered: &mut Entered) -> Result<bool, sqlx::Error> {
+        self.enter_ticks(entered).await?;
         let mut is_taken = false;
         for (origin, permits) in &self.permits {
             let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
@@ -85,14 +84,14 @@ impl OperationPoller {
         Ok(is_taken)
     }
 
-    /// Inserts only the latest tick of each schedule, because one run replaces all ticks that were missed while no process ran. A
-    /// tick that the database refuses does not delay the ticks of other schedules.
-    async fn enter_ticks(&self, entered: &mut Entered, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    /// Inserts only the latest tick of each schedule, because one run replaces all ticks that were missed while no process ran. Reads
+    /// the database's clock, because a process whose clock is ahead would insert ticks of the future. A tick that the database
+    /// refuses does not delay the ticks of other schedules.
+    async fn enter_ticks(&self, entered: &mut Entered) -> Result<(), sqlx::Error> {
+        let now = with_timeout(operations::now(&self.db)).await?;
         for (kind, schedule) in &self.settings.schedules {
-            let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind).is_none_or(|last| last < tick))
-            else {
-                continue;
-            };
+            // After the clock was set back, the latest tick is earlier than the last one inserted.
+            let Some(tick) = schedule.latest(now).filter(|tick| entered.get(kind) != Some(tick)) else { continue };
             match with_timeout(operations::enter_tick(&self.db, *kind, tick)).await {
                 Err(error) if failure_kind(&error) == FailureKind::Refusal => {
                     tracing::error!(%error, kind = kind.as_str(), "the database refused a tick; continuing with the next");
