@@ -1,5 +1,6 @@
 //! The database of this process: the embedded server or an external one, the connection pools, and the hint listener.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,9 +20,10 @@ use crate::telemetry::metrics::{PoolName, TaskName};
 /// Number of connections in the pool for claims, and also in the pool for outcomes. Both are small because sqlx uses the
 /// connections of a pool in rotation, so the server process of each connection must plan the statements and fill its caches.
 const QUEUE_CONNECTIONS: u32 = 2;
-/// One connection for each operation that may run concurrently.
-const OPERATION_CONNECTIONS: u32 = 3;
-/// Each pool except the API pool has at most a fifth of the process's connections.
+/// The minimum and the maximum number of connections in the pool for operations. A blocked detach uses one connection for a
+/// minute; the process needs another one to renew the operation's lease and to cancel the detach.
+const OPERATION_CONNECTIONS: RangeInclusive<u32> = 2..=3;
+/// Each pool except the API pool has at most a fifth of the process's connections, but not fewer than its minimum.
 const POOL_PART: u32 = 5;
 /// Maximum time to close the pools. Without this limit, closing a connection to an unreachable host might never end.
 const CLOSE_POOLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,7 +98,8 @@ impl Data {
 
     fn connect(options: &PgConnectOptions, connections: u32, embedded: Option<EmbeddedServer>) -> Self {
         let part = (connections / POOL_PART).max(1);
-        let (of_queue, of_operations) = (QUEUE_CONNECTIONS.min(part), OPERATION_CONNECTIONS.min(part));
+        let of_queue = QUEUE_CONNECTIONS.min(part);
+        let of_operations = part.clamp(*OPERATION_CONNECTIONS.start(), *OPERATION_CONNECTIONS.end());
         let of_api = connections.saturating_sub(1 + 2 * of_queue + of_operations).max(1);
         let pool = |connections, name| connection::pool(options.clone(), connections, name);
         let queue = QueuePools {

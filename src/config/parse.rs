@@ -105,7 +105,7 @@ fn encryption_keys(reader: &mut Reader, database: Option<&Database>) -> Option<A
 }
 
 fn database(reader: &mut Reader) -> Option<Database> {
-    let max_connections = reader.number(DATABASE_MAX_CONNECTIONS, 5..=1_000);
+    let max_connections = reader.number(DATABASE_MAX_CONNECTIONS, 6..=1_000);
     let is_external = reader.is_set(DATABASE_URL);
     let url = database_url(reader, DATABASE_URL);
     let listen_url = database_url(reader, DATABASE_LISTEN_URL);

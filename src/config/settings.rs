@@ -55,7 +55,7 @@ settings! {
     DATABASE_LISTEN_URL = secret("DATABASE_LISTEN_URL",
         "URL of a direct connection to the same database, by which workers learn of new deliveries at once. If unset, workers only poll");
     DATABASE_MAX_CONNECTIONS = with_default("FLAMETREE_DATABASE_MAX_CONNECTIONS", "20",
-        "maximum number of database connections of one process, 5 to 1000");
+        "maximum number of database connections of one process, 6 to 1000");
     DATA_DIR = optional("FLAMETREE_DATA_DIR",
         "data directory of the private server. If unset, root uses /var/lib/flametree-notify, and other users use flametree-notify in the user's data directory");
     LISTEN_ADDR = with_default("FLAMETREE_LISTEN_ADDR", "127.0.0.1:8080",

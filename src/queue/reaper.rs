@@ -3,10 +3,11 @@
 //!
 //! A worker is dead if the reaper has seen no new heartbeat of the worker for a whole lease, by the clock of the reaper's
 //! process. After a database outage, the reaper waits again, because the outage might have prevented the heartbeats. A refusal
-//! is not an outage. After a refusal, the reaper runs the other steps of the round, and sets aside a claim that the database
-//! refuses to record.
+//! is not an outage, and neither is a slow step, because a lock or dead tuples may slow one statement. After either, the reaper
+//! runs the other steps of the round. It sets aside a claim that the database refuses to record.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,8 @@ impl Reaper {
         }
     }
 
-    /// Runs the steps of a round. Skips a step that the database refuses, but ends the round if this process does not get the
-    /// lease. Returns an error if the database is unavailable.
+    /// Runs the steps of a round. Skips a step that the database refuses, and a step after the lease that is too slow. Ends the
+    /// round if this process does not get the lease. Returns an error if the database is unavailable.
     async fn round(&mut self) -> Result<(), Error> {
         let seen = unless_refused("see the workers", with_timeout(workers::seen(&self.db)).await)?;
         if let Some(seen) = &seen {
@@ -87,13 +88,18 @@ impl Reaper {
         if let Some(seen) = seen {
             self.fence(&seen, now).await?;
         }
-        if self.searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY) {
-            unless_refused("search claims of unknown workers", with_timeout(workers::fence_unknown(&self.db)).await)?;
-            self.searched_at = Some(now);
-        }
         let reaped = self.reap(now).await;
-        unless_refused("record claims of dead workers", reaped)?;
-        unless_refused("forget dead workers", with_timeout(workers::forget(&self.db, REMEMBER)).await)?;
+        unless_slow_or_refused("record claims of dead workers", reaped)?;
+        if !self.is_late(now) {
+            unless_slow_or_refused("forget dead workers", with_timeout(workers::forget(&self.db, REMEMBER)).await)?;
+        }
+        // The search reads a whole table. So it runs last, and a search that fails is not repeated at once.
+        let is_due = self.searched_at.is_none_or(|at| now.duration_since(at) >= SEARCH_UNKNOWN_EVERY);
+        if is_due && !self.is_late(now) {
+            self.searched_at = Some(now);
+            let searched = with_timeout(workers::fence_unknown(&self.db)).await;
+            unless_slow_or_refused("search claims of unknown workers", searched)?;
+        }
         Ok(())
     }
 
@@ -104,7 +110,11 @@ impl Reaper {
             if silent < self.lease {
                 continue;
             }
-            if unless_refused("fence a worker", with_timeout(workers::fence(&self.db, worker)).await)? == Some(true) {
+            if self.is_late(now) {
+                break;
+            }
+            let fenced = with_timeout(workers::fence(&self.db, worker)).await;
+            if unless_slow_or_refused("fence a worker", fenced)? == Some(true) {
                 tracing::warn!(worker.id = %worker.id, silent_seconds = silent.as_secs(), "a worker is dead and was fenced");
                 fail::fail_point!("reap::after_fence");
             }
@@ -140,7 +150,8 @@ impl Reaper {
         if self.unrecorded.is_full() {
             return Ok(false);
         }
-        let dead = with_timeout(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await?;
+        let dead = with_timeout(reap::dead_claims(&self.db, CLAIMS.into(), &self.unrecorded.claims())).await;
+        let Some(dead) = unless_slow_or_refused("list claims of dead workers", dead)? else { return Ok(false) };
         let mut has_changed = false;
         for claim in dead {
             if self.is_late(now) {
@@ -151,7 +162,8 @@ impl Reaper {
         Ok(has_changed)
     }
 
-    /// True if the round has recorded claims one by one for so long that the reaper must check the workers again.
+    /// True if the round has lasted so long that the reaper must renew its lease and check the workers again. If the lease
+    /// expired, the next reaper would have to observe the workers for a whole lease.
     fn is_late(&self, started: Instant) -> bool {
         started.elapsed() >= self.lease / 3
     }
@@ -188,11 +200,22 @@ fn unless_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, 
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if failure_kind(&error) == FailureKind::Outage => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, step, "a step of the reaper failed; continuing with the next");
-            Ok(None)
-        }
+        Err(error) => Ok(skip(step, &error)),
     }
+}
+
+/// Like [`unless_refused`], but also returns `None` if the step exceeded its timeout. If the cause is an outage, the heartbeat or
+/// the next round detects it.
+fn unless_slow_or_refused<T>(step: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(Error::Io(error)) if error.kind() == ErrorKind::TimedOut => Ok(skip(step, &Error::Io(error))),
+        answer => unless_refused(step, answer),
+    }
+}
+
+fn skip<T>(step: &str, error: &Error) -> Option<T> {
+    tracing::warn!(%error, step, "a step of the reaper failed; continuing with the next");
+    None
 }
 
 /// Restarts the timer of each worker that has a new heartbeat. After a database failure, restarts all timers.

@@ -98,7 +98,7 @@ async fn missing_processes_raise_alerts_until_new_processes_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_or_unreachable_database_raises_alerts_until_it_responds() {
     let mut deployment = Deployment::with_own_server().await;
-    for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
+    for (name, value) in [("FLAMETREE_DATABASE_MAX_CONNECTIONS", "6"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "1")] {
         deployment.settings = deployment.settings.with(name, value);
     }
     let service = deployment.settings.start(Part::Run).await;

@@ -150,3 +150,49 @@ async fn a_locked_claim_does_not_stop_the_reaper() {
     deployment.drained(REAPED).await;
     assert_eq!(number(db, "SELECT count(*) FROM flametree.deliveries WHERE outcome = 'interrupted'").await, 1);
 }
+
+/// Inserts the rows of workers that sent their last heartbeat just now, and of workers that were fenced two days ago. In each
+/// group, the row of the locked worker is the first.
+async fn with_silent_workers(db: &Db) {
+    let silent = "INSERT INTO flametree.workers (id, started_at, last_seen_at, fenced_at, description)
+         SELECT gen_random_uuid(), now(), now(), f, d
+         FROM unnest(ARRAY['locked', 'free']) WITH ORDINALITY AS d (d, number)
+         CROSS JOIN unnest(ARRAY[NULL, now() - interval '2 days']) AS f
+         ORDER BY number";
+    seed::run(db, silent.into()).await;
+}
+
+const FREE_AND_LIVE: &str = "SELECT count(*) FROM flametree.workers WHERE description = 'free' AND fenced_at IS NULL";
+
+#[tokio::test]
+async fn a_locked_row_of_a_dead_worker_does_not_stop_the_reaper() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    with_silent_workers(db).await;
+    let mut somebody = db.begin().await.unwrap();
+    let lock = "SELECT FROM flametree.workers WHERE description = 'locked' FOR UPDATE";
+    sqlx::query(lock).execute(&mut *somebody).await.unwrap();
+
+    let _worker = deployment.settings.start(Part::Worker).await;
+    within(REAPED, "the other dead worker is fenced", async || number(db, FREE_AND_LIVE).await == 0).await;
+    let free = "SELECT count(*) FROM flametree.workers WHERE description = 'free'";
+    within(REAPED, "the other old row is deleted", async || number(db, free).await == 1).await;
+    let locked = "SELECT count(*) FROM flametree.workers WHERE description = 'locked' AND fenced_at IS NULL";
+    assert_eq!(number(db, locked).await, 1);
+    somebody.rollback().await.unwrap();
+    within(REAPED, "the dead worker is fenced", async || number(db, locked).await == 0).await;
+}
+
+#[tokio::test]
+async fn slow_steps_of_the_reaper_do_not_stop_the_detection_of_dead_workers() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    with_silent_workers(db).await;
+    let mut somebody = db.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE flametree.claims IN ACCESS EXCLUSIVE MODE").execute(&mut *somebody).await.unwrap();
+
+    let _worker = deployment.settings.start(Part::Worker).await;
+    // Steps of the first round wait for the lock until their timeouts. The second round fences the workers.
+    within(2 * REAPED, "the dead workers are fenced", async || number(db, FREE_AND_LIVE).await == 0).await;
+    somebody.rollback().await.unwrap();
+}

@@ -7,9 +7,9 @@ use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::ids::WorkerId;
 use flametree_notify::domain::operation::{HeldOperation, OperationKind};
 use flametree_notify::domain::role::Role;
-use flametree_notify::store::Db;
 use flametree_notify::store::operation_log::MAX_WAITING_REPLAYS;
 use flametree_notify::store::operations::{self, Origin};
+use flametree_notify::store::{Db, Tx};
 use http::Request;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
@@ -27,6 +27,8 @@ use crate::support::waiting::within;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_mins(1);
+/// The lowest maximum that the settings allow.
+const FEWEST_CONNECTIONS: &str = "6";
 
 async fn take(db: &Db, origin: Origin) -> Option<HeldOperation> {
     operations::take(db, origin, WorkerId::from_uuid(Uuid::now_v7()), LEASE).await.unwrap()
@@ -75,7 +77,7 @@ async fn operations_that_wait_for_a_lock_block_neither_claims_nor_outcomes_nor_h
     let mut deployment = Deployment::new().await;
     deployment.settings = deployment
         .settings
-        .with("FLAMETREE_DATABASE_MAX_CONNECTIONS", "5")
+        .with("FLAMETREE_DATABASE_MAX_CONNECTIONS", FEWEST_CONNECTIONS)
         .with("FLAMETREE_LEASE_SECONDS", "11")
         .with("FLAMETREE_ROLLUP_SCHEDULE", EACH_SECOND)
         .with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND);
@@ -153,22 +155,52 @@ async fn each_scheduled_operation_that_waits_for_a_lock_fails_within_a_time_limi
     }
 }
 
-#[tokio::test]
-async fn a_blocked_detach_does_not_delay_the_removal_of_other_partitions() {
-    let db = prepared().await;
+/// Creates expired partitions, and reads one of `deliveries` in a transaction. While this transaction is open, that partition
+/// cannot be detached.
+async fn reader_of_expired_deliveries(db: &Db) -> Tx {
     let old = "SELECT flametree.ensure_partitions(current_date - 41, current_date - 40, 1, '{events, deliveries}')";
-    seed::run(&db, old.into()).await;
+    seed::run(db, old.into()).await;
     let name = "SELECT name FROM flametree.partitions() WHERE parent = 'deliveries' ORDER BY starts_at LIMIT 1";
-    let name: String = sqlx::query_scalar(name).fetch_one(&*db).await.unwrap();
+    let name: String = sqlx::query_scalar(name).fetch_one(db).await.unwrap();
     let mut reader = db.begin().await.unwrap();
     let read = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM flametree.{name}"));
     sqlx::raw_sql(read).execute(&mut *reader).await.unwrap();
+    reader
+}
+
+/// The parent of each expired partition.
+async fn parents_of_expired(db: &Db) -> Vec<String> {
+    let parents =
+        "SELECT parent FROM flametree.partitions() WHERE ends_at < now() - interval '30 days' ORDER BY parent";
+    sqlx::query_scalar(parents).fetch_all(db).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_blocked_detach_does_not_delay_the_removal_of_other_partitions() {
+    let db = prepared().await;
+    let reader = reader_of_expired_deliveries(&db).await;
     operations::enter_tick(&db, OperationKind::Retention, app::now()).await.unwrap();
     let (operations, stop) = (operations_of(&db, ENCRYPTION_KEYS, 30), CancellationToken::new());
     assert_eq!(operations.run_due(&stop).await.unwrap(), 1);
-    let parents =
-        "SELECT parent FROM flametree.partitions() WHERE ends_at < now() - interval '30 days' ORDER BY parent";
-    let parents: Vec<String> = sqlx::query_scalar(parents).fetch_all(&*db).await.unwrap();
+    let parents = parents_of_expired(&db).await;
     assert_eq!(parents, ["deliveries"; 2], "only the table with an open reader keeps its expired partitions");
+    reader.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_with_few_connections_keeps_its_lease_during_a_blocked_detach() {
+    let deployment = Deployment::new().await;
+    let db = &deployment.pool;
+    let reader = reader_of_expired_deliveries(db).await;
+    let few = deployment.settings.clone().with("FLAMETREE_DATABASE_MAX_CONNECTIONS", FEWEST_CONNECTIONS);
+    let worker = few.with("FLAMETREE_RETENTION_SCHEDULE", EACH_SECOND).start(Part::Worker).await;
+    let ended = "SELECT count(*) FROM flametree.operations WHERE kind = 'retention' AND state = 'succeeded'";
+    within(3 * PATIENCE, "retention ends although the detach is blocked", async || {
+        sqlx::query_scalar::<_, i64>(ended).fetch_one(db).await.unwrap() >= 1
+    })
+    .await;
+    assert_eq!(parents_of_expired(db).await, ["deliveries"; 2]);
+    let lost = "flametree_operations_total{operation=\"retention\",result=\"lost\"}";
+    assert!(worker.metric(lost).await < 1.0, "the process lost its lease");
     reader.rollback().await.unwrap();
 }

@@ -55,12 +55,16 @@ pub async fn seen(db: &Db) -> Result<Vec<SeenWorker>, Error> {
         .collect())
 }
 
-/// Fences a worker if it has sent no heartbeat since its row was read. Returns false if it has sent one.
+/// Fences a worker if it has sent no heartbeat since its row was read. Returns false if it has sent one, or if another
+/// transaction has locked its row.
 pub async fn fence(db: &Db, worker: &SeenWorker) -> Result<bool, Error> {
     let result = sqlx::query!(
         "-- workers::fence
         UPDATE flametree.workers SET fenced_at = flametree.clock()
-        WHERE id = $1 AND last_seen_at = $2 AND fenced_at IS NULL",
+        WHERE id = (
+            SELECT w.id FROM flametree.workers AS w
+            WHERE w.id = $1 AND w.last_seen_at = $2 AND w.fenced_at IS NULL
+            FOR NO KEY UPDATE SKIP LOCKED)",
         worker.id.uuid(),
         worker.last_seen_at,
     )
@@ -114,13 +118,16 @@ pub async fn end(db: &Db, id: WorkerId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes workers that were fenced more than `age` ago and have no claims.
+/// Deletes workers that were fenced more than `age` ago and have no claims. Skips locked rows.
 pub async fn forget(db: &Db, age: Duration) -> Result<u64, Error> {
     let result = sqlx::query!(
         "-- workers::forget
-        DELETE FROM flametree.workers AS w
-        WHERE w.fenced_at < (SELECT flametree.clock()) - make_interval(secs => $1)
-          AND NOT EXISTS (SELECT 1 FROM flametree.claims AS c WHERE c.worker_id = w.id)",
+        DELETE FROM flametree.workers
+        WHERE id IN (
+            SELECT w.id FROM flametree.workers AS w
+            WHERE w.fenced_at < (SELECT flametree.clock()) - make_interval(secs => $1)
+              AND NOT EXISTS (SELECT 1 FROM flametree.claims AS c WHERE c.worker_id = w.id)
+            FOR UPDATE OF w SKIP LOCKED)",
         age.as_secs_f64(),
     )
     .execute(db)
