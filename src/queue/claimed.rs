@@ -156,6 +156,11 @@ pub(super) fn by_claim(part: &[Completion]) -> HashMap<ClaimId, (&OpenClaim, u32
 }
 
 /// The claims that are complete once these numbers of their deliveries are recorded.
-pub(super) fn complete(counts: &HashMap<ClaimId, (&OpenClaim, u32)>) -> Vec<ClaimId> {
+pub(super) fn complete_claims(counts: &HashMap<ClaimId, (&OpenClaim, u32)>) -> Vec<ClaimId> {
     counts.values().filter(|(claim, ended)| claim.open() == *ended).map(|(claim, _)| claim.id).collect()
+}
+
+/// The result is exact, because a batch has at most 512 outcomes.
+pub(super) fn count(outcomes: usize) -> u32 {
+    u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

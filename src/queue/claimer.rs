@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::claimed::{Claimed, OpenClaim};
 use super::lanes::Planned;
-use super::pool::ChannelQueue;
+use super::pool::{ChannelQueue, Plan};
 use super::registration::WorkerRegistration;
 use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
@@ -29,14 +29,6 @@ pub(super) struct Claimer {
     pub(super) registration: Arc<WorkerRegistration>,
     pub(super) metrics: Metrics,
     pub(super) set_aside: mpsc::UnboundedSender<SetAsideClaim>,
-}
-
-#[derive(Debug)]
-pub(super) enum Plan {
-    Claim(Vec<Planned>),
-    /// A claim would be small, because few deliveries or permits are available. The claimer waits at most until this time.
-    WaitForCapacity(Instant),
-    Nothing,
 }
 
 /// Why nothing was claimed.

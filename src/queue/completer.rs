@@ -13,7 +13,7 @@ use sqlx::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim, complete};
+use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim, complete_claims, count};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
 use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, first_lock, log_set_aside, needs_any, taken_locks};
@@ -144,7 +144,7 @@ impl Completer {
             let Err(error) = self.try_part(&part).await else { continue };
             if failure_kind(&error) == FailureKind::TimeLimit {
                 failures += REFUSALS_PER_ROUND / 2;
-                let complete = complete(&by_claim(&part));
+                let complete = complete_claims(&by_claim(&part));
                 let taken = taken_locks(&self.db, self.queue.channel(), &complete, part.iter()).await;
                 let smaller = by_lock(part, &taken);
                 let is_alone = smaller.len() == 1;
@@ -223,7 +223,7 @@ impl Completer {
     /// Records outcomes in one transaction. The transaction also deletes each claim whose deliveries are then all recorded.
     async fn try_record(&self, part: &[Completion], finished: &[&FinishedDelivery]) -> Result<(), Error> {
         let counts = by_claim(part);
-        let late = self.finish(&complete(&counts), finished).await?;
+        let late = self.finish(&complete_claims(&counts), finished).await?;
         for (claim, ended) in counts.values() {
             claim.closed(*ended);
         }
@@ -288,9 +288,4 @@ impl Completer {
             self.metrics.latency_observed(channel, waited.unwrap_or_default() + one.attempt.duration);
         }
     }
-}
-
-/// The result is exact, because a batch has at most 512 outcomes.
-pub(super) fn count(outcomes: usize) -> u32 {
-    u32::try_from(outcomes).unwrap_or(u32::MAX)
 }

@@ -8,9 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
-use super::claimed::{Claimed, Completion};
-use super::claimer::Plan;
-use super::completer::count;
+use super::claimed::{Claimed, Completion, count};
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
@@ -289,4 +287,12 @@ impl ChannelQueue {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[derive(Debug)]
+pub(super) enum Plan {
+    Claim(Vec<Planned>),
+    /// A claim would be small, because few deliveries or permits are available. The claimer waits at most until this time.
+    WaitForCapacity(Instant),
+    Nothing,
 }

@@ -6,7 +6,7 @@
 //! that are left by other tenants. So the first tenant gets half of all permits, and a second tenant gets half of the rest. A
 //! delivery is in progress until its attempt ends. After that, its permit still counts towards the total, but not towards the
 //! tenant's share, because the endpoint can no longer delay it. The last tenth of the permits is kept for proven endpoints
-//! of tenants without deliveries in progress. Otherwise endpoints of many tenants that begin to hang could take all permits.
+//! of tenants that hold no permits. Otherwise endpoints of many tenants that begin to hang could take all permits.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,7 +19,7 @@ const LEFT_OF_ALL: u32 = 1;
 /// quarter of these permits. An attempt to an unproven endpoint can hold its permit until the timeout, so more permits must
 /// stay free for other tenants.
 const LEFT_OF_UNPROVEN: u32 = 3;
-/// The last tenth of the permits is a reserve: a tenant without deliveries in progress takes them one by one, for proven endpoints.
+/// The last tenth of the permits is a reserve: a tenant that holds no permits takes one of them, for a proven endpoint.
 const RESERVE: u32 = 10;
 /// The maximum number of lanes that only hints of other processes have named. A claim from one such lane takes less than a
 /// millisecond. Discovery finds the deliveries of further lanes.
@@ -189,7 +189,7 @@ impl Tenants {
         let room = share(free + self.recording, in_progress, LEFT_OF_ALL);
         let room = room.min(free.saturating_sub(self.permits / RESERVE));
         match kind {
-            Kind::Proven if in_progress == 0 => room.max(free.min(1)),
+            Kind::Proven if of.held.sum() == 0 => room.max(free.min(1)),
             Kind::Proven => room,
             Kind::Unproven => {
                 let free = unproven_permits(self.permits).saturating_sub(self.held.unproven);
