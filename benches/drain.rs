@@ -3,7 +3,6 @@
 use std::future::ready;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use flametree_notify::store::Db;
 
 use crate::engine::{Engine, delivered};
@@ -42,12 +41,14 @@ pub(crate) async fn noop(server: &Server, endpoints: u32, ready_deliveries: usiz
 #[derive(Debug)]
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
+    /// The rate after the first quarter of the deliveries. Until then, new processes plan statements and open connections.
+    pub(crate) warm_per_second: f64,
     /// The bytes of write-ahead log per event: to accept the event, and to claim and record its delivery.
     pub(crate) wal_bytes: f64,
 }
 
-/// Sends `count` signed deliveries to `endpoints` endpoints at one receiver, with `workers` processes of the release build. With
-/// one process, the measurement starts at the first claim. With several, it starts when all processes are running.
+/// Sends `count` signed deliveries to `endpoints` endpoints at one receiver, with `workers` processes of the release build. The
+/// measurement starts at the first claim.
 pub(crate) async fn http(
     server: &Server,
     receiver: &Receiver,
@@ -73,19 +74,17 @@ pub(crate) async fn http(
         sqlx::raw_sql("LOCK TABLE flametree.ready_deliveries IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     }
     let workers = Service::workers(&url, workers).await;
-    let released: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *lock).await.unwrap();
     lock.commit().await.unwrap();
     wait_recorded(&db, receiver, count).await;
     let wal_bytes = (wal(&db).await - wal_before) / count as f64;
-    let started = (workers.len() > 1).then_some(released);
     for worker in workers {
         worker.stop();
     }
-    let (recorded, seconds): (i64, f64) = sqlx::query_as(
-        "SELECT count(*), extract(epoch FROM max(finished_at) - coalesce($1, min(claimed_at)))::float8
+    let (recorded, seconds, warm_seconds): (i64, f64, f64) = sqlx::query_as(
+        "SELECT count(*), extract(epoch FROM max(finished_at) - min(claimed_at))::float8,
+            extract(epoch FROM max(finished_at) - percentile_disc(0.25) WITHIN GROUP (ORDER BY finished_at))::float8
         FROM flametree.deliveries WHERE outcome = 'delivered'",
     )
-    .bind(started)
     .fetch_one(&db)
     .await
     .unwrap();
@@ -93,7 +92,7 @@ pub(crate) async fn http(
     crate::profile::print(&db).await;
     db.close().await;
     server.drop("drain").await;
-    Drained { per_second: count as f64 / seconds, wal_bytes }
+    Drained { per_second: count as f64 / seconds, warm_per_second: 0.75 * count as f64 / warm_seconds, wal_bytes }
 }
 
 /// Waits until the receiver has responded to `count` requests and all outcomes are recorded.
