@@ -3,14 +3,14 @@
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 
-use super::auth::bearer;
-use super::parameters::Parameters;
-use super::preconditions::IfMatch;
-use super::problem::{Problem, ProblemCode};
-use super::request_id::{REQUEST_ID, RequestId};
 use crate::domain::endpoint::Channel;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::properties;
+use crate::http::auth::caller::bearer;
+use crate::http::request::parameters::Parameters;
+use crate::http::request::preconditions::IfMatch;
+use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::server::request_id::{REQUEST_ID, RequestId};
 
 /// The maximum number of faults reported for a query.
 const MOST_FAULTS: usize = 50;

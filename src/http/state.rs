@@ -4,16 +4,16 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use axum::extract::FromRef;
 
-use super::Settings;
-use super::auth_throttle::AuthThrottle;
-use super::endpoint_tests::MAX_CONCURRENT_TESTS;
-use super::health::Readiness;
-use super::push_renewals::MAX_CONCURRENT_RENEWALS;
-use super::shares::Shares;
-use super::tenant_rates::TenantRates;
-use super::token_cache::TokenCache;
+use super::auth::caller::Authenticator;
+use super::auth::tenant_rates::TenantRates;
+use super::auth::throttle::AuthThrottle;
+use super::auth::token_cache::TokenCache;
+use super::request::body::BodyTimeout;
+use super::server::health::Readiness;
+use super::server::shares::Shares;
+use super::settings::{MAX_CONCURRENT_RENEWALS, MAX_CONCURRENT_TESTS, Settings};
 use super::workspace::Workspace;
 use crate::channels::HttpClient;
 use crate::channels::browser_push::PushSender;
@@ -69,29 +69,30 @@ pub struct Shared {
     pub client: HttpClient,
     pub push_config_rules: Rules,
     pub push: Option<PushSender>,
-    pub users: Option<Arc<UserAuthenticator>>,
     pub tracer: Tracer,
     pub metrics: Metrics,
     pub settings: Settings,
     pub stage: Stage,
-    pub(super) tokens: TokenCache,
-    pub(super) auth_throttle: AuthThrottle,
-    pub(super) tenant_rates: TenantRates,
-    pub(super) readiness: Readiness,
+    pub(crate) auth: Arc<Authenticator>,
+    pub(crate) tenant_rates: TenantRates,
+    pub(crate) readiness: Arc<Readiness>,
     /// Limits concurrent tests of endpoints and browsers. The key is the tenant.
-    pub(super) endpoint_tests: Shares<TenantId>,
+    pub(crate) endpoint_tests: Shares<TenantId>,
     /// Limits concurrent renewals of subscriptions. The key is the client address.
-    pub(super) renewals: Shares<IpAddr>,
-    pub(super) workspace: Workspace,
-    pub(super) portal: Portal,
-    /// The OpenAPI document as it is served.
-    pub(super) document: Bytes,
+    pub(crate) renewals: Shares<IpAddr>,
+    pub(crate) workspace: Workspace,
+    pub(crate) portal: Portal,
 }
 
 impl ApiState {
     /// Starts the shared background tasks. They end when the stage `dependencies.stage` ends.
     pub fn new(dependencies: Dependencies) -> Self {
-        let workspace = Workspace::start(&dependencies);
+        let workspace = Workspace::start(
+            &dependencies.db,
+            &dependencies.metrics,
+            &dependencies.settings.workspace,
+            &dependencies.stage,
+        );
         let portal = Portal::new(dependencies.settings.sign_in_choices.as_deref());
         let Dependencies {
             db,
@@ -107,7 +108,14 @@ impl ApiState {
             stage,
         } = dependencies;
         Self(Arc::new(Shared {
-            auth_throttle: AuthThrottle::new(settings.wrong_credentials),
+            auth: Arc::new(Authenticator {
+                db: db.clone(),
+                tokens: TokenCache::new(),
+                throttle: AuthThrottle::new(settings.wrong_credentials),
+                users,
+                tasks: stage.tasks.clone(),
+            }),
+            readiness: Arc::new(Readiness::new(db.clone(), stage.clone())),
             tenant_rates: TenantRates::new(settings.tenant_events_per_second, settings.batch_events),
             db,
             ingest,
@@ -115,18 +123,32 @@ impl ApiState {
             client,
             push_config_rules,
             push,
-            users,
             tracer,
             metrics,
-            document: super::openapi_json(settings.public_url.as_ref()).into(),
             settings,
             stage,
-            tokens: TokenCache::new(),
-            readiness: Readiness::new(),
             endpoint_tests: Shares::new(MAX_CONCURRENT_TESTS),
             renewals: Shares::new(MAX_CONCURRENT_RENEWALS),
             workspace,
             portal,
         }))
+    }
+}
+
+impl FromRef<ApiState> for Arc<Authenticator> {
+    fn from_ref(state: &ApiState) -> Self {
+        Self::clone(&state.auth)
+    }
+}
+
+impl FromRef<ApiState> for Arc<Readiness> {
+    fn from_ref(state: &ApiState) -> Self {
+        Self::clone(&state.readiness)
+    }
+}
+
+impl FromRef<ApiState> for BodyTimeout {
+    fn from_ref(state: &ApiState) -> Self {
+        Self(state.settings.body_timeout)
     }
 }

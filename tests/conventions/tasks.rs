@@ -7,9 +7,9 @@ use crate::conventions::source::{code, rust_files};
 /// Files that spawn unsupervised tasks, the number of spawn calls, and why the process survives a panic in such a task.
 const UNSUPERVISED: &[(&str, usize, &str)] = &[
     ("src/supervision.rs", 1, "the supervisor itself"),
-    ("src/http/serve.rs", 1, "a panic closes one connection and releases the permits of the connection"),
+    ("src/http/server/serve.rs", 1, "a panic closes one connection and releases the permits of the connection"),
     (
-        "src/http/token_cache.rs",
+        "src/http/auth/token_cache.rs",
         1,
         "a panic loses the record of one token use, but the next use is recorded within a minute",
     ),

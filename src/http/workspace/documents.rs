@@ -13,7 +13,7 @@ use crate::domain::workspace::{ActiveConversation, ActiveConversations};
 
 /// The contents of the operator workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub(in crate::http) struct ActiveConversationsDocument {
+pub(crate) struct ActiveConversationsDocument {
     /// The number of all conversations, listed or not.
     count: u64,
     /// The latest 100 conversations, latest first.
@@ -49,7 +49,7 @@ struct BadgeDocument {
 #[schema(example = json!({
     "event": "badge", "id": "5feceb66ffc86f38", "data": "{\"count\":3,\"as_of\":\"2026-01-01T00:00:00Z\"}",
 }))]
-pub(in crate::http) struct StreamEvent {
+pub(crate) struct StreamEvent {
     event: StreamEventName,
     /// The event's id. A client that sends it in `Last-Event-ID` resumes after this event.
     #[schema(pattern = "^[0-9a-f]{16}$")]
@@ -80,15 +80,15 @@ impl From<ActiveConversations> for ActiveConversationsDocument {
 
 /// The contents of a workspace, serialized for streams.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     /// The event id: a hash of the contents. Equal ids mean equal contents, in every process and after database failures.
-    pub(super) id: String,
-    pub(super) snapshot: Bytes,
-    pub(super) badge: Bytes,
+    pub(crate) id: String,
+    pub(crate) snapshot: Bytes,
+    pub(crate) badge: Bytes,
 }
 
 impl View {
-    pub(super) fn new(active: ActiveConversations) -> Self {
+    pub(crate) fn new(active: ActiveConversations) -> Self {
         let document = ActiveConversationsDocument::from(active);
         let id = id(&document);
         let badge = BadgeDocument { count: document.count, as_of: document.as_of };

@@ -37,10 +37,10 @@ const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Receives the latest view of a tenant and a notification of each new view. Stores only one view, so that slow clients do
 /// not use more memory.
-pub(super) type Views = watch::Receiver<Option<Arc<View>>>;
+pub(crate) type Views = watch::Receiver<Option<Arc<View>>>;
 
 #[derive(Debug, Clone)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     db: Db,
     watched: Arc<Mutex<HashMap<TenantId, Watched>>>,
     wake: Arc<Notify>,
@@ -55,12 +55,12 @@ struct Watched {
 }
 
 impl Hub {
-    pub(super) fn new(db: Db) -> Self {
+    pub(crate) fn new(db: Db) -> Self {
         Self { db, watched: Arc::default(), wake: Arc::default() }
     }
 
     /// Starts watching a tenant's workspace; `None` if the database does not respond.
-    pub(super) async fn watch(&self, tenant: &TenantId) -> Option<Views> {
+    pub(crate) async fn watch(&self, tenant: &TenantId) -> Option<Views> {
         let mut views = {
             let mut watched = self.watched();
             let entry = watched.entry(tenant.clone()).or_insert_with(|| {
@@ -74,7 +74,7 @@ impl Hub {
     }
 
     /// Reports that the tenant's workspace may have changed.
-    pub(super) fn changed(&self, tenant: &TenantId) {
+    pub(crate) fn changed(&self, tenant: &TenantId) {
         if let Some(watched) = self.watched().get_mut(tenant) {
             watched.due = true;
             self.wake.notify_one();
@@ -82,7 +82,7 @@ impl Hub {
     }
 
     /// Keeps the views up to date until the process stops.
-    pub(super) async fn run(self, poll_every: Duration, stop: CancellationToken) {
+    pub(crate) async fn run(self, poll_every: Duration, stop: CancellationToken) {
         let mut known: Option<Snapshot> = None;
         let mut failing = false;
         while !stop.is_cancelled() {

@@ -1,34 +1,21 @@
-//! The operator workspace of a tenant: its current contents, and a stream of changes.
+//! The operator workspaces that the streams of this process show.
 //!
-//! One task per process (`hub.rs`) reads changes from the database for all streams. Each stream (`stream.rs`) sends the latest
-//! view and occupies one of a limited number of slots (`stream_slots.rs`).
+//! One task per process (`hub.rs`) reads changes from the database for all streams. Each stream sends the latest view and occupies
+//! one of a limited number of slots (`stream_slots.rs`).
 
-mod documents;
-mod hub;
-mod stream;
-mod stream_slots;
-mod tickets;
+pub(crate) mod documents;
+pub(crate) mod hub;
+pub(crate) mod stream_slots;
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::State;
-
-use self::documents::ActiveConversationsDocument;
 use self::hub::Hub;
 use self::stream_slots::StreamSlots;
-use super::auth::Caller;
-use super::parameters::NoParameters;
-use super::problem::Problem;
-use super::state::{ApiState, Dependencies};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
-use crate::http::parameter_docs::OfTenant;
-use crate::store::workspace;
-use crate::telemetry::metrics::TaskName;
-
-pub(super) use self::stream::{__path_stream, stream};
-pub(super) use self::tickets::{__path_create_ticket, TICKET_PARAMETER, create_ticket};
+use crate::store::Db;
+use crate::supervision::Stage;
+use crate::telemetry::metrics::{Metrics, TaskName};
 
 /// The limits of streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,24 +47,23 @@ impl Default for Settings {
 
 /// State that the streams of this process share.
 #[derive(Debug, Clone)]
-pub(super) struct Workspace {
-    hub: Hub,
-    slots: StreamSlots,
+pub(crate) struct Workspace {
+    pub(crate) hub: Hub,
+    pub(crate) slots: StreamSlots,
 }
 
 impl Workspace {
     /// Starts the tasks that watch workspaces and streams until the process stops.
-    pub(super) fn start(dependencies: &Dependencies) -> Self {
-        let Dependencies { db, metrics, settings, stage, .. } = dependencies;
+    pub(crate) fn start(db: &Db, metrics: &Metrics, settings: &Settings, stage: &Stage) -> Self {
         let hub = Hub::new(db.clone());
-        let slots = StreamSlots::new(&settings.workspace, metrics.clone(), stage.stop.clone());
-        stage.spawn(TaskName::WorkspaceHub, |stop| hub.clone().run(settings.workspace.poll_every, stop));
+        let slots = StreamSlots::new(settings, metrics.clone(), stage.stop.clone());
+        stage.spawn(TaskName::WorkspaceHub, |stop| hub.clone().run(settings.poll_every, stop));
         stage.spawn(TaskName::StreamSlots, |stop| slots.clone().keep(db.clone(), stop));
         Self { hub, slots }
     }
 
     /// Notifies the streams of this process that the process has accepted events of these tenants.
-    pub(super) fn moved(&self, tenants: &[TenantId]) {
+    pub(crate) fn moved(&self, tenants: &[TenantId]) {
         for tenant in tenants {
             self.hub.changed(tenant);
         }
@@ -85,7 +71,7 @@ impl Workspace {
 }
 
 /// The tenants whose workspace these events may change, without duplicates.
-pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
+pub(crate) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
     let mut tenants = Vec::new();
     for event in events.iter().filter(|event| event.event_type.moves_session()) {
         if !tenants.contains(&event.tenant_id) {
@@ -93,24 +79,4 @@ pub(super) fn concerned(events: &[NewEvent]) -> Vec<TenantId> {
         }
     }
     tenants
-}
-
-/// Returns the conversations that wait for an operator or that an operator handles: their number and the latest 100.
-#[utoipa::path(
-    get,
-    path = "/v1/workspace/active-conversations",
-    operation_id = "list_active_conversations",
-    tag = "Operator workspace",
-    params(OfTenant),
-    responses(
-        (status = 200, description = "The workspace", body = ActiveConversationsDocument),
-    ),
-)]
-pub(super) async fn active_conversations(
-    State(state): State<ApiState>,
-    caller: Caller,
-    _: NoParameters,
-) -> Result<Json<ActiveConversationsDocument>, Problem> {
-    let active = workspace::active_of(&state.db, caller.own_tenant()?).await?;
-    Ok(Json(active.into()))
 }

@@ -11,7 +11,7 @@ use super::Settings;
 use crate::domain::ids::TokenId;
 use crate::domain::names::TenantId;
 use crate::domain::workspace::Watcher;
-use crate::http::shares::{NoPlace, Place, Shares};
+use crate::http::server::shares::{NoPlace, Place, Shares};
 use crate::store::{Db, tokens, workspace};
 use crate::telemetry::metrics::Metrics;
 
@@ -19,7 +19,7 @@ use crate::telemetry::metrics::Metrics;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
-pub(super) struct StreamSlots(Arc<Inner>);
+pub(crate) struct StreamSlots(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -43,7 +43,7 @@ struct OfCaller {
 
 /// The reason why a slot was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoSlot {
+pub(crate) enum NoSlot {
     /// The process has reached its limit of streams.
     ProcessIsFull,
     /// The tenant has at least as many open streams as are free.
@@ -54,7 +54,7 @@ pub(super) enum NoSlot {
 
 /// A reserved slot. Dropping it releases the slot.
 #[derive(Debug)]
-pub(super) struct StreamSlot {
+pub(crate) struct StreamSlot {
     slots: StreamSlots,
     caller: CallerName,
     place: Option<Place<TenantId>>,
@@ -63,7 +63,7 @@ pub(super) struct StreamSlot {
 
 impl StreamSlot {
     /// Returns when the stream must end.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.end.cancelled().await;
     }
 }
@@ -76,13 +76,13 @@ impl Drop for StreamSlot {
 }
 
 impl StreamSlots {
-    pub(super) fn new(settings: &Settings, metrics: Metrics, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(settings: &Settings, metrics: Metrics, shutdown: CancellationToken) -> Self {
         let (places, most_per_caller) = (Shares::new(settings.max_streams), settings.max_streams_per_caller);
         Self(Arc::new(Inner { callers: Mutex::default(), places, most_per_caller, metrics, shutdown }))
     }
 
     /// Reserves a slot for a watcher.
-    pub(super) fn take(&self, watcher: &Watcher) -> Result<StreamSlot, NoSlot> {
+    pub(crate) fn take(&self, watcher: &Watcher) -> Result<StreamSlot, NoSlot> {
         let mut callers = self.callers();
         let caller = (watcher.tenant.clone(), watcher.actor.clone());
         if callers.get(&caller).is_some_and(|of_caller| of_caller.streams >= self.0.most_per_caller) {
@@ -116,7 +116,7 @@ impl StreamSlots {
 
     /// Until the process stops, counts conversations and ends streams whose token was revoked or has expired.
     /// Ends no stream while the database does not respond.
-    pub(super) async fn keep(self, db: Db, stop: CancellationToken) {
+    pub(crate) async fn keep(self, db: Db, stop: CancellationToken) {
         let mut seen = Ok(());
         while !stop.is_cancelled() {
             let Some(looked) = stop.run_until_cancelled(self.look(&db)).await else { return };

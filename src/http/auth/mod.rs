@@ -1,0 +1,8 @@
+//! Who the caller is, what the caller may do, and how often.
+
+pub mod access;
+pub(crate) mod caller;
+pub(crate) mod own_origin;
+pub(crate) mod tenant_rates;
+pub(crate) mod throttle;
+pub(crate) mod token_cache;
