@@ -46,6 +46,11 @@ impl Role {
     }
 }
 
+/// A permission as a type, so that a function can require it by the type of an argument.
+pub trait Permit {
+    const PERMISSION: Permission;
+}
+
 /// Defines all permissions, each with its meaning and its roles.
 macro_rules! permissions {
     ($($(#[doc = $meaning:literal])+ $name:ident: $($role:ident),+;)+) => {
@@ -72,6 +77,18 @@ macro_rules! permissions {
                     $(Self::$name => &[$(Role::$role),+],)+
                 }
             }
+        }
+
+        /// Each permission as a type.
+        pub mod permissions {
+            $(
+                #[derive(Debug)]
+                pub struct $name;
+
+                impl super::Permit for $name {
+                    const PERMISSION: super::Permission = super::Permission::$name;
+                }
+            )+
         }
     };
 }

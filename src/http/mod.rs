@@ -28,31 +28,36 @@ use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 
-pub use auth::access;
+pub use auth::access::{Access, Route};
 pub use server::serve::serve;
 pub use settings::Settings;
 
 use crate::supervision::Stage;
 use crate::telemetry::metrics::Metrics;
 use openapi::document::ApiDocument;
-use routes::{routes, routes_without_push};
 use server::{edge, health};
 use state::ApiState;
 
 /// The API.
 pub fn router(state: ApiState) -> Router {
-    for (method, template, _) in access::routes() {
-        state.metrics.http_route(template, method);
+    for route in routes() {
+        state.metrics.http_route(&route.template, route.method);
     }
-    let served = if state.push.is_some() { routes() } else { routes_without_push() };
+    let served = if state.push.is_some() { routes::routes() } else { routes::routes_without_push() };
     let document = ApiDocument(openapi_json(state.settings.public_url.as_ref()).into());
-    Router::from(served)
+    let (router, _) = served.split();
+    router
         .fallback(edge::not_found)
         .method_not_allowed_fallback(edge::method_not_allowed)
         .layer(CatchPanicLayer::custom(edge::panicked))
         .layer(from_fn_with_state(state.clone(), edge::observe))
         .layer(Extension(document))
         .with_state(state)
+}
+
+/// All routes, with the rule who may use them.
+pub fn routes() -> Vec<Route> {
+    routes::routes().list
 }
 
 /// The routes for metrics and liveness. They have a separate listener, because they are for operators, not for API callers.
@@ -64,8 +69,8 @@ pub fn metrics_router(metrics: Metrics, stage: Stage) -> Router {
 
 /// The OpenAPI document as JSON text; `public_url` is the origin under which callers reach the API.
 pub fn openapi_json(public_url: Option<&Url>) -> String {
-    let mut document = routes().into_openapi();
-    openapi::document::complete(&mut document, public_url);
+    let (_, mut document) = routes::routes().split();
+    openapi::document::name_servers(&mut document, public_url);
     // All keys of the document are strings, so serialization cannot fail.
     document.to_pretty_json().unwrap_or_default()
 }

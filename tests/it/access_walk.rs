@@ -1,11 +1,11 @@
 //! Requests every route with invalid credentials, and with service and user tokens of each role. The tokens belong to the tenant
-//! ACME or to another tenant. The access table and the table of roles give the expected results.
+//! ACME or to another tenant. The declared access of each route and the table of roles give the expected results.
 
 use ::http::{Method, Request};
 use flametree_notify::domain::ids::{OperationId, PushSubscriptionId, TokenId};
 use flametree_notify::domain::role::{Permission, Role};
 use flametree_notify::domain::token::TokenSecret;
-use flametree_notify::http::access::{self, Access};
+use flametree_notify::http::{self, Access};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -84,8 +84,9 @@ async fn walked() -> (TestApi, Vec<Route>) {
     let mut routes = Vec::new();
     for (template, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
-            let access = access::of(&method, template);
-            let access = access.unwrap_or_else(|| panic!("the access table does not list {method} {template}"));
+            let declared =
+                http::routes().into_iter().find(|route| route.method == method && route.template == *template);
+            let access = declared.unwrap_or_else(|| panic!("{method} {template} declares no access")).access;
             let mut path = names(template);
             if path.ends_with("/stream") {
                 // The invalid parameter makes the stream end with an error. A valid stream would never end.
@@ -238,24 +239,24 @@ async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
 /// This test states the expected permissions, and does not read them from the table of roles.
 #[test]
 fn the_service_role_only_posts_events_and_the_viewer_role_changes_nothing() {
-    for (method, template, access) in access::routes() {
-        let posts_events = template.starts_with("/v1/events") && *method == "POST";
+    for http::Route { method, template, access } in http::routes() {
+        let posts_events = template.starts_with("/v1/events") && method == "POST";
         if let Access::With(_) | Access::ByTicket(_) = access {
             assert_eq!(access.allows(Role::Service), posts_events, "{method} {template}");
             assert!(access.allows(Role::Admin), "{method} {template}");
         }
         // Some routes check a secret (`Access::BySecret`) and not the caller's role.
-        let is_harmless = *method == "GET" || *access == Access::BySecret;
+        let is_harmless = method == "GET" || access == Access::BySecret;
         assert!(is_harmless || !access.allows(Role::Viewer), "{method} {template}");
     }
 }
 
 #[tokio::test]
-async fn the_access_table_and_the_api_have_the_same_routes_and_permissions() {
+async fn the_declared_routes_and_the_document_have_the_same_permissions() {
     let (api, routes) = walked().await;
-    for (method, template, _) in access::routes() {
-        let is_there = routes.iter().any(|route| route.method.as_str() == *method && route.template == *template);
-        assert!(is_there, "the access table lists {method} {template}, but the API has no such route");
+    for http::Route { method, template, .. } in http::routes() {
+        let is_there = routes.iter().any(|route| route.method.as_str() == method && route.template == template);
+        assert!(is_there, "the API declares {method} {template}, but its document has no such route");
     }
     // No route requires the permission `ReadBodies`, because this permission determines which fields a response contains.
     let used = |permission: Permission| {

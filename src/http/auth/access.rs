@@ -1,13 +1,21 @@
-//! A table with the access rule of each route. The handlers' checks and the OpenAPI document use the table.
+//! Who may use a route: the first argument of the route's handler.
 //!
-//! A `Caller` value exists only after an access check. Requests to a route that is missing from the table are rejected.
+//! The argument checks the request, and the OpenAPI document, the list of routes and the tests learn the rule from its type. A
+//! handler without such an argument cannot become a route: see [`RouteHandler`].
 
-use axum::extract::MatchedPath;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::handler::Handler;
 use axum::http::request::Parts;
 use utoipa::openapi::SecurityRequirement;
 use utoipa::openapi::path::Operation;
 
-use crate::domain::role::{Permission, Role};
+use super::caller::{Authenticator, Caller};
+use crate::domain::role::{Permission, Permit, Role};
 use crate::http::request::problem::{Problem, ProblemCode};
 
 /// Who may use a route.
@@ -24,133 +32,163 @@ pub enum Access {
     BySecret,
 }
 
-use Access::{AnyRole, Anyone, BySecret, ByTicket, With};
-use Permission::{
-    EditConfigs, ManageBrowsers, ManageTokens, PostEvents, ReadConfigs, ReadDeliveries, Replay, SubscribeBrowsers,
-    TestEndpoint, UseWorkspace,
-};
-
-const PUSH_CONFIG: &str = "/v1/agents/{agent_id}/push-config";
-const SIGNING_SECRET: &str = "/v1/agents/{agent_id}/push-config/signing-secret";
-const ROTATE: &str = "/v1/agents/{agent_id}/push-config/signing-secret/rotate";
-
-/// The method, path template and access rule of each route.
-const ROUTES: &[(&str, &str, Access)] = &[
-    // The busiest routes come first, because a lookup scans the table from the top.
-    ("POST", "/v1/events", With(PostEvents)),
-    ("POST", "/v1/events/batch", With(PostEvents)),
-    ("GET", "/v1/events/{id}", With(ReadDeliveries)),
-    ("GET", "/v1/deliveries", With(ReadDeliveries)),
-    ("GET", "/v1/deliveries/{id}", With(ReadDeliveries)),
-    ("POST", "/v1/deliveries/{id}/replay", With(Replay)),
-    ("GET", "/v1/agents/{agent_id}/stats", With(ReadDeliveries)),
-    ("POST", "/v1/agents/{agent_id}/replays", With(Replay)),
-    ("GET", "/v1/operations", With(Replay)),
-    ("GET", "/v1/operations/{id}", With(Replay)),
-    ("POST", "/v1/operations/{id}/cancel", With(Replay)),
-    ("GET", "/v1/agents", With(ReadConfigs)),
-    ("GET", PUSH_CONFIG, With(ReadConfigs)),
-    ("PUT", PUSH_CONFIG, With(EditConfigs)),
-    ("PATCH", PUSH_CONFIG, With(EditConfigs)),
-    ("DELETE", PUSH_CONFIG, With(EditConfigs)),
-    ("GET", "/v1/agents/{agent_id}/push-config/history", With(ReadConfigs)),
-    ("POST", "/v1/agents/{agent_id}/push-config/test", With(TestEndpoint)),
-    ("GET", SIGNING_SECRET, With(ReadConfigs)),
-    ("POST", ROTATE, With(EditConfigs)),
-    ("GET", "/v1/workspace/active-conversations", With(UseWorkspace)),
-    ("GET", "/v1/workspace/stream", ByTicket(UseWorkspace)),
-    ("POST", "/v1/workspace/stream-tickets", With(UseWorkspace)),
-    ("GET", "/v1/me", AnyRole),
-    ("GET", "/v1/push/vapid-public-key", AnyRole),
-    ("PUT", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
-    ("GET", "/v1/me/push-subscriptions", With(SubscribeBrowsers)),
-    ("DELETE", "/v1/me/push-subscriptions/{id}", With(SubscribeBrowsers)),
-    ("POST", "/v1/me/push-subscriptions/{id}/test", With(SubscribeBrowsers)),
-    ("GET", "/v1/users/{user_id}/push-subscriptions", With(ManageBrowsers)),
-    ("DELETE", "/v1/users/{user_id}/push-subscriptions/{id}", With(ManageBrowsers)),
-    ("POST", "/v1/push/renewals", BySecret),
-    ("POST", "/v1/tokens", With(ManageTokens)),
-    ("GET", "/v1/tokens", With(ManageTokens)),
-    ("DELETE", "/v1/tokens/{id}", With(ManageTokens)),
-    ("GET", "/v1/event-types", AnyRole),
-    ("GET", "/v1/openapi.json", Anyone),
-    ("GET", "/docs", Anyone),
-    ("GET", "/docs/{file}", Anyone),
-    ("GET", "/", Anyone),
-    ("GET", "/portal", Anyone),
-    ("GET", "/portal/", Anyone),
-    ("GET", "/portal/{file}", Anyone),
-    ("GET", "/portal/{folder}/{file}", Anyone),
-    ("GET", "/livez", Anyone),
-    ("GET", "/readyz", Anyone),
-];
-
-pub fn of(method: &str, template: &str) -> Option<Access> {
-    let line = ROUTES.iter().find(|(known, path, _)| *path == template && *known == method);
-    line.map(|(_, _, access)| *access)
-}
-
-pub fn routes() -> &'static [(&'static str, &'static str, Access)] {
-    ROUTES
-}
-
 impl Access {
     pub fn allows(self, role: Role) -> bool {
         match self {
-            Anyone | AnyRole | BySecret => true,
-            With(permission) | ByTicket(permission) => role.may(permission),
+            Self::Anyone | Self::AnyRole | Self::BySecret => true,
+            Self::With(permission) | Self::ByTicket(permission) => role.may(permission),
         }
+    }
+
+    /// Returns 403 unless the role may use the route.
+    pub(crate) fn check(self, role: Role) -> Result<(), Problem> {
+        if self.allows(role) {
+            return Ok(());
+        }
+        let detail = format!("the role {} may not use this route", role.as_str());
+        Err(Problem::new(ProblemCode::Forbidden).detail(detail))
+    }
+
+    /// Documents the roles that may use an operation, as text and as scopes (OpenAPI 3.1, Security Requirement Object).
+    pub(crate) fn note(self, operation: &mut Operation) {
+        let (roles, words) = match self {
+            Self::Anyone | Self::BySecret => {
+                operation.security = Some(Vec::new());
+                return;
+            }
+            Self::AnyRole => (Role::ALL.as_slice(), "any".to_owned()),
+            Self::With(permission) | Self::ByTicket(permission) => {
+                let roles = permission.roles();
+                (roles, roles.iter().map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", "))
+            }
+        };
+        let names = roles.iter().map(|role| role.as_str());
+        let ticket = matches!(self, Self::ByTicket(_)).then_some("ticket");
+        let kinds = ["token", "person"].into_iter().chain(ticket);
+        operation.security = Some(kinds.map(|kind| SecurityRequirement::new(kind, names.clone())).collect());
+        let note = format!("Roles: {words}.");
+        operation.description = Some(match operation.description.take() {
+            Some(text) if !text.is_empty() => format!("{text}\n\n{note}"),
+            Some(_) | None => note,
+        });
     }
 }
 
-/// Returns 403 unless the role may use the requested route.
-pub(crate) fn check(parts: &Parts, role: Role) -> Result<(), Problem> {
-    let access = of_request(parts)?;
-    if access.allows(role) { Ok(()) } else { Err(forbidden(role)) }
+/// A route of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub method: &'static str,
+    /// The path, with parameters in braces.
+    pub template: String,
+    pub access: Access,
 }
 
-/// Returns 403 unless a ticket for this role may open the requested route.
-pub(crate) fn check_ticket(parts: &Parts, role: Role) -> Result<(), Problem> {
-    match of_request(parts)? {
-        ByTicket(permission) if role.may(permission) => Ok(()),
-        Anyone | AnyRole | BySecret | With(_) | ByTicket(_) => Err(forbidden(role)),
+/// The argument of a handler that says who may use the route.
+pub(crate) trait AccessArgument {
+    const ACCESS: Access;
+}
+
+/// A handler whose first argument is an [`AccessArgument`]. `S` is the state, `Arguments` are the types of all arguments.
+pub(crate) trait RouteHandler<S, Arguments> {
+    const ACCESS: Access;
+}
+
+macro_rules! handlers {
+    ($(($($argument:ident),*))+) => {$(
+        impl<H, M, A: AccessArgument, S, $($argument),*> RouteHandler<S, (M, A, $($argument,)*)> for H
+        where
+            H: Handler<(M, A, $($argument,)*), S>,
+        {
+            const ACCESS: Access = A::ACCESS;
+        }
+    )+};
+}
+
+handlers! { () (B) (B, C) (B, C, D) (B, C, D, E) (B, C, D, E, F) }
+
+/// Admits every request, even without a credential: the route returns no protected data.
+#[derive(Debug)]
+pub(crate) struct Anyone;
+
+/// Admits every request. The handler checks a secret in the body.
+#[derive(Debug)]
+pub(crate) struct SecretInBody;
+
+/// A caller with any valid token, whatever the token's role.
+#[derive(Debug)]
+pub(crate) struct Authenticated(Caller);
+
+/// A caller whose role has the permission `P`.
+#[derive(Debug)]
+pub(crate) struct Authorized<P>(Caller, PhantomData<P>);
+
+impl AccessArgument for Anyone {
+    const ACCESS: Access = Access::Anyone;
+}
+
+impl AccessArgument for SecretInBody {
+    const ACCESS: Access = Access::BySecret;
+}
+
+impl AccessArgument for Authenticated {
+    const ACCESS: Access = Access::AnyRole;
+}
+
+impl<P: Permit> AccessArgument for Authorized<P> {
+    const ACCESS: Access = Access::With(P::PERMISSION);
+}
+
+impl<S: Sync> FromRequestParts<S> for Anyone {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self)
     }
 }
 
-fn of_request(parts: &Parts) -> Result<Access, Problem> {
-    let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    // A HEAD request needs the same permission as a GET request.
-    let method = if parts.method == "HEAD" { "GET" } else { parts.method.as_str() };
-    of(method, template).ok_or_else(|| {
-        tracing::error!(http.method = method, http.route = template, "a route is missing from the access table");
-        Problem::new(ProblemCode::Internal)
-    })
+impl<S: Sync> FromRequestParts<S> for SecretInBody {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self)
+    }
 }
 
-fn forbidden(role: Role) -> Problem {
-    Problem::new(ProblemCode::Forbidden).detail(format!("the role {} may not use this route", role.as_str()))
+impl<S: Sync> FromRequestParts<S> for Authenticated
+where
+    Arc<Authenticator>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Arc::<Authenticator>::from_ref(state).caller(parts, Self::ACCESS).await.map(Self)
+    }
 }
 
-/// Documents the roles that may use an operation, as text and as scopes (OpenAPI 3.1, Security Requirement Object).
-pub(crate) fn note(operation: &mut Operation, access: Access) {
-    let (roles, words) = match access {
-        Anyone | BySecret => {
-            operation.security = Some(Vec::new());
-            return;
-        }
-        AnyRole => (Role::ALL.as_slice(), "any".to_owned()),
-        With(permission) | ByTicket(permission) => {
-            let roles = permission.roles();
-            (roles, roles.iter().map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", "))
-        }
-    };
-    let names = roles.iter().map(|role| role.as_str());
-    let ticket = matches!(access, ByTicket(_)).then_some("ticket");
-    let kinds = ["token", "person"].into_iter().chain(ticket);
-    operation.security = Some(kinds.map(|kind| SecurityRequirement::new(kind, names.clone())).collect());
-    let note = format!("Roles: {words}.");
-    operation.description = Some(match operation.description.take() {
-        Some(text) if !text.is_empty() => format!("{text}\n\n{note}"),
-        Some(_) | None => note,
-    });
+impl<S: Sync, P: Permit> FromRequestParts<S> for Authorized<P>
+where
+    Arc<Authenticator>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Arc::<Authenticator>::from_ref(state).caller(parts, Self::ACCESS).await?;
+        Ok(Self(caller, PhantomData))
+    }
+}
+
+impl Deref for Authenticated {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl<P> Deref for Authorized<P> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
 }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{FromRef, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -13,11 +12,11 @@ use chrono::{DateTime, Utc};
 use tokio_util::task::TaskTracker;
 use url::form_urlencoded;
 
+use super::access::Access;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::role::{Permission, Role};
 use crate::domain::token::{Token, TokenScope, TokenSecret};
-use crate::http::auth::access;
 use crate::http::auth::throttle::{AuthThrottle, Peer};
 use crate::http::auth::token_cache::TokenCache;
 use crate::http::clock::now;
@@ -104,31 +103,6 @@ impl Identity {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller
-where
-    Arc<Authenticator>: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let authenticator = Arc::<Authenticator>::from_ref(state);
-        let credential = bearer(&parts.headers)?;
-        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(NO_PEER);
-        let identity = match TokenSecret::parse(credential) {
-            Some(secret) => Identity::Token(authenticator.service(peer, &secret).await?),
-            // A token with a wrong checksum needs no database lookup, so it does not count as a wrong credential.
-            None if TokenSecret::is_of_kind(credential) => return Err(unauthorized()),
-            None => Identity::Person(authenticator.person(peer, credential).await?),
-        };
-        access::check(parts, identity.role())?;
-        let tenant = match &identity {
-            Identity::Token(token) => tenant(&token.scope, parts.uri.query())?,
-            Identity::Person(person) => tenant(&TokenScope::Tenant(person.tenant.clone()), parts.uri.query())?,
-        };
-        Ok(Self { actor: identity.actor(), identity, tenant })
-    }
-}
-
 /// Identifies callers by their credentials.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
@@ -142,6 +116,24 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
+    /// Identifies the caller and checks whether the caller's role may use a route with this access rule.
+    pub(crate) async fn caller(&self, parts: &Parts, access: Access) -> Result<Caller, Problem> {
+        let credential = bearer(&parts.headers)?;
+        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(NO_PEER);
+        let identity = match TokenSecret::parse(credential) {
+            Some(secret) => Identity::Token(self.service(peer, &secret).await?),
+            // A token with a wrong checksum needs no database lookup, so it does not count as a wrong credential.
+            None if TokenSecret::is_of_kind(credential) => return Err(unauthorized()),
+            None => Identity::Person(self.person(peer, credential).await?),
+        };
+        access.check(identity.role())?;
+        let tenant = match &identity {
+            Identity::Token(token) => tenant(&token.scope, parts.uri.query())?,
+            Identity::Person(person) => tenant(&TokenScope::Tenant(person.tenant.clone()), parts.uri.query())?,
+        };
+        Ok(Caller { actor: identity.actor(), identity, tenant })
+    }
+
     /// Looks up an API token by its secret. Unknown, expired and revoked tokens get the same response.
     async fn service(&self, peer: Peer, secret: &TokenSecret) -> Result<Arc<Token>, Problem> {
         let doubt = self.throttle.check(peer, Instant::now()).err();

@@ -10,7 +10,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi, PathItem, ServerBuilder};
 
-use crate::http::auth::access;
+use crate::http::auth::access::Anyone;
+use crate::http::auth::access::Route;
 use crate::http::openapi::examples::Examples;
 use crate::http::openapi::refusals;
 use crate::http::request::parameters::TICKET_PARAMETER;
@@ -60,27 +61,30 @@ impl Modify for Credentials {
     }
 }
 
-/// Adds the servers to the document. Adds the access rule, the refusals and the response examples to each route.
-pub(crate) fn complete(document: &mut OpenApi, public_url: Option<&Url>) {
+/// Sets the servers of the document. `public_url` is the origin under which callers reach the API.
+pub(crate) fn name_servers(document: &mut OpenApi, public_url: Option<&Url>) {
     document.servers = public_url.map(|url| {
         let server = |url: String, words| ServerBuilder::new().url(url).description(Some(words)).build();
         let origin = url.origin().ascii_serialization();
         vec![server(origin, "Where callers reach the API."), server("/".to_owned(), "The server of this document.")]
     });
+}
+
+/// Adds the access rule, the refusals and the response examples to each route.
+pub(crate) fn complete(document: &mut OpenApi, routes: &[Route]) {
     refusals::define(document.components.get_or_insert_default());
     let examples = Examples::read();
-    for (template, item) in &mut document.paths.paths {
-        for (method, operation) in operations(item) {
-            if let Some(access) = access::of(method, template) {
-                access::note(operation, access);
-                refusals::add_shared(operation, access);
-                examples.add_to(operation);
-            }
+    for route in routes {
+        let item = document.paths.paths.get_mut(&route.template).into_iter();
+        for (_, operation) in item.flat_map(operations).filter(|(method, _)| *method == route.method) {
+            route.access.note(operation);
+            refusals::add_shared(operation, route.access);
+            examples.add_to(operation);
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+pub(crate) fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     let all = [("GET", get), ("PUT", put), ("POST", post), ("DELETE", delete), ("PATCH", patch)];
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
@@ -98,6 +102,6 @@ pub(crate) struct ApiDocument(pub(crate) Bytes);
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value,
         example = json!({"openapi": "3.1.0", "info": {"title": "flametree-notify", "version": "1.0.0"}, "paths": {}}))),
 )]
-pub(crate) async fn openapi_json(Extension(document): Extension<ApiDocument>) -> impl IntoResponse {
+pub(crate) async fn openapi_json(_: Anyone, Extension(document): Extension<ApiDocument>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], document.0)
 }

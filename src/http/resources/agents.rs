@@ -10,7 +10,9 @@ use crate::domain::endpoint::WebhookEvent;
 use crate::domain::page::{NameCursor, PageRows};
 use crate::domain::push_config::DisabledReason;
 use crate::domain::role::Permission;
+use crate::domain::role::permissions::ReadConfigs;
 use crate::domain::webhook_url::without_query;
+use crate::http::auth::access::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::Parameters;
@@ -65,8 +67,8 @@ impl AgentView {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<ReadConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<AgentPage>, Problem> {
     let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();

@@ -16,7 +16,8 @@ use crate::domain::ids::{DeliveryId, EventId};
 use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Permission;
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::ReadDeliveries;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
 use crate::http::request::parameters::{NoParameters, Parameters};
 use crate::http::request::path::PathName;
@@ -54,8 +55,8 @@ pub(crate) struct DeliveryPage {
     ),
 )]
 pub(crate) async fn list_deliveries(
+    caller: Authorized<ReadDeliveries>,
     State(state): State<ApiState>,
-    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<DeliveryPage>, Problem> {
     let filter = filter(&mut parameters);
@@ -101,8 +102,8 @@ fn filter(parameters: &mut Parameters) -> DeliveryFilter {
     ),
 )]
 pub(crate) async fn get_delivery(
+    caller: Authorized<ReadDeliveries>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<Json<DeliveryDetailView>, Problem> {
@@ -191,8 +192,8 @@ pub(crate) struct EventView {
     ),
 )]
 pub(crate) async fn get_event(
+    caller: Authorized<ReadDeliveries>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<Json<EventView>, Problem> {

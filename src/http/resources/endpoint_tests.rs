@@ -25,8 +25,9 @@ use crate::domain::fields::Fields;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
+use crate::domain::role::permissions::TestEndpoint;
 use crate::domain::secret_text::SecretText;
-use crate::http::auth::caller::Caller;
+use crate::http::auth::access::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
@@ -80,8 +81,8 @@ pub(crate) struct EndpointTestRequest {
     ),
 )]
 pub(crate) async fn test(
+    caller: Authorized<TestEndpoint>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
     JsonBody(body): JsonBody,

@@ -15,6 +15,8 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::unknown_fields;
 use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
+use crate::domain::role::permissions::PostEvents;
+use crate::http::auth::access::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};
@@ -94,8 +96,8 @@ struct AcceptedInBatch {
     ),
 )]
 pub(crate) async fn post_batch(
+    caller: Authorized<PostEvents>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     request: Request,
 ) -> Result<Json<BatchAnswer>, Problem> {

@@ -11,7 +11,7 @@ use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
-use crate::http::auth::caller::Caller;
+use crate::http::auth::access::Authenticated;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
 use crate::http::resources::events::PostedEvent;
@@ -62,7 +62,7 @@ pub(crate) struct EventTypeList {
         (status = 200, description = "All event types", body = EventTypeList),
     ),
 )]
-pub(crate) async fn list_event_types(_: Caller, _: NoParameters) -> Result<Json<EventTypeList>, Problem> {
+pub(crate) async fn list_event_types(_: Authenticated, _: NoParameters) -> Result<Json<EventTypeList>, Problem> {
     Ok(Json(EventTypeList { data: EventType::ALL.map(view).into(), next_cursor: () }))
 }
 

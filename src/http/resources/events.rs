@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
+use crate::domain::role::permissions::PostEvents;
+use crate::http::auth::access::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::{OfRepetition, OfTenant};
 use crate::http::openapi::refusals::OtherBody;
@@ -105,8 +107,8 @@ pub(crate) struct AcceptedEvent {
     ),
 )]
 pub(crate) async fn post_event(
+    caller: Authorized<PostEvents>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     request: Request,
 ) -> Result<Response, Problem> {

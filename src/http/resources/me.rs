@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::role::{Permission, Role};
-use crate::http::auth::caller::Caller;
+use crate::http::auth::access::Authenticated;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
@@ -42,8 +42,8 @@ pub(crate) struct MeView {
     ),
 )]
 pub(crate) async fn read(
+    caller: Authenticated,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
 ) -> Result<Json<MeView>, Problem> {
     let permissions = Permission::ALL.iter().copied().filter(|permission| caller.may(*permission));

@@ -14,7 +14,8 @@ use crate::domain::names::TenantId;
 use crate::domain::operation::{Operation, OperationKind, OperationState, ReplayProgress};
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::replay::ReplayRequest;
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::Replay;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
 use crate::http::openapi::refusals::DoesNotFit;
 use crate::http::request::parameters::{NoParameters, Parameters};
@@ -138,8 +139,8 @@ pub(crate) struct OperationPage {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<Replay>,
     State(state): State<ApiState>,
-    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<OperationPage>, Problem> {
     let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
@@ -167,8 +168,8 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn read(
+    caller: Authorized<Replay>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<Json<OperationView>, Problem> {
@@ -194,8 +195,8 @@ pub(crate) async fn read(
     ),
 )]
 pub(crate) async fn cancel(
+    caller: Authorized<Replay>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<Json<OperationView>, Problem> {

@@ -8,6 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use crate::http::auth::access::Anyone;
 use crate::http::auth::own_origin;
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};
@@ -21,20 +22,20 @@ const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allow
 
 /// Redirects to the portal.
 #[utoipa::path(get, path = "/", tag = "Portal", responses((status = 303, description = "See /portal/")))]
-pub(crate) async fn root() -> Redirect {
+pub(crate) async fn root(_: Anyone) -> Redirect {
     Redirect::to("/portal/")
 }
 
 /// Redirects to the portal.
 #[utoipa::path(get, path = "/portal", tag = "Portal", responses((status = 303, description = "See /portal/")))]
-pub(crate) async fn without_slash() -> Redirect {
+pub(crate) async fn without_slash(_: Anyone) -> Redirect {
     Redirect::to("/portal/")
 }
 
 /// Returns the portal's page.
 #[utoipa::path(get, path = "/portal/", tag = "Portal",
     responses((status = 200, description = "The page"), (status = 304, description = "Not modified (`If-None-Match`)")))]
-pub(crate) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn index(_: Anyone, State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, Problem> {
     answer(&state, portal::INDEX, &headers)
 }
 
@@ -44,6 +45,7 @@ pub(crate) async fn index(State(state): State<ApiState>, headers: HeaderMap) -> 
     responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),
         (status = 404, description = "No such file")))]
 pub(crate) async fn file(
+    _: Anyone,
     State(state): State<ApiState>,
     PathName(name): PathName,
     headers: HeaderMap,
@@ -57,6 +59,7 @@ pub(crate) async fn file(
     responses((status = 200, description = "The file"), (status = 304, description = "Not modified (`If-None-Match`)"),
         (status = 404, description = "No such file")))]
 pub(crate) async fn file_in_folder(
+    _: Anyone,
     State(state): State<ApiState>,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
     headers: HeaderMap,

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::ReadConfigs;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::{OfAgent, OfPage, OfTenant};
 use crate::http::request::parameters::Parameters;
 use crate::http::request::path::AgentPath;
@@ -60,8 +61,8 @@ pub(crate) struct PushConfigHistoryPage {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<ReadConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     mut parameters: Parameters,
 ) -> Result<Json<PushConfigHistoryPage>, Problem> {

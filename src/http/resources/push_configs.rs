@@ -10,7 +10,9 @@ use crate::channels::webhook::SigningSecret;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, ReadablePushConfig, Setting, apply};
 use crate::domain::role::Permission;
+use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
 use crate::domain::secret_text::SecretText;
+use crate::http::auth::access::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::{OfAgent, OfState, OfTenant};
 use crate::http::openapi::refusals::{BreaksRulesOrLacksSecrets, ChangedMeanwhile, DoesNotFit};
@@ -38,8 +40,8 @@ use crate::store::{SealedError, push_config_history, push_configs, signing_secre
     ),
 )]
 pub(crate) async fn read(
+    caller: Authorized<ReadConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
 ) -> Result<Response, Problem> {
@@ -71,8 +73,8 @@ pub(crate) async fn read(
     ),
 )]
 pub(crate) async fn replace(
+    caller: Authorized<EditConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
     if_match: IfMatch,
@@ -101,8 +103,8 @@ pub(crate) async fn replace(
     ),
 )]
 pub(crate) async fn patch(
+    caller: Authorized<EditConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
     if_match: IfMatch,
@@ -124,8 +126,8 @@ pub(crate) async fn patch(
     ),
 )]
 pub(crate) async fn delete(
+    caller: Authorized<EditConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
     if_match: IfMatch,

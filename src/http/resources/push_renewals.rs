@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
+use crate::http::auth::access::SecretInBody;
 use crate::http::auth::throttle::Peer;
 use crate::http::openapi::refusals::Missing;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};
@@ -63,6 +64,7 @@ pub(crate) struct RenewalRequest {
     ),
 )]
 pub(crate) async fn renew(
+    _: SecretInBody,
     State(state): State<ApiState>,
     Extension(peer): Extension<Peer>,
     _: NoParameters,

@@ -13,6 +13,8 @@ use crate::channels::browser_push::{PushSender, is_public_key};
 use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::NewSubscription;
+use crate::domain::role::permissions::SubscribeBrowsers;
+use crate::http::auth::access::{Authenticated, Authorized};
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::refusals::{DoesNotFit, NoBrowserPush};
 use crate::http::request::body::JsonBody;
@@ -132,8 +134,8 @@ pub(crate) fn sender(state: &ApiState) -> Result<&PushSender, Problem> {
     ),
 )]
 pub(crate) async fn vapid_public_key(
+    _: Authenticated,
     State(state): State<ApiState>,
-    _: Caller,
     _: NoParameters,
 ) -> Result<Json<VapidPublicKey>, Problem> {
     Ok(Json(VapidPublicKey { public_key: sender(&state)?.keys().current().public_key().to_owned() }))
@@ -157,8 +159,8 @@ pub(crate) async fn vapid_public_key(
     ),
 )]
 pub(crate) async fn register(
+    caller: Authorized<SubscribeBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SubscriptionView>), Problem> {
@@ -201,8 +203,8 @@ fn not_registered(error: RegistrationError) -> Problem {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<SubscribeBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
 ) -> Result<Json<SubscriptionList>, Problem> {
     let (tenant, user) = person(&caller)?;
@@ -221,8 +223,8 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn remove(
+    caller: Authorized<SubscribeBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<StatusCode, Problem> {

@@ -13,7 +13,8 @@ use crate::channels::browser_push::{Notice, Recipient, Sent};
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::ids::{EndpointId, PushSubscriptionId};
 use crate::domain::names::TenantId;
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::SubscribeBrowsers;
+use crate::http::auth::access::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::refusals::MissingOrNoBrowserPush;
 use crate::http::request::parameters::NoParameters;
@@ -68,8 +69,8 @@ impl From<Attempt> for PushTestView {
     ),
 )]
 pub(crate) async fn test(
+    caller: Authorized<SubscribeBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<Json<PushTestView>, Problem> {

@@ -14,7 +14,8 @@ use crate::domain::ids::DeliveryId;
 use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
 use crate::domain::replay::{ReplayRequest, Replayed};
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::Replay;
+use crate::http::auth::access::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfRepetition, OfTenant};
 use crate::http::openapi::refusals::{DoesNotFitOrOtherRequest, OtherBody};
@@ -57,8 +58,8 @@ const MAX_KEY_CHARACTERS: usize = 255;
     ),
 )]
 pub(crate) async fn replay_delivery(
+    caller: Authorized<Replay>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
     headers: HeaderMap,
@@ -160,8 +161,8 @@ pub(crate) struct ReplayBody {
     ),
 )]
 pub(crate) async fn replay_many(
+    caller: Authorized<Replay>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent_id): AgentPath,
     _: NoParameters,
     headers: HeaderMap,

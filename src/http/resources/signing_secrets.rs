@@ -12,8 +12,9 @@ use crate::domain::fault::Fault;
 use crate::domain::fields::Fields;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::ChangeAction;
+use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
 use crate::domain::secret_text::SecretText;
-use crate::http::auth::caller::Caller;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::DoesNotFit;
 use crate::http::request::body::JsonBody;
@@ -58,8 +59,8 @@ pub(crate) struct Rotation {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<ReadConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
 ) -> Result<Json<SigningSecretsDocument>, Problem> {
@@ -82,8 +83,8 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn rotate(
+    caller: Authorized<EditConfigs>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     _: NoParameters,
     JsonBody(body): JsonBody,

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 use crate::domain::delivery::Outcome;
 use crate::domain::endpoint::Channel;
 use crate::domain::fault::FaultCode;
+use crate::domain::role::permissions::ReadDeliveries;
 use crate::domain::stats::{RELATIVE_ERROR, Range, attempts, quantile_ms};
-use crate::http::auth::caller::Caller;
+use crate::http::auth::access::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::request::parameters::Parameters;
@@ -67,8 +68,8 @@ pub(crate) struct DurationView {
     ),
 )]
 pub(crate) async fn read(
+    caller: Authorized<ReadDeliveries>,
     State(state): State<ApiState>,
-    caller: Caller,
     AgentPath(agent): AgentPath,
     mut parameters: Parameters,
 ) -> Result<Json<StatsView>, Problem> {

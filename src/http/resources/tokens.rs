@@ -13,7 +13,9 @@ use crate::domain::fields::Fields;
 use crate::domain::ids::TokenId;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Role;
+use crate::domain::role::permissions::ManageTokens;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope};
+use crate::http::auth::access::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
@@ -105,8 +107,8 @@ pub(crate) struct TokenPage {
     ),
 )]
 pub(crate) async fn create_token(
+    caller: Authorized<ManageTokens>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
@@ -157,8 +159,8 @@ fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToke
     ),
 )]
 pub(crate) async fn list_tokens(
+    caller: Authorized<ManageTokens>,
     State(state): State<ApiState>,
-    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<TokenPage>, Problem> {
     let rows = parameters.parsed("limit", |text| PageRows::parse(&text)).unwrap_or_default();
@@ -186,8 +188,8 @@ pub(crate) async fn list_tokens(
     ),
 )]
 pub(crate) async fn revoke_token(
+    caller: Authorized<ManageTokens>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     name: PathName,
 ) -> Result<StatusCode, Problem> {

@@ -7,7 +7,8 @@ use axum::http::request::Parts;
 
 use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::UserId;
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::ManageBrowsers;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::{OfTenant, OfUser};
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::PathName;
@@ -51,8 +52,8 @@ fn named(user: String) -> Result<UserId, Problem> {
     ),
 )]
 pub(crate) async fn list(
+    caller: Authorized<ManageBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     PathName(user): PathName,
 ) -> Result<Json<SubscriptionList>, Problem> {
@@ -73,8 +74,8 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn remove(
+    caller: Authorized<ManageBrowsers>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
     BrowserPath { user, id }: BrowserPath,
 ) -> Result<StatusCode, Problem> {

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use utoipa_swagger_ui::Config;
 
+use crate::http::auth::access::Anyone;
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};
 
@@ -19,7 +20,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 #[utoipa::path(get, path = "/docs", tag = "Service",
     responses((status = 303, description = "See `/docs/index.html`",
         headers(("Location" = String, description = "The URL of the documentation.")))))]
-pub(crate) async fn docs() -> Redirect {
+pub(crate) async fn docs(_: Anyone) -> Redirect {
     Redirect::to("/docs/index.html")
 }
 
@@ -28,7 +29,7 @@ pub(crate) async fn docs() -> Redirect {
     params(("file" = String, Path, example = "index.html")),
     responses((status = 200, description = "The file", content(
         (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/png")))))]
-pub(crate) async fn docs_file(PathName(name): PathName) -> Result<Response, Problem> {
+pub(crate) async fn docs_file(_: Anyone, PathName(name): PathName) -> Result<Response, Problem> {
     // Without this setting, Swagger UI sends the document to its vendor's validator.
     let config = Config::from("/v1/openapi.json").validator_url("none");
     let file = utoipa_swagger_ui::serve(&name, Arc::new(config)).map_err(|error| {

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use crate::http::auth::access::Anyone;
 use crate::http::request::problem::{Problem, ProblemCode};
 use crate::store::{Db, connection, schema};
 use crate::supervision::{Stage, TaskFailure};
@@ -92,7 +93,7 @@ async fn ask(db: &Db) -> Result<Result<(), Unready>, schema::Error> {
 /// not repair it.
 #[utoipa::path(get, path = "/livez", tag = "Service",
     responses((status = 200, description = "Alive", body = HealthDocument)))]
-pub(crate) async fn livez(State(readiness): State<Arc<Readiness>>) -> Response {
+pub(crate) async fn livez(_: Anyone, State(readiness): State<Arc<Readiness>>) -> Response {
     liveness(&readiness.stage)
 }
 
@@ -119,7 +120,7 @@ fn task_failed(failure: &TaskFailure) -> String {
         (status = 200, description = "Ready", body = HealthDocument),
     ),
 )]
-pub(crate) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response {
+pub(crate) async fn readyz(_: Anyone, State(readiness): State<Arc<Readiness>>) -> Response {
     if let Some(failure) = readiness.stage.failure() {
         return Problem::unavailable().detail(task_failed(failure)).into_response();
     }

@@ -6,7 +6,8 @@ mod tickets;
 use axum::Json;
 use axum::extract::State;
 
-use crate::http::auth::caller::Caller;
+use crate::domain::role::permissions::UseWorkspace;
+use crate::http::auth::access::Authorized;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
@@ -29,8 +30,8 @@ pub(crate) use self::tickets::{__path_create_ticket, create_ticket};
     ),
 )]
 pub(crate) async fn active_conversations(
+    caller: Authorized<UseWorkspace>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
 ) -> Result<Json<ActiveConversationsDocument>, Problem> {
     let active = workspace::active_of(&state.db, caller.own_tenant()?).await?;

@@ -67,8 +67,8 @@ const RESUMED: Bytes = Bytes::from_static(b": nothing has changed\n\n");
     ),
 )]
 pub(crate) async fn stream(
-    State(state): State<ApiState>,
     Watching(watcher): Watching,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {

@@ -13,9 +13,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::ids::TokenId;
+use crate::domain::role::{Permit as _, permissions::UseWorkspace};
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::workspace::Watcher;
-use crate::http::auth::access;
+use crate::http::auth::access::{Access, AccessArgument, Authorized};
 use crate::http::auth::caller::{Caller, expired};
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::OfTenant;
@@ -45,8 +46,8 @@ pub(crate) struct TicketDocument {
     ),
 )]
 pub(crate) async fn create_ticket(
+    caller: Authorized<UseWorkspace>,
     State(state): State<ApiState>,
-    caller: Caller,
     _: NoParameters,
 ) -> Result<(StatusCode, Json<TicketDocument>), Problem> {
     let watcher = watcher(&caller)?;
@@ -64,13 +65,17 @@ pub(crate) async fn create_ticket(
 /// A caller that may open a stream, authenticated by token or ticket.
 pub(crate) struct Watching(pub(super) Watcher);
 
+impl AccessArgument for Watching {
+    const ACCESS: Access = Access::ByTicket(UseWorkspace::PERMISSION);
+}
+
 impl FromRequestParts<ApiState> for Watching {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
         let Some(ticket) = Parameters::of(query).take(TICKET_PARAMETER) else {
-            let caller = Caller::from_request_parts(parts, state).await?;
+            let caller = Authorized::<UseWorkspace>::from_request_parts(parts, state).await?;
             return watcher(&caller).map(Self);
         };
         if parts.headers.contains_key(AUTHORIZATION) {
@@ -81,7 +86,8 @@ impl FromRequestParts<ApiState> for Watching {
                 .detail("do not name a tenant: the ticket determines the tenant"));
         }
         let watcher = redeem(state, &ticket).await?;
-        access::check_ticket(parts, watcher.role).map(|()| Self(watcher))
+        Self::ACCESS.check(watcher.role)?;
+        Ok(Self(watcher))
     }
 }
 
