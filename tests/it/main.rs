@@ -83,6 +83,7 @@ mod replay_operations;
 mod replays;
 mod restore;
 mod retention;
+mod retention_clocks;
 mod rollup_progress;
 mod secrets;
 mod server_settings;
