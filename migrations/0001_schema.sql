@@ -157,7 +157,8 @@ CREATE INDEX deliveries_by_batch ON flametree.deliveries USING brin (batch)
     WITH (pages_per_range = 32, autosummarize = on);
 
 CREATE SEQUENCE flametree.delivery_batches;
-COMMENT ON SEQUENCE flametree.delivery_batches IS 'Numbers the transactions that record outcomes.';
+COMMENT ON SEQUENCE flametree.delivery_batches IS
+    'Numbers the transactions that record outcomes. A transaction gets its id before its number (next_batch), on which rollup_progress depends; so the sequence must not cache numbers.';
 
 CREATE TABLE flametree.uncounted_batches (
     batch      bigint PRIMARY KEY,
@@ -170,6 +171,20 @@ CREATE TABLE flametree.uncounted_batches (
 COMMENT ON TABLE flametree.uncounted_batches IS
     'Batches of outcomes that delivery_rollups does not contain yet. The transaction that records a batch inserts its row, and the transaction that counts the batch deletes this row. So each outcome is counted exactly once, in any order of commits.';
 COMMENT ON COLUMN flametree.uncounted_batches.first_id IS 'The smallest delivery id of the batch; last_id is the largest.';
+
+CREATE TABLE flametree.rollup_progress (
+    one            boolean PRIMARY KEY DEFAULT true CONSTRAINT rollup_progress_one_row CHECK (one),
+    low_water      bigint NOT NULL,
+    next_low_water bigint NOT NULL,
+    next_xid       xid8 NOT NULL
+);
+INSERT INTO flametree.rollup_progress (low_water, next_low_water, next_xid) VALUES (0, 0, '0');
+COMMENT ON TABLE flametree.rollup_progress IS
+    'Where rollups and statistics start to read uncounted_batches. While an old snapshot is open, vacuum cannot remove the index entries of counted batches, so a scan from the first entry would read all of them.';
+COMMENT ON COLUMN flametree.rollup_progress.low_water IS
+    'Each batch with a smaller number is counted or was rolled back, and no transaction can still commit such a batch.';
+COMMENT ON COLUMN flametree.rollup_progress.next_low_water IS
+    'The next low_water, or an upper bound of it: the transactions with smaller numbers have ids below next_xid, so none of them runs once all transactions below next_xid have ended.';
 
 CREATE TABLE flametree.idempotency_keys (
     tenant_id text COLLATE "C" NOT NULL,

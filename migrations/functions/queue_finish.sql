@@ -5,6 +5,15 @@
 -- during a backlog. So each function pins planner settings. It also keeps its plans (force_generic_plan), because planning
 -- costs more than running. JIT is off, because statements that look expensive during a backlog read only a few rows.
 
+CREATE OR REPLACE FUNCTION flametree.next_batch() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_current_xact_id();
+    RETURN nextval('flametree.delivery_batches');
+END
+$$;
+COMMENT ON FUNCTION flametree.next_batch IS
+    'The number of a new batch. The transaction gets its id before the number: rollups find out by the id whether a transaction with a smaller number still runs.';
+
 CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     p_complete_claims uuid[], p_channel flametree.channel, p_tenants text[], p_ids uuid[], p_endpoints uuid[],
     p_events uuid[], p_claimed timestamptz[], p_outcomes text[], p_versions integer[], p_durations_us integer[],
@@ -14,7 +23,7 @@ CREATE OR REPLACE FUNCTION flametree.finish_deliveries(
     SET lock_timeout = '3s' AS $$
 DECLARE
     v_now timestamptz := flametree.clock();
-    v_batch bigint := nextval('flametree.delivery_batches');
+    v_batch bigint := flametree.next_batch();
     v_recorded uuid[] := p_ids;
     v_late uuid[] := '{}';
 BEGIN
@@ -201,7 +210,7 @@ CREATE OR REPLACE FUNCTION flametree.reap_claims(p_limit integer, p_except uuid[
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := flametree.clock();
-    v_batch bigint := nextval('flametree.delivery_batches');
+    v_batch bigint;
     v_channels text[];
     v_recorded uuid[];
     v_recorded_channels text[];
@@ -225,15 +234,15 @@ BEGIN
         INSERT INTO flametree.deliveries AS d (tenant_id, id, endpoint_id, event_id, claimed_at, finished_at, channel, outcome,
             endpoint_version, duration_us, batch)
         SELECT c.lane_tenants[u.lane], u.id, c.lane_endpoints[u.lane], u.event_id, c.claimed_at, v_now,
-               c.channel, 'interrupted', c.lane_versions[u.lane], 0, v_batch
+               c.channel, 'interrupted', c.lane_versions[u.lane], 0, (SELECT flametree.next_batch())
         FROM dead AS c
         CROSS JOIN LATERAL unnest(c.lanes, c.delivery_ids, c.event_ids) AS u (lane, id, event_id)
         ON CONFLICT (tenant_id, id) DO NOTHING
-        RETURNING d.channel, d.id
+        RETURNING d.channel, d.id, d.batch
     )
     SELECT ARRAY(SELECT DISTINCT c.channel::text FROM dead AS c), coalesce(array_agg(r.id), '{}'),
-           coalesce(array_agg(r.channel::text), '{}')
-    INTO v_channels, v_recorded, v_recorded_channels
+           coalesce(array_agg(r.channel::text), '{}'), max(r.batch)
+    INTO v_channels, v_recorded, v_recorded_channels, v_batch
     FROM recorded AS r;
     PERFORM flametree.note_batch(v_batch, v_recorded);
     RETURN QUERY

@@ -12,35 +12,43 @@ CREATE OR REPLACE FUNCTION flametree.span_of_id(p_id uuid, p_minutes integer) RE
 $$;
 COMMENT ON FUNCTION flametree.span_of_id IS 'The start of the span of p_minutes that contains the time in the id.';
 
+-- Without these settings, the planner can prefer a bitmap scan and a sort, which do not mark dead entries of the index. The rows
+-- are deleted by ctid, which a locked row keeps. A join by batch could scan the whole index, if the planner expects few rows.
+CREATE OR REPLACE FUNCTION flametree.take_batches(p_deliveries integer) RETURNS SETOF flametree.uncounted_batches LANGUAGE sql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+    DELETE FROM flametree.uncounted_batches AS u
+    WHERE u.ctid = ANY (ARRAY(
+        SELECT w.ctid
+        FROM (
+            SELECT l.ctid, sum(l.deliveries) OVER (ORDER BY l.batch) - l.deliveries AS before
+            FROM (
+                SELECT b.ctid, b.batch, b.deliveries FROM flametree.uncounted_batches AS b
+                WHERE b.batch >= (SELECT p.low_water FROM flametree.rollup_progress AS p)
+                ORDER BY b.batch LIMIT p_deliveries FOR UPDATE SKIP LOCKED
+            ) AS l
+        ) AS w
+        WHERE w.before < p_deliveries
+    ))
+    RETURNING u.batch, u.first_id, u.last_id, u.deliveries
+$$;
+COMMENT ON FUNCTION flametree.take_batches IS
+    'Deletes and returns at least one of the oldest batches, up to about p_deliveries deliveries. Skips batches that another rollup counts.';
+
 CREATE OR REPLACE FUNCTION flametree.roll_up(p_deliveries integer) RETURNS TABLE (is_behind boolean, spans bigint) LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
     SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
+    -- Read before this transaction gets its id. So each transaction that has taken a smaller number has a smaller id.
+    v_taken bigint := (SELECT s.last_value FROM flametree.delivery_batches AS s WHERE pg_current_xact_id_if_assigned() IS NULL);
     v_batches bigint[];
     v_first_id uuid;
     v_last_id uuid;
     v_wanted integer;
 BEGIN
-    -- Takes at least one of the oldest batches, up to about p_deliveries deliveries. Skips batches that another rollup counts.
-    WITH counted AS (
-        DELETE FROM flametree.uncounted_batches AS u
-        WHERE u.batch IN (
-            SELECT w.batch
-            FROM (
-                SELECT l.batch, sum(l.deliveries) OVER (ORDER BY l.batch) - l.deliveries AS before
-                FROM (
-                    SELECT b.batch, b.deliveries FROM flametree.uncounted_batches AS b
-                    ORDER BY b.batch LIMIT p_deliveries FOR UPDATE SKIP LOCKED
-                ) AS l
-            ) AS w
-            WHERE w.before < p_deliveries
-        )
-        RETURNING u.batch, u.first_id, u.last_id, u.deliveries
-    )
     SELECT array_agg(c.batch ORDER BY c.batch), (array_agg(c.first_id ORDER BY c.first_id))[1], (array_agg(c.last_id ORDER BY c.last_id DESC))[1],
            sum(c.deliveries)
     INTO v_batches, v_first_id, v_last_id, v_wanted
-    FROM counted AS c;
+    FROM flametree.take_batches(p_deliveries) AS c;
     IF v_batches IS NULL THEN
         RETURN QUERY SELECT false, 0::bigint;
         RETURN;
@@ -62,12 +70,53 @@ BEGIN
     ON CONFLICT (tenant_id, agent_id, span_minutes, starts_at, channel, outcome, bucket)
         DO UPDATE SET deliveries = r.deliveries + excluded.deliveries;
     GET DIAGNOSTICS spans = ROW_COUNT;
+    IF v_taken IS NOT NULL THEN
+        PERFORM flametree.raise_low_water(v_taken, v_batches[cardinality(v_batches)]);
+    END IF;
     is_behind := v_wanted >= p_deliveries;
     RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION flametree.roll_up IS
     'One step: counts the oldest batches of about p_deliveries outcomes, in one transaction. Returns whether there may be more, and how many spans changed.';
+
+-- If all transactions below next_xid have ended, no transaction can still commit a batch below next_low_water. The next low water
+-- is then the smallest batch that is left, but at most next_low_water. The transaction also records a later pair of a number and
+-- an id, for the next call.
+CREATE OR REPLACE FUNCTION flametree.raise_low_water(p_taken bigint, p_counted bigint) RETURNS void LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    -- In batches. The dead entries of a thousand batches fill only 4 pages of the index and 10 of the table. A smaller step would
+    -- leave more dead versions of the row that is updated.
+    c_step CONSTANT integer := 1000;
+    v_old flametree.rollup_progress;
+    v_low_water bigint;
+BEGIN
+    SELECT p.* INTO v_old FROM flametree.rollup_progress AS p WHERE p_counted - p.low_water >= c_step
+    FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF v_old.next_xid > pg_current_xact_id() THEN
+        -- A restore to another server kept the row, but transaction ids started again. The pair is replaced.
+        v_low_water := v_old.low_water;
+    ELSE
+        -- One statement, because the smallest batch must be of the snapshot that contains no transaction below next_xid.
+        SELECT least(v_old.next_low_water, (
+            SELECT b.batch FROM flametree.uncounted_batches AS b WHERE b.batch >= v_old.low_water ORDER BY b.batch LIMIT 1))
+        INTO v_low_water
+        WHERE pg_snapshot_xmin(pg_current_snapshot()) >= v_old.next_xid;
+        IF NOT FOUND OR (v_low_water - v_old.low_water < c_step AND v_old.next_low_water - v_old.low_water >= c_step) THEN
+            -- The transactions still run, or an uncounted batch is next to the low water.
+            RETURN;
+        END IF;
+    END IF;
+    UPDATE flametree.rollup_progress
+    SET low_water = v_low_water, next_low_water = p_taken, next_xid = pg_current_xact_id();
+END
+$$;
+COMMENT ON FUNCTION flametree.raise_low_water IS
+    'Updates rollup_progress after a rollup has counted the batch p_counted, if this saves enough reads. All numbers below p_taken were taken by transactions with smaller ids than this one.';
 
 -- A function in plain SQL is planned within the calling statement, so EXPLAIN shows which rows it reads.
 CREATE OR REPLACE FUNCTION flametree.rolled_up_deliveries(
@@ -92,7 +141,7 @@ COMMENT ON FUNCTION flametree.rolled_up_deliveries IS
 CREATE OR REPLACE FUNCTION flametree.uncounted_deliveries(
     p_tenant text, p_agent text, p_from timestamptz, p_to timestamptz, p_channel flametree.channel
 ) RETURNS TABLE (outcome flametree.outcome, bucket smallint, deliveries bigint) LANGUAGE plpgsql STABLE
-    SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+    SET enable_seqscan = off SET enable_sort = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
     -- Up to this number of uncounted deliveries, the function reads the deliveries of all tenants by page ranges. For more
@@ -107,8 +156,13 @@ BEGIN
     SELECT array_agg(u.batch ORDER BY u.batch), (array_agg(u.first_id ORDER BY u.first_id))[1],
            (array_agg(u.last_id ORDER BY u.last_id DESC))[1], sum(u.deliveries)
     INTO v_batches, v_first, v_last, v_count
-    -- Reads by index, because the index has no entries of batches that were counted before the last vacuum.
-    FROM (SELECT * FROM flametree.uncounted_batches AS b ORDER BY b.batch LIMIT c_most_deliveries) AS u;
+    -- A snapshot that contains this low_water also contains everything that the transaction which set it saw: the end of each
+    -- transaction with a smaller number, and the deletion of each smaller batch. So no smaller batch is visible.
+    FROM (
+        SELECT * FROM flametree.uncounted_batches AS b
+        WHERE b.batch >= (SELECT p.low_water FROM flametree.rollup_progress AS p)
+        ORDER BY b.batch LIMIT c_most_deliveries
+    ) AS u;
     IF v_batches IS NULL THEN
         RETURN;
     END IF;
@@ -137,7 +191,7 @@ BEGIN
         FROM flametree.deliveries AS d
         WHERE d.tenant_id = p_tenant AND d.id >= flametree.first_id_at(p_from) AND d.id < flametree.first_id_at(p_to)
           AND (p_channel IS NULL OR d.channel = p_channel)
-          AND EXISTS (SELECT FROM flametree.uncounted_batches AS u WHERE u.batch = d.batch)
+          AND EXISTS (SELECT FROM flametree.uncounted_batches AS u WHERE u.batch = d.batch AND u.batch >= v_batches[1])
           AND (SELECT e.agent_id FROM flametree.events AS e
                WHERE e.tenant_id = p_tenant AND e.id = d.event_id LIMIT 1) = p_agent
         GROUP BY 1, 2;

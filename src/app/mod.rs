@@ -193,7 +193,7 @@ impl Service {
         self.workers.spawn(TaskName::PushPauseReader, |stop| worker::read_push_pauses(db.clone(), pauses, stop));
         workers.start(&self.workers);
         let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
-        let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone() };
+        let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone(), now };
         operations.start(&self.workers);
         let wakeup = queue.wakeup();
         self.data.listen(config, &wakeup, &self.workers);

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod agents;
+pub mod clocks;
 pub mod connection;
 pub mod deliveries;
 pub mod endpoint_tests;

@@ -83,6 +83,7 @@ pub fn operations_of(db: &Db, keys: &str, days_kept: u32) -> Operations {
         keyring: Arc::new(Keyring::parse(keys).unwrap()),
         settings: Arc::new(settings),
         metrics: Metrics::new("0", "0"),
+        now: app::now,
     }
 }
 

@@ -79,7 +79,7 @@ async fn measure(db: &Db, endpoint: EndpointId) -> [Duration; 4] {
 }
 
 /// The number of pages that a statement reads, including pages read by the functions that it calls.
-async fn pages(db: &Db, statement: &str) -> f64 {
+pub async fn pages(db: &Db, statement: &str) -> f64 {
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let mut tx = db.begin().await.unwrap();
     let mut read = f64::MAX;

@@ -83,6 +83,8 @@ mod replay_operations;
 mod replays;
 mod restore;
 mod retention;
+mod retention_clocks;
+mod rollup_progress;
 mod secrets;
 mod server_settings;
 mod set_aside_claims;

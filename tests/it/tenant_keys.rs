@@ -17,6 +17,7 @@ const OF_ALL_TENANTS: &[&str] = &[
     "operations_pkey",
     "partitions_to_drop_pkey",
     "push_subscriptions_endpoint_once",
+    "rollup_progress_pkey",
     "stream_tickets_pkey",
     "tokens_hash",
     "tokens_pkey",

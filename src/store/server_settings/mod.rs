@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use self::checks::{CHECKS, Check, NEEDED_BY_MIGRATIONS};
+use super::clocks::Clocks;
 
 /// The maximum tolerated clock difference. It is far more than the usual difference between two machines that use NTP, and far
 /// less than the 5 minutes after which receivers reject a signature.
@@ -93,7 +94,8 @@ impl ServerSettings {
         .fetch_all(connection)
         .await?;
         let after = now();
-        let clock_difference = values.first().map(|value| clock_difference(before, value.read_at, after));
+        let clocks = values.first().map(|value| Clocks { before, database: value.read_at, after });
+        let clock_difference = clocks.map(|clocks| clocks.difference());
         Ok(Self { values, clock_difference: clock_difference.unwrap_or_default() })
     }
 
@@ -121,39 +123,6 @@ impl ServerSettings {
             reason: "with a wrong clock, this process makes signatures that receivers refuse and accepts tokens that have \
                      expired",
             remedy: "synchronize both machines by NTP".to_owned(),
-        }
-    }
-}
-
-/// The minimum difference between the two clocks; positive if the process's clock is ahead. If the clocks agree, the database's
-/// time is between the process's times before and after the query, even if the network was slow.
-fn clock_difference(before: DateTime<Utc>, database: DateTime<Utc>, after: DateTime<Utc>) -> TimeDelta {
-    if database < before {
-        before - database
-    } else if database > after {
-        after - database
-    } else {
-        TimeDelta::zero()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slow_response_is_not_a_clock_difference() {
-        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
-        for (before, database, after, ahead) in [
-            (0, 0, 0, 0),
-            (0, 1, 30, 0),
-            (0, 29, 30, 0),
-            // The process's clock is ahead in the first case and behind in the second.
-            (60, 0, 90, 60),
-            (0, 90, 30, -60),
-        ] {
-            let difference = clock_difference(at(before), at(database), at(after));
-            assert_eq!(difference, TimeDelta::seconds(ahead), "{before} {database} {after}");
         }
     }
 }

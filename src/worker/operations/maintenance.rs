@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{Days, TimeDelta};
 
 use super::Operations;
 use super::runner::Failure;
 use super::steps::Steps;
 use crate::store::{
-    endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats, with_timeout,
+    clocks::Clocks, endpoint_tests, operations, partitions, pruning, push_config_history, rotation, stats, with_timeout,
 };
 use crate::telemetry::metrics::RemovalReason;
 
@@ -20,6 +20,9 @@ const KEEP_ENDPOINT_TESTS: Duration = Duration::from_mins(10);
 const KEEP_OPERATIONS: Duration = Duration::from_hours(7 * 24);
 /// How long a subscription is kept after its last registration. A browser registers whenever the user opens the portal.
 const KEEP_UNSEEN_SUBSCRIPTIONS: Duration = Duration::from_hours(180 * 24);
+/// Data expires by the database's clock. A larger difference than this is no drift, but a wrong clock: the start already warns at
+/// 5 seconds. An error of an hour removes nothing that has a use, because everything is kept for days.
+const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::hours(1);
 /// The maximum number of rows that one statement removes, so that locks and replication lag stay short.
 const ROWS_PER_STEP: i64 = 5_000;
 
@@ -44,10 +47,22 @@ impl Operations {
         Duration::from_hours(24 * u64::from(self.settings.retention_days))
     }
 
-    pub(super) async fn retain(&self, now: DateTime<Utc>) -> Result<(), Failure> {
+    /// Fails if one of the clocks must be wrong. A database whose clock jumps forward would otherwise remove all data.
+    async fn check_clocks(&self) -> Result<(), Failure> {
+        let clocks = with_timeout(Clocks::read(&self.db, self.now)).await?;
+        if clocks.difference().abs() > MAX_CLOCK_DIFFERENCE {
+            return Err(Failure::Clocks { database: clocks.database, process: clocks.after });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn retain(&self) -> Result<(), Failure> {
         let db = &self.db;
         let mut steps = Steps::default();
         steps.record("partitions_in_advance", partitions::prepare(db, self.settings.retention_days).await.map(drop));
+        if steps.record("clocks", self.check_clocks().await).is_none() {
+            return steps.finish();
+        }
         steps.record("expired_partitions", self.remove_expired_partitions().await);
         steps.record("detached_tables", self.report_detached_tables().await);
         let history = in_steps(|| push_config_history::forget(db, KEEP_HISTORY, ROWS_PER_STEP));
@@ -55,9 +70,15 @@ impl Operations {
         let tests = in_steps(|| endpoint_tests::forget(db, KEEP_ENDPOINT_TESTS, ROWS_PER_STEP));
         steps.record("endpoint_tests", tests.await);
         steps.record("operations", in_steps(|| operations::forget(db, KEEP_OPERATIONS, ROWS_PER_STEP)).await);
-        let oldest = self.first_kept_day(now);
-        steps.record("delivery_rollups", in_steps(|| stats::forget(db, oldest, ROWS_PER_STEP)).await);
+        steps.record("delivery_rollups", self.forget_rollups().await);
         steps.finish()
+    }
+
+    async fn forget_rollups(&self) -> Result<u64, sqlx::Error> {
+        // Not the time when the operation was taken, which was before the clocks were compared.
+        let now = with_timeout(operations::now(&self.db)).await?;
+        let oldest = now.date_naive() - Days::new(u64::from(self.settings.retention_days));
+        in_steps(|| stats::forget(&self.db, oldest, ROWS_PER_STEP)).await
     }
 
     /// Removes partitions one at a time, each in its own transaction. If a long transaction blocks the removal, the other
@@ -97,6 +118,7 @@ impl Operations {
     }
 
     pub(super) async fn repair_workspace(&self) -> Result<(), Failure> {
+        self.check_clocks().await?;
         let (db, age) = (&self.db, self.kept_for());
         let mut steps = Steps::default();
         let left = in_steps(|| pruning::leave_workspace(db, age, ROWS_PER_STEP)).await;
@@ -110,6 +132,7 @@ impl Operations {
     }
 
     pub(super) async fn prune_subscriptions(&self) -> Result<(), Failure> {
+        self.check_clocks().await?;
         let (db, age) = (&self.db, KEEP_UNSEEN_SUBSCRIPTIONS);
         let removed = in_steps(|| pruning::forget_subscriptions(db, age, ROWS_PER_STEP)).await?;
         (0..removed).for_each(|_| self.metrics.push_subscription_removed(RemovalReason::Unseen));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apalis::prelude::{Monitor, WorkerBuilder};
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,6 +52,8 @@ pub struct Operations {
     pub keyring: Arc<Keyring>,
     pub settings: Arc<Settings>,
     pub metrics: Metrics,
+    /// The clock of this process.
+    pub now: fn() -> DateTime<Utc>,
 }
 
 impl Operations {
@@ -80,10 +82,5 @@ impl Operations {
             ran += 1;
         }
         Ok(ran)
-    }
-
-    /// The first day whose events and deliveries are kept at `now`.
-    fn first_kept_day(&self, now: DateTime<Utc>) -> NaiveDate {
-        now.date_naive() - Days::new(u64::from(self.settings.retention_days))
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use apalis::prelude::Task;
+use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -29,6 +30,11 @@ pub(super) enum Failure {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Sealed(#[from] SealedError),
+    #[error(
+        "removed nothing, because the clock of the database server ({database}) and the clock of this process ({process}) \
+         differ by more than an hour: correct the wrong clock, and synchronize both machines by NTP"
+    )]
+    Clocks { database: DateTime<Utc>, process: DateTime<Utc> },
     /// A user canceled the operation, or another process holds it.
     #[error("the operation is no longer held")]
     Lost,
@@ -44,6 +50,9 @@ impl Failure {
                 "The database did not respond, or refused a statement."
             }
             Self::Sealed(SealedError::Unopened { .. }) => "A stored value cannot be decrypted.",
+            Self::Clocks { .. } => {
+                "The clocks of the database server and of the service differ by more than an hour. Nothing was removed."
+            }
             Self::Lost => "Another process has taken over the operation.",
             Self::Exhausted => "Every process that ran the operation died or lost its lease.",
         }
@@ -116,7 +125,7 @@ impl Operations {
             return Err(Failure::Exhausted);
         }
         match operation.kind {
-            OperationKind::Retention => self.retain(operation.now).await,
+            OperationKind::Retention => self.retain().await,
             OperationKind::WorkspaceRepair => self.repair_workspace().await,
             OperationKind::SubscriptionPruning => self.prune_subscriptions().await,
             OperationKind::Rollup => self.roll_up().await,
