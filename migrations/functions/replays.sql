@@ -60,7 +60,7 @@ BEGIN
         SELECT c.endpoint_id INTO v_endpoint
         FROM flametree.push_configs AS c
         WHERE c.tenant_id = p_tenant AND c.agent_id = v_agent AND c.enabled
-          AND CASE v_type WHEN 'human_agent_message' THEN 'ai_assistant_message' ELSE v_type END = ANY (c.events);
+          AND flametree.webhook_event(v_type) = ANY (c.events);
     ELSE
         SELECT s.id INTO v_endpoint
         FROM flametree.push_subscriptions AS s

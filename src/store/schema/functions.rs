@@ -10,9 +10,10 @@ use crate::store::{Db, Tx};
 const SET: i32 = 1;
 
 /// The SQL sources of the functions, in any order.
-pub(super) const SOURCES: [&str; 12] = [
+pub(super) const SOURCES: [&str; 13] = [
     include_str!("../../../migrations/functions/accept.sql"),
     include_str!("../../../migrations/functions/enqueue_event.sql"),
+    include_str!("../../../migrations/functions/event_types.sql"),
     include_str!("../../../migrations/functions/ids.sql"),
     include_str!("../../../migrations/functions/keys.sql"),
     include_str!("../../../migrations/functions/partitions.sql"),
