@@ -9,6 +9,7 @@ use super::headers::{self, Keeping, Stored};
 use super::merge_patch::merge;
 use super::readable::ReadablePushConfig;
 use super::{DisabledReason, Header, PushConfig, TIMEOUT_MS};
+use crate::domain::closed_set::closed_set;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::fields::Fields;
@@ -46,7 +47,8 @@ pub struct Change {
 }
 
 /// A setting of a push config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Setting {
     Enabled,
     Url,
@@ -56,18 +58,7 @@ pub enum Setting {
     Events,
 }
 
-impl Setting {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Url => "url",
-            Self::TimeoutMs => "timeout_ms",
-            Self::Signing => "signing",
-            Self::Headers => "headers",
-            Self::Events => "events",
-        }
-    }
-}
+closed_set!(Setting);
 
 /// Applies a draft to the current config.
 pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
