@@ -2,9 +2,9 @@
 //! completers. Permits bound these mpsc channels, because each delivery in them holds a permit.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
@@ -77,7 +77,7 @@ impl ChannelQueue {
 
     /// The number of held permits, and the number of slow endpoints.
     pub(super) fn load(&self) -> (u32, usize) {
-        let lanes = self.lanes();
+        let lanes = self.lanes.lock();
         (lanes.held(), lanes.slow_lanes())
     }
 
@@ -103,7 +103,7 @@ impl ChannelQueue {
             return;
         }
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for delivery in ours {
             hint(&mut lanes, delivery, now);
         }
@@ -113,7 +113,7 @@ impl ChannelQueue {
     /// Adds the lanes in which discovery found ready deliveries.
     pub(super) fn found(&self, waiting: &[WaitingLane]) {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for lane in waiting {
             lanes.hint(&lane.tenant_id, lane.endpoint_id, lane.first_position, now);
         }
@@ -132,12 +132,12 @@ impl ChannelQueue {
     /// Returns the positions at which a tail scan starts in up to `most` lanes. See
     /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
     pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
-        self.lanes().known().places(from, most, of_each, late_after)
+        self.lanes.lock().known().places(from, most, of_each, late_after)
     }
 
     /// The furthest position that this node has claimed.
     pub(super) fn furthest_taken(&self) -> i64 {
-        self.lanes().furthest_taken()
+        self.lanes.lock().furthest_taken()
     }
 
     /// Makes discovery search, because another process may have added ready deliveries.
@@ -154,7 +154,7 @@ impl ChannelQueue {
     /// several small claims. Returns [`Plan::WaitForCapacity`] in this case.
     pub(super) fn plan(&self) -> Plan {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         if !lanes.has_turns() {
             return Plan::Nothing;
         }
@@ -173,7 +173,7 @@ impl ChannelQueue {
     /// Applies the result of a planned claim: `taken` are the claimed deliveries.
     pub(super) fn settle(&self, planned: &[Planned], taken: &[ClaimedDelivery]) {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for one in planned {
             let is_of_lane = |taken: &&ClaimedDelivery| {
                 taken.endpoint_id == one.quota.endpoint_id && taken.tenant_id == one.quota.tenant_id
@@ -198,7 +198,7 @@ impl ChannelQueue {
     }
 
     pub(super) fn answered(&self, tenant: &TenantId, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
-        self.lanes().answered(tenant, endpoint, signal, started, Instant::now());
+        self.lanes.lock().answered(tenant, endpoint, signal, started, Instant::now());
     }
 
     pub(super) fn complete(&self, completion: Completion) {
@@ -211,7 +211,7 @@ impl ChannelQueue {
 
     /// Frees the permits of deliveries that are recorded or released.
     pub(super) fn recorded<'a>(&self, deliveries: impl Iterator<Item = &'a FinishedDelivery>) {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for one in deliveries {
             lanes.recorded(&one.tenant_id, one.endpoint_id);
         }
@@ -230,7 +230,7 @@ impl ChannelQueue {
     /// Notes that these outcomes were set aside. Their permits count against their tenants' shares again.
     pub(super) fn outcomes_set_aside(&self, outcomes: &[Completion]) {
         for one in outcomes {
-            self.lanes().tenants.recording_ended(&one.finished.tenant_id);
+            self.lanes.lock().tenants.recording_ended(&one.finished.tenant_id);
         }
         self.set_aside(count(outcomes.len()));
     }
@@ -238,7 +238,7 @@ impl ChannelQueue {
     /// Notes that these outcomes are no longer set aside. Must be called before they are recorded.
     pub(super) fn outcomes_resumed(&self, outcomes: &[Completion]) {
         for one in outcomes {
-            self.lanes().tenants.recording_started(&one.finished.tenant_id);
+            self.lanes.lock().tenants.recording_started(&one.finished.tenant_id);
         }
         self.resumed(count(outcomes.len()));
     }
@@ -281,11 +281,7 @@ impl ChannelQueue {
     }
 
     fn is_idle(&self) -> bool {
-        self.lanes().held() <= self.set_aside.load(Ordering::Acquire)
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock().held() <= self.set_aside.load(Ordering::Acquire)
     }
 }
 
