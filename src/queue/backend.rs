@@ -5,7 +5,7 @@
 //! then releases the deliveries that it receives.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use apalis_core::backend::finalize::Ephemeral;
@@ -13,7 +13,6 @@ use apalis_core::backend::{Backend, BackendConfig};
 use apalis_core::task::Task;
 use apalis_core::task::task_id::RandomId;
 use apalis_core::worker::context::WorkerContext;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tower::layer::util::Identity;
 
@@ -47,7 +46,7 @@ impl<T: Send + 'static> Backend for ClaimStream<T> {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<T>, Infallible>>> {
-        let mut receiver = self.0.lock();
+        let mut receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.poll_recv(context).map(|taken| taken.map(|taken| Ok(Task::new(taken))))
     }
 

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
-use super::claimed::{Claimed, Completion, count};
+use super::completion::{Completion, count};
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
@@ -38,7 +38,6 @@ pub(super) struct ChannelQueue {
     /// Wakes the shutdown when the last claimed delivery was recorded or released.
     idle: Notify,
     draining: AtomicBool,
-    dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
     /// One sender per completer. All deliveries of a claim go to the same completer.
     completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
@@ -47,7 +46,6 @@ impl ChannelQueue {
     pub(super) fn new(
         channel: Channel,
         settings: &Settings,
-        dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
         completions: Vec<mpsc::UnboundedSender<Completion>>,
     ) -> Self {
         let permits = settings.max_in_flight.max(1);
@@ -62,7 +60,6 @@ impl ChannelQueue {
             capacity_freed: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
-            dispatched,
             completions,
         }
     }
@@ -189,12 +186,6 @@ impl ChannelQueue {
             self.work.notify_one();
         }
         self.note_idle();
-    }
-
-    /// Sends the deliveries of a claim to the workers.
-    pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // Fails only if the receiver was dropped. The deliveries are then dropped too, which records them as interrupted.
-        drop(self.dispatched.send(claimed));
     }
 
     pub(super) fn answered(&self, tenant: &TenantId, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {

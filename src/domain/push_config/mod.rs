@@ -18,7 +18,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use apply::{Change, Draft, Rules, Setting, apply};
+pub use apply::{Change, Draft, Rules, apply};
+pub use changed_fields::Setting;
 pub use header::{Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError};
 pub use history::{ChangeAction, PushConfigChange};
 pub use readable::{ReadableHeader, ReadablePushConfig};
