@@ -9,7 +9,8 @@ use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::json;
 
-use crate::support::client::{Answer, Client};
+use crate::support::answer::Answer;
+use crate::support::client::Client;
 use crate::support::collector::{Collector, Mood};
 use crate::support::deployment::{Database, Deployment, TENANT, agents};
 use crate::support::jwt::{Signer, published};
